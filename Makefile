@@ -1,0 +1,50 @@
+# lth-runner: `make run` and `make test` need only Python 3.10-3.13, a C compiler and a package index.
+PYTHON ?= python3
+VENV ?= .venv
+# torch and torchvision must come from one index: for another one (CPU builds, say) set TORCH_INDEX=<url>
+TORCH_INDEX ?=
+BIN := $(VENV)/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test test-slow check lint types report wheel clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
+
+install: $(VENV)/.installed ## the virtual environment in .venv, with the project and its tools
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v < (3, 14) else "Python 3.10 to 3.13 is needed, this is %d.%d: make PYTHON=python3.12 ..." % v)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) torch torchvision)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+run: install ## the main job: digits, an MLP, iterative magnitude pruning beside its controls
+	$(BIN)/lth-run $(ARGS)
+
+test: install ## the tests, about four minutes on two cores
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+test-slow: install ## the tests that take longer
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: install ## format and lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: install ## the type checker
+	$(BIN)/mypy
+
+check: lint types test ## lint, types and tests
+
+report: install ## redraw and compare all finished runs
+	$(BIN)/lth-report outputs
+
+wheel: install ## a wheel in dist/
+	$(BIN)/python -m build --wheel
+
+clean: ## remove what builds and caches left; never outputs/ or data/
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

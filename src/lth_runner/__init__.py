@@ -1,0 +1,3 @@
+"""Lottery Ticket Hypothesis experiments: train, prune, rewind, compare."""
+
+__version__ = "0.1.0"

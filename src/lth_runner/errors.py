@@ -1,0 +1,19 @@
+"""The one exception a user's mistake ends in."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake the user can mend: what was wrong, the value, what is accepted, what to do."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """'did you mean ...?' for a mistyped name, or the accepted names when none is near."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"accepted: {', '.join(names)}"
