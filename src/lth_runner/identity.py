@@ -1,0 +1,80 @@
+"""What a value is, as canonical JSON: the names under which results are stored and found."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def describe(value: Any) -> Any:
+    """A JSON value that is equal for equal parts.
+
+    Arguments that equal their defaults are left out, so that a new option whose default changes
+    nothing renames nothing. Parts describe themselves by class and fields, factories by target
+    and arguments. Raises TypeError for a value without an identity of its own.
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, functools.partial):
+        bound = inspect.signature(value.func).bind_partial(*value.args, **value.keywords)
+        return _call(value.func, bound.arguments)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.compare}
+        return _call(type(value), fields)
+    if isinstance(value, Mapping):
+        return {str(key): describe(item) for key, item in sorted(value.items())}
+    if isinstance(value, (list, tuple)):
+        return [describe(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(describe(item) for item in value)
+    if callable(value):
+        return _call(value, {})
+    raise TypeError(f"{value!r} has no identity: use a dataclass, a partial or plain values")
+
+
+def _call(target: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(target).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    changed = {
+        name: describe(value)
+        for name, value in sorted(arguments.items())
+        if name not in defaults or not _same(defaults[name], value)
+    }
+    return {"": f"{target.__module__}.{target.__qualname__}", **changed} | _source(target)
+
+
+def _same(default: Any, value: Any) -> bool:
+    try:
+        return json.dumps(describe(default)) == json.dumps(describe(value))
+    except (TypeError, ValueError):
+        return False
+
+
+def _source(target: Callable[..., Any]) -> dict[str, str]:
+    """For a user's own code, the hash of its file: an edited network is another network."""
+    if target.__module__.split(".")[0] in ("lth_runner", "torch", "torchvision", "builtins"):
+        return {}
+    try:
+        file = inspect.getsourcefile(target)
+        return {"source": hashlib.sha256(Path(str(file)).read_bytes()).hexdigest()[:16]}
+    except (TypeError, OSError):  # typed at a prompt: no file to read
+        return {}
+
+
+def canonical(value: Any) -> str:
+    """Canonical JSON: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any, length: int = 32) -> str:
+    """The first ``length`` hexadecimal digits of SHA-256 over the canonical JSON of a value."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:length]
