@@ -1,0 +1,469 @@
+"""The sources of data: what they load, check and refuse."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import importlib.util
+import inspect
+import logging
+import os
+import struct
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import lth_runner.data as sources
+from lth_runner.data import Data, digits, imagefolder, published, synthetic, torchvision_dataset
+from lth_runner.errors import UserError
+
+REPOSITORY = Path(__file__).parents[1]
+CONFIGS = sorted((REPOSITORY / "conf" / "dataset").glob("*.yaml"))
+REAL = os.environ.get("LTH_TEST_DATA")
+
+
+# --- digits and synthetic
+
+
+def test_digits_are_all_there_with_a_fixed_stratified_test_set() -> None:
+    first, second = digits(split_seed=0), digits(split_seed=1)
+    assert sum(len(s[1]) for s in (first.train, first.val, first.test)) == 1797
+    counts = first.test[1].bincount()
+    assert int(counts.min()) >= 34
+    assert int(counts.max()) <= 37
+    assert torch.equal(first.test[0], second.test[0])
+    assert not torch.equal(first.val[0], second.val[0])
+    assert first.shape == (1, 8, 8)
+    assert int(first.train[0].max()) == 16
+
+
+def test_digits_come_out_standardised() -> None:
+    inputs = digits(validation=0).to("cpu").train[0]
+    assert abs(float(inputs.mean())) < 1e-4
+    assert float(inputs.std()) == pytest.approx(1, abs=1e-3)
+
+
+def test_synthetic_classes_are_learnable_and_reproducible() -> None:
+    options: dict[str, Any] = {"shape": (3, 4, 4), "num_classes": 5, "num_train": 200}
+    data = synthetic(**options)
+    assert data.fingerprint == synthetic(**options).fingerprint
+    assert data.fingerprint != synthetic(seed=1, **options).fingerprint
+    inputs, labels = data.train
+    centres = torch.stack([inputs[labels == c].mean(0).flatten() for c in range(5)])
+    nearest = torch.cdist(data.test[0].flatten(1), centres).argmin(1)
+    assert (nearest == data.test[1]).float().mean() > 0.95
+    assert data.test[1].bincount().tolist() == [100] * 5
+
+
+def test_subset_keeps_part_of_train_and_leaves_the_rest() -> None:
+    whole, part = synthetic(validation=100), synthetic(validation=100, subset=0.5)
+    assert (whole.num_train, part.num_train) == (900, 450)
+    assert torch.equal(whole.val[0], part.val[0])
+    assert torch.equal(whole.test[0], part.test[0])
+
+
+def test_augmentation_reaches_the_data() -> None:
+    data = digits(augment_flip=True, augment_crop=1)
+    assert data.augment.flip
+    assert data.augment.crop == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: digits(shape=[1, 28, 28]), r"shape=\[1, 28, 28\] .* \[1, 8, 8\]"),
+        (lambda: digits(num_classes=9), "num_classes=9 but the data have 10"),
+        (lambda: digits(validation=1438), "validation is 1438"),
+        (lambda: digits(subset=0), "subset is 0"),
+        (lambda: digits(augment_crop=-1), "whole pixels"),
+        (lambda: synthetic(num_test=9), "num_test is 9"),
+        (lambda: synthetic(shape=[]), "positive sizes"),
+        (lambda: synthetic(shape=[3, 0]), "positive sizes"),
+        (lambda: synthetic(noise=float("nan")), "noise is nan"),
+        (lambda: synthetic(shape=[20], augment_flip=True), "need images"),
+    ],
+)
+def test_impossible_settings_are_refused(make: Callable[[], Data], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        make()
+
+
+# --- image folders
+
+COLOURS = {"ant": (250, 0, 0), "bee": (0, 250, 0)}
+
+
+def plant(root: Path, classes: tuple[str, ...] = ("bee", "ant"), size: int = 6) -> Path:
+    """A tree of 5 training and 2 test images per class; pixel (0, 0) of image ``i`` has blue i."""
+    for split, num in (("train", 5), ("test", 2)):
+        for name in classes:
+            (root / split / name).mkdir(parents=True)
+            for i in range(num):
+                image = Image.new("RGB", (size, size), COLOURS[name])
+                image.putpixel((0, 0), (*COLOURS[name][:2], i))
+                image.save(root / split / name / f"{i}.png")
+    return root
+
+
+def load(root: Path, cache: Path, **options: Any) -> Data:
+    """The tree as Data with nothing held out."""
+    options = {"shape": [3, 6, 6], "num_classes": 2, "validation": 0, **options}
+    return imagefolder(root=str(root), cache=str(cache), **options)
+
+
+def pack(root: Path, archive: Path, prefix: str) -> Path:
+    """The tree as a tar.gz, below a folder of the archive."""
+    with tarfile.open(archive, "w:gz") as file:
+        for split in ("train", "test"):
+            file.add(root / split, f"{prefix}{split}")
+    return archive
+
+
+def test_imagefolder_reads_pixels_and_numbers_sorted_classes(tmp_path: Path) -> None:
+    root = plant(tmp_path / "tree")
+    (root / "train" / "ant" / "notes.txt").write_text("not an image")
+    (root / "train" / "ant" / "._0.png").write_text("another system's leftover")
+    (root / "train" / ".hidden").mkdir()
+    data = load(root, tmp_path / "cache")
+    assert data.train[1].tolist() == [0] * 5 + [1] * 5
+    assert data.test[1].tolist() == [0, 0, 1, 1]
+    assert data.train[0].shape == (10, 3, 6, 6)
+    assert data.train[0][0, :, 5, 5].tolist() == [250, 0, 0]
+    assert data.train[0][:, 2, 0, 0].tolist() == [0, 1, 2, 3, 4] * 2
+    assert data.mean[:2] == pytest.approx([125 / 255] * 2)
+
+
+def test_imagefolder_resizes_and_greys_to_the_shape(tmp_path: Path) -> None:
+    data = load(plant(tmp_path / "tree"), tmp_path / "cache", shape=[1, 4, 3])
+    assert data.shape == (1, 4, 3)
+    assert data.train[0][0, 0, 3, 2] == pytest.approx(0.299 * 250, abs=1)
+
+
+@pytest.mark.parametrize("prefix", ["", "./", "pictures/"])
+def test_an_archive_equals_its_folder(tmp_path: Path, prefix: str) -> None:
+    root = plant(tmp_path / "tree")
+    archive = pack(root, tmp_path / "tree.tar.gz", prefix)
+    packed = load(archive, tmp_path / "cache")
+    assert packed.fingerprint == load(root, tmp_path / "cache").fingerprint
+
+
+def test_second_load_reads_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, cache = plant(tmp_path / "tree"), tmp_path / "cache"
+    first = load(root, cache)
+    assert len(list(cache.iterdir())) == 1
+
+    def fail(*_: object) -> None:
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr("lth_runner.data.folder._decode", fail)
+    assert load(root, cache).fingerprint == first.fingerprint
+    with pytest.raises(AssertionError, match="decoded again"):
+        load(root, cache, shape=[3, 5, 5])
+    os.utime(root / "train" / "ant" / "0.png", (1, 1))
+    with pytest.raises(AssertionError, match="decoded again"):
+        load(root, cache)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "changed", "empty"])
+def test_a_damaged_cache_is_set_aside_and_rebuilt(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    root, cache = plant(tmp_path / "tree"), tmp_path / "cache"
+    first = load(root, cache)
+    (file,) = cache.iterdir()
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 255
+    file.write_bytes({"truncated": content[:-9], "changed": content, "empty": b""}[damage])
+    with caplog.at_level(logging.WARNING):
+        assert load(root, cache).fingerprint == first.fingerprint
+    assert "set aside and rebuilt" in caplog.text
+    assert sorted(f.suffix for f in cache.iterdir()) == [".corrupt", ".safetensors"]
+    caplog.clear()
+    assert load(root, cache).fingerprint == first.fingerprint
+    assert not caplog.text
+
+
+def test_cache_goes_where_xdg_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    root = plant(tmp_path / "tree")
+    imagefolder(root=str(root), shape=[3, 6, 6], num_classes=2, validation=0)
+    assert len(list((tmp_path / "xdg" / "lth-runner").iterdir())) == 1
+
+
+def no_test(root: Path) -> None:
+    """Leaves no test split."""
+    (root / "test").rename(root / "exam")
+
+
+def empty_class(root: Path) -> None:
+    """A class of train without images."""
+    for image in (root / "train" / "bee").iterdir():
+        image.unlink()
+
+
+def missing_class(root: Path) -> None:
+    """A class of train that test lacks."""
+    (root / "test" / "bee").rename(root / "spare")
+
+
+def broken_image(root: Path) -> None:
+    """An image cut in half."""
+    image = root / "train" / "ant" / "3.png"
+    image.write_bytes(image.read_bytes()[:60])
+
+
+def no_image(root: Path) -> None:
+    """Text under an image's name."""
+    (root / "test" / "bee" / "1.png").write_text("hello")
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (no_test, "has no test/<class>/"),
+        (empty_class, "train/bee"),
+        (missing_class, "same classes: bee"),
+        (broken_image, "train/ant/3.png"),
+        (no_image, "test/bee/1.png"),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_tree_at_fault_is_refused_by_name(
+    tmp_path: Path, harm: Callable[[Path], None], says: str, packed: bool
+) -> None:
+    root = plant(tmp_path / "tree")
+    harm(root)
+    if packed:
+        (root / "test").mkdir(exist_ok=True)
+        root = pack(root, tmp_path / "tree.tar.gz", "")
+    with pytest.raises(UserError, match=says):
+        load(root, tmp_path / "cache")
+    assert not list(tmp_path.glob("cache/*"))
+
+
+def test_other_imagefolder_mistakes_are_refused(tmp_path: Path) -> None:
+    root, cache = plant(tmp_path / "tree"), tmp_path / "cache"
+    with pytest.raises(UserError, match="has no train/"):
+        load(tmp_path / "nowhere", cache)
+    with pytest.raises(UserError, match="1 or 3, height, width"):
+        load(root, cache, shape=[2, 6, 6])
+    with pytest.raises(UserError, match="num_classes=3 but the data have 2"):
+        load(root, cache, num_classes=3)
+    (tmp_path / "some.tar").write_text("not a tar")
+    with pytest.raises(UserError, match="not a readable tar"):
+        load(tmp_path / "some.tar", cache)
+    with pytest.raises(UserError, match=r"dataset\.cache="):
+        load(root, tmp_path / "some.tar" / "cache", shape=[3, 5, 5])
+    with tarfile.open(tmp_path / "two.tar", "w") as file:
+        file.add(root / "train", "a/train")
+        file.add(root / "test", "b/test")
+    with pytest.raises(UserError, match="several folders"):
+        load(tmp_path / "two.tar", cache)
+
+
+# --- torchvision, with small files of the same formats behind its classes
+
+
+def idx(array: torch.Tensor) -> bytes:
+    """Unsigned bytes in the IDX format of MNIST."""
+    head = struct.pack(f">HBB{array.dim()}I", 0, 8, array.dim(), *array.shape)
+    return head + array.to(torch.uint8).numpy().tobytes()
+
+
+def small_mnist(folder: Path) -> dict[str, bytes]:
+    """Four IDX files with 30 training and 10 test images, unpacked in a folder."""
+    folder.mkdir(parents=True)
+    files = {}
+    for part, num in (("train", 30), ("t10k", 10)):
+        pixels = torch.arange(num).repeat_interleave(784).view(num, 28, 28)
+        files[f"{part}-images-idx3-ubyte"] = idx(pixels)
+        files[f"{part}-labels-idx1-ubyte"] = idx(torch.arange(num) % 10)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return files
+
+
+def mnist(root: Path, **options: Any) -> Data:
+    """MNIST under a root, five samples held out."""
+    options = {"name": "mnist", "shape": [1, 28, 28], "num_classes": 10, "validation": 5, **options}
+    return torchvision_dataset(root=str(root), **options)
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network: every attempt to open an address fails at once."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+
+
+def pretend_sums(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """The MD5 sums of the archives in a folder, as the published ones."""
+    from torchvision.datasets import MNIST
+
+    sums = [(f.name, hashlib.md5(f.read_bytes()).hexdigest()) for f in sorted(folder.glob("*.gz"))]
+    monkeypatch.setattr(MNIST, "resources", sums)
+
+
+def test_unpacked_files_are_read_where_they_are(tmp_path: Path) -> None:
+    small_mnist(tmp_path / "MNIST" / "raw")
+    data = mnist(tmp_path)
+    assert (data.num_train, len(data.val[1]), len(data.test[1])) == (25, 5, 10)
+    assert torch.equal(data.train[0][:, 0, 3, 4].long() % 10, data.train[1])
+
+
+@pytest.mark.usefixtures("offline")
+def test_packed_files_are_read_without_writing_to_the_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    for name, content in small_mnist(raw).items():
+        (raw / f"{name}.gz").write_bytes(gzip.compress(content))
+    expected = mnist(tmp_path).fingerprint
+    for name in list(raw.iterdir()):
+        if name.suffix != ".gz":
+            name.unlink()
+    before = sorted(tmp_path.rglob("*"))
+    pretend_sums(monkeypatch, raw)
+    assert mnist(tmp_path).fingerprint == expected
+    assert sorted(tmp_path.rglob("*")) == before
+
+    content = (raw / "train-labels-idx1-ubyte.gz").read_bytes()
+    for damaged in (gzip.compress(gzip.decompress(content)[:-1] + b"\0"), content[:-12]):
+        (raw / "train-labels-idx1-ubyte.gz").write_bytes(damaged)
+        with pytest.raises(UserError, match=r"MD5 sum: .*train-labels|end-of-stream"):
+            mnist(tmp_path)
+
+
+@pytest.mark.usefixtures("offline")
+def test_missing_data_offline_say_where_and_how(tmp_path: Path) -> None:
+    for name in ("mnist", "cifar10", "svhn"):
+        with pytest.raises(UserError) as caught:
+            torchvision_dataset(name=name, shape=[3, 32, 32], num_classes=10, root=str(tmp_path))
+        for part in (str(tmp_path), f"scripts/fetch_data.py {name}", "dataset.root="):
+            assert part in str(caught.value)
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_download_is_published_whole_and_damage_is_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision.datasets import MNIST
+
+    def download(self: Any) -> None:
+        if not Path(self.raw_folder).exists():
+            small_mnist(Path(self.raw_folder))
+
+    monkeypatch.setattr(MNIST, "download", download)
+    first = mnist(tmp_path).fingerprint
+    assert [f.name for f in tmp_path.iterdir()] == ["MNIST"]
+    (tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03torn")
+    assert mnist(tmp_path).fingerprint == first
+    monkeypatch.undo()
+    assert mnist(tmp_path).fingerprint == first
+    assert len(list(tmp_path.glob("aside-*/MNIST/raw/*"))) == 4
+
+
+def test_torchvision_mistakes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_mnist(tmp_path / "MNIST" / "raw")
+    with pytest.raises(UserError, match="did you mean"):
+        mnist(tmp_path, name="minst")
+    with pytest.raises(UserError, match=r"shape=\[3, 32, 32\] .* \[1, 28, 28\]"):
+        mnist(tmp_path, shape=[3, 32, 32])
+
+    def broken(name: str) -> ModuleType:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(published.importlib, "import_module", broken)
+    with pytest.raises(UserError, match="matches torch"):
+        mnist(tmp_path)
+
+
+def test_colour_sets_become_channels_first() -> None:
+    pixels = torch.arange(2 * 4 * 5 * 3, dtype=torch.uint8).view(2, 4, 5, 3).numpy()
+    module = SimpleNamespace(
+        CIFAR10=lambda *_, **__: SimpleNamespace(data=pixels, targets=[3, 4]),
+        SVHN=lambda *_, **__: SimpleNamespace(data=pixels.transpose(0, 3, 1, 2), labels=[3, 4]),
+    )
+    for name in ("cifar10", "svhn"):
+        train, _ = published._read(
+            module,  # type: ignore[arg-type]
+            published.PUBLISHED[name],
+            Path("unused"),
+            download=False,
+        )
+        assert torch.equal(train[0], torch.from_numpy(pixels).permute(0, 3, 1, 2))
+        assert train[1].tolist() == [3, 4]
+
+
+@pytest.mark.skipif(
+    not (REAL and (Path(REAL) / "MNIST" / "raw").is_dir()),
+    reason="LTH_TEST_DATA names no folder that holds MNIST/raw",
+)
+@pytest.mark.usefixtures("offline")
+def test_real_mnist_is_complete() -> None:
+    data = mnist(Path(str(REAL)), validation=5000)
+    assert (data.num_train, len(data.val[1]), len(data.test[1])) == (55000, 5000, 10000)
+    counts = data.train[1].bincount() + data.val[1].bincount()
+    assert counts.tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    inputs = data.to("cpu").train[0]
+    assert abs(float(inputs.mean())) < 0.01
+    assert float(inputs.std()) == pytest.approx(1, abs=0.01)
+
+
+# --- the yaml files and the script
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_config_binds_to_its_source_and_is_complete(path: Path) -> None:
+    config = yaml.safe_load(path.read_text())
+    module, _, function = config.pop("_target_").rpartition(".")
+    assert module == "lth_runner.data"
+    parameters = inspect.signature(getattr(sources, function)).parameters
+    assert set(config) == set(parameters)
+    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
+    assert config["name"] == path.stem
+    assert config["root"] == "${paths.data}"
+    assert path.read_text().startswith("# ")
+
+
+def test_every_published_set_has_a_config_that_agrees() -> None:
+    configs = {path.stem: yaml.safe_load(path.read_text()) for path in CONFIGS}
+    assert set(configs) == {*published.PUBLISHED, "digits", "synthetic", "imagefolder"}
+    for name, entry in published.PUBLISHED.items():
+        assert configs[name]["num_classes"] == entry.num_classes
+        assert configs[name]["shape"][0] == len(entry.mean) == len(entry.std)
+
+
+def test_configs_without_download_build() -> None:
+    for name, build in (("digits", digits), ("synthetic", synthetic)):
+        config = yaml.safe_load((REPOSITORY / f"conf/dataset/{name}.yaml").read_text())
+        del config["_target_"]
+        data = build(**config)
+        assert data.name == name
+        assert data.shape == tuple(config["shape"])
+
+
+def test_fetch_script_reports_what_is_there_and_what_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = importlib.util.spec_from_file_location("fetch", REPOSITORY / "scripts/fetch_data.py")
+    assert spec
+    assert spec.loader
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    small_mnist(tmp_path / "MNIST" / "raw")
+    assert script.main(["mnist", "--root", str(tmp_path)]) == 0
+    assert "30 training and 10 test images" in capsys.readouterr().out
+    assert script.main(["minst", "--root", str(tmp_path)]) == 1
+    assert "did you mean" in capsys.readouterr().err
+    assert script.main([]) == 2
