@@ -1,0 +1,58 @@
+"""Between trainings: the next ticket, from the finished rounds alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from lth_runner.allocate import Allocate
+from lth_runner.rewind import Rewind
+from lth_runner.schedule import Schedule
+from lth_runner.score import Score
+from lth_runner.seeds import derive
+from lth_runner.step import Clock, Step
+from lth_runner.task import Task
+from lth_runner.ticket import Past, Ticket
+
+
+class Search(Protocol):
+    """Decides the next ticket. It keeps no state: the same past gives the same ticket."""
+
+    @property
+    def num_rounds(self) -> int: ...  # trainings of the ticket arm, the dense one included
+    def snapshots(self, clock: Clock) -> Sequence[Step]: ...  # of the first training, wanted later
+    def propose(self, task: Task, past: Past) -> Ticket | None: ...  # None: finished
+
+
+@dataclass(frozen=True)
+class Iterative:
+    """Train, prune the lowest scores of the trained network, rewind, and again.
+
+    Iterative magnitude pruning (Frankle & Carbin, ICLR 2019, arXiv 1803.03635) with the
+    magnitude score; one-shot pruning with one round.
+    """
+
+    score: Score
+    allocate: Allocate
+    schedule: Schedule
+    rewind: Rewind
+
+    @property
+    def num_rounds(self) -> int:
+        return 1 + len(self.schedule())
+
+    def snapshots(self, clock: Clock) -> Sequence[Step]:
+        return [self.rewind.at(clock)]
+
+    def propose(self, task: Task, past: Past) -> Ticket | None:
+        if not past:
+            return Ticket(task.dense(), task.init())
+        if len(past) >= self.num_rounds:
+            return None
+        last = past[-1]
+        scores = self.score(task, last.weights, last.mask)
+        density = self.schedule()[len(past) - 1]
+        mask = self.allocate(scores, density, last.mask, derive(task.seed, "search", len(past)))
+        weights, start = self.rewind(task, past)
+        return Ticket(mask, weights, start)
