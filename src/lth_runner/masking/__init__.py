@@ -1,0 +1,6 @@
+"""Inside one training: how the mask lives."""
+
+from lth_runner.masking.live import LiveMask, Masking
+from lth_runner.masking.static import Static
+
+__all__ = ["LiveMask", "Masking", "Static"]

@@ -1,0 +1,42 @@
+"""The seam between the training loop and what a method does to the mask within a training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lth_runner.mask import Mask
+from lth_runner.state import State
+from lth_runner.step import Step
+
+
+class LiveMask(Protocol):
+    """A mask at work in one training. The loop calls these in order and asks nothing else:
+
+    ``penalty`` is added to the loss; ``after_backward`` sees the dense gradients and says whether
+    the optimizer is to step; ``after_step`` puts the weights right. A mask that keeps state of its
+    own hands it over as named tensors, so that a killed training continues bit for bit.
+    """
+
+    def trainable(self) -> Iterable[dict[str, Any]]: ...  # optimizer groups
+    def penalty(self) -> Tensor | None: ...
+    def after_backward(self, step: Step, total: Step, optimizer: Optimizer) -> bool: ...
+    def after_step(self, step: Step, total: Step) -> None: ...
+    def mask(self) -> Mask: ...  # the hard mask as it stands
+    def weights(self) -> State: ...  # under stock names, masked
+    def remove(self) -> None: ...  # leaves a plain module with those weights
+    def state_dict(self) -> State: ...
+    def load_state_dict(self, state: State) -> None: ...
+
+
+class Masking(Protocol):
+    """How a mask lives within a training; ``install`` binds it to one network.
+
+    ``kept`` maps parameter names to boolean tensors of the parameters' shapes, which may carry a
+    leading replicate axis where an engine trains several networks at once.
+    """
+
+    def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask: ...

@@ -1,0 +1,71 @@
+"""The mask stands still: pruned weights are zero after every step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lth_runner import state as states
+from lth_runner.mask import Mask
+from lth_runner.masking.live import LiveMask
+from lth_runner.state import State
+from lth_runner.step import Step
+
+
+@dataclass(frozen=True)
+class Static:
+    """theta <- m * theta after every optimizer step.
+
+    Multiplying after the step, and not masking gradients, keeps pruned weights at zero whatever
+    momentum, weight decay or Adam's moments hold, and leaves dense gradients to look at.
+    """
+
+    def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
+        return _Static(model, kept)
+
+
+class _Static:
+    def __init__(self, model: nn.Module, kept: Mapping[str, Tensor]) -> None:
+        self._model = model
+        self._kept = kept
+        parameters = dict(model.named_parameters())
+        # a full layer needs no product: early rounds and excluded layers cost nothing
+        masked = [name for name, value in kept.items() if not bool(value.all())]
+        self._weights = [parameters[name].data for name in masked]
+        # in the weights' own memory layout, or the product would walk two layouts at once
+        self._factors = [torch.empty_like(parameters[n].data).copy_(kept[n]) for n in masked]
+        self.after_step(0, 0)
+
+    def trainable(self) -> Iterable[dict[str, Any]]:
+        return [{"params": list(self._model.parameters())}]
+
+    def penalty(self) -> Tensor | None:
+        return None
+
+    def after_backward(self, step: Step, total: Step, optimizer: Optimizer) -> bool:
+        return True
+
+    @torch.no_grad()
+    def after_step(self, step: Step, total: Step) -> None:
+        if self._weights:
+            torch._foreach_mul_(self._weights, self._factors)
+
+    def mask(self) -> Mask:
+        return Mask(self._kept)
+
+    def weights(self) -> State:
+        return self.mask()(states.read(self._model))
+
+    def remove(self) -> None:
+        states.write(self._model, self.weights())
+
+    def state_dict(self) -> State:
+        return {}
+
+    def load_state_dict(self, state: State) -> None:
+        pass

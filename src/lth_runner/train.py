@@ -1,0 +1,241 @@
+"""What a training is: its recipe, and the job that asks for one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, get_args, get_type_hints
+
+import torch
+from torch.optim import Optimizer
+
+from lth_runner import identity
+from lth_runner import state as states
+from lth_runner.errors import UserError, nearest
+from lth_runner.mask import Mask
+from lth_runner.masking import Masking
+from lth_runner.step import Clock, Duration, Step
+from lth_runner.task import Task
+from lth_runner.ticket import Ticket
+
+# Counts what changes the arithmetic of every training without changing any recipe: a Store keeps
+# trainings of another generation apart.
+GENERATION = 1
+
+
+class LearningRate(Protocol):
+    """The factor on the optimizer's learning rate at a step: a pure function, nothing to carry."""
+
+    def __call__(self, step: Step, clock: Clock) -> float: ...
+
+
+@dataclass(frozen=True)
+class Constant:
+    """1 throughout."""
+
+    def __call__(self, step: Step, clock: Clock) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True)
+class MultiStep:
+    """Multiplied by ``factor`` at each of ``drops``."""
+
+    drops: Sequence[Duration | str]
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "drops", tuple(Duration.parse(drop) for drop in self.drops))
+
+    def __call__(self, step: Step, clock: Clock) -> float:
+        passed = (
+            step >= clock.at(Duration.parse(drop), "train.learning_rate.drops")
+            for drop in self.drops
+        )
+        return self.factor ** sum(passed)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """From 1 to ``final`` along half a cosine (Loshchilov & Hutter, ICLR 2017, 1608.03983)."""
+
+    final: float = 0.0
+
+    def __call__(self, step: Step, clock: Clock) -> float:
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * step / clock.total)) / 2
+
+
+@dataclass(frozen=True)
+class Linear:
+    """From 1 to ``final`` along a line."""
+
+    final: float = 0.0
+
+    def __call__(self, step: Step, clock: Clock) -> float:
+        return 1 - (1 - self.final) * step / clock.total
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every network of a run is trained.
+
+    ``length`` and all other durations are steps (it), epochs (ep) or shares of the length (%).
+    ``optimizer`` takes parameter groups and makes an optimizer. ``decay``: weight decay acts on
+    all parameters, or on the weights only and not on norm layers and biases. ``clip_norm``: the
+    largest 2-norm of the gradient. ``shrink_to``: the whole schedule, every duration in it,
+    shrunk to so many steps. ``eval_every``: how often validation and test are measured.
+    ``snapshots``: steps of the dense training to keep beside those that rewinding asks for.
+    """
+
+    length: Duration | str
+    batch_size: int
+    optimizer: Callable[..., Optimizer]
+    learning_rate: LearningRate = Constant()
+    warmup: Duration | str = "0it"
+    decay: Literal["all", "weights"] = "all"
+    label_smoothing: float = 0.0
+    clip_norm: float | None = None
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    eval_every: Duration | str = "1ep"
+    shrink_to: Duration | str | None = None
+    deterministic: bool = False
+    # these two decide no result and have no part in its identity
+    checkpoint_minutes: float = field(default=2.0, compare=False)
+    snapshots: Sequence[Duration | str] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("length", "warmup", "eval_every", "shrink_to"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Duration.parse(getattr(self, name)))
+        for name in ("decay", "precision"):
+            accepted = get_args(get_type_hints(type(self))[name])
+            if getattr(self, name) not in accepted:
+                value = getattr(self, name)
+                raise UserError(f"train.{name}={value!r}; {nearest(str(value), accepted)}")
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError(f"train.label_smoothing={self.label_smoothing} is outside [0, 1)")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise UserError(f"train.clip_norm={self.clip_norm} must be above 0, or null for none")
+
+    def clock(self, epoch: Step) -> Clock:
+        """The clock of a training on data with ``epoch`` steps an epoch."""
+        shrink = None if self.shrink_to is None else Duration.parse(self.shrink_to)
+        return Clock.of(Duration.parse(self.length), epoch, shrink)
+
+    def evaluation_period(self, clock: Clock) -> Step:
+        """Steps between evaluations, at least one."""
+        return max(1, clock.at(Duration.parse(self.eval_every), "train.eval_every"))
+
+    def rate(self, step: Step, clock: Clock) -> float:
+        """The factor on the learning rate at a step, warm-up included."""
+        warmup = clock.at(Duration.parse(self.warmup), "train.warmup")
+        ramp = min(1.0, (step + 1) / warmup) if warmup else 1.0
+        return ramp * self.learning_rate(step, clock)
+
+    def make_optimizer(self, groups: Iterable[dict[str, Any]]) -> Optimizer:
+        """The optimizer over a live mask's parameter groups, weight decay as ``decay`` says."""
+        split: list[dict[str, Any]] = []
+        for group in groups:
+            parameters = list(group["params"])
+            if self.decay == "all" or "weight_decay" in group:
+                split.append({**group, "params": parameters})
+                continue
+            for decayed, rest in ((True, {}), (False, {"weight_decay": 0.0})):
+                chosen = [p for p in parameters if (p.ndim > 1) == decayed]
+                if chosen:
+                    split.append({**group, **rest, "params": chosen})
+        return self.optimizer(split)
+
+    @contextmanager
+    def arithmetic(self, device: torch.device) -> Iterator[None]:
+        """Sets the precision of fp32 matrix products and determinism, and puts them back."""
+        if self.precision == "tf32" and device.type != "cuda":
+            raise UserError("train.precision=tf32 needs a CUDA device: use fp32 or bf16 here")
+        before = torch.get_float32_matmul_precision()
+        was_deterministic = torch.are_deterministic_algorithms_enabled()
+        torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
+        torch.use_deterministic_algorithms(self.deterministic or was_deterministic)
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+            torch.use_deterministic_algorithms(was_deterministic)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A job's place in a run."""
+
+    round: int
+    arm: str = "ticket"
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One training to be done: a ticket of a task, how its mask lives, and where it belongs.
+
+    ``snapshots`` are the steps at which later rounds will want the weights.
+    """
+
+    task: Task
+    ticket: Ticket
+    masking: Masking
+    slot: Slot = Slot(0)
+    snapshots: tuple[Step, ...] = ()
+
+    def identity(self, recipe: Recipe, engine: str) -> dict[str, Any]:
+        """All that decides a training's result: two jobs alike in this are the same training."""
+        start = self.ticket.start
+        optimizer = {"optimizer": states.fingerprint(start.optimizer)} if start.optimizer else {}
+        return {
+            "generation": GENERATION,
+            "task": self.task.identity,
+            "recipe": identity.describe(recipe),
+            "masking": identity.describe(self.masking),
+            "seed": self.task.seed,
+            "start": {"step": start.step, "order": start.order, "final": start.final_rate},
+            "mask": self.ticket.mask.fingerprint,
+            "weights": states.fingerprint(self.ticket.masked),
+            "device": torch.device(self.task.device).type,
+            "engine": engine,
+        } | optimizer
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training stopped between two steps: all that is needed to go on, bit for bit."""
+
+    step: Step
+    weights: states.State
+    optimizer: states.State
+    masking: states.State
+    loss: float = 0.0  # summed since the last evaluation, with the number of steps it sums
+    num_losses: int = 0
+    history: tuple[dict[str, Any], ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished training hands over."""
+
+    weights: states.State
+    mask: Mask
+    history: tuple[dict[str, Any], ...] = ()
+    seconds: float = 0.0
+    diverged: bool = False
+
+
+class Keeper(Protocol):
+    """Where one training's checkpoints and snapshots go."""
+
+    def load(self) -> Checkpoint | None: ...
+    def save(self, checkpoint: Checkpoint) -> None: ...
+    def snapshot(self, checkpoint: Checkpoint) -> None: ...
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; every training stands checkpointed."""
