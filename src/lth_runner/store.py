@@ -1,0 +1,243 @@
+"""Content-addressed trainings on disk: each is kept under the hash of all that decides it.
+
+``entries/<key>/training.json`` and ``end.safetensors`` are a finished training;
+``step-N.safetensors`` its snapshots, ``derived-*.safetensors`` what probes computed from it.
+``drafts/<key>/`` is one under way. Every file is written whole and carries a hash of its
+contents; publishing is one rename. What does not fit its hash is set aside under ``damaged/``
+and done again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lth_runner import identity
+from lth_runner import state as states
+from lth_runner.errors import UserError
+from lth_runner.mask import Mask
+from lth_runner.state import Damaged, State
+from lth_runner.step import Step
+from lth_runner.train import Checkpoint, Outcome
+
+FORMAT = 1
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished training's folder."""
+
+    folder: Path
+    facts: Mapping[str, Any]  # seconds, diverged, history, run, ...
+
+    def end(self) -> tuple[Mask, State]:
+        """The hard mask and the weights at the end."""
+        return _unpack(states.load(self.folder / "end.safetensors")[0])
+
+    def nearest_snapshot(self, step: Step) -> Checkpoint | None:
+        """The latest intact snapshot at or before a step."""
+        for path in sorted(self.folder.glob("step-*.safetensors"), reverse=True):
+            if int(path.stem.removeprefix("step-")) <= step:
+                checkpoint = load_checkpoint(path)
+                if checkpoint is not None:
+                    return checkpoint
+        return None
+
+    def keep_snapshot(self, checkpoint: Checkpoint) -> None:
+        """Adds a snapshot that was not asked for at the time."""
+        save_checkpoint(self.folder / f"step-{checkpoint.step:08d}.safetensors", checkpoint)
+
+    def derived(self, name: str, compute: Callable[[], State]) -> State:
+        """What a probe computed from this training, computed once."""
+        path = self.folder / f"derived-{name}.safetensors"
+        try:
+            return states.load(path)[0]
+        except FileNotFoundError:
+            pass
+        except Damaged as damage:
+            set_aside(path, damage)
+        value = compute()
+        states.save(path, value, {})
+        return value
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A training under way: the engine's Keeper."""
+
+    folder: Path
+
+    def load(self) -> Checkpoint | None:
+        return load_checkpoint(self.folder / "checkpoint.safetensors")
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(self.folder / "checkpoint.safetensors", checkpoint)
+
+    def snapshot(self, checkpoint: Checkpoint) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(self.folder / f"step-{checkpoint.step:08d}.safetensors", checkpoint)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of trainings, shared by all runs under it."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        path = self.root / "format.json"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                write_json(path, {"format": FORMAT})
+        except OSError as error:
+            raise UserError(
+                f"the Store {self.root} cannot be written: {error.strerror}; "
+                "choose another folder with paths.outputs=..."
+            ) from error
+        found = read_json(path).get("format")
+        if found != FORMAT:
+            raise UserError(
+                f"the Store {self.root} has format {found}, this version writes {FORMAT}: use the "
+                "version that made it, or another folder with paths.outputs=..."
+            )
+
+    def find(self, key: str) -> Entry | None:
+        """A finished training, or None; a damaged one is set aside and counts as not done."""
+        folder = self.root / "entries" / key
+        path = folder / "training.json"
+        if not folder.exists():
+            return None
+        try:
+            facts = read_json(path)
+            states.load(folder / "end.safetensors")
+        except (Damaged, FileNotFoundError) as damage:
+            set_aside(folder, damage)
+            return None
+        return Entry(folder, facts)
+
+    def draft(self, key: str) -> Draft:
+        """Where a training keeps its checkpoints until it is published."""
+        return Draft(self.root / "drafts" / key)
+
+    def publish(self, key: str, outcome: Outcome, facts: Mapping[str, Any]) -> Entry:
+        """Makes a finished training visible to all, whole or not at all."""
+        draft = self.draft(key).folder
+        draft.mkdir(parents=True, exist_ok=True)
+        states.save(draft / "end.safetensors", _pack(outcome), {})
+        write_json(
+            draft / "training.json",
+            {
+                **facts,
+                "history": list(outcome.history),
+                "seconds": outcome.seconds,
+                "diverged": outcome.diverged,
+            },
+        )
+        (draft / "checkpoint.safetensors").unlink(missing_ok=True)
+        target = self.root / "entries" / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            draft.rename(target)
+        except OSError:
+            if not target.exists():
+                raise
+            shutil.rmtree(draft)  # another process published the same training first
+        entry = self.find(key)
+        if entry is None:
+            raise OSError(f"{target} is not what was just written to it: is the disk failing?")
+        return entry
+
+
+def _pack(outcome: Outcome) -> State:
+    mask = {f"mask.{name}": bits for name, bits in outcome.mask.packed().items()}
+    return mask | {f"weights.{name}": value for name, value in outcome.weights.items()}
+
+
+def _unpack(tensors: State) -> tuple[Mask, State]:
+    weights = _under(tensors, "weights.")
+    packed = _under(tensors, "mask.")
+    return Mask.unpacked(packed, {name: weights[name].shape for name in packed}), weights
+
+
+def _under(tensors: State, prefix: str) -> State:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """One sealed file: tensors by kind, the rest as JSON."""
+    kinds = {
+        "weights.": checkpoint.weights,
+        "optimizer.": checkpoint.optimizer,
+        "masking.": checkpoint.masking,
+    }
+    tensors = {prefix + name: v for prefix, state in kinds.items() for name, v in state.items()}
+    facts = {
+        "step": checkpoint.step,
+        "loss": checkpoint.loss,
+        "num_losses": checkpoint.num_losses,
+        "history": list(checkpoint.history),
+        "seconds": checkpoint.seconds,
+    }
+    states.save(path, tensors, {"checkpoint": json.dumps(facts)})
+
+
+def load_checkpoint(path: Path) -> Checkpoint | None:
+    """A checkpoint, or None where there is none; a damaged one is set aside and counts as none."""
+    try:
+        tensors, metadata = states.load(path)
+    except FileNotFoundError:
+        return None
+    except Damaged as damage:
+        set_aside(path, damage)
+        return None
+    facts = json.loads(metadata["checkpoint"])
+    return Checkpoint(
+        weights=_under(tensors, "weights."),
+        optimizer=_under(tensors, "optimizer."),
+        masking=_under(tensors, "masking."),
+        **{**facts, "history": tuple(facts["history"])},
+    )
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes sealed JSON whole or not at all."""
+    sealed = {**value, "seal": identity.digest(value)}
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with scratch.open("w") as opened:
+            json.dump(sealed, opened)
+            opened.flush()
+            os.fsync(opened.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads sealed JSON; raises Damaged where the seal does not fit."""
+    try:
+        value = json.loads(path.read_bytes())
+        if value.pop("seal") != identity.digest(value):
+            raise Damaged(f"{path}: its contents do not fit the hash they were written with")
+        return value
+    except (ValueError, KeyError, AttributeError) as error:
+        raise Damaged(f"{path}: not the JSON that was written ({error})") from error
+
+
+def set_aside(path: Path, damage: Exception) -> None:
+    """Moves a damaged file or folder out of the way, keeping it, and says so."""
+    store = next(p for p in path.parents if (p / "format.json").exists())
+    target = store / "damaged" / f"{path.parent.name}-{path.name}-{time.time_ns()}"
+    target.parent.mkdir(exist_ok=True)
+    path.rename(target)
+    log.warning("damaged, set aside as %s and done again: %s", target, damage)
