@@ -1,0 +1,173 @@
+"""The run folder: small files that other programs may rely on."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lth_runner import state as states
+from lth_runner.record.record import Place, Progress, Row, Run
+from lth_runner.ticket import Ticket
+
+TICKET_FORMAT = "1"
+STATUS_SECONDS = 2.0
+
+
+class RunFolder:
+    """``config.yaml status.json rounds.jsonl metrics.jsonl environment.json tickets/``.
+
+    ``rounds.jsonl`` is the truth: a line is appended and flushed to disk for every training, its
+    metrics before it, so that what a killed run leaves behind is cut back to whole rows.
+    ``draw`` is called with the folder when a round is complete.
+    """
+
+    def __init__(self, draw: Callable[[Path], object]) -> None:
+        self._draw = draw
+        self._status: dict[str, Any] = {}
+        self._last_status = 0.0
+        self._drawn_round = -1
+
+    def done(self, run: Run) -> set[Place]:
+        """The places that an earlier attempt recorded with the same probes."""
+        path = run.folder / "status.json"
+        try:
+            earlier = json.loads(path.read_text())
+        except (FileNotFoundError, ValueError):
+            return set()
+        if earlier.get("probes") != run.probes:
+            return set()
+        return {_place(row) for row in whole_rows(run.folder / "rounds.jsonl")}
+
+    def open(self, run: Run) -> None:
+        self._folder = run.folder
+        (run.folder / "tickets").mkdir(parents=True, exist_ok=True)
+        done = self.done(run)
+        for name in ("rounds.jsonl", "metrics.jsonl"):
+            path = run.folder / name
+            rows = [row for row in whole_rows(path) if _place(row) in done]
+            replace_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+        replace_text(run.folder / "config.yaml", yaml.safe_dump(dict(run.config), sort_keys=False))
+        replace_text(run.folder / "environment.json", json.dumps(run.environment, indent=2) + "\n")
+        self._model = {
+            "model": json.dumps(run.config.get("model")),
+            "dataset": json.dumps(run.config.get("dataset")),
+        }
+        self._base_seed = run.config.get("seed")
+        self._status = {
+            "state": "running",
+            "round": 0,
+            "rounds": run.num_rounds,
+            "started": _now(),
+            "updated": _now(),
+            "error": None,
+            "name": run.name,
+            "command": run.command,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "probes": run.probes,
+        }
+        self._write_status()
+
+    def progress(self, progress: Progress) -> None:
+        if time.monotonic() - self._last_status > STATUS_SECONDS:
+            self._status |= {
+                "round": progress.round,
+                "arm": progress.arm,
+                "seed": progress.seed,
+                "step": progress.step,
+                "total": progress.total,
+            }
+            self._write_status()
+
+    def metrics(self, rows: Sequence[Row]) -> None:
+        _append(self._folder / "metrics.jsonl", rows)
+
+    def round(self, row: Row, ticket: Ticket) -> None:
+        if row["arm"] == "ticket":
+            self._save_ticket(row, ticket)
+        if row["round"] > self._drawn_round and self._drawn_round >= 0:
+            self._draw(self._folder)  # the round before is complete
+        self._drawn_round = row["round"]
+        _append(self._folder / "rounds.jsonl", [row])
+        self._status["round"] = row["round"]
+        self._write_status()
+
+    def close(self, state: str, error: str | None) -> None:
+        self._status |= {"state": state, "error": error}
+        self._write_status()
+        if any(whole_rows(self._folder / "rounds.jsonl")):
+            self._draw(self._folder)
+
+    def _save_ticket(self, row: Row, ticket: Ticket) -> None:
+        """mask.<name> (bool) and weights.<name>: the state that the training started from."""
+        suffix = "" if row["seed"] == self._base_seed else f"-seed-{row['seed']}"
+        path = self._folder / "tickets" / f"round-{row['round']:02d}{suffix}.safetensors"
+        tensors = {f"mask.{name}": kept for name, kept in ticket.mask.items()}
+        tensors |= {f"weights.{name}": value for name, value in ticket.masked.items()}
+        metadata = {
+            "format": TICKET_FORMAT,
+            "sparsity": repr(row["sparsity"]),
+            "seed": str(row["seed"]),
+            "round": str(row["round"]),
+            "start_step": str(ticket.start.step),
+        }
+        states.save(path, tensors, metadata | self._model)
+
+    def _write_status(self) -> None:
+        self._last_status = time.monotonic()
+        self._status["updated"] = _now()
+        replace_text(self._folder / "status.json", json.dumps(self._status, indent=2) + "\n")
+
+
+def whole_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a jsonl file; a last line cut short by a kill is not one."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines(keepends=True):
+        if line.endswith("\n"):
+            rows.append(json.loads(line))
+    return rows
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        scratch.write_text(text)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _append(path: Path, rows: Sequence[Row]) -> None:
+    text = "".join(json.dumps(plain(row)) + "\n" for row in rows)
+    with path.open("a") as opened:
+        opened.write(text)
+        opened.flush()
+        os.fsync(opened.fileno())
+
+
+def plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as JSON has it: NaN and infinity become null."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in row.items()
+    }
+
+
+def _place(row: Row) -> Place:
+    return row["round"], row["arm"], row["seed"]
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
