@@ -1,0 +1,160 @@
+"""Several runs side by side: a table, a picture, a page and a CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from lth_runner.report import drawing
+from lth_runner.report.figures import curve_figure
+from lth_runner.report.page import document, html_table, replace
+from lth_runner.report.rows import TICKET, Run
+from lth_runner.report.table import aligned
+from lth_runner.report.verdict import Level, judge
+from lth_runner.report.wording import accuracy, method, progress, sentence
+
+MAX_NAMED_KEYS = 4
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mapping -> dotted keys: {'rewind': {'step': 0}} -> {'rewind.step': 0}."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
+    """Dotted key -> its value in each run (None where absent), for keys in which runs differ."""
+    flat = [flatten(run.config) for run in runs]
+    keys = dict.fromkeys(key for config in flat for key in config)
+    values = {key: [config.get(key) for config in flat] for key in keys}
+    return {key: found for key, found in values.items() if any(x != found[0] for x in found)}
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """'key=value, ...' of the keys in which the runs differ; the folder's name breaks ties.
+
+    More than four such keys: only as many, in their order, as tell the runs apart.
+    """
+    found = differences(runs)
+    keys = list(found)
+    if len(keys) > MAX_NAMED_KEYS:
+        counts = range(1, len(keys) + 1)
+        keys = next((keys[:n] for n in counts if _distinct(found, keys[:n], len(runs))), keys[:4])
+    names = [", ".join(f"{key}={_plain(found[key][i])}" for key in keys) for i in range(len(runs))]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{name} {run.folder.name}".strip() for name, run in zip(names, runs, strict=True)]
+
+
+def _distinct(found: Mapping[str, list[Any]], keys: Sequence[str], num_runs: int) -> bool:
+    return len({tuple(str(found[key][i]) for key in keys) for i in range(num_runs)}) == num_runs
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def common_parent(runs: Sequence[Run]) -> Path:
+    return Path(os.path.commonpath([run.folder.resolve().parent for run in runs]))
+
+
+def compare(runs: Sequence[Run], folder: Path) -> tuple[str, tuple[Path, Path, Path]]:
+    """Writes comparison.html, .png and .csv into the folder; returns the table and the files."""
+    names = labels(runs)
+    header, body = summary_table(runs, names)
+    figure = curve_figure(runs, labels=names)
+    files = tuple(folder / f"comparison.{kind}" for kind in ("html", "png", "csv"))
+    replace(files[1], drawing.png(figure))
+    replace(files[2], comparison_csv(runs, names).encode())
+    page = [
+        f"<h1>{len(runs)} runs</h1>",
+        f'<p class="muted">{escape(str(folder))}</p>',
+        f'<div class="figure">{drawing.svg(figure, "comparison")}</div>',
+        f'<p class="muted">{escape(method(judge(runs[0])))}</p>',
+        "<h2>Runs</h2>",
+        html_table(header, body),
+        "<h2>What each run shows</h2>",
+        *(_paragraph(run, name, folder) for run, name in zip(runs, names, strict=True)),
+        "<h2>Where the configurations differ</h2>",
+        html_table(*_difference_table(runs, names)),
+    ]
+    replace(files[0], document(f"{len(runs)} runs", page).encode())
+    return "\n".join(aligned(header, body)), (files[0], files[1], files[2])
+
+
+def summary_table(runs: Sequence[Run], names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Run x (state, n, dense, largest matching sparsity, accuracy at the largest sparsity)."""
+    header = ["n", "dense", "sparsest match", "last sparsity", "accuracy there", "state", "run"]
+    body = []
+    for run, name in zip(runs, names, strict=True):
+        verdict = judge(run)
+        best, last = verdict.largest(TICKET), _last(verdict.of(TICKET))
+        body.append(
+            [
+                str(run.num_replicates),
+                accuracy(verdict.dense, 2) if verdict.dense else "-",
+                f"{100 * best.sparsity:.2f} %" if best else "none",
+                f"{100 * last.sparsity:.2f} %" if last else "-",
+                accuracy(last, 2) if last else "-",
+                run.state,
+                name,
+            ]
+        )
+    return header, body
+
+
+def comparison_csv(runs: Sequence[Run], names: Sequence[str]) -> str:
+    """One line per run and arm with plain numbers (fractions), and the differing config keys."""
+    found = differences(runs)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["run", "folder", "state", "arm", "replicates", "dense_accuracy_mean", "dense_accuracy_std",
+         "largest_matching_sparsity", "matching_accuracy_mean", "largest_sparsity",
+         "final_accuracy_mean", "final_accuracy_std", *(f"config.{key}" for key in found)]
+    )  # fmt: skip
+    for i, (run, name) in enumerate(zip(runs, names, strict=True)):
+        verdict = judge(run)
+        dense = verdict.dense
+        for arm in run.arms:
+            best, last = verdict.largest(arm), _last(verdict.of(arm))
+            writer.writerow(
+                [name, run.folder, run.state, arm, run.num_replicates,
+                 dense.mean if dense else None, dense.std if dense else None,
+                 best.sparsity if best else None, best.mean if best else None,
+                 last.sparsity if last else None, last.mean if last else None,
+                 last.std if last else None, *(values[i] for values in found.values())]
+            )  # fmt: skip
+    return text.getvalue()
+
+
+def _last(levels: Sequence[Level]) -> Level | None:
+    return levels[-1] if levels else None
+
+
+def _difference_table(
+    runs: Sequence[Run], names: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    found = differences(runs)
+    return ["run", *found], [
+        [name, *(_plain(values[i]) for values in found.values())] for i, name in enumerate(names)
+    ]
+
+
+def _paragraph(run: Run, name: str, folder: Path) -> str:
+    target = Path(os.path.relpath(run.folder.resolve(), folder.resolve())) / "report.html"
+    text = f"{sentence(judge(run))} {progress(run)}"
+    return (
+        f'<p><a href="{escape(target.as_posix())}">{escape(name or run.name)}</a>: '
+        f"{escape(text)}</p>"
+    )

@@ -1,0 +1,193 @@
+"""The look that every figure shares: colours, axes, labels at the ends of lines."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+# Okabe and Ito's palette, told apart by colour-blind readers too; the first is the ticket's.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+INK, MUTED, FAINT = "#1d2433", "#6b7280", "#d8dce3"
+DPI = 160
+
+LineStyle = str | tuple[float, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class EndLabel:
+    """A text right of the axes for the line that ends at (x, y)."""
+
+    x: float
+    y: float
+    text: str
+    colour: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A figure with its heading; `figure` is None when the run did not record what it shows."""
+
+    key: str
+    heading: str
+    reading: str
+    figure: Figure | None
+
+
+def colour(index: int) -> str:
+    return COLOURS[index % len(COLOURS)]
+
+
+def marker(index: int) -> str:
+    return MARKERS[index % len(MARKERS)]
+
+
+def style(index: int) -> LineStyle:
+    """Solid for the first round of colours, then other dashes for the next."""
+    styles: tuple[LineStyle, ...] = ("-", (0, (3, 1)), (0, (1, 1)))
+    return styles[index // len(COLOURS) % len(styles)]
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of width x height inches that no global state knows of."""
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def tidy(axes: Axes, *, xlabel: str, ylabel: str) -> None:
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(MUTED)
+    axes.tick_params(colors=MUTED, labelcolor=INK, labelsize=9.5, length=3)
+    axes.grid(visible=True, color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(xlabel, color=INK, fontsize=10.5, labelpad=6)
+    axes.set_ylabel(ylabel, color=INK, fontsize=10.5, labelpad=6)
+
+
+def density_axis(axes: Axes, densities: Iterable[float], *, min_gap: float = 0.055) -> None:
+    """Weights remaining in %, logarithmic, falling to the right; ticks where rounds are.
+
+    `min_gap`: the least distance of two ticks as a fraction of the axis.
+    """
+    found = sorted({100 * density for density in densities if density > 0}, reverse=True)
+    axes.set_xscale("log")
+    axes.xaxis.set_minor_locator(NullLocator())
+    if not found:
+        return
+    first, last = math.log(found[0]), math.log(found[-1])
+    span = max(first - last, 0.2)
+    ticks = [found[0]]
+    for value in found[1:]:
+        if math.log(ticks[-1]) - math.log(value) >= min_gap * span:
+            ticks.append(value)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.set_xticklabels([f"{tick:.3g}" for tick in ticks])
+    pad = max(0.03 * span, 0.05)  # room for a single round, and for bars drawn side by side
+    axes.set_xlim(math.exp(first + pad), math.exp(last - pad))
+
+
+def end_labels(axes: Axes, labels: Sequence[EndLabel], *, size: float = 10) -> None:
+    """Texts in the right margin at the height of their lines, moved apart where they touch."""
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    box = axes.get_window_extent()
+    line = size * 1.25 * figure.dpi / 72 / box.height  # one text line as a fraction of the axes
+    ordered = sorted(labels, key=lambda label: label.y)
+    wanted = [_axes_height(axes, label) for label in ordered]
+    heights = [line * (1 + label.text.count("\n")) for label in ordered]
+    for label, target, place in zip(ordered, wanted, spread(wanted, heights), strict=True):
+        axes.annotate(
+            label.text,
+            xy=(1.012, target),
+            xytext=(1.05, place),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            color=label.colour,
+            fontsize=size,
+            va="center",
+            annotation_clip=False,
+            parse_math=False,
+            linespacing=1.15,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": label.colour,
+                "linewidth": 0.8,
+                "shrinkA": 2,
+                "shrinkB": 0,
+                "relpos": (0, 0.5),
+            },
+        )
+
+
+def _axes_height(axes: Axes, label: EndLabel) -> float:
+    pixels = axes.transData.transform((label.x, label.y))
+    return min(1.0, max(0.0, float(axes.transAxes.inverted().transform(pixels)[1])))
+
+
+def spread(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
+    """Centres near `wanted` (ascending), none closer than the mean of the two heights.
+
+    Touching labels form a block that is centred on what its members want.
+    """
+    blocks: list[tuple[list[int], float]] = []  # members, lower edge
+    for index in range(len(wanted)):
+        members, low = [index], wanted[index] - heights[index] / 2
+        while blocks and blocks[-1][1] + sum(heights[i] for i in blocks[-1][0]) > low:
+            members = blocks.pop()[0] + members
+            offsets = [sum(heights[j] for j in members[:k]) for k in range(len(members))]
+            low = sum(
+                wanted[i] - heights[i] / 2 - offset
+                for i, offset in zip(members, offsets, strict=True)
+            ) / len(members)
+        blocks.append((members, low))
+    centres = [0.0] * len(wanted)
+    for members, low in blocks:
+        for index in members:
+            centres[index] = low + heights[index] / 2
+            low += heights[index]
+    return centres
+
+
+def title(axes: Axes, text: str, detail: str = "") -> None:
+    """A bold title with a muted line below it, both left of the axes' top."""
+    offset = 44 if detail else 26
+    for words, y, style in ((text, offset, INK), (detail, 26, MUTED)):
+        axes.annotate(
+            words,
+            xy=(0, 1),
+            xytext=(0, y),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            color=style,
+            fontsize=13 if style == INK else 10,
+            fontweight="bold" if style == INK else "normal",
+            parse_math=False,
+            annotation_clip=False,
+        )
+
+
+def png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    return buffer.getvalue()
+
+
+def svg(figure: Figure, name: str) -> str:
+    """The <svg> element; `name` keeps its ids apart from other figures of the page."""
+    buffer = io.StringIO()
+    # The salt is only read from the global settings; without one the ids change from call to call.
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
