@@ -1,0 +1,173 @@
+"""From the composed config to the parts it names: the only place where config becomes objects."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import nn
+
+from lth_runner import identity
+from lth_runner.control import Control
+from lth_runner.data import Data
+from lth_runner.errors import UserError, nearest
+from lth_runner.experiment import Experiment
+from lth_runner.masking import Masking
+from lth_runner.probe import Probe
+from lth_runner.search import Search
+from lth_runner.signatures import check_targets
+from lth_runner.task import Task, check_fits
+from lth_runner.train import Recipe
+
+ROOT = {
+    "name", "seed", "replicates", "device", "paths", "dataset", "model", "pruner", "rewind",
+    "max_samples", "train", "control", "probe", "record", "report",
+}  # fmt: skip
+# what cannot change a result has no part in a run's identity
+INCIDENTAL = {"paths", "record", "report", "probe"}
+INCIDENTAL_TRAIN = {"checkpoint_minutes", "snapshots"}
+PRUNER_PARTS = {"search", "masking", "budgets"}
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a config stands for."""
+
+    experiment: Experiment
+    recipe: Recipe
+    run_id: str
+    probes: str
+    outputs: Path
+    resolved: Mapping[str, Any]
+
+
+def build(config: DictConfig) -> Built:
+    """Checks a config as a whole, then builds its parts; raises UserError before any training."""
+    resolved = resolve(config)
+    device = pick_device(resolved["device"])
+    check_targets(resolved)
+    recipe: Recipe = make(resolved["train"])
+    search: Search = make(resolved["pruner"]["search"])
+    masking: Masking = make(resolved["pruner"]["masking"])
+    controls: dict[str, Control] = {k: make(v) for k, v in resolved["control"].items()}
+    probes: list[Probe] = [make(node) for node in resolved["probe"].values()]
+    data: Data = make(resolved["dataset"]).limited(resolved["max_samples"]).to(device)
+    first = Task(_model_factory(resolved["model"]), data, resolved["seed"], device)
+    check_fits(first)
+    clock = recipe.clock(data.stream(recipe.batch_size, first.seed).steps_per_epoch)
+    recipe.rate(0, clock)
+    recipe.evaluation_period(clock)
+    search.snapshots(clock)
+    tasks = [first.with_seed(first.seed + index) for index in range(resolved["replicates"])]
+    return Built(
+        experiment=Experiment(tasks, search, masking, controls, probes),
+        recipe=recipe,
+        run_id=run_id(resolved, device),
+        probes=identity.digest(resolved["probe"]),
+        outputs=Path(resolved["paths"]["outputs"]),
+        resolved=resolved,
+    )
+
+
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """The config as plain values, interpolations filled in; unknown keys are refused."""
+    for key in map(str, config):
+        if key not in ROOT:
+            raise UserError(f"unknown key {key!r} in the config: {nearest(key, ROOT)}")
+    _check_pruner(config)
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"the config cannot be resolved: {_first_line(error)}") from error
+    assert isinstance(plain, dict)
+    for key, least in (("seed", 0), ("replicates", 1)):
+        value = plain[key]
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise UserError(f"{key}={value!r} must be a whole number of at least {least}")
+    return {str(key): value for key, value in plain.items()}
+
+
+def _check_pruner(config: DictConfig) -> None:
+    pruner = config.pruner
+    raw = OmegaConf.to_container(pruner, resolve=False)
+    used = set(re.findall(r"\$\{pruner\.(\w+)", str(raw)))
+    assert isinstance(raw, dict)
+    for key in map(str, raw):
+        if key not in PRUNER_PARTS | used:
+            raise UserError(f"pruner.{key} is used by nothing: {nearest(key, used | PRUNER_PARTS)}")
+    budgets = raw.get("budgets", {})
+    if "scope" in raw and raw["scope"] not in budgets:
+        raise UserError(
+            f"pruner.scope={raw['scope']!r}: {nearest(str(raw['scope']), map(str, budgets))}"
+        )
+    if raw.get("rates") and raw.get("scope") == "global":
+        raise UserError("pruner.rates are rates by layer: they need pruner.scope=layerwise")
+
+
+def make(node: Mapping[str, Any]) -> Any:
+    """Builds one part; a UserError raised in its making comes out as it is."""
+    try:
+        return instantiate(dict(node), _convert_="all")
+    except InstantiationException as error:
+        raise _root_cause(error) from error
+
+
+def _root_cause(error: InstantiationException) -> UserError:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, UserError):
+        cause = cause.__cause__
+    if isinstance(cause, UserError):
+        return cause
+    return UserError(_first_line(error.__cause__ or error))
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{lines[0] if lines else ''} ({type(error).__name__})".strip()
+
+
+def _model_factory(node: Mapping[str, Any]) -> Callable[[], nn.Module]:
+    arguments = {key: value for key, value in node.items() if key != "_target_"}
+    if any(isinstance(value, dict) and "_target_" in value for value in arguments.values()):
+        return functools.partial(make, node)
+    return functools.partial(get_object(node["_target_"]), **arguments)
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` takes CUDA, then MPS, then the CPU; a device asked for by name must be there."""
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if name == "auto":
+        return torch.device(next(k for k in ("cuda", "mps", "cpu") if available[k]))
+    kind = str(name).split(":")[0]
+    if kind not in available:
+        raise UserError(f"device={name!r}: {nearest(str(name), ['auto', *available])}")
+    if not available[kind]:
+        raise UserError(
+            f"device={name} was asked for, but this machine (or its torch {torch.__version__}) "
+            f"has no {kind}: use device=auto or device=cpu"
+        )
+    device = torch.device(name)
+    if kind == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
+        raise UserError(f"device={name}: there are {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+def run_id(resolved: Mapping[str, Any], device: torch.device) -> str:
+    """The hash of all in a config that can change a result: the same command, the same folder."""
+    kept = {key: value for key, value in resolved.items() if key not in INCIDENTAL}
+    train = {k: v for k, v in resolved["train"].items() if k not in INCIDENTAL_TRAIN}
+    dataset = {k: v for k, v in resolved["dataset"].items() if k != "root"}
+    return identity.digest({**kept, "train": train, "dataset": dataset, "device": device.type}, 12)

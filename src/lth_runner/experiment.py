@@ -1,0 +1,116 @@
+"""The program: rounds of train, prune, rewind, for a ticket and the controls beside it.
+
+    past = {}                                    # finished rounds, by replicate
+    while jobs := next_jobs(...):                # tickets and control arms of all replicates
+        trainer.fit(jobs)                        # what the Store holds comes back at once
+        record each with what the probes say
+
+Everything that a method decides lies behind two seams: a ``Search`` proposes the next ticket
+between trainings, a ``Masking`` moves or holds the mask within one. Nothing here knows which.
+Resuming needs no code: the same proposals meet the same stored trainings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lth_runner.control import Control
+from lth_runner.masking import Masking
+from lth_runner.probe import Probe
+from lth_runner.record import Record
+from lth_runner.search import Search
+from lth_runner.seeds import derive
+from lth_runner.step import Clock
+from lth_runner.task import Task
+from lth_runner.ticket import Past, Trained
+from lth_runner.train import Job, Slot
+from lth_runner.trainer import Trainer
+
+Rounds = dict[int, list[Trained]]  # seed -> the ticket arm's finished trainings, dense first
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What to run: ``tasks`` holds one problem per replicate."""
+
+    tasks: Sequence[Task]
+    search: Search
+    masking: Masking
+    controls: Mapping[str, Control]
+    probes: Sequence[Probe]
+
+
+def run(experiment: Experiment, trainer: Trainer, record: Record) -> Rounds:
+    """Runs to the end; returns every replicate's rounds."""
+    past: Rounds = {task.seed: [] for task in experiment.tasks}
+    clock = trainer.clock(experiment.tasks[0])
+    while jobs := next_jobs(experiment, past, clock):
+        finished = list(zip(jobs, trainer.fit(jobs), strict=True))
+        for job, trained in finished:
+            if not record.has(job):
+                record.round(job, trained, row(experiment, job, trained, past[job.task.seed]))
+        for job, trained in finished:
+            if job.slot.arm == "ticket":
+                past[job.task.seed].append(trained)
+    return past
+
+
+def next_jobs(experiment: Experiment, past: Rounds, clock: Clock) -> list[Job]:
+    """The next round of every replicate: its ticket, and its controls once weights are pruned."""
+    jobs = []
+    for task in experiment.tasks:
+        history = past[task.seed]
+        if history and history[-1].diverged:
+            continue  # nothing to prune by; its siblings go on
+        ticket = experiment.search.propose(task, history)
+        if ticket is None:
+            continue
+        wanted = () if history else tuple(experiment.search.snapshots(clock))
+        number = len(history)
+        jobs.append(Job(task, ticket, experiment.masking, Slot(number), wanted))
+        if ticket.mask.num_kept == ticket.mask.num_prunable:
+            continue
+        for name, control in experiment.controls.items():
+            # by the mask and not by the round: runs that share a ticket share its controls
+            seed = derive(task.seed, "control", name, ticket.mask.fingerprint)
+            arm = control(task, ticket, history, seed)
+            jobs.append(Job(task, arm, experiment.masking, Slot(number, name)))
+    return jobs
+
+
+def row(experiment: Experiment, job: Job, trained: Trained, past: Past) -> dict[str, Any]:
+    """One line of rounds.jsonl: what the training is, and what the probes say of it."""
+    mask = trained.mask
+    facts = {
+        "round": job.slot.round,
+        "arm": job.slot.arm,
+        "seed": job.task.seed,
+        "sparsity": mask.sparsity,
+        "density": mask.density,
+        "num_kept": mask.num_kept,
+        "num_prunable": mask.num_prunable,
+        "start_step": trained.ticket.start.step,
+        "steps": trained.clock.total - trained.ticket.start.step,
+        "diverged": trained.diverged,
+    }
+    measured = (
+        {}
+        if trained.diverged
+        else {
+            name: value
+            for probe in experiment.probes
+            for name, value in probe(job.task, past, trained)
+        }
+    )
+    return (
+        facts
+        | measured
+        | {
+            "layer_density": mask.layer_density(),
+            "training_key": trained.key,
+            "reused": trained.reused,
+            "seconds": trained.seconds,
+        }
+    )

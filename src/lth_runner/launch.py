@@ -1,0 +1,210 @@
+"""One `lth-run`: from a composed config to a finished run folder, whatever happens on the way."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import signal
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from lth_runner import __version__
+from lth_runner.config import Built, build
+from lth_runner.engine import Loop, Pace
+from lth_runner.experiment import Experiment, run
+from lth_runner.record import Console, Record, Run, RunFolder, Sink, WeightsAndBiases
+from lth_runner.record.folder import whole_rows
+from lth_runner.report import Run as Finished
+from lth_runner.report import write
+from lth_runner.report.table import table
+from lth_runner.store import Store
+from lth_runner.train import Interrupted, Job, Recipe
+from lth_runner.trainer import Trainer
+
+SLOW_HOURS = 0.5
+log = logging.getLogger(__name__)
+
+
+def execute(config: DictConfig, command: str) -> float | None:
+    """Runs, continues or returns a finished run; the last ticket's mean test accuracy."""
+    built = build(config)
+    described = describe(built, command)
+    if not _is_done(described):
+        _run(built, described)
+    _conclude(described.folder)
+    return last_accuracy(described.folder)
+
+
+def describe(built: Built, command: str) -> Run:
+    """What is known of a run before it starts."""
+    experiment, name = built.experiment, str(built.resolved["name"])
+    clock = built.recipe.clock(
+        experiment.tasks[0].data.stream(built.recipe.batch_size, 0).steps_per_epoch
+    )
+    rounds, arms = experiment.search.num_rounds, 1 + len(experiment.controls)
+    trainings = len(experiment.tasks) * (1 + (rounds - 1) * arms)
+    return Run(
+        name=name,
+        run_id=built.run_id,
+        folder=built.outputs / name / built.run_id,
+        config=built.resolved,
+        environment=environment(experiment.tasks[0].device),
+        command=command,
+        probes=built.probes,
+        num_rounds=rounds,
+        num_trainings=trainings,
+        num_steps=trainings * clock.total,
+    )
+
+
+def _is_done(described: Run) -> bool:
+    try:
+        status = json.loads((described.folder / "status.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return False
+    return status.get("state") == "done" and status.get("probes") == described.probes
+
+
+def _run(built: Built, described: Run) -> None:
+    store = Store(built.outputs / "store")
+    described.folder.mkdir(parents=True, exist_ok=True)
+    folder = RunFolder(draw=write)
+    wandb = built.resolved["record"]["wandb"]
+    sinks: list[Sink] = [folder, WeightsAndBiases(**wandb), Console()]
+    record = Record(sinks, folder.done(described))
+    for sink in sinks:
+        sink.open(described)
+    warn_if_slow(built.experiment, built.recipe, described.num_steps)
+    state, error = "failed", None
+    try:
+        with stop_requested() as stop:
+            pace = Pace(stop, built.recipe.checkpoint_minutes * 60, record.watch)
+            trainer = Trainer(built.recipe, store, pace=pace, run=described.run_id)
+            run(built.experiment, trainer, record)
+        state = "done"
+    except (Interrupted, KeyboardInterrupt):
+        state = "interrupted"
+        print(f"interrupted; continue with:\n  {described.command}", flush=True)
+        raise KeyboardInterrupt from None
+    except BaseException as failure:
+        error = f"{type(failure).__name__}: {failure}"
+        raise
+    finally:
+        record.close(state, error)
+
+
+@contextmanager
+def stop_requested() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C or SIGTERM into a wish that trainings fulfil between two steps.
+
+    An exception in the middle of a step would leave weights that no uninterrupted run has. A
+    second Ctrl-C stops at once; the last checkpoint stands.
+    """
+    wishes: list[int] = []
+
+    def wish(number: int, frame: object) -> None:
+        if wishes:
+            raise KeyboardInterrupt
+        wishes.append(number)
+
+    try:
+        before = {s: signal.signal(s, wish) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: whoever runs us there handles signals
+        before = {}
+    try:
+        yield lambda: bool(wishes)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def warn_if_slow(experiment: Experiment, recipe: Recipe, num_steps: int) -> None:
+    """Says before it starts how long a run will take on a CPU, when that is long."""
+    task = experiment.tasks[0]
+    if torch.device(task.device).type != "cpu":
+        return
+    ticket = experiment.search.propose(task, [])
+    if ticket is None:
+        return
+    with recipe.arithmetic(torch.device("cpu")):
+        loop = Loop(Job(task, ticket, experiment.masking), recipe, None)
+        times = []
+        for _ in range(4):
+            began = time.perf_counter()
+            loop.backward()
+            loop.update()
+            times.append(time.perf_counter() - began)
+    seconds = statistics.median(times[1:])
+    hours = seconds * num_steps / 3600
+    if hours > SLOW_HOURS:
+        log.warning(
+            "warning: about %.3g hours on this CPU (%d steps of %.3g ms): use a GPU, or try the "
+            "experiment in small with +scale=smoke",
+            hours, num_steps, 1000 * seconds,
+        )  # fmt: skip
+
+
+def _conclude(folder: Path) -> None:
+    print(f"\n{table(Finished.load(folder))}\n")
+    print(f"picture  {folder / 'curve.png'}\npage     {folder / 'report.html'}", flush=True)
+
+
+def last_accuracy(folder: Path) -> float | None:
+    """Mean test accuracy over replicates of the last round's tickets."""
+    rows = [row for row in whole_rows(folder / "rounds.jsonl") if row["arm"] == "ticket"]
+    last = max((row["round"] for row in rows), default=None)
+    values = [row.get("test_accuracy") for row in rows if row["round"] == last]
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
+
+
+def environment(device: torch.device | str) -> dict[str, Any]:
+    """Versions, device and code state: what a reader needs to repeat a run."""
+    device = torch.device(device)
+    return {
+        "lth_runner": __version__,
+        "git": git_state(Path(__file__).parent),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": device.type,
+        "device_name": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else _processor(),
+        "threads": torch.get_num_threads(),
+        "platform": platform.platform(),
+        "host": platform.node(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]} ({len(names)} cores)" if names else platform.processor()
+
+
+def git_state(folder: Path) -> dict[str, Any]:
+    """The commit that the code is at and whether it was changed since; nulls outside git."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    changes = git("status", "--porcelain", "--untracked-files=no", "--", ".")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
