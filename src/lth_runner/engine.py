@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from lth_runner import state as states
 from lth_runner.state import State
 from lth_runner.step import Clock, Step
-from lth_runner.task import evaluate
+from lth_runner.task import Batch, evaluate
 from lth_runner.train import Checkpoint, Interrupted, Job, Keeper, Outcome, Recipe
 
 Row = dict[str, Any]
@@ -68,16 +68,16 @@ def replay(job: Job, recipe: Recipe, checkpoint: Checkpoint | None, until: Step)
 
 
 def gradients(job: Job, recipe: Recipe, num_steps: int) -> Iterator[State]:
-    """The dense loss gradients of a training's first steps, without its weight decay."""
+    """The loss gradients that a training's first steps see, for every weight of the network.
+
+    They are taken at the network's weights under their stock names, whatever a masking trains in
+    their stead, and hold no weight decay.
+    """
     with recipe.arithmetic(torch.device(job.task.device)):
         loop = Loop(job, recipe, None)
         for _ in range(min(num_steps, loop.clock.total - loop.step)):
+            yield job.task.gradient(loop.weights(), loop.batch(), batch_statistics=True)
             loop.backward()
-            yield {
-                name: parameter.grad.detach().clone()
-                for name, parameter in loop.model.named_parameters()
-                if parameter.grad is not None
-            }
             loop.update()
 
 
@@ -140,9 +140,17 @@ class Loop:
             else nullcontext()
         )
 
+    def batch(self) -> Batch:
+        """This step's training batch."""
+        return self._stream[self.step]
+
+    def weights(self) -> State:
+        """The network's weights as they stand, masked, under their stock names."""
+        return self._live.weights()
+
     def backward(self) -> None:
         """The dense gradients of the loss on this step's batch."""
-        inputs, labels = self._stream[self.step]
+        inputs, labels = self.batch()
         for parameter in self._parameters:
             parameter.grad = None
         with self._cast:

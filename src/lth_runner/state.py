@@ -55,7 +55,7 @@ class Damaged(Exception):
 
 def save(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Writes a safetensors file whole or not at all, sealed with a hash of all it holds."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    tensors = _unshared(state)
     sealed = {**metadata, "seal": _seal(tensors, metadata)}
     scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -81,6 +81,18 @@ def load(path: Path) -> tuple[State, dict[str, str]]:
     if metadata.pop("seal", None) != _seal(tensors, metadata):
         raise Damaged(f"{path}: its contents do not fit the hash they were written with")
     return tensors, metadata
+
+
+def _unshared(state: Mapping[str, Tensor]) -> State:
+    """Contiguous CPU tensors with memory of their own: the format holds no two views of one."""
+    seen: set[int] = set()
+    own: State = {}
+    for name, value in state.items():
+        tensor = value.detach().cpu().contiguous()
+        address = tensor.untyped_storage().data_ptr()
+        own[name] = tensor.clone() if address in seen else tensor
+        seen.add(address)
+    return own
 
 
 def _seal(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

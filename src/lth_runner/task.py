@@ -111,17 +111,21 @@ class Task:
 
     def grad(self, weights: State, num_batches: int, *, batch_statistics: bool = False) -> State:
         """Mean gradient of the loss over ``num_batches`` seeded batches, by parameter name."""
-        names = [name for name, _ in self._template.named_parameters()]
-        leaves = {n: w.to(self.device).detach() for n, w in weights.items()}
-        for name in names:
-            leaves[name].requires_grad_()
+        total: State = {}
         batches = self.batches(num_batches, 0)
-        loss = sum(
-            (self.loss(leaves, b, batch_statistics=batch_statistics) for b in batches),
-            start=torch.zeros((), device=self.device),
-        )
-        grads = torch.autograd.grad(loss / len(batches), [leaves[name] for name in names])
-        return {name: grad.cpu() for name, grad in zip(names, grads, strict=True)}
+        for batch in batches:
+            gradient = self.gradient(weights, batch, batch_statistics=batch_statistics)
+            total = {n: total[n] + g if n in total else g for n, g in gradient.items()}
+        return {name: value / len(batches) for name, value in total.items()}
+
+    def gradient(self, weights: State, batch: Batch, *, batch_statistics: bool = False) -> State:
+        """Gradient of the loss on one batch with respect to every parameter, pruned ones too."""
+        placed = {name: value.to(self.device).detach() for name, value in weights.items()}
+        leaves = [placed[name].requires_grad_() for name, _ in self._template.named_parameters()]
+        loss = self.loss(placed, batch, batch_statistics=batch_statistics)
+        found = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+        names = [name for name, _ in self._template.named_parameters()]
+        return {name: value.cpu() for name, value in zip(names, found, strict=True)}
 
     def evaluate(self, weights: State, split: str, size: int = 2000) -> dict[str, float]:
         """``accuracy`` (0..1) and mean ``loss`` on a split; empty when the split is."""

@@ -35,6 +35,8 @@ class LiveMask(Protocol):
 class Masking(Protocol):
     """How a mask lives within a training; ``install`` binds it to one network.
 
+    The network's weights are masked already, by the ticket's mask or, in a continued training, by
+    what the mask had become: installing changes none of them.
     ``kept`` maps parameter names to boolean tensors of the parameters' shapes, which may carry a
     leading replicate axis where an engine trains several networks at once.
     """

@@ -39,7 +39,6 @@ class _Static:
         self._weights = [parameters[name].data for name in masked]
         # in the weights' own memory layout, or the product would walk two layouts at once
         self._factors = [torch.empty_like(parameters[n].data).copy_(kept[n]) for n in masked]
-        self.after_step(0, 0)
 
     def trainable(self) -> Iterable[dict[str, Any]]:
         return [{"params": list(self._model.parameters())}]
