@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -72,13 +72,13 @@ class Global:
         fixed = sum(int(within[name].sum()) for name in spared)
         num_kept = count(density, within.num_prunable) - fixed
         available = within.num_kept - fixed
+        if not names:
+            raise UserError(f"pruner.exclude={list(self.exclude)} leaves no layer to prune")
         if not 0 <= num_kept <= available:
             raise UserError(
                 f"density {density:.4g} cannot be had: {fixed} weights are in excluded layers and "
                 f"{available} others are left of {within.num_prunable}"
             )
-        if not names:
-            raise UserError(f"pruner.exclude={list(self.exclude)} leaves no layer to prune")
         flat = torch.cat([scores[name].reshape(-1) for name in names])
         inside = torch.cat([within[name].reshape(-1) for name in names])
         kept = keep_top(flat, inside, num_kept, seed)
@@ -100,17 +100,17 @@ class LayerWise:
 
     exclude: Sequence[str] = ()
     rate: float | None = None
-    rates: Mapping[str, float] = field(default_factory=dict)
+    rates: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
-        for pattern, rate in self.rates.items():
+        for pattern, rate in (self.rates or {}).items():
             if not 0 <= rate < 1:
                 raise UserError(f"pruner.rates: {pattern}={rate} is outside [0, 1)")
         if self.rates and self.rate is None:
             raise UserError("pruner.rates are relative to pruner.rate: set it, to 0.2 for example")
 
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
-        own = value_for(self.rates, within, "pruner.rates")
+        own = value_for(self.rates or {}, within, "pruner.rates")
         own |= dict.fromkeys(select(self.exclude, within, "pruner.exclude"), 0.0)
         kept = {}
         for index, (name, inside) in enumerate(within.items()):

@@ -13,7 +13,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from torch import nn
 
 from lth_runner import identity
@@ -30,10 +30,10 @@ from lth_runner.train import Recipe
 
 ROOT = {
     "name", "seed", "replicates", "device", "paths", "dataset", "model", "pruner", "rewind",
-    "max_samples", "train", "control", "probe", "record", "report",
+    "max_samples", "threads", "train", "control", "probe", "record", "report",
 }  # fmt: skip
 # what cannot change a result has no part in a run's identity
-INCIDENTAL = {"paths", "record", "report", "probe"}
+INCIDENTAL = {"paths", "record", "report", "probe", "threads"}
 INCIDENTAL_TRAIN = {"checkpoint_minutes", "snapshots"}
 PRUNER_PARTS = {"search", "masking", "budgets"}
 
@@ -48,6 +48,7 @@ class Built:
     probes: str
     outputs: Path
     resolved: Mapping[str, Any]
+    threads: int
 
 
 def build(config: DictConfig) -> Built:
@@ -64,9 +65,8 @@ def build(config: DictConfig) -> Built:
     first = Task(_model_factory(resolved["model"]), data, resolved["seed"], device)
     check_fits(first)
     clock = recipe.clock(data.stream(recipe.batch_size, first.seed).steps_per_epoch)
-    recipe.rate(0, clock)
-    recipe.evaluation_period(clock)
-    search.snapshots(clock)
+    recipe.check(clock)
+    search.check(first, clock)
     tasks = [first.with_seed(first.seed + index) for index in range(resolved["replicates"])]
     return Built(
         experiment=Experiment(tasks, search, masking, controls, probes),
@@ -75,6 +75,7 @@ def build(config: DictConfig) -> Built:
         probes=identity.digest(resolved["probe"]),
         outputs=Path(resolved["paths"]["outputs"]),
         resolved=resolved,
+        threads=pick_threads(resolved["threads"], first, recipe),
     )
 
 
@@ -83,9 +84,15 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     for key in map(str, config):
         if key not in ROOT:
             raise UserError(f"unknown key {key!r} in the config: {nearest(key, ROOT)}")
+    if absent := sorted(ROOT - set(map(str, config))):
+        raise UserError(f"the config lacks {', '.join(absent)}: take the ~ away that removes it")
     _check_pruner(config)
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise UserError(
+            f"{error.full_key} is not set: give it a value on the command line"
+        ) from error
     except OmegaConfBaseException as error:
         raise UserError(f"the config cannot be resolved: {_first_line(error)}") from error
     assert isinstance(plain, dict)
@@ -138,8 +145,14 @@ def _first_line(error: BaseException) -> str:
 def _model_factory(node: Mapping[str, Any]) -> Callable[[], nn.Module]:
     arguments = {key: value for key, value in node.items() if key != "_target_"}
     if any(isinstance(value, dict) and "_target_" in value for value in arguments.values()):
-        return functools.partial(make, node)
+        # the parts of a network are built anew with each network, none shared between replicates
+        return functools.partial(_nested_model, node=node, of=get_object(node["_target_"]))
     return functools.partial(get_object(node["_target_"]), **arguments)
+
+
+def _nested_model(*, node: Mapping[str, Any], of: Callable[..., nn.Module]) -> nn.Module:
+    """A network whose arguments are parts; ``of`` puts its class into the identity."""
+    return make(node)
 
 
 def pick_device(name: str) -> torch.device:
@@ -163,6 +176,21 @@ def pick_device(name: str) -> torch.device:
     if kind == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
         raise UserError(f"device={name}: there are {torch.cuda.device_count()} CUDA devices")
     return device
+
+
+ALL_THREADS = torch.get_num_threads()  # the cores, or what OMP_NUM_THREADS says
+SMALL_WORK = 10_000_000  # products of one forward step below which a second thread costs more
+
+
+def pick_threads(threads: int | str, task: Task, recipe: Recipe) -> int:
+    """A number of CPU threads; ``auto`` decides by the network, so that reruns decide alike."""
+    if threads == "auto":
+        convolves = any(value.ndim > 2 for value in task.dense().values())
+        small = task.dense().num_prunable * recipe.batch_size < SMALL_WORK
+        return 1 if small and not convolves else ALL_THREADS
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise UserError(f"threads={threads!r}: give a whole number above 0, or auto")
+    return threads
 
 
 def run_id(resolved: Mapping[str, Any], device: torch.device) -> str:

@@ -22,7 +22,7 @@ from lth_runner.probe import Probe
 from lth_runner.record import Record
 from lth_runner.search import Search
 from lth_runner.seeds import derive
-from lth_runner.step import Clock
+from lth_runner.step import Step
 from lth_runner.task import Task
 from lth_runner.ticket import Past, Trained
 from lth_runner.train import Job, Slot
@@ -46,7 +46,8 @@ def run(experiment: Experiment, trainer: Trainer, record: Record) -> Rounds:
     """Runs to the end; returns every replicate's rounds."""
     past: Rounds = {task.seed: [] for task in experiment.tasks}
     clock = trainer.clock(experiment.tasks[0])
-    while jobs := next_jobs(experiment, past, clock):
+    snapshots = {*experiment.search.snapshots(clock), *trainer.recipe.snapshot_steps(clock)}
+    while jobs := next_jobs(experiment, past, sorted(snapshots)):
         finished = list(zip(jobs, trainer.fit(jobs), strict=True))
         for job, trained in finished:
             if not record.has(job):
@@ -57,7 +58,7 @@ def run(experiment: Experiment, trainer: Trainer, record: Record) -> Rounds:
     return past
 
 
-def next_jobs(experiment: Experiment, past: Rounds, clock: Clock) -> list[Job]:
+def next_jobs(experiment: Experiment, past: Rounds, snapshots: Sequence[Step]) -> list[Job]:
     """The next round of every replicate: its ticket, and its controls once weights are pruned."""
     jobs = []
     for task in experiment.tasks:
@@ -67,7 +68,7 @@ def next_jobs(experiment: Experiment, past: Rounds, clock: Clock) -> list[Job]:
         ticket = experiment.search.propose(task, history)
         if ticket is None:
             continue
-        wanted = () if history else tuple(experiment.search.snapshots(clock))
+        wanted = () if history else tuple(snapshots)
         number = len(history)
         jobs.append(Job(task, ticket, experiment.masking, Slot(number), wanted))
         if ticket.mask.num_kept == ticket.mask.num_prunable:

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,19 @@ def describe(value: Any) -> Any:
     nothing renames nothing. Parts describe themselves by class and fields, factories by target
     and arguments. Raises TypeError for a value without an identity of its own.
     """
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if value is None or isinstance(value, (bool, int, str)):
         return value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value  # 0 and 0.0 are one value
     if isinstance(value, functools.partial):
         bound = inspect.signature(value.func).bind_partial(*value.args, **value.keywords)
         return _call(value.func, bound.arguments)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.compare}
+        fields = {
+            f.name: getattr(value, f.name)
+            for f in dataclasses.fields(value)
+            if f.compare and not _is_made(f, getattr(value, f.name))
+        }
         return _call(type(value), fields)
     if isinstance(value, Mapping):
         return {str(key): describe(item) for key, item in sorted(value.items())}
@@ -33,9 +39,21 @@ def describe(value: Any) -> Any:
         return [describe(item) for item in value]
     if isinstance(value, (set, frozenset)):
         return sorted(describe(item) for item in value)
-    if callable(value):
-        return _call(value, {})
+    if inspect.isclass(value) or inspect.isroutine(value):
+        if "<lambda>" in value.__qualname__ or getattr(value, "__closure__", None):
+            raise TypeError(
+                f"{value.__qualname__} has no identity, since what it captures has no name: use a "
+                "named function with arguments, in a functools.partial"
+            )
+        if not hasattr(value, "__self__") or inspect.isbuiltin(value):
+            return _call(value, {})
     raise TypeError(f"{value!r} has no identity: use a dataclass, a partial or plain values")
+
+
+def _is_made(field: dataclasses.Field[Any], value: Any) -> bool:
+    """Whether a field holds what its default factory makes."""
+    factory = field.default_factory
+    return factory is not dataclasses.MISSING and _same(factory(), value)
 
 
 def _call(target: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,10 +82,18 @@ def _source(target: Callable[..., Any]) -> dict[str, str]:
     if target.__module__.split(".")[0] in ("lth_runner", "torch", "torchvision", "builtins"):
         return {}
     try:
-        file = inspect.getsourcefile(target)
-        return {"source": hashlib.sha256(Path(str(file)).read_bytes()).hexdigest()[:16]}
+        content = Path(str(inspect.getsourcefile(target))).read_bytes()
     except (TypeError, OSError):  # typed at a prompt: no file to read
-        return {}
+        content = b"".join(_bytecode(target))
+    return {"#source": hashlib.sha256(content).hexdigest()[:16]}
+
+
+def _bytecode(target: Callable[..., Any]) -> Iterator[bytes]:
+    members = vars(target).values() if inspect.isclass(target) else [target]
+    for member in members:
+        code = getattr(member, "__code__", None)
+        if code is not None:
+            yield code.co_code + repr((code.co_names, code.co_consts)).encode()
 
 
 def canonical(value: Any) -> str:

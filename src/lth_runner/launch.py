@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 def execute(config: DictConfig, command: str) -> float | None:
     """Runs, continues or returns a finished run; the last ticket's mean test accuracy."""
     built = build(config)
+    torch.set_num_threads(built.threads)
     described = describe(built, command)
     if not _is_done(described):
         _run(built, described)

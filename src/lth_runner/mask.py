@@ -25,7 +25,7 @@ class Mask(Mapping[str, Tensor]):
         for name, value in kept.items():
             if value.dtype != torch.bool:
                 raise TypeError(f"mask of {name} is {value.dtype}, not torch.bool")
-        self._kept = {name: value.detach().cpu() for name, value in kept.items()}
+        self._kept = {name: value.detach().cpu().clone() for name, value in kept.items()}
 
     def __getitem__(self, name: str) -> Tensor:
         return self._kept[name]
@@ -84,7 +84,7 @@ class Mask(Mapping[str, Tensor]):
 
     def layer_density(self) -> dict[str, float]:
         """Density of each prunable tensor."""
-        return {name: float(kept.float().mean()) for name, kept in self._kept.items()}
+        return {name: int(kept.sum()) / kept.numel() for name, kept in self._kept.items()}
 
     def _with(self, other: Mask, combine: Callable[[Tensor, Tensor], Tensor]) -> Mask:
         if self._kept.keys() != other._kept.keys():

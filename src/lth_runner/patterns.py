@@ -13,7 +13,7 @@ def select(patterns: Iterable[str], names: Iterable[str], key: str) -> frozenset
 
     Raises UserError, naming the config ``key``, for a pattern that matches nothing.
     """
-    names = list(names)
+    names, patterns = list(names), [patterns] if isinstance(patterns, str) else patterns
     chosen: set[str] = set()
     for pattern in patterns:
         hits = {n for n in names if fnmatchcase(n, pattern) or fnmatchcase(n, f"{pattern}.*")}

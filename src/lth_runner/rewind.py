@@ -45,12 +45,21 @@ class Rewind:
             accepted, value = get_args(hint), getattr(self, name)
             if name not in ("step", "only") and value not in accepted:
                 raise UserError(f"rewind.{name}={value!r}; {nearest(str(value), accepted)}")
+        if self.only is None:
+            raise UserError(
+                "rewind.only is not set: name what is rewound, e.g. rewind.only=[output]"
+            )
         if self.only and self.weights != "rewind":
             raise UserError(f"rewind.only names what is rewound: weights={self.weights} has no use")
 
     def at(self, clock: Clock) -> Step:
         """The step k; raises UserError where it lies past the end of the training."""
         return clock.at(Duration.parse(self.step), "rewind.step")
+
+    def check(self, task: Task, clock: Clock) -> None:
+        """Raises UserError for a step past the end and for patterns that match nothing."""
+        self.at(clock)
+        select(self.only, task.init(), "rewind.only")
 
     def __call__(self, task: Task, past: Past) -> tuple[State, Start]:
         """The weights (not yet masked) and the start of the round after ``past``."""

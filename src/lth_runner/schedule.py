@@ -36,8 +36,9 @@ class Geometric:
                     f"pruner.{name}={value} is outside (0, 1): it is the share of weights "
                     f"removed, 0.9 for 90 %{hint}"
                 )
-        if self.rounds is not None and self.rounds < 1:
-            raise UserError(f"pruner.rounds={self.rounds}: at least one round is needed")
+        whole = isinstance(self.rounds, int) and not isinstance(self.rounds, bool)
+        if self.rounds is not None and not (whole and self.rounds >= 1):
+            raise UserError(f"pruner.rounds={self.rounds!r}: give a whole number, at least 1")
         if [self.sparsity, self.rate, self.rounds].count(None) > 1:
             raise UserError(
                 "set two of pruner.sparsity, pruner.rate and pruner.rounds (the third may be null)"

@@ -9,7 +9,7 @@ from typing import Protocol
 from lth_runner.allocate import Allocate
 from lth_runner.rewind import Rewind
 from lth_runner.schedule import Schedule
-from lth_runner.score import Score
+from lth_runner.score import Random, Score
 from lth_runner.seeds import derive
 from lth_runner.step import Clock, Step
 from lth_runner.task import Task
@@ -21,6 +21,7 @@ class Search(Protocol):
 
     @property
     def num_rounds(self) -> int: ...  # trainings of the ticket arm, the dense one included
+    def check(self, task: Task, clock: Clock) -> None: ...  # UserError before any training
     def snapshots(self, clock: Clock) -> Sequence[Step]: ...  # of the first training, wanted later
     def propose(self, task: Task, past: Past) -> Ticket | None: ...  # None: finished
 
@@ -41,6 +42,13 @@ class Iterative:
     @property
     def num_rounds(self) -> int:
         return 1 + len(self.schedule())
+
+    def check(self, task: Task, clock: Clock) -> None:
+        """Raises UserError for a budget that no network of this shape can meet."""
+        self.rewind.check(task, clock)
+        dense = task.dense()
+        scores = Random()(task, {}, dense)
+        self.allocate(scores, self.schedule()[-1], dense, 0)
 
     def snapshots(self, clock: Clock) -> Sequence[Step]:
         return [self.rewind.at(clock)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 State = dict[str, Tensor]  # parameter or buffer name -> value; BatchNorm statistics travel along
@@ -36,6 +36,8 @@ def write(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     if own.keys() != state.keys():
         raise KeyError(f"tensors differ: {sorted(own.keys() ^ state.keys())}")
     for name, value in own.items():
+        if value.shape != state[name].shape:  # copy_ would stretch the one to the other
+            raise KeyError(f"{name} has shape {tuple(value.shape)}, not {tuple(state[name].shape)}")
         value.copy_(state[name])
 
 
@@ -59,9 +61,10 @@ def save(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -
     sealed = {**metadata, "seal": _seal(tensors, metadata)}
     scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(tensors, scratch, sealed)
-        with scratch.open("rb") as written:
-            os.fsync(written.fileno())
+        with scratch.open("wb") as opened:
+            opened.write(_in_order(serialize(tensors, sealed)))
+            opened.flush()
+            os.fsync(opened.fileno())
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
@@ -81,6 +84,17 @@ def load(path: Path) -> tuple[State, dict[str, str]]:
     if metadata.pop("seal", None) != _seal(tensors, metadata):
         raise Damaged(f"{path}: its contents do not fit the hash they were written with")
     return tensors, metadata
+
+
+def _in_order(content: bytes) -> bytes:
+    """The file with its metadata sorted: the library leaves their order to chance."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    metadata = dict(sorted(header.pop("__metadata__").items()))
+    text = json.dumps({"__metadata__": metadata, **header}, separators=(",", ":"))
+    encoded = text.encode()
+    encoded += b" " * (-len(encoded) % 8)  # tensors are aligned to eight bytes
+    return len(encoded).to_bytes(8, "little") + encoded + content[8 + length :]
 
 
 def _unshared(state: Mapping[str, Tensor]) -> State:

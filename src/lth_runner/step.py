@@ -19,6 +19,9 @@ class Duration:
     amount: float
     unit: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "amount", float(self.amount))  # 40 and 40.0 are one duration
+
     @classmethod
     def parse(cls, text: Duration | str) -> Duration:
         """Reads ``500it``, ``12ep``, ``2.5ep`` or ``10%``; raises UserError on anything else."""
@@ -56,7 +59,8 @@ class Clock:
         if shrink_to is None:
             return cls(epoch, full)
         short = cls(epoch, full)._steps(shrink_to, "train.shrink_to")
-        return cls(epoch, full) if short >= full else cls(epoch, max(short, 1), short / full)
+        short = max(short, 1)
+        return cls(epoch, full) if short >= full else cls(epoch, short, short / full)
 
     def _steps(self, duration: Duration, name: str) -> Step:
         if duration.unit == "%":

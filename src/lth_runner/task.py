@@ -85,12 +85,15 @@ class Task:
 
     def logits(self, weights: State, inputs: Tensor, *, batch_statistics: bool = False) -> Tensor:
         """f(x; theta), normalised by running or by the batch's statistics; changes nothing."""
-        self._template.train(batch_statistics)
+        self._template.eval()  # no dropout: a score is a function of the weights
+        for module in self._template.modules():
+            if isinstance(module, _NORMS):
+                module.train(batch_statistics)
         # functional_call writes updated running statistics into the tensors it is given
         own = {
             n: w.clone() if batch_statistics and n in self.norm else w for n, w in weights.items()
         }
-        return functional_call(self._template, own, (inputs,))
+        return functional_call(self._template, own, (inputs,), strict=True)
 
     def loss(
         self,
@@ -162,6 +165,8 @@ def check_fits(task: Task) -> None:
     except (RuntimeError, ValueError, IndexError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"the model cannot take inputs of shape {shape[1:]}: {reason}") from error
+    if not isinstance(out, Tensor):
+        raise UserError(f"the model answers with a {type(out).__name__}, not a tensor of logits")
     if out.shape != (2, classes):
         raise UserError(
             f"the model answers with shape {tuple(out.shape[1:])} for one input, but the data have "

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args, get_type_hints
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 
 from lth_runner import identity
@@ -109,6 +110,8 @@ class Recipe:
         for name in ("length", "warmup", "eval_every", "shrink_to"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Duration.parse(getattr(self, name)))
+        snapshots = tuple(Duration.parse(snapshot) for snapshot in self.snapshots)
+        object.__setattr__(self, "snapshots", snapshots)
         for name in ("decay", "precision"):
             accepted = get_args(get_type_hints(type(self))[name])
             if getattr(self, name) not in accepted:
@@ -123,6 +126,23 @@ class Recipe:
         """The clock of a training on data with ``epoch`` steps an epoch."""
         shrink = None if self.shrink_to is None else Duration.parse(self.shrink_to)
         return Clock.of(Duration.parse(self.length), epoch, shrink)
+
+    def check(self, clock: Clock) -> None:
+        """Raises UserError for durations past the end and an optimizer that cannot be made."""
+        self.evaluation_period(clock)
+        self.snapshot_steps(clock)
+        try:
+            self.rate(0, clock)
+            self.make_optimizer([{"params": [nn.Parameter(torch.zeros(2, 2))]}])
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"train.optimizer or train.learning_rate: {error} (a schedule is chosen with "
+                "train/learning_rate=cosine, a rate set with train.optimizer.lr=0.1)"
+            ) from error
+
+    def snapshot_steps(self, clock: Clock) -> tuple[Step, ...]:
+        """The steps of ``snapshots``."""
+        return tuple(clock.at(Duration.parse(s), "train.snapshots") for s in self.snapshots)
 
     def evaluation_period(self, clock: Clock) -> Step:
         """Steps between evaluations, at least one."""

@@ -1,0 +1,205 @@
+"""Scores and budgets: exact counts, nested, in order of score, ties by seed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fake_past import drawn, equal, small_task
+from lth_runner.allocate import Global, LayerWise, count, keep_top
+from lth_runner.errors import UserError
+from lth_runner.mask import Mask
+from lth_runner.models import lenet300
+from lth_runner.schedule import Geometric
+from lth_runner.score import Magnitude, Random
+from lth_runner.seeds import stream
+
+sizes = st.lists(st.integers(1, 30), min_size=1, max_size=4)
+densities = st.floats(0, 1)
+quick = settings(derandomize=True, deadline=None, max_examples=60)
+
+
+def full(*shapes):
+    return Mask({f"w{i}": torch.ones(shape, dtype=torch.bool) for i, shape in enumerate(shapes)})
+
+
+def noise(mask, *names, levels=1000):
+    """Scores with some ties: whole numbers below ``levels``."""
+    return {
+        name: torch.randint(levels, kept.shape, generator=stream(0, *names, name)).float()
+        for name, kept in mask.items()
+    }
+
+
+def mask_of(**kept):
+    return Mask({name: torch.tensor(value, dtype=torch.bool) for name, value in kept.items()})
+
+
+# --- scores
+
+
+def test_magnitude_is_the_absolute_value_of_what_is_prunable():
+    weights = {"w": torch.tensor([-2.0, 0.0, 1.5]), "bias": torch.tensor([9.0])}
+    scores = Magnitude()(small_task(), weights, mask_of(w=[1, 0, 1]))
+    assert {name: value.tolist() for name, value in scores.items()} == {"w": [2.0, 0.0, 1.5]}
+
+
+def test_random_scores_are_a_function_of_the_tasks_seed_alone():
+    task = small_task()
+    one, again, other = (
+        Random()(t, drawn(t, n), t.dense()) for t, n in ((task, 1), (task, 2), (small_task(1), 1))
+    )
+    assert equal(one, again)
+    assert all(not torch.equal(one[name], other[name]) for name in task.prunable)
+    assert all(value.min() >= 0 and value.max() < 1 for value in one.values())
+    flat = torch.cat([value.flatten() for value in one.values()])
+    assert len(flat.unique()) == len(flat) == 81  # the layers' draws differ too
+
+
+# --- budgets
+
+
+@pytest.mark.parametrize(
+    ("density", "num", "kept"), [(0.5, 5, 3), (0.49, 5, 2), (0.25, 10, 3), (0, 7, 0), (1, 7, 7)]
+)
+def test_a_count_is_rounded_to_the_nearest_halves_up(density, num, kept):
+    assert count(density, num) == kept
+
+
+def test_the_largest_scores_stay_by_hand():
+    scores = torch.tensor([[5.0, 1.0, 4.0], [9.0, 2.0, 3.0]])
+    within = torch.tensor([[1, 1, 1], [0, 1, 1]], dtype=torch.bool)
+    kept = keep_top(scores, within, 3, seed=0)
+    assert kept.tolist() == [[True, False, True], [False, False, True]]
+
+
+@quick
+@given(sizes, densities, st.integers(1, 5), st.integers(0, 3))
+def test_global_counts_are_exact_nested_and_in_order_of_score(shapes, density, levels, seed):
+    dense = full(*shapes)
+    scores = noise(dense, levels=levels)
+    kept = Global()(scores, density, dense, seed)
+    assert kept.num_kept == count(density, dense.num_prunable)
+    smaller = Global()(scores, density / 2, kept, seed)
+    assert smaller.num_kept == count(density / 2, dense.num_prunable)
+    assert smaller <= kept
+    flat = torch.cat([scores[name].flatten() for name in dense])
+    stays = torch.cat([kept[name].flatten() for name in dense])
+    if stays.any() and not stays.all():
+        assert flat[stays].min() >= flat[~stays].max()
+
+
+@quick
+@given(sizes, densities, st.integers(1, 5))
+def test_layerwise_counts_are_exact_nested_and_in_order_of_score(shapes, density, levels):
+    dense = full(*shapes)
+    scores = noise(dense, levels=levels)
+    kept = LayerWise()(scores, density, dense, 0)
+    smaller = LayerWise()(scores, density / 2, kept, 0)
+    assert smaller <= kept
+    for name, stays in kept.items():
+        assert int(stays.sum()) == count(density, stays.numel())
+        assert int(smaller[name].sum()) == count(density / 2, stays.numel())
+        if stays.any() and not stays.all():
+            assert scores[name][stays].min() >= scores[name][~stays].max()
+
+
+@pytest.mark.parametrize("allocate", [Global(), LayerWise()])
+def test_equal_scores_are_drawn_by_seed_and_neither_all_kept_nor_all_dropped(allocate):
+    dense = full((10, 10), 100)
+    scores = {name: torch.full(kept.shape, 0.1) for name, kept in dense.items()}
+    one, again, other = (allocate(scores, 0.3, dense, seed) for seed in (1, 1, 2))
+    assert one.num_kept == other.num_kept == 60
+    assert one == again
+    assert one != other
+    assert 0 < one.overlap(other) < 0.5  # two draws of 3 in 10 share about 0.18
+
+
+@pytest.mark.parametrize("allocate", [Global(), LayerWise()])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_scores_that_are_not_finite_are_refused_where_they_count(allocate, bad):
+    scores = {"w": torch.tensor([3.0, bad, 1.0, 2.0])}
+    with pytest.raises(UserError, match="not finite"):
+        allocate(scores, 0.5, mask_of(w=[1, 1, 1, 1]), 0)
+    kept = allocate(scores, 0.5, mask_of(w=[1, 0, 1, 1]), 0)
+    assert kept == mask_of(w=[1, 0, 0, 1])
+
+
+@pytest.mark.parametrize("allocate", [Global(), LayerWise()])
+def test_a_density_above_what_is_left_is_refused(allocate):
+    with pytest.raises(UserError, match=r"density 0\.75.*cannot be had"):
+        allocate({"w": torch.arange(4.0)}, 0.75, mask_of(w=[1, 1, 0, 0]), 0)
+
+
+def test_an_excluded_layer_stays_and_the_others_pay_for_it():
+    dense = full(60, 40)
+    kept = Global(exclude=["w1"])(noise(dense), 0.5, dense, 0)
+    assert {name: int(value.sum()) for name, value in kept.items()} == {"w0": 10, "w1": 40}
+    layered = LayerWise(exclude=["w1"])(noise(dense), 0.5, dense, 0)
+    assert {name: int(value.sum()) for name, value in layered.items()} == {"w0": 30, "w1": 40}
+
+
+def test_more_excluded_than_the_density_keeps_is_refused():
+    dense = full(60, 40)
+    with pytest.raises(UserError, match=r"40 weights are in excluded layers.*60 others.*of 100"):
+        Global(exclude=["w1"])(noise(dense), 0.3, dense, 0)
+
+
+def test_excluding_every_layer_is_refused_as_such():
+    dense = full(60, 40)
+    with pytest.raises(UserError, match="leaves no layer to prune"):
+        Global(exclude=["*"])(noise(dense), 0.5, dense, 0)
+
+
+def test_lenets_output_at_half_rate_gives_the_papers_densities():
+    task = replace(small_task(), model=lambda: lenet300(shape=[1, 28, 28], num_classes=10))
+    allocate = LayerWise(rate=0.2, rates={"output": 0.1})
+    mask, found = task.dense(), {}
+    for index, density in enumerate(Geometric(rate=0.2, rounds=18)(), start=1):
+        smaller = allocate(noise(mask), density, mask, index)
+        assert smaller <= mask
+        mask = smaller
+        found[index] = 100 * mask.density
+    paper = {3: 51.28, 7: 21.07, 12: 6.95, 15: 3.58, 18: 1.85}
+    assert {index: found[index] for index in paper} == pytest.approx(paper, abs=0.02)
+    assert int(mask["output.weight"].sum()) == count(0.9**18, 1000)
+
+
+def test_a_layers_own_rate_follows_a_last_round_that_is_cut_short():
+    dense = full(1000, 1000)
+    kept = LayerWise(rate=0.2, rates={"w1": 0.36})(noise(dense), 0.9, dense, 0)
+    assert [int(value.sum()) for value in kept.values()] == [900, 810]  # 0.64 = 0.8^2
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"rate": 0.2, "rates": {"w": 1.0}}, r"pruner\.rates: w=1\.0 is outside"),
+        ({"rate": 0.2, "rates": {"w": -0.1}}, r"pruner\.rates: w=-0\.1 is outside"),
+        ({"rates": {"w": 0.1}}, r"relative to pruner\.rate"),
+    ],
+)
+def test_impossible_rates_are_refused(options, why):
+    with pytest.raises(UserError, match=why):
+        LayerWise(**options)
+
+
+def test_patterns_that_match_no_layer_are_refused():
+    dense = full(4)
+    for allocate in (
+        Global(exclude=["out"]),
+        LayerWise(exclude=["out"]),
+        LayerWise(rate=0.2, rates={"out": 0.1}),
+    ):
+        with pytest.raises(UserError, match="'out' matches no tensor"):
+            allocate(noise(dense), 0.5, dense, 0)
+
+
+def test_masks_from_one_threshold_can_be_kept_in_files(tmp_path):
+    kept = Global()(noise(full(9, 11)), 0.5, full(9, 11), 0)
+    kept.save(tmp_path / "mask")
+    assert Mask.load(tmp_path / "mask") == kept

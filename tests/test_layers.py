@@ -1,0 +1,112 @@
+"""Imports flow one way, from the edge down to the values."""
+
+from __future__ import annotations
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import lth_runner
+
+SOURCE = Path(lth_runner.__file__).parent
+LAYERS = [
+    "errors",
+    "step seeds state identity mask patterns ticket",
+    "data models task",
+    "score allocate schedule",
+    "rewind control search",
+    "masking train engine",
+    "probe",
+    "store trainer record",
+    "experiment",
+    "config signatures report export messages launch cli __main__",
+]
+LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units.split()}
+
+
+def modules():
+    for path in sorted(SOURCE.rglob("*.py")):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        if parts != ("__init__",):
+            yield path, parts
+
+
+def imported(path, parts, *, at_start=False):
+    """Full names of what a module imports; with ``at_start``, only what its own import runs."""
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if at_start else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = ("lth_runner", *parts)[: -node.level] if node.level else ()
+            base = ".".join([*package, *([node.module] if node.module else [])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def units(names):
+    """The parts of the package that imported names belong to."""
+    ours = (name.split(".")[1] for name in names if name.startswith("lth_runner."))
+    return {name for name in ours if not name.startswith("__")}  # __version__ is no part
+
+
+def edges():
+    found = {}
+    for path, parts in modules():
+        found.setdefault(parts[0], set()).update(units(imported(path, parts)) - {parts[0]})
+    return found
+
+
+def test_every_part_has_a_layer():
+    assert set(edges()) == set(LEVEL)
+
+
+@pytest.mark.parametrize("unit", LEVEL)
+def test_no_import_points_upward(unit):
+    upward = {other for other in edges()[unit] if LEVEL[other] > LEVEL[unit]}
+    assert not upward, f"{unit} imports from layers above: {sorted(upward)}"
+
+
+def test_no_parts_import_each_other_in_a_circle():
+    try:
+        TopologicalSorter(edges()).prepare()
+    except CycleError as error:
+        pytest.fail(str(error))
+
+
+def test_the_reading_sees_every_way_to_import(tmp_path):
+    text = (
+        "import lth_runner.a\nfrom lth_runner import b as c\nfrom lth_runner.d.e import f\n"
+        "from ..g import h\ndef late():\n    from lth_runner.i import j\n    import torch\n"
+    )
+    path = tmp_path / "module.py"
+    path.write_text(text)
+    assert units(imported(path, ("package", "module"))) == set("abdgi")
+    assert "torch" in list(imported(path, ("package", "module")))
+    assert "torch" not in list(imported(path, ("package", "module"), at_start=True))
+
+
+@pytest.mark.parametrize("entry", ["cli", "report.command"])
+def test_the_command_line_answers_without_loading_torch(entry):
+    waiting, seen, outside = [entry], set(), set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        path = SOURCE.joinpath(*name.split("."))
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if not path.is_file():
+            continue
+        if "." in name:
+            waiting.append(name.rpartition(".")[0])  # a package runs before what is in it
+        for full in imported(path, tuple(name.split(".")), at_start=True):
+            head, _, rest = full.partition(".")
+            if head == "lth_runner":
+                waiting += [rest, rest.rpartition(".")[0]] if "." in rest else [rest]
+            else:
+                outside.add(head)
+    assert len(seen) > 1
+    assert not outside & {"torch", "torchvision", "matplotlib", "scipy", "sklearn", "wandb"}

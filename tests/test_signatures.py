@@ -1,0 +1,244 @@
+"""Every way in which a config can be wrong ends in one message, before anything is trained."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from lth_runner.config import build, pick_device
+from lth_runner.errors import UserError
+from lth_runner.messages import explain
+from lth_runner.signatures import check_targets
+
+CONF = Path(__file__).parents[1] / "conf"
+SMALL = ["dataset=synthetic", "dataset.num_train=200", "device=cpu", "replicates=1"]
+# whatever the defaults are at the moment
+SMALL += ["model=mlp", "train=sgd", "train.length=30ep"]
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", [*SMALL, *overrides])
+
+
+def told(*overrides):
+    """What a user is told of a command that cannot run."""
+    with pytest.raises(Exception) as caught:  # Hydra has many; each must explain
+        build(composed(*overrides))
+    assert not isinstance(caught.value, (KeyError, TypeError, AttributeError)), repr(caught.value)
+    message = explain(caught.value, CONF)
+    assert "Traceback" not in message
+    return message
+
+
+# --- signatures
+
+
+KEYS = {"name": "resnet18", "shape": [3, 32, 32], "num_classes": 10}
+
+
+def part(**keys):
+    return {"_target_": "lth_runner.schedule.Geometric", **keys}
+
+
+def test_a_misspelt_option_names_the_part_and_the_nearest():
+    with pytest.raises(
+        UserError,
+        match=r"pruner\.schedule\.sparsty is not an option of lth_runner\.schedule\.Geometric: "
+        r"did you mean sparsity",
+    ):
+        check_targets({"pruner": {"schedule": part(sparsty=0.9)}})
+
+
+def test_parts_are_checked_inside_lists_and_other_parts():
+    nested = {"_target_": "lth_runner.train.MultiStep", "drops": [1, part(rat=0.2)]}
+    with pytest.raises(UserError, match=r"train\.drops\[1\]\.rat is not an option.*rate"):
+        check_targets({"train": nested})
+
+
+def test_what_is_required_must_be_set():
+    recipe = {"_target_": "lth_runner.train.Recipe", "length": "1ep", "batch_size": "???"}
+    with pytest.raises(
+        UserError, match=r"train \(lth_runner\.train\.Recipe\) needs batch_size, optimizer"
+    ):
+        check_targets({"train": recipe})
+
+
+def test_a_partial_may_leave_the_rest_for_later():
+    check_targets({"o": {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1}})
+    with pytest.raises(UserError, match=r"o\.momentun.*did you mean momentum"):
+        check_targets({"o": {"_target_": "torch.optim.SGD", "_partial_": True, "momentun": 0.9}})
+
+
+def test_any_keyword_passes_where_the_target_takes_any():
+    check_targets({"_target_": "lth_runner.models.torchvision_classifier", **KEYS, "anything": 1})
+    with pytest.raises(UserError, match=r"m \(lth_runner.*needs shape, num_classes, name"):
+        check_targets({"m": {"_target_": "lth_runner.models.torchvision_classifier", "any": 1}})
+
+
+@pytest.mark.parametrize(
+    "target", ["nowhere.Net", "lth_runner.models.nothing", "justaname", "lth_runner.models"]
+)
+def test_what_cannot_be_imported_is_told_with_its_key(target):
+    with pytest.raises(UserError, match=rf"model\._target_={target} cannot be imported"):
+        check_targets({"model": {"_target_": target}})
+
+
+@pytest.mark.parametrize("target", [None, "???"])
+def test_a_target_must_be_given(target):
+    with pytest.raises(UserError, match=r"model\._target_ is not set"):
+        check_targets({"model": {"_target_": target}})
+
+
+# --- the config as a whole
+
+
+def test_the_default_config_builds_with_one_override():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        build(compose("config", ["device=cpu"]))
+
+
+def test_a_config_becomes_the_parts_that_it_names():
+    built = build(composed("pruner.sparsity=0.95"))
+    assert built.experiment.search.num_rounds == 15
+    assert [task.seed for task in built.experiment.tasks] == [0]
+    assert set(built.experiment.controls) == {"reinit", "shuffle"}
+
+
+@pytest.mark.parametrize("pruner", [path.stem for path in (CONF / "pruner").glob("*.yaml")])
+@pytest.mark.parametrize("scope", ["global", "layerwise"])
+def test_every_pruner_builds_in_every_scope(pruner, scope):
+    build(composed(f"pruner={pruner}", f"pruner.scope={scope}"))
+
+
+WRONG = {
+    "pruner.scope=globl": r"pruner\.scope='globl': did you mean global",
+    "pruner.scope=null": r"pruner\.scope=None.*global, layerwise",
+    "+pruner.rates.output=0.1": r"pruner\.rates are rates by layer.*scope=layerwise",
+    "+foo=1": r"unknown key 'foo'.*accepted.*pruner",
+    "+prunner.rate=1": r"unknown key 'prunner'.*did you mean pruner",
+    "+pruner.spars=1": r"pruner\.spars is used by nothing.*sparsity",
+    "pruner.sparsity=95": r"pruner\.sparsity=95.*0\.95",
+    "pruner.rate=null": r"set two of pruner\.sparsity",
+    "pruner.rounds=3": r"reach sparsity 0\.488.*allow \d+ rounds",
+    "pruner.search.score._target_=lth_runner.score.No": r"score\._target_.*cannot be imported",
+    "+model.widht=3": r"model\.widht is not an option of lth_runner\.models\.mlp.*widths",
+    "model.num_classes=5": r"shape \(5,\).*10 classes",
+    "model=custom": r"model\._target_",
+    "+train.optimizer.momentun=0": r"train\.optimizer\.momentun.*did you mean momentum",
+    "train.length=abc": r"'abc' is not a duration",
+    "train.length=0ep": r"train\.length=0ep",
+    "train.warmup=99ep": r"train\.warmup=99ep.*past the end",
+    "train.eval_every=99ep": r"train\.eval_every=99ep.*past the end",
+    "train.batch_size=0": r"batch size 0",
+    "rewind.step=31ep": r"rewind\.step=31ep.*past the end",
+    "rewind.weights=keeep": r"rewind\.weights='keeep'; did you mean keep",
+    "seed=-1": r"seed=-1",
+    "seed=1.5": r"seed=1\.5",
+    "replicates=0": r"replicates=0",
+    "device=cud": r"device='cud': did you mean",
+    "max_samples=0": r"max_samples=0",
+    "dataset.seed=${nothing}": r"cannot be resolved",
+    # told by Hydra, put in our words
+    "pruner.sparsty=0.9": r"unknown key 'pruner\.sparsty': did you mean pruner\.sparsity",
+    "modl=mlp": r"unknown key 'modl': did you mean model",
+    "model=resnet21": r"there is no model=resnet21: did you mean .*resnet20",
+    "rewind=nowhere": r"there is no rewind=nowhere.*accepted:.*finetune",
+    "+seed=1": r"seed exists already: leave the \+ away",
+    "model.widths=[8": r"quote lists",
+}
+
+
+@pytest.mark.parametrize("override", WRONG)
+def test_a_mistake_is_told_by_its_key_and_what_is_accepted(override):
+    message = told(override)
+    assert re.search(WRONG[override], message, re.DOTALL), message
+
+
+# --- what would otherwise come out only after the dense network was trained
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["pruner.exclude=[outptu]"], "pruner.exclude"),
+        (["pruner.exclude=['*']"], "pruner.exclude"),
+        (
+            ["pruner.exclude=[linear1]"],
+            "cannot be had",
+        ),  # a fifth of the weights, more than are kept
+        (["pruner.scope=layerwise", "+pruner.rates.outptu=0.1"], "pruner.rates"),
+        (["rewind.only=[outptu]"], "rewind.only"),
+        (["rewind=partial"], "rewind.only"),
+        (["pruner.sparsity=null", "pruner.rounds=2.5"], "pruner.rounds"),
+        (["train.snapshots=[soon]"], "duration"),
+        (["train.snapshots=[99ep]"], "past the end"),
+        (["train.optimizer.lr=-1"], "lr"),
+        (["train.learning_rate=cosine"], "learning_rate"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_told_before_anything_is_trained(overrides, key):
+    assert key in told(*overrides)
+
+
+@pytest.mark.parametrize("key", ["probe", "seed", "pruner"])
+def test_a_key_taken_away_is_told(key):
+    with pytest.raises(UserError, match=key):
+        build(composed(f"~{key}"))
+
+
+def test_rates_by_layer_can_be_given_on_the_command_line():
+    built = build(composed("pruner.scope=layerwise", "pruner.rates={output:0.1}"))
+    assert built.experiment.search.allocate.rates == {"output": 0.1}
+
+
+# --- identity of a run
+
+
+def test_what_cannot_change_a_result_does_not_rename_the_run():
+    own = build(composed()).run_id
+    for same in ("paths.outputs=/tmp/x", "probe=none", "record=local", "report.tolerance=0.1"):
+        assert build(composed(same)).run_id == own, same
+    for same in ("train.checkpoint_minutes=9", "train.snapshots=[10it]", "paths.data=/tmp/y"):
+        assert build(composed(same)).run_id == own, same
+    others = ("seed=1", "pruner.rate=0.3", "control=none", "model.widths=[9]", "dataset.noise=2")
+    assert len({own, *(build(composed(other)).run_id for other in others)}) == 1 + len(others)
+
+
+# --- devices and files
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    assert pick_device("auto").type == "cpu"
+    for name in ("cuda", "cuda:1", "mps"):
+        with pytest.raises(UserError, match=rf"device={name} was asked for.*device=cpu"):
+            pick_device(name)
+
+
+def test_a_device_number_beyond_the_last_is_refused(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert str(pick_device("cuda:1")) == "cuda:1"
+    with pytest.raises(UserError, match="there are 2 CUDA devices"):
+        pick_device("cuda:2")
+
+
+@pytest.mark.parametrize(
+    ("number", "why"),
+    [
+        (errno.ENOSPC, r"no space left to write /somewhere.*paths\.outputs"),
+        (errno.EACCES, r"/somewhere cannot be written.*paths\.outputs"),
+        (errno.EIO, "/somewhere: "),
+    ],
+)
+def test_a_failing_disk_is_told_with_its_file(number, why):
+    message = explain(OSError(number, os.strerror(number), "/somewhere"), CONF)
+    assert re.search(why, message)

@@ -1,0 +1,232 @@
+"""The Store: a training is found by what decides it, and never half of one."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+import small
+from lth_runner import state as states
+from lth_runner.errors import UserError
+from lth_runner.step import Duration
+from lth_runner.store import Store
+from lth_runner.ticket import Start
+from lth_runner.train import Constant, Cosine, Job, Recipe
+
+
+@pytest.fixture
+def job() -> Job:
+    return small.dense_job(small.task())
+
+
+def entries(folder) -> list:
+    return sorted((folder / "entries").glob("*"))
+
+
+def test_what_was_trained_is_read_and_not_trained_again(tmp_path, job):
+    first = small.trainer(tmp_path, run="one").fit([job])[0]
+    again = small.trainer(tmp_path, run="one").fit([job])[0]
+    other = small.trainer(tmp_path, run="two").fit([job])[0]
+    assert (first.reused, again.reused, other.reused) == (False, False, True)
+    assert first.seconds == again.seconds == other.seconds
+    assert states.fingerprint(first.weights) == states.fingerprint(other.weights)
+    assert len(entries(tmp_path)) == 1
+
+
+def test_the_same_job_twice_in_one_list_is_trained_once(tmp_path, job):
+    one, two = small.trainer(tmp_path).fit([job, replace(job)])
+    assert one.key == two.key
+    assert len(entries(tmp_path)) == 1
+
+
+def test_everything_that_decides_a_result_is_in_the_key(tmp_path, job):
+    trainer = small.trainer(tmp_path)
+    problem, ticket = job.task, job.ticket
+    other_mask = ~problem.dense()
+    changed_jobs = [
+        replace(job, task=problem.with_seed(1)),
+        replace(job, ticket=replace(ticket, start=Start(step=3))),
+        replace(job, ticket=replace(ticket, start=Start(order=1))),
+        replace(job, ticket=replace(ticket, start=Start(final_rate=True))),
+        replace(job, ticket=replace(ticket, weights=problem.init(5))),
+        replace(job, ticket=replace(ticket, mask=other_mask)),
+        replace(job, task=small.task(model=small.convolutional)),
+    ]
+    changed_recipes = [
+        small.recipe(length="41it"),
+        small.recipe(batch_size=13),
+        small.recipe(learning_rate=Cosine()),
+        small.recipe(optimizer=functools.partial(torch.optim.SGD, lr=0.2)),
+        small.recipe(label_smoothing=0.1),
+        small.recipe(precision="bf16"),
+    ]
+    keys = [trainer.key(other) for other in changed_jobs]
+    keys += [replace(trainer, recipe=recipe).key(job) for recipe in changed_recipes]
+    keys.append(trainer.key(job))
+    assert len(set(keys)) == len(keys)
+
+
+def test_what_decides_nothing_is_not_in_the_key(tmp_path, job):
+    trainer = small.trainer(tmp_path)
+    same = [
+        small.recipe(checkpoint_minutes=9.0),
+        small.recipe(snapshots=["3it"]),
+        small.recipe(learning_rate=Constant(), label_smoothing=0.0),  # defaults spelt out
+        small.recipe(length=Duration(40, "it")),
+    ]
+    assert {replace(trainer, recipe=recipe).key(job) for recipe in same} == {trainer.key(job)}
+    assert trainer.key(replace(job, snapshots=(1, 2))) == trainer.key(job)
+    # weights under the mask decide; those it hides do not
+    half = replace(job.ticket, mask=~job.task.dense())
+    hidden = {n: w + 1 if n in half.mask else w for n, w in half.weights.items()}
+    assert trainer.key(replace(job, ticket=half)) == trainer.key(
+        replace(job, ticket=replace(half, weights=hidden))
+    )
+
+
+def test_recipe_names_stay_what_they_are():
+    """A changed description would orphan every stored training: change it knowingly."""
+    from lth_runner import identity
+
+    plain = Recipe("10ep", 60, functools.partial(torch.optim.SGD, lr=0.1))
+    assert identity.digest(identity.describe(plain)) == "629b35a3647e5303f124935b982c3ac3"
+
+
+def test_a_missing_snapshot_is_replayed_from_the_nearest_earlier_one(tmp_path, job, monkeypatch):
+    kept = small.trainer(tmp_path).fit([replace(job, snapshots=(10,))])[0]
+    fresh = small.trainer(tmp_path / "whole").fit([replace(job, snapshots=(17,))])[0]
+    starts = []
+    from lth_runner import engine
+
+    real = engine.replay
+    monkeypatch.setattr(engine, "replay", lambda *a: starts.append(a[2] and a[2].step) or real(*a))
+    assert states.fingerprint(kept.at(17)) == states.fingerprint(fresh.at(17))
+    assert states.fingerprint(kept.at(17)) == states.fingerprint(fresh.at(17))
+    assert starts == [10]  # once: then it is kept
+    assert states.fingerprint(kept.at(0)) == states.fingerprint(job.ticket.masked)
+
+
+def damage(path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    if how == "truncated":
+        content = content[: len(content) // 2]
+    elif how == "emptied":
+        content = bytearray()
+    else:
+        content[int(len(content) * 0.9)] ^= 4
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["truncated", "emptied", "flipped"])
+@pytest.mark.parametrize("name", ["end.safetensors", "training.json"])
+def test_a_damaged_training_is_set_aside_said_so_and_done_again(tmp_path, job, caplog, how, name):
+    first = small.trainer(tmp_path).fit([job])[0]
+    damage(entries(tmp_path)[0] / name, how)
+    again = small.trainer(tmp_path).fit([job])[0]
+    assert states.fingerprint(again.weights) == states.fingerprint(first.weights)
+    assert "damaged, set aside" in caplog.text
+    assert len(list((tmp_path / "damaged").iterdir())) == 1
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_training_starts_over(tmp_path, job, caplog, how):
+    from lth_runner import engine
+
+    trainer = small.trainer(tmp_path)
+    draft = trainer.store.draft(trainer.key(job))
+    draft.save(engine.replay(job, trainer.recipe, None, 11))
+    damage(draft.folder / "checkpoint.safetensors", how)
+    trained = trainer.fit([job])[0]
+    clean = small.trainer(tmp_path / "clean").fit([job])[0]
+    assert states.fingerprint(trained.weights) == states.fingerprint(clean.weights)
+    assert "damaged, set aside" in caplog.text
+
+
+def test_a_damaged_snapshot_is_set_aside_and_replayed(tmp_path, job, caplog):
+    trained = small.trainer(tmp_path).fit([replace(job, snapshots=(5,))])[0]
+    before = states.fingerprint(trained.at(5))
+    damage(entries(tmp_path)[0] / "step-00000005.safetensors", "flipped")
+    assert states.fingerprint(trained.at(5)) == before
+    assert "damaged, set aside" in caplog.text
+
+
+def test_derived_values_are_computed_once_and_survive_damage(tmp_path, job):
+    trained = small.trainer(tmp_path).fit([job])[0]
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return {"x": torch.ones(3)}
+
+    assert trained.derived("x", compute)["x"].tolist() == [1, 1, 1]
+    trained.derived("x", compute)
+    assert len(calls) == 1
+    damage(entries(tmp_path)[0] / "derived-x.safetensors", "flipped")
+    assert trained.derived("x", compute)["x"].tolist() == [1, 1, 1]
+    assert len(calls) == 2
+
+
+def test_publishing_what_another_process_published_first_keeps_one(tmp_path, job):
+    trainer = small.trainer(tmp_path)
+    trainer.fit([job])
+    target = entries(tmp_path)[0]
+    # the other process is still at it: its draft is complete when the target already exists
+    from lth_runner.engine import Pace, Sequential
+
+    [(_, outcome)] = Sequential().train(
+        [job], trainer.recipe, [trainer.store.draft(trainer.key(job))], Pace()
+    )
+    entry = trainer.store.publish(trainer.key(job), outcome, {"run": "other", "steps": 40})
+    assert entry.folder == target
+    assert not (tmp_path / "drafts" / trainer.key(job)).exists()
+
+
+def test_a_store_of_another_format_is_refused(tmp_path):
+    store = Store(tmp_path)
+    from lth_runner.store import write_json
+
+    write_json(store.root / "format.json", {"format": 99})
+    with pytest.raises(UserError, match=r"format 99.*paths\.outputs"):
+        Store(tmp_path)
+
+
+def test_a_store_that_cannot_be_written_is_one_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot be written.*paths\.outputs"):
+        Store(tmp_path / "file" / "store")
+
+
+def test_nothing_of_a_failed_write_is_left_behind(tmp_path, job, monkeypatch):
+    trainer = small.trainer(tmp_path)
+
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        trainer.fit([job])
+    assert not list(tmp_path.rglob("*.part"))
+    monkeypatch.undo()
+    assert trainer.fit([job])[0].weights  # and the same call goes on
+
+
+def test_masks_are_stored_as_bits(tmp_path, job):
+    small.trainer(tmp_path).fit([job])
+    tensors, _ = states.load(entries(tmp_path)[0] / "end.safetensors")
+    num_weights = tensors["weights.linear1.weight"].numel()
+    assert tensors["mask.linear1.weight"].nbytes == -(-num_weights // 8)
+
+
+def test_no_stored_file_holds_pickled_code(tmp_path, job):
+    small.trainer(tmp_path).fit([replace(job, snapshots=(3,))])
+    kinds = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
+    assert kinds == {".json", ".safetensors"}
+    for path in tmp_path.rglob("*.json"):
+        json.loads(path.read_text())
+    shutil.rmtree(tmp_path)
