@@ -187,7 +187,7 @@ def test_a_mistake_is_told_before_anything_is_trained(overrides, key):
     assert key in told(*overrides)
 
 
-@pytest.mark.parametrize("key", ["probe", "seed", "pruner"])
+@pytest.mark.parametrize("key", ["seed", "pruner", "model"])
 def test_a_key_taken_away_is_told(key):
     with pytest.raises(UserError, match=key):
         build(composed(f"~{key}"))

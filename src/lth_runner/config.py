@@ -35,6 +35,7 @@ ROOT = {
 # what cannot change a result has no part in a run's identity
 INCIDENTAL = {"paths", "record", "report", "probe", "threads"}
 INCIDENTAL_TRAIN = {"checkpoint_minutes", "snapshots"}
+WANDB_MODES = ("offline", "online", "disabled")
 PRUNER_PARTS = {"search", "masking", "budgets"}
 
 
@@ -55,7 +56,7 @@ def build(config: DictConfig) -> Built:
     """Checks a config as a whole, then builds its parts; raises UserError before any training."""
     resolved = resolve(config)
     device = pick_device(resolved["device"])
-    check_targets(resolved)
+    check_targets(resolved, OmegaConf.to_container(config, resolve=False))
     recipe: Recipe = make(resolved["train"])
     search: Search = make(resolved["pruner"]["search"])
     masking: Masking = make(resolved["pruner"]["masking"])
@@ -64,7 +65,8 @@ def build(config: DictConfig) -> Built:
     data: Data = make(resolved["dataset"]).limited(resolved["max_samples"]).to(device)
     first = Task(_model_factory(resolved["model"]), data, resolved["seed"], device)
     check_fits(first)
-    clock = recipe.clock(data.stream(recipe.batch_size, first.seed).steps_per_epoch)
+    data.stream(recipe.batch_size, first.seed)  # refuses a batch larger than the data
+    clock = recipe.clock(data.epoch(recipe.batch_size))
     recipe.check(clock)
     search.check(first, clock)
     tasks = [first.with_seed(first.seed + index) for index in range(resolved["replicates"])]
@@ -100,6 +102,16 @@ def resolve(config: DictConfig) -> dict[str, Any]:
         value = plain[key]
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise UserError(f"{key}={value!r} must be a whole number of at least {least}")
+    tolerance = plain["report"].get("tolerance")
+    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or tolerance < 0:
+        raise UserError(
+            f"report.tolerance={tolerance!r} must be an accuracy, 0.005 for half a point"
+        )
+    if not re.fullmatch(r"[\w.+-]+", str(plain["name"])):
+        raise UserError(f"name={plain['name']!r} names a folder: use letters, digits, _ - + and .")
+    mode = plain["record"]["wandb"].get("mode")
+    if mode not in WANDB_MODES:
+        raise UserError(f"record.wandb.mode={mode!r}: {nearest(str(mode), WANDB_MODES)}")
     return {str(key): value for key, value in plain.items()}
 
 

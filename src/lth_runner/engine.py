@@ -115,7 +115,7 @@ class Loop:
         task, ticket = job.task, job.ticket
         self._job, self._recipe = job, recipe
         self._stream = task.data.stream(recipe.batch_size, task.seed, ticket.start.order)
-        self.clock = recipe.clock(self._stream.steps_per_epoch)
+        self.clock = recipe.clock(task.data.epoch(recipe.batch_size))
         self._began = time.monotonic() - (checkpoint.seconds if checkpoint else 0.0)
         self.step = checkpoint.step if checkpoint else ticket.start.step
         self.model = _laid_out(task.module()).train()

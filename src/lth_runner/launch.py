@@ -28,7 +28,7 @@ from lth_runner.report import write
 from lth_runner.report.table import table
 from lth_runner.store import Store
 from lth_runner.train import Interrupted, Job, Recipe
-from lth_runner.trainer import Trainer
+from lth_runner.trainer import Trainer, clock_of
 
 SLOW_HOURS = 0.5
 log = logging.getLogger(__name__)
@@ -48,9 +48,7 @@ def execute(config: DictConfig, command: str) -> float | None:
 def describe(built: Built, command: str) -> Run:
     """What is known of a run before it starts."""
     experiment, name = built.experiment, str(built.resolved["name"])
-    clock = built.recipe.clock(
-        experiment.tasks[0].data.stream(built.recipe.batch_size, 0).steps_per_epoch
-    )
+    clock = clock_of(experiment.tasks[0], built.recipe)
     rounds, arms = experiment.search.num_rounds, 1 + len(experiment.controls)
     trainings = len(experiment.tasks) * (1 + (rounds - 1) * arms)
     return Run(

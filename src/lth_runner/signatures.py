@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from hydra.utils import get_object
 
@@ -13,13 +15,14 @@ from lth_runner.errors import UserError, nearest
 _HYDRA = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
 
 
-def check_targets(config: Any, path: str = "") -> None:
+def check_targets(config: Any, written: Any = None) -> None:
     """Binds the keys of every ``_target_`` node to its signature, nested nodes too.
 
-    Raises UserError naming the key, the part, and the nearest accepted names.
+    Raises UserError naming the key, the part, and the nearest accepted names. With ``written``,
+    the config before interpolation, a value is told by the key that it was set at.
     """
-    for where, node in _targets(config, path):
-        _check(where, node)
+    for where, node in _targets(config, ""):
+        _check(where, node, written)
 
 
 def _targets(config: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -33,7 +36,40 @@ def _targets(config: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield from _targets(value, f"{path}[{index}]")
 
 
-def _check(path: str, node: Mapping[str, Any]) -> None:
+def _hints(target: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(target if inspect.isroutine(target) else target.__init__)
+    except (NameError, TypeError, AttributeError):  # a stranger's annotations may not resolve
+        return {}
+
+
+def _check_number(path: str, value: Any, hint: Any) -> None:
+    """Refuses a text, or a fraction, where the signature wants a (whole) number."""
+    union = get_origin(hint) in (Union, UnionType)
+    kinds = set(get_args(hint) if union else [hint]) - {NoneType}
+    wanted = kinds & {int, float, bool}
+    if not wanted or kinds - wanted or value == "???":
+        return
+    accepts = (int, float) if float in kinds else tuple(wanted)
+    flag = isinstance(value, bool)
+    if value is None or ((bool in kinds) if flag else isinstance(value, accepts)):
+        return
+    name = (
+        "true or false" if wanted == {bool} else "a number" if float in kinds else "a whole number"
+    )
+    raise UserError(f"{path}={value!r} must be {name}")
+
+
+def _set_at(path: str, written: Any) -> str:
+    """The key that a value comes from where ``path`` is an interpolation of it."""
+    node = written
+    for key in path.split("."):
+        node = node.get(key) if isinstance(node, Mapping) else None
+    source = re.fullmatch(r"\$\{([\w.]+)\}", node) if isinstance(node, str) else None
+    return source[1] if source else path
+
+
+def _check(path: str, node: Mapping[str, Any], written: Any) -> None:
     target = node["_target_"]
     if target in (None, "???"):
         raise UserError(f"{path}._target_ is not set: give the import path of a class or function")
@@ -61,6 +97,9 @@ def _check(path: str, node: Mapping[str, Any]) -> None:
                 raise UserError(
                     f"{path}.{key} is not an option of {target}: {nearest(key, accepted)}"
                 )
+    hints = _hints(found)
+    for key in keys:
+        _check_number(_set_at(f"{path}.{key}", written), node[key], hints.get(key))
     missing = [
         name
         for name in accepted

@@ -117,6 +117,8 @@ class Recipe:
             if getattr(self, name) not in accepted:
                 value = getattr(self, name)
                 raise UserError(f"train.{name}={value!r}; {nearest(str(value), accepted)}")
+        if Duration.parse(self.eval_every).amount <= 0:
+            raise UserError(f"train.eval_every={self.eval_every} must be above 0, 1ep for example")
         if not 0 <= self.label_smoothing < 1:
             raise UserError(f"train.label_smoothing={self.label_smoothing} is outside [0, 1)")
         if self.clip_norm is not None and not self.clip_norm > 0:
@@ -177,12 +179,14 @@ class Recipe:
         was_deterministic = torch.are_deterministic_algorithms_enabled()
         torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
         torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
-        torch.use_deterministic_algorithms(self.deterministic or was_deterministic)
+        if self.deterministic and not was_deterministic:
+            torch.use_deterministic_algorithms(True)  # noqa: FBT003 (torch's own signature)
         try:
             yield
         finally:
             torch.set_float32_matmul_precision(before)
-            torch.use_deterministic_algorithms(was_deterministic)
+            if self.deterministic and not was_deterministic:
+                torch.use_deterministic_algorithms(False)  # noqa: FBT003
 
 
 @dataclass(frozen=True)

@@ -129,5 +129,4 @@ class Trainer:
 
 def clock_of(task: Task, recipe: Recipe) -> Clock:
     """The clock of every training of a recipe on a task's data."""
-    stream = task.data.stream(recipe.batch_size, task.seed)
-    return recipe.clock(stream.steps_per_epoch)
+    return recipe.clock(task.data.epoch(recipe.batch_size))

@@ -117,11 +117,16 @@ def load_published(name: str, root: Path) -> tuple[Split, Split]:
     except _FAILURES as error:
         raise UserError(
             f"{name} is not usable under {root.resolve()}: looked for torchvision's files in"
-            f" {root.resolve() / entry.folder} ({not_ready}) and could not fetch them ({error})."
+            f" {root.resolve() / entry.folder} ({_first_line(not_ready)}) and could not fetch them"
+            f" ({_first_line(error)})."
             f" Without internet: run `python scripts/fetch_data.py {name} --root data` on a"
             " connected machine, copy that folder here and pass dataset.root=<folder>. If files"
             " are there but damaged, delete them first"
         ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0].rstrip(": ")
 
 
 def _import_datasets(name: str) -> ModuleType:
@@ -200,7 +205,16 @@ def _md5(content: bytes) -> str:
 
 def _download(datasets: ModuleType, entry: Published, root: Path) -> tuple[Split, Split]:
     """Download beside the final place and rename, so that runs starting at once do not collide."""
+    new = not root.exists()
     root.mkdir(parents=True, exist_ok=True)
+    try:
+        return _download_into(datasets, entry, root)
+    finally:
+        if new and not any(root.iterdir()):
+            root.rmdir()  # nothing came: leave no empty folder that looks like data
+
+
+def _download_into(datasets: ModuleType, entry: Published, root: Path) -> tuple[Split, Split]:
     with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as folder:
         splits = _read(datasets, entry, Path(folder), download=True)
         if _is_ready(datasets, entry, root):  # another run was quicker

@@ -39,6 +39,7 @@ class Data:
     augment: Augment = field(default_factory=Augment)
     name: str = "tensors"
     normalised: bool = False
+    nominal_train: int | None = None  # training samples before ``limited``; None: all are here
 
     def __post_init__(self) -> None:
         _check_splits(self)
@@ -140,7 +141,18 @@ class Data:
         def cut(split: Split) -> Split:
             return split[0][:max_samples], split[1][:max_samples]
 
-        return replace(self, train=cut(self.train), val=cut(self.val), test=cut(self.test))
+        nominal = self.nominal_train or self.num_train
+        return replace(
+            self,
+            train=cut(self.train),
+            val=cut(self.val),
+            test=cut(self.test),
+            nominal_train=nominal,
+        )
+
+    def epoch(self, batch_size: int) -> int:
+        """Steps that an epoch counts for in a duration: those of the whole training set."""
+        return (self.nominal_train or self.num_train) // batch_size
 
     def to(self, device: torch.device | str) -> Data:
         """The data on a device, normalised once and for all where memory allows it.

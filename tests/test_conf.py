@@ -1,0 +1,179 @@
+"""All of conf/: every file composes, and every experiment is what its header says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from lth_runner.cli import conf_dir, scale_last
+from lth_runner.config import make, resolve, run_id
+from lth_runner.errors import UserError
+from lth_runner.mask import Mask
+from lth_runner.models import prunable_names
+from lth_runner.signatures import check_targets
+
+CONF = conf_dir()
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+DEFAULT_GROUPS = {
+    group.removeprefix("override ")
+    for entry in yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
+    if isinstance(entry, dict)
+    for group in entry
+} | {"train/learning_rate"}
+# what an option leaves to its user
+NEEDED = {
+    "model=custom": ["model._target_=lth_runner.models.lenet300"],
+    "model=torchvision": ["model.name=resnet18"],
+    "rewind=partial": ["rewind.only=[output]"],
+}
+PUBLISHED_TRAIN = {"mnist": 60000, "cifar10": 50000}
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        return compose("config", overrides=list(overrides))
+
+
+def resolved(*overrides: str) -> dict[str, Any]:
+    plain = resolve(composed(*overrides))
+    check_targets(plain)
+    return plain
+
+
+def own(experiment: str) -> dict[str, Any]:
+    return yaml.safe_load((CONF / "experiment" / f"{experiment}.yaml").read_text())
+
+
+def header(experiment: str) -> list[str]:
+    lines = (CONF / "experiment" / f"{experiment}.yaml").read_text().splitlines()
+    return lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]
+
+
+def field(experiment: str, name: str) -> str:
+    """A header field with the lines that go on from it, indented by two."""
+    text = "\n".join(header(experiment))
+    found = re.search(rf"^# {name}[^:\n]*: ?(.*(?:\n#   .*)*)", text, re.MULTILINE)
+    assert found, f"{experiment} has no line '# {name}: ...'"
+    return re.sub(r"\s*\n#\s+", " ", found[1])
+
+
+def options() -> list[str]:
+    found = []
+    for path in sorted(CONF.rglob("*.yaml")):
+        group = path.relative_to(CONF).parent.as_posix()
+        if group.split("/")[0] in (".", "hydra", "skeleton"):
+            continue
+        found.append(f"{'' if group in DEFAULT_GROUPS else '+'}{group}={path.stem}")
+    return found
+
+
+@pytest.mark.parametrize(
+    "path", sorted(CONF.rglob("*.yaml")), ids=lambda p: f"{p.parent.name}.{p.stem}"
+)
+def test_every_file_is_a_yaml_mapping(path: Path) -> None:
+    assert isinstance(OmegaConf.load(path), DictConfig)
+
+
+@pytest.mark.parametrize("option", options())
+def test_every_option_composes_with_the_defaults_and_fits_its_signature(option: str) -> None:
+    plain = resolved(option, *NEEDED.get(option, []))
+    assert plain["pruner"]["search"]["_target_"]
+
+
+@pytest.mark.parametrize("option", NEEDED)
+def test_an_option_that_needs_a_value_is_refused_without_it(option: str) -> None:
+    with pytest.raises(UserError):
+        resolved(option)
+
+
+def test_the_defaults_are_digits_imp() -> None:
+    device = torch.device("cpu")
+    alone = run_id(resolved(), device)
+    assert run_id(resolved("+experiment=digits_imp"), device) == alone
+    assert run_id(resolved("+experiment=digits_imp", "seed=1"), device) != alone
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_opens_with_paper_command_cost_and_expectation(experiment: str) -> None:
+    assert header(experiment)[0] == "# @package _global_"
+    assert re.search(r"arXiv:\d{4}\.\d{5}", field(experiment, "Paper"))
+    assert f"lth-run +experiment={experiment}" in field(experiment, "Command")
+    assert re.search(r"hours: not measured|ms a step", field(experiment, "Cost"))
+    assert field(experiment, "Expected")
+    assert all(len(line) <= 100 for line in header(experiment))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_is_named_after_its_file(experiment: str) -> None:
+    assert resolved(f"+experiment={experiment}")["name"] == experiment
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_costs_the_steps_that_its_header_says(experiment: str) -> None:
+    plain = resolved(f"+experiment={experiment}")
+    dataset, recipe = plain["dataset"], make(plain["train"])
+    search = make(plain["pruner"]["search"])
+    published = PUBLISHED_TRAIN.get(dataset["name"])
+    num_train = published - dataset["validation"] if published else make(dataset).num_train
+    clock = recipe.clock(num_train // recipe.batch_size)
+    pruned = (search.num_rounds - 1) * (1 + len(plain["control"]))
+    steps = clock.total + pruned * (clock.total - search.rewind.at(clock))
+    num_trainings, num_steps = (plain["replicates"] * n for n in (1 + pruned, steps))
+    said = f"{num_trainings} trainings, {num_steps:,} steps in all"
+    assert field(experiment, "Cost").startswith(said)
+    assert recipe.rate(0, clock) == 1.0
+    assert recipe.rate(clock.total - 1, clock) == pytest.approx(
+        0.01 if "drops" in plain["train"]["learning_rate"] else 1.0
+    )
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_has_the_densities_that_its_header_says(experiment: str) -> None:
+    said = re.fullmatch(r"([\d., ]+) % after rounds ([\d, ]+)\.", field(experiment, "Density"))
+    assert said
+    plain = resolved(f"+experiment={experiment}")
+    search, model = make(plain["pruner"]["search"]), make(plain["model"])
+    parameters = dict(model.named_parameters())
+    names = prunable_names(model)
+    dense = Mask({name: torch.ones_like(parameters[name], dtype=torch.bool) for name in names})
+    scores = {name: parameters[name].detach().abs() for name in names}
+    rounds = [int(number) for number in said[2].split(", ")]
+    assert rounds[-1] == search.num_rounds - 1
+    # counts depend on the density alone, so each round may start from the dense mask
+    densities = [search.schedule()[number - 1] for number in rounds]
+    reached = [search.allocate(scores, density, dense, 0).density for density in densities]
+    assert [f"{100 * density:.1f}" for density in reached] == said[1].split(", ")
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("preset", ["finetune", "renda_wr"])
+def test_a_rewind_preset_chosen_for_an_experiment_is_the_preset(
+    experiment: str, preset: str
+) -> None:
+    alone = resolved(f"rewind={preset}")["rewind"]
+    kept = own(experiment).get("rewind", {})
+    assert resolved(f"+experiment={experiment}", f"rewind={preset}")["rewind"] == alone | kept
+    assert not kept or experiment == "vgg16_imp"  # whose file tells to give rewind.step with it
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_smoke_scale_holds_over_an_experiment_in_either_order(experiment: str) -> None:
+    chosen = f"+experiment={experiment}"
+    behind = resolved(*scale_last([chosen, "+scale=smoke"]))
+    before = resolved(*scale_last(["+scale=smoke", chosen]))
+    assert before == behind
+    assert behind["replicates"] == 1
+    assert behind["train"]["shrink_to"] == "20it"
+    assert make(behind["pruner"]["search"]).num_rounds == 3
+
+
+def test_the_command_line_holds_over_smoke_scale() -> None:
+    arguments = scale_last(["+scale=smoke", "train.shrink_to=5it", "+experiment=digits_imp"])
+    assert resolved(*arguments)["train"]["shrink_to"] == "5it"

@@ -1,0 +1,78 @@
+"""Every shipped experiment, from its config to its page, in three steps a training."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from lth_runner.cli import conf_dir, scale_last
+from lth_runner.launch import execute
+
+# the shape of each experiment's own data; others must be added here
+SHAPES = {
+    "digits_imp": (1, 8, 8),
+    "lenet300_mnist_imp": (1, 28, 28),
+    "conv2_cifar10_imp": (3, 32, 32),
+    "conv4_cifar10_imp": (3, 32, 32),
+    "conv6_cifar10_imp": (3, 32, 32),
+    "resnet20_imp": (3, 32, 32),
+    "resnet20_lrr": (3, 32, 32),
+    "resnet20_finetune": (3, 32, 32),
+    "vgg16_imp": (3, 32, 32),
+}
+# quick enough for a control beside the ticket, and for all probes
+LIGHT = {"digits_imp", "lenet300_mnist_imp", "resnet20_imp"}
+
+
+def test_every_shipped_experiment_is_tried_here() -> None:
+    assert {path.stem for path in (conf_dir() / "experiment").glob("*.yaml")} == set(SHAPES)
+
+
+@pytest.mark.parametrize("experiment", SHAPES)
+def test_an_experiment_trains_end_to_end(
+    experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    controls = ["reinit"] if experiment in LIGHT else []
+    overrides = [
+        "+scale=smoke",
+        f"+experiment={experiment}",
+        "dataset=synthetic",
+        f"dataset.shape={list(SHAPES[experiment])}".replace(" ", ""),
+        "train.shrink_to=3it",
+        "train.batch_size=8",
+        "max_samples=64",
+        f"control=[{','.join(controls)}]",
+        f"probe={'default' if experiment in LIGHT else 'none'}",
+        "record=local",
+        "device=cpu",
+        "threads=1",  # tests run side by side: more would wait for each other
+        f"paths.outputs={tmp_path}",
+    ]
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        config = compose("config", overrides=scale_last(overrides))
+
+    threads = torch.get_num_threads()
+    try:
+        final = execute(config, f"lth-run +experiment={experiment}")
+    finally:
+        torch.set_num_threads(threads)
+
+    (folder,) = (tmp_path / experiment).iterdir()
+    rows = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+    tickets = sorted((r for r in rows if r["arm"] == "ticket"), key=lambda row: row["round"])
+    assert [row["round"] for row in tickets] == [0, 1, 2]
+    densities = [row["density"] for row in tickets]
+    assert densities[0] == 1.0
+    assert densities[0] > densities[1] > densities[2] > 0.5
+    assert all(math.isfinite(row["test_accuracy"]) for row in rows)
+    assert final == tickets[-1]["test_accuracy"]
+    assert {row["arm"] for row in rows} == {"ticket", *controls}
+    assert (folder / "curve.png").stat().st_size > 0
+    assert "<html" in (folder / "report.html").read_text()
+    assert json.loads((folder / "status.json").read_text())["state"] == "done"
