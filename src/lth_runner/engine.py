@@ -31,6 +31,7 @@ class Pace:
     stop: Callable[[], bool] = lambda: False
     checkpoint_seconds: float = 120.0
     watch: Watch = lambda job, step, clock, row: None
+    replayed: Callable[[Step], None] = lambda steps: None  # run again for a snapshot or a probe
 
 
 class Engine(Protocol):
@@ -38,6 +39,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str: ...
+    def pick(self, jobs: Sequence[Job]) -> Sequence[int]: ...  # which to train together first
     def train(
         self, jobs: Sequence[Job], recipe: Recipe, keepers: Sequence[Keeper], pace: Pace
     ) -> Iterator[tuple[int, Outcome]]: ...
@@ -48,6 +50,9 @@ class Sequential:
     """One training after the other."""
 
     name: str = "sequential"
+
+    def pick(self, jobs: Sequence[Job]) -> Sequence[int]:
+        return [0]
 
     def train(
         self, jobs: Sequence[Job], recipe: Recipe, keepers: Sequence[Keeper], pace: Pace

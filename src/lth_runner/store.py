@@ -2,9 +2,9 @@
 
 ``entries/<key>/training.json`` and ``end.safetensors`` are a finished training;
 ``step-N.safetensors`` its snapshots, ``derived-*.safetensors`` what probes computed from it.
-``drafts/<key>/`` is one under way. Every file is written whole and carries a hash of its
-contents; publishing is one rename. What does not fit its hash is set aside under ``damaged/``
-and done again.
+``drafts/<key>/`` is one under way, ``leases/<key>`` says whose. Every file is written whole and
+carries a hash of its contents; publishing is one rename. What does not fit its hash is set aside
+under ``damaged/`` and done again.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 from lth_runner import identity
 from lth_runner import state as states
 from lth_runner.errors import UserError
+from lth_runner.lease import Lease
 from lth_runner.mask import Mask
 from lth_runner.state import Damaged, State
 from lth_runner.step import Step
@@ -129,29 +130,34 @@ class Store:
         """Where a training keeps its checkpoints until it is published."""
         return Draft(self.root / "drafts" / key)
 
+    def claim(self, key: str) -> Lease | None:
+        """The right to train, or None while another living process has it."""
+        return Lease.take(self.root / "leases" / key)
+
     def publish(self, key: str, outcome: Outcome, facts: Mapping[str, Any]) -> Entry:
         """Makes a finished training visible to all, whole or not at all."""
         draft = self.draft(key).folder
-        draft.mkdir(parents=True, exist_ok=True)
-        states.save(draft / "end.safetensors", _pack(outcome), {})
-        write_json(
-            draft / "training.json",
-            {
-                **facts,
-                "history": list(outcome.history),
-                "seconds": outcome.seconds,
-                "diverged": outcome.diverged,
-            },
-        )
-        (draft / "checkpoint.safetensors").unlink(missing_ok=True)
         target = self.root / "entries" / key
         target.parent.mkdir(parents=True, exist_ok=True)
+        whole = {
+            **facts,
+            "history": list(outcome.history),
+            "seconds": outcome.seconds,
+            "diverged": outcome.diverged,
+        }
         try:
+            draft.mkdir(parents=True, exist_ok=True)
+            states.save(draft / "end.safetensors", _pack(outcome), {})
+            write_json(draft / "training.json", whole)
+            for leftover in (draft / "checkpoint.safetensors", *draft.glob(".*.part")):
+                leftover.unlink(missing_ok=True)  # a killed owner's half-written files too
             draft.rename(target)
         except OSError:
+            # another process that took this training over may have published it meanwhile, and
+            # the draft with it
             if not target.exists():
                 raise
-            shutil.rmtree(draft)  # another process published the same training first
+            shutil.rmtree(draft, ignore_errors=True)
         entry = self.find(key)
         if entry is None:
             raise OSError(f"{target} is not what was just written to it: is the disk failing?")

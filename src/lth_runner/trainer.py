@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +17,84 @@ from lth_runner.step import Clock, Step
 from lth_runner.store import Entry, Store
 from lth_runner.task import Task
 from lth_runner.ticket import Ticket
-from lth_runner.train import Checkpoint, Job, Recipe
+from lth_runner.train import Checkpoint, Interrupted, Job, Recipe
+
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """``fit`` a list of jobs and get a list of finished trainings, in the same order.
+
+    ``run`` names who asks: a training done by another run counts as reused.
+    """
+
+    recipe: Recipe
+    store: Store
+    engine: Engine = field(default_factory=engines.Sequential)
+    pace: Pace = field(default_factory=Pace)
+    run: str = ""
+
+    def fit(self, jobs: Sequence[Job]) -> list[StoredTraining]:
+        """Trains what the Store does not hold; each training is published as it ends.
+
+        What another process is training is waited for, and taken over when that process dies.
+        """
+        keys = [self.key(job) for job in jobs]
+        missing = dict(zip(keys, jobs, strict=True))
+        found: dict[str, Entry] = {}
+        while missing:
+            for key in list(missing):
+                entry = self.store.find(key)
+                if entry is not None:
+                    found[key] = entry
+                    del missing[key]
+            if missing and not self._train_some(missing):
+                if self.pace.stop():
+                    raise Interrupted
+                time.sleep(POLL_SECONDS)
+        return [
+            StoredTraining(job, self, found[key], key, found[key].facts["run"] != self.run)
+            for job, key in zip(jobs, keys, strict=True)
+        ]
+
+    def _train_some(self, missing: Mapping[str, Job]) -> bool:
+        """Trains those that the engine takes together and no other process has; False: none."""
+        leases = {}
+        try:
+            for key in missing:
+                lease = self.store.claim(key)
+                if lease is None:
+                    continue
+                leases[key] = lease
+                if self.store.find(key) is not None:  # published since we looked
+                    return True
+                if len(self.engine.pick([missing[k] for k in leases])) < len(leases):
+                    break  # more than the engine takes at once: the rest is for others
+            if not leases:
+                return False
+            picked = [list(leases)[i] for i in self.engine.pick([missing[k] for k in leases])]
+            for key in leases.keys() - set(picked):
+                leases[key].release()
+            drafts = [self.store.draft(key) for key in picked]
+            batch = [missing[key] for key in picked]
+            for index, outcome in self.engine.train(batch, self.recipe, drafts, self.pace):
+                job, key = batch[index], picked[index]
+                steps = self.clock(job.task).total - job.ticket.start.step
+                self.store.publish(key, outcome, {"run": self.run, "steps": steps})
+                leases[key].release()
+            return True
+        finally:
+            for lease in leases.values():
+                lease.release()
+
+    def clock(self, task: Task) -> Clock:
+        """The clock of every training on a task."""
+        return clock_of(task, self.recipe)
+
+    def key(self, job: Job) -> str:
+        """The name under which the Store knows a job's result."""
+        return identity.digest(job.identity(self.recipe, self.engine.name))
 
 
 @dataclass(frozen=True)
@@ -24,7 +102,7 @@ class StoredTraining:
     """A finished training, read from the Store (implements ticket.Trained)."""
 
     job: Job
-    recipe: Recipe
+    trainer: Trainer
     entry: Entry
     key: str
     reused: bool
@@ -35,7 +113,7 @@ class StoredTraining:
 
     @cached_property
     def clock(self) -> Clock:
-        return clock_of(self.job.task, self.recipe)
+        return self.trainer.clock(self.job.task)
 
     @cached_property
     def _end(self) -> tuple[Mask, State]:
@@ -72,59 +150,20 @@ class StoredTraining:
     def _snapshot(self, step: Step) -> Checkpoint:
         found = self.entry.nearest_snapshot(step)
         if found is None or found.step < step:
-            found = engines.replay(self.job, self.recipe, found, step)
+            began = self.job.ticket.start.step if found is None else found.step
+            found = engines.replay(self.job, self.trainer.recipe, found, step)
+            self.trainer.pace.replayed(step - began)
             self.entry.keep_snapshot(found)
         return found
 
     def gradients(self, num_steps: int) -> Iterator[State]:
         """The loss gradients of the first steps, by running them again."""
-        return engines.gradients(self.job, self.recipe, num_steps)
+        self.trainer.pace.replayed(num_steps)
+        return engines.gradients(self.job, self.trainer.recipe, num_steps)
 
     def derived(self, name: str, compute: Callable[[], State]) -> State:
         """What a probe computed from this training, kept beside it."""
         return self.entry.derived(name, compute)
-
-
-@dataclass(frozen=True)
-class Trainer:
-    """``fit`` a list of jobs and get a list of finished trainings, in the same order.
-
-    ``run`` names who asks: a training done by another run counts as reused.
-    """
-
-    recipe: Recipe
-    store: Store
-    engine: Engine = field(default_factory=engines.Sequential)
-    pace: Pace = field(default_factory=Pace)
-    run: str = ""
-
-    def fit(self, jobs: Sequence[Job]) -> list[StoredTraining]:
-        """Trains what the Store does not hold; each training is published as it ends."""
-        keys = [self.key(job) for job in jobs]
-        found = {key: self.store.find(key) for key in keys}
-        missing = {key: job for key, job in zip(keys, jobs, strict=True) if found[key] is None}
-        drafts = [self.store.draft(key) for key in missing]
-        order = list(missing.items())
-        for index, outcome in self.engine.train(
-            [job for _, job in order], self.recipe, drafts, self.pace
-        ):
-            key, job = order[index]
-            clock = self.clock(job.task)
-            facts = {"run": self.run, "steps": clock.total - job.ticket.start.step}
-            found[key] = self.store.publish(key, outcome, facts)
-        return [self._trained(job, key, found[key]) for job, key in zip(jobs, keys, strict=True)]
-
-    def clock(self, task: Task) -> Clock:
-        """The clock of every training on a task."""
-        return clock_of(task, self.recipe)
-
-    def key(self, job: Job) -> str:
-        """The name under which the Store knows a job's result."""
-        return identity.digest(job.identity(self.recipe, self.engine.name))
-
-    def _trained(self, job: Job, key: str, entry: Entry | None) -> StoredTraining:
-        assert entry is not None  # every missing one was published above
-        return StoredTraining(job, self.recipe, entry, key, entry.facts["run"] != self.run)
 
 
 def clock_of(task: Task, recipe: Recipe) -> Clock:

@@ -1,0 +1,62 @@
+"""One worker of a sweep: `python sweep_worker.py STORE FIRST` runs all points of one seed."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+
+import torch
+
+import small
+from lth_runner.allocate import Global
+from lth_runner.control import Reinit
+from lth_runner.experiment import Experiment, run
+from lth_runner.masking import Static
+from lth_runner.record import Record
+from lth_runner.rewind import Rewind
+from lth_runner.schedule import Geometric
+from lth_runner.score import Magnitude
+from lth_runner.search import Iterative
+from lth_runner.store import Store
+from lth_runner.train import Recipe
+from lth_runner.trainer import Trainer
+
+LENGTH = 300
+SPARSITIES, REWINDS, SEEDS = (0.3, 0.5, 0.6), ("0it", "60it", "90it"), (0, 1)
+POINTS = list(itertools.product(SPARSITIES, REWINDS, SEEDS))
+
+
+def sweep_recipe(length: int = LENGTH) -> Recipe:
+    return small.recipe(
+        length=f"{length}it", eval_every="50it", snapshots=REWINDS, checkpoint_minutes=0.0005
+    )
+
+
+def search(sparsity: float, rewind: str) -> Iterative:
+    return Iterative(Magnitude(), Global(), Geometric(sparsity, 0.2), Rewind(rewind))
+
+
+def run_point(trainer: Trainer, point: tuple[float, str, int]) -> list[str]:
+    """The keys of the point's trainings, ticket and control arms alike."""
+    sparsity, rewind, seed = point
+    rows: list[str] = []
+
+    class Keys(Record):
+        def round(self, job, trained, row):
+            rows.append(row["training_key"])
+
+    experiment = Experiment(
+        [small.task(seed=seed)], search(sparsity, rewind), Static(), {"reinit": Reinit()}, []
+    )
+    run(experiment, trainer, Keys(()))
+    return rows
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    first = int(sys.argv[2])
+    mine = [point for point in POINTS if point[2] == SEEDS[0]]
+    for point in mine[first:] + mine[:first]:
+        trainer = Trainer(sweep_recipe(), Store(Path(sys.argv[1])), run=str(point))
+        print(point, *run_point(trainer, point), flush=True)

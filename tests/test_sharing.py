@@ -1,0 +1,195 @@
+"""A sweep costs what it must and no more, alone or with many workers, whoever dies."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import small
+import sweep_worker
+from lth_runner import state as states
+from lth_runner.engine import Pace
+from lth_runner.lease import Lease
+from lth_runner.store import Store
+from lth_runner.trainer import Trainer
+from sweep_worker import POINTS, REWINDS, SEEDS, SPARSITIES
+
+
+def trainings(store: Path) -> dict[str, tuple[int, str]]:
+    """Steps and final tensors of every finished training."""
+    found = {}
+    for folder in (store / "entries").iterdir():
+        facts = json.loads((folder / "training.json").read_text())
+        tensors, _ = states.load(folder / "end.safetensors")
+        found[folder.name] = (facts["steps"], states.fingerprint(tensors))
+    return found
+
+
+def fewest_steps(length: int) -> int:
+    """One dense training a seed; a chain for each (seed, rewind step), shared up to its ends."""
+    densities: set[float] = set()
+    for sparsity in SPARSITIES:
+        num = math.ceil(math.log(1 - sparsity) / math.log(0.8) - 1e-9)
+        densities |= {round(0.8**r, 9) for r in range(1, num)} | {round(1 - sparsity, 9)}
+    arms = 2  # the ticket and its control
+    tails = sum(length - int(rewind.removesuffix("it")) for rewind in REWINDS)
+    return len(SEEDS) * (length + arms * len(densities) * tails)
+
+
+def test_a_sweep_runs_the_fewest_steps_that_it_can(tmp_path):
+    length, replayed, asked = 100, [], 0
+    for point in POINTS:
+        trainer = Trainer(
+            sweep_worker.sweep_recipe(length),
+            Store(tmp_path),
+            pace=Pace(replayed=replayed.append),
+            run=str(point),
+        )
+        keys = sweep_worker.run_point(trainer, point)
+        done = trainings(tmp_path)
+        asked += sum(done[key][0] for key in keys)
+    run = sum(steps for steps, _ in trainings(tmp_path).values())
+    assert run == fewest_steps(length)
+    assert sum(replayed) == 0
+    assert asked > 1.9 * run  # what sharing saved here
+
+
+def test_results_are_those_of_separate_runs(tmp_path):
+    """Every training of a point with a Store of its own is the shared one, bit for bit."""
+    recipe = sweep_worker.sweep_recipe(60 + 40)
+    for point in POINTS:
+        sweep_worker.run_point(Trainer(recipe, Store(tmp_path / "shared")), point)
+    shared = trainings(tmp_path / "shared")
+    for point in (POINTS[0], POINTS[7], POINTS[-1]):
+        own = tmp_path / str(POINTS.index(point))
+        sweep_worker.run_point(Trainer(replace(recipe, snapshots=()), Store(own)), point)
+        alone = trainings(own)
+        assert alone.items() <= shared.items()
+
+
+def start(store: Path, first: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, sweep_worker.__file__, str(store), str(first)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory) -> dict[str, tuple[int, str]]:
+    store = tmp_path_factory.mktemp("serial")
+    printed, _ = (process := start(store, 0)).communicate(timeout=300)
+    assert process.returncode == 0, printed
+    return trainings(store)
+
+
+def workers_with_kills(store: Path, *, kills: int, seed: int) -> int:
+    """Four workers over one sweep; a random one is killed and replaced so many times."""
+    moments = random.Random(seed)
+    workers = [start(store, 2 * i) for i in range(4)]
+    killed = 0
+    while killed < kills and any(worker.poll() is None for worker in workers):
+        while not list(store.glob("drafts/*/*")) and any(w.poll() is None for w in workers):
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.6))
+        index = moments.randrange(4)
+        if workers[index].poll() is None:
+            workers[index].send_signal(signal.SIGKILL)
+            workers[index].wait()
+            workers[index] = start(store, moments.randrange(9))
+            killed += 1
+    for worker in workers:
+        printed, _ = worker.communicate(timeout=300)
+        assert worker.returncode == 0, printed
+    return killed
+
+
+def assert_whole(store: Path, serial: dict[str, tuple[int, str]]) -> None:
+    assert trainings(store) == serial
+    assert not (store / "damaged").exists()
+    assert not list((store / "leases").glob("*"))
+    assert not list(store.rglob("*.part"))
+
+
+def test_four_workers_and_a_killed_one_do_what_one_would(tmp_path, serial):
+    assert workers_with_kills(tmp_path, kills=2, seed=0) >= 1
+    assert_whole(tmp_path, serial)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 11))
+def test_four_workers_and_many_kills_do_what_one_would(tmp_path, serial, seed):
+    workers_with_kills(tmp_path, kills=5, seed=seed)
+    assert_whole(tmp_path, serial)
+
+
+def test_a_lease_is_held_by_one_and_taken_over_when_its_owner_is_gone(tmp_path):
+    path = tmp_path / "leases" / "key"
+    lease = Lease.take(path)
+    assert lease is not None
+    assert Lease.take(path) is None
+    lease.release()
+    again = Lease.take(path)
+    assert again is not None
+    # an owner on this machine whose process is gone
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    owner = json.loads(path.read_text())
+    path.write_text(json.dumps({**owner, "pid": gone.pid, "token": "gone"}))
+    successor = Lease.take(path)
+    assert successor is not None
+    again.release()  # no longer its own: leaves the successor's alone
+    assert path.exists()
+    successor.release()
+    assert not path.exists()
+
+
+def test_a_lease_of_another_machine_is_taken_over_once_its_file_is_cold(tmp_path):
+    path = tmp_path / "key"
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "token": "theirs"}))
+    assert Lease.take(path) is None
+    os.utime(path, (time.time() - 1000, time.time() - 1000))
+    taken = Lease.take(path)
+    assert taken is not None
+    taken.release()
+
+
+def test_a_heartbeat_keeps_the_lease_warm(tmp_path, monkeypatch):
+    monkeypatch.setattr("lth_runner.lease.BEAT_SECONDS", 0.01)
+    lease = Lease.take(tmp_path / "key")
+    assert lease is not None
+    os.utime(lease.path, (0, 0))
+    deadline = time.monotonic() + 5
+    while lease.path.stat().st_mtime < 1 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert lease.path.stat().st_mtime > 1
+    lease.release()
+
+
+def test_a_training_that_another_process_holds_is_waited_for(tmp_path):
+    trainer = small.trainer(tmp_path)
+    job = small.dense_job(small.task())
+    lease = trainer.store.claim(trainer.key(job))
+    assert lease is not None
+    waited = []
+
+    def stop() -> bool:  # asked while waiting: the other process gives up
+        waited.append(1)
+        lease.release()
+        return False
+
+    trained = replace(trainer, pace=Pace(stop=stop)).fit([job])[0]
+    assert waited
+    assert trained.weights
