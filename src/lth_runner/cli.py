@@ -10,13 +10,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
 
 from lth_runner.errors import UserError
 
-EXIT_USER, EXIT_INTERRUPTED = 2, 130
+EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+MISTAKES = (UserError, HydraException, OmegaConfBaseException, OSError)
+
+
+class PointFailed(Exception):
+    """A point of a sweep failed, and has said why; ``args``: the message and the exit status."""
+
+
+class Lines(logging.Handler):
+    """Log records as plain lines on stdout, above the live bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()
 
 
 def conf_dir() -> Path:
@@ -26,44 +42,74 @@ def conf_dir() -> Path:
 
 
 def main() -> None:
-    """Entry point of ``lth-run``."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    """Entry point of ``lth-run``; exits with 0, 1 (a bug), 2 (a mistake) or 130 (interrupted)."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[Lines()])
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # says again what errors say
     sys.path.insert(0, str(Path.cwd()))  # model._target_=mine.Net finds mine.py in this folder
-    traceback_wanted = bool(os.environ.get("LTH_TRACEBACK"))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here, and are told in one place
     sys.argv[1:] = scale_last(sys.argv[1:])
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
-    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
-        if traceback_wanted:
-            raise
-        sys.exit(tell(error))
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:
+        if traceback_wanted():
+            raise
+        sys.exit(tell(error))
 
 
 def scale_last(arguments: Sequence[str]) -> list[str]:
-    """``+scale=`` holds over any experiment, wherever it stands on the command line."""
-    return sorted(arguments, key=lambda argument: argument.startswith("+scale="))
+    """``+scale=`` holds over any experiment, wherever it stands on the command line.
+
+    Options such as -m and --config-dir come first: between overrides argparse would refuse them.
+    """
+
+    def rank(argument: str) -> int:
+        is_override = "=" in argument and not argument.startswith("-")
+        return 2 if argument.startswith("+scale=") else is_override or argument.startswith("~")
+
+    return sorted(arguments, key=rank)
 
 
-def tell(error: BaseException) -> int:
+def traceback_wanted() -> bool:
+    """Whether errors are to show where they come from."""
+    return bool(os.environ.get("LTH_TRACEBACK"))
+
+
+def tell(error: Exception) -> int:
     """Prints what went wrong in one message, and returns the exit status."""
-    from lth_runner.messages import explain
+    from lth_runner.messages import explain, explain_bug
 
-    print(f"error: {explain(error, conf_dir())}", file=sys.stderr)
-    return EXIT_USER
+    if isinstance(error, PointFailed):
+        message, status = error.args
+        print(f"error: a point of the sweep failed, the others ran on: {message}", file=sys.stderr)
+        return status
+    known = isinstance(error, MISTAKES)
+    message = explain(error, conf_dir()) if known else explain_bug(error)
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    return EXIT_USER if known else EXIT_BUG
 
 
 def launch(config: DictConfig) -> float | None:
     """One run; returns the last ticket's mean test accuracy, for sweepers to optimise."""
     from lth_runner.launch import execute
 
-    command = shlex.join(["lth-run", *_overrides()])
-    return execute(config, command)
+    try:
+        return execute(config, command())
+    except Exception as error:
+        if traceback_wanted():
+            raise
+        status = tell(error)
+        if HydraConfig.get().mode != RunMode.MULTIRUN:
+            sys.exit(status)  # past Hydra, which would add lines of its own
+        raise PointFailed(str(error), status) from error
 
 
-def _overrides() -> list[str]:
-    from hydra.core.hydra_config import HydraConfig
-
-    return list(HydraConfig.get().overrides.task)
+def command() -> str:
+    """The command line that runs this point again."""
+    known = HydraConfig.get()
+    sources = [s.path for s in known.runtime.config_sources if s.provider == "command-line"]
+    folders = [word for path in sources for word in ("--config-dir", path)]
+    root = known.job.config_name or "config"
+    name = ["--config-name", root] if root != "config" else []
+    return shlex.join(["lth-run", *folders, *name, *known.overrides.task])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
+import sysconfig
+import traceback
 from pathlib import Path
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -11,62 +14,98 @@ from omegaconf import DictConfig, OmegaConf
 
 from lth_runner.errors import nearest
 
+SKELETONS = {"skeleton/pruner.yaml": "pruner", "skeleton/recipe.yaml": "train"}
+LONGEST = 400  # characters of an unforeseen exception's text
 
-def explain(error: BaseException, conf: Path) -> str:
+
+def explain(error: Exception, conf: Path) -> str:
     """What was wrong, the value, what is accepted, what to do."""
-    if isinstance(error, OSError):
-        return _explain_os(error)
     text = str(error)
+    if isinstance(error, MissingConfigException):  # an OSError by descent
+        return _missing(error, text, conf)
+    if isinstance(error, OSError):
+        return _explain_os(error.errno, error.strerror or text, error.filename)
     if isinstance(error, OverrideParseException):
-        return (
-            f"{_first(text)} (quote lists and patterns for your shell: 'pruner.exclude=[output]')"
-        )
+        return _unparsed(error, text)
     if match := re.search(r"Could not override '([^']+)'", text):
         return _unknown_key(match[1], conf)
     if match := re.search(r"Could not append to config\. An item is already at '([^']+)'", text):
         return f"{match[1]} exists already: leave the + away to set it"
-    if isinstance(error, MissingConfigException) or "Could not find" in text:
+    if re.search("Could not (find|load)", text):
         return _missing(error, text, conf)
     if isinstance(error, HydraException):
         return _first(text)
     return text
 
 
+def _unparsed(error: OverrideParseException, text: str) -> str:
+    if "=" not in error.override:
+        return f"{error.override!r} is no key=value (with no space around the =)"
+    return (
+        f"{' '.join(text.split())} (quote lists and patterns for your shell: "
+        "'pruner.exclude=[output]')"
+    )
+
+
+def explain_bug(error: Exception) -> str:
+    """An exception that nobody foresaw: its type, its text, where it was raised."""
+    text = " ".join(str(error).split())
+    if match := re.search(r"\(os error (\d+)\)", text):  # safetensors wraps what the system says
+        return _explain_os(int(match[1]), os.strerror(int(match[1])), None)
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+    return (
+        f"{type(error).__name__}: {text}{_raised_at(error)} (not foreseen: a bug of lth-runner, or "
+        "of a part of your own; LTH_TRACEBACK=1 before the same command shows the traceback)"
+    )
+
+
+def _raised_at(error: Exception) -> str:
+    """The innermost line of the user's code or of ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = str(Path(__file__).parent)
+    libraries = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
+    for frame in reversed(frames):
+        if frame.filename.startswith(ours) or not frame.filename.startswith((*libraries, "<")):
+            return f", at {frame.filename}:{frame.lineno}"
+    return ""
+
+
 def _unknown_key(key: str, conf: Path) -> str:
     group = key.split("@")[0]
-    known = {**_keys(conf), **dict.fromkeys(_groups(conf))}
-    if "." not in key and (conf / group).is_dir():
+    if (conf / group).is_dir():
         return f"{group} cannot be chosen here: write +{group}=... to add it"
-    return f"unknown key {key!r}: {nearest(key, known)} (a new key of your own part needs a +)"
+    known = {**_keys(conf), **{name: [] for name in _groups(conf)}}
+    if known.get(key):
+        return f"{key} is a key of {', '.join(known[key])}, not of the option chosen here"
+    alike = [name for name in known if name.count(".") == key.count(".")] or known
+    return f"unknown key {key!r}: {nearest(key, alike)} (a new key of your own part needs a +)"
 
 
-def _missing(error: BaseException, text: str, conf: Path) -> str:
+def _missing(error: Exception, text: str, conf: Path) -> str:
     missing = getattr(error, "missing_cfg_file", None) or ""
-    if match := re.search(r"Could not find '([^']+)'", text):
+    if match := re.search(r"Could not (?:find|load) '([^']+)'", text):
         missing = match[1]
     group, _, option = str(missing).removesuffix(".yaml").rpartition("/")
     options = list(getattr(error, "options", None) or [])
-    if not options and (conf / group).is_dir():
+    if not options and group and (conf / group).is_dir():
         options = [path.stem for path in sorted((conf / group).glob("*.yaml"))]
     if not options:
-        return f"{_first(text)}: {nearest(group or option, _groups(conf))}"
+        return _first(text)
     close = nearest(option, options)
     rest = "" if close.startswith("accepted") else f" (accepted: {', '.join(sorted(options))})"
     return f"there is no {group}={option}: {close}{rest}"
 
 
-def _explain_os(error: OSError) -> str:
-    where = error.filename or "a file"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+def _explain_os(number: int | None, reason: str, path: str | bytes | None) -> str:
+    where = os.fsdecode(path) if isinstance(path, (str, bytes)) else "a file of the run"
+    if number in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"no space left to write {where}: free some, or choose another disk with "
             "paths.outputs=...; what was finished is kept, the same command goes on from there"
         )
-    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return (
-            f"{where} cannot be written ({error.strerror}): choose a folder with paths.outputs=..."
-        )
-    return f"{where}: {error.strerror or error}"
+    if number in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
+        return f"{where} cannot be written ({reason}): choose a folder with paths.outputs=..."
+    return reason if path is None else f"{where}: {reason}"
 
 
 def _groups(conf: Path) -> list[str]:
@@ -74,19 +113,20 @@ def _groups(conf: Path) -> list[str]:
     return [path.relative_to(conf).as_posix() for path in folders]
 
 
-def _keys(conf: Path) -> dict[str, None]:
-    """Every dotted key of the default config and of all options of its groups."""
-    keys: dict[str, None] = {}
+def _keys(conf: Path) -> dict[str, list[str]]:
+    """Every dotted key of the default config and of its groups, with the options that have it."""
+    keys: dict[str, list[str]] = {}
     for path in conf.rglob("*.yaml"):
         loaded = OmegaConf.load(path)
         group = path.relative_to(conf).parent.as_posix()
         if not isinstance(loaded, DictConfig):
             continue
         prefix = "" if group in (".", "experiment", "scale", "sweep") else group.replace("/", ".")
+        prefix = SKELETONS.get(path.relative_to(conf).as_posix(), prefix)
         for key in _dotted(OmegaConf.to_container(loaded, resolve=False)):
-            head = prefix.removeprefix("skeleton.").replace("skeleton", "pruner")
-            keys[f"{head}.{key}" if head else key] = None
-    return {k: None for k in keys if not k.startswith(("defaults", "hydra"))}
+            owners = keys.setdefault(f"{prefix}.{key}" if prefix else key, [])
+            owners += [f"{group}={path.stem}"] if prefix else []
+    return {k: v for k, v in keys.items() if not k.startswith(("defaults", "hydra"))}
 
 
 def _dotted(node: object, prefix: str = "") -> list[str]:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from lth_runner.record.record import Progress, Row, Run
+from lth_runner.record.folder import whole_rows
+from lth_runner.record.record import Place, Progress, Row, Run
 from lth_runner.ticket import Ticket
 
 LINE_SECONDS = 10.0
@@ -22,11 +23,17 @@ class Console:
     """
 
     def open(self, run: Run) -> None:
-        self._run = run
+        arms = ["ticket", *map(str, run.config.get("control") or {})]
+        self._last_round = run.num_rounds - 1
+        self._arm_width = max(map(len, arms))
+        self._seed_width = len(str(run.config["seed"] + run.config["replicates"] - 1))
+        self._step_width = 0
         self._last_line = time.monotonic()
-        self._last_count = 0
+        self._counts: dict[Place, int] = {}  # steps seen of each training under way
+        self._trained = self._stored = 0
         self._bar = tqdm(
             total=run.num_steps,
+            initial=sum(row["steps"] for row in whole_rows(run.folder / "rounds.jsonl")),
             unit="step",
             unit_scale=True,
             dynamic_ncols=True,
@@ -34,62 +41,72 @@ class Console:
             leave=False,
             disable=not sys.stderr.isatty(),
         )
-        self._say(f"run     {run.folder}")
+        self._say(f"run      {run.folder}")
 
     def progress(self, progress: Progress) -> None:
+        place = (progress.round, progress.arm, progress.seed)
         count = progress.step - progress.start
-        self._bar.update(count - self._last_count if count > self._last_count else 0)
-        self._last_count = count
+        self._bar.update(count - self._counts.get(place, 0))
+        self._counts[place] = count
         self._bar.set_description(
-            f"round {progress.round}/{self._run.num_rounds - 1} {progress.arm} "
-            f"seed {progress.seed}",
+            f"round {progress.round}/{self._last_round} {progress.arm} seed {progress.seed}",
             refresh=False,
         )
         ends = progress.step == progress.total
         if progress.row and (ends or time.monotonic() - self._last_line > LINE_SECONDS):
             self._last_line = time.monotonic()
-            self._say(_evaluation(progress, self._run.num_rounds - 1))
-        if ends:
-            self._last_count = 0
+            width = len(str(progress.total))
+            state = f"step {progress.step:>{width}}/{progress.total}"
+            self._step_width = max(self._step_width, len(state))
+            self._say(self._line(place, state, progress.row))
 
     def metrics(self, rows: Sequence[Row]) -> None:
         pass
 
     def round(self, row: Row, ticket: Ticket) -> None:
-        if row["reused"]:
-            self._bar.update(row["steps"])
+        place = (row["round"], row["arm"], row["seed"])
+        count = self._counts.pop(place, None)
+        self._bar.update(row["steps"] - (count or 0))
+        if count is None:
+            self._stored += row["steps"]
+        else:
+            self._trained += count
         if row["diverged"]:
             self._say(
-                f"round {row['round']:>2}  {row['arm']:<10} seed {row['seed']}  DIVERGED: the loss "
-                "became NaN or infinite; this replicate's chain ends here, the others go on"
+                f"{self._place(place)}  DIVERGED: the loss became NaN or infinite; this "
+                "replicate's chain ends here, the others go on"
             )
-        elif row["reused"]:
-            self._say(
-                f"round {row['round']:>2}  {row['arm']:<10} seed {row['seed']}  "
-                f"test {100 * row.get('test_accuracy', float('nan')):6.2f} %  from the Store"
-            )
+        elif count is None:
+            known = {name: row.get(name) for name in ("val_accuracy", "test_accuracy")}
+            self._say(self._line(place, "from the Store", known))
 
     def close(self, state: str, error: str | None) -> None:
         self._bar.close()
+        if state == "done" and self._stored:
+            self._say(f"steps    {self._trained} trained, {self._stored} from the Store")
 
     def _say(self, line: str) -> None:
         tqdm.write(line, file=sys.stdout)
         sys.stdout.flush()
 
+    def _place(self, place: Place) -> str:
+        number, arm, seed = place
+        return (
+            f"round {number:>{len(str(self._last_round))}}/{self._last_round}  "
+            f"{arm:<{self._arm_width}}  seed {seed:>{self._seed_width}}"
+        )
 
-def _evaluation(progress: Progress, last_round: int) -> str:
-    row = progress.row or {}
-    width = len(str(progress.total))
-    parts = [
-        f"round {progress.round:>2}/{last_round}",
-        f"{progress.arm:<10}",
-        f"seed {progress.seed}",
-        f"step {progress.step:>{width}}/{progress.total}",
-        f"loss {_number(row.get('train_loss'), 1, '8.4f')}",
-        f"val {_number(row.get('val_accuracy'), 100, '6.2f')} %",
-        f"test {_number(row.get('test_accuracy'), 100, '6.2f')} %",
-    ]
-    return "  ".join(parts)
+    def _line(self, place: Place, state: str, row: Row) -> str:
+        width = max(self._step_width, len("from the Store"))
+        return "  ".join(
+            [
+                self._place(place),
+                f"{state:<{width}}",
+                f"loss {_number(row.get('train_loss'), 1, '7.4f')}",
+                f"val {_number(row.get('val_accuracy'), 100, '6.2f')} %",
+                f"test {_number(row.get('test_accuracy'), 100, '6.2f')} %",
+            ]
+        )
 
 
 def _number(value: float | None, scale: float, form: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import socket
@@ -20,6 +21,7 @@ from lth_runner.ticket import Ticket
 
 TICKET_FORMAT = "1"
 STATUS_SECONDS = 2.0
+log = logging.getLogger(__name__)
 
 
 class RunFolder:
@@ -51,17 +53,6 @@ class RunFolder:
         self._folder = run.folder
         (run.folder / "tickets").mkdir(parents=True, exist_ok=True)
         done = self.done(run)
-        for name in ("rounds.jsonl", "metrics.jsonl"):
-            path = run.folder / name
-            rows = [row for row in whole_rows(path) if _place(row) in done]
-            replace_text(path, "".join(json.dumps(row) + "\n" for row in rows))
-        replace_text(run.folder / "config.yaml", yaml.safe_dump(dict(run.config), sort_keys=False))
-        replace_text(run.folder / "environment.json", json.dumps(run.environment, indent=2) + "\n")
-        self._model = {
-            "model": json.dumps(run.config.get("model")),
-            "dataset": json.dumps(run.config.get("dataset")),
-        }
-        self._base_seed = run.config.get("seed")
         self._status = {
             "state": "running",
             "round": 0,
@@ -73,8 +64,21 @@ class RunFolder:
             "command": run.command,
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "probes": run.probes,
+            "probes": None,  # until no row of other probes is left: a kill may come in between
         }
+        self._write_status()
+        for name in ("rounds.jsonl", "metrics.jsonl"):
+            path = run.folder / name
+            rows = [row for row in whole_rows(path) if _place(row) in done]
+            replace_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+        replace_text(run.folder / "config.yaml", yaml.safe_dump(dict(run.config), sort_keys=False))
+        replace_text(run.folder / "environment.json", json.dumps(run.environment, indent=2) + "\n")
+        self._model = {
+            "model": json.dumps(run.config.get("model")),
+            "dataset": json.dumps(run.config.get("dataset")),
+        }
+        self._base_seed = run.config.get("seed")
+        self._status["probes"] = run.probes
         self._write_status()
 
     def progress(self, progress: Progress) -> None:
@@ -95,17 +99,38 @@ class RunFolder:
         if row["arm"] == "ticket":
             self._save_ticket(row, ticket)
         if row["round"] > self._drawn_round and self._drawn_round >= 0:
-            self._draw(self._folder)  # the round before is complete
+            self._try_to_draw()  # the round before is complete
         self._drawn_round = row["round"]
         _append(self._folder / "rounds.jsonl", [row])
         self._status["round"] = row["round"]
         self._write_status()
 
     def close(self, state: str, error: str | None) -> None:
+        if state == "done":
+            try:
+                self._draw(self._folder)
+            except BaseException as failure:  # not done: the same command draws again
+                stopped = isinstance(failure, KeyboardInterrupt)
+                self._end(
+                    "interrupted" if stopped else "failed", f"{type(failure).__name__}: {failure}"
+                )
+                raise
+        self._end(state, error)
+        if state != "done" and whole_rows(self._folder / "rounds.jsonl"):
+            self._try_to_draw()
+
+    def _end(self, state: str, error: str | None) -> None:
+        for name in ("arm", "seed", "step", "total"):
+            self._status.pop(name, None)
         self._status |= {"state": state, "error": error}
         self._write_status()
-        if any(whole_rows(self._folder / "rounds.jsonl")):
+
+    def _try_to_draw(self) -> None:
+        """A picture on the way is a view: its failure ends no training."""
+        try:
             self._draw(self._folder)
+        except Exception as error:
+            log.warning("the picture of %s could not be drawn: %s", self._folder, error)
 
     def _save_ticket(self, row: Row, ticket: Ticket) -> None:
         """mask.<name> (bool) and weights.<name>: the state that the training started from."""
@@ -129,13 +154,17 @@ class RunFolder:
 
 
 def whole_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a jsonl file; a last line cut short by a kill is not one."""
-    if not path.exists():
+    """The rows of a jsonl file up to the first that a kill or a power cut left torn."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
         return []
-    rows = []
-    for line in path.read_text().splitlines(keepends=True):
-        if line.endswith("\n"):
+    rows: list[dict[str, Any]] = []
+    for line in content.split(b"\n")[:-1]:  # what follows the last newline is no whole row
+        try:
             rows.append(json.loads(line))
+        except ValueError:
+            break
     return rows
 
 

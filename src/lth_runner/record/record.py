@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from lth_runner.train import Job
 
 Row = Mapping[str, Any]
 Place = tuple[int, str, int]  # round, arm, seed
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,18 @@ class Record:
             sink.round(row, job.ticket)
 
     def close(self, state: str, error: str | None = None) -> None:
-        """Ends the record: ``done``, ``interrupted`` or ``failed``."""
+        """Ends the record: ``done``, ``interrupted`` or ``failed``.
+
+        Every sink is closed, whatever becomes of another; raises the first failure of a run that
+        was done, and only logs those of one that ends with an error of its own.
+        """
+        failures = []
         for sink in self.sinks:
-            sink.close(state, error)
+            try:
+                sink.close(state, error)
+            except Exception as failure:
+                failures.append(failure)
+        if failures and state == "done":
+            raise failures[0]
+        for one in failures:
+            log.warning("while the record was closed: %s: %s", type(one).__name__, one)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar
 
+from lth_runner.errors import UserError, nearest
 from lth_runner.record.folder import plain, whole_rows
 from lth_runner.record.record import Progress, Row, Run
 from lth_runner.ticket import Ticket
 
+MODES = ("online", "offline", "disabled", "shared")
 log = logging.getLogger(__name__)
 Method = TypeVar("Method", bound=Callable[..., None])
 
@@ -28,6 +32,7 @@ def _never_fatal(method: Method) -> Method:
         except Exception as error:
             self.broken = True
             log.warning("W&B stopped (%s); the run goes on, its files are complete", error)
+            self.abandon()
 
     return guarded  # type: ignore[return-value]
 
@@ -41,7 +46,11 @@ class WeightsAndBiases:
     """
 
     def __init__(self, mode: str, project: str, entity: str | None, group: str | None) -> None:
-        self._mode = os.environ.get("WANDB_MODE", mode)
+        self._mode = os.environ.get("WANDB_MODE") or mode
+        for key, value in (("record.wandb.mode", mode), ("WANDB_MODE", self._mode)):
+            if value not in MODES:
+                raise UserError(f"{key}={value!r}: {nearest(str(value), MODES)}")
+        self._wandb: Any = None
         self._project, self._entity, self._group = project, entity, group
         self.broken = self._mode == "disabled"
 
@@ -89,6 +98,16 @@ class WeightsAndBiases:
             self._wandb.summary["state"] = state
         finally:
             self._wandb.finish(exit_code=0 if state == "done" else 1)
+        if self._mode == "offline":
+            log.info("W&B      wandb sync %s", Path(self._wandb.dir).parent)
+        elif self._wandb.url:
+            log.info("W&B      %s", self._wandb.url)
+
+    def abandon(self) -> None:
+        """Ends a failed view, so that the next run of a sweep does not write into it."""
+        if self._wandb is not None:
+            with suppress(Exception):  # it has failed already, and has been told
+                self._wandb.finish(exit_code=1)
 
     def _metric(self, row: Row) -> None:
         """One evaluation, against the steps of all rounds one after the other."""

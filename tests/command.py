@@ -1,0 +1,116 @@
+"""`lth-run` as tests call it: in this process, or as one of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from lth_runner import cli
+
+# some hundred weights, two rounds, twenty steps a training
+SMALL = (
+    "+scale=smoke",
+    "dataset=synthetic",
+    "dataset.num_train=120",
+    "dataset.num_test=60",
+    "model=mlp",
+    "model.widths=[8]",
+    "train=sgd",
+    "train.optimizer.lr=0.1",
+    "control=[reinit]",
+    "probe=none",
+    "device=cpu",
+    "threads=1",
+    "name=small",
+)
+PROGRAM = str(Path(sys.executable).with_name("lth-run"))
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command left: exit status, stdout, stderr."""
+
+    status: int
+    out: str
+    err: str
+
+
+def lth_run(*arguments: object, environment: dict[str, str] | None = None) -> Said:
+    """Runs a command in this process."""
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    with (
+        mock.patch.object(sys, "argv", ["lth-run", *map(str, arguments)]),
+        mock.patch.object(sys, "path", list(sys.path)),
+        mock.patch.dict(os.environ, {"WANDB_MODE": "disabled", **(environment or {})}),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    return Said(status, out.getvalue(), err.getvalue())
+
+
+def environ(**changed: str) -> dict[str, str]:
+    """The environment of a process of its own."""
+    beside = f"{Path(PROGRAM).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    fixed = {"PATH": beside, "OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
+    return {**os.environ, **fixed, **changed}
+
+
+def process(*arguments: object, cwd: Path, **changed: str) -> Said:
+    """Runs a command as a process of its own."""
+    done = subprocess.run(
+        [PROGRAM, *map(str, arguments)],
+        cwd=cwd,
+        env=environ(**changed),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+def folders(outputs: Path, name: str = "small") -> list[Path]:
+    """The run folders of a name."""
+    return sorted((outputs / name).iterdir())
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a jsonl file, which must be JSON to the letter: no NaN, no Infinity."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    return [json.loads(line, parse_constant=refuse) for line in path.read_text().splitlines()]
+
+
+def status_of(folder: Path) -> dict[str, Any]:
+    """A run's status.json."""
+    return json.loads((folder / "status.json").read_text())
+
+
+@contextlib.contextmanager
+def no_training() -> Iterator[None]:
+    """Makes every training an error; replays for a probe are none."""
+    with mock.patch("lth_runner.engine.Loop.outcome", side_effect=AssertionError("it trained")):
+        yield
+
+
+def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file below a folder: when it was written, what it holds."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file()
+    }

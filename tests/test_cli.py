@@ -1,0 +1,351 @@
+"""The command line: what it answers, how it ends, what it says when something is wrong."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from command import (
+    PROGRAM,
+    SMALL,
+    contents,
+    environ,
+    folders,
+    lth_run,
+    process,
+    rows,
+    status_of,
+)
+from lth_runner import cli
+from lth_runner.cli import scale_last
+from lth_runner.errors import UserError
+from lth_runner.messages import explain_bug
+
+LONG = ("train.shrink_to=null", "train.length=6000it", "train.eval_every=50%", "pruner.rounds=1")
+
+
+def test_help_and_the_config_are_shown_without_a_run(tmp_path: Path) -> None:
+    shown = lth_run("--help")
+    assert shown.status == 0
+    for word in ("pruner: ", "rewind: ", "lth-run -m ", "--config-dir", "paths.outputs", "-sc"):
+        assert word in shown.out
+    config = lth_run("--cfg", "job", "model=lenet300", f"paths.outputs={tmp_path}")
+    assert config.status == 0
+    assert re.search(r"^pruner:$", config.out, re.MULTILINE)
+    assert f"outputs: {tmp_path}" in config.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_imports_no_torch(tmp_path: Path) -> None:
+    code = "import sys, lth_runner.cli as c; sys.argv[1:]=['--help']\ntry: c.main()\nfinally: " + (
+        "assert not {'torch', 'wandb', 'matplotlib', 'sklearn'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+OWN = tuple(a for a in SMALL if not a.startswith(("name", "control", "model")))
+MISTAKES = {
+    "modle=mlp": "unknown key 'modle': did you mean model?",
+    "model=mpl": "there is no model=mpl: did you mean mlp?",
+    "control=[reinit,shufle]": "there is no control=shufle: did you mean shuffle?",
+    "+experiment=nope": "there is no experiment=nope: accepted: ",
+    "experiment=digits_imp": "experiment cannot be chosen here: write +experiment=... to add it",
+    "train/learning_rate=cosin": "there is no train/learning_rate=cosin: did you mean cosine?",
+    "pruner.sparsty=0.9": "unknown key 'pruner.sparsty': did you mean pruner.sparsity",
+    "train.lenght=3ep": "unknown key 'train.lenght': did you mean train.length",
+    "train.optimizer.lrr=1": "did you mean train.optimizer.lr",
+    "+foo=1": "unknown key 'foo'",
+    "+model.foo=1": "model.foo is not an option of lth_runner.models.mlp",
+    "+seed=1": "seed exists already: leave the + away to set it",
+    "seed=-1": "seed=-1",
+    "seed=1.5": "seed=1.5",
+    "replicates=0": "replicates=0",
+    "pruner.sparsity=2": "pruner.sparsity=2",
+    "pruner.scope=glob": "did you mean global?",
+    "train.length=10": "10 is not a duration: write whole steps as 500it",
+    "train.precision=fp8": "did you mean fp32?",
+    "train.batch_size=0": "accepted 1 to",
+    "device=gpu": "did you mean cpu?",
+    "rewind=stepp": "did you mean step?",
+    "pruner.exclude=[output": "quote lists and patterns for your shell",
+    "'pruner.exclude=[output] x'": "quote lists and patterns for your shell",
+    "pruner": "'pruner' is no key=value",
+    "model=lenet5": "model.widths is a key of model=mlp, not of the option chosen here",
+    "--config-dir /nowhere": "'/nowhere' not found",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_ends_in_one_line_that_says_what_to_do(mistake: str, tmp_path: Path) -> None:
+    said = lth_run(*SMALL, f"paths.outputs={tmp_path}", *shlex.split(mistake))
+    assert said.status == 2
+    assert said.err.startswith("error: ")
+    assert MISTAKES[mistake] in said.err
+    assert said.err.count("\n") == 1
+    assert said.out == ""
+    assert not list(tmp_path.rglob("*.jsonl"))
+
+
+def test_a_process_ends_as_its_run_does(tmp_path: Path) -> None:
+    wrong = process(*OWN, "model=custom", "model._target_=nope.Net", cwd=tmp_path)
+    assert (wrong.status, wrong.out) == (2, "")
+    assert re.fullmatch("error: model._target_=nope.Net cannot be imported .*\n", wrong.err)
+    right = process(*SMALL, "paths.outputs=outputs", cwd=tmp_path)
+    assert (right.status, right.err) == (0, "")
+    assert right.out.startswith("run      outputs/small/")
+
+
+def test_the_traceback_is_shown_when_asked_for() -> None:
+    with pytest.raises(UserError, match="seed=-1"):
+        lth_run(*SMALL, "seed=-1", environment={"LTH_TRACEBACK": "1"})
+
+
+def test_overrides_may_stand_on_both_sides_of_options() -> None:
+    given = ["+scale=smoke", "seed=1", "-m", "--config-dir", "./mine", "~probe", "model=a,b"]
+    assert scale_last(given) == [
+        "-m", "--config-dir", "./mine", "seed=1", "~probe", "model=a,b", "+scale=smoke",
+    ]  # fmt: skip
+    assert scale_last(["a=1", "--cfg=job", "b=-1"]) == ["--cfg=job", "a=1", "b=-1"]
+
+
+def test_a_sweep_makes_a_folder_for_each_point_and_shares_the_dense_training(
+    tmp_path: Path,
+) -> None:
+    said = lth_run(*SMALL, "-m", "pruner.rate=0.2,0.5", f"paths.outputs={tmp_path}")
+    assert said.status == 0, said.err
+    first, second = ([*rows(f / "rounds.jsonl")] for f in in_order(tmp_path))
+    assert [row["reused"] for row in first] == [False] * 5
+    assert [row["reused"] for row in second] == [True] + [False] * 4
+    assert first[0]["training_key"] == second[0]["training_key"]
+    entries = [path.name for path in (tmp_path / "store" / "entries").iterdir()]
+    assert sorted(entries) == sorted({row["training_key"] for row in [*first, *second]})
+    assert status_of(in_order(tmp_path)[1])["command"] == shlex.join(
+        ["lth-run", *SMALL[1:], "pruner.rate=0.5", f"paths.outputs={tmp_path}", SMALL[0]]
+    )
+
+
+def in_order(outputs: Path) -> list[Path]:
+    """Run folders, the first made first."""
+    return sorted(folders(outputs), key=lambda path: (path / "config.yaml").stat().st_mtime_ns)
+
+
+def test_a_failing_point_of_a_sweep_stops_no_sibling(tmp_path: Path) -> None:
+    said = lth_run(*SMALL, "-m", "pruner.rate=0.2,7,0.5,8", f"paths.outputs={tmp_path}")
+    assert said.status == 2
+    states = [status_of(folder)["state"] for folder in folders(tmp_path)]
+    assert states == ["done", "done"]
+    assert [line[:20] for line in said.err.splitlines() if line.startswith("error")] == [
+        "error: pruner.rate=7", "error: pruner.rate=8", "error: a point of th",
+    ]  # fmt: skip
+    assert "Traceback" not in said.err
+
+
+def test_a_sweeper_gets_the_last_tickets_accuracy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    returned = []
+
+    @functools.wraps(cli.launch)
+    def spy(config: DictConfig) -> float | None:
+        returned.append(real(config))
+        return returned[-1]
+
+    real = cli.launch
+    monkeypatch.setattr(cli, "launch", spy)
+    lth_run(*SMALL, "replicates=2", f"paths.outputs={tmp_path}")
+    last = [
+        row["test_accuracy"]
+        for row in rows(folders(tmp_path)[0] / "rounds.jsonl")
+        if (row["round"], row["arm"]) == (2, "ticket")
+    ]
+    assert returned == [sum(last) / 2]
+    lth_run(*SMALL, "replicates=2", f"paths.outputs={tmp_path}")
+    assert returned == [sum(last) / 2] * 2  # a finished run gives it as well
+
+
+MINE = """\
+# @package _global_
+defaults:
+  - override /control: shuffle
+name: mine
+model:
+  widths: [6]
+"""
+NET = """\
+from torch import nn
+
+def Net(shape, num_classes, *, hidden=5):
+    pixels = shape[0] * shape[1] * shape[2]
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(pixels, hidden), nn.ReLU(), nn.Linear(hidden, num_classes))
+
+class Broken(nn.Module):
+    def __init__(self, shape, num_classes):
+        super().__init__()
+        self.net = Net(shape, num_classes)
+        self.calls = 0
+    def forward(self, x):
+        self.calls += self.training
+        if self.calls > 15:
+            raise ValueError("forward gave up")
+        return self.net(x)
+"""
+
+
+def test_an_experiment_and_a_network_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "my_own.yaml").write_text(MINE)
+    (tmp_path / "mynet.py").write_text(NET)
+    monkeypatch.chdir(tmp_path)
+    said = lth_run(*OWN, "model=mlp", "--config-dir", "./mine", "+experiment=my_own")
+    assert said.status == 0, said.err
+    (folder,) = folders(tmp_path / "outputs", "mine")
+    assert {row["arm"] for row in rows(folder / "rounds.jsonl")} == {"ticket", "shuffle"}
+    # what it says continues it does find it
+    again = lth_run(*shlex.split(status_of(folder)["command"])[1:])
+    assert again.status == 0, again.err
+    assert "\nmine  (" in again.out
+
+    own = ("model=custom", "name=own", "control=none")
+    said = lth_run(*OWN, *own, "model._target_=mynet.Net", "+model.hidden=7")
+    assert said.status == 0, said.err
+    (folder,) = folders(tmp_path / "outputs", "own")
+    assert rows(folder / "rounds.jsonl")[0]["num_prunable"] == 64 * 7 + 7 * 10
+
+    said = lth_run(*OWN, "model=custom", "name=broken", "model._target_=mynet.Broken")
+    assert said.status == 1
+    assert said.err == (
+        f"error: ValueError: forward gave up, at {tmp_path / 'mynet.py'}:16 (not foreseen: a bug "
+        "of lth-runner, or of a part of your own; LTH_TRACEBACK=1 before the same command shows "
+        "the traceback)\n"
+    )
+    (folder,) = folders(tmp_path / "outputs", "broken")
+    assert status_of(folder)["state"] == "failed"
+    assert status_of(folder)["error"] == "ValueError: forward gave up"
+
+
+def test_a_long_exception_is_told_short() -> None:
+    told = explain_bug(RuntimeError("a\n  b" * 1000))
+    assert told.startswith("RuntimeError: a ba b")
+    assert len(told) < 700
+    assert "\n" not in told
+    wrapped = explain_bug(RuntimeError("IoError: No space left on device (os error 28)"))
+    assert wrapped.startswith("no space left to write a file of the run: free some")
+
+
+def test_the_shell_completes_keys_and_options() -> None:
+    script = """
+        eval "$(lth-run -sc install=bash)"
+        complete -p lth-run
+        complete_line() {
+            COMP_LINE="$1" COMP_POINT=${#1} COMP_CWORD=1; hydra_bash_completion
+            echo "${COMPREPLY[@]}"
+        }
+        complete_line "lth-run pruner."
+        complete_line "lth-run rewind="
+        """
+    done = subprocess.run(
+        ["bash", "-c", script], env=environ(), capture_output=True, text=True, timeout=60
+    )
+    function, keys, options = done.stdout.splitlines()
+    assert "hydra_bash_completion lth-run" in function, done.stderr
+    assert {"pruner.sparsity=", "pruner.rate=", "pruner.scope="} <= set(keys.split())
+    assert {"rewind=init", "rewind=step"} <= set(options.split())
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
+def test_a_stopped_run_says_how_to_go_on_and_goes_on(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [*SMALL, *LONG, "name=stopped", "paths.outputs=out puts"]
+    child = subprocess.Popen(
+        [PROGRAM, *command], cwd=tmp_path, env=environ(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    assert child.stdout is not None
+    assert child.stdout.readline().startswith("run      out puts/stopped/")
+    time.sleep(0.5)
+    child.send_signal(number)
+    out, err = child.communicate(timeout=30)
+    assert (child.returncode, err) == (130, "")
+    (folder,) = folders(tmp_path / "out puts", "stopped")
+    assert status_of(folder)["state"] == "interrupted"
+    assert list(tmp_path.glob("out puts/store/drafts/*/checkpoint.safetensors"))
+    told = re.search(r"interrupted; continue with:\n\s*(lth-run .*)\n", out)
+    assert told, out
+    monkeypatch.chdir(tmp_path)
+    assert lth_run(*shlex.split(told[1])[1:]).status == 0
+    assert status_of(folder)["state"] == "done"
+    assert len(rows(folder / "rounds.jsonl")) == 3
+
+
+def test_outputs_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for arguments in ((), ("-m", "seed=0,1")):
+        said = lth_run(*SMALL, *arguments, f"paths.outputs={tmp_path}/file/x")
+        assert (said.status, said.out) == (2, "")
+        assert re.fullmatch(
+            rf"error: .*{tmp_path}/file.* cannot be written.*paths\.outputs=\.\.\.\n", said.err
+        )
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 400 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True)
+    except OSError as error:
+        pytest.skip(f"no mount here: {error}")
+    if done.returncode:
+        pytest.skip(f"mounting needs more rights: {done.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("size", [pytest.param(10, marks=pytest.mark.slow), 100, 380])
+def test_a_full_disk_is_one_clear_error_and_tears_nothing(small_disk: Path, size: int) -> None:
+    (small_disk / "filler").write_bytes(b"\0" * 1024 * size)
+    command = (*SMALL, "model.widths=[150]", f"paths.outputs={small_disk}")
+    said = lth_run(*command)
+    assert said.status == 2
+    assert said.err.startswith("error: no space left to write ")
+    assert said.err.count("\n") == 1
+    assert not list(small_disk.rglob("*.part"))
+    subprocess.run(["mount", "-o", "remount,size=40m", str(small_disk)], check=True)
+    assert lth_run(*command).status == 0  # what it had kept is whole
+    assert not (small_disk / "store" / "damaged").exists()
+    (folder,) = folders(small_disk)
+    assert len(rows(folder / "rounds.jsonl")) == 5
+
+
+def test_a_store_of_another_format_is_an_error_and_is_left_alone(tmp_path: Path) -> None:
+    from lth_runner.store import Store, write_json
+
+    Store(tmp_path / "store")
+    write_json(tmp_path / "store" / "format.json", {"format": 99})
+    before = contents(tmp_path / "store")
+    said = lth_run(*SMALL, f"paths.outputs={tmp_path}")
+    assert said.status == 2
+    assert re.fullmatch("error: the Store .* has format 99, this version writes .*\n", said.err)
+    assert contents(tmp_path / "store") == before
+    assert json.loads((tmp_path / "store" / "format.json").read_text())["format"] == 99
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]

@@ -1,0 +1,261 @@
+"""The run folder: what other programs may rely on."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+
+from command import SMALL, contents, folders, lth_run, no_training, rows, status_of
+from lth_runner.record import Record, RunFolder
+from lth_runner.record.folder import plain, whole_rows
+from lth_runner.record.record import Run
+
+COMMAND = (*SMALL, "replicates=2", "seed=3", "control=[reinit,shuffle]", "probe=default")
+OF_ROUNDS = {
+    "round", "arm", "seed", "sparsity", "density", "num_kept", "num_prunable", "train_loss",
+    "val_accuracy", "test_accuracy", "test_loss", "sign_preservation", "jaccard_early_gradient",
+    "layer_density", "training_key", "reused", "seconds",
+}  # fmt: skip
+OF_METRICS = {"step", "round", "arm", "seed", "train_loss", "learning_rate", "test_accuracy"}
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The outputs of a finished run of two replicates."""
+    path = tmp_path_factory.mktemp("outputs")
+    assert lth_run(*COMMAND, f"paths.outputs={path}").status == 0
+    return path
+
+
+@pytest.fixture
+def copied(outputs: Path, tmp_path: Path) -> Path:
+    """A copy of them to damage."""
+    return Path(shutil.copytree(outputs, tmp_path / "copy"))
+
+
+def tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    with safe_open(path, framework="pt") as opened:
+        names = list(opened.keys())
+        return {name: opened.get_tensor(name) for name in names}, opened.metadata()
+
+
+def test_a_finished_run_folder_holds_the_promised_files_and_no_others(outputs: Path) -> None:
+    (folder,) = folders(outputs)
+    assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == {
+        "config.yaml", "status.json", "rounds.jsonl", "metrics.jsonl", "environment.json",
+        "curve.png", "report.html",
+        *(f"tickets/round-0{n}{seed}.safetensors" for n in range(3) for seed in ("", "-seed-4")),
+    }  # fmt: skip
+
+
+def test_a_row_for_every_round_arm_and_seed_holds_every_promised_field(outputs: Path) -> None:
+    (folder,) = folders(outputs)
+    found = rows(folder / "rounds.jsonl")
+    arms = [(0, "ticket")] + [(n, a) for n in (1, 2) for a in ("ticket", "reinit", "shuffle")]
+    places = [(row["round"], row["arm"], row["seed"]) for row in found]
+    assert sorted(places) == sorted((n, arm, seed) for n, arm in arms for seed in (3, 4))
+    for row in found:
+        assert row.keys() >= OF_ROUNDS
+        assert row["num_prunable"] == 64 * 8 + 8 * 10
+        assert row["density"] == row["num_kept"] / row["num_prunable"]
+        assert row["sparsity"] == pytest.approx(1 - row["density"], abs=1e-12)
+        kept = (
+            row["layer_density"]["linear1.weight"] * 512
+            + row["layer_density"]["output.weight"] * 80
+        )
+        assert round(kept) == row["num_kept"]
+        assert (outputs / "store" / "entries" / row["training_key"] / "training.json").exists()
+        assert row["reused"] is False
+        assert row["seconds"] > 0
+    counts = {row["round"]: row["num_kept"] for row in found}
+    assert counts == {0: 592, 1: round(592 * 0.8), 2: round(592 * 0.64)}
+
+
+def test_metrics_hold_every_evaluation_of_every_training(outputs: Path) -> None:
+    (folder,) = folders(outputs)
+    found = rows(folder / "metrics.jsonl")
+    assert len(found) == 2 * len(rows(folder / "rounds.jsonl"))
+    assert all(row.keys() >= OF_METRICS for row in found)
+    assert [row["step"] for row in found] == [10, 20] * (len(found) // 2)
+
+
+def test_tickets_hold_masks_and_the_masked_weights_that_training_started_from(
+    outputs: Path,
+) -> None:
+    (folder,) = folders(outputs)
+    recorded = {
+        (r["round"], r["seed"]): r for r in rows(folder / "rounds.jsonl") if r["arm"] == "ticket"
+    }
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    for (number, seed), row in recorded.items():
+        suffix = "" if seed == 3 else "-seed-4"
+        path = folder / "tickets" / f"round-0{number}{suffix}.safetensors"
+        found, metadata = tensors(path)
+        first, _ = tensors(path.with_name(f"round-00{suffix}.safetensors"))
+        masks = {n.removeprefix("mask."): v for n, v in found.items() if n.startswith("mask.")}
+        assert masks.keys() == {"linear1.weight", "output.weight"}
+        assert all(kept.dtype == torch.bool for kept in masks.values())
+        assert sum(int(kept.sum()) for kept in masks.values()) == row["num_kept"]
+        for name, kept in masks.items():
+            # rewound to the first weights: survivors bit-equal, the rest exactly zero
+            assert torch.equal(found[f"weights.{name}"], first[f"weights.{name}"] * kept)
+        assert float(metadata["sparsity"]) == row["sparsity"]
+        assert (metadata["seed"], metadata["start_step"]) == (str(seed), "0")
+        assert json.loads(metadata["model"]) == config["model"]
+        assert json.loads(metadata["dataset"]) == config["dataset"]
+        assert metadata["format"] == "1"
+
+
+def test_the_status_of_a_finished_run_says_done_and_which_command_it_was(outputs: Path) -> None:
+    (folder,) = folders(outputs)
+    found = status_of(folder)
+    assert (found["state"], found["round"], found["rounds"], found["error"]) == ("done", 2, 3, None)
+    assert found["started"] <= found["updated"]
+    assert found["command"].startswith("lth-run dataset=synthetic ")
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment.keys() >= {"git", "torch", "python", "device", "lth_runner"}
+
+
+def test_a_finished_run_comes_back_at_once_and_touches_nothing(copied: Path) -> None:
+    before = contents(copied)
+    with no_training():
+        said = lth_run(*COMMAND, f"paths.outputs={copied}")
+    assert said.status == 0
+    assert "round  sparsity" in said.out
+    assert contents(copied) == before
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda text: text[:-40],  # within the last row
+        lambda text: text[: text.rstrip().rindex("\n") + 1],  # metrics written, their row not
+        lambda text: "\n".join(text.splitlines()[:5]) + "\n",
+        lambda text: text[:-40] + "\0" * 40 + "\n",  # a block that never reached the disk
+        lambda text: "",
+    ],
+)
+def test_a_run_cut_short_ends_with_the_same_rows(copied: Path, cut: Callable[[str], str]) -> None:
+    (folder,) = folders(copied)
+    whole = {name: rows(folder / name) for name in ("rounds.jsonl", "metrics.jsonl")}
+    (folder / "rounds.jsonl").write_text(cut((folder / "rounds.jsonl").read_text()))
+    status = status_of(folder)
+    (folder / "status.json").write_text(json.dumps(status | {"state": "running"}))
+    with no_training():
+        assert lth_run(*COMMAND, f"paths.outputs={copied}").status == 0
+    assert {name: rows(folder / name) for name in whole} == whole
+    assert status_of(folder)["state"] == "done"
+
+
+def test_other_probes_measure_anew_without_training(copied: Path) -> None:
+    (folder,) = folders(copied)
+    before = rows(folder / "rounds.jsonl")
+    with no_training():
+        assert lth_run(*COMMAND, "probe=none", f"paths.outputs={copied}").status == 0
+    after = rows(folder / "rounds.jsonl")
+    assert len(after) == len(before)
+    for old, new in zip(before, after, strict=True):
+        assert "sign_preservation" in old
+        assert "sign_preservation" not in new
+        assert new == {name: old[name] for name in new}  # seconds, reused, training_key as well
+
+
+def test_a_kill_amid_a_change_of_probes_leaves_no_run_that_looks_done(copied: Path) -> None:
+    from lth_runner.record import folder as module
+
+    (folder,) = folders(copied)
+    before = rows(folder / "rounds.jsonl")
+    real = module.replace_text
+
+    def killed(path: Path, text: str) -> None:
+        if path.name == "metrics.jsonl":
+            raise KeyboardInterrupt  # rounds.jsonl has been emptied by now
+        real(path, text)
+
+    with mock.patch.object(module, "replace_text", killed):
+        assert lth_run(*COMMAND, "probe=none", f"paths.outputs={copied}").status == 130
+    with no_training():
+        assert lth_run(*COMMAND, f"paths.outputs={copied}").status == 0
+    assert rows(folder / "rounds.jsonl") == before
+
+
+def test_a_diverged_training_is_recorded_with_nulls_and_its_siblings_go_on(tmp_path: Path) -> None:
+    said = lth_run(*SMALL, "train.optimizer.lr=1e30", f"paths.outputs={tmp_path}")
+    (folder,) = folders(tmp_path)
+    (row,) = rows(folder / "rounds.jsonl")
+    assert row["diverged"] is True
+    assert any(row["train_loss"] is None for row in rows(folder / "metrics.jsonl"))
+    assert "DIVERGED" in said.out
+    assert (said.status, status_of(folder)["state"]) == (0, "done")
+
+
+def test_a_failed_run_says_why_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    with mock.patch("lth_runner.probe.Accuracy.__call__", side_effect=ZeroDivisionError("oh")):
+        said = lth_run(*SMALL, f"paths.outputs={tmp_path}")
+    (folder,) = folders(tmp_path)
+    found = status_of(folder)
+    assert (said.status, found["state"], found["error"]) == (1, "failed", "ZeroDivisionError: oh")
+    assert rows(folder / "rounds.jsonl") == []
+    assert lth_run(*SMALL, f"paths.outputs={tmp_path}").status == 0
+    assert (status_of(folder)["state"], status_of(folder)["error"]) == ("done", None)
+
+
+def described(folder: Path, **changed: Any) -> Run:
+    facts: dict[str, Any] = {
+        "name": "small", "run_id": "0", "folder": folder, "environment": {}, "command": "lth-run",
+        "config": {"seed": 0, "model": {}, "dataset": {}}, "probes": "p", "num_rounds": 1,
+        "num_trainings": 1, "num_steps": 1,
+    }  # fmt: skip
+    return Run(**(facts | changed))
+
+
+def failing(folder: Path) -> object:
+    raise RuntimeError("no ink")
+
+
+def test_a_picture_that_fails_ends_no_training_but_leaves_no_run_done(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = RunFolder(draw=failing)
+    sink.open(described(tmp_path))
+    for number in range(3):
+        sink.round({"round": number, "arm": "reinit", "seed": 0}, mock.Mock())
+    assert "no ink" in caplog.text
+    assert len(rows(tmp_path / "rounds.jsonl")) == 3
+    with pytest.raises(RuntimeError, match="no ink"):
+        sink.close("done", None)
+    assert status_of(tmp_path)["state"] == "failed"
+
+
+@pytest.mark.parametrize("state", ["done", "failed"])
+def test_every_sink_is_closed_whatever_becomes_of_another(state: str) -> None:
+    broken, other = mock.Mock(), mock.Mock()
+    broken.close.side_effect = OSError("full")
+    if state == "done":
+        with pytest.raises(OSError, match="full"):
+            Record([broken, other]).close(state)
+    else:  # the failure that ended the run is the one to tell
+        Record([broken, other]).close(state, "RuntimeError: first")
+    other.close.assert_called_once()
+
+
+def test_rows_are_plain_json_and_whole(tmp_path: Path) -> None:
+    assert plain({"a": math.nan, "b": -math.inf, "c": 1.5, "d": True, "e": None}) == {
+        "a": None, "b": None, "c": 1.5, "d": True, "e": None,
+    }  # fmt: skip
+    path = tmp_path / "rows.jsonl"
+    assert whole_rows(path) == []
+    path.write_bytes(b'{"a": 1}\n{"a": 2}\n{"a": 3}')
+    assert whole_rows(path) == [{"a": 1}, {"a": 2}]
+    path.write_bytes(b'{"a": 1}\n\xff\n{"a": 3}\n')
+    assert whole_rows(path) == [{"a": 1}]

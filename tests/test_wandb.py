@@ -1,0 +1,253 @@
+"""The view of a run in Weights & Biases: complete, and never in the way."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from command import SMALL, Said, folders, lth_run, process, rows, status_of
+from lth_runner.record import Run, WeightsAndBiases
+
+COMMAND = (*SMALL, "replicates=2", "probe=default")
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
+    """The outputs of a real offline run, and what it said."""
+    path = tmp_path_factory.mktemp("offline")
+    said = process(
+        *COMMAND, "paths.outputs=outputs", cwd=path, WANDB_MODE="offline", WANDB_DIR=str(path)
+    )
+    assert said.status == 0, said.err
+    return path, said
+
+
+def records(path: Path) -> list[Any]:
+    """Every record of a .wandb file.
+
+    It is a LevelDB log after seven bytes of its own: blocks of 32 KiB, in them chunks with a
+    header of checksum (4 bytes), length (2) and kind (whole 1, first 2, middle 3, last 4).
+    """
+    from wandb.proto import wandb_internal_pb2
+
+    content, position, pending = path.read_bytes(), 7, b""
+    assert content.startswith(b":W&B")
+    found = []
+    while position + 7 <= len(content):
+        if (left := -position % 32768) and left < 7:
+            position += left  # too short for a header: padding
+            continue
+        _, length, kind = struct.unpack("<IHB", content[position : position + 7])
+        pending += content[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(pending)
+            found.append(record)
+            pending = b""
+    assert pending == b""
+    return found
+
+
+def kept(outputs: Path) -> list[Any]:
+    (path,) = outputs.rglob("*.wandb")  # one W&B run for one lth-run
+    return records(path)
+
+
+def history(found: list[Any]) -> list[dict[str, Any]]:
+    """What was logged, one dictionary for each call."""
+    return [
+        {
+            item.key or "/".join(item.nested_key): json.loads(item.value_json)
+            for item in record.history.item
+        }
+        for record in found
+        if record.WhichOneof("record_type") == "history"
+    ]
+
+
+def test_accuracy_against_sparsity_is_that_of_the_rows(offline: tuple[Path, Said]) -> None:
+    outputs = offline[0] / "outputs"
+    logged = history(kept(outputs))
+    (folder,) = folders(outputs)
+    for arm in ("ticket", "reinit"):
+        for seed in (0, 1):
+            where = f"rounds/{arm}/seed-{seed}"
+            curve = [
+                (entry[f"{where}/sparsity"], entry[f"{where}/test_accuracy"])
+                for entry in logged
+                if f"{where}/test_accuracy" in entry
+            ]
+            assert curve == [
+                (row["sparsity"], row["test_accuracy"])
+                for row in rows(folder / "rounds.jsonl")
+                if (row["arm"], row["seed"]) == (arm, seed)
+            ]
+            assert len(curve) == (3 if arm == "ticket" else 2)
+    (row,) = [r for r in rows(folder / "rounds.jsonl") if (r["round"], r["seed"]) == (0, 1)]
+    (entry,) = [e for e in logged if e.get("rounds/ticket/seed-1/round") == 0]
+    for name, value in row.items():
+        if isinstance(value, (int, float)):
+            assert entry[f"rounds/ticket/seed-1/{name}"] == value
+    assert entry["rounds/ticket/seed-1/layer_density/output.weight"] == 1.0
+
+
+def test_every_evaluation_stands_against_a_step_that_only_grows(
+    offline: tuple[Path, Said],
+) -> None:
+    outputs = offline[0] / "outputs"
+    logged = history(kept(outputs))
+    where = "train/ticket/seed-0"
+    curve = [entry for entry in logged if f"{where}/step" in entry]
+    expected = [
+        row
+        for row in rows(folders(outputs)[0] / "metrics.jsonl")
+        if (row["arm"], row["seed"]) == ("ticket", 0)
+    ]
+    assert len(curve) == len(expected) == 6
+    for entry, row in zip(curve, expected, strict=True):
+        assert {name: entry[f"{where}/{name}"] for name in row if name != "arm"} == {
+            name: value for name, value in row.items() if name != "arm"
+        }
+    assert [entry[f"{where}/total_step"] for entry in curve] == [10, 20, 30, 40, 50, 60]
+
+
+def test_each_curve_has_its_axis(offline: tuple[Path, Said]) -> None:
+    metrics = {
+        record.metric.glob_name: record.metric.step_metric
+        for record in kept(offline[0] / "outputs")
+        if record.WhichOneof("record_type") == "metric" and record.metric.glob_name
+    }
+    for arm in ("ticket", "reinit"):
+        for seed in (0, 1):
+            curve = f"{arm}/seed-{seed}"
+            assert metrics[f"rounds/{curve}/*"] == f"rounds/{curve}/sparsity"
+            assert metrics[f"train/{curve}/*"] == f"train/{curve}/total_step"
+
+
+def test_it_holds_the_config_the_group_and_the_picture_under_the_run_folder(
+    offline: tuple[Path, Said],
+) -> None:
+    outputs = offline[0] / "outputs"
+    (folder,) = folders(outputs)
+    found = kept(outputs)
+    (run,) = [record.run for record in found if record.WhichOneof("record_type") == "run"]
+    config = {item.key: json.loads(item.value_json) for item in run.config.update}
+    told = yaml.safe_load((folder / "config.yaml").read_text())
+    assert {name: config[name] for name in told} == told
+    assert config["run_id"] == folder.name
+    assert (run.run_group, run.project, run.display_name) == (
+        "small", "lth-runner", f"small-{folder.name[:8]}",
+    )  # fmt: skip
+    (picture,) = (folder / "wandb").rglob("curve*.png")
+    assert picture.read_bytes() == (folder / "curve.png").read_bytes()
+    assert not (offline[0] / "wandb").exists()  # all of it in the run folder
+    size = sum(path.stat().st_size for path in (folder / "wandb").rglob("*") if path.is_file())
+    assert size < 2**20
+
+
+def test_it_adds_one_line_to_what_the_run_says(offline: tuple[Path, Said]) -> None:
+    outputs, said = offline
+    lines = [line for line in said.out.splitlines() if re.search("wandb|W&B", line)]
+    (folder,) = (outputs / "outputs").rglob("offline-run-*")
+    assert lines == [f"W&B      wandb sync {folder.relative_to(outputs)}"]
+    assert said.err == ""
+
+
+class Failing:
+    """A wandb that fails at one of its calls."""
+
+    def __init__(self, at: str) -> None:
+        self.calls: list[str] = []
+        self._at = at
+        self.Settings = SimpleNamespace
+        self.Image = str
+        self.summary: dict[str, Any] = {}
+        self.dir, self.url = "/nowhere/files", None
+        self.logged: list[dict[str, Any]] = []
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if name == self._at:
+            raise RuntimeError(f"{name} fails")
+
+    def init(self, **_: Any) -> Failing:
+        self._call("init")
+        return self
+
+    def define_metric(self, *_: Any, **__: Any) -> None:
+        self._call("define_metric")
+
+    def log(self, values: dict[str, Any]) -> None:
+        self.logged.append(values)
+        self._call("log")
+
+    def finish(self, **_: Any) -> None:
+        self._call("finish")
+
+
+@pytest.mark.parametrize("at", ["init", "define_metric", "log", "finish"])
+def test_a_failing_wandb_warns_once_and_the_run_ends_done(
+    at: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = Failing(at)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    said = lth_run(*SMALL, f"paths.outputs={tmp_path}", environment={"WANDB_MODE": "offline"})
+    assert said.status == 0, said.err
+    assert [r.message for r in caplog.records if "W&B stopped" in r.message] == [
+        f"W&B stopped ({at} fails); the run goes on, its files are complete"
+    ]
+    assert wandb.calls.count("init") == 1
+    if at != "init":
+        assert wandb.calls[-1] == "finish"  # the next run of a sweep must not write into this one
+    (folder,) = folders(tmp_path)
+    assert status_of(folder)["state"] == "done"
+    assert len(rows(folder / "rounds.jsonl")) == 5
+
+
+def test_disabled_imports_no_wandb(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)  # an import raises
+    said = lth_run(*SMALL, f"paths.outputs={tmp_path}", environment={"WANDB_MODE": "disabled"})
+    assert said.status == 0
+    assert "W&B" not in caplog.text + said.out + said.err
+    assert not list(tmp_path.rglob("wandb"))
+
+
+def test_a_continued_run_sends_the_rows_of_the_earlier_attempt_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = {"round": 1, "arm": "ticket", "seed": 0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(place | {"step": 20}) + "\n")
+    (tmp_path / "rounds.jsonl").write_text(json.dumps(place | {"sparsity": 0.2}) + "\n")
+    run = Run("small", "0123456789", tmp_path, {}, {}, "lth-run", "p", 2, 3, 60)
+    wandb = Failing("never")
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setenv("WANDB_MODE", "")
+    WeightsAndBiases(mode="offline", project="p", entity=None, group=None).open(run)
+    assert [values.get("train/ticket/seed-0/total_step") for values in wandb.logged] == [40, None]
+    assert wandb.logged[1]["rounds/ticket/seed-0/sparsity"] == 0.2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        (["record.wandb.mode=ofline"], {}, "record.wandb.mode='ofline': did you mean offline"),
+        ([], {"WANDB_MODE": "of"}, "WANDB_MODE='of': "),
+    ],
+)
+def test_a_mode_that_is_none_is_an_error(
+    tmp_path: Path, arguments: list[str], environment: dict[str, str], message: str
+) -> None:
+    said = lth_run(*SMALL, f"paths.outputs={tmp_path}", *arguments, environment=environment)
+    assert said.status == 2
+    assert said.err.startswith(f"error: {message}")
