@@ -19,9 +19,9 @@ LAYERS = [
     "rewind control search",
     "masking train engine",
     "probe",
-    "store trainer record",
+    "lease store trainer record",
     "experiment",
-    "config signatures report export messages launch cli __main__",
+    "config signatures report export sweep status messages launch cli __main__",
 ]
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units.split()}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from lth_runner.errors import UserError
+from lth_runner.sweep import command, with_snapshots
 
 EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 MISTAKES = (UserError, HydraException, OmegaConfBaseException, OSError)
@@ -47,7 +47,7 @@ def main() -> None:
     logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # says again what errors say
     sys.path.insert(0, str(Path.cwd()))  # model._target_=mine.Net finds mine.py in this folder
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here, and are told in one place
-    sys.argv[1:] = scale_last(sys.argv[1:])
+    sys.argv[1:] = with_snapshots(scale_last(sys.argv[1:]))
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
     except KeyboardInterrupt:
@@ -95,7 +95,10 @@ def launch(config: DictConfig) -> float | None:
     from lth_runner.launch import execute
 
     try:
-        return execute(config, command())
+        known = HydraConfig.get()
+        if known.mode == RunMode.MULTIRUN:
+            config.device = spread(str(config.device), int(known.job.num))
+        return execute(config, command(known, known.overrides.task))
     except Exception as error:
         if traceback_wanted():
             raise
@@ -105,11 +108,9 @@ def launch(config: DictConfig) -> float | None:
         raise PointFailed(str(error), status) from error
 
 
-def command() -> str:
-    """The command line that runs this point again."""
-    known = HydraConfig.get()
-    sources = [s.path for s in known.runtime.config_sources if s.provider == "command-line"]
-    folders = [word for path in sources for word in ("--config-dir", path)]
-    root = known.job.config_name or "config"
-    name = ["--config-name", root] if root != "config" else []
-    return shlex.join(["lth-run", *folders, *name, *known.overrides.task])
+def spread(device: str, point: int) -> str:
+    """The device of one point of a sweep: points go round where there are several CUDA devices."""
+    import torch
+
+    count = torch.cuda.device_count()
+    return f"cuda:{point % count}" if device in ("auto", "cuda") and count > 1 else device

@@ -35,6 +35,7 @@ ROOT = {
 # what cannot change a result has no part in a run's identity
 INCIDENTAL = {"paths", "record", "report", "probe", "threads"}
 INCIDENTAL_TRAIN = {"checkpoint_minutes", "snapshots"}
+WANDB = ("mode", "project", "entity", "group")
 WANDB_MODES = ("offline", "online", "disabled")
 PRUNER_PARTS = {"search", "masking", "budgets"}
 
@@ -109,7 +110,11 @@ def resolve(config: DictConfig) -> dict[str, Any]:
         )
     if not re.fullmatch(r"[\w.+-]+", str(plain["name"])):
         raise UserError(f"name={plain['name']!r} names a folder: use letters, digits, _ - + and .")
-    mode = plain["record"]["wandb"].get("mode")
+    wandb = plain["record"]["wandb"]
+    for key in wandb:
+        if key not in WANDB:
+            raise UserError(f"record.wandb.{key} is not an option: {nearest(str(key), WANDB)}")
+    mode = wandb.get("mode")
     if mode not in WANDB_MODES:
         raise UserError(f"record.wandb.mode={mode!r}: {nearest(str(mode), WANDB_MODES)}")
     return {str(key): value for key, value in plain.items()}

@@ -136,7 +136,6 @@ class Loop:
         self._loss = torch.tensor(checkpoint.loss if checkpoint else 0.0, device=task.device)
         self._num_losses = checkpoint.num_losses if checkpoint else 0
         self._history = list(checkpoint.history) if checkpoint else []
-        self.diverged = False
         self._parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
         bf16 = recipe.precision == "bf16"
         self._cast = (
@@ -194,9 +193,13 @@ class Loop:
         for split in ("val", "test"):
             measured = evaluate(self.model, self._job.task.data.batches(split, 2000))
             row |= {f"{split}_{name}": value for name, value in measured.items()}
-        self.diverged = not math.isfinite(row["train_loss"])
         self._history.append({k: v if math.isfinite(v) else None for k, v in row.items()})
         return self._history[-1]
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss was NaN or infinite when last looked at."""
+        return bool(self._history) and self._history[-1]["train_loss"] is None
 
     def checkpoint(self) -> Checkpoint:
         """The training as it stands between two steps."""

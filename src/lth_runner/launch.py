@@ -20,7 +20,9 @@ from omegaconf import DictConfig
 from lth_runner import __version__
 from lth_runner.config import Built, build
 from lth_runner.engine import Loop, Pace
+from lth_runner.errors import UserError
 from lth_runner.experiment import Experiment, run
+from lth_runner.lease import Lease
 from lth_runner.record import Console, Record, Run, RunFolder, Sink, WeightsAndBiases
 from lth_runner.record.folder import whole_rows
 from lth_runner.report import Run as Finished
@@ -75,10 +77,22 @@ def _is_done(described: Run) -> bool:
 
 def _run(built: Built, described: Run) -> None:
     store = Store(built.outputs / "store")
-    described.folder.mkdir(parents=True, exist_ok=True)
+    lease = Lease.take(store.root / "leases" / f"run-{described.run_id}")
+    if lease is None:
+        raise UserError(
+            f"{described.folder} is being written by another process: the same command is under "
+            "way; wait for it, or stop it"
+        )
+    try:
+        _attempt(built, described, store)
+    finally:
+        lease.release()
+
+
+def _attempt(built: Built, described: Run, store: Store) -> None:
     folder = RunFolder(draw=write)
-    wandb = built.resolved["record"]["wandb"]
-    sinks: list[Sink] = [folder, WeightsAndBiases(**wandb), Console()]
+    view = WeightsAndBiases(**built.resolved["record"]["wandb"])
+    sinks: list[Sink] = [folder, view, Console()]
     record = Record(sinks, folder.done(described))
     for sink in sinks:
         sink.open(described)
@@ -86,19 +100,21 @@ def _run(built: Built, described: Run) -> None:
     state, error = "failed", None
     try:
         with stop_requested() as stop:
-            pace = Pace(stop, built.recipe.checkpoint_minutes * 60, record.watch)
+            seconds = built.recipe.checkpoint_minutes * 60
+            pace = Pace(stop, seconds, record.watch, folder.replayed)
             trainer = Trainer(built.recipe, store, pace=pace, run=described.run_id)
             run(built.experiment, trainer, record)
         state = "done"
     except (Interrupted, KeyboardInterrupt):
         state = "interrupted"
-        print(f"interrupted; continue with:\n  {described.command}", flush=True)
         raise KeyboardInterrupt from None
     except BaseException as failure:
         error = f"{type(failure).__name__}: {failure}"
         raise
     finally:
         record.close(state, error)
+        if state == "interrupted":
+            print(f"interrupted; continue with:\n  {described.command}", flush=True)
 
 
 @contextmanager
@@ -153,6 +169,9 @@ def warn_if_slow(experiment: Experiment, recipe: Recipe, num_steps: int) -> None
 
 
 def _conclude(folder: Path) -> None:
+    page, rows = folder / "report.html", folder / "rounds.jsonl"
+    if not page.exists() or page.stat().st_mtime < rows.stat().st_mtime:
+        write(folder)  # killed between its last row and its picture
     print(f"\n{table(Finished.load(folder))}\n")
     print(f"picture  {folder / 'curve.png'}\npage     {folder / 'report.html'}", flush=True)
 

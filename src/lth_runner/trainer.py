@@ -158,7 +158,8 @@ class StoredTraining:
 
     def gradients(self, num_steps: int) -> Iterator[State]:
         """The loss gradients of the first steps, by running them again."""
-        self.trainer.pace.replayed(num_steps)
+        left = self.clock.total - self.ticket.start.step
+        self.trainer.pace.replayed(min(num_steps, left))
         return engines.gradients(self.job, self.trainer.recipe, num_steps)
 
     def derived(self, name: str, compute: Callable[[], State]) -> State:

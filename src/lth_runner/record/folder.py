@@ -17,6 +17,7 @@ import yaml
 
 from lth_runner import state as states
 from lth_runner.record.record import Place, Progress, Row, Run
+from lth_runner.step import Step
 from lth_runner.ticket import Ticket
 
 TICKET_FORMAT = "1"
@@ -35,24 +36,29 @@ class RunFolder:
     def __init__(self, draw: Callable[[Path], object]) -> None:
         self._draw = draw
         self._status: dict[str, Any] = {}
+        self._steps = dict.fromkeys(("asked", "run", "reused", "replayed"), 0)
         self._last_status = 0.0
         self._drawn_round = -1
 
     def done(self, run: Run) -> set[Place]:
         """The places that an earlier attempt recorded with the same probes."""
-        path = run.folder / "status.json"
-        try:
-            earlier = json.loads(path.read_text())
-        except (FileNotFoundError, ValueError):
-            return set()
-        if earlier.get("probes") != run.probes:
+        if self._earlier(run).get("probes") != run.probes:
             return set()
         return {_place(row) for row in whole_rows(run.folder / "rounds.jsonl")}
+
+    def _earlier(self, run: Run) -> dict[str, Any]:
+        """The status that an earlier attempt left, empty where there is none."""
+        try:
+            found = json.loads((run.folder / "status.json").read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def open(self, run: Run) -> None:
         self._folder = run.folder
         (run.folder / "tickets").mkdir(parents=True, exist_ok=True)
         done = self.done(run)
+        self._steps["replayed"] = self._earlier(run).get("steps", {}).get("replayed", 0)
         self._status = {
             "state": "running",
             "round": 0,
@@ -64,6 +70,7 @@ class RunFolder:
             "command": run.command,
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "steps": self._steps,
             "probes": None,  # until no row of other probes is left: a kill may come in between
         }
         self._write_status()
@@ -71,6 +78,8 @@ class RunFolder:
             path = run.folder / name
             rows = [row for row in whole_rows(path) if _place(row) in done]
             replace_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+            for row in rows if name == "rounds.jsonl" else ():
+                self._count(row)
         replace_text(run.folder / "config.yaml", yaml.safe_dump(dict(run.config), sort_keys=False))
         replace_text(run.folder / "environment.json", json.dumps(run.environment, indent=2) + "\n")
         self._model = {
@@ -102,10 +111,12 @@ class RunFolder:
             self._try_to_draw()  # the round before is complete
         self._drawn_round = row["round"]
         _append(self._folder / "rounds.jsonl", [row])
+        self._count(row)
         self._status["round"] = row["round"]
         self._write_status()
 
     def close(self, state: str, error: str | None) -> None:
+        self._end(state, error)  # before the picture, which says it
         if state == "done":
             try:
                 self._draw(self._folder)
@@ -115,9 +126,17 @@ class RunFolder:
                     "interrupted" if stopped else "failed", f"{type(failure).__name__}: {failure}"
                 )
                 raise
-        self._end(state, error)
-        if state != "done" and whole_rows(self._folder / "rounds.jsonl"):
+        elif whole_rows(self._folder / "rounds.jsonl"):
             self._try_to_draw()
+
+    def replayed(self, steps: Step) -> None:
+        """Counts steps that were run again, for a snapshot nobody had kept or for a probe."""
+        self._steps["replayed"] += steps
+
+    def _count(self, row: Row) -> None:
+        """Training steps asked for, and whether they were run for this run or reused."""
+        self._steps["asked"] += row["steps"]
+        self._steps["reused" if row["reused"] else "run"] += row["steps"]
 
     def _end(self, state: str, error: str | None) -> None:
         for name in ("arm", "seed", "step", "total"):

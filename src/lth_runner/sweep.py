@@ -1,0 +1,73 @@
+"""A sweep: its points, written down before the first one starts, so that none can go missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+
+def points(arguments: Sequence[str], parameters: Mapping[str, Any]) -> list[list[str]]:
+    """The overrides of each point: the product of all that is swept over, on the command line or
+    in a yaml's ``hydra.sweeper.params``, in the order in which Hydra's sweeper takes them.
+    """
+    described = [f"{key}={value}" for key, value in parameters.items()]
+    parsed = OverridesParser.create().parse_overrides([*described, *arguments])
+    [batch] = BasicSweeper.split_arguments(parsed, None)
+    return batch
+
+
+def with_snapshots(arguments: Sequence[str]) -> list[str]:
+    """Arguments of a sweep over ``rewind.step`` with those steps among ``train.snapshots``.
+
+    The dense training that the points share then keeps what they all rewind to, and nothing is
+    run again for it. Snapshots change no result and no run's name.
+    """
+    swept = [a for a in arguments if a.lstrip("+").startswith("rewind.step=") and "," in a]
+    if not swept or any("train.snapshots=" in argument for argument in arguments):
+        return list(arguments)
+    [parsed] = OverridesParser.create().parse_overrides(swept[-1:])
+    steps = [str(value) for value in parsed.sweep_string_iterator()]
+    return [*arguments, f"train.snapshots=[{','.join(steps)}]"]
+
+
+class Describe(Callback):
+    """Writes ``points.jsonl`` and ``sweep.json`` into the sweep's folder before it starts."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        sweeper = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
+        assert isinstance(sweeper, dict)
+        if not str(sweeper.get("_target_", "")).endswith("BasicSweeper"):
+            return  # one that chooses its points as it goes
+        described = points(config.hydra.overrides.task, sweeper.get("params") or {})
+        folder = Path(config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = [
+            {"command": command(config.hydra, point), "name": None, "run_id": None}
+            for point in described
+        ]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (folder / "points.jsonl").write_text(text)
+        started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        owner = {"pid": os.getpid(), "host": socket.gethostname(), "started": started}
+        (folder / "sweep.json").write_text(json.dumps(owner) + "\n")
+
+
+def command(known: Any, overrides: Sequence[str]) -> str:
+    """The command line of one point, given Hydra's own config."""
+    sources = known.runtime.config_sources
+    paths = [source.path for source in sources if source.provider == "command-line"]
+    folders = [word for path in paths for word in ("--config-dir", path)]
+    root = known.job.config_name or "config"
+    name = ["--config-name", root] if root != "config" else []
+    return shlex.join(["lth-run", *folders, *name, *overrides])
