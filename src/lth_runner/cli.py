@@ -43,7 +43,8 @@ def conf_dir() -> Path:
 
 def main() -> None:
     """Entry point of ``lth-run``; exits with 0, 1 (a bug), 2 (a mistake) or 130 (interrupted)."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[Lines()])
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[Lines()])
+    logging.getLogger("lth_runner").setLevel(logging.INFO)
     logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # says again what errors say
     sys.path.insert(0, str(Path.cwd()))  # model._target_=mine.Net finds mine.py in this folder
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here, and are told in one place

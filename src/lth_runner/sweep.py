@@ -7,6 +7,7 @@ import os
 import shlex
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -50,17 +51,18 @@ class Describe(Callback):
         if not str(sweeper.get("_target_", "")).endswith("BasicSweeper"):
             return  # one that chooses its points as it goes
         described = points(config.hydra.overrides.task, sweeper.get("params") or {})
-        folder = Path(config.hydra.sweep.dir)
-        folder.mkdir(parents=True, exist_ok=True)
         lines = [
             {"command": command(config.hydra, point), "name": None, "run_id": None}
             for point in described
         ]
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        (folder / "points.jsonl").write_text(text)
         started = datetime.now(timezone.utc).isoformat(timespec="seconds")
         owner = {"pid": os.getpid(), "host": socket.gethostname(), "started": started}
-        (folder / "sweep.json").write_text(json.dumps(owner) + "\n")
+        folder = Path(config.hydra.sweep.dir)
+        with suppress(OSError):  # a folder that cannot be written is told by the points
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "points.jsonl").write_text(text)
+            (folder / "sweep.json").write_text(json.dumps(owner) + "\n")
 
 
 def command(known: Any, overrides: Sequence[str]) -> str:

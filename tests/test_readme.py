@@ -1,0 +1,293 @@
+"""The documentation as written: its code runs, its tables say what the program does."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import yaml
+from command import SMALL, folders, lth_run, no_training, rows, status_of
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from lth_runner.cli import conf_dir, scale_last
+from lth_runner.export import read_ticket
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+FILES = (ROOT / "docs/files.md").read_text()
+CONFIGURATION = (ROOT / "docs/configuration.md").read_text()
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
+ONLY_WHILE_RUNNING = {"arm", "seed", "step", "total"}
+QUICK = ["record=local", "control=reinit", "threads=1", "device=cpu"]
+ADDING = README[README.index("## Adding your own") : README.index("## From Python")]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Fenced code, those inside of lists too, without their indentation."""
+    found = re.finditer(rf"^( *)```{language}\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL)
+    return [re.sub(rf"^{match[1]}", "", match[2], flags=re.MULTILINE) for match in found]
+
+
+def commands(text: str) -> list[list[str]]:
+    lines = [line for block in blocks(text, "sh") for line in block.splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.strip()]
+
+
+def section(text: str, title: str) -> str:
+    return re.split(r"^## ", text.split(f"\n## {title}\n")[1], flags=re.MULTILINE)[0]
+
+
+def table(text: str) -> dict[str, list[str]]:
+    """The tables' lines by the name in their first column."""
+    lines = [re.split(r"\s*\|\s*", line)[1:-1] for line in text.splitlines() if line[:3] == "| `"]
+    return {line[0].strip("`"): line[1:] for line in lines}
+
+
+# --- Adding your own: steps as written, in a folder of the user's own
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A user's folder with every file that the README has them write."""
+    folder = tmp_path_factory.mktemp("workshop")
+    written = set()
+    for block in [*blocks(ADDING, "python"), *blocks(ADDING, "yaml")]:
+        name = block.splitlines()[0].removeprefix("# ")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(block)
+        written.add(name)
+    before, modules = Path.cwd(), set(sys.modules)
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
+    for name in set(sys.modules) - modules & {Path(name).stem for name in written}:
+        if name in {Path(one).stem for one in written}:
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("words", commands(ADDING), ids=lambda words: words[-2])
+def test_what_a_user_adds_runs_as_written(words: list[str], workshop: Path) -> None:
+    assert words[0] == "lth-run"
+    own = [] if any("experiment" in word for word in words) else QUICK
+    said = lth_run(*words[1:], *own, "record=local")
+    assert said.status == 0, said.err
+    assert (workshop / said.out.split("run      ")[1].split()[0] / "curve.png").exists()
+
+
+def test_an_added_probe_is_in_the_rows(workshop: Path) -> None:
+    found = [
+        row for path in workshop.glob("outputs/digits_imp/*/rounds.jsonl") for row in rows(path)
+    ]
+    assert found
+    assert all(row["weight_norm"] > 0 for row in found)
+
+
+def test_nothing_of_a_users_is_in_the_package() -> None:
+    own = {
+        Path(block.splitlines()[0].removeprefix("# ")).name for block in blocks(ADDING, "python")
+    }
+    assert own == {"mynet.py", "mydata.py", "myscore.py", "myprobe.py"}
+    assert not [path for path in ROOT.glob("src/**/*.py") if path.name in own]
+
+
+# --- commands and links
+
+
+def overrides(words: list[str]) -> list[str]:
+    return [word for word in words[1:] if "=" in word and not word.startswith("-")]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [words for words in commands(README) if words[0] == "lth-run" and "--config-dir" not in words],
+    ids=" ".join,
+)
+def test_commands_of_the_readme_compose(words: list[str]) -> None:
+    single = [re.sub(r"(=[^\[,]+),.*", r"\1", word) for word in overrides(words)]
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        compose("config", overrides=scale_last(single))
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    named = {word for text in DOCUMENTS for word in re.findall(r"\bmake ([a-z-]+)", prose(text))}
+    assert {"run", "test", "check", "wheel"} <= named
+    for name in named:
+        assert re.search(rf"^{name}:", makefile, re.MULTILINE), f"make {name}"
+
+
+def prose(path: Path) -> str:
+    """Code, in fences and in backticks, of a document."""
+    text = path.read_text()
+    return "\n".join([*blocks(text, "sh"), *re.findall(r"`(make [^`]*)`", text)])
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+        assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_the_first_link_to_code_is_the_program() -> None:
+    assert re.findall(r"\]\((src/[^)]+)\)", README)[0] == "src/lth_runner/experiment.py"
+
+
+# --- tables of groups and keys
+
+
+def options() -> Iterator[tuple[str, str]]:
+    for path in sorted(conf_dir().rglob("*.yaml")):
+        group = path.parent.relative_to(conf_dir()).as_posix()
+        if group not in (".", "skeleton", "hydra/help"):
+            yield group, path.stem
+
+
+@pytest.mark.parametrize("group", sorted({group for group, _ in options()}))
+def test_every_option_is_in_the_readme_and_none_that_is_not(group: str) -> None:
+    known = {name for of, name in options() if of == group}
+    lines = table(section(README, "Choosing an experiment"))
+    [line] = [value[0] for key, value in lines.items() if key.lstrip("+") == group]
+    named = set(re.findall(r"`([a-z0-9_]+)`", line))
+    assert named == known
+
+
+@pytest.mark.parametrize(("group", "option"), [pair for pair in options()], ids="=".join)
+def test_every_option_is_in_the_configuration(group: str, option: str) -> None:
+    title = {"train/learning_rate": "train", "experiment": "experiment and scale"}
+    title |= {"scale": "experiment and scale"}
+    assert f"`{option}`" in section(CONFIGURATION, title.get(group, group)).replace(
+        "`+scale=smoke`", "`smoke`"
+    )
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Keys with values; a list and an empty mapping are values."""
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            if not str(key).startswith("_"):
+                yield from leaves(item, f"{path}.{key}" if path else str(key))
+    elif path:
+        yield path, value
+
+
+def composed(*words: str) -> dict[str, Any]:
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        plain = OmegaConf.to_container(compose("config", overrides=list(words)), resolve=True)
+    assert isinstance(plain, dict)
+    for part in ("search", "masking", "budgets"):
+        del plain["pruner"][part]
+    return plain
+
+
+DOCUMENTED = {key: cells for key, cells in table(CONFIGURATION).items() if len(cells) == 3}
+ALL_OPTIONS = [
+    ("dataset=digits",),
+    *[
+        (f"{g}={o}",)
+        for g, o in options()
+        if g in ("model", "dataset", "train", "pruner", "rewind")
+    ],
+    *[(f"train/learning_rate={o}",) for g, o in options() if g == "train/learning_rate"],
+]
+
+
+def test_every_key_is_documented_and_every_documented_key_exists() -> None:
+    given = ["+model.name=x", "model._target_=x"]
+    existing = set()
+    for words in ALL_OPTIONS:
+        extra = {"model=torchvision": ["model.name=x"], "model=custom": [given[1]]}
+        extra["rewind=partial"] = ["rewind.only=[x]"]
+        more = extra.get(words[0], [])
+        found = composed(*words, *more)
+        existing |= {key for key, _ in leaves(found) if key.split(".")[0] != "control"}
+    assert existing == set(DOCUMENTED)
+
+
+def test_documented_defaults_are_the_defaults() -> None:
+    plain = dict(leaves(composed()))
+    assert len(plain.keys() & DOCUMENTED.keys()) > 40
+    for key in plain.keys() & DOCUMENTED.keys():
+        text = DOCUMENTED[key][0].strip("`")
+        value = yaml.safe_load(text)
+        value = float(text) if re.fullmatch(r"[\d.]+e-\d+", text) else value
+        assert value == plain[key], key
+
+
+# --- the files of a real run
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with the shipped probes."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    small = [word for word in SMALL if not word.startswith("probe=")]
+    said = lth_run(*small, "record=local", f"paths.outputs={outputs}")
+    assert said.status == 0, said.err
+    [folder] = folders(outputs)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["rounds.jsonl", "metrics.jsonl"])
+def test_every_field_of_a_row_is_documented_and_the_reverse(name: str, real: Path) -> None:
+    found = {key for row in rows(real / name) for key in row}
+    assert found == set(table(section(FILES, name)))
+
+
+def test_every_field_of_the_other_files_is_documented_and_the_reverse(real: Path) -> None:
+    status = set(table(section(FILES, "status.json")))
+    assert status == set(status_of(real)) | ONLY_WHILE_RUNNING
+    environment = json.loads((real / "environment.json").read_text())
+    assert set(environment) == set(table(section(FILES, "environment.json")))
+    ticket = read_ticket(real / "tickets/round-02.safetensors")
+    assert {*ticket.metadata, "seal"} == set(table(section(FILES, "Ticket files")))
+
+
+def test_every_file_of_a_run_is_documented(real: Path) -> None:
+    listed = " ".join(re.findall(r"^\| (.*?) \|", FILES.split("## rounds.jsonl")[0], re.MULTILINE))
+    for path in real.iterdir():
+        assert f"`{path.name}{'/' if path.is_dir() else ''}`" in listed
+
+
+# --- from Python
+
+
+def test_the_python_of_the_docs_runs_and_the_second_time_trains_nothing(tmp_path: Path) -> None:
+    examples = ROOT / "docs/examples"
+    said = subprocess.run(
+        [sys.executable, examples / "own_network.py"],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert said.returncode == 0, said.stderr
+    assert "355 weights kept" in said.stdout
+    assert len(rows(tmp_path / "outputs/own_network/rounds.jsonl")) == 2 * (1 + 3 * 2)
+    source = "\n".join(blocks((ROOT / "docs/python.md").read_text(), "python"))
+    script = tmp_path / "docs_python.py"
+    script.write_text(source)
+    program = compile(source, str(script), "exec")
+    with mock.patch.object(sys, "path", [str(examples), *sys.path]):
+        before = Path.cwd()
+        os.chdir(tmp_path)
+        try:
+            module = {"__name__": "docs_python"}
+            exec(program, module)
+            assert module["last"].mask.num_kept == round(0.2 * module["last"].mask.num_prunable)
+            assert int(module["mask"].num_kept) == 355
+            with no_training():
+                exec(program, {"__name__": "docs_python"})
+        finally:
+            os.chdir(before)
+            sys.modules.pop("own_network", None)
