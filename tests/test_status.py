@@ -353,15 +353,16 @@ def test_a_small_screen_cuts_what_went_well_and_never_what_did_not(tmp_path: Pat
         run(tmp_path, f"f{number}", "failed", error=f"E{number}")
         run(tmp_path, f"d{number}", rows=[row(0)])
     points = read_points(tmp_path, NOW)
-    lines = drawing.listing(points, width=60, height=10).splitlines()
+    lines = drawing.listing(points, width=56, height=10).splitlines()
     assert {line.split()[3] for line in lines if line.startswith("failed")} == {
         f"E{number}" for number in range(20)
     }
     assert lines[20] == "and 20 more: 20 done"
-    tall = drawing.listing(points, width=60, height=30).splitlines()
+    tall = drawing.listing(points, width=56, height=30).splitlines()
     assert len(tall) == 29  # the cursor has a line of its own
-    assert all(len(line) <= 60 for line in tall)
+    assert all(len(line) <= 56 for line in tall)
     assert "more: 14 done" in tall[-3]
+    assert tall[20].endswith("test 90.00 %")  # names are cut before results
 
 
 def test_300_runs_are_read_within_a_second(tmp_path: Path) -> None:
@@ -370,9 +371,9 @@ def test_300_runs_are_read_within_a_second(tmp_path: Path) -> None:
     for number in range(300):
         mine = {**config, "seed": number, "control": {"reinit": {"_target_": "x"}}}
         run(tmp_path, f"{number:03}", config=mine, rows=rows)
-    began = time.perf_counter()
+    began = time.process_time()
     text = drawing.listing(read_points(tmp_path, NOW))
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     assert len(text.splitlines()) == 302
 
 

@@ -1,0 +1,31 @@
+"""One point of an outputs folder: a run, begun or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+STATES = ("failed", "dead", "missing", "interrupted", "running", "waiting", "done")
+BAD = ("failed", "dead", "missing")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run, begun or not; ``reason`` says why it failed, is dead or missing."""
+
+    state: str
+    name: str
+    run_id: str | None
+    folder: Path | None = None
+    command: str | None = None
+    reason: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)  # flat
+    status: Mapping[str, Any] = field(default_factory=dict)
+    may_live: bool = False  # silent, yet its process is there: not to be started twice
+    progress: float | None = None  # 0..1
+    seconds_left: float | None = None
+    sparsity: float | None = None  # of the last ticket, and its mean over replicates:
+    test_accuracy: float | None = None
+    num_accuracies: int = 0
