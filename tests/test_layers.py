@@ -19,9 +19,9 @@ LAYERS = [
     "rewind control search",
     "masking train engine",
     "probe",
-    "lease store trainer record",
+    "lease export store trainer record",
     "experiment",
-    "config signatures report export sweep status messages launch cli __main__",
+    "config signatures report sweep status messages launch cli __main__",
 ]
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units.split()}
 

@@ -170,8 +170,8 @@ def test_matching_holds_exactly_at_the_tolerance(tmp_path):
     assert [level.matches for level in verdict.of("ticket")] == [True, False]
 
 
-def test_default_tolerance_is_two_tenths_of_a_point(tmp_path):
-    rows = [row(0, "ticket", 0, 0.9), row(1, "ticket", 0, 0.8985), row(2, "ticket", 0, 0.8975)]
+def test_default_tolerance_is_half_a_point(tmp_path):
+    rows = [row(0, "ticket", 0, 0.9), row(1, "ticket", 0, 0.8955), row(2, "ticket", 0, 0.8945)]
     verdict = verdict_of(tmp_path, rows, config={"report": None})
     assert [level.matches for level in verdict.of("ticket")] == [True, False]
 

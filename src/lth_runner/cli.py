@@ -53,6 +53,8 @@ def main() -> None:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:  # whoever reads, `head` for example, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         if traceback_wanted():
             raise

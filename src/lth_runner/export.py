@@ -1,4 +1,4 @@
-"""Tickets as files: back into a plain module with one call."""
+"""Tickets as files: out of a search, and back into a plain module, with one call each."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from lth_runner import state as states
 from lth_runner.errors import UserError
 from lth_runner.mask import Mask
 from lth_runner.state import State
+from lth_runner.ticket import Ticket
+
+
+FORMAT = "1"
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,19 @@ class TicketFile:
     mask: Mask
     weights: State  # pruned ones exactly zero
     metadata: Mapping[str, Any]  # sparsity, seed, round, start_step, model, dataset
+
+
+def save_ticket(path: str | Path, ticket: Ticket, facts: Mapping[str, Any]) -> None:
+    """Writes ``mask.<name>`` (bool) and ``weights.<name>``, the state that training starts from.
+
+    ``facts`` (seed, round, model, dataset, ...) go into the metadata as JSON, beside the sparsity,
+    the start step and the format's version.
+    """
+    tensors = {f"mask.{name}": kept for name, kept in ticket.mask.items()}
+    tensors |= {f"weights.{name}": value for name, value in ticket.masked.items()}
+    own = {"sparsity": ticket.mask.sparsity, "start_step": ticket.start.step}
+    metadata = {name: json.dumps(value) for name, value in (own | dict(facts)).items()}
+    states.save(Path(path), tensors, {"format": FORMAT, **metadata})
 
 
 def read_ticket(path: str | Path) -> TicketFile:

@@ -73,7 +73,10 @@ def _raised_at(error: Exception) -> str:
 def _unknown_key(key: str, conf: Path) -> str:
     group = key.split("@")[0]
     if (conf / group).is_dir():
-        return f"{group} cannot be chosen here: write +{group}=... to add it"
+        return (
+            f"{group} cannot be chosen here: write +{group}=... to add it (an experiment's yaml "
+            "needs '# @package _global_' as its very first line)"
+        )
     known = {**_keys(conf), **{name: [] for name in _groups(conf)}}
     if known.get(key):
         return f"{key} is a key of {', '.join(known[key])}, not of the option chosen here"

@@ -95,6 +95,7 @@ class Store:
     root: Path
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root))  # text will do
         path = self.root / "format.json"
         try:
             self.root.mkdir(parents=True, exist_ok=True)

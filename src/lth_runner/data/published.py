@@ -119,9 +119,9 @@ def load_published(name: str, root: Path) -> tuple[Split, Split]:
             f"{name} is not usable under {root.resolve()}: looked for torchvision's files in"
             f" {root.resolve() / entry.folder} ({_first_line(not_ready)}) and could not fetch them"
             f" ({_first_line(error)})."
-            f" Without internet: run `python scripts/fetch_data.py {name} --root data` on a"
-            " connected machine, copy that folder here and pass dataset.root=<folder>. If files"
-            " are there but damaged, delete them first"
+            f" Without internet: fetch it on a connected machine (scripts/fetch_data.py {name} of"
+            " the repository, or one run there), copy that folder here and pass"
+            " dataset.root=<folder>. If files are there but damaged, delete them first"
         ) from error
 
 

@@ -15,12 +15,11 @@ from typing import Any
 
 import yaml
 
-from lth_runner import state as states
+from lth_runner.export import save_ticket
 from lth_runner.record.record import Place, Progress, Row, Run
 from lth_runner.step import Step
 from lth_runner.ticket import Ticket
 
-TICKET_FORMAT = "1"
 STATUS_SECONDS = 2.0
 log = logging.getLogger(__name__)
 
@@ -83,8 +82,8 @@ class RunFolder:
         replace_text(run.folder / "config.yaml", yaml.safe_dump(dict(run.config), sort_keys=False))
         replace_text(run.folder / "environment.json", json.dumps(run.environment, indent=2) + "\n")
         self._model = {
-            "model": json.dumps(run.config.get("model")),
-            "dataset": json.dumps(run.config.get("dataset")),
+            "model": run.config.get("model"),
+            "dataset": run.config.get("dataset"),
         }
         self._base_seed = run.config.get("seed")
         self._status["probes"] = run.probes
@@ -152,19 +151,9 @@ class RunFolder:
             log.warning("the picture of %s could not be drawn: %s", self._folder, error)
 
     def _save_ticket(self, row: Row, ticket: Ticket) -> None:
-        """mask.<name> (bool) and weights.<name>: the state that the training started from."""
         suffix = "" if row["seed"] == self._base_seed else f"-seed-{row['seed']}"
         path = self._folder / "tickets" / f"round-{row['round']:02d}{suffix}.safetensors"
-        tensors = {f"mask.{name}": kept for name, kept in ticket.mask.items()}
-        tensors |= {f"weights.{name}": value for name, value in ticket.masked.items()}
-        metadata = {
-            "format": TICKET_FORMAT,
-            "sparsity": repr(row["sparsity"]),
-            "seed": str(row["seed"]),
-            "round": str(row["round"]),
-            "start_step": str(ticket.start.step),
-        }
-        states.save(path, tensors, metadata | self._model)
+        save_ticket(path, ticket, {"seed": row["seed"], "round": row["round"], **self._model})
 
     def _write_status(self) -> None:
         self._last_status = time.monotonic()

@@ -23,7 +23,9 @@ examples:
   lth-report outputs/lenet/3f9c2a       one run: prints its table, redraws its
                                         curve.png and report.html
   lth-report outputs/lenet              every run below: also comparison.html, .png and
-                                        .csv into the deepest folder that holds them all
+                                        .csv into the deepest folder that holds them all;
+                                        runs that differ in pruner.sparsity, rewind.step and
+                                        seed alone also give sweep.html and its figures
   lth-report outputs/a outputs/b --out figures
                                         the comparison goes into figures/
 
@@ -78,10 +80,18 @@ def _report(paths: Sequence[str], out: str | None) -> None:
         print(f"\nwritten: {drawn[0][0]}\n         {drawn[0][1]}")
         return
     from lth_runner.report.compare import common_parent, compare
+    from lth_runner.report.sweep import find_sweeps
+    from lth_runner.report.sweep_page import write_sweep
+    from lth_runner.report.sweep_text import text as sweep_text
 
-    text, files = compare(runs, _made(Path(out)) if out is not None else common_parent(runs))
+    folder = _made(Path(out)) if out is not None else common_parent(runs)
+    text, files = compare(runs, folder)
     print(text)
-    print("\nwritten: " + "\n         ".join(map(str, files)))
+    written = list(files)
+    for index, sweep in enumerate(find_sweeps(runs), 1):
+        written += write_sweep(sweep, folder, "sweep" if index == 1 else f"sweep-{index}")
+        print(f"\n{sweep_text(sweep)}")
+    print("\nwritten: " + "\n         ".join(map(str, written)))
     print(f"         and curve.png, report.html in each of the {len(runs)} run folders")
 
 

@@ -33,11 +33,24 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
-    """Dotted key -> its value in each run (None where absent), for keys in which runs differ."""
+    """Dotted key -> its value in each run (None where absent), for keys in which runs differ.
+
+    Where a config repeats `rewind.step` deeper, as in `pruner.search.rewind.step`, once is enough.
+    """
     flat = [flatten(run.config) for run in runs]
     keys = dict.fromkeys(key for config in flat for key in config)
     values = {key: [config.get(key) for config in flat] for key in keys}
-    return {key: found for key, found in values.items() if any(x != found[0] for x in found)}
+    differing = {k: found for k, found in values.items() if any(x != found[0] for x in found)}
+    return {key: v for key, v in differing.items() if not _is_copy(key, differing)}
+
+
+def _is_copy(key: str, values: Mapping[str, list[Any]]) -> bool:
+    """Whether a key of fewer parts ends alike and has the same values."""
+    leaf, depth = key.rsplit(".", 1)[-1], key.count(".")
+    return any(
+        other.count(".") < depth and other.rsplit(".", 1)[-1] == leaf and found == values[key]
+        for other, found in values.items()
+    )
 
 
 def labels(runs: Sequence[Run]) -> list[str]:

@@ -18,7 +18,7 @@ Row = Mapping[str, Any]
 TICKET = "ticket"
 DENSE_ROUND = 0
 ACCURACY = "test_accuracy"
-DEFAULT_TOLERANCE = 0.002
+DEFAULT_TOLERANCE = 0.005
 IDENTITY = ("round", "arm", "seed")
 
 

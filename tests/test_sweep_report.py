@@ -1,0 +1,435 @@
+"""The report of a sweep: tickets that obey the trade-off model, and what is read out of them."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import random
+from pathlib import Path
+
+import pytest
+
+from lth_runner.report.command import main
+from lth_runner.report.compare import differences
+from lth_runner.report.rows import Run, find_runs
+from lth_runner.report.sweep import find_sweeps, rewind_step, thinned
+from lth_runner.report.sweep_page import write_sweep
+from lth_runner.report.sweep_text import at_zero, model_sentence, text
+from lth_runner.report.tradeoff import Point, fit, seed_spread
+
+DENSE, TAU, BETA = 0.92, 400.0, 0.03
+TOTAL = 10_000
+
+
+def model(step, sparsity, *, tau=TAU, beta=BETA, dense=DENSE):
+    return dense * (1 - math.exp(-step / tau)) * (1 - sparsity) ** beta
+
+
+def key(*parts):
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def densities(sparsity, rate=0.2):
+    found = [1.0]
+    while found[-1] * (1 - rate) > (1 - sparsity) * (1 + 1e-9):
+        found.append(found[-1] * (1 - rate))
+    return [*found, 1 - sparsity]
+
+
+def fake_run(
+    folder: Path, *, step, sparsity, seeds=(0,), accuracy=model, noise=0.0, rounds=None,
+    state="done", store=None, controls=(), text=None, config=None, status=None,
+):  # fmt: skip
+    """`accuracy(step, sparsity)` of the tickets; `store`: keys of trainings that need not run."""
+    store = set() if store is None else store
+    rows = []
+    for number, density in enumerate(densities(sparsity)[: None if rounds is None else rounds + 1]):
+        for arm in ("ticket", *(controls if number else ())):
+            for seed in seeds:
+                start = step if number else 0
+                chain = densities(sparsity)[: number + 1]
+                name = key(start, chain, arm, seed)
+                mean = accuracy(step, 1 - density) if number else DENSE
+                value = mean + random.Random(name).gauss(0, noise) - 0.02 * (arm != "ticket")
+                rows.append({
+                    "round": number, "arm": arm, "seed": seed, "density": density,
+                    "sparsity": 1 - density, "test_accuracy": value, "start_step": start,
+                    "steps": TOTAL - start, "reused": name in store, "training_key": name,
+                    "diverged": False,
+                })  # fmt: skip
+                store.add(name)
+    folder.mkdir(parents=True)
+    (folder / "rounds.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    step_text = f"{step}it" if text is None else text
+    settings = {
+        "name": "toy", "seed": seeds[0], "replicates": len(seeds),
+        "report": {"tolerance": 0.005}, "model": {"name": "net"}, "train": {"length": "20ep"},
+        "pruner": {
+            "sparsity": sparsity, "rate": 0.2,
+            "search": {"schedule": {"sparsity": sparsity}, "rewind": {"step": step_text}},
+        },
+        "rewind": {"step": step_text, "lr_clock": "rewind"},
+    }  # fmt: skip
+    (folder / "config.yaml").write_text(json.dumps(settings | (config or {})))  # JSON is YAML
+    (folder / "status.json").write_text(json.dumps({"state": state, **(status or {})}))
+    return folder
+
+
+def fake_sweep(root: Path, *, steps, sparsities, seeds=(0,), as_replicates=False, **options):
+    """A run for each (step, sparsity, seed), or for each (step, sparsity) with replicates."""
+    store = options.pop("store", set())
+    groups = [tuple(seeds)] if as_replicates else [(seed,) for seed in seeds]
+    return [
+        fake_run(root / key(step, sparsity, group), step=step, sparsity=sparsity, seeds=group,
+                 store=store, **options)
+        for step in steps for sparsity in sparsities for group in groups
+    ]  # fmt: skip
+
+
+def load(root):
+    return [Run.load(folder) for folder in find_runs([root])]
+
+
+def sweep_of(root):
+    (sweep,) = find_sweeps(load(root))
+    return sweep
+
+
+def read(file):
+    with file.open() as opened:
+        return list(csv.DictReader(opened))
+
+
+def points(*, steps=(200, 400, 800, 1600), seeds=(0, 1, 2), noise=0.0, law=model):
+    noises = random.Random(0)
+    return [
+        Point(step, sparsity, seed, law(step, sparsity) + noises.gauss(0, noise))
+        for step in steps for sparsity in (0.5, 0.8, 0.9, 0.95) for seed in seeds
+    ]  # fmt: skip
+
+
+def fitted(found):
+    return fit(found, dense=DENSE, tolerance=0.005)
+
+
+# --- the model --------------------------------------------------------------------------------
+
+
+def test_a_fit_to_the_model_itself_recovers_tau_and_beta():
+    result = fitted(points())
+    assert (result.tau, result.beta) == pytest.approx((TAU, BETA), rel=1e-5)
+    assert result.r_squared == pytest.approx(1)
+    assert result.trusted
+
+
+def test_a_fit_to_noisy_tickets_lies_within_its_standard_errors():
+    result = fitted(points(noise=0.003))
+    assert abs(result.tau - TAU) < 3 * result.tau_error < 0.1 * TAU
+    assert abs(result.beta - BETA) < 3 * result.beta_error < 0.3 * BETA
+    assert result.residual == pytest.approx(0.003, rel=0.3)
+    assert result.spread == pytest.approx(0.003, rel=0.3)
+    assert result.trusted
+
+
+def test_standard_errors_cover_the_truth_as_often_as_they_should():
+    hits = 0
+    for draw in range(60):
+        noises = random.Random(draw)
+        found = [Point(p.step, p.sparsity, p.seed, p.accuracy + noises.gauss(0, 0.01))
+                 for p in points()]  # fmt: skip
+        result = fitted(found)
+        hits += abs(result.tau - TAU) < result.tau_error
+    assert 30 <= hits <= 52  # 68 % of 60 are 41
+
+
+def test_smallest_step_worked_by_hand_and_infeasible_from_its_edge_on():
+    # dense .9, tolerance .09: 1 - eps/A = .9. beta = 1: (1-s) <= .9 from s = .1 on.
+    # At s = 0: k* = -tau ln(.1); at s = .05: ratio .9/.95, k* = -tau ln(.05/.95).
+    law = [Point(k, s, 0, 0.9 * (1 - math.exp(-k / 100)) * (1 - s))
+           for k in (50, 100, 200, 400) for s in (0.05, 0.1, 0.5)]  # fmt: skip
+    result = fit(law, dense=0.9, tolerance=0.09)
+    assert result.smallest_step(0) == pytest.approx(100 * math.log(10), rel=1e-4)
+    assert result.smallest_step(0.05) == pytest.approx(100 * math.log(19), rel=1e-4)
+    assert result.largest_sparsity == pytest.approx(0.1, rel=1e-4)
+    assert result.smallest_step(0.1001) is None
+    step = result.smallest_step(0.05)
+    assert result.accuracy(step, 0.05) == pytest.approx(0.9 - 0.09)
+
+
+def test_tickets_at_zero_move_no_parameter_and_are_reported():
+    zero = [Point(0, s, 0, 0.8) for s in (0.5, 0.9)]
+    without, with_zero = fitted(points(noise=0.003)), fitted([*points(noise=0.003), *zero])
+    assert (without.tau, without.beta) == (with_zero.tau, with_zero.beta)
+    assert without.r_squared == with_zero.r_squared
+    assert with_zero.r_squared_with_zero < 0.5 < 0.99 < with_zero.r_squared
+    assert (with_zero.num_at_zero, with_zero.accuracy_at_zero) == (2, pytest.approx(0.8))
+    assert "does not hold at k = 0" in at_zero(with_zero)
+    assert at_zero(without) == ""
+    assert fitted(zero) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (points(steps=(200, 800)), "fewer than 3 rewind steps above 0 (2)"),
+        ([p for p in points() if p.sparsity > 0.85], "fewer than 3 sparsities (2)"),
+        (points(law=lambda k, s: 0.7, noise=0.1), "R² is"),
+        (points(law=lambda k, s: 0.9 - s**9 * (k < 500), noise=0.001), "times the spread"),
+        (points(steps=(4000, 6000, 8000), noise=0.001), "tau is not identified"),
+        (points(law=lambda k, s: model(k, s, beta=0)), "beta lies at the bound"),
+        (points(law=lambda k, s: model(k, s, beta=0.001), noise=0.02), "beta is not identified"),
+        (points()[:2], "error exceeds half its value"),
+    ],
+)  # fmt: skip
+def test_a_fit_that_should_not_be_trusted_says_why(found, words):
+    result = fitted(found)
+    assert not result.trusted
+    assert words in "; ".join(result.doubts)
+
+
+def test_seed_spread_pools_by_degrees_of_freedom():
+    # variances .0002 (1 degree of freedom) and .0001 (2): (.0002 + 2 * .0001) / 3
+    values = {(1, 0.5): (0.50, 0.52), (2, 0.5): (0.60, 0.61, 0.62), (3, 0.5): (0.9,)}
+    found = [Point(k, s, i, v) for (k, s), vs in values.items() for i, v in enumerate(vs)]
+    assert seed_spread(found) == pytest.approx((0.0004 / 3) ** 0.5)
+    assert seed_spread(found[-1:]) is None
+
+
+# --- reading the runs -------------------------------------------------------------------------
+
+STEPS, SPARSITIES = (200, 500, 1000), (0.5, 0.8)
+
+
+def test_a_sweep_recovers_the_model_that_made_its_runs(tmp_path):
+    fake_sweep(tmp_path, steps=(200, 500, 1000), sparsities=(0.5, 0.9), seeds=(0, 1), noise=0.002)
+    sweep = sweep_of(tmp_path)
+    assert sweep.fit.tau == pytest.approx(TAU, rel=0.03)
+    assert sweep.fit.beta == pytest.approx(BETA, rel=0.1)
+    assert sweep.fit.trusted
+    assert "No reason was found to distrust" in model_sentence(sweep)
+
+
+@pytest.mark.parametrize("as_replicates", [True, False])
+def test_seeds_count_alike_as_runs_and_as_replicates(tmp_path, as_replicates):
+    fake_sweep(tmp_path, steps=STEPS, sparsities=SPARSITIES, seeds=(0, 1, 2), noise=0.002,
+               as_replicates=as_replicates)  # fmt: skip
+    sweep = sweep_of(tmp_path)
+    assert len(sweep.runs) == 6 * (1 if as_replicates else 3)
+    assert (sweep.seeds, sweep.dense.n) == ((0, 1, 2), 3)
+    assert [column.sparsity for column in sweep.shown] == pytest.approx(SPARSITIES)
+    # .5: .8 .64 .512 .5; .8: the first three shared, .4096 .32768 .262144 .2097152 .2
+    assert len(sweep.columns) == 9
+    assert all(line.at(column).n == 3 for line in sweep.lines for column in sweep.columns)
+
+
+def test_a_training_of_several_runs_counts_once_and_its_steps_as_reused(tmp_path):
+    fake_sweep(tmp_path, steps=(500,), sparsities=SPARSITIES)
+    sweep = sweep_of(tmp_path)
+    rows = sweep.lines[0].run.rows
+    assert len(rows) == len({row["training_key"] for row in rows}) == 1 + 9
+    # asked: dense twice, 4 and 8 rounds from step 500; the .8 run finds dense and 3 rounds done
+    cost = sweep.cost
+    assert (cost.asked, cost.num_trainings) == (2 * 10_000 + 12 * 9_500, 14)
+    assert (cost.reused, cost.num_reused) == (10_000 + 3 * 9_500, 4)
+    assert cost.run == 10_000 + 9 * 9_500
+    assert cost.replayed is None
+    assert "134,000 asked for in 14 trainings, 95,500 run in 10, 38,500 (29 %)" in text(
+        sweep
+    ).replace("\n", " ")
+
+
+def test_replayed_steps_are_added_where_runs_recorded_them(tmp_path):
+    for step, status in ((0, {}), (500, {"steps": {"replayed": 30}})):
+        fake_run(tmp_path / str(step), step=step, sparsity=0.5, status=status)
+    fake_run(tmp_path / "x", step=500, sparsity=0.8, status={"steps": {"replayed": 12}})
+    assert sweep_of(tmp_path).cost.replayed == 42
+
+
+def test_two_trainings_of_one_seed_are_averaged_and_count_as_one(tmp_path):
+    for name, shift in (("a", 0.0), ("b", 0.02)):
+        folder = fake_run(tmp_path / name, step=0, sparsity=0.5, accuracy=lambda k, s: 0.9)
+        rows = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
+        rows = [row | {"test_accuracy": row["test_accuracy"] + shift,
+                       "training_key": row["training_key"] + name} for row in rows]  # fmt: skip
+        (folder / "rounds.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    fake_run(tmp_path / "c", step=500, sparsity=0.5)
+    level = sweep_of(tmp_path).lines[0].verdict.at("ticket", 1)
+    assert (level.n, level.mean) == (1, pytest.approx(0.91))
+
+
+def test_heat_map_cells_worked_by_hand_and_missing_ones_left_out(tmp_path):
+    table = {(0, 0.5): 0.90, (0, 0.8): 0.85, (500, 0.5): 0.93}  # dense is .92
+    for (step, sparsity), value in table.items():
+        fake_run(tmp_path / f"{step}-{sparsity}", step=step, sparsity=sparsity,
+                 accuracy=lambda k, s, v=value: v)  # fmt: skip
+    sweep = sweep_of(tmp_path)
+    files = write_sweep(sweep, tmp_path)
+    rows = read(tmp_path / "sweep-difference.csv")
+    cells = {
+        (row["rewind"], round(float(row["sparsity"]), 3)): row for row in rows
+        if row["asked"] == "True"
+    }  # fmt: skip
+    value = {key: float(row["minus_dense_points"] or "nan") for key, row in cells.items()}
+    assert value["0it", 0.5] == pytest.approx(-2)
+    assert value["0it", 0.8] == pytest.approx(-7)
+    assert value["500it", 0.5] == pytest.approx(1)
+    assert math.isnan(value["500it", 0.8])
+    assert [cells[key]["matches"] for key in sorted(cells)] == ["False", "False", "True", ""]
+    assert [row["n"] for row in rows if row["rewind"] == "500it"].count("0") == 5
+    assert "fewer than 3 rewind steps" in model_sentence(sweep)
+    assert all(file.stat().st_size > 100 for file in files)
+
+
+def test_largest_matching_sparsity_of_the_mean_and_of_each_seed(tmp_path):
+    reach = {0: 0.5, 1: 0.8, 2: 0.64}  # the smallest density at which a seed still matches
+    for seed, density in reach.items():
+        for step in (0, 500):
+            limit = 1.0 if step == 0 else density
+            fake_run(tmp_path / f"{step}-{seed}", step=step, sparsity=0.5, seeds=(seed,),
+                     accuracy=lambda k, s, d=limit: 0.92 - 0.012 * (1 - s < d - 1e-9))  # fmt: skip
+    sweep = sweep_of(tmp_path)
+    write_sweep(sweep, tmp_path)
+    rows = read(tmp_path / "sweep-matching.csv")
+    found = {(row["rewind"], row["seed"]): row["largest_matching_sparsity"] for row in rows}
+    late = {seed: float(found["500it", seed]) for seed in ("", "0", "1", "2")}
+    # the mean loses .4 points where one of three seeds falls below, .8 where two do
+    assert late == pytest.approx({"": 0.36, "0": 0.5, "1": 0.2, "2": 0.36})
+    assert {found["0it", seed] for seed in ("", "0", "1", "2")} == {""}
+    assert "rewound to 500it; none matches at 0it." in (tmp_path / "sweep.html").read_text()
+
+
+def test_unfinished_runs_show_what_they_have_and_say_so(tmp_path):
+    fake_run(tmp_path / "a", step=0, sparsity=0.8, state="running", rounds=2)
+    fake_run(tmp_path / "b", step=500, sparsity=0.8, state="failed", rounds=0)
+    sweep = sweep_of(tmp_path)
+    assert [column.asked for column in sweep.columns] == [False, False, True]
+    assert "(1 running, 1 failed)" in text(sweep)
+    assert "at k = 0 it says nothing" in model_sentence(sweep)
+    assert (tmp_path / "sweep-tradeoff.png") not in write_sweep(sweep, tmp_path)
+
+
+def test_a_sweep_without_any_pruned_round_or_any_row_is_still_drawn(tmp_path):
+    for name, rounds in (("a", 0), ("b", -1)):
+        for step in (0, 500):
+            fake_run(tmp_path / name / str(step), step=step, sparsity=0.8, rounds=rounds,
+                     config={"pruner": {"sparsity": None, "rounds": 9}})  # fmt: skip
+        sweep = sweep_of(tmp_path / name)
+        assert sweep.columns == ()
+        assert "Sweep toy: 2 runs" in text(sweep)
+        write_sweep(sweep, tmp_path / name)
+
+
+def test_a_diverged_training_does_not_match_and_enters_no_fit(tmp_path):
+    for step in STEPS:
+        folder = fake_run(tmp_path / str(step), step=step, sparsity=0.8, seeds=(0, 1))
+        lines = (folder / "rounds.jsonl").read_text().splitlines()
+        last = json.loads(lines[-1]) | {"test_accuracy": None, "diverged": True}
+        (folder / "rounds.jsonl").write_text("\n".join([*lines[:-1], json.dumps(last)]) + "\n")
+    sweep = sweep_of(tmp_path)
+    level = sweep.lines[0].at(sweep.columns[-1])
+    assert (level.n, level.num_diverged, level.matches) == (1, 1, False)
+    assert sweep.fit.num_points == 3 * (2 * 8 - 1)
+    assert "a training diverged" in text(sweep)
+    write_sweep(sweep, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("written", "options", "expected"),
+    [
+        ("500it", {}, 500),
+        (500, {}, 500),
+        ("12ep", {}, 700),  # as the tickets' rows say
+        ("10%", {"rewind": {"lr_clock": "restart"}}, 1000),  # of 10 000 steps
+        ("2ep", {"rewind": {"lr_clock": "restart"}}, 1000),  # of 20 epochs
+        ("500it", {"rewind": {"lr_clock": "restart"}}, 500),
+        ("500it", {"train": {"shrink_to": "1ep"}}, 700),
+        ("2ep", {"rewind": {"lr_clock": "restart"}, "train": {"length": "9it"}}, None),
+        ("0ep", {"rewind": {"lr_clock": "restart"}}, 0),
+    ],
+)
+def test_rewind_steps_are_known_from_config_or_rows(tmp_path, written, options, expected):
+    rewind = {"lr_clock": "rewind", **options.get("rewind", {}), "step": written}
+    train = {"length": "20ep", **options.get("train", {})}
+    config = {"rewind": rewind, "train": train}
+    folder = fake_run(tmp_path / "a", step=700, sparsity=0.5, config=config)
+    assert rewind_step(Run.load(folder)) == expected
+
+
+def test_epochs_and_steps_of_the_same_rewinding_are_one_line(tmp_path):
+    fake_run(tmp_path / "a", step=500, sparsity=0.5)
+    fake_run(tmp_path / "b", step=500, sparsity=0.8, text="1ep")
+    fake_run(tmp_path / "c", step=1000, sparsity=0.8, text="10%")
+    sweep = sweep_of(tmp_path)
+    assert [line.label for line in sweep.lines] == ["500it = 1ep", "10% (step 1000)"]
+
+
+def test_runs_that_differ_otherwise_form_sweeps_of_their_own(tmp_path):
+    for width in (1, 2):
+        config = {"model": {"width": width}}
+        fake_sweep(tmp_path / str(width), steps=STEPS, sparsities=(0.5,), config=config)
+    fake_run(tmp_path / "alone", step=0, sparsity=0.5, config={"model": {"width": 3}})
+    incidental = {"model": {"width": 1}, "paths": {"outputs": "o"}, "control": {"x": {"a": 1}}}
+    fake_run(tmp_path / "1" / "x", step=9, sparsity=0.5, config=incidental)
+    assert [len(sweep.runs) for sweep in find_sweeps(load(tmp_path))] == [4, 3]
+
+
+def test_seeds_alone_are_no_sweep(tmp_path):
+    fake_sweep(tmp_path, steps=(0,), sparsities=(0.5,), seeds=(0, 1, 2))
+    assert find_sweeps(load(tmp_path)) == ()
+
+
+def test_the_strictest_tolerance_holds_for_the_whole_sweep(tmp_path):
+    for step, tolerance in ((0, 0.03), (500, 0.01)):
+        fake_run(tmp_path / str(step), step=step, sparsity=0.5, accuracy=lambda k, s: 0.9,
+                 config={"report": {"tolerance": tolerance}})  # fmt: skip
+    sweep = sweep_of(tmp_path)
+    assert sweep.tolerance == 0.01
+    assert not any(level.matches for line in sweep.lines for level in line.verdict.levels)
+
+
+def test_columns_are_thinned_evenly_and_keep_their_ends(tmp_path):
+    fake_sweep(tmp_path, steps=(0, 500), sparsities=(0.99,))
+    columns = sweep_of(tmp_path).columns
+    assert len(columns) == 21
+    few = thinned(columns, 5)
+    assert [columns.index(column) for column in few] == [0, 5, 10, 15, 20]
+    assert few[-1].asked
+
+
+# --- what is written --------------------------------------------------------------------------
+
+
+def test_command_writes_the_page_every_figure_and_its_numbers(tmp_path, capsys):
+    fake_sweep(tmp_path, steps=(0, *STEPS), sparsities=SPARSITIES, seeds=(0, 1), noise=0.002,
+               as_replicates=True, controls=("reinit",))  # fmt: skip
+    assert main([str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    for words in ("rewind", "80 %", "largest matching sparsity", "R² = ", "Training steps: "):
+        assert words in out
+    names = ("accuracy", "difference", "matching", "tradeoff")
+    for name in names:
+        assert (tmp_path / f"sweep-{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert len(read(tmp_path / f"sweep-{name}.csv")) > 3
+    page = (tmp_path / "sweep.html").read_text()
+    assert page.count("<svg") == len(names)
+    assert "<script" not in page
+    assert 'src="' not in page
+    assert "http-equiv" in page
+    lines = read(tmp_path / "sweep-accuracy.csv")
+    assert {line["arm"] for line in lines} == {"dense", "ticket", "reinit"}
+    assert (tmp_path / "comparison.html").exists()
+
+
+def test_console_fits_its_width(tmp_path):
+    fake_sweep(tmp_path, steps=(0, *STEPS), sparsities=(0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98),
+               seeds=(0, 1, 2), noise=0.002, as_replicates=True)  # fmt: skip
+    found = text(sweep_of(tmp_path))
+    assert max(map(len, found.splitlines())) <= 100
+    assert found.count("rewind  ") == 3  # two blocks of accuracies, one of matching sparsities
+
+
+def test_a_key_that_a_config_repeats_deeper_is_named_once(tmp_path):
+    fake_sweep(tmp_path, steps=(0, 500), sparsities=(0.5,))
+    assert list(differences(load(tmp_path))) == ["rewind.step"]
