@@ -229,7 +229,9 @@ def test_a_picture_that_fails_ends_no_training_but_leaves_no_run_done(
     sink = RunFolder(draw=failing)
     sink.open(described(tmp_path))
     for number in range(3):
-        sink.round({"round": number, "arm": "reinit", "seed": 0, "steps": 5, "reused": False}, mock.Mock())
+        sink.round(
+            {"round": number, "arm": "reinit", "seed": 0, "steps": 5, "reused": False}, mock.Mock()
+        )
     assert "no ink" in caplog.text
     assert len(rows(tmp_path / "rounds.jsonl")) == 3
     with pytest.raises(RuntimeError, match="no ink"):
