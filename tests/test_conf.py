@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from lth_runner.cli import conf_dir, scale_last
-from lth_runner.config import make, resolve, run_id
+from lth_runner.config import build, make, resolve
 from lth_runner.errors import UserError
 from lth_runner.mask import Mask
 from lth_runner.models import prunable_names
@@ -94,10 +94,9 @@ def test_an_option_that_needs_a_value_is_refused_without_it(option: str) -> None
 
 
 def test_the_defaults_are_digits_imp() -> None:
-    device = torch.device("cpu")
-    alone = run_id(resolved(), device)
-    assert run_id(resolved("+experiment=digits_imp"), device) == alone
-    assert run_id(resolved("+experiment=digits_imp", "seed=1"), device) != alone
+    alone = build(composed()).run_id
+    assert build(composed("+experiment=digits_imp")).run_id == alone
+    assert build(composed("+experiment=digits_imp", "seed=1")).run_id != alone
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

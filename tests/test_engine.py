@@ -206,7 +206,10 @@ def test_warmup_ramps_then_follows_the_schedule():
 def test_tf32_on_a_cpu_is_refused_and_the_global_precision_put_back():
     before = torch.get_float32_matmul_precision()
     with pytest.raises(UserError, match="tf32 needs a CUDA device"):
-        train(pruned_job(), small.recipe(precision="tf32"))
+        recipe = small.recipe(precision="tf32")
+        recipe.check(Clock(6, 40), torch.device("cpu"))
+    with recipe.arithmetic(torch.device("cpu")):
+        assert torch.get_float32_matmul_precision() == "high"
     assert torch.get_float32_matmul_precision() == before
 
 
@@ -214,3 +217,52 @@ def test_bf16_trains_fp32_weights():
     outcome = train(pruned_job(small.convolutional), small.recipe(precision="bf16"))
     assert all(w.dtype == torch.float32 for w in outcome.weights.values() if w.ndim > 0)
     assert outcome.history[-1]["train_loss"] < outcome.history[0]["train_loss"]
+
+
+def dropout() -> torch.nn.Module:
+    """A network that draws random numbers in its forward pass."""
+    return torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(16, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 3)
+    )
+
+
+def test_dropout_is_a_function_of_the_step_and_leaves_the_global_stream_alone():
+    job, recipe = pruned_job(dropout), small.recipe()
+    before = torch.get_rng_state()
+    whole = engine.replay(job, recipe, None, 20)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(7)  # what else happens in the process changes nothing
+    resumed = engine.replay(job, recipe, engine.replay(job, recipe, None, 9), 20)
+    assert states.fingerprint(resumed.weights) == states.fingerprint(whole.weights)
+    other = engine.replay(replace(job, task=job.task.with_seed(5)), recipe, None, 20)
+    assert states.fingerprint(other.weights) != states.fingerprint(whole.weights)
+
+
+def test_clipping_counts_the_gradients_of_kept_weights_alone():
+    plain = functools.partial(torch.optim.SGD, lr=1.0)
+    job = pruned_job(density=0.1)
+    free, clipped = (
+        Loop(job, small.recipe(optimizer=plain, clip_norm=limit), None) for limit in (None, 1e9)
+    )
+    for loop in (free, clipped):
+        loop.backward()
+        loop.update()
+    # a bound that binds nothing moves the kept weights as no bound does
+    assert states.fingerprint(free.weights()) == states.fingerprint(clipped.weights())
+    loop = Loop(job, small.recipe(optimizer=plain, clip_norm=0.01), None)
+    before = loop.weights()
+    loop.backward()
+    loop.update()
+    moved = sum(float((w - before[n]).square().sum()) for n, w in loop.weights().items())
+    assert moved**0.5 == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_weight_that_is_not_finite_ends_a_training_as_diverged():
+    loop = Loop(pruned_job(), small.recipe(), None)
+    loop.backward()
+    loop.update()
+    with torch.no_grad():
+        next(loop.model.parameters())[0, 0] = float("inf")
+    loop._loss.zero_()  # the loss of the steps before was finite
+    loop.evaluate()
+    assert loop.diverged

@@ -13,7 +13,7 @@ import lth_runner
 SOURCE = Path(lth_runner.__file__).parent
 LAYERS = [
     "errors",
-    "step seeds state identity mask patterns ticket",
+    "files step seeds state identity mask patterns ticket",
     "data models task",
     "score allocate schedule",
     "rewind control search",

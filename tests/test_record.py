@@ -224,8 +224,9 @@ def failing(folder: Path) -> object:
 
 
 def test_a_picture_that_fails_ends_no_training_but_leaves_no_run_done(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("lth_runner.record.folder.DRAW_SECONDS", 0.0)
     sink = RunFolder(draw=failing)
     sink.open(described(tmp_path))
     for number in range(3):

@@ -158,7 +158,7 @@ def test_a_lease_is_held_by_one_and_taken_over_when_its_owner_is_gone(tmp_path):
 
 def test_a_lease_of_another_machine_is_taken_over_once_its_file_is_cold(tmp_path):
     path = tmp_path / "key"
-    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "token": "theirs"}))
+    path.write_text(json.dumps({"place": "elsewhere", "pid": 1, "token": "theirs"}))
     assert Lease.take(path) is None
     os.utime(path, (time.time() - 1000, time.time() - 1000))
     taken = Lease.take(path)
@@ -190,6 +190,6 @@ def test_a_training_that_another_process_holds_is_waited_for(tmp_path):
         lease.release()
         return False
 
-    trained = replace(trainer, pace=Pace(stop=stop)).fit([job])[0]
+    trained = list(replace(trainer, pace=Pace(stop=stop)).fit([job]))[0]
     assert waited
     assert trained.weights

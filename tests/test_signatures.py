@@ -134,7 +134,6 @@ WRONG = {
     "train.length=abc": r"'abc' is not a duration",
     "train.length=0ep": r"train\.length=0ep",
     "train.warmup=99ep": r"train\.warmup=99ep.*past the end",
-    "train.eval_every=99ep": r"train\.eval_every=99ep.*past the end",
     "train.batch_size=0": r"batch size 0",
     "rewind.step=31ep": r"rewind\.step=31ep.*past the end",
     "rewind.weights=keeep": r"rewind\.weights='keeep'; did you mean keep",

@@ -30,9 +30,9 @@ def entries(folder) -> list:
 
 
 def test_what_was_trained_is_read_and_not_trained_again(tmp_path, job):
-    first = small.trainer(tmp_path, run="one").fit([job])[0]
-    again = small.trainer(tmp_path, run="one").fit([job])[0]
-    other = small.trainer(tmp_path, run="two").fit([job])[0]
+    first = list(small.trainer(tmp_path, run="one").fit([job]))[0]
+    again = list(small.trainer(tmp_path, run="one").fit([job]))[0]
+    other = list(small.trainer(tmp_path, run="two").fit([job]))[0]
     assert (first.reused, again.reused, other.reused) == (False, False, True)
     assert first.seconds == again.seconds == other.seconds
     assert states.fingerprint(first.weights) == states.fingerprint(other.weights)
@@ -40,7 +40,7 @@ def test_what_was_trained_is_read_and_not_trained_again(tmp_path, job):
 
 
 def test_the_same_job_twice_in_one_list_is_trained_once(tmp_path, job):
-    one, two = small.trainer(tmp_path).fit([job, replace(job)])
+    one, two = list(small.trainer(tmp_path).fit([job, replace(job)]))
     assert one.key == two.key
     assert len(entries(tmp_path)) == 1
 
@@ -99,13 +99,15 @@ def test_recipe_names_stay_what_they_are():
 
 
 def test_a_missing_snapshot_is_replayed_from_the_nearest_earlier_one(tmp_path, job, monkeypatch):
-    kept = small.trainer(tmp_path).fit([replace(job, snapshots=(10,))])[0]
-    fresh = small.trainer(tmp_path / "whole").fit([replace(job, snapshots=(17,))])[0]
+    kept = list(small.trainer(tmp_path).fit([replace(job, snapshots=(10,))]))[0]
+    fresh = list(small.trainer(tmp_path / "whole").fit([replace(job, snapshots=(17,))]))[0]
     starts = []
     from lth_runner import engine
 
     real = engine.replay
-    monkeypatch.setattr(engine, "replay", lambda *a: starts.append(a[2] and a[2].step) or real(*a))
+    monkeypatch.setattr(
+        engine, "replay", lambda *a, **k: starts.append(a[2] and a[2].step) or real(*a, **k)
+    )
     assert states.fingerprint(kept.at(17)) == states.fingerprint(fresh.at(17))
     assert states.fingerprint(kept.at(17)) == states.fingerprint(fresh.at(17))
     assert starts == [10]  # once: then it is kept
@@ -126,9 +128,9 @@ def damage(path, how: str) -> None:
 @pytest.mark.parametrize("how", ["truncated", "emptied", "flipped"])
 @pytest.mark.parametrize("name", ["end.safetensors", "training.json"])
 def test_a_damaged_training_is_set_aside_said_so_and_done_again(tmp_path, job, caplog, how, name):
-    first = small.trainer(tmp_path).fit([job])[0]
+    first = list(small.trainer(tmp_path).fit([job]))[0]
     damage(entries(tmp_path)[0] / name, how)
-    again = small.trainer(tmp_path).fit([job])[0]
+    again = list(small.trainer(tmp_path).fit([job]))[0]
     assert states.fingerprint(again.weights) == states.fingerprint(first.weights)
     assert "damaged, set aside" in caplog.text
     assert len(list((tmp_path / "damaged").iterdir())) == 1
@@ -142,14 +144,14 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_training_starts_over(tmp_path
     draft = trainer.store.draft(trainer.key(job))
     draft.save(engine.replay(job, trainer.recipe, None, 11))
     damage(draft.folder / "checkpoint.safetensors", how)
-    trained = trainer.fit([job])[0]
-    clean = small.trainer(tmp_path / "clean").fit([job])[0]
+    trained = list(trainer.fit([job]))[0]
+    clean = list(small.trainer(tmp_path / "clean").fit([job]))[0]
     assert states.fingerprint(trained.weights) == states.fingerprint(clean.weights)
     assert "damaged, set aside" in caplog.text
 
 
 def test_a_damaged_snapshot_is_set_aside_and_replayed(tmp_path, job, caplog):
-    trained = small.trainer(tmp_path).fit([replace(job, snapshots=(5,))])[0]
+    trained = list(small.trainer(tmp_path).fit([replace(job, snapshots=(5,))]))[0]
     before = states.fingerprint(trained.at(5))
     damage(entries(tmp_path)[0] / "step-00000005.safetensors", "flipped")
     assert states.fingerprint(trained.at(5)) == before
@@ -157,7 +159,7 @@ def test_a_damaged_snapshot_is_set_aside_and_replayed(tmp_path, job, caplog):
 
 
 def test_derived_values_are_computed_once_and_survive_damage(tmp_path, job):
-    trained = small.trainer(tmp_path).fit([job])[0]
+    trained = list(small.trainer(tmp_path).fit([job]))[0]
     calls = []
 
     def compute():
@@ -174,7 +176,7 @@ def test_derived_values_are_computed_once_and_survive_damage(tmp_path, job):
 
 def test_publishing_what_another_process_published_first_keeps_one(tmp_path, job):
     trainer = small.trainer(tmp_path)
-    trainer.fit([job])
+    list(trainer.fit([job]))
     target = entries(tmp_path)[0]
     # the other process is still at it: its draft is complete when the target already exists
     from lth_runner.engine import Pace, Sequential
@@ -210,21 +212,21 @@ def test_nothing_of_a_failed_write_is_left_behind(tmp_path, job, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        trainer.fit([job])
+        list(trainer.fit([job]))
     assert not list(tmp_path.rglob("*.part"))
     monkeypatch.undo()
-    assert trainer.fit([job])[0].weights  # and the same call goes on
+    assert list(trainer.fit([job]))[0].weights  # and the same call goes on
 
 
 def test_masks_are_stored_as_bits(tmp_path, job):
-    small.trainer(tmp_path).fit([job])
+    list(small.trainer(tmp_path).fit([job]))
     tensors, _ = states.load(entries(tmp_path)[0] / "end.safetensors")
     num_weights = tensors["weights.linear1.weight"].numel()
     assert tensors["mask.linear1.weight"].nbytes == -(-num_weights // 8)
 
 
 def test_no_stored_file_holds_pickled_code(tmp_path, job):
-    small.trainer(tmp_path).fit([replace(job, snapshots=(3,))])
+    list(small.trainer(tmp_path).fit([replace(job, snapshots=(3,))]))
     kinds = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
     assert kinds == {".json", ".safetensors"}
     for path in tmp_path.rglob("*.json"):

@@ -26,15 +26,12 @@ from lth_runner.probe import Probe
 from lth_runner.search import Search
 from lth_runner.signatures import check_targets
 from lth_runner.task import Task, check_fits
-from lth_runner.train import Recipe
+from lth_runner.train import GENERATION, Recipe
 
 ROOT = {
     "name", "seed", "replicates", "device", "paths", "dataset", "model", "pruner", "rewind",
     "max_samples", "threads", "train", "control", "probe", "record", "report",
 }  # fmt: skip
-# what cannot change a result has no part in a run's identity
-INCIDENTAL = {"paths", "record", "report", "probe", "threads"}
-INCIDENTAL_TRAIN = {"checkpoint_minutes", "snapshots"}
 WANDB = ("mode", "project", "entity", "group")
 WANDB_MODES = ("offline", "online", "disabled")
 PRUNER_PARTS = {"search", "masking", "budgets"}
@@ -68,14 +65,15 @@ def build(config: DictConfig) -> Built:
     check_fits(first)
     data.stream(recipe.batch_size, first.seed)  # refuses a batch larger than the data
     clock = recipe.clock(data.epoch(recipe.batch_size))
-    recipe.check(clock)
+    recipe.check(clock, device)
     search.check(first, clock)
     tasks = [first.with_seed(first.seed + index) for index in range(resolved["replicates"])]
+    experiment = Experiment(tasks, search, masking, controls, probes)
     return Built(
-        experiment=Experiment(tasks, search, masking, controls, probes),
+        experiment=experiment,
         recipe=recipe,
-        run_id=run_id(resolved, device),
-        probes=identity.digest(resolved["probe"]),
+        run_id=run_id(experiment, recipe),
+        probes=identity.digest(identity.describe(probes)),
         outputs=Path(resolved["paths"]["outputs"]),
         resolved=resolved,
         threads=pick_threads(resolved["threads"], first, recipe),
@@ -210,9 +208,21 @@ def pick_threads(threads: int | str, task: Task, recipe: Recipe) -> int:
     return threads
 
 
-def run_id(resolved: Mapping[str, Any], device: torch.device) -> str:
-    """The hash of all in a config that can change a result: the same command, the same folder."""
-    kept = {key: value for key, value in resolved.items() if key not in INCIDENTAL}
-    train = {k: v for k, v in resolved["train"].items() if k not in INCIDENTAL_TRAIN}
-    dataset = {k: v for k, v in resolved["dataset"].items() if k != "root"}
-    return identity.digest({**kept, "train": train, "dataset": dataset, "device": device.type}, 12)
+def run_id(experiment: Experiment, recipe: Recipe) -> str:
+    """The hash of all that can change a result: the same command, the same folder.
+
+    Of the parts and not of the config: other data under the same path are another run, and so is
+    an edited network; where results are written, or how often, is no part of it.
+    """
+    first = experiment.tasks[0]
+    parts = {
+        "generation": GENERATION,
+        "task": first.identity,
+        "device": torch.device(first.device).type,
+        "seeds": [task.seed for task in experiment.tasks],
+        "recipe": identity.describe(recipe),
+        "search": identity.describe(experiment.search),
+        "masking": identity.describe(experiment.masking),
+        "controls": identity.describe(experiment.controls),
+    }
+    return identity.digest(parts, 12)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lth_runner import state as states
+from lth_runner.seeds import derive
 from lth_runner.state import State
 from lth_runner.step import Clock, Step
-from lth_runner.task import Batch, evaluate
+from lth_runner.task import Batch, evaluate, seeded
 from lth_runner.train import Checkpoint, Interrupted, Job, Keeper, Outcome, Recipe
 
 Row = dict[str, Any]
+_RANDOM = (nn.modules.dropout._DropoutNd, nn.MultiheadAttention, nn.RReLU)
 Watch = Callable[[Job, Step, Clock, Row | None], None]
 
 
@@ -62,21 +64,30 @@ class Sequential:
                 yield index, _train(job, recipe, keeper, pace)
 
 
-def replay(job: Job, recipe: Recipe, checkpoint: Checkpoint | None, until: Step) -> Checkpoint:
+def replay(
+    job: Job,
+    recipe: Recipe,
+    checkpoint: Checkpoint | None,
+    until: Step,
+    stop: Callable[[], bool] = lambda: False,
+) -> Checkpoint:
     """A training's checkpoint at ``until``, from an earlier one: the steps in between, again."""
     with recipe.arithmetic(torch.device(job.task.device)):
         loop = Loop(job, recipe, checkpoint)
         while loop.step < until:
+            if stop():
+                raise Interrupted
             loop.backward()
             loop.update()
         return loop.checkpoint()
 
 
 def gradients(job: Job, recipe: Recipe, num_steps: int) -> Iterator[State]:
-    """The loss gradients that a training's first steps see, for every weight of the network.
+    """Gradients along a training's first steps, for every weight of the network.
 
-    They are taken at the network's weights under their stock names, whatever a masking trains in
-    their stead, and hold no weight decay.
+    Those of the plain loss in fp32 on each step's batch, at the network's weights under their
+    stock names, whatever a masking trains in their stead: no weight decay, no label smoothing, no
+    dropout.
     """
     with recipe.arithmetic(torch.device(job.task.device)):
         loop = Loop(job, recipe, None)
@@ -137,6 +148,7 @@ class Loop:
         self._num_losses = checkpoint.num_losses if checkpoint else 0
         self._history = list(checkpoint.history) if checkpoint else []
         self._parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
+        self._is_random = any(isinstance(m, _RANDOM) for m in self.model.modules())
         bf16 = recipe.precision == "bf16"
         self._cast = (
             torch.autocast(torch.device(task.device).type, torch.bfloat16)
@@ -155,9 +167,11 @@ class Loop:
     def backward(self) -> None:
         """The dense gradients of the loss on this step's batch."""
         inputs, labels = self.batch()
+        for parameter in self.model.parameters():  # frozen ones too: they must not add up
+            parameter.grad = None
         for parameter in self._parameters:
             parameter.grad = None
-        with self._cast:
+        with self._cast, self._draws():
             logits = self.model(inputs)
             loss = F.cross_entropy(logits, labels, label_smoothing=self._recipe.label_smoothing)
         self._loss += loss.detach()
@@ -165,11 +179,18 @@ class Loop:
         penalty = self._live.penalty()
         (loss if penalty is None else loss + penalty).backward()
 
+    def _draws(self) -> AbstractContextManager[None]:
+        """Dropout and the like draw from torch's global stream: give it this step's seed."""
+        if not self._is_random:
+            return nullcontext()
+        start, seed = self._job.ticket.start, self._job.task.seed
+        return seeded(derive(seed, "forward", start.order, self.step), self._job.task.device)
+
     def update(self) -> None:
         """One step of the optimizer and of the mask; the clock moves on."""
         if self._live.after_backward(self.step, self.clock.total, self._optimizer):
             if self._recipe.clip_norm is not None:
-                nn.utils.clip_grad_norm_(self._parameters, self._recipe.clip_norm)
+                self._live.clip(self._recipe.clip_norm)
             factor = self._rate()
             for group, base in zip(self._optimizer.param_groups, self._base_rates, strict=True):
                 group["lr"] = base * factor
@@ -194,12 +215,16 @@ class Loop:
             measured = evaluate(self.model, self._job.task.data.batches(split, 2000))
             row |= {f"{split}_{name}": value for name, value in measured.items()}
         self._history.append({k: v if math.isfinite(v) else None for k, v in row.items()})
+        weights = [w for w in self.model.state_dict().values() if w.is_floating_point()]
+        if not all(torch.isfinite(torch.stack(torch._foreach_norm(weights))).tolist()):
+            self._history[-1]["train_loss"] = None
         return self._history[-1]
 
     @property
     def diverged(self) -> bool:
-        """Whether the loss was NaN or infinite when last looked at."""
-        return bool(self._history) and self._history[-1]["train_loss"] is None
+        """Whether the loss or a weight was NaN or infinite when last looked at."""
+        last = self._history[-1] if self._history else {}
+        return any(last.get(name, 0.0) is None for name in ("train_loss", "val_loss", "test_loss"))
 
     def checkpoint(self) -> Checkpoint:
         """The training as it stands between two steps."""
@@ -253,6 +278,8 @@ def _restore(optimizer: Optimizer, flat: Mapping[str, Tensor]) -> None:
         like = parameters[int(index)]
         if value.shape == like.shape:  # fused kernels need the parameter's own memory layout
             value = torch.empty_like(like, dtype=value.dtype).copy_(value)
+        else:
+            value = value.clone()  # a step counter: the optimizer counts in place
         entries.setdefault(int(index), {})[name] = value
     whole = optimizer.state_dict()
     optimizer.load_state_dict({**whole, "state": entries})

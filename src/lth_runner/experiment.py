@@ -48,13 +48,14 @@ def run(experiment: Experiment, trainer: Trainer, record: Record) -> Rounds:
     clock = trainer.clock(experiment.tasks[0])
     snapshots = {*experiment.search.snapshots(clock), *trainer.recipe.snapshot_steps(clock)}
     while jobs := next_jobs(experiment, past, sorted(snapshots)):
-        finished = list(zip(jobs, trainer.fit(jobs), strict=True))
-        for job, trained in finished:
+        tickets = {}
+        for job, trained in zip(jobs, trainer.fit(jobs), strict=True):
             if not record.has(job):
                 record.round(job, trained, row(experiment, job, trained, past[job.task.seed]))
-        for job, trained in finished:
             if job.slot.arm == "ticket":
-                past[job.task.seed].append(trained)
+                tickets[job.task.seed] = trained
+        for seed, trained in tickets.items():
+            past[seed].append(trained)
     return past
 
 

@@ -16,7 +16,6 @@ from lth_runner.mask import Mask
 from lth_runner.state import State
 from lth_runner.ticket import Ticket
 
-
 FORMAT = "1"
 
 

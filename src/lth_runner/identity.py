@@ -9,6 +9,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 
@@ -67,7 +68,7 @@ def _call(target: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str,
         for name, value in sorted(arguments.items())
         if name not in defaults or not _same(defaults[name], value)
     }
-    return {"": f"{target.__module__}.{target.__qualname__}", **changed} | _source(target)
+    return {"": f"{target.__module__}.{target.__qualname__}", **changed} | source(target)
 
 
 def _same(default: Any, value: Any) -> bool:
@@ -77,7 +78,7 @@ def _same(default: Any, value: Any) -> bool:
         return False
 
 
-def _source(target: Callable[..., Any]) -> dict[str, str]:
+def source(target: Callable[..., Any]) -> dict[str, str]:
     """For a user's own code, the hash of its file: an edited network is another network."""
     if target.__module__.split(".")[0] in ("lth_runner", "torch", "torchvision", "builtins"):
         return {}
@@ -88,12 +89,22 @@ def _source(target: Callable[..., Any]) -> dict[str, str]:
     return {"#source": hashlib.sha256(content).hexdigest()[:16]}
 
 
-def _bytecode(target: Callable[..., Any]) -> Iterator[bytes]:
+def _bytecode(target: Any) -> Iterator[bytes]:
     members = vars(target).values() if inspect.isclass(target) else [target]
     for member in members:
-        code = getattr(member, "__code__", None)
-        if code is not None:
-            yield code.co_code + repr((code.co_names, code.co_consts)).encode()
+        member = getattr(member, "__func__", getattr(member, "fget", member))
+        if isinstance(getattr(member, "__code__", None), CodeType):
+            yield from _code(member.__code__)
+
+
+def _code(code: CodeType) -> Iterator[bytes]:
+    yield code.co_code + repr(code.co_names).encode()
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):  # an inner function: its repr holds an address
+            yield from _code(constant)
+        else:
+            ordered = sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant
+            yield repr(ordered).encode()
 
 
 def canonical(value: Any) -> str:

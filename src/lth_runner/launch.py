@@ -94,12 +94,12 @@ def _attempt(built: Built, described: Run, store: Store) -> None:
     view = WeightsAndBiases(**built.resolved["record"]["wandb"])
     sinks: list[Sink] = [folder, view, Console()]
     record = Record(sinks, folder.done(described))
-    for sink in sinks:
-        sink.open(described)
-    warn_if_slow(built.experiment, built.recipe, described.num_steps)
     state, error = "failed", None
     try:
+        for sink in sinks:
+            sink.open(described)
         with stop_requested() as stop:
+            warn_if_slow(built.experiment, built.recipe, described.num_steps)
             seconds = built.recipe.checkpoint_minutes * 60
             pace = Pace(stop, seconds, record.watch, folder.replayed)
             trainer = Trainer(built.recipe, store, pace=pace, run=described.run_id)

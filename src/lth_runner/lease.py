@@ -1,9 +1,9 @@
 """Who is at work on a training: a file that one process owns and keeps warm.
 
 Processes on one machine, or on nodes with a shared file system, agree through the file alone. An
-owner that died is noticed by its cold file, on its own machine by its process being gone. Two that
-race for a cold file may at worst both win and do the same work twice: what they write is the same
-and each file is written whole.
+owner that died is noticed by its cold file, on its own machine by its process being gone. Should
+two ever hold one lease (an owner that slept past its file's warmth), they do the same work twice:
+what they write is the same, and each file is written whole.
 """
 
 from __future__ import annotations
@@ -33,23 +33,21 @@ class Lease:
     def take(cls, path: Path, *, cold_seconds: float = COLD_SECONDS) -> Lease | None:
         """The lease on ``path``, or None while another process is alive that has it."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not _is_cold(path, cold_seconds):
-            return None
         token = secrets.token_hex(8)
-        owner = {"host": socket.gethostname(), "pid": os.getpid(), "began": _began(os.getpid())}
-        scratch = path.with_name(f".{path.name}.{token}")
-        try:
-            scratch.write_text(json.dumps({**owner, "token": token}))
-            if path.exists():  # cold: its owner is gone
-                path.unlink(missing_ok=True)
-            os.link(scratch, path)  # fails where another was quicker
-        except FileExistsError:
-            return None
-        finally:
-            scratch.unlink(missing_ok=True)
-        lease = cls(path, token)
-        threading.Thread(target=lease._keep_warm, daemon=True).start()
-        return lease
+        owner = {"place": _place(), "pid": os.getpid(), "began": _began(os.getpid())}
+        for _ in range(2):
+            try:  # the file system lets one process alone create it
+                handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            except FileExistsError:
+                if not _set_cold_aside(path, token, cold_seconds):
+                    return None
+                continue
+            with os.fdopen(handle, "w") as opened:
+                json.dump({**owner, "token": token}, opened)
+            lease = cls(path, token)
+            threading.Thread(target=lease._keep_warm, daemon=True).start()
+            return lease
+        return None
 
     def release(self) -> None:
         """Gives the lease back, unless another process took it over as cold."""
@@ -65,12 +63,28 @@ class Lease:
                 return
 
 
-def _is_cold(path: Path, cold_seconds: float) -> bool:
-    owner = _read(path)
-    if owner.get("host") == socket.gethostname():
-        pid = owner.get("pid")
-        if isinstance(pid, int) and not (_is_alive(pid) and _began(pid) == owner.get("began")):
-            return True
+def _set_cold_aside(path: Path, token: str, cold_seconds: float) -> bool:
+    """Removes the lease of an owner that is gone; False where one is alive, or was quicker."""
+    judged = _read(path)
+    if not _is_cold(path, judged, cold_seconds):
+        return False
+    aside = path.with_name(f".{path.name}.{token}.cold")
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return True  # another process removed it: whoever creates the file has the lease
+    taken = _read(aside)
+    if taken.get("token") != judged.get("token") and not path.exists():
+        aside.rename(path)  # not the one that was judged: another had renewed it meanwhile
+        return False
+    aside.unlink(missing_ok=True)
+    return True
+
+
+def _is_cold(path: Path, owner: dict[str, object], cold_seconds: float) -> bool:
+    pid = owner.get("pid")
+    if owner.get("place") == _place() and isinstance(pid, int):
+        return not (_is_alive(pid) and _began(pid) == owner.get("began"))
     try:
         return _now_on_disk(path.parent) - path.stat().st_mtime > cold_seconds
     except FileNotFoundError:
@@ -83,6 +97,16 @@ def _read(path: Path) -> dict[str, object]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _place() -> str:
+    """Where process numbers mean the same: a host, its boot, its process namespace."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        space = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:  # not Linux
+        boot = space = ""
+    return f"{socket.gethostname()}/{boot}/{space}"
 
 
 def _is_alive(pid: int) -> bool:

@@ -53,8 +53,13 @@ class Rewind:
             raise UserError(f"rewind.only names what is rewound: weights={self.weights} has no use")
 
     def at(self, clock: Clock) -> Step:
-        """The step k; raises UserError where it lies past the end of the training."""
-        return clock.at(Duration.parse(self.step), "rewind.step")
+        """The step k; raises UserError where it lies at or past the end of the training."""
+        step = clock.at(Duration.parse(self.step), "rewind.step")
+        if step == clock.total and self.lr_clock != "restart":
+            raise UserError(
+                f"rewind.step={self.step} is the end of training: nothing is left to train"
+            )
+        return step
 
     def check(self, task: Task, clock: Clock) -> None:
         """Raises UserError for a step past the end and for patterns that match nothing."""

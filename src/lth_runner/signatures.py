@@ -46,7 +46,10 @@ def _hints(target: Any) -> dict[str, Any]:
 def _check_number(path: str, value: Any, hint: Any) -> None:
     """Refuses a text, or a fraction, where the signature wants a (whole) number."""
     union = get_origin(hint) in (Union, UnionType)
-    kinds = set(get_args(hint) if union else [hint]) - {NoneType}
+    every = set(get_args(hint) if union else [hint])
+    kinds = every - {NoneType}
+    if value is None and hint is not None and kinds == every and Any not in every:
+        raise UserError(f"{path}=null must have a value")
     wanted = kinds & {int, float, bool}
     if not wanted or kinds - wanted or value == "???":
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,6 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
+
+from lth_runner.files import write_whole
 
 State = dict[str, Tensor]  # parameter or buffer name -> value; BatchNorm statistics travel along
 
@@ -56,18 +57,10 @@ class Damaged(Exception):
 
 
 def save(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes a safetensors file whole or not at all, sealed with a hash of all it holds."""
+    """Writes a safetensors file, whole or not at all, sealed with a hash of all it holds."""
     tensors = _unshared(state)
     sealed = {**metadata, "seal": _seal(tensors, metadata)}
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with scratch.open("wb") as opened:
-            opened.write(_in_order(serialize(tensors, sealed)))
-            opened.flush()
-            os.fsync(opened.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_whole(path, _in_order(serialize(tensors, sealed)))
 
 
 def load(path: Path) -> tuple[State, dict[str, str]]:

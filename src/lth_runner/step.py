@@ -53,16 +53,17 @@ class Clock:
     @classmethod
     def of(cls, length: Duration, epoch: Step, shrink_to: Duration | None = None) -> Clock:
         """The clock of a training of ``length``, optionally shrunk to ``shrink_to``."""
-        full = cls(epoch, 0)._steps(length, "train.length")
+        full = cls(epoch, 0).steps(length, "train.length")
         if full < 1:
             raise UserError(f"train.length={length} is no training: at least one step is needed")
         if shrink_to is None:
             return cls(epoch, full)
-        short = cls(epoch, full)._steps(shrink_to, "train.shrink_to")
+        short = cls(epoch, full).steps(shrink_to, "train.shrink_to")
         short = max(short, 1)
         return cls(epoch, full) if short >= full else cls(epoch, short, short / full)
 
-    def _steps(self, duration: Duration, name: str) -> Step:
+    def steps(self, duration: Duration, name: str) -> Step:
+        """The length of a duration, wherever it ends."""
         if duration.unit == "%":
             if not self.total:
                 raise UserError(f"{name}={duration}: a share of what? give steps (it) or epochs")
@@ -71,7 +72,7 @@ class Clock:
 
     def at(self, duration: Duration, name: str) -> Step:
         """The step a duration after the start; UserError (naming the key) past the end."""
-        step = self._steps(duration, name)
+        step = self.steps(duration, name)
         if step > self.total:
             raise UserError(
                 f"{name}={duration} is step {step}, past the end of the training "

@@ -9,9 +9,9 @@ under ``damaged/`` and done again.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +22,7 @@ from typing import Any
 from lth_runner import identity
 from lth_runner import state as states
 from lth_runner.errors import UserError
+from lth_runner.files import write_whole
 from lth_runner.lease import Lease
 from lth_runner.mask import Mask
 from lth_runner.state import Damaged, State
@@ -41,13 +42,13 @@ class Entry:
 
     def end(self) -> tuple[Mask, State]:
         """The hard mask and the weights at the end."""
-        return _unpack(states.load(self.folder / "end.safetensors")[0])
+        return _end(self.folder)
 
     def nearest_snapshot(self, step: Step) -> Checkpoint | None:
         """The latest intact snapshot at or before a step."""
         for path in sorted(self.folder.glob("step-*.safetensors"), reverse=True):
             if int(path.stem.removeprefix("step-")) <= step:
-                checkpoint = load_checkpoint(path)
+                checkpoint = _snapshot(path, path.stat().st_mtime_ns)
                 if checkpoint is not None:
                     return checkpoint
         return None
@@ -80,12 +81,19 @@ class Draft:
         return load_checkpoint(self.folder / "checkpoint.safetensors")
 
     def save(self, checkpoint: Checkpoint) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        save_checkpoint(self.folder / "checkpoint.safetensors", checkpoint)
+        self._write("checkpoint.safetensors", checkpoint)
 
     def snapshot(self, checkpoint: Checkpoint) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        save_checkpoint(self.folder / f"step-{checkpoint.step:08d}.safetensors", checkpoint)
+        self._write(f"step-{checkpoint.step:08d}.safetensors", checkpoint)
+
+    def _write(self, name: str, checkpoint: Checkpoint) -> None:
+        for attempt in (1, 2):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                return save_checkpoint(self.folder / name, checkpoint)
+            except FileNotFoundError:  # another process took over, and published meanwhile
+                if attempt == 2:
+                    raise
 
 
 @dataclass(frozen=True)
@@ -150,8 +158,6 @@ class Store:
             draft.mkdir(parents=True, exist_ok=True)
             states.save(draft / "end.safetensors", _pack(outcome), {})
             write_json(draft / "training.json", whole)
-            for leftover in (draft / "checkpoint.safetensors", *draft.glob(".*.part")):
-                leftover.unlink(missing_ok=True)  # a killed owner's half-written files too
             draft.rename(target)
         except OSError:
             # another process that took this training over may have published it meanwhile, and
@@ -159,10 +165,24 @@ class Store:
             if not target.exists():
                 raise
             shutil.rmtree(draft, ignore_errors=True)
+        # after the rename: a kill before it must find the checkpoint
+        for leftover in (target / "checkpoint.safetensors", *target.glob(".*.part")):
+            leftover.unlink(missing_ok=True)  # a killed owner's half-written files too
         entry = self.find(key)
         if entry is None:
             raise OSError(f"{target} is not what was just written to it: is the disk failing?")
         return entry
+
+
+@functools.lru_cache(maxsize=4)
+def _end(folder: Path) -> tuple[Mask, State]:
+    """Entries never change: the last few are kept in memory, so that rounds share one copy."""
+    return _unpack(states.load(folder / "end.safetensors")[0])
+
+
+@functools.lru_cache(maxsize=4)
+def _snapshot(path: Path, written: int) -> Checkpoint | None:
+    return load_checkpoint(path)
 
 
 def _pack(outcome: Outcome) -> State:
@@ -219,15 +239,7 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Writes sealed JSON whole or not at all."""
     sealed = {**value, "seal": identity.digest(value)}
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with scratch.open("w") as opened:
-            json.dump(sealed, opened)
-            opened.flush()
-            os.fsync(opened.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_whole(path, json.dumps(sealed).encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -246,5 +258,8 @@ def set_aside(path: Path, damage: Exception) -> None:
     store = next(p for p in path.parents if (p / "format.json").exists())
     target = store / "damaged" / f"{path.parent.name}-{path.name}-{time.time_ns()}"
     target.parent.mkdir(exist_ok=True)
-    path.rename(target)
+    try:
+        path.rename(target)
+    except FileNotFoundError:  # another process found the same damage first
+        return
     log.warning("damaged, set aside as %s and done again: %s", target, damage)

@@ -46,7 +46,11 @@ class Task:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What the problem is, apart from its seed: the network's description and the data's."""
-        return {"model": identity.describe(self.model), "data": self.data.fingerprint}
+        classes = {type(module) for module in self._template.modules()}
+        own = {f"{c.__module__}.{c.__qualname__}": identity.source(c) for c in classes}
+        code = {name: found for name, found in sorted(own.items()) if found}  # the user's alone
+        described = {"model": identity.describe(self.model), "data": self.data.fingerprint}
+        return described | ({"code": code} if code else {})
 
     @cached_property
     def _template(self) -> nn.Module:
@@ -93,7 +97,8 @@ class Task:
         own = {
             n: w.clone() if batch_statistics and n in self.norm else w for n, w in weights.items()
         }
-        return functional_call(self._template, own, (inputs,), strict=True)
+        aside = {n: b for n, b in self._template.named_buffers() if n not in own}
+        return functional_call(self._template, aside | own, (inputs,), strict=True)
 
     def loss(
         self,
@@ -152,7 +157,7 @@ def evaluate(module: nn.Module, batches: Iterator[Batch]) -> dict[str, float]:
     module.train(training)
     if not count:
         return {}
-    accuracy, loss = (torch.stack(totals).double().sum(0) / count).tolist()
+    accuracy, loss = (torch.stack(totals).cpu().double().sum(0) / count).tolist()
     return {"accuracy": accuracy, "loss": loss}
 
 
@@ -181,4 +186,13 @@ def _global_seed(seed: int) -> Iterator[None]:
     """Seeds torch's global stream for code that can only draw from it, and puts it back."""
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | str) -> Iterator[None]:
+    """Seeds the global streams of the CPU and of a CUDA device, and puts them back."""
+    cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed)
         yield

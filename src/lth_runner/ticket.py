@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Protocol
 
 from lth_runner.mask import Mask
@@ -40,7 +39,7 @@ class Ticket:
     weights: State
     start: Start = Start()
 
-    @cached_property
+    @property
     def masked(self) -> State:
         """m * theta: pruned weights exactly zero."""
         return self.mask(self.weights)

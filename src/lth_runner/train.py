@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -129,8 +130,10 @@ class Recipe:
         shrink = None if self.shrink_to is None else Duration.parse(self.shrink_to)
         return Clock.of(Duration.parse(self.length), epoch, shrink)
 
-    def check(self, clock: Clock) -> None:
-        """Raises UserError for durations past the end and an optimizer that cannot be made."""
+    def check(self, clock: Clock, device: torch.device) -> None:
+        """Raises UserError for what this machine, this clock or this optimizer cannot do."""
+        if self.precision == "tf32" and device.type != "cuda":
+            raise UserError("train.precision=tf32 needs a CUDA device: use fp32 or bf16 here")
         self.evaluation_period(clock)
         self.snapshot_steps(clock)
         try:
@@ -148,7 +151,7 @@ class Recipe:
 
     def evaluation_period(self, clock: Clock) -> Step:
         """Steps between evaluations, at least one."""
-        return max(1, clock.at(Duration.parse(self.eval_every), "train.eval_every"))
+        return max(1, clock.steps(Duration.parse(self.eval_every), "train.eval_every"))
 
     def rate(self, step: Step, clock: Clock) -> float:
         """The factor on the learning rate at a step, warm-up included."""
@@ -173,11 +176,12 @@ class Recipe:
     @contextmanager
     def arithmetic(self, device: torch.device) -> Iterator[None]:
         """Sets the precision of fp32 matrix products and determinism, and puts them back."""
-        if self.precision == "tf32" and device.type != "cuda":
-            raise UserError("train.precision=tf32 needs a CUDA device: use fp32 or bf16 here")
+        if self.deterministic and device.type == "cuda":
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS demands it
         before = torch.get_float32_matmul_precision()
         was_deterministic = torch.are_deterministic_algorithms_enabled()
         torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
+        convolutions = torch.backends.cudnn.allow_tf32
         torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
         if self.deterministic and not was_deterministic:
             torch.use_deterministic_algorithms(True)  # noqa: FBT003 (torch's own signature)
@@ -185,6 +189,7 @@ class Recipe:
             yield
         finally:
             torch.set_float32_matmul_precision(before)
+            torch.backends.cudnn.allow_tf32 = convolutions
             if self.deterministic and not was_deterministic:
                 torch.use_deterministic_algorithms(False)  # noqa: FBT003
 

@@ -35,28 +35,26 @@ class Trainer:
     pace: Pace = field(default_factory=Pace)
     run: str = ""
 
-    def fit(self, jobs: Sequence[Job]) -> list[StoredTraining]:
-        """Trains what the Store does not hold; each training is published as it ends.
+    def fit(self, jobs: Sequence[Job]) -> Iterator[StoredTraining]:
+        """Trains what the Store does not hold; yields in the jobs' order, each when it is there.
 
         What another process is training is waited for, and taken over when that process dies.
         """
         keys = [self.key(job) for job in jobs]
         missing = dict(zip(keys, jobs, strict=True))
         found: dict[str, Entry] = {}
-        while missing:
-            for key in list(missing):
-                entry = self.store.find(key)
-                if entry is not None:
-                    found[key] = entry
-                    del missing[key]
-            if missing and not self._train_some(missing):
-                if self.pace.stop():
-                    raise Interrupted
-                time.sleep(POLL_SECONDS)
-        return [
-            StoredTraining(job, self, found[key], key, found[key].facts["run"] != self.run)
-            for job, key in zip(jobs, keys, strict=True)
-        ]
+        for job, key in zip(jobs, keys, strict=True):
+            while key not in found:
+                for other in list(missing):
+                    entry = self.store.find(other)
+                    if entry is not None:
+                        found[other] = entry
+                        del missing[other]
+                if key not in found and not self._train_some(missing):
+                    if self.pace.stop():
+                        raise Interrupted
+                    time.sleep(POLL_SECONDS)
+            yield StoredTraining(job, self, found[key], key, found[key].facts["run"] != self.run)
 
     def _train_some(self, missing: Mapping[str, Job]) -> bool:
         """Trains those that the engine takes together and no other process has; False: none."""
@@ -115,17 +113,13 @@ class StoredTraining:
     def clock(self) -> Clock:
         return self.trainer.clock(self.job.task)
 
-    @cached_property
-    def _end(self) -> tuple[Mask, State]:
-        return self.entry.end()
-
     @property
     def mask(self) -> Mask:
-        return self._end[0]
+        return self.entry.end()[0]
 
     @property
     def weights(self) -> State:
-        return self._end[1]
+        return self.entry.end()[1]
 
     @property
     def history(self) -> Sequence[Mapping[str, Any]]:
@@ -151,7 +145,8 @@ class StoredTraining:
         found = self.entry.nearest_snapshot(step)
         if found is None or found.step < step:
             began = self.job.ticket.start.step if found is None else found.step
-            found = engines.replay(self.job, self.trainer.recipe, found, step)
+            pace = self.trainer.pace
+            found = engines.replay(self.job, self.trainer.recipe, found, step, stop=pace.stop)
             self.trainer.pace.replayed(step - began)
             self.entry.keep_snapshot(found)
         return found

@@ -12,7 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lth_runner.data.splits import Split, as_split, check_split, hold_out, read_batches
+from lth_runner.data.splits import (
+    Split,
+    as_split,
+    check_split,
+    hold_out,
+    keep_subset,
+    read_batches,
+)
 from lth_runner.data.stream import Augment, Stream
 from lth_runner.errors import UserError, nearest
 from lth_runner.seeds import stream as generator
@@ -124,7 +131,9 @@ class Data:
     def fingerprint(self) -> str:
         """SHA-256 of the raw tensors, mean, std and augmentation: the same on every device."""
         moments = [self.mean, self.std, self.normalised, self.num_classes]
-        digest = hashlib.sha256(repr([*moments, self.augment.flip, self.augment.crop]).encode())
+        nominal = [self.nominal_train] if self.nominal_train not in (None, self.num_train) else []
+        facts = [*moments, self.augment.flip, self.augment.crop, *nominal]
+        digest = hashlib.sha256(repr(facts).encode())
         for tensor in (*self.train, *self.val, *self.test):
             digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
             array = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
@@ -132,22 +141,22 @@ class Data:
         return digest.hexdigest()
 
     def limited(self, max_samples: int | None) -> Data:
-        """The first ``max_samples`` of each split, for trying things out; all of them for None."""
+        """At most ``max_samples`` of each split, drawn by a fixed seed; all of them for None."""
         if max_samples is None:
             return self
         if isinstance(max_samples, bool) or not isinstance(max_samples, int) or max_samples < 1:
             raise UserError(f"max_samples={max_samples!r}: give a whole number above 0, or null")
 
-        def cut(split: Split) -> Split:
-            return split[0][:max_samples], split[1][:max_samples]
+        def cut(split: Split) -> Split:  # drawn, and not the first ones: folders come by class
+            few = len(split[1]) > max_samples
+            return keep_subset(split, max_samples, seed=0) if few else split
 
-        nominal = self.nominal_train or self.num_train
         return replace(
             self,
             train=cut(self.train),
             val=cut(self.val),
             test=cut(self.test),
-            nominal_train=nominal,
+            nominal_train=self.nominal_train or self.num_train,
         )
 
     def epoch(self, batch_size: int) -> int:

@@ -36,7 +36,8 @@ class _Static:
         parameters = dict(model.named_parameters())
         # a full layer needs no product: early rounds and excluded layers cost nothing
         masked = [name for name, value in kept.items() if not bool(value.all())]
-        self._weights = [parameters[name].data for name in masked]
+        self._masked = [parameters[name] for name in masked]
+        self._weights = [parameter.data for parameter in self._masked]
         # in the weights' own memory layout, or the product would walk two layouts at once
         self._factors = [torch.empty_like(parameters[n].data).copy_(kept[n]) for n in masked]
 
@@ -48,6 +49,14 @@ class _Static:
 
     def after_backward(self, step: Step, total: Step, optimizer: Optimizer) -> bool:
         return True
+
+    @torch.no_grad()
+    def clip(self, max_norm: float) -> None:
+        """Bounds the norm of m * gradient: what pruned weights would get never moves anything."""
+        for weight, factor in zip(self._masked, self._factors, strict=True):
+            if weight.grad is not None:
+                weight.grad.mul_(factor)
+        nn.utils.clip_grad_norm_(self._model.parameters(), max_norm)
 
     @torch.no_grad()
     def after_step(self, step: Step, total: Step) -> None:

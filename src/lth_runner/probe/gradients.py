@@ -31,6 +31,8 @@ class EarlyGradients:
 
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, float]]:
         dense = past[0] if past else trained
+        if dense.ticket.mask.num_kept < dense.ticket.mask.num_prunable:
+            return  # a search that prunes before its first training has no dense one
         magnitude = dense.derived(
             f"early-gradient-{self.num_steps}", lambda: mean_magnitude(dense, self.num_steps)
         )

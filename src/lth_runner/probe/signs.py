@@ -22,12 +22,14 @@ class Signs:
     """
 
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, float]]:
-        dense = past[0] if past else trained
-        start, end = dense.ticket.masked, dense.weights
         yield (
             "sign_preservation",
             sign_preservation(trained.ticket.masked, trained.weights, trained.mask),
         )
+        dense = past[0] if past else trained
+        if dense.ticket.mask.num_kept < dense.ticket.mask.num_prunable:
+            return  # a search that prunes before its first training has no dense one
+        start, end = dense.ticket.masked, dense.weights
         yield "sign_preservation_dense", sign_preservation(start, end, task.dense())
         yield "sign_preservation_dense_on_ticket", sign_preservation(start, end, trained.mask)
 

@@ -16,11 +16,13 @@ from typing import Any
 import yaml
 
 from lth_runner.export import save_ticket
+from lth_runner.files import write_whole
 from lth_runner.record.record import Place, Progress, Row, Run
 from lth_runner.step import Step
 from lth_runner.ticket import Ticket
 
 STATUS_SECONDS = 2.0
+DRAW_SECONDS = 60.0  # a picture takes about one: more often would cost a short run its time
 log = logging.getLogger(__name__)
 
 
@@ -29,7 +31,7 @@ class RunFolder:
 
     ``rounds.jsonl`` is the truth: a line is appended and flushed to disk for every training, its
     metrics before it, so that what a killed run leaves behind is cut back to whole rows.
-    ``draw`` is called with the folder when a round is complete.
+    ``draw`` is called with the folder at the end, and about once a minute when a round is complete.
     """
 
     def __init__(self, draw: Callable[[Path], object]) -> None:
@@ -37,7 +39,8 @@ class RunFolder:
         self._status: dict[str, Any] = {}
         self._steps = dict.fromkeys(("asked", "run", "reused", "replayed"), 0)
         self._last_status = 0.0
-        self._drawn_round = -1
+        self._round = -1
+        self._drawn = time.monotonic()
 
     def done(self, run: Run) -> set[Place]:
         """The places that an earlier attempt recorded with the same probes."""
@@ -106,9 +109,10 @@ class RunFolder:
     def round(self, row: Row, ticket: Ticket) -> None:
         if row["arm"] == "ticket":
             self._save_ticket(row, ticket)
-        if row["round"] > self._drawn_round and self._drawn_round >= 0:
+        new_round, self._round = row["round"] > self._round >= 0, row["round"]
+        if new_round and time.monotonic() - self._drawn > DRAW_SECONDS:
             self._try_to_draw()  # the round before is complete
-        self._drawn_round = row["round"]
+            self._drawn = time.monotonic()
         _append(self._folder / "rounds.jsonl", [row])
         self._count(row)
         self._status["round"] = row["round"]
@@ -178,12 +182,7 @@ def whole_rows(path: Path) -> list[dict[str, Any]]:
 
 def replace_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        scratch.write_text(text)
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_whole(path, text.encode())
 
 
 def _append(path: Path, rows: Sequence[Row]) -> None:
