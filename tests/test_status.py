@@ -188,6 +188,7 @@ def test_a_failed_point_says_the_first_line_of_its_error_in_full_at_any_width(
         ),
         ({"updated": "yesterday"}, "dead", "no time stamp (on elsewhere)"),
     ],
+    ids=["recent", "silent", "here", "silent here", "no time"],  # no number that differs by process
 )
 def test_a_running_point_without_a_sign_of_life_is_dead(
     tmp_path: Path, status: dict[str, Any], state: str, reason: str | None
