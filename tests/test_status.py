@@ -420,7 +420,7 @@ def test_it_loads_neither_torch_nor_hydra(tmp_path: Path) -> None:
 def test_watching_off_a_terminal_prints_once(tmp_path: Path) -> None:
     run(tmp_path, "0")
     done = subprocess.run(
-        [*PROGRAM, str(tmp_path), "--watch"], capture_output=True, text=True, timeout=20
+        [*PROGRAM, str(tmp_path), "--watch"], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0
     assert "\x1b" not in done.stdout
@@ -430,7 +430,7 @@ def test_watching_off_a_terminal_prints_once(tmp_path: Path) -> None:
 def test_watching_a_terminal_draws_anew_and_gives_it_back_on_ctrl_c(tmp_path: Path) -> None:
     folder = run(tmp_path, "0", "interrupted")
     arguments = [*PROGRAM[1:], str(tmp_path), "--watch", "0.1"]
-    child = pexpect.spawn(PROGRAM[0], arguments, timeout=20, dimensions=(10, 60), encoding="utf-8")
+    child = pexpect.spawn(PROGRAM[0], arguments, timeout=60, dimensions=(10, 60), encoding="utf-8")
     child.expect_exact("\x1b[?25l")
     child.expect_exact("1 interrupted")
     status = json.loads((folder / "status.json").read_text())

@@ -131,7 +131,7 @@ def _check_pruner(config: DictConfig) -> None:
         raise UserError(
             f"pruner.scope={raw['scope']!r}: {nearest(str(raw['scope']), map(str, budgets))}"
         )
-    if raw.get("rates") and raw.get("scope") == "global":
+    if raw.get("rates") and raw.get("scope") != "layerwise":
         raise UserError("pruner.rates are rates by layer: they need pruner.scope=layerwise")
 
 

@@ -68,7 +68,10 @@ def _call(target: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str,
         for name, value in sorted(arguments.items())
         if name not in defaults or not _same(defaults[name], value)
     }
-    return {"": f"{target.__module__}.{target.__qualname__}", **changed} | source(target)
+    # ours by the part they belong to: moving a class within it renames nothing
+    parts = target.__module__.split(".")
+    module = ".".join(parts[:2]) if parts[0] == "lth_runner" else target.__module__
+    return {"": f"{module}.{target.__qualname__}", **changed} | source(target)
 
 
 def _same(default: Any, value: Any) -> bool:

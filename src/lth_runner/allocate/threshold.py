@@ -1,59 +1,19 @@
-"""Given scores and a budget, which weights stay: exact counts, ties broken by seed."""
+"""Budgets that follow the scores: one threshold for all layers, or one for each."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
-from torch import Tensor
 
+from lth_runner.allocate.budget import Budget
+from lth_runner.allocate.keep import count, keep_top
 from lth_runner.errors import UserError
 from lth_runner.mask import Mask
 from lth_runner.patterns import select, value_for
 from lth_runner.score import Scores
-from lth_runner.seeds import stream
-
-
-class Allocate(Protocol):
-    """Keeps the best-scored weights of ``within`` to ``density`` (share of all prunable weights).
-
-    The result is nested in ``within``. Raises UserError for a density that cannot be had.
-    """
-
-    def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask: ...
-
-
-def count(density: float, num: int) -> int:
-    """How many of ``num`` weights a density keeps: rounded to the nearest, halves up."""
-    return math.floor(density * num + 0.5)
-
-
-def keep_top(scores: Tensor, within: Tensor, num_kept: int, seed: int) -> Tensor:
-    """The ``num_kept`` largest scores inside ``within``, exactly; equal scores drawn by seed.
-
-    Selecting by index and not by threshold: with a threshold, equal scores (a constant
-    initialisation, say) all stay or all go.
-    """
-    flat, inside = scores.reshape(-1), within.reshape(-1)
-    candidates = flat[inside]
-    if not bool(torch.isfinite(candidates).all()):
-        raise UserError("scores are not finite (NaN or infinity): the training before has diverged")
-    kept = torch.zeros_like(inside)
-    if num_kept == 0:
-        return kept.view_as(within)
-    if num_kept == len(candidates):
-        return within.clone()
-    threshold = torch.kthvalue(candidates, len(candidates) - num_kept + 1).values
-    kept = inside & (flat > threshold)
-    tied = torch.nonzero(inside & (flat == threshold)).squeeze(1)
-    missing = num_kept - int(kept.sum())
-    if missing < len(tied):
-        tied = tied[torch.randperm(len(tied), generator=stream(seed, "ties"))[:missing]]
-    kept[tied] = True
-    return kept.view_as(within)
 
 
 @dataclass(frozen=True)
@@ -62,29 +22,61 @@ class Global:
 
     The budget counts every prunable weight, the excluded ones too: the sparsity asked for is the
     sparsity of the whole network, and the other layers give what the excluded ones do not.
+    ``avoid_collapse``: the best weight of every layer stays, whatever the others score.
     """
 
     exclude: Sequence[str] = ()
+    avoid_collapse: bool = False
 
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
-        spared = select(self.exclude, within, "pruner.exclude")
-        names = [name for name in within if name not in spared]
-        fixed = sum(int(within[name].sum()) for name in spared)
-        num_kept = count(density, within.num_prunable) - fixed
-        available = within.num_kept - fixed
-        if not names:
-            raise UserError(f"pruner.exclude={list(self.exclude)} leaves no layer to prune")
-        if not 0 <= num_kept <= available:
-            raise UserError(
-                f"density {density:.4g} cannot be had: {fixed} weights are in excluded layers and "
-                f"{available} others are left of {within.num_prunable}"
-            )
+        budget = Budget.of(density, within, self.exclude)
+        names = list(budget.capacity)
         flat = torch.cat([scores[name].reshape(-1) for name in names])
         inside = torch.cat([within[name].reshape(-1) for name in names])
-        kept = keep_top(flat, inside, num_kept, seed)
+        if self.avoid_collapse:
+            budget.check_none_empty()
+            best = torch.cat(
+                [
+                    keep_top(scores[n], within[n], min(1, budget.capacity[n]), seed + i).reshape(-1)
+                    for i, n in enumerate(names)
+                ]
+            )
+            rest = keep_top(flat, inside & ~best, budget.total - int(best.sum()), seed)
+            kept = best | rest
+        else:
+            kept = keep_top(flat, inside, budget.total, seed)
         parts = kept.split([within[name].numel() for name in names])
         chosen = {n: part.view_as(within[n]) for n, part in zip(names, parts, strict=True)}
         return Mask({name: chosen.get(name, within[name]) for name in within})
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """A threshold of q standard deviations of each layer's weights, one q for all.
+
+    Han et al., NeurIPS 2015 (arXiv 1506.02626), with magnitudes as scores: the deviation is the
+    root mean square of what is left of a layer, and q follows from the budget, exactly.
+    ``sensitivity`` multiplies q by layer pattern: 2 doubles a layer's threshold.
+    """
+
+    exclude: Sequence[str] = ()
+    sensitivity: Mapping[str, float] | None = None
+    avoid_collapse: bool = False
+
+    def __post_init__(self) -> None:
+        for pattern, factor in (self.sensitivity or {}).items():
+            if isinstance(factor, bool) or not (factor > 0 and math.isfinite(factor)):
+                raise UserError(f"pruner.sensitivity: {pattern}={factor} must be above 0")
+
+    def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
+        factors = value_for(self.sensitivity or {}, within, "pruner.sensitivity")
+        units = {}
+        for name, inside in within.items():
+            left = scores[name][inside].double()
+            spread = float(left.square().mean().sqrt()) if len(left) else 0.0
+            # of a layer that is all zeros nothing is worth keeping
+            units[name] = scores[name].double() / ((spread or 1.0) * factors.get(name, 1.0))
+        return Global(self.exclude, self.avoid_collapse)(units, density, within, seed)
 
 
 @dataclass(frozen=True)
@@ -95,12 +87,14 @@ class LayerWise:
     after n rounds (1-r')^n of it beside (1-r)^n of the others. LeNet's output layer at half rate
     is ``rates: {output: 0.1}`` with ``rate: 0.2`` (Frankle & Carbin, ICLR 2019, arXiv 1803.03635);
     an excluded layer is one with rate 0. With rates of their own the layers' sum follows from
-    them, and ``density`` is that of a layer with the common rate.
+    them, and ``density`` is that of a layer with the common rate. ``avoid_collapse``: a share
+    that rounds to no weight at all keeps one.
     """
 
     exclude: Sequence[str] = ()
     rate: float | None = None
     rates: Mapping[str, float] | None = None
+    avoid_collapse: bool = False
 
     def __post_init__(self) -> None:
         for pattern, rate in (self.rates or {}).items():
@@ -117,12 +111,14 @@ class LayerWise:
             share = density
             if name in own:
                 share = density ** self._exponent(own[name])
-            num_kept = count(share, inside.numel())
-            if num_kept > int(inside.sum()):
+            num_kept, left = count(share, inside.numel()), int(inside.sum())
+            if num_kept > left:
                 raise UserError(
                     f"density {share:.4g} of {name} cannot be had: only "
-                    f"{int(inside.sum())} of its {inside.numel()} weights are left"
+                    f"{left} of its {inside.numel()} weights are left"
                 )
+            if self.avoid_collapse:
+                num_kept = max(num_kept, min(1, left))
             kept[name] = keep_top(scores[name], inside, num_kept, seed + index)
         return Mask(kept)
 

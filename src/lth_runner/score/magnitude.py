@@ -1,24 +1,16 @@
-"""How much each weight matters: saliencies by prunable name; LARGER = KEEP for every score."""
+"""The weights' own size, and chance."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 
 from lth_runner.mask import Mask
+from lth_runner.score.protocol import Scores
 from lth_runner.seeds import stream
 from lth_runner.state import State
 from lth_runner.task import Task
-
-Scores = State  # prunable name -> saliency, same shape as the weight
-
-
-class Score(Protocol):
-    """Saliency of every prunable weight at ``weights``; what lies outside ``mask`` is ignored."""
-
-    def __call__(self, task: Task, weights: State, mask: Mask) -> Scores: ...
 
 
 @dataclass(frozen=True)

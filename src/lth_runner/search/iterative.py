@@ -1,29 +1,19 @@
-"""Between trainings: the next ticket, from the finished rounds alone."""
+"""Train, prune, rewind, and again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from lth_runner.allocate import Allocate
 from lth_runner.rewind import Rewind
 from lth_runner.schedule import Schedule
-from lth_runner.score import Random, Score
+from lth_runner.score import Score
+from lth_runner.search.protocol import check_parts, warned
 from lth_runner.seeds import derive
 from lth_runner.step import Clock, Step
 from lth_runner.task import Task
 from lth_runner.ticket import Past, Ticket
-
-
-class Search(Protocol):
-    """Decides the next ticket. It keeps no state: the same past gives the same ticket."""
-
-    @property
-    def num_rounds(self) -> int: ...  # trainings of the ticket arm, the dense one included
-    def check(self, task: Task, clock: Clock) -> None: ...  # UserError before any training
-    def snapshots(self, clock: Clock) -> Sequence[Step]: ...  # of the first training, wanted later
-    def propose(self, task: Task, past: Past) -> Ticket | None: ...  # None: finished
 
 
 @dataclass(frozen=True)
@@ -44,11 +34,9 @@ class Iterative:
         return 1 + len(self.schedule())
 
     def check(self, task: Task, clock: Clock) -> None:
-        """Raises UserError for a budget that no network of this shape can meet."""
+        """Raises UserError for a budget or a score that this problem cannot serve."""
         self.rewind.check(task, clock)
-        dense = task.dense()
-        scores = Random()(task, {}, dense)
-        self.allocate(scores, self.schedule()[-1], dense, 0)
+        check_parts(task, self.score, self.allocate, self.schedule()[-1])
 
     def snapshots(self, clock: Clock) -> Sequence[Step]:
         return [self.rewind.at(clock)]
@@ -63,4 +51,4 @@ class Iterative:
         density = self.schedule()[len(past) - 1]
         mask = self.allocate(scores, density, last.mask, derive(task.seed, "search", len(past)))
         weights, start = self.rewind(task, past)
-        return Ticket(mask, weights, start)
+        return Ticket(warned(mask), weights, start)

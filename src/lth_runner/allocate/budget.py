@@ -1,0 +1,109 @@
+"""A network's budget as whole numbers of weights by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from lth_runner.allocate.keep import count, keep_top
+from lth_runner.errors import UserError
+from lth_runner.mask import Mask
+from lth_runner.patterns import select
+from lth_runner.score import Scores
+
+Counts = dict[str, int]  # prunable name -> weights
+
+
+@dataclass(frozen=True)
+class Budget:
+    """``total`` weights for the layers of ``capacity``; ``fixed`` layers stay as they are."""
+
+    total: int
+    capacity: Counts
+    fixed: Counts
+
+    @classmethod
+    def of(cls, density: float, within: Mask, exclude: Iterable[str], dense: str = "") -> Budget:
+        """The budget that is left when excluded layers (and the one called ``dense``) stay.
+
+        It counts every prunable weight, the excluded ones too: the sparsity asked for is that of
+        the whole network, and the other layers give what the excluded ones do not. Raises
+        UserError where they cannot.
+        """
+        spared = select(exclude, within, "pruner.exclude") | ({dense} & within.keys())
+        left = {name: int(kept.sum()) for name, kept in within.items()}
+        capacity = {name: num for name, num in left.items() if name not in spared}
+        fixed = {name: num for name, num in left.items() if name in spared}
+        if not capacity:
+            raise UserError(f"pruner.exclude={list(exclude)} leaves no layer to prune")
+        total = count(density, within.num_prunable) - sum(fixed.values())
+        if not 0 <= total <= sum(capacity.values()):
+            first = f" ({dense}, the first, is one)" if dense in spared else ""
+            raise UserError(
+                f"density {density:.4g} cannot be had: {sum(fixed.values())} weights are in "
+                f"excluded layers{first} and {sum(capacity.values())} others are left of "
+                f"{within.num_prunable}"
+            )
+        return cls(total, capacity, fixed)
+
+    def check_none_empty(self) -> None:
+        """Raises UserError where there are fewer weights than layers."""
+        if self.total < len(self.capacity):
+            raise UserError(
+                f"pruner.avoid_collapse wants a weight in each of {len(self.capacity)} layers, "
+                f"but {self.total} are to be kept in them: lower pruner.sparsity"
+            )
+
+    def proportional(self, weights: Mapping[str, float]) -> dict[str, float]:
+        """Shares c * weights with sum ``total``, none above its layer's capacity.
+
+        What a full layer cannot take goes to the others in proportion, until it fits: one factor
+        c, and every layer either below its capacity or at it. Raises UserError where layers of
+        weight zero would have to take some.
+        """
+        left = float(self.total)
+        shares = dict.fromkeys(self.capacity, 0.0)
+        waiting = [name for name, num in self.capacity.items() if weights[name] > 0 and num]
+        while waiting:
+            factor = left / sum(weights[name] for name in waiting)
+            full = [name for name in waiting if factor * weights[name] >= self.capacity[name]]
+            if not full:
+                return shares | {name: factor * weights[name] for name in waiting}
+            for name in full:
+                shares[name] = float(self.capacity[name])
+                left -= self.capacity[name]
+            waiting = [name for name in waiting if name not in full]
+        if left > 0.5:
+            raise UserError(
+                f"{self.total} weights are to be kept, {round(left)} more than the layers with a "
+                "density above zero hold: lower the density, or raise theirs"
+            )
+        return shares
+
+    def whole(self, shares: Mapping[str, float], *, avoid_collapse: bool = False) -> Counts:
+        """Whole numbers with sum ``total``: rounded down, the largest remainders up."""
+        kept = {name: math.floor(share) for name, share in shares.items()}
+        by_remainder = sorted(kept, key=lambda name: kept[name] - shares[name])
+        missing = self.total - sum(kept.values())
+        while missing > 0:
+            for name in by_remainder:
+                if missing and kept[name] < self.capacity[name]:
+                    kept[name] += 1
+                    missing -= 1
+        if avoid_collapse:
+            self.check_none_empty()
+            for name in [name for name, num in kept.items() if not num and self.capacity[name]]:
+                kept[max(kept, key=lambda other: kept[other])] -= 1
+                kept[name] = 1
+        return kept
+
+    def keep(self, counts: Counts, scores: Scores, within: Mask, seed: int) -> Mask:
+        """The best-scored weights of each layer, so many as its count."""
+        counts = self.fixed | counts
+        return Mask(
+            {
+                name: keep_top(scores[name], inside, counts[name], seed + index)
+                for index, (name, inside) in enumerate(within.items())
+            }
+        )

@@ -1,0 +1,89 @@
+"""Budgets that fix a density for each layer before they look at any score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lth_runner.allocate.budget import Budget
+from lth_runner.errors import UserError
+from lth_runner.mask import Mask
+from lth_runner.patterns import value_for
+from lth_runner.score import Scores
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """The first layer dense, the others equally sparse, so that the whole meets the budget
+
+    ("uniform" of Evci et al., ICML 2020, arXiv 1911.11134, where the first layer comes on top of
+    the budget; ``LayerWise`` is the one with no layer spared).
+    """
+
+    exclude: Sequence[str] = ()
+    dense_first: bool = True
+    avoid_collapse: bool = False
+
+    def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
+        first = next(iter(within)) if self.dense_first else ""
+        budget = Budget.of(density, within, self.exclude, first)
+        sizes = {name: float(within[name].numel()) for name in budget.capacity}
+        counts = budget.whole(budget.proportional(sizes), avoid_collapse=self.avoid_collapse)
+        return budget.keep(counts, scores, within, seed)
+
+
+@dataclass(frozen=True)
+class ErdosRenyi:
+    """A layer's density is epsilon * (n_in + n_out) / (n_in * n_out), at most 1 (ER).
+
+    With ``kernel`` (ERK) the kernel's extents count as well: sum of the weight's shape over their
+    product. One epsilon makes the whole meet the budget; layers that it would fill beyond 1 are
+    dense and epsilon is found anew for the rest (Mocanu et al., Nature Communications 2018,
+    arXiv 1707.04780; Evci et al., ICML 2020, arXiv 1911.11134).
+    """
+
+    exclude: Sequence[str] = ()
+    kernel: bool = True
+    avoid_collapse: bool = False
+
+    def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
+        budget = Budget.of(density, within, self.exclude)
+        weights = {name: self._weights(within[name].shape) for name in budget.capacity}
+        counts = budget.whole(budget.proportional(weights), avoid_collapse=self.avoid_collapse)
+        return budget.keep(counts, scores, within, seed)
+
+    def _weights(self, shape: Sequence[int]) -> float:
+        """Density at epsilon = 1 times the number of weights. A shape is (out, in, *kernel)."""
+        return float(sum(shape) if self.kernel else sum(shape[:2]) * math.prod(shape[2:]))
+
+
+@dataclass(frozen=True)
+class Proportional:
+    """Densities given by layer pattern, up to the one factor that makes the whole meet the budget.
+
+    ``densities: {conv*: 0.2, fc: 0.1}`` keeps exactly those where they add up to the budget; at
+    another sparsity their proportions stay, and what a full layer cannot take goes to the others.
+    Every layer must be matched (``'*'`` first gives the rest; the last match wins).
+    """
+
+    densities: Mapping[str, float]
+    exclude: Sequence[str] = ()
+    avoid_collapse: bool = False
+
+    def __post_init__(self) -> None:
+        for pattern, density in self.densities.items():
+            if isinstance(density, bool) or not 0 <= density <= 1:
+                raise UserError(f"pruner.densities: {pattern}={density} is outside [0, 1]")
+
+    def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
+        budget = Budget.of(density, within, self.exclude)
+        given = value_for(self.densities, within, "pruner.densities")
+        if absent := [name for name in budget.capacity if name not in given]:
+            raise UserError(
+                f"pruner.densities says nothing of {', '.join(absent)}: name them, or begin with "
+                "'*': 1.0 for all others"
+            )
+        weights = {name: given[name] * within[name].numel() for name in budget.capacity}
+        counts = budget.whole(budget.proportional(weights), avoid_collapse=self.avoid_collapse)
+        return budget.keep(counts, scores, within, seed)

@@ -1,0 +1,108 @@
+"""The mask closes in while the network trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lth_runner.allocate import Allocate
+from lth_runner.errors import UserError
+from lth_runner.mask import Mask
+from lth_runner.masking.live import LiveMask
+from lth_runner.masking.static import Static
+from lth_runner.schedule import Schedule
+from lth_runner.seeds import derive
+from lth_runner.state import State
+from lth_runner.step import Step
+
+
+@dataclass(frozen=True)
+class Gradual:
+    """The smallest weights go at the schedule's densities, evenly spaced in the training.
+
+    With n densities the i-th is reached after the share begin + (end - begin) i / n of the steps;
+    what is left then trains on. Removed weights stay removed, where the authors' may return.
+    One network at a time. Raises UserError, on installing, for a density that cannot be had.
+    Zhu & Gupta 2017, arXiv 1710.01878, with the cubic schedule.
+    """
+
+    allocate: Allocate
+    schedule: Schedule
+    begin: float = 0.0
+    end: float = 0.75
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.begin <= self.end <= 1:
+            raise UserError(
+                f"pruner.begin={self.begin} and pruner.end={self.end} are shares of the training: "
+                "0 <= begin <= end <= 1"
+            )
+
+    def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
+        mask, last = Mask(kept), self.schedule()[-1]
+        if last < mask.density:
+            zeros = {name: torch.zeros(value.shape) for name, value in mask.items()}
+            self.allocate(zeros, last, mask, 0)
+        return _Gradual(self, model, mask, seed)
+
+
+class _Gradual:
+    def __init__(self, rule: Gradual, model: nn.Module, mask: Mask, seed: int) -> None:
+        self._rule, self._model, self._seed = rule, model, seed
+        self._densities = rule.schedule()
+        self._still = Static().install(model, mask, seed)  # the mask as it stands
+
+    def trainable(self) -> Iterable[dict[str, Any]]:
+        return self._still.trainable()
+
+    def penalty(self) -> Tensor | None:
+        return None
+
+    def after_backward(self, step: Step, total: Step, optimizer: Optimizer) -> bool:
+        return True
+
+    def clip(self, max_norm: float) -> None:
+        self._still.clip(max_norm)
+
+    def after_step(self, step: Step, total: Step) -> None:
+        reached = self._reached(step + 1, total)
+        if reached > self._reached(step, total):
+            self._close(reached)
+        self._still.after_step(step, total)
+
+    def _reached(self, step: Step, total: Step) -> int:
+        """How many of the densities are due once so many steps are done."""
+        rule, num = self._rule, len(self._densities)
+        due = (rule.begin + (rule.end - rule.begin) * i / num for i in range(1, num + 1))
+        return sum(max(1, round(share * total)) <= step for share in due)
+
+    def _close(self, reached: int) -> None:
+        mask, density = self.mask(), self._densities[reached - 1]
+        parameters = dict(self._model.named_parameters())
+        scores = {name: parameters[name].detach().abs().cpu() for name in mask}
+        finite = all(bool(value.isfinite().all()) for value in scores.values())
+        if density < mask.density and finite:  # a diverged training is for the loop to tell
+            closer = self._rule.allocate(
+                scores, density, mask, derive(self._seed, "gradual", reached)
+            )
+            self._still = Static().install(self._model, closer, self._seed)
+
+    def mask(self) -> Mask:
+        return self._still.mask()
+
+    def weights(self) -> State:
+        return self._still.weights()
+
+    def remove(self) -> None:
+        self._still.remove()
+
+    def state_dict(self) -> State:
+        return dict(self.mask())
+
+    def load_state_dict(self, state: State) -> None:
+        self._still = Static().install(self._model, Mask(state), self._seed)

@@ -1,0 +1,29 @@
+"""How much each weight matters: saliencies by prunable name; LARGER = KEEP for every score."""
+
+from lth_runner.score.channel import FilterNorm, NormScale
+from lth_runner.score.criteria import MaskCriterion
+from lth_runner.score.curvature import Obd
+from lth_runner.score.flow import Synflow
+from lth_runner.score.gradient import Force, GradientMagnitude, Grasp, GraspIterated, Snip
+from lth_runner.score.magnitude import Magnitude, Random
+from lth_runner.score.meta import Prospr
+from lth_runner.score.protocol import Score, Scores, check
+
+__all__ = [
+    "FilterNorm",
+    "Force",
+    "GradientMagnitude",
+    "Grasp",
+    "GraspIterated",
+    "Magnitude",
+    "MaskCriterion",
+    "NormScale",
+    "Obd",
+    "Prospr",
+    "Random",
+    "Score",
+    "Scores",
+    "Snip",
+    "Synflow",
+    "check",
+]

@@ -1,0 +1,103 @@
+"""Scores of whole channels, given to each of their weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lth_runner.errors import UserError
+from lth_runner.mask import Mask
+from lth_runner.score.checks import KEY, whole
+from lth_runner.score.protocol import Scores
+from lth_runner.state import State
+from lth_runner.task import Task
+
+_SCALING = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
+
+
+@dataclass(frozen=True)
+class NormScale:
+    """|gamma| of the norm layer that reads a layer's output, for all weights of each channel.
+
+    Layers whose output no norm reads directly have no channel to lose: their weights score above
+    all others. At the start all gamma are equal, and the allocation draws among ties. The norms
+    are found by a forward pass: batch norm and group norm. Raises UserError where there is none.
+    Liu et al. (network slimming), ICCV 2017, arXiv 1708.06519; You et al. (early-bird tickets),
+    ICLR 2020, arXiv 1909.11957.
+    """
+
+    def check(self, task: Task) -> None:
+        """Raises UserError for a network without a norm after a prunable layer."""
+        norm_after(task)
+
+    def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
+        scale = {n: _fine(weights[norm]).abs() for n, norm in norm_after(task).items()}
+        above = max(float(value.max()) for value in scale.values()) + 1
+        return {
+            name: _spread(scale[name], kept) if name in scale else torch.full(kept.shape, above)
+            for name, kept in mask.items()
+        }
+
+
+@dataclass(frozen=True)
+class FilterNorm:
+    """(sum |m * theta|^order)^(1/order) over each filter (output unit), for all of its weights.
+
+    Li et al., ICLR 2017, arXiv 1608.08710, with order 1, filters ranked within each layer.
+    """
+
+    order: int = 1
+
+    def __post_init__(self) -> None:
+        whole(1, order=self.order)
+
+    def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
+        masked = mask(weights)
+        return {
+            name: _spread(_fine(masked[name]).flatten(1).norm(self.order, dim=1), kept)
+            for name, kept in mask.items()
+        }
+
+
+def norm_after(task: Task) -> dict[str, str]:
+    """Prunable weight -> scale of the norm layer that reads its layer's output unchanged."""
+    module = task.module().eval()
+    names = {id(value): name for name, value in module.named_parameters()}
+    prunable = set(task.prunable)
+    made: dict[int, tuple[str, Tensor]] = {}
+    found: dict[str, str] = {}
+
+    def remember(name: str, layer: nn.Module, inputs: Any, output: Tensor) -> None:
+        made[id(output)] = (name, output)  # kept alive: another tensor must not get its id
+
+    def match(name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if id(inputs[0]) in made:
+            found.setdefault(made[id(inputs[0])][0], name)
+
+    for layer in module.modules():
+        name = names.get(id(getattr(layer, "weight", None)), "")
+        if name in prunable:
+            layer.register_forward_hook(partial(remember, name))
+        elif name and isinstance(layer, _SCALING):
+            layer.register_forward_pre_hook(partial(match, name))
+    with torch.no_grad():
+        module(torch.zeros(1, *task.data.shape, device=task.device))
+    if not found:
+        raise UserError(
+            f"{KEY}: the network has no batch or group norm with a scale right after a convolution "
+            "or linear layer: use a network with norm: batch, or another score"
+        )
+    return found
+
+
+def _fine(value: Tensor) -> Tensor:
+    return value.cpu().to(torch.promote_types(value.dtype, torch.float32))
+
+
+def _spread(scores: Tensor, kept: Tensor) -> Tensor:
+    """One score for each output channel, repeated over its weights."""
+    return scores.view(-1, *[1] * (kept.ndim - 1)).expand(kept.shape).clone()

@@ -1,0 +1,41 @@
+"""Refusing options of a score, by the key that they are set at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from lth_runner.errors import UserError, nearest
+
+KEY = "pruner.search.score"
+
+
+def whole(least: int, **options: int) -> None:
+    """Raises UserError for an option that is no whole number of at least ``least``."""
+    for key, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise UserError(f"{KEY}.{key}={value!r} must be a whole number of at least {least}")
+
+
+def positive(**options: float) -> None:
+    """Raises UserError for an option that is no finite number above 0."""
+    for key, value in options.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not 0 < value < math.inf:
+            raise UserError(f"{KEY}.{key}={value!r} must be a number above 0")
+
+
+def fraction(**options: float) -> None:
+    """Raises UserError for an option that is no number of at least 0 and below 1."""
+    for key, value in options.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not 0 <= value < 1:
+            raise UserError(f"{KEY}.{key}={value!r} must be a number of at least 0 and below 1")
+
+
+def one_of(accepted: Iterable[str], **options: str) -> None:
+    """Raises UserError for an option that is none of the ``accepted`` words."""
+    names = tuple(accepted)
+    for key, value in options.items():
+        if value not in names:
+            raise UserError(f"{KEY}.{key}={value!r}: {nearest(str(value), names)}")

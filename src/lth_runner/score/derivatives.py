@@ -1,0 +1,110 @@
+"""Derivatives of the loss in the prunable weights, in single precision at least."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from lth_runner.state import State
+from lth_runner.task import Batch, Task
+
+
+def with_doubles(task: Task) -> Task:
+    """The task on a device that has float64."""
+    return replace(task, device="cpu") if torch.device(task.device).type == "mps" else task
+
+
+def placed(task: Task, weights: State, *, least: torch.dtype = torch.float32) -> State:
+    """The weights on the task's device, their numbers in ``least`` or what is finer."""
+
+    def place(value: Tensor) -> Tensor:
+        if not value.is_floating_point():
+            return value.detach().to(task.device)
+        return value.detach().to(task.device, torch.promote_types(value.dtype, least))
+
+    return {name: place(value) for name, value in weights.items()}
+
+
+def fitted(batch: Batch, weights: State) -> Batch:
+    """A batch where the weights are, and in their precision."""
+    some = next(value for value in weights.values() if value.is_floating_point())
+    inputs, labels = batch
+    dtype = some.dtype if inputs.is_floating_point() else inputs.dtype
+    return inputs.to(some.device, dtype), labels.to(some.device)
+
+
+def gradient(
+    task: Task,
+    weights: State,
+    names: Sequence[str],
+    batch: Batch,
+    *,
+    batch_statistics: bool,
+    temperature: float = 1.0,
+) -> State:
+    """dL/dtheta of the named tensors on one batch."""
+    own = _leaves(weights, names)
+    with torch.enable_grad():
+        loss = _loss(task, weights | own, batch, temperature, batch_statistics=batch_statistics)
+    found = torch.autograd.grad(loss, list(own.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(names, found, strict=True))
+
+
+def hessian_product(
+    task: Task,
+    weights: State,
+    along: State,
+    batch: Batch,
+    *,
+    batch_statistics: bool,
+    temperature: float = 1.0,
+) -> State:
+    """H v for the loss on one batch, in the tensors that ``along`` (v) names, by two backwards."""
+    own = _leaves(weights, list(along))
+    with torch.enable_grad(), twice_differentiable():
+        loss = _loss(task, weights | own, batch, temperature, batch_statistics=batch_statistics)
+        first = torch.autograd.grad(
+            loss, list(own.values()), create_graph=True, allow_unused=True, materialize_grads=True
+        )
+        slope = torch.stack([(g * along[n]).sum() for n, g in zip(own, first, strict=True)]).sum()
+        found = torch.autograd.grad(
+            slope, list(own.values()), allow_unused=True, materialize_grads=True
+        )
+    return dict(zip(own, found, strict=True))
+
+
+def mean(states: Iterable[State]) -> State:
+    """The mean of states, one of them in memory beside the sum."""
+    total: State = {}
+    num = 0
+    for num, state in enumerate(states, start=1):  # noqa: B007 (how many there were)
+        total = {n: total[n] + v for n, v in state.items()} if total else dict(state)
+    return {name: value / num for name, value in total.items()}
+
+
+def on_cpu(scores: Mapping[str, Tensor]) -> State:
+    """Scores as they are handed out."""
+    return {name: value.detach().cpu() for name, value in scores.items()}
+
+
+@contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Attention by plain products: its fused kernels have no second derivative."""
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+def _leaves(weights: State, names: Sequence[str]) -> State:
+    return {name: weights[name].detach().requires_grad_() for name in names}
+
+
+def _loss(
+    task: Task, weights: State, batch: Batch, temperature: float, *, batch_statistics: bool
+) -> Tensor:
+    ready = fitted(batch, weights)
+    return task.loss(weights, ready, temperature, batch_statistics=batch_statistics)

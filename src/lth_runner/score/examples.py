@@ -1,0 +1,76 @@
+"""The training samples that a score looks at: seeded, normalised, never augmented."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from lth_runner.errors import UserError
+from lth_runner.score.checks import KEY
+from lth_runner.seeds import derive, stream
+from lth_runner.task import Batch, Task
+
+_LARGEST = 64  # samples in a batch that is derived twice: ResNet-50 on 224x224 within 24 GB
+
+
+def draw(task: Task, num_batches: int, batch_size: int, *, draw: str = "") -> list[Batch]:
+    """``num_batches`` batches without repetition; each name ``draw`` gives others.
+
+    Of data cut short by ``max_samples``, fewer or smaller ones.
+    """
+    found = task.batches(num_batches, derive(0, "score", draw), batch_size)
+    return [batch for batch in found if len(batch[1]) == len(found[0][1])]
+
+
+def per_class(
+    task: Task, samples_per_class: int, num_batches: int | None
+) -> Callable[[], Iterator[Batch]]:
+    """Reads, each time anew, as many samples of each class in random order.
+
+    In ``num_batches`` batches; by default in as few as hold at most 64 samples each.
+    """
+    data = task.data
+    order = torch.randperm(data.num_train, generator=stream(task.seed, "search", "per_class"))
+    labels = data.train[1].cpu()[order]
+    taken = [(labels == c).nonzero()[:samples_per_class, 0] for c in range(data.num_classes)]
+    index = order[torch.cat(taken).sort().values].to(data.device)
+    picked = (data.train[0][index], data.train[1][index])
+    empty = (picked[0][:0], picked[1][:0])
+    size = _LARGEST if num_batches is None else -(-len(index) // num_batches)
+    while len(index) % size == 1 and size < len(index):  # one sample has no batch statistics
+        size += 1
+    return partial(replace(data, train=picked, val=empty, test=picked).batches, "train", size)
+
+
+def check_draw(task: Task, num_batches: int, batch_size: int, *, batch_statistics: bool) -> None:
+    """Raises UserError where ``draw`` would fall short of what is asked for."""
+    wanted = num_batches * batch_size
+    if wanted > task.data.num_train and task.data.nominal_train is None:
+        raise UserError(
+            f"{KEY}.num_batches={num_batches} of {KEY}.batch_size={batch_size} make {wanted} "
+            f"samples, but there are {task.data.num_train} training samples: lower one of them"
+        )
+    if batch_size == 1 and batch_statistics and task.norm:
+        raise UserError(
+            f"{KEY}.batch_size=1 has no batch statistics: give at least 2, or set "
+            f"{KEY}.batch_statistics=false"
+        )
+
+
+def check_per_class(task: Task, samples_per_class: int, num_batches: int | None) -> None:
+    """Raises UserError where a class has too few samples, or a batch would be left empty."""
+    counts = torch.bincount(task.data.train[1].cpu(), minlength=task.data.num_classes)
+    if int(counts.min()) < samples_per_class and task.data.nominal_train is None:
+        raise UserError(
+            f"{KEY}.samples_per_class={samples_per_class}, but class {int(counts.argmin())} has "
+            f"{int(counts.min())} training samples: lower it"
+        )
+    total = samples_per_class * task.data.num_classes
+    if num_batches is not None and 2 * num_batches > total:
+        raise UserError(
+            f"{KEY}.num_batches={num_batches} cuts {total} samples into batches of less than 2: "
+            f"give at most {total // 2}"
+        )

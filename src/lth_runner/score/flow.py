@@ -1,0 +1,64 @@
+"""Scores from the network alone, without data: SynFlow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from lth_runner.errors import UserError
+from lth_runner.mask import Mask
+from lth_runner.score import derivatives
+from lth_runner.score.checks import KEY
+from lth_runner.score.protocol import Scores
+from lth_runner.state import State
+from lth_runner.task import Task
+
+_RESCALING = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+
+
+@dataclass(frozen=True)
+class Synflow:
+    """|dR/dtheta * theta| with R = sum of f(1; |m * theta|): the flow through each weight.
+
+    Every tensor of the state, biases and batch norm's statistics too, is replaced by its |.|; one
+    input of ones, running statistics, float64 (the authors' float32 under- and overflows in deep
+    networks). Without biases the scores of each layer sum to R. Made to be iterated, 100 steps of
+    exponentially falling density in the paper: in one step it removes whole layers.
+    Raises UserError for norms without running statistics, which let no flow through, and for an
+    infinite R.
+    Tanaka et al., NeurIPS 2020, arXiv 2006.05467.
+    """
+
+    def check(self, task: Task) -> None:
+        """Raises UserError for norms without running statistics."""
+        for name, module in task.module().named_modules():
+            batch_norm = isinstance(module, nn.modules.batchnorm._NormBase)
+            untracked = batch_norm and module.running_var is None
+            if untracked or isinstance(module, _RESCALING):
+                raise UserError(
+                    f"{KEY}: SynFlow cannot score a network with {type(module).__name__} ({name}), "
+                    "which scales the flow away: use batch norm (norm: batch) or none"
+                )
+
+    def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
+        self.check(task)
+        home = derivatives.with_doubles(task)
+        start = derivatives.placed(home, mask(weights), least=torch.float64)
+        positive = {n: v.abs() if v.is_floating_point() else v for n, v in start.items()}
+        own = {name: positive[name].requires_grad_() for name in mask}
+        ones = torch.ones(1, *task.data.shape, dtype=torch.float64, device=home.device)
+        with torch.enable_grad():
+            flow = home.logits(positive, ones).sum()
+        if not bool(torch.isfinite(flow)):
+            raise UserError(
+                f"{KEY}: SynFlow's R is {flow.item()}: the weights are too large for the network's "
+                "depth, or not finite"
+            )
+        found = torch.autograd.grad(
+            flow, list(own.values()), allow_unused=True, materialize_grads=True
+        )
+        return derivatives.on_cpu(
+            {name: (g * own[name]).abs() for name, g in zip(own, found, strict=True)}
+        )

@@ -1,0 +1,206 @@
+"""Scores from the gradient before training: SNIP, FORCE, GraSP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from lth_runner.mask import Mask
+from lth_runner.score import derivatives
+from lth_runner.score.checks import one_of, positive, whole
+from lth_runner.score.examples import check_draw, check_per_class, draw, per_class
+from lth_runner.score.protocol import Scores
+from lth_runner.state import State
+from lth_runner.task import Batch, Task
+
+Derived = Callable[..., State]
+
+
+@dataclass(frozen=True)
+class Snip:
+    """|dL/dm| = |theta * g(m * theta)|: how much the loss feels each connection.
+
+    absolute: ``after`` sums the signed gradients of the batches and then takes |.|, ``before``
+    sums their |.|; normalise divides by the sum over all weights, which changes no ranking.
+    batch_statistics: batch norm by the batch's statistics (PyTorch ports), not the running ones;
+    resample draws other batches for each mask, so for each step of an iterated search.
+    A removed weight scores 0. The authors' code scores biases too, and trains a fresh draw of the
+    weights; here only prunable weights, and what is trained is the search's choice.
+    Lee et al., ICLR 2019, arXiv 1810.02340; iterated: de Jorge et al., ICLR 2021, arXiv 2006.09081.
+    """
+
+    num_batches: int = 1
+    batch_size: int = 128
+    batch_statistics: bool = False
+    absolute: str = "after"
+    normalise: bool = True
+    resample: bool = False
+
+    def __post_init__(self) -> None:
+        whole(1, num_batches=self.num_batches, batch_size=self.batch_size)
+        one_of(("after", "before"), absolute=self.absolute)
+
+    def check(self, task: Task) -> None:
+        """Raises UserError for more samples than there are."""
+        _check(self, task)
+
+    def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
+        start = derivatives.placed(task, mask(weights))
+        slope = _mean_gradient(self, task, start, mask, absolute=self.absolute == "before")
+        scores = {name: (start[name] * g).abs() for name, g in slope.items()}
+        total = torch.stack([value.double().sum() for value in scores.values()]).sum()
+        if self.normalise and total != 0:
+            scores = {name: value / total for name, value in scores.items()}
+        return derivatives.on_cpu(scores)
+
+
+@dataclass(frozen=True)
+class Force:
+    """|theta * g(m * theta)| with the DENSE theta: a removed weight has a score and may return.
+
+    Options as ``Snip``. The authors' code draws a batch per step and keeps batch norm in training
+    mode, as the defaults here do.
+    de Jorge et al., ICLR 2021, arXiv 2006.09081.
+    """
+
+    num_batches: int = 1
+    batch_size: int = 128
+    batch_statistics: bool = True
+    resample: bool = True
+
+    def __post_init__(self) -> None:
+        whole(1, num_batches=self.num_batches, batch_size=self.batch_size)
+
+    def check(self, task: Task) -> None:
+        """Raises UserError for more samples than there are."""
+        _check(self, task)
+
+    def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
+        dense = derivatives.placed(task, weights)
+        slope = _mean_gradient(self, task, mask(dense), mask)
+        return derivatives.on_cpu({name: (dense[name] * g).abs() for name, g in slope.items()})
+
+
+@dataclass(frozen=True)
+class GraspIterated:
+    """g(m * theta)^2: the share of each weight in the gradient norm of the masked network.
+
+    Options as ``Snip``. A removed weight has a score, but the authors never take one back.
+    GraSP-It of de Jorge et al., ICLR 2021, arXiv 2006.09081.
+    """
+
+    num_batches: int = 1
+    batch_size: int = 128
+    batch_statistics: bool = True
+    resample: bool = True
+
+    def __post_init__(self) -> None:
+        whole(1, num_batches=self.num_batches, batch_size=self.batch_size)
+
+    def check(self, task: Task) -> None:
+        """Raises UserError for more samples than there are."""
+        _check(self, task)
+
+    def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
+        start = derivatives.placed(task, mask(weights))
+        slope = _mean_gradient(self, task, start, mask)
+        return derivatives.on_cpu({name: g.square() for name, g in slope.items()})
+
+
+@dataclass(frozen=True)
+class GradientMagnitude:
+    """|g(m * theta)|; a removed weight has a score. Options as ``Snip``.
+
+    A criterion of Zhou et al., NeurIPS 2019, arXiv 1905.01067.
+    """
+
+    num_batches: int = 1
+    batch_size: int = 128
+    batch_statistics: bool = False
+    resample: bool = False
+
+    def __post_init__(self) -> None:
+        whole(1, num_batches=self.num_batches, batch_size=self.batch_size)
+
+    def check(self, task: Task) -> None:
+        """Raises UserError for more samples than there are."""
+        _check(self, task)
+
+    def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
+        start = derivatives.placed(task, mask(weights))
+        slope = _mean_gradient(self, task, start, mask)
+        return derivatives.on_cpu({name: g.abs() for name, g in slope.items()})
+
+
+@dataclass(frozen=True)
+class Grasp:
+    """theta * H g at m * theta: what removing a weight takes from the gradient norm, halved.
+
+    |g|^2 changes by -2 theta_j (H g)_j to first order when theta_j goes, so the lowest scores,
+    below zero too, hurt it least. g and H are those of the kept prunable weights and of
+    cross-entropy at logits / temperature, over ``samples_per_class`` samples of each class in
+    ``num_batches`` batches, g and H g being means over them (null: of at most 64 samples each).
+    The authors' code has the sign turned round and removes the highest, divides by |sum|, cuts its
+    samples into two halves by class, and scores linear layers at a fresh Xavier draw.
+    Wang et al., ICLR 2020, arXiv 2002.07376.
+    """
+
+    temperature: float = 200.0
+    samples_per_class: int = 10
+    num_batches: int | None = None
+    batch_statistics: bool = True
+
+    def __post_init__(self) -> None:
+        positive(temperature=self.temperature)
+        whole(1, samples_per_class=self.samples_per_class)
+        if self.num_batches is not None:
+            whole(1, num_batches=self.num_batches)
+
+    def check(self, task: Task) -> None:
+        """Raises UserError for more samples than a class has."""
+        check_per_class(task, self.samples_per_class, self.num_batches)
+
+    def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
+        self.check(task)
+        batches = per_class(task, self.samples_per_class, self.num_batches)
+        start = derivatives.placed(task, mask(weights))
+        slope_on = partial(derivatives.gradient, task, start, list(mask))
+        slope = mask(self._mean(slope_on, batches()))
+        curved = self._mean(partial(derivatives.hessian_product, task, start, slope), batches())
+        return derivatives.on_cpu({name: start[name] * h for name, h in curved.items()})
+
+    def _mean(self, derived: Derived, batches: Iterable[Batch]) -> State:
+        return derivatives.mean(
+            derived(batch, temperature=self.temperature, batch_statistics=self.batch_statistics)
+            for batch in batches
+        )
+
+
+def _check(score: Snip | Force | GraspIterated | GradientMagnitude, task: Task) -> None:
+    check_draw(task, score.num_batches, score.batch_size, batch_statistics=score.batch_statistics)
+
+
+def _mean_gradient(
+    score: Snip | Force | GraspIterated | GradientMagnitude,
+    task: Task,
+    weights: State,
+    mask: Mask,
+    *,
+    absolute: bool = False,
+) -> State:
+    """Mean gradient, or with ``absolute`` mean |gradient|, over the batches of a score."""
+    _check(score, task)
+    name = mask.fingerprint if score.resample else ""
+    batches = draw(task, score.num_batches, score.batch_size, draw=name)
+    single = (
+        derivatives.gradient(
+            task, weights, list(mask), batch, batch_statistics=score.batch_statistics
+        )
+        for batch in batches
+    )
+    if absolute:
+        single = ({n: g.abs() for n, g in state.items()} for state in single)
+    return derivatives.mean(single)

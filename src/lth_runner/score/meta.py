@@ -1,0 +1,88 @@
+"""Scores through the first steps of training: ProsPr."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lth_runner.mask import Mask
+from lth_runner.score import derivatives
+from lth_runner.score.checks import fraction, positive, whole
+from lth_runner.score.examples import check_draw, draw
+from lth_runner.score.protocol import Scores
+from lth_runner.state import State
+from lth_runner.task import Batch, Task
+
+
+@dataclass(frozen=True)
+class Prospr:
+    """|dL(theta_S)/dm|: theta_0 = m * theta, then S steps of SGD on all parameters.
+
+    The mask enters at step 0 alone, and the steps are differentiated through (``first_order``
+    takes their gradients for constants). One batch serves all steps and the last loss, as in the
+    authors' command line; with ``new_data_in_inner`` each step has its own and the last loss
+    another, as in their function's default. S = 0 is SNIP. Memory grows with S.
+    The authors' code cuts the first momentum buffer off the derivative; here it is part of it.
+    Alizadeh et al., ICLR 2022, arXiv 2202.08132.
+    """
+
+    num_steps: int = 3
+    inner_lr: float = 0.1
+    inner_momentum: float = 0.0
+    batch_size: int = 128
+    new_data_in_inner: bool = False
+    first_order: bool = False
+    batch_statistics: bool = True
+
+    def __post_init__(self) -> None:
+        whole(0, num_steps=self.num_steps)
+        whole(1, batch_size=self.batch_size)
+        positive(inner_lr=self.inner_lr)
+        fraction(inner_momentum=self.inner_momentum)
+
+    def check(self, task: Task) -> None:
+        """Raises UserError for more samples than there are."""
+        num = self.num_steps + 1 if self.new_data_in_inner else 1
+        check_draw(task, num, self.batch_size, batch_statistics=self.batch_statistics)
+
+    def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
+        self.check(task)
+        *inner, last = self._batches(task)
+        start = derivatives.placed(task, weights)
+        names = [name for name, _ in task.module().named_parameters()]
+        kept = {name: mask[name].to(start[name]).requires_grad_() for name in mask}
+        with torch.enable_grad(), derivatives.twice_differentiable():
+            now = {n: start[n].clone().requires_grad_() for n in names}
+            now |= {n: start[n] * kept[n] for n in kept}
+            pace = {n: torch.zeros_like(start[n]) for n in names}
+            for batch in inner:
+                slope = self._gradient(task, start, now, batch)
+                pace = {n: self.inner_momentum * pace[n] + slope[n] for n in names}
+                now = {n: w - self.inner_lr * pace[n] for n, w in now.items()}
+            loss = self._loss(task, start | now, last)
+            found = torch.autograd.grad(
+                loss, list(kept.values()), allow_unused=True, materialize_grads=True
+            )
+        return derivatives.on_cpu({name: g.abs() for name, g in zip(kept, found, strict=True)})
+
+    def _batches(self, task: Task) -> list[Batch]:
+        """A batch for each inner step, and the one of the last loss."""
+        own = self.num_steps + 1 if self.new_data_in_inner else 1
+        found = draw(task, own, self.batch_size)
+        return [found[step % len(found)] for step in range(self.num_steps + 1)]
+
+    def _loss(self, task: Task, weights: State, batch: Batch) -> Tensor:
+        ready = derivatives.fitted(batch, weights)
+        return task.loss(weights, ready, batch_statistics=self.batch_statistics)
+
+    def _gradient(self, task: Task, start: State, now: State, batch: Batch) -> State:
+        found = torch.autograd.grad(
+            self._loss(task, start | now, batch),
+            list(now.values()),
+            create_graph=not self.first_order,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        return dict(zip(now, found, strict=True))

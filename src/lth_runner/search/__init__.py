@@ -1,0 +1,9 @@
+"""Between trainings: the next ticket, from the finished rounds alone."""
+
+from lth_runner.search.at_init import AtInit
+from lth_runner.search.early_bird import EarlyBird
+from lth_runner.search.iterative import Iterative
+from lth_runner.search.once import Once
+from lth_runner.search.protocol import Search
+
+__all__ = ["AtInit", "EarlyBird", "Iterative", "Once", "Search"]

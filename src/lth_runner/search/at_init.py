@@ -1,0 +1,91 @@
+"""Prune before training, by scores of the weights at the start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from lth_runner.allocate import Allocate
+from lth_runner.errors import UserError
+from lth_runner.mask import Mask
+from lth_runner.rewind import Rewind
+from lth_runner.schedule import Schedule
+from lth_runner.score import Score
+from lth_runner.search.protocol import check_parts, warned
+from lth_runner.seeds import derive
+from lth_runner.state import State
+from lth_runner.step import Clock, Step
+from lth_runner.task import Task
+from lth_runner.ticket import Past, Start, Ticket
+
+
+@dataclass(frozen=True)
+class AtInit:
+    """One ticket, pruned by scores of the weights W_k at ``rewind.step`` k; 0it is at init.
+
+    The mask goes down the schedule, scored anew at each of its densities and never trained in
+    between: one density is SNIP (Lee et al., ICLR 2019, arXiv 1810.02340), many are iterative
+    SNIP and SynFlow. ``regrow``: scores see W_k whole beside the mask so far, and each choice is
+    among all weights, so that removed ones may return (FORCE, de Jorge et al., ICLR 2021,
+    arXiv 2006.09081); else they see m * W_k, and masks are nested. ``rewind`` says what is
+    trained under the mask: W_k itself, or with weights=reinit a fresh draw, as SNIP's own code
+    does. ``dense``: the dense network is trained first, for W_k and as the level to compare with;
+    without, the only training is the ticket's.
+    """
+
+    score: Score
+    allocate: Allocate
+    schedule: Schedule
+    rewind: Rewind = field(default_factory=Rewind)
+    dense: bool = True
+    regrow: bool = False
+
+    @property
+    def num_rounds(self) -> int:
+        return 2 if self.dense else 1
+
+    def check(self, task: Task, clock: Clock) -> None:
+        """Raises UserError for a budget or a score that this problem cannot serve, and for
+        weights that only a dense training would have."""
+        self.rewind.check(task, clock)
+        check_parts(task, self.score, self.allocate, self.schedule()[-1])
+        rewind = self.rewind
+        trained = {
+            "step": rewind.at(clock) > 0,
+            "weights": rewind.weights == "keep",
+            "only": bool(rewind.only),
+            "bn": rewind.bn == "keep",
+            "optimizer": rewind.optimizer == "restore",
+            "lr_clock": rewind.lr_clock == "final",
+        }
+        if not self.dense and any(trained.values()):
+            name = next(name for name, needed in trained.items() if needed)
+            raise UserError(
+                f"rewind.{name}={getattr(rewind, name)} needs the dense training, which "
+                "pruner.dense=false leaves out: set pruner.dense=true, or rewind=init"
+            )
+
+    def snapshots(self, clock: Clock) -> Sequence[Step]:
+        return [self.rewind.at(clock)] if self.dense else []
+
+    def propose(self, task: Task, past: Past) -> Ticket | None:
+        if len(past) >= self.num_rounds:
+            return None
+        if not self.dense:
+            fresh = self.rewind.weights == "reinit"
+            weights = task.init(derive(task.seed, "reinit", 0)) if fresh else task.init()
+            return Ticket(warned(self.mask(task, task.init())), weights, Start())
+        if not past:
+            return Ticket(task.dense(), task.init())
+        early = past[0].at(self.rewind.at(past[0].clock))
+        weights, start = self.rewind(task, past)
+        return Ticket(warned(self.mask(task, early)), weights, start)
+
+    def mask(self, task: Task, weights: State) -> Mask:
+        """The mask at the end of the schedule."""
+        dense = kept = task.dense()
+        for iteration, density in enumerate(self.schedule(), start=1):
+            scores = self.score(task, weights if self.regrow else kept(weights), kept)
+            seed = derive(task.seed, "search", iteration)
+            kept = self.allocate(scores, density, dense if self.regrow else kept, seed)
+        return kept

@@ -1,0 +1,98 @@
+"""Prune as soon as the mask stands still in the dense training."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lth_runner.allocate import Allocate
+from lth_runner.errors import UserError
+from lth_runner.mask import Mask
+from lth_runner.schedule import Schedule
+from lth_runner.score import Score
+from lth_runner.search.protocol import check_parts, warned
+from lth_runner.seeds import derive
+from lth_runner.step import Clock, Duration, Step
+from lth_runner.task import Task
+from lth_runner.ticket import Past, Start, Ticket, Trained
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EarlyBird:
+    """The ticket of the first epoch whose mask is near the masks of the epochs before it.
+
+    After each epoch of the dense training, a mask is drawn at the schedule's last density. When
+    it differs from each of the ``window`` - 1 before it in at most ``distance`` of all weights,
+    the training goes on from that epoch under that mask. The initial weights' mask is left out:
+    before training all norm scales are alike. Looks no further than ``until``; finds nothing, says
+    so and ends with the dense network where the masks do not settle.
+    You et al., ICLR 2020, arXiv 1909.11957, who prune channels by norm scales; two random masks
+    of sparsity p differ in 2p(1-p), so that 0.1 says little at 0.9 and beyond.
+    """
+
+    score: Score
+    allocate: Allocate
+    schedule: Schedule
+    distance: float = 0.1
+    window: int = 5
+    until: Duration | str = "100%"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "until", Duration.parse(self.until))
+        if isinstance(self.distance, bool) or not 0 <= self.distance <= 1:
+            raise UserError(f"pruner.distance={self.distance} is outside [0, 1]")
+        if isinstance(self.window, bool) or not isinstance(self.window, int) or self.window < 2:
+            raise UserError(f"pruner.window={self.window!r}: give a whole number, at least 2")
+
+    @property
+    def num_rounds(self) -> int:
+        return 2
+
+    def check(self, task: Task, clock: Clock) -> None:
+        """Raises UserError for a budget or a score that this problem cannot serve, and for a
+        stretch of training that is shorter than the window."""
+        check_parts(task, self.score, self.allocate, self.schedule()[-1])
+        if len(self.snapshots(clock)) < self.window:
+            raise UserError(
+                f"pruner.window={self.window} epochs are more than the "
+                f"{len(self.snapshots(clock))} until {self.until}: lower it, or train longer"
+            )
+
+    def snapshots(self, clock: Clock) -> Sequence[Step]:
+        end = clock.at(Duration.parse(self.until), "pruner.until")
+        epochs = range(1, clock.total + 1)
+        steps = {round(epoch * clock.epoch * clock.scale) for epoch in epochs}
+        return sorted(step for step in steps if 0 < step <= end)
+
+    def propose(self, task: Task, past: Past) -> Ticket | None:
+        if not past:
+            return Ticket(task.dense(), task.init())
+        if len(past) >= self.num_rounds:
+            return None
+        recent: deque[Mask] = deque(maxlen=self.window - 1)
+        for step, mask in self._masks(task, past[0]):
+            near = all(differing(mask, other) <= self.distance for other in recent)
+            if near and len(recent) == self.window - 1:
+                return Ticket(warned(mask), past[0].at(step), Start(step=step))
+            recent.append(mask)
+        log.warning(
+            "warning: no early-bird ticket: until %s no %d masks in a row were within %g of each "
+            "other; try a larger pruner.distance", self.until, self.window, self.distance,
+        )  # fmt: skip
+        return None
+
+    def _masks(self, task: Task, dense: Trained) -> Iterator[tuple[Step, Mask]]:
+        whole, seed = task.dense(), derive(task.seed, "search", 1)
+        for step in self.snapshots(dense.clock):
+            scores = self.score(task, dense.at(step), whole)
+            # one seed for all: equal scores are cut at the same place
+            yield step, self.allocate(scores, self.schedule()[-1], whole, seed)
+
+
+def differing(one: Mask, other: Mask) -> float:
+    """Share of all prunable weights that are kept by one of two masks alone."""
+    return ((one | other).num_kept - (one & other).num_kept) / one.num_prunable

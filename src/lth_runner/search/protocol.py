@@ -1,0 +1,46 @@
+"""What every search answers, and what it says of a network that no signal passes any more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+from lth_runner.allocate import Allocate, collapsed
+from lth_runner.mask import Mask
+from lth_runner.score import Random, Score
+from lth_runner.score import check as check_score
+from lth_runner.step import Clock, Step
+from lth_runner.task import Task
+from lth_runner.ticket import Past, Ticket
+
+log = logging.getLogger(__name__)
+
+
+class Search(Protocol):
+    """Decides the next ticket. It keeps no state: the same past gives the same ticket."""
+
+    @property
+    def num_rounds(self) -> int: ...  # trainings of the ticket arm, the dense one included
+    def check(self, task: Task, clock: Clock) -> None: ...  # UserError before any training
+    def snapshots(self, clock: Clock) -> Sequence[Step]: ...  # of the first training, wanted later
+    def propose(self, task: Task, past: Past) -> Ticket | None: ...  # None: finished
+
+
+def check_parts(task: Task, score: Score, allocate: Allocate, density: float) -> None:
+    """Raises UserError for a score that the task cannot serve, and for a budget that no network
+    of this shape can meet."""
+    check_score(score, task)
+    dense = task.dense()
+    allocate(Random()(task, {}, dense), density, dense, 0)
+
+
+def warned(mask: Mask) -> Mask:
+    """The mask, after a warning where it leaves a layer without any weight."""
+    if empty := collapsed(mask):
+        log.warning(
+            "warning: at sparsity %.4g nothing is left of %s: the network is cut there (seen "
+            "before training; pruner.avoid_collapse=true keeps one weight in every layer)",
+            mask.sparsity, ", ".join(empty),
+        )  # fmt: skip
+    return mask

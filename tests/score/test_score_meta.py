@@ -1,0 +1,77 @@
+"""ProsPr against finite differences of the loss after some steps of plain SGD."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from score_cases import HAND, INPUTS, LABELS, NUM, by_hand, flat, half_mask, three_samples
+
+from lth_runner.score import Prospr, Snip
+from lth_runner.score.examples import draw
+
+TASK = three_samples()
+STEPS = {"num_steps": 3, "inner_lr": 0.4, "batch_size": NUM}
+
+
+def trained(start, batches, *, lr=0.4, momentum=0.0):
+    """The weights after a step of SGD on each batch, gradients by the chain rule."""
+    weights = dict(start)
+    pace = {n: torch.zeros_like(w) for n, w in start.items()}
+    for inputs, labels in batches:
+        slope = by_hand(weights, inputs, labels)
+        pace = {n: momentum * pace[n] + slope[n] for n in weights}
+        weights = {n: w - lr * pace[n] for n, w in weights.items()}
+    return weights
+
+
+def loss(weights, inputs, labels):
+    hidden = (inputs @ weights["0.weight"].T).clamp(min=0)
+    return torch.nn.functional.cross_entropy(hidden @ weights["2.weight"].T, labels)
+
+
+def numerical(mask, batches, last, **options):
+    """|d loss / dm| by central differences, m a real number for each weight."""
+    found = {}
+    for name, kept in mask.items():
+        found[name] = torch.zeros(kept.shape, dtype=torch.float64)
+        for index in range(kept.numel()):
+            ends = []
+            for step in (1e-6, -1e-6):
+                real = {n: k.double() for n, k in mask.items()}
+                real[name].view(-1)[index] += step
+                ended = trained({n: HAND[n] * real[n] for n in HAND}, batches, **options)
+                ends.append(loss(ended, *last))
+            found[name].view(-1)[index] = ((ends[0] - ends[1]) / 2e-6).abs()
+    return found
+
+
+@pytest.mark.parametrize("mask", [TASK.dense(), half_mask()], ids=["dense", "half"])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_prospr_is_the_change_of_the_later_loss_in_the_mask(mask, momentum):
+    batch = (INPUTS, LABELS)
+    expected = numerical(mask, [batch] * 3, batch, momentum=momentum)
+    found = Prospr(**STEPS, inner_momentum=momentum)(TASK, HAND, mask)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-8)
+
+
+def test_new_data_give_each_step_and_the_last_loss_a_batch_of_their_own():
+    batches = [(x.double(), y) for x, y in draw(TASK, 3, 1)]
+    expected = numerical(TASK.dense(), batches[:2], batches[2])
+    score = Prospr(num_steps=2, inner_lr=0.4, batch_size=1, new_data_in_inner=True)
+    torch.testing.assert_close(score(TASK, HAND, TASK.dense()), expected, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+def test_without_steps_it_is_snip(first_order):
+    score = Prospr(num_steps=0, batch_size=NUM, first_order=first_order)
+    snip = Snip(batch_size=NUM, normalise=False)(TASK, HAND, TASK.dense())
+    torch.testing.assert_close(score(TASK, HAND, TASK.dense()), snip, rtol=1e-12, atol=0)
+
+
+def test_first_order_is_the_initial_weight_times_the_last_gradient():
+    ended = trained(HAND, [(INPUTS, LABELS)] * 3)
+    expected = {n: (HAND[n] * g).abs() for n, g in by_hand(ended).items()}
+    first = Prospr(**STEPS, first_order=True)(TASK, HAND, TASK.dense())
+    torch.testing.assert_close(first, expected, rtol=1e-12, atol=0)
+    full = Prospr(**STEPS)(TASK, HAND, TASK.dense())
+    assert not torch.allclose(flat(first), flat(full), rtol=0.05)

@@ -1,0 +1,97 @@
+"""When an early-bird ticket is found, and that it is the one of that epoch."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from fake_past import CLOCK, Fake, equal, small_task
+from lth_runner.allocate import Global
+from lth_runner.errors import UserError
+from lth_runner.mask import Mask
+from lth_runner.schedule import Iterations
+from lth_runner.score import Magnitude, NormScale
+from lth_runner.search import EarlyBird
+from lth_runner.search.early_bird import differing
+from lth_runner.seeds import stream
+from lth_runner.step import Clock, Duration
+from lth_runner.ticket import Ticket
+
+
+@dataclass(frozen=True)
+class Settling(Fake):
+    """Weights drawn anew in each epoch up to ``settled``, and then no more."""
+
+    settled: int = 4
+
+    def at(self, step):
+        super().at(step)
+        drawn = min(step // CLOCK.epoch, self.settled)
+        return {
+            name: torch.randn(value.shape, generator=stream(drawn, "epoch", name))
+            for name, value in self.task.init().items()
+        }
+
+
+def search(**options):
+    return EarlyBird(Magnitude(), Global(), Iterations(0.5), **options)
+
+
+def dense(task, **options):
+    return Settling(task, 0, Ticket(task.dense(), task.init()), **options)
+
+
+@pytest.mark.parametrize(("window", "settled", "found"), [(5, 4, 8), (5, 1, 5), (3, 4, 6)])
+def test_the_first_epoch_whose_window_agrees_is_taken(window, settled, found):
+    task = small_task()
+    past = [dense(task, settled=settled)]
+    ticket = search(window=window).propose(task, past)
+    assert ticket.start.step == found * CLOCK.epoch
+    assert max(past[0].asked) == found * CLOCK.epoch  # and no further
+    assert 0 not in past[0].asked
+    assert ticket.mask.num_kept == 41
+    assert equal(ticket.weights, past[0].at(found * CLOCK.epoch))
+    assert search(window=window).propose(task, [*past, past[0]]) is None
+
+
+def test_masks_that_never_settle_are_told(caplog):
+    task = small_task()
+    with caplog.at_level(logging.WARNING):
+        assert search().propose(task, [dense(task, settled=99)]) is None
+        assert search(until="7ep").propose(task, [dense(task, settled=4)]) is None
+    assert caplog.text.count("no early-bird ticket") == 2
+    assert search(distance=1.0).propose(task, [dense(task, settled=99)]).start.step == 250
+
+
+def test_masks_differ_in_what_one_alone_keeps():
+    one, other = (Mask({"w": torch.tensor(k, dtype=torch.bool)}) for k in ([1, 1, 0], [0, 1, 0]))
+    assert differing(one, other) == differing(other, one) == 1 / 3
+    assert differing(one, one) == 0
+
+
+def test_a_snapshot_is_wanted_of_every_epoch():
+    assert list(search().snapshots(CLOCK)) == list(range(50, 501, 50))
+    assert list(search(until="3ep").snapshots(CLOCK)) == [50, 100, 150]
+    shrunk = Clock.of(Duration.parse("10ep"), 50, Duration.parse("20it"))
+    assert list(search().snapshots(shrunk)) == list(range(2, 21, 2))
+
+
+def test_impossible_windows_and_networks_are_refused():
+    for options, why in (
+        ({"window": 1}, r"pruner\.window=1"),
+        ({"distance": 2}, r"pruner\.distance=2"),
+        ({"until": "soon"}, "not a duration"),
+    ):
+        with pytest.raises(UserError, match=why):
+            search(**options)
+    with pytest.raises(UserError, match=r"window=5 epochs are more than the 2 until 2ep"):
+        search(until="2ep").check(small_task(), CLOCK)
+    with pytest.raises(UserError, match=r"pruner\.until=11ep"):
+        search(until="11ep").check(small_task(), CLOCK)
+    plain = replace(small_task(), model=lambda: torch.nn.Sequential(torch.nn.Linear(6, 3)))
+    with pytest.raises(UserError, match="norm"):
+        replace(search(), score=NormScale()).check(plain, CLOCK)
+    search().check(small_task(), CLOCK)
