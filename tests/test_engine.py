@@ -205,8 +205,8 @@ def test_warmup_ramps_then_follows_the_schedule():
 
 def test_tf32_on_a_cpu_is_refused_and_the_global_precision_put_back():
     before = torch.get_float32_matmul_precision()
+    recipe = small.recipe(precision="tf32")
     with pytest.raises(UserError, match="tf32 needs a CUDA device"):
-        recipe = small.recipe(precision="tf32")
         recipe.check(Clock(6, 40), torch.device("cpu"))
     with recipe.arithmetic(torch.device("cpu")):
         assert torch.get_float32_matmul_precision() == "high"

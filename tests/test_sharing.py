@@ -190,6 +190,6 @@ def test_a_training_that_another_process_holds_is_waited_for(tmp_path):
         lease.release()
         return False
 
-    trained = list(replace(trainer, pace=Pace(stop=stop)).fit([job]))[0]
+    trained = next(iter(replace(trainer, pace=Pace(stop=stop)).fit([job])))
     assert waited
     assert trained.weights

@@ -30,9 +30,9 @@ def entries(folder) -> list:
 
 
 def test_what_was_trained_is_read_and_not_trained_again(tmp_path, job):
-    first = list(small.trainer(tmp_path, run="one").fit([job]))[0]
-    again = list(small.trainer(tmp_path, run="one").fit([job]))[0]
-    other = list(small.trainer(tmp_path, run="two").fit([job]))[0]
+    first = next(iter(small.trainer(tmp_path, run="one").fit([job])))
+    again = next(iter(small.trainer(tmp_path, run="one").fit([job])))
+    other = next(iter(small.trainer(tmp_path, run="two").fit([job])))
     assert (first.reused, again.reused, other.reused) == (False, False, True)
     assert first.seconds == again.seconds == other.seconds
     assert states.fingerprint(first.weights) == states.fingerprint(other.weights)
@@ -99,8 +99,8 @@ def test_recipe_names_stay_what_they_are():
 
 
 def test_a_missing_snapshot_is_replayed_from_the_nearest_earlier_one(tmp_path, job, monkeypatch):
-    kept = list(small.trainer(tmp_path).fit([replace(job, snapshots=(10,))]))[0]
-    fresh = list(small.trainer(tmp_path / "whole").fit([replace(job, snapshots=(17,))]))[0]
+    kept = next(iter(small.trainer(tmp_path).fit([replace(job, snapshots=(10,))])))
+    fresh = next(iter(small.trainer(tmp_path / "whole").fit([replace(job, snapshots=(17,))])))
     starts = []
     from lth_runner import engine
 
@@ -128,9 +128,9 @@ def damage(path, how: str) -> None:
 @pytest.mark.parametrize("how", ["truncated", "emptied", "flipped"])
 @pytest.mark.parametrize("name", ["end.safetensors", "training.json"])
 def test_a_damaged_training_is_set_aside_said_so_and_done_again(tmp_path, job, caplog, how, name):
-    first = list(small.trainer(tmp_path).fit([job]))[0]
+    first = next(iter(small.trainer(tmp_path).fit([job])))
     damage(entries(tmp_path)[0] / name, how)
-    again = list(small.trainer(tmp_path).fit([job]))[0]
+    again = next(iter(small.trainer(tmp_path).fit([job])))
     assert states.fingerprint(again.weights) == states.fingerprint(first.weights)
     assert "damaged, set aside" in caplog.text
     assert len(list((tmp_path / "damaged").iterdir())) == 1
@@ -144,14 +144,14 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_training_starts_over(tmp_path
     draft = trainer.store.draft(trainer.key(job))
     draft.save(engine.replay(job, trainer.recipe, None, 11))
     damage(draft.folder / "checkpoint.safetensors", how)
-    trained = list(trainer.fit([job]))[0]
-    clean = list(small.trainer(tmp_path / "clean").fit([job]))[0]
+    trained = next(iter(trainer.fit([job])))
+    clean = next(iter(small.trainer(tmp_path / "clean").fit([job])))
     assert states.fingerprint(trained.weights) == states.fingerprint(clean.weights)
     assert "damaged, set aside" in caplog.text
 
 
 def test_a_damaged_snapshot_is_set_aside_and_replayed(tmp_path, job, caplog):
-    trained = list(small.trainer(tmp_path).fit([replace(job, snapshots=(5,))]))[0]
+    trained = next(iter(small.trainer(tmp_path).fit([replace(job, snapshots=(5,))])))
     before = states.fingerprint(trained.at(5))
     damage(entries(tmp_path)[0] / "step-00000005.safetensors", "flipped")
     assert states.fingerprint(trained.at(5)) == before
@@ -159,7 +159,7 @@ def test_a_damaged_snapshot_is_set_aside_and_replayed(tmp_path, job, caplog):
 
 
 def test_derived_values_are_computed_once_and_survive_damage(tmp_path, job):
-    trained = list(small.trainer(tmp_path).fit([job]))[0]
+    trained = next(iter(small.trainer(tmp_path).fit([job])))
     calls = []
 
     def compute():
@@ -215,7 +215,7 @@ def test_nothing_of_a_failed_write_is_left_behind(tmp_path, job, monkeypatch):
         list(trainer.fit([job]))
     assert not list(tmp_path.rglob("*.part"))
     monkeypatch.undo()
-    assert list(trainer.fit([job]))[0].weights  # and the same call goes on
+    assert next(iter(trainer.fit([job]))).weights  # and the same call goes on
 
 
 def test_masks_are_stored_as_bits(tmp_path, job):
