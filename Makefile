@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow check lint types report wheel clean
+.PHONY: help install run test test-slow test-slurm check lint types report wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
@@ -29,6 +29,11 @@ test: install ## the tests, about four minutes on two cores
 
 test-slow: install ## the tests that take longer
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-slurm: install ## a real array on a real Slurm, started here where it can be
+	-scripts/local_slurm.sh start
+	$(BIN)/python -m pip install --quiet --editable '.[dev,cluster]'
+	$(BIN)/python -m pytest -m slurm -rs tests/slurm $(ARGS)
 
 lint: install ## format and lint
 	$(BIN)/ruff format --check .

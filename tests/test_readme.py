@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 from command import SMALL, folders, lth_run, no_training, rows, status_of
 from lth_runner.cli import conf_dir, scale_last
 from lth_runner.export import read_ticket
+from lth_runner.status.command import main as lth_status
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -137,7 +138,7 @@ def code(path: Path) -> str:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
         assert (path.parent / target).exists(), f"{path.name} links to {target}"
 
 
@@ -217,6 +218,15 @@ def test_documented_defaults_are_the_defaults() -> None:
         value = yaml.safe_load(text)
         value = float(text) if re.fullmatch(r"[\d.]+e-\d+", text) else value
         assert value == plain[key], key
+
+
+def test_pruners_and_what_lth_status_takes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    pruners = {name for group, name in options() if group == "pruner"}
+    assert set(table((ROOT / "docs/pruners.md").read_text())) == pruners
+    with pytest.raises(SystemExit):
+        lth_status(["--help"])
+    taken = set(re.findall(r"^  (--\w+)", capsys.readouterr().out, re.MULTILINE))
+    assert set(table((ROOT / "docs/status.md").read_text())) == taken
 
 
 # --- the files of a real run

@@ -43,9 +43,7 @@ def conf_dir() -> Path:
 
 def main() -> None:
     """Entry point of ``lth-run``; exits with 0, 1 (a bug), 2 (a mistake) or 130 (interrupted)."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[Lines()])
-    logging.getLogger("lth_runner").setLevel(logging.INFO)
-    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # says again what errors say
+    set_up_logging()
     sys.path.insert(0, str(Path.cwd()))  # model._target_=mine.Net finds mine.py in this folder
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here, and are told in one place
     sys.argv[1:] = with_snapshots(scale_last(sys.argv[1:]))
@@ -59,6 +57,13 @@ def main() -> None:
         if traceback_wanted():
             raise
         sys.exit(tell(error))
+
+
+def set_up_logging() -> None:
+    """Plain lines: ours from INFO on, the libraries' warnings; a worker process starts without."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[Lines()])
+    logging.getLogger("lth_runner").setLevel(logging.INFO)
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # says again what errors say
 
 
 def scale_last(arguments: Sequence[str]) -> list[str]:
@@ -97,6 +102,7 @@ def launch(config: DictConfig) -> float | None:
     """One run; returns the last ticket's mean test accuracy, for sweepers to optimise."""
     from lth_runner.launch import execute
 
+    set_up_logging()
     try:
         known = HydraConfig.get()
         if known.mode == RunMode.MULTIRUN:

@@ -22,7 +22,7 @@ from lth_runner.config import Built, build
 from lth_runner.engine import Loop, Pace
 from lth_runner.errors import UserError
 from lth_runner.experiment import Experiment, run
-from lth_runner.lease import Lease
+from lth_runner.lease import COLD_SECONDS, Lease, is_elsewhere
 from lth_runner.record import Console, Record, Run, RunFolder, Sink, WeightsAndBiases
 from lth_runner.record.folder import whole_rows
 from lth_runner.report import Run as Finished
@@ -77,7 +77,12 @@ def _is_done(described: Run) -> bool:
 
 def _run(built: Built, described: Run) -> None:
     store = Store(built.outputs / "store")
-    lease = Lease.take(store.root / "leases" / f"run-{described.run_id}")
+    path = store.root / "leases" / f"run-{described.run_id}"
+    lease = Lease.take(path)
+    waited = time.monotonic()
+    while lease is None and is_elsewhere(path) and time.monotonic() - waited < 2 * COLD_SECONDS:
+        time.sleep(1.0)  # queued again on another node: the lease of the first is still warm
+        lease = Lease.take(path)
     if lease is None:
         raise UserError(
             f"{described.folder} is being written by another process: the same command is under "
@@ -108,6 +113,9 @@ def _attempt(built: Built, described: Run, store: Store) -> None:
     except (Interrupted, KeyboardInterrupt):
         state = "interrupted"
         raise KeyboardInterrupt from None
+    except SystemExit:  # a launcher's own end: it has queued this run again
+        state = "interrupted"
+        raise
     except BaseException as failure:
         error = f"{type(failure).__name__}: {failure}"
         raise
@@ -133,6 +141,8 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
 
     try:
         before = {s: signal.signal(s, wish) for s in (signal.SIGINT, signal.SIGTERM)}
+        if callable(signal.getsignal(signal.SIGUSR2)):  # a launcher's, to queue its job again
+            before[signal.SIGUSR2] = signal.signal(signal.SIGUSR2, wish)
     except ValueError:  # not the main thread: whoever runs us there handles signals
         before = {}
     try:
@@ -140,6 +150,8 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if signal.SIGUSR2 in wishes:
+            signal.raise_signal(signal.SIGUSR2)  # now that the checkpoint is written
 
 
 def warn_if_slow(experiment: Experiment, recipe: Recipe, num_steps: int) -> None:

@@ -63,6 +63,11 @@ class Lease:
                 return
 
 
+def is_elsewhere(path: Path) -> bool:
+    """Whether a lease's owner is where its process cannot be looked at from here."""
+    return _read(path).get("place") not in (None, _place())
+
+
 def _set_cold_aside(path: Path, token: str, cold_seconds: float) -> bool:
     """Removes the lease of an owner that is gone; False where one is alive, or was quicker."""
     judged = _read(path)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
@@ -23,7 +24,9 @@ def points(arguments: Sequence[str], parameters: Mapping[str, Any]) -> list[list
     in a yaml's ``hydra.sweeper.params``, in the order in which Hydra's sweeper takes them.
     """
     described = [f"{key}={value}" for key, value in parameters.items()]
-    parsed = OverridesParser.create().parse_overrides([*described, *arguments])
+    known = GlobalHydra.instance()  # its loader knows the options that glob(*) stands for
+    loader = known.config_loader() if known.is_initialized() else None
+    parsed = OverridesParser.create(loader).parse_overrides([*described, *arguments])
     [batch] = BasicSweeper.split_arguments(parsed, None)
     return batch
 
