@@ -30,8 +30,9 @@ from lth_runner.train import GENERATION, Recipe
 
 ROOT = {
     "name", "seed", "replicates", "device", "paths", "dataset", "model", "pruner", "rewind",
-    "max_samples", "threads", "train", "control", "probe", "record", "report",
+    "max_samples", "store", "threads", "train", "control", "probe", "record", "report",
 }  # fmt: skip
+KEEP = ("all", "tickets", "last")  # of the Store, once a run is done
 WANDB = ("mode", "project", "entity", "group")
 WANDB_MODES = ("offline", "online", "disabled")
 PRUNER_PARTS = {"search", "masking", "budgets"}
@@ -108,6 +109,9 @@ def resolve(config: DictConfig) -> dict[str, Any]:
         )
     if not re.fullmatch(r"[\w.+-]+", str(plain["name"])):
         raise UserError(f"name={plain['name']!r} names a folder: use letters, digits, _ - + and .")
+    keep = plain["store"].get("keep")
+    if keep not in KEEP:
+        raise UserError(f"store.keep={keep!r}: {nearest(str(keep), KEEP)}")
     wandb = plain["record"]["wandb"]
     for key in wandb:
         if key not in WANDB:

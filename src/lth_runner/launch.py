@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from lth_runner.record.folder import whole_rows
 from lth_runner.report import Run as Finished
 from lth_runner.report import write
 from lth_runner.report.table import table
+from lth_runner.status.reading import read_points
+from lth_runner.status.store_care import remove, survey
 from lth_runner.store import Store
 from lth_runner.train import Interrupted, Job, Recipe
 from lth_runner.trainer import Trainer, clock_of
@@ -92,6 +95,7 @@ def _run(built: Built, described: Run) -> None:
         _attempt(built, described, store)
     finally:
         lease.release()
+    retain(built.outputs, str(built.resolved["store"]["keep"]))
 
 
 def _attempt(built: Built, described: Run, store: Store) -> None:
@@ -123,6 +127,24 @@ def _attempt(built: Built, described: Run, store: Store) -> None:
         record.close(state, error)
         if state == "interrupted":
             print(f"interrupted; continue with:\n  {described.command}", flush=True)
+
+
+def retain(outputs: Path, keep: str) -> None:
+    """Removes from the Store what ``store.keep`` lets go, and nothing that another run may need.
+
+    While any run of these outputs is not done, or a training is under way, everything stays.
+    """
+    if keep == "all":
+        return
+    now = datetime.now(timezone.utc)
+    found = survey(outputs, read_points(outputs, now), now)
+    going = [item for item in found.going(keep) if item.level]  # what no run names is another's
+    remove(found, going)
+    megabytes = sum(item.size for item in going) / 1e6
+    log.info(
+        "store    %s",
+        found.stays or f"{len(going)} files removed, {megabytes:.1f} MB (keep={keep})",
+    )
 
 
 @contextmanager
