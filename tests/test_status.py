@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -430,7 +432,15 @@ def test_watching_off_a_terminal_prints_once(tmp_path: Path) -> None:
 def test_watching_a_terminal_draws_anew_and_gives_it_back_on_ctrl_c(tmp_path: Path) -> None:
     folder = run(tmp_path, "0", "interrupted")
     arguments = [*PROGRAM[1:], str(tmp_path), "--watch", "0.1"]
-    child = pexpect.spawn(PROGRAM[0], arguments, timeout=60, dimensions=(10, 60), encoding="utf-8")
+    child = pexpect.spawn(
+        PROGRAM[0],
+        arguments,
+        timeout=60,
+        dimensions=(10, 60),
+        encoding="utf-8",
+        # tests run in the background of a shell hand down an ignored Ctrl-C
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
     child.expect_exact("\x1b[?25l")
     child.expect_exact("1 interrupted")
     status = json.loads((folder / "status.json").read_text())
