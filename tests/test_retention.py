@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,31 @@ def kept(outputs: Path) -> dict[str, int]:
 def test_a_finished_run_keeps_what_it_was_told_to(tmp_path, keep, left):
     command.lth_run(*SMALL, f"store.keep={keep}", f"paths.outputs={tmp_path}")
     assert kept(tmp_path) == left
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda folder: (folder / "rounds.jsonl").unlink(),
+        lambda folder: (folder / "rounds.jsonl").write_text("{"),
+        lambda folder: shutil.rmtree(folder / "tickets"),
+        lambda folder: (folder / "config.yaml").unlink(),
+    ],
+    ids=["no rows", "torn rows", "no tickets", "no config"],
+)
+def test_a_finished_run_that_lost_files_is_written_again_from_the_store(tmp_path, harm, caplog):
+    command.lth_run(*SMALL, f"paths.outputs={tmp_path}")
+    [folder] = [path.parent for path in tmp_path.glob("*/*/rounds.jsonl")]
+    before = (folder / "rounds.jsonl").read_text()
+    trainings = sorted((tmp_path / "store" / "entries").iterdir())
+    harm(folder)
+    said = command.lth_run(*SMALL, f"paths.outputs={tmp_path}")
+    assert said.status == 0
+    assert "written again from the Store" in caplog.text
+    assert (folder / "rounds.jsonl").read_text() == before
+    assert len(list((folder / "tickets").iterdir())) == 3
+    assert (folder / "config.yaml").exists()
+    assert sorted((tmp_path / "store" / "entries").iterdir()) == trainings
 
 
 def test_nothing_goes_while_another_run_is_not_done(tmp_path):

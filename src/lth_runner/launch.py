@@ -25,7 +25,7 @@ from lth_runner.errors import UserError
 from lth_runner.experiment import Experiment, run
 from lth_runner.lease import COLD_SECONDS, Lease, is_elsewhere
 from lth_runner.record import Console, Record, Run, RunFolder, Sink, WeightsAndBiases
-from lth_runner.record.folder import whole_rows
+from lth_runner.record.folder import is_whole, whole_rows
 from lth_runner.report import Run as Finished
 from lth_runner.report import write
 from lth_runner.report.table import table
@@ -75,7 +75,13 @@ def _is_done(described: Run) -> bool:
         status = json.loads((described.folder / "status.json").read_text())
     except (FileNotFoundError, ValueError):
         return False
-    return status.get("state") == "done" and status.get("probes") == described.probes
+    if status.get("state") != "done" or status.get("probes") != described.probes:
+        return False
+    if not is_whole(described.folder, status):
+        log.warning("%s lacks rows or tickets: written again from the Store", described.folder)
+        (described.folder / "status.json").unlink()  # what it says is no longer so
+        return False
+    return True
 
 
 def _run(built: Built, described: Run) -> None:

@@ -85,6 +85,11 @@ def _unknown_key(key: str, conf: Path) -> str:
 
 
 def _missing(error: Exception, text: str, conf: Path) -> str:
+    if "hydra/launcher" in text:
+        return (
+            f"{_first(text)}: the launchers local_parallel and slurm need their plugins: "
+            "pip install 'lth-runner[cluster]'"
+        )
     missing = getattr(error, "missing_cfg_file", None) or ""
     if match := re.search(r"Could not (?:find|load) '([^']+)'", text):
         missing = match[1]

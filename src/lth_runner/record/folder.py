@@ -165,6 +165,17 @@ class RunFolder:
         replace_text(self._folder / "status.json", json.dumps(self._status, indent=2) + "\n")
 
 
+def is_whole(folder: Path, status: Mapping[str, Any]) -> bool:
+    """Whether a finished run's folder still holds its rows, its tickets and its config."""
+    rows = whole_rows(folder / "rounds.jsonl")
+    num_tickets = sum(row["arm"] == "ticket" for row in rows)
+    return (
+        sum(row["steps"] for row in rows) == status.get("steps", {}).get("asked")
+        and len(list((folder / "tickets").glob("*.safetensors"))) >= num_tickets > 0
+        and all((folder / name).exists() for name in ("config.yaml", "environment.json"))
+    )
+
+
 def whole_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a jsonl file up to the first that a kill or a power cut left torn."""
     try:
