@@ -687,3 +687,19 @@ def test_amounts_as_people_write_them() -> None:
     seconds = (5, 59.6, 100, 3600, 3 * 3600 + 125, 100000)
     expected = ["5 s", "60 s", "2 min", "1 h 0 min", "3 h 2 min", "1 d 3 h"]
     assert [duration(n) for n in seconds] == expected
+
+
+def test_a_point_refused_before_it_had_a_folder_is_failed_with_its_first_error_line(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "sweeps" / "2026-11-20_10-00-00"
+    folder.mkdir(parents=True)
+    good, bad = "lth-run seed=0", "lth-run seed=1 train.batch_size=9999"
+    points = "".join(json.dumps({"command": c, "name": None}) + "\n" for c in (good, bad))
+    (folder / "points.jsonl").write_text(points)
+    refusal = {"command": bad, "error": "batch size 9999 does not fit\nmore"}
+    (folder / "failures.jsonl").write_text(json.dumps(refusal) + "\n")
+    said = {point.command: point for point in read_points(tmp_path, NOW)}
+    assert (said[bad].state, said[bad].reason) == ("failed", "batch size 9999 does not fit")
+    assert said[good].state == "missing"
+    assert command.main([str(tmp_path)]) == 1

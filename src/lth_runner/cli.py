@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from lth_runner.errors import UserError
-from lth_runner.sweep import command, with_snapshots
+from lth_runner.sweep import command, note_failure, with_snapshots
 
 EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 MISTAKES = (UserError, HydraException, OmegaConfBaseException, OSError)
@@ -103,8 +103,8 @@ def launch(config: DictConfig) -> float | None:
     from lth_runner.launch import execute
 
     set_up_logging()
+    known = HydraConfig.get()
     try:
-        known = HydraConfig.get()
         if known.mode == RunMode.MULTIRUN:
             config.device = spread(str(config.device), int(known.job.num))
         return execute(config, command(known, known.overrides.task))
@@ -112,8 +112,9 @@ def launch(config: DictConfig) -> float | None:
         if traceback_wanted():
             raise
         status = tell(error)
-        if HydraConfig.get().mode != RunMode.MULTIRUN:
+        if known.mode != RunMode.MULTIRUN:
             sys.exit(status)  # past Hydra, which would add lines of its own
+        note_failure(known, known.overrides.task, error)
         raise PointFailed(str(error), status) from error
 
 

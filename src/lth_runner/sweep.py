@@ -68,6 +68,16 @@ class Describe(Callback):
             (folder / "sweep.json").write_text(json.dumps(owner) + "\n")
 
 
+def note_failure(known: Any, overrides: Sequence[str], error: Exception) -> None:
+    """Adds to the sweep's ``failures.jsonl`` what ended a point, maybe before it had a folder."""
+    line = {"command": command(known, overrides), "error": str(error) or type(error).__name__}
+    folder = Path(known.sweep.dir)
+    with suppress(OSError):  # the error itself is told on the terminal
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "failures.jsonl").open("a") as opened:
+            opened.write(json.dumps(line) + "\n")
+
+
 def command(known: Any, overrides: Sequence[str]) -> str:
     """The command line of one point, given Hydra's own config."""
     sources = known.runtime.config_sources

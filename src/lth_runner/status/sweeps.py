@@ -31,6 +31,12 @@ def owed_points(outputs: Path, begun: Sequence[Point], now: datetime) -> list[Po
         rows = [row for row in read_lines(path) if isinstance(row.get("command"), str)]
         is_recent = any(meaning(row["command"]) in recent for row in rows)
         sweeps.append((_lives(path.parent, now, has_recent=is_recent), path.parent, rows))
+    refused = {
+        meaning(row["command"]): str(row.get("error", "")).splitlines()[:1]
+        for path in sorted(outputs.glob("sweeps/*/failures.jsonl"))
+        for row in read_lines(path)
+        if isinstance(row.get("command"), str)
+    }
     seen: set[object] = {*known, *(point.run_id for point in begun)}
     owed = []
     for alive, folder, rows in sorted(sweeps, key=lambda sweep: sweep[:2], reverse=True):
@@ -43,7 +49,9 @@ def owed_points(outputs: Path, begun: Sequence[Point], now: datetime) -> list[Po
             seen |= {key} if run_id is None else {key, run_id}
             name = row.get("name") or _name(row["command"], names)
             state, reason = "waiting", None
-            if not alive:
+            if key in refused:  # it ended before it had a run folder
+                state, reason = "failed", "".join(refused[key])
+            elif not alive:
                 state, reason = "missing", f"no run folder, though sweep {folder.name} has ended"
             owed.append(Point(state, name, run_id, command=row["command"], reason=reason))
     return owed
