@@ -70,6 +70,7 @@ class Trained(Protocol):
     def optimizer_at(self, step: Step) -> State: ...
     def gradients(self, num_steps: int) -> Iterator[State]: ...  # replays the first steps
     def derived(self, name: str, compute: Callable[[], State]) -> State: ...  # computed once
+    def sibling(self, ticket: Ticket, arm: str) -> Trained: ...  # another ticket trained alike
 
 
 Past = Sequence[Trained]  # a replicate's finished rounds, the dense network first

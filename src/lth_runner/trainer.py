@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,8 +16,8 @@ from lth_runner.state import State
 from lth_runner.step import Clock, Step
 from lth_runner.store import Entry, Store
 from lth_runner.task import Task
-from lth_runner.ticket import Ticket
-from lth_runner.train import Checkpoint, Interrupted, Job, Recipe
+from lth_runner.ticket import Ticket, Trained
+from lth_runner.train import Checkpoint, Interrupted, Job, Recipe, Slot
 
 POLL_SECONDS = 0.5
 
@@ -160,6 +160,11 @@ class StoredTraining:
     def derived(self, name: str, compute: Callable[[], State]) -> State:
         """What a probe computed from this training, kept beside it."""
         return self.entry.derived(name, compute)
+
+    def sibling(self, ticket: Ticket, arm: str) -> Trained:
+        """Another ticket of the task, trained by the same recipe and masking: stored like any."""
+        job = replace(self.job, ticket=ticket, slot=Slot(self.job.slot.round, arm), snapshots=())
+        return next(self.trainer.fit([job]))
 
 
 def clock_of(task: Task, recipe: Recipe) -> Clock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +27,11 @@ class Gradual:
 
     With n densities the i-th is reached after the share begin + (end - begin) i / n of the steps;
     what is left then trains on. Removed weights stay removed, where the authors' may return.
-    One network at a time. Raises UserError, on installing, for a density that cannot be had.
+    Raises UserError, on installing, for a density that cannot be had.
     Zhu & Gupta 2017, arXiv 1710.01878, with the cubic schedule.
     """
+
+    packs: ClassVar[bool] = True
 
     allocate: Allocate
     schedule: Schedule

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -36,10 +36,14 @@ class LiveMask(Protocol):
 class Masking(Protocol):
     """How a mask lives within a training; ``install`` binds it to one network.
 
+    ``packs``: whether one network may share its tensors' memory with others in training, each
+    bound by an ``install`` of its own: true of a mask that trains the network's own parameters,
+    in place, and leaves the optimizer's state alone.
     The network's weights are masked already, by the ticket's mask or, in a continued training, by
     what the mask had become: installing changes none of them.
-    ``kept`` maps parameter names to boolean tensors of the parameters' shapes, which may carry a
-    leading replicate axis where an engine trains several networks at once.
+    ``kept`` maps parameter names to boolean tensors of the parameters' shapes.
     """
+
+    packs: ClassVar[bool]
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask: ...

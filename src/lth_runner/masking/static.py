@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ class Static:
     Multiplying after the step, and not masking gradients, keeps pruned weights at zero whatever
     momentum, weight decay or Adam's moments hold, and leaves dense gradients to look at.
     """
+
+    packs: ClassVar[bool] = True
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
         return _Static(model, kept)

@@ -3,7 +3,16 @@
 from lth_runner.probe.accuracy import Accuracy, Learning
 from lth_runner.probe.gradients import EarlyGradients
 from lth_runner.probe.masks import Collapse, Overlap
-from lth_runner.probe.protocol import Probe
+from lth_runner.probe.protocol import Probe, Value
 from lth_runner.probe.signs import Signs
 
-__all__ = ["Accuracy", "Collapse", "EarlyGradients", "Learning", "Overlap", "Probe", "Signs"]
+__all__ = [
+    "Accuracy",
+    "Collapse",
+    "EarlyGradients",
+    "Learning",
+    "Overlap",
+    "Probe",
+    "Signs",
+    "Value",
+]

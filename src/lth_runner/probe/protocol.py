@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from lth_runner.task import Task
 from lth_runner.ticket import Past, Trained
+
+# a number; numbers by name, as by layer; or a curve: all go into the row as JSON has them
+Value = float | Mapping[str, float] | Sequence[float]
 
 
 class Probe(Protocol):
     """Measures one finished training.
 
     ``past`` holds the replicate's earlier rounds, the dense network first; for the dense network
-    itself it is empty. A probe reads, and trains nothing.
+    itself it is empty. A probe reads; what it must train, it asks of ``trained.sibling``.
     """
 
-    def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, float]]: ...
+    def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, Value]]: ...
