@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-slurm check lint types report wheel clean
+.PHONY: help install run test test-slow test-slurm bench check lint types report wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ lint: install ## format and lint
 
 types: install ## the type checker
 	$(BIN)/mypy
+
+bench: install ## ratios of speed, measured side by side
+	$(BIN)/python scripts/bench.py $(ARGS)
 
 check: lint types test ## lint, types and tests
 

@@ -95,6 +95,11 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line, parse_constant=refuse) for line in path.read_text().splitlines()]
 
 
+def untimed(path: Path) -> list[dict[str, Any]]:
+    """The rows of a jsonl file without what is timed anew when a row is written again."""
+    return [{k: v for k, v in row.items() if k != "search_seconds"} for row in rows(path)]
+
+
 def status_of(folder: Path) -> dict[str, Any]:
     """A run's status.json."""
     return json.loads((folder / "status.json").read_text())
@@ -103,7 +108,7 @@ def status_of(folder: Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def no_training() -> Iterator[None]:
     """Makes every training an error; replays for a probe are none."""
-    with mock.patch("lth_runner.engine.Loop.outcome", side_effect=AssertionError("it trained")):
+    with mock.patch("lth_runner.loop.Loop.outcome", side_effect=AssertionError("it trained")):
         yield
 
 

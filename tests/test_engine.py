@@ -12,8 +12,9 @@ import small
 from lth_runner import engine
 from lth_runner import state as states
 from lth_runner.allocate import Global
-from lth_runner.engine import Loop, Pace, Sequential
+from lth_runner.engine import Pace, Sequential
 from lth_runner.errors import UserError
+from lth_runner.loop import Loop
 from lth_runner.masking import Static
 from lth_runner.score import Magnitude
 from lth_runner.step import Clock
@@ -58,7 +59,7 @@ def pruned_job(model=small.perceptron, density: float = 0.3, **start: object) ->
 
 
 def train(job: Job, recipe: Recipe, keeper: Memory | None = None, pace: Pace | None = None):
-    [(_, outcome)] = Sequential().train([job], recipe, [keeper or Memory()], pace or Pace())
+    [(_, outcome)] = engine.train(Sequential(), [job], recipe, [keeper or Memory()], pace or Pace())
     return outcome
 
 
@@ -159,7 +160,7 @@ def test_snapshots_are_kept_at_the_steps_asked_for():
 
 def test_weight_decay_can_spare_norms_and_biases():
     job = pruned_job(small.convolutional)
-    groups = Loop(job, small.recipe(decay="weights"), None)._optimizer.param_groups
+    groups = Loop(job, small.recipe(decay="weights"), None).optimizer.param_groups
     by_decay = {group["weight_decay"]: group["params"] for group in groups}
     assert {p.ndim for p in by_decay[0.0]} == {1}
     assert {p.ndim for p in by_decay[1e-3]} == {2, 4}
@@ -177,9 +178,9 @@ def test_history_holds_the_mean_loss_between_evaluations():
     job, recipe = pruned_job(), small.recipe(length="20it", eval_every="5it")
     loop, losses = Loop(job, recipe, None), []
     while loop.step < 20:
-        before = loop._loss.item()
+        before = loop.loss.item()
         loop.backward()
-        losses.append(loop._loss.item() - before)
+        losses.append(loop.loss.item() - before)
         loop.update()
     history = train(job, recipe).history
     assert [row["step"] for row in history] == [5, 10, 15, 20]
@@ -263,6 +264,6 @@ def test_a_weight_that_is_not_finite_ends_a_training_as_diverged():
     loop.update()
     with torch.no_grad():
         next(loop.model.parameters())[0, 0] = float("inf")
-    loop._loss.zero_()  # the loss of the steps before was finite
+    loop.loss.zero_()  # the loss of the steps before was finite
     loop.evaluate()
     assert loop.diverged

@@ -10,8 +10,9 @@ import torch
 import small
 from lth_runner import state as states
 from lth_runner.allocate import Global, count
-from lth_runner.engine import Loop, replay
+from lth_runner.engine import replay
 from lth_runner.errors import UserError
+from lth_runner.loop import Loop
 from lth_runner.masking.gradual import Gradual
 from lth_runner.schedule import Iterations
 from lth_runner.search import Once

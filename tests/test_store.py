@@ -179,10 +179,10 @@ def test_publishing_what_another_process_published_first_keeps_one(tmp_path, job
     list(trainer.fit([job]))
     target = entries(tmp_path)[0]
     # the other process is still at it: its draft is complete when the target already exists
-    from lth_runner.engine import Pace, Sequential
+    from lth_runner.engine import Pace, Sequential, train
 
-    [(_, outcome)] = Sequential().train(
-        [job], trainer.recipe, [trainer.store.draft(trainer.key(job))], Pace()
+    [(_, outcome)] = train(
+        Sequential(), [job], trainer.recipe, [trainer.store.draft(trainer.key(job))], Pace()
     )
     entry = trainer.store.publish(trainer.key(job), outcome, {"run": "other", "steps": 40})
     assert entry.folder == target

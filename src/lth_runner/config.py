@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,11 +19,16 @@ from torch import nn
 
 from lth_runner import identity
 from lth_runner.control import Control
+from lth_runner.control import check as check_control
 from lth_runner.data import Data
+from lth_runner.engine import Engine, Sequential
 from lth_runner.errors import UserError, nearest
 from lth_runner.experiment import Experiment
 from lth_runner.masking import Masking
+from lth_runner.packed import Packed, lanes_that_fit, obstacle
 from lth_runner.probe import Probe
+from lth_runner.report.published import published
+from lth_runner.rewind import Rewind
 from lth_runner.search import Search
 from lth_runner.signatures import check_targets
 from lth_runner.task import Task, check_fits
@@ -48,6 +54,8 @@ class Built:
     probes: str
     outputs: Path
     resolved: Mapping[str, Any]
+    engine: Engine
+    engine_reason: str
     threads: int
 
 
@@ -68,8 +76,13 @@ def build(config: DictConfig) -> Built:
     clock = recipe.clock(data.epoch(recipe.batch_size))
     recipe.check(clock, device)
     search.check(first, clock)
+    if isinstance(rewind := getattr(search, "rewind", None), Rewind):
+        rewind.check_rate(recipe.rate, clock)
+    for control in controls.values():
+        check_control(control, first, clock)
     tasks = [first.with_seed(first.seed + index) for index in range(resolved["replicates"])]
     experiment = Experiment(tasks, search, masking, controls, probes)
+    engine, reason = pick_engine(recipe, first, masking)
     return Built(
         experiment=experiment,
         recipe=recipe,
@@ -77,7 +90,9 @@ def build(config: DictConfig) -> Built:
         probes=identity.digest(identity.describe(probes)),
         outputs=Path(resolved["paths"]["outputs"]),
         resolved=resolved,
-        threads=pick_threads(resolved["threads"], first, recipe),
+        engine=engine,
+        engine_reason=reason,
+        threads=pick_threads(resolved["threads"], first, recipe, engine),
     )
 
 
@@ -107,6 +122,8 @@ def resolve(config: DictConfig) -> dict[str, Any]:
         raise UserError(
             f"report.tolerance={tolerance!r} must be an accuracy, 0.005 for half a point"
         )
+    if (series := plain["report"].get("published")) is not None:
+        published(str(series))
     if not re.fullmatch(r"[\w.+-]+", str(plain["name"])):
         raise UserError(f"name={plain['name']!r} names a folder: use letters, digits, _ - + and .")
     keep = plain["store"].get("keep")
@@ -197,11 +214,45 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def pick_engine(recipe: Recipe, task: Task, masking: Masking) -> tuple[Engine, str]:
+    """The engine and why: ``auto`` packs what can be packed, whatever the number of replicates,
+
+    so that runs which share a training choose alike; memory bounds how many at once. Raises
+    UserError where packing is asked for and cannot be.
+    """
+    if recipe.engine == "sequential":
+        return Sequential(), "asked for"
+    reason = obstacle(task, masking, recipe)
+    if reason is not None:
+        if recipe.engine == "packed":
+            raise UserError(
+                f"train.engine=packed: these trainings cannot be packed, {reason}; use "
+                "train.engine=auto or sequential"
+            )
+        return Sequential(), f"not packed: {reason}"
+    free = free_memory(torch.device(task.device))
+    num = min(recipe.max_packed, lanes_that_fit(task, recipe, 0.8 * free))
+    return Packed(num), f"up to {num} at once" + (
+        "" if num == recipe.max_packed else f": what {free / 2**30:.1f} GiB of free memory take"
+    )
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes that can still be had on a device; without bound where nobody says."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    try:
+        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    except OSError:
+        found = None
+    return 1024.0 * int(found[1]) if found else math.inf
+
+
 ALL_THREADS = torch.get_num_threads()  # the cores, or what OMP_NUM_THREADS says
 SMALL_WORK = 10_000_000  # products of one forward step below which a second thread costs more
 
 
-def pick_threads(threads: int | str, task: Task, recipe: Recipe) -> int:
+def pick_threads(threads: int | str, task: Task, recipe: Recipe, engine: Engine) -> int:
     """A number of CPU threads; ``auto`` decides by the network, so that reruns decide alike."""
     if threads == "auto":
         convolves = any(value.ndim > 2 for value in task.dense().values())

@@ -9,7 +9,7 @@ import signal
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,10 +20,11 @@ from omegaconf import DictConfig
 
 from lth_runner import __version__
 from lth_runner.config import Built, build
-from lth_runner.engine import Loop, Pace
+from lth_runner.engine import Pace
 from lth_runner.errors import UserError
-from lth_runner.experiment import Experiment, run
+from lth_runner.experiment import run
 from lth_runner.lease import COLD_SECONDS, Lease, is_elsewhere
+from lth_runner.probe import Trains
 from lth_runner.record import Console, Record, Run, RunFolder, Sink, WeightsAndBiases
 from lth_runner.record.folder import is_whole, whole_rows
 from lth_runner.report import Run as Finished
@@ -32,36 +33,47 @@ from lth_runner.report.table import table
 from lth_runner.status.reading import read_points
 from lth_runner.status.store_care import remove, survey
 from lth_runner.store import Store
-from lth_runner.train import Interrupted, Job, Recipe
+from lth_runner.train import Interrupted, Job
 from lth_runner.trainer import Trainer, clock_of
 
 SLOW_HOURS = 0.5
 log = logging.getLogger(__name__)
 
 
-def execute(config: DictConfig, command: str) -> float | None:
-    """Runs, continues or returns a finished run; the last ticket's mean test accuracy."""
+def execute(
+    config: DictConfig, command: str, choices: Mapping[str, Any] | None = None
+) -> float | None:
+    """Runs, continues or returns a finished run; the last ticket's mean test accuracy.
+
+    ``choices``: the options that the config is composed of, for whoever reads the run folder.
+    """
     built = build(config)
     torch.set_num_threads(built.threads)
-    described = describe(built, command)
+    described = describe(built, command, choices or {})
     if not _is_done(described):
         _run(built, described)
     _conclude(described.folder)
     return last_accuracy(described.folder)
 
 
-def describe(built: Built, command: str) -> Run:
+def describe(built: Built, command: str, choices: Mapping[str, Any]) -> Run:
     """What is known of a run before it starts."""
     experiment, name = built.experiment, str(built.resolved["name"])
     clock = clock_of(experiment.tasks[0], built.recipe)
     rounds, arms = experiment.search.num_rounds, 1 + len(experiment.controls)
-    trainings = len(experiment.tasks) * (1 + (rounds - 1) * arms)
+    # without a dense network first, controls stand beside the first training already
+    alone = 1 if getattr(experiment.search, "dense", True) else 0
+    num_rows = [*[1] * alone, *[arms] * (rounds - alone)]
+    added = sum(
+        probe.num_trainings(num_rows) for probe in experiment.probes if isinstance(probe, Trains)
+    )
+    trainings = len(experiment.tasks) * (sum(num_rows) + added)
     return Run(
         name=name,
         run_id=built.run_id,
         folder=built.outputs / name / built.run_id,
         config=built.resolved,
-        environment=environment(experiment.tasks[0].device),
+        environment=environment(experiment.tasks[0].device) | {"choices": dict(choices)},
         command=command,
         probes=built.probes,
         num_rounds=rounds,
@@ -114,10 +126,11 @@ def _attempt(built: Built, described: Run, store: Store) -> None:
         for sink in sinks:
             sink.open(described)
         with stop_requested() as stop:
-            warn_if_slow(built.experiment, built.recipe, described.num_steps)
+            log.info("engine   %s (%s)", built.engine.name, built.engine_reason)
+            warn_if_slow(built, described.num_steps)
             seconds = built.recipe.checkpoint_minutes * 60
             pace = Pace(stop, seconds, record.watch, folder.replayed)
-            trainer = Trainer(built.recipe, store, pace=pace, run=described.run_id)
+            trainer = Trainer(built.recipe, store, built.engine, pace, run=described.run_id)
             run(built.experiment, trainer, record)
         state = "done"
     except (Interrupted, KeyboardInterrupt):
@@ -182,23 +195,24 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
             signal.raise_signal(signal.SIGUSR2)  # now that the checkpoint is written
 
 
-def warn_if_slow(experiment: Experiment, recipe: Recipe, num_steps: int) -> None:
+def warn_if_slow(built: Built, num_steps: int) -> None:
     """Says before it starts how long a run will take on a CPU, when that is long."""
-    task = experiment.tasks[0]
-    if torch.device(task.device).type != "cpu":
+    experiment, recipe = built.experiment, built.recipe
+    if torch.device(experiment.tasks[0].device).type != "cpu":
         return
-    ticket = experiment.search.propose(task, [])
-    if ticket is None:
+    tickets = [(task, experiment.search.propose(task, [])) for task in experiment.tasks]
+    jobs = [Job(task, ticket, experiment.masking) for task, ticket in tickets if ticket is not None]
+    if not jobs:
         return
+    jobs = [jobs[index] for index in built.engine.pick(jobs)]
     with recipe.arithmetic(torch.device("cpu")):
-        loop = Loop(Job(task, ticket, experiment.masking), recipe, None)
+        together = built.engine.begin(jobs, recipe, [None] * len(jobs))
         times = []
         for _ in range(4):
             began = time.perf_counter()
-            loop.backward()
-            loop.update()
+            together.advance()
             times.append(time.perf_counter() - began)
-    seconds = statistics.median(times[1:])
+    seconds = statistics.median(times[1:]) / len(jobs)
     hours = seconds * num_steps / 3600
     if hours > SLOW_HOURS:
         log.warning(

@@ -68,6 +68,7 @@ class Trained(Protocol):
     def seconds(self) -> float: ...
     def at(self, step: Step) -> State: ...  # a snapshot, replayed where it was not kept
     def optimizer_at(self, step: Step) -> State: ...
+    def masking_at(self, step: Step) -> State: ...  # what its live mask carries
     def gradients(self, num_steps: int) -> Iterator[State]: ...  # replays the first steps
     def derived(self, name: str, compute: Callable[[], State]) -> State: ...  # computed once
     def sibling(self, ticket: Ticket, arm: str) -> Trained: ...  # another ticket trained alike

@@ -89,6 +89,7 @@ class Recipe:
     largest 2-norm of the gradient. ``shrink_to``: the whole schedule, every duration in it,
     shrunk to so many steps. ``eval_every``: how often validation and test are measured.
     ``snapshots``: steps of the dense training to keep beside those that rewinding asks for.
+    ``engine``: train networks one by one, or up to ``max_packed`` as one (auto: as pays).
     """
 
     length: Duration | str
@@ -103,7 +104,9 @@ class Recipe:
     eval_every: Duration | str = "1ep"
     shrink_to: Duration | str | None = None
     deterministic: bool = False
-    # these two decide no result and have no part in its identity
+    # these decide no result, or have a place of their own in its identity (the engine)
+    engine: Literal["auto", "sequential", "packed"] = field(default="auto", compare=False)
+    max_packed: int = field(default=8, compare=False)
     checkpoint_minutes: float = field(default=2.0, compare=False)
     snapshots: Sequence[Duration | str] = field(default=(), compare=False)
 
@@ -113,7 +116,9 @@ class Recipe:
                 object.__setattr__(self, name, Duration.parse(getattr(self, name)))
         snapshots = tuple(Duration.parse(snapshot) for snapshot in self.snapshots)
         object.__setattr__(self, "snapshots", snapshots)
-        for name in ("decay", "precision"):
+        if isinstance(self.max_packed, bool) or self.max_packed < 1:
+            raise UserError(f"train.max_packed={self.max_packed!r} must be a whole number above 0")
+        for name in ("decay", "precision", "engine"):
             accepted = get_args(get_type_hints(type(self))[name])
             if getattr(self, name) not in accepted:
                 value = getattr(self, name)

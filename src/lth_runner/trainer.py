@@ -76,7 +76,7 @@ class Trainer:
                 leases[key].release()
             drafts = [self.store.draft(key) for key in picked]
             batch = [missing[key] for key in picked]
-            for index, outcome in self.engine.train(batch, self.recipe, drafts, self.pace):
+            for index, outcome in engines.train(self.engine, batch, self.recipe, drafts, self.pace):
                 job, key = batch[index], picked[index]
                 steps = self.clock(job.task).total - job.ticket.start.step
                 self.store.publish(key, outcome, {"run": self.run, "steps": steps})
@@ -141,13 +141,19 @@ class StoredTraining:
         """The optimizer's state at a step of this training."""
         return self._snapshot(step).optimizer
 
+    def masking_at(self, step: Step) -> State:
+        """The state of its live mask at a step of this training."""
+        return self._snapshot(step).masking
+
     def _snapshot(self, step: Step) -> Checkpoint:
         found = self.entry.nearest_snapshot(step)
         if found is None or found.step < step:
             began = self.job.ticket.start.step if found is None else found.step
-            pace = self.trainer.pace
-            found = engines.replay(self.job, self.trainer.recipe, found, step, stop=pace.stop)
-            self.trainer.pace.replayed(step - began)
+            trainer = self.trainer
+            found = engines.replay(
+                self.job, trainer.recipe, found, step, engine=trainer.engine, stop=trainer.pace.stop
+            )
+            trainer.pace.replayed(step - began)
             self.entry.keep_snapshot(found)
         return found
 
@@ -155,7 +161,8 @@ class StoredTraining:
         """The loss gradients of the first steps, by running them again."""
         left = self.clock.total - self.ticket.start.step
         self.trainer.pace.replayed(min(num_steps, left))
-        return engines.gradients(self.job, self.trainer.recipe, num_steps)
+        trainer = self.trainer
+        return engines.gradients(self.job, trainer.recipe, num_steps, engine=trainer.engine)
 
     def derived(self, name: str, compute: Callable[[], State]) -> State:
         """What a probe computed from this training, kept beside it."""
@@ -163,7 +170,8 @@ class StoredTraining:
 
     def sibling(self, ticket: Ticket, arm: str) -> Trained:
         """Another ticket of the task, trained by the same recipe and masking: stored like any."""
-        job = replace(self.job, ticket=ticket, slot=Slot(self.job.slot.round, arm), snapshots=())
+        slot = Slot(self.job.slot.round, f"{self.job.slot.arm}/{arm}")
+        job = replace(self.job, ticket=ticket, slot=slot, snapshots=())
         return next(self.trainer.fit([job]))
 
 

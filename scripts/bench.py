@@ -1,0 +1,320 @@
+"""Where the time goes: ratios measured side by side in one run, medians with their spread.
+
+    make bench                          # everything, about five minutes on two quiet cores
+    python scripts/bench.py step pack   # some of it: step pack convolution overhead prune memory
+
+Absolute times depend on the machine and on what else it does; every claim is a ratio of two
+things measured in turns. The ceiling is the rate of a large matrix product in the same process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from lth_runner import models
+from lth_runner.allocate import Global
+from lth_runner.data import Data
+from lth_runner.engine import Sequential
+from lth_runner.mask import Mask
+from lth_runner.masking import Static
+from lth_runner.packed import Packed
+from lth_runner.seeds import stream
+from lth_runner.task import Task
+from lth_runner.ticket import Ticket
+from lth_runner.train import Job, Recipe
+
+Timed = Callable[[], object]
+
+
+def in_turns(things: Mapping[str, Timed], *, repeats: int = 9) -> dict[str, list[float]]:
+    """Seconds of each, one after the other, over and over; the first round is thrown away."""
+    times: dict[str, list[float]] = {name: [] for name in things}
+    for repeat in range(repeats + 1):
+        for name, thing in things.items():
+            began = time.perf_counter()
+            thing()
+            if repeat:
+                times[name].append(time.perf_counter() - began)
+    return times
+
+
+def say(label: str, values: list[float], unit: str) -> None:
+    low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+    print(f"  {label:<52} {middle:8.3f} {unit:<8} ({low:.3f} to {high:.3f})", flush=True)
+
+
+def ratios(above: list[float], below: list[float]) -> list[float]:
+    """Turn by turn."""
+    return [one / other for one, other in zip(above, below, strict=True)]
+
+
+def product(dtype: torch.dtype) -> Timed:
+    left, right = (torch.randn(1024, 1024, generator=stream(0, n)).to(dtype) for n in "lr")
+    return lambda: left @ right
+
+
+PRODUCT = 2 * 1024**3
+
+
+def repeated(thing: Timed, num: int) -> Timed:
+    def many() -> None:
+        for _ in range(num):
+            thing()
+
+    return many
+
+
+def images(num: int, shape: tuple[int, ...]) -> Data:
+    inputs = torch.randn(num, *shape, generator=stream(0, "images"))
+    labels = torch.arange(num) % 10
+    return Data.from_tensors((inputs, labels), (inputs[:100], labels[:100]), validation=100)
+
+
+def half(task: Task) -> Mask:
+    return Mask({n: torch.rand(m.shape, generator=stream(task.seed, n)) < 0.5
+                 for n, m in task.dense().items()})  # fmt: skip
+
+
+def jobs(task: Task, num: int) -> list[Job]:
+    tasks = [task.with_seed(seed) for seed in range(num)]
+    return [Job(t, Ticket(half(t), t.init()), Static()) for t in tasks]
+
+
+LENET = functools.partial(models.lenet300, shape=(1, 28, 28), num_classes=10)
+ADAM = Recipe("50000it", 60, functools.partial(torch.optim.Adam, lr=1.2e-3, fused=True))
+# products of weights and activations in a step: forward and the weights' gradients take one each,
+# the activations' gradients one but for the first layer
+LENET_STEP = 2 * 60 * (2 * 266_200 + 31_000)
+
+
+def hand_written(data: Data) -> Timed:
+    """The least that does the same: gather, forward, backward, fused Adam, mask."""
+    model = LENET()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1.2e-3, fused=True)
+    weights = [p.data for p in model.parameters() if p.ndim > 1]
+    factors = [(torch.rand_like(w) < 0.5).float() for w in weights]
+    inputs, labels = data.train
+    batches = torch.randperm(len(labels)).split(60)
+    position = 0
+
+    def step() -> None:
+        nonlocal position
+        index = batches[position]
+        position = (position + 1) % (len(batches) - 1)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(inputs.index_select(0, index)), labels.index_select(0, index))
+        loss.backward()
+        optimizer.step()
+        torch._foreach_mul_(weights, factors)
+
+    return step
+
+
+def bench_step() -> None:
+    """LeNet-300-100, batch 60: the sequential engine against a hand-written loop."""
+    task = Task(LENET, images(20_000, (1, 28, 28)))
+    together = Sequential().begin(jobs(task, 1), ADAM, [None])
+    times = in_turns({
+        "hand": repeated(hand_written(task.data), 50),
+        "engine": repeated(together.advance, 50),
+        "fp32": repeated(product(torch.float32), 5),
+    })  # fmt: skip
+    say("hand-written step", [1e3 * t / 50 for t in times["hand"]], "ms")
+    say("sequential engine / hand-written", ratios(times["engine"], times["hand"]), "x")
+    rate = [PRODUCT * 5 / t for t in times["fp32"]]
+    say("fp32 ceiling", [r / 1e9 for r in rate], "GFLOP/s")
+    share = [LENET_STEP * 50 / t / r for t, r in zip(times["engine"], rate, strict=True)]
+    say("sequential engine / ceiling", share, "")
+
+
+def bench_pack() -> None:
+    """LeNet-300-100, batch 60: packed replicates against one by one."""
+    task = Task(LENET, images(20_000, (1, 28, 28)))
+    alone = Sequential().begin(jobs(task, 1), ADAM, [None])
+    sizes = (2, 4, 8, 16)
+    packs = {n: Packed(n).begin(jobs(task, n), ADAM, [None] * n) for n in sizes}
+    things: dict[str, Timed] = {"alone": repeated(alone.advance, 48)}
+    things |= {f"packed {n}": repeated(pack.advance, 48 // n) for n, pack in packs.items()}
+    times = in_turns(things | {"fp32": repeated(product(torch.float32), 5)})
+    rate = [PRODUCT * 5 / t for t in times["fp32"]]
+    say("one by one, a step", [1e3 * t / 48 for t in times["alone"]], "ms")
+    for n in sizes:
+        found = times[f"packed {n}"]
+        say(f"{n} packed: steps per second and replicate", ratios(times["alone"], found), "x")
+        share = [LENET_STEP * 48 / t / r for t, r in zip(found, rate, strict=True)]
+        say(f"{n} packed / ceiling", share, "")
+
+
+def bench_convolution() -> None:
+    """ResNet-20, 32x32, batch 128, SGD: fp32 and bf16 against the ceiling."""
+    factory = functools.partial(models.resnet20, shape=(3, 32, 32), num_classes=10)
+    task = Task(factory, images(2_000, (3, 32, 32)))
+    sgd = functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9, fused=True)
+    loops = {
+        kind: Sequential().begin(jobs(task, 1), Recipe("9999it", 128, sgd, precision=kind), [None])
+        for kind in ("fp32", "bf16")
+    }
+    things: dict[str, Timed] = {kind: loop.advance for kind, loop in loops.items()}
+    things |= {
+        "fp32 product": repeated(product(torch.float32), 10),
+        "bf16 product": repeated(product(torch.bfloat16), 10),
+    }
+    times = in_turns(things, repeats=5)
+    multiplications = 40.55e6  # of one image's forward pass
+    step = 3 * 2 * 128 * multiplications
+    for kind in ("fp32", "bf16"):
+        rate = [PRODUCT * 10 / t for t in times[f"{kind} product"]]
+        say(f"{kind} ceiling", [r / 1e9 for r in rate], "GFLOP/s")
+        say(f"{kind} step", [1e3 * t for t in times[kind]], "ms")
+        say(f"{kind} step / ceiling", [step / t / r for t, r in
+                                       zip(times[kind], rate, strict=True)], "")  # fmt: skip
+    say("bf16 faster than fp32", ratios(times["fp32"], times["bf16"]), "x")
+
+
+def bench_overhead() -> None:
+    """The command line: help, start, and all that is not training steps."""
+    lth_run = str(Path(sys.executable).with_name("lth-run"))
+
+    def command(*arguments: str) -> Timed:
+        return lambda: subprocess.run([lth_run, *arguments], check=True, capture_output=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        common = ("record=local", f"paths.outputs={folder}", "control=none", "replicates=1")
+        tiny = ("pruner.rounds=1", "pruner.sparsity=null", "train.length=1it", "probe=none")
+        runs = iter(range(1000))
+
+        def first_step() -> None:
+            command(*common, *tiny, f"seed={next(runs)}")()
+
+        times = in_turns({
+            "import": lambda: subprocess.run([sys.executable, "-c", "import torch"], check=True),
+            "help": command("--help"),
+            "run": first_step,
+        }, repeats=3)  # fmt: skip
+        say("import torch", times["import"], "s")
+        say("lth-run --help", times["help"], "s")
+        say("a run of two trainings of one step, start to end", times["run"], "s")
+    canonical()
+
+
+def canonical() -> None:
+    """The digits experiment with its default probes, in this process."""
+    from unittest import mock
+
+    from lth_runner import cli, engine
+    from lth_runner.loop import Loop
+
+    spent: dict[str, float] = {}
+
+    def timed(name: str, call: Callable[..., object]) -> Callable[..., object]:
+        def measured(*arguments: object, **named: object) -> object:
+            began = time.perf_counter()
+            try:
+                return call(*arguments, **named)
+            finally:
+                spent[name] = spent.get(name, 0.0) + time.perf_counter() - began
+
+        return measured
+
+    begin = Packed.begin
+
+    def begun(self: Packed, *arguments: object) -> engine.Together:
+        together = begin(self, *arguments)  # type: ignore[arg-type]
+        return engine.Together(together.lanes, timed("steps", together.advance))  # type: ignore[arg-type]
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = ["lth-run", "record=local", f"paths.outputs={folder}", "train=adam"]
+        began = time.perf_counter()
+        with (
+            mock.patch.object(sys, "argv", arguments),
+            mock.patch.object(Packed, "begin", begun),
+            mock.patch.object(Loop, "evaluate", timed("evaluation", Loop.evaluate)),
+            Path(os.devnull).open("w") as nowhere,
+            mock.patch.object(sys, "stdout", nowhere),
+            contextlib.suppress(SystemExit),
+        ):
+            cli.main()
+        whole = time.perf_counter() - began
+    print(f"  lth-run on digits: {whole:.1f} s, of it training steps {spent['steps']:.1f} s, "
+          f"evaluation {spent['evaluation']:.1f} s, all else "
+          f"{whole - spent['steps'] - spent['evaluation']:.1f} s", flush=True)  # fmt: skip
+
+
+def bench_prune() -> None:
+    """A ResNet-50's 25.5 million weights pruned globally to an exact count."""
+    factory = functools.partial(models.resnet50, shape=(3, 224, 224), num_classes=1000)
+    with torch.device("cpu"):
+        weights = dict(factory().named_parameters())
+    scores = {n: p.detach().abs() for n, p in weights.items() if p.ndim > 1}
+    dense = Mask({n: torch.ones(s.shape, dtype=torch.bool) for n, s in scores.items()})
+    total = torch.cat([s.flatten() for s in scores.values()])
+    times = in_turns({
+        "prune": lambda: Global()(scores, 0.1, dense, 0),
+        "topk": lambda: total.topk(total.numel() // 10),
+        "kthvalue": lambda: total.kthvalue(total.numel() // 10),
+    }, repeats=5)  # fmt: skip
+    mask = Global()(scores, 0.1, dense, 0)
+    assert mask.num_kept == round(0.1 * mask.num_prunable)
+    say(f"global pruning of {mask.num_prunable / 1e6:.1f} M weights", times["prune"], "s")
+    say("against torch.topk of the scores alone", ratios(times["prune"], times["topk"]), "x")
+    packed = sum(bits.numel() for bits in mask.packed().values())
+    print(f"  mask in a file: {packed / 1e6:.2f} MB, {8 * packed / mask.num_prunable:.2f} bits "
+          "a weight", flush=True)  # fmt: skip
+
+
+def bench_memory() -> None:
+    """Resident memory by packed replicates, each in a process of its own."""
+    code = (
+        "import sys; sys.path.insert(0, {here!r}); import bench, resource\n"
+        "task = bench.Task(bench.LENET, bench.images(2000, (1, 28, 28)))\n"
+        "pack = bench.Packed({n}).begin(bench.jobs(task, {n}), bench.ADAM, [None] * {n})\n"
+        "for _ in range(5): pack.advance()\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    peaks = {}
+    for n in (1, 4, 16):
+        text = code.format(here=str(Path(__file__).parent), n=n)
+        done = subprocess.run([sys.executable, "-c", text], capture_output=True, check=True)
+        peaks[n] = int(done.stdout) / 1024
+    grown = (peaks[16] - peaks[4]) / 12
+    print(f"  peak resident MB: {', '.join(f'{n} packed {p:.0f}' for n, p in peaks.items())}; "
+          f"{grown:.1f} MB more a replicate, whose weights are {266_610 * 4 / 2**20:.1f} MB",
+          flush=True)  # fmt: skip
+
+
+BENCHES = {
+    "step": bench_step, "pack": bench_pack, "convolution": bench_convolution,
+    "overhead": bench_overhead, "prune": bench_prune, "memory": bench_memory,
+}  # fmt: skip
+
+
+def main() -> None:
+    chosen = sys.argv[1:] or list(BENCHES)
+    if unknown := set(chosen) - set(BENCHES):
+        sys.exit(f"no benchmark is called {', '.join(unknown)}: there are {', '.join(BENCHES)}")
+    names = [
+        line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
+    print(f"{platform.machine()}, {names[0].split(':')[1].strip()}, {os.cpu_count()} cores, "
+          f"{torch.get_num_threads()} threads; Python {platform.python_version()}, "
+          f"torch {torch.__version__}; median (quartiles)")  # fmt: skip
+    for name in chosen:
+        print(f"{name}: {(BENCHES[name].__doc__ or '').strip()}", flush=True)
+        BENCHES[name]()
+
+
+if __name__ == "__main__":
+    main()

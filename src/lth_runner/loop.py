@@ -1,0 +1,213 @@
+"""One network in training. It asks nothing about the method it serves."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lth_runner import state as states
+from lth_runner.seeds import derive
+from lth_runner.state import State
+from lth_runner.task import Batch, evaluate, seeded
+from lth_runner.train import Checkpoint, Job, Outcome, Recipe
+
+Row = dict[str, Any]
+RANDOM = (nn.modules.dropout._DropoutNd, nn.MultiheadAttention, nn.RReLU)
+
+
+class Loop:
+    """One network in training: its state between steps is exactly a Checkpoint.
+
+    ``model`` is the network to write to where the caller has one; ``num_lanes`` trainings share
+    the time that passes.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        recipe: Recipe,
+        checkpoint: Checkpoint | None,
+        *,
+        model: nn.Module | None = None,
+        num_lanes: int = 1,
+    ) -> None:
+        task, ticket = job.task, job.ticket
+        self.job, self.recipe = job, recipe
+        self.stream = task.data.stream(recipe.batch_size, task.seed, ticket.start.order)
+        self.clock = recipe.clock(task.data.epoch(recipe.batch_size))
+        self._began, self._num_lanes = time.monotonic(), num_lanes
+        self._seconds_before = checkpoint.seconds if checkpoint else 0.0
+        self.step = checkpoint.step if checkpoint else ticket.start.step
+        self.model = (_laid_out(task.module()) if model is None else model).train()
+        states.write(self.model, checkpoint.weights if checkpoint else ticket.masked)
+        self.live = job.masking.install(self.model, ticket.mask, task.seed)
+        self.optimizer = recipe.make_optimizer(self.live.trainable())
+        self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        restored = checkpoint.optimizer if checkpoint else ticket.start.optimizer
+        if restored:
+            _restore(self.optimizer, restored)
+        if checkpoint:
+            self.live.load_state_dict(checkpoint.masking)
+        self.loss = torch.tensor(checkpoint.loss if checkpoint else 0.0, device=task.device)
+        self.num_losses = checkpoint.num_losses if checkpoint else 0
+        self._history = list(checkpoint.history) if checkpoint else []
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        # frozen ones too: their gradients must not add up
+        self._parameters = list(dict.fromkeys([*self.model.parameters(), *trained]))
+        self._is_random = any(isinstance(m, RANDOM) for m in self.model.modules())
+        self.cast = autocast(recipe, task.device)
+
+    def batch(self) -> Batch:
+        """This step's training batch."""
+        return self.stream[self.step]
+
+    def weights(self) -> State:
+        """The network's weights as they stand, masked, under their stock names."""
+        return self.live.weights()
+
+    def backward(self) -> None:
+        """The dense gradients of the loss on this step's batch."""
+        inputs, labels = self.batch()
+        for parameter in self._parameters:
+            parameter.grad = None
+        with self.cast, self._draws():
+            logits = self.model(inputs)
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        self.loss += loss.detach()
+        self.num_losses += 1
+        penalty = self.live.penalty()
+        (loss if penalty is None else loss + penalty).backward()
+
+    def _draws(self) -> AbstractContextManager[None]:
+        """Dropout and the like draw from torch's global stream: give it this step's seed."""
+        if not self._is_random:
+            return nullcontext()
+        start, seed = self.job.ticket.start, self.job.task.seed
+        return seeded(derive(seed, "forward", start.order, self.step), self.job.task.device)
+
+    def update(self) -> None:
+        """One step of the optimizer and of the mask; the clock moves on."""
+        if self.prepare():
+            self.optimizer.step()
+        self.conclude()
+
+    def prepare(self) -> bool:
+        """What comes before the optimizer's step, and whether there is to be one."""
+        if not self.live.after_backward(self.step, self.clock.total, self.optimizer):
+            return False
+        if self.recipe.clip_norm is not None:
+            self.live.clip(self.recipe.clip_norm)
+        factor = self._rate()
+        for group, base in zip(self.optimizer.param_groups, self._base_rates, strict=True):
+            group["lr"] = base * factor
+        return True
+
+    def conclude(self) -> None:
+        """What comes after it."""
+        self.live.after_step(self.step, self.clock.total)
+        self.step += 1
+
+    def _rate(self) -> float:
+        frozen = self.job.ticket.start.final_rate
+        return self.recipe.rate(self.clock.total - 1 if frozen else self.step, self.clock)
+
+    def evaluate(self) -> Row:
+        """One row of history: training loss since the last one, validation and test."""
+        row: Row = {
+            "step": self.step,
+            "train_loss": self.loss.item() / max(1, self.num_losses),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+        }
+        self.loss.zero_()
+        self.num_losses = 0
+        for split in ("val", "test"):
+            measured = evaluate(self.model, self.job.task.data.batches(split, 2000))
+            row |= {f"{split}_{name}": value for name, value in measured.items()}
+        self._history.append({k: v if math.isfinite(v) else None for k, v in row.items()})
+        weights = [w for w in self.model.state_dict().values() if w.is_floating_point()]
+        if not all(torch.isfinite(torch.stack(torch._foreach_norm(weights))).tolist()):
+            self._history[-1]["train_loss"] = None
+        return self._history[-1]
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss or a weight was NaN or infinite when last looked at."""
+        last = self._history[-1] if self._history else {}
+        return any(last.get(name, 0.0) is None for name in ("train_loss", "val_loss", "test_loss"))
+
+    @property
+    def _seconds(self) -> float:
+        return self._seconds_before + (time.monotonic() - self._began) / self._num_lanes
+
+    def checkpoint(self) -> Checkpoint:
+        """The training as it stands between two steps."""
+        return Checkpoint(
+            step=self.step,
+            weights=self.live.weights(),
+            optimizer=_flatten(self.optimizer),
+            masking=self.live.state_dict(),
+            loss=self.loss.item(),
+            num_losses=self.num_losses,
+            history=tuple(self._history),
+            seconds=self._seconds,
+        )
+
+    def outcome(self) -> Outcome:
+        """The finished training's weights, masked, and its hard mask."""
+        return Outcome(
+            weights=self.live.weights(),
+            mask=self.live.mask(),
+            history=tuple(self._history),
+            seconds=self._seconds,
+            diverged=self.diverged,
+        )
+
+
+def autocast(recipe: Recipe, device: torch.device | str) -> AbstractContextManager[object]:
+    """The cast of a forward pass: to bf16 where the recipe says so."""
+    if recipe.precision != "bf16":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, torch.bfloat16)
+
+
+def _laid_out(model: nn.Module) -> nn.Module:
+    """Images channels-last where there are convolutions: the faster layout on CPUs and GPUs."""
+    if any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        return model.to(memory_format=torch.channels_last)
+    return model
+
+
+def _flatten(optimizer: Optimizer) -> State:
+    """An optimizer's state as named tensors, ``<index>.<name>``."""
+    kept = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": value.detach().cpu().clone()
+        if isinstance(value, Tensor)
+        else torch.tensor(value)
+        for index, entries in kept.items()
+        for name, value in entries.items()
+        if value is not None
+    }
+
+
+def _restore(optimizer: Optimizer, flat: Mapping[str, Tensor]) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    entries: dict[int, dict[str, Tensor]] = {}
+    for path, value in flat.items():
+        index, name = path.split(".", 1)
+        like = parameters[int(index)]
+        if value.shape == like.shape:  # fused kernels need the parameter's own memory layout
+            value = torch.empty_like(like, dtype=value.dtype).copy_(value)
+        else:
+            value = value.clone()  # a step counter: the optimizer counts in place
+        entries.setdefault(int(index), {})[name] = value
+    whole = optimizer.state_dict()
+    optimizer.load_state_dict({**whole, "state": entries})

@@ -1,0 +1,256 @@
+"""Several networks trained as one give what each gives alone."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field, replace
+
+import pytest
+import torch
+from torch import nn
+
+import small
+from lth_runner import engine
+from lth_runner import state as states
+from lth_runner.allocate import Global
+from lth_runner.engine import Pace, Sequential, Together
+from lth_runner.mask import Mask
+from lth_runner.masking import Gradual, Static
+from lth_runner.packed import Packed, lanes_that_fit, obstacle, stack
+from lth_runner.schedule import Iterations
+from lth_runner.seeds import stream
+from lth_runner.store import Store
+from lth_runner.ticket import Start, Ticket
+from lth_runner.train import Checkpoint, Interrupted, Job, Outcome, Recipe
+from lth_runner.trainer import Trainer
+
+ADAM = functools.partial(torch.optim.Adam, lr=1e-2, fused=True)
+SGD = functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-3)
+RECIPES = {
+    "adam": {"optimizer": ADAM},
+    "sgd": {"optimizer": SGD},
+    "clipped": {"optimizer": SGD, "clip_norm": 0.1},
+    "decay-of-weights": {"optimizer": SGD, "decay": "weights", "label_smoothing": 0.1},
+}
+
+
+@dataclass
+class Memory:
+    checkpoint: Checkpoint | None = None
+    snapshots: dict[int, Checkpoint] = field(default_factory=dict)
+
+    def load(self) -> Checkpoint | None:
+        return self.checkpoint
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+
+    def snapshot(self, checkpoint: Checkpoint) -> None:
+        self.snapshots[checkpoint.step] = checkpoint
+
+
+def jobs(num: int, **changes: object) -> list[Job]:
+    """Replicates of other weights, batches and masks, from one Data."""
+    first, found = small.task(), []
+    for seed in range(num):
+        problem = first.with_seed(seed)
+        kept = {
+            name: torch.rand(full.shape, generator=stream(seed, name)) < 0.5
+            for name, full in problem.dense().items()
+        }
+        ticket = Ticket(Mask(kept), problem.init())
+        found.append(Job(problem, ticket, **{"masking": Static(), **changes}))  # type: ignore[arg-type]
+    return found
+
+
+def train(chosen: list[Job], recipe: Recipe, *, by=None, keepers=None, pace=None) -> list[Outcome]:
+    keepers = keepers or [Memory() for _ in chosen]
+    outcomes = dict(engine.train(by or Packed(), chosen, recipe, keepers, pace or Pace()))
+    return [outcomes[index] for index in range(len(chosen))]
+
+
+def alone(chosen: list[Job], recipe: Recipe) -> list[Outcome]:
+    return [train([job], recipe, by=Sequential())[0] for job in chosen]
+
+
+def prints(outcomes: list[Outcome]) -> list[str]:
+    return [states.fingerprint(outcome.weights) for outcome in outcomes]
+
+
+@pytest.mark.parametrize("changes", RECIPES.values(), ids=RECIPES.keys())
+def test_packed_training_is_the_sequential_one_within_float_tolerance(changes):
+    recipe = small.recipe(length="200it", eval_every="50it", **changes)
+    for one, other in zip(train(jobs(3), recipe), alone(jobs(3), recipe), strict=True):
+        for name, value in one.weights.items():
+            torch.testing.assert_close(value, other.weights[name], rtol=1e-4, atol=1e-5)
+        losses = [[row["train_loss"] for row in outcome.history] for outcome in (one, other)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+        assert one.mask == other.mask
+
+
+@pytest.mark.parametrize("changes", RECIPES.values(), ids=RECIPES.keys())
+def test_a_lane_does_not_depend_on_its_companions(changes):
+    recipe, chosen = small.recipe(**changes), jobs(4)
+    together = prints(train(chosen, recipe))
+    assert together == [prints(train([job], recipe))[0] for job in chosen]
+    assert together[1:] == prints(train(chosen[1:], recipe))
+    assert len(set(together)) == 4
+
+
+def test_pruned_weights_are_exactly_zero_in_every_lane_after_every_step():
+    chosen = jobs(3)
+    together = Packed().begin(chosen, small.recipe(optimizer=ADAM), [None] * 3)
+    for _ in range(5):
+        together.advance()
+        for loop, job in zip(together.lanes, chosen, strict=True):
+            weights = dict(loop.model.named_parameters())
+            assert all(bool((weights[n][~m] == 0).all()) for n, m in job.ticket.mask.items())
+
+
+@pytest.mark.parametrize("changes", RECIPES.values(), ids=RECIPES.keys())
+def test_an_interrupted_pack_continues_bit_for_bit_in_any_company(changes):
+    recipe, chosen = small.recipe(**changes), jobs(3)
+    keepers, asked = [Memory() for _ in chosen], iter([False] * 16 + [True] * 99)
+    with pytest.raises(Interrupted):
+        train(chosen, recipe, keepers=keepers, pace=Pace(stop=lambda: next(asked)))
+    assert [keeper.checkpoint.step for keeper in keepers] == [17] * 3
+    keepers[2].checkpoint = None  # killed before it was written
+    whole = train(chosen, recipe)
+    resumed = train(chosen, recipe, keepers=keepers)
+    assert prints(resumed) == prints(whole)
+    assert [outcome.history for outcome in resumed] == [outcome.history for outcome in whole]
+
+
+def test_a_mask_that_closes_in_during_training_packs_too():
+    gradual = Gradual(Global(), Iterations(sparsity=0.8, iterations=4))
+    recipe, chosen = small.recipe(), jobs(2, masking=gradual)
+    packed, apart = train(chosen, recipe), alone(chosen, recipe)
+    assert [outcome.mask for outcome in packed] == [outcome.mask for outcome in apart]
+    assert packed[0].mask.density == pytest.approx(0.2, abs=0.005)
+
+
+def test_restored_optimizer_states_continue_the_dense_training():
+    recipe, problem = small.recipe(optimizer=ADAM), small.task()
+    dense = small.dense_job(problem)
+    early = engine.replay(dense, recipe, None, 15, engine=Packed())
+    start = Start(step=15, optimizer=early.optimizer)
+    again = replace(dense, ticket=Ticket(problem.dense(), early.weights, start))
+    assert prints(train([again], recipe)) == prints(train([dense], recipe))
+
+
+def test_a_diverging_lane_leaves_the_others_as_they_are():
+    recipe, chosen = small.recipe(), jobs(3)
+    weights = {n: w * 1e30 for n, w in chosen[1].ticket.weights.items()}
+    bad = replace(chosen[1], ticket=replace(chosen[1].ticket, weights=weights))
+    outcomes = train([chosen[0], bad, chosen[2]], recipe)
+    assert [outcome.diverged for outcome in outcomes] == [False, True, False]
+    whole = prints(train(chosen, recipe))
+    assert prints(outcomes)[::2] == whole[::2]
+
+
+def test_snapshots_are_each_lanes_own():
+    keepers = [Memory(), Memory()]
+    first, second = jobs(2)
+    train([replace(first, snapshots=(0, 7)), second], small.recipe(), keepers=keepers)
+    assert sorted(keepers[0].snapshots) == [0, 7]
+    assert not keepers[1].snapshots
+    seven = engine.replay(first, small.recipe(), None, 7, engine=Packed())
+    assert states.fingerprint(seven.weights) == states.fingerprint(keepers[0].snapshots[7].weights)
+
+
+def test_jobs_that_cannot_go_in_step_are_not_picked_together():
+    first, second, third, fourth = jobs(4)
+    late = replace(second, ticket=replace(second.ticket, start=Start(step=5)))
+    other = replace(third, masking=Gradual(Global(), Iterations(sparsity=0.8, iterations=4)))
+    assert Packed().pick([first, late, other, fourth]) == [0, 3]
+    assert Packed(2).pick(jobs(4)) == [0, 1]
+
+
+def test_where_memory_does_not_suffice_halves_are_trained():
+    @dataclass(frozen=True)
+    class Small:
+        """Takes two at once."""
+
+        name: str = "packed"
+        sizes: list[int] = field(default_factory=list)
+
+        def pick(self, jobs):
+            return Packed().pick(jobs)
+
+        def begin(self, jobs, recipe, checkpoints) -> Together:
+            self.sizes.append(len(jobs))
+            if len(jobs) > 2:
+                raise torch.OutOfMemoryError
+            return Packed().begin(jobs, recipe, checkpoints)
+
+    tight = Small()
+    assert prints(train(jobs(5), small.recipe(), by=tight)) == prints(
+        train(jobs(5), small.recipe())
+    )
+    assert tight.sizes == [5, 2, 3, 1, 2]
+
+
+def test_memory_bounds_how_many_are_packed():
+    problem, recipe = small.task(), small.recipe()
+    assert lanes_that_fit(problem, recipe, 0) == 1
+    assert lanes_that_fit(problem, recipe, 1e9) > 100
+
+
+def test_networks_that_cannot_be_packed_say_why():
+    class Squared(nn.Module):
+        def forward(self, x):
+            return x.square()
+
+    class Own(nn.Module):
+        """Packs as long as its forward leaves leading axes alone."""
+
+        def __init__(self, axis):
+            super().__init__()
+            self.axis, self.flatten, self.output = axis, nn.Flatten(-3), nn.Linear(16, 3)
+
+        def forward(self, x):
+            x = self.flatten(x)
+            return self.output(x - x.mean(self.axis, keepdim=True))
+
+    def why(model, masking=Static(), **changes):  # noqa: B008
+        return obstacle(small.task(model=model), masking, small.recipe(**changes))
+
+    def with_part(part):
+        return lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 9), part, nn.Linear(9, 3))
+
+    assert why(small.perceptron) is None
+    assert why(with_part(nn.Tanh())) is None
+    assert why(lambda: Own(-1)) is None
+    assert why(lambda: Own(0)) == "its forward pass does not take a leading axis"
+    assert "Conv2d" in why(small.convolutional)
+    assert "BatchNorm1d" in why(with_part(nn.BatchNorm1d(9)))
+    assert "random" in why(with_part(nn.Dropout()))
+    assert "Squared" in why(with_part(Squared()))
+    lbfgs = functools.partial(torch.optim.LBFGS)
+    assert "LBFGS" in why(small.perceptron, optimizer=lbfgs)
+
+
+def test_each_module_is_a_view_of_its_slice():
+    modules = [small.perceptron() for _ in range(3)]
+    inputs = torch.randn(3, 5, 1, 4, 4, generator=stream(0, "x"))
+    apart = torch.stack([m(x) for m, x in zip(modules, inputs, strict=True)])
+    network = stack(modules)
+    torch.testing.assert_close(network(inputs), apart)
+    with torch.no_grad():
+        for parameter in modules[1].parameters():
+            parameter.zero_()
+    assert bool((network(inputs)[1] == 0).all())
+    torch.testing.assert_close(network(inputs)[::2], apart[::2])
+
+
+def test_the_store_tells_engines_apart_and_a_run_ends_alike(tmp_path):
+    chosen, recipe = jobs(3), small.recipe()
+    keys = {}
+    for way in (Sequential(), Packed()):
+        trainer = Trainer(recipe, Store(tmp_path), way)
+        trained = list(trainer.fit(chosen))
+        keys[way.name] = [one.key for one in trained]
+        assert not any(one.reused for one in trained)
+        again = engine.replay(chosen[0], recipe, None, 40, engine=way)
+        assert states.fingerprint(again.weights) == states.fingerprint(trained[0].weights)
+    assert not set(keys["sequential"]) & set(keys["packed"])
