@@ -42,6 +42,26 @@ def mask_of(**kept):
 # --- scores
 
 
+@pytest.mark.parametrize("draw", ["normal", "sorted", "few-values", "mostly-zero"])
+def test_selection_from_many_scores_is_exact(draw):
+    """Where a sample narrows the search, whatever the order and the ties."""
+    scores = torch.randn(300_000, generator=torch.Generator().manual_seed(0)).abs()
+    if draw == "sorted":
+        scores = scores.sort().values
+    elif draw == "few-values":
+        scores = scores.mul(2).round()
+    elif draw == "mostly-zero":
+        scores = torch.where(scores > 2.5, scores, 0.0)
+    within = torch.ones(len(scores), dtype=torch.bool)
+    within[::7] = False
+    inside = scores[within].sort(descending=True).values
+    for num in (1, 1000, 128_571, int(within.sum()) - 1):
+        kept = keep_top(scores, within, num, seed=0)
+        assert int(kept.sum()) == num
+        assert not bool((kept & ~within).any())
+        assert torch.equal(scores[kept].sort(descending=True).values, inside[:num])
+
+
 def test_magnitude_is_the_absolute_value_of_what_is_prunable():
     weights = {"w": torch.tensor([-2.0, 0.0, 1.5]), "bias": torch.tensor([9.0])}
     scores = Magnitude()(small_task(), weights, mask_of(w=[1, 0, 1]))
