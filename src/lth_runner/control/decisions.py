@@ -1,85 +1,26 @@
-"""Arms beside the ticket: each differs from it in exactly what its name says."""
+"""Arms with the mask that the ticket's own search finds when it decides otherwise."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 
-from lth_runner.allocate import Uniform
 from lth_runner.data import Data
 from lth_runner.errors import UserError, nearest
 from lth_runner.mask import Mask
 from lth_runner.score import Score, Scores
 from lth_runner.search import Search
-from lth_runner.seeds import derive, stream
+from lth_runner.seeds import stream
 from lth_runner.state import State
 from lth_runner.task import Task
 from lth_runner.ticket import Past, Ticket
 
 CORRUPTIONS = ("labels", "pixels")
 log = logging.getLogger(__name__)
-
-
-class Control(Protocol):
-    """Another ticket at the same density, start and schedule; ``seed`` draws what is random."""
-
-    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket: ...
-
-
-@dataclass(frozen=True)
-class Reinit:
-    """The same mask over a fresh draw of the weights (Frankle & Carbin 2019, arXiv 1803.03635)."""
-
-    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
-        # another seed than the task's own, which would silently reproduce the ticket
-        return replace(ticket, weights=task.init(derive(seed, "reinit")))
-
-
-@dataclass(frozen=True)
-class Shuffle:
-    """Each layer's mask permuted: the same densities by layer, over the same weights
-
-    (Frankle et al., ICLR 2021, "Missing the Mark", arXiv 2009.08576).
-    """
-
-    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
-        return replace(ticket, mask=permuted(ticket.mask, seed))
-
-
-@dataclass(frozen=True)
-class Random:
-    """As many weights, drawn uniformly from all prunable ones: densities by layer even out."""
-
-    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
-        num = ticket.mask.num_prunable
-        kept = torch.zeros(num, dtype=torch.bool)
-        kept[torch.randperm(num, generator=stream(seed, "random"))[: ticket.mask.num_kept]] = True
-        parts = kept.split([value.numel() for value in ticket.mask.values()])
-        mask = {
-            name: part.view_as(ticket.mask[name])
-            for name, part in zip(ticket.mask, parts, strict=True)
-        }
-        return replace(ticket, mask=Mask(mask))
-
-
-@dataclass(frozen=True)
-class Even:
-    """As many weights, in every layer the same share, drawn at random: densities by layer even
-
-    ("even" of OpenLTH). Layers with a remainder keep one more, so that the sum is exact.
-    """
-
-    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
-        scores = {
-            name: torch.rand(kept.shape, generator=stream(seed, "even", name))
-            for name, kept in ticket.mask.items()
-        }
-        spread = Uniform(dense_first=False)
-        return replace(ticket, mask=spread(scores, ticket.mask.density, task.dense(), seed))
 
 
 @dataclass(frozen=True)
@@ -164,15 +105,3 @@ def _mask(search: Search, task: Task, past: Past) -> Mask:
             "otherwise: leave control=invert and control=random_data out"
         )
     return proposed.mask
-
-
-def permuted(mask: Mask, seed: int) -> Mask:
-    """Each tensor's kept positions drawn anew, as many as before: the layer-conditioned null."""
-    return Mask(
-        {
-            name: kept.reshape(-1)[
-                torch.randperm(kept.numel(), generator=stream(seed, "shuffle", name))
-            ].view_as(kept)
-            for name, kept in mask.items()
-        }
-    )

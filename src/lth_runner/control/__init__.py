@@ -1,0 +1,38 @@
+"""Arms beside the ticket: each differs from it in exactly what its name says."""
+
+from lth_runner.control.decisions import Invert, Inverted, RandomData
+from lth_runner.control.masks import Even, Random, RescaledRandom, Shuffle, permuted, unpruned
+from lth_runner.control.protocol import Control, check
+from lth_runner.control.starts import Late, Partial
+from lth_runner.control.weights import (
+    MagnitudesOnly,
+    Noise,
+    Reinit,
+    ShuffledWeights,
+    SignsOnly,
+    random_signs,
+    signed_constant,
+)
+
+__all__ = [
+    "Control",
+    "Even",
+    "Invert",
+    "Inverted",
+    "Late",
+    "MagnitudesOnly",
+    "Noise",
+    "Partial",
+    "Random",
+    "RandomData",
+    "Reinit",
+    "RescaledRandom",
+    "Shuffle",
+    "ShuffledWeights",
+    "SignsOnly",
+    "check",
+    "permuted",
+    "random_signs",
+    "signed_constant",
+    "unpruned",
+]

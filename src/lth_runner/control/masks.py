@@ -1,0 +1,145 @@
+"""Arms with another mask, as many weights, drawn at random."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
+from typing import Literal
+
+import torch
+
+from lth_runner.allocate import Uniform
+from lth_runner.errors import UserError, nearest
+from lth_runner.mask import Mask
+from lth_runner.seeds import derive, stream
+from lth_runner.state import State
+from lth_runner.task import Task
+from lth_runner.ticket import Past, Ticket
+
+SOURCES = ("fresh", "own")
+
+
+@dataclass(frozen=True)
+class Shuffle:
+    """Each layer's mask permuted: the same densities by layer, over the same weights
+
+    (Frankle et al., ICLR 2021, "Missing the Mark", arXiv 2009.08576). For weights that stay
+    trained see ``unpruned``.
+    """
+
+    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
+        return _under(permuted(ticket.mask, seed), ticket, past)
+
+
+@dataclass(frozen=True)
+class Random:
+    """As many weights, drawn uniformly from all prunable ones: densities by layer even out."""
+
+    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
+        num = ticket.mask.num_prunable
+        kept = torch.zeros(num, dtype=torch.bool)
+        kept[torch.randperm(num, generator=stream(seed, "random"))[: ticket.mask.num_kept]] = True
+        parts = kept.split([value.numel() for value in ticket.mask.values()])
+        mask = {
+            name: part.view_as(ticket.mask[name])
+            for name, part in zip(ticket.mask, parts, strict=True)
+        }
+        return _under(Mask(mask), ticket, past)
+
+
+@dataclass(frozen=True)
+class Even:
+    """As many weights, in every layer the same share, drawn at random: densities by layer even
+
+    ("even" of OpenLTH). Layers with a remainder keep one more, so that the sum is exact.
+    """
+
+    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
+        scores = {
+            name: torch.rand(kept.shape, generator=stream(seed, "even", name))
+            for name, kept in ticket.mask.items()
+        }
+        spread = Uniform(dense_first=False)
+        mask = spread(scores, ticket.mask.density, task.dense(), seed)
+        return _under(mask, ticket, past)
+
+
+@dataclass(frozen=True)
+class RescaledRandom:
+    """The mask of ``Random`` over weights of critical variance: sigma^2 = 2 / d in each layer.
+
+    With Var(w) = sigma^2 / fan_in, a ReLU layer of density d passes on chi = d * sigma^2 / 2 of
+    a gradient's square; He's law, sigma^2 = 2, makes that d, and 2 / d makes it 1. d is each
+    layer's own density under the drawn mask. ``weights``: fresh, drawn from N(0, 2 / (d fan_in))
+    under a fresh draw of all else, with no optimizer state; or own, the ticket's times
+    d^(-1/2), which is critical where the network was initialised by He's law. Normalisation
+    undoes any such scale (He et al., ICCV 2015, arXiv 1502.01852).
+    """
+
+    weights: Literal["fresh", "own"] = "fresh"
+
+    def __post_init__(self) -> None:
+        if self.weights not in SOURCES:
+            raise UserError(
+                f"control.rescaled_random.weights={self.weights!r}: "
+                f"{nearest(str(self.weights), SOURCES)}"
+            )
+
+    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
+        arm = Random()(task, ticket, past, seed)
+        density = {n: d for n, d in arm.mask.layer_density().items() if d}  # an empty one has none
+        if self.weights == "own":
+            scaled = {name: arm.weights[name] / d**0.5 for name, d in density.items()}
+            return replace(arm, weights=arm.weights | scaled)
+        fresh = task.init(derive(seed, "reinit"))
+        drawn = {
+            name: torch.randn(fresh[name].shape, generator=stream(seed, "rescaled", name))
+            * (2 / (d * fresh[name][0].numel())) ** 0.5
+            for name, d in density.items()
+        }
+        return replace(arm, weights=fresh | drawn, start=replace(arm.start, optimizer={}))
+
+
+def _under(mask: Mask, ticket: Ticket, past: Past) -> Ticket:
+    return replace(ticket, mask=mask, weights=unpruned(ticket, past))
+
+
+def unpruned(ticket: Ticket, past: Past) -> State:
+    """The ticket's weights, whole: those that earlier rounds removed at their last trained value.
+
+    Where weights stay trained between rounds (learning-rate rewinding, fine-tuning, the part that
+    partial rewinding leaves), those that earlier rounds removed are zeros, and another mask would
+    land on them. The published shuffles all rewind; here such an arm is a random pruning of the
+    trained network. Rewound and fresh weights are whole, and come back as they are. Raises
+    UserError for weights that were removed within the first training: they have no such value.
+    """
+    if not past or past[-1].mask.num_kept == past[-1].mask.num_prunable:
+        return ticket.weights
+    last = past[-1].weights
+    trained = {n: ticket.weights[n] for n in ticket.mask if torch.equal(ticket.weights[n], last[n])}
+    if not trained:
+        return ticket.weights
+    known = reduce(or_, (earlier.mask for earlier in past))
+    if not all(known[name].all() for name in trained):
+        raise UserError(
+            "a control with another mask would start from weights that the first training removed: "
+            "they have no trained value. Leave shuffle, random, even and rescaled_random out, or "
+            "rewind the weights"
+        )
+    for earlier in past:
+        mask, ended = earlier.mask, earlier.weights
+        trained = {name: torch.where(mask[name], ended[name], w) for name, w in trained.items()}
+    return ticket.weights | trained
+
+
+def permuted(mask: Mask, seed: int) -> Mask:
+    """Each tensor's kept positions drawn anew, as many as before: the layer-conditioned null."""
+    return Mask(
+        {
+            name: kept.reshape(-1)[
+                torch.randperm(kept.numel(), generator=stream(seed, "shuffle", name))
+            ].view_as(kept)
+            for name, kept in mask.items()
+        }
+    )

@@ -1,0 +1,116 @@
+"""Arms with the ticket's mask, started from another place of the same trainings."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lth_runner.errors import UserError
+from lth_runner.rewind import Layers, Rewind
+from lth_runner.search import Search
+from lth_runner.step import Clock, Duration
+from lth_runner.task import Task
+from lth_runner.ticket import Past, Ticket
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Late:
+    """The same mask rewound to another step: the dense training's weights and the clock of there.
+
+    All else is as ``search``, the run's own, has it. The step may also be an earlier one. Raises
+    UserError for a search that does not rewind.
+    """
+
+    search: Search
+    step: Duration | str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "step", Duration.parse(self.step))
+        _own(self.search, "late")
+
+    @property
+    def _rewind(self) -> Rewind:
+        whole: dict[str, Any] = {"weights": "rewind", "bn": "rewind", "only": (), "layers": None}
+        return dataclasses.replace(_own(self.search, "late"), step=self.step, **whole)
+
+    def check(self, task: Task, clock: Clock) -> None:
+        """Raises UserError for a step at or past the end, and without a dense training."""
+        step = clock.at(Duration.parse(self.step), "control.late.step")
+        if step == clock.total and self._rewind.lr_clock != "restart":
+            raise UserError(
+                f"control.late.step={self.step} is the end of training: nothing is left to train"
+            )
+        _rewound_by(self.search, self._rewind).check(task, clock)
+        if self._rewind == _own(self.search, "late"):
+            log.warning(
+                "warning: control.late.step=%s is where the ticket starts: the arm is the ticket "
+                "itself", self.step,
+            )  # fmt: skip
+
+    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
+        return _started_by(self.search, self._rewind, task, ticket, past)
+
+
+@dataclass(frozen=True)
+class Partial:
+    """The same mask with only a part of the layers rewound, the others as they were trained.
+
+    The part is named by ``layers`` or by ``only``, as in ``Rewind``; normalisation stays trained.
+    All else is as ``search``, the run's own, has it. Raises UserError for a search that does not
+    rewind.
+    """
+
+    search: Search
+    layers: Layers | None = None
+    only: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.layers is None and not self.only:
+            raise UserError(
+                "control.partial rewinds nothing: name what is rewound, "
+                "control.partial.layers=early_half or control.partial.only=[output]"
+            )
+        _ = self._rewind  # refuses what Rewind refuses
+
+    @property
+    def _rewind(self) -> Rewind:
+        part: dict[str, Any] = {"weights": "rewind", "bn": "keep"}
+        own = _own(self.search, "partial")
+        return dataclasses.replace(own, only=self.only, layers=self.layers, **part)
+
+    def check(self, task: Task, clock: Clock) -> None:
+        """Raises UserError for a part that this network lacks, and without a dense training."""
+        _rewound_by(self.search, self._rewind).check(task, clock)
+
+    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
+        return _started_by(self.search, self._rewind, task, ticket, past)
+
+
+def _own(search: Search, control: str) -> Rewind:
+    found: Any = getattr(search, "rewind", None)
+    if not isinstance(found, Rewind):
+        raise UserError(
+            f"control={control} rewinds otherwise than the ticket, but {type(search).__name__} "
+            "does not rewind: leave it out"
+        )
+    return found
+
+
+def _rewound_by(search: Any, rewind: Rewind) -> Search:
+    found: Search = dataclasses.replace(search, rewind=rewind)
+    return found
+
+
+def _started_by(search: Search, rewind: Rewind, task: Task, ticket: Ticket, past: Past) -> Ticket:
+    """The ticket's mask with the start that its search proposes after another rewinding.
+
+    Asked of the search and not of the rewinding, since a search may go on from what it rewound.
+    """
+    other = _rewound_by(search, rewind).propose(task, past)
+    assert other is not None, "a search ends by its rounds, not by how it rewinds"
+    return replace(ticket, weights=other.weights, start=other.start)

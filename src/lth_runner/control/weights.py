@@ -1,0 +1,131 @@
+"""Arms with the ticket's mask over other weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lth_runner.errors import UserError
+from lth_runner.mask import Mask
+from lth_runner.seeds import derive, stream
+from lth_runner.state import State
+from lth_runner.task import Task
+from lth_runner.ticket import Past, Ticket
+
+
+@dataclass(frozen=True)
+class Reinit:
+    """The same mask over a fresh draw of the weights (Frankle & Carbin 2019, arXiv 1803.03635).
+
+    A new network all through: its normalisation is that of the fresh draw, and no optimizer state
+    of the old one comes along.
+    """
+
+    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
+        # another seed than the task's own, which would silently reproduce the ticket
+        fresh = task.init(derive(seed, "reinit"))
+        return replace(ticket, weights=fresh, start=replace(ticket.start, optimizer={}))
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Gaussian noise on the kept weights: w + size * s * N(0, 1).
+
+    s is each layer's standard deviation of the kept weights about 0, sqrt(mean w^2); with
+    ``relative`` false it is 1. How far the start may move and still be that ticket: Frankle,
+    Schwab & Morcos, "The Early Phase of Neural Network Training", ICLR 2020, arXiv 2002.10365.
+    """
+
+    size: float = 0.01
+    relative: bool = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.size, bool) or not 0 < self.size < float("inf"):
+            raise UserError(f"control.noise.size={self.size!r} must be above 0, 0.01 for example")
+
+    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
+        changed: State = {}
+        for name, kept in ticket.mask.items():
+            weights = ticket.weights[name]
+            unit = _deviation(weights, kept) if self.relative else 1.0
+            noise = torch.randn(weights.shape, generator=stream(seed, "noise", name)).to(weights)
+            changed[name] = torch.where(kept, weights + self.size * unit * noise, weights)
+        return replace(ticket, weights=ticket.weights | changed)
+
+
+@dataclass(frozen=True)
+class SignsOnly:
+    """The signs of the kept weights, with one magnitude in each layer: see ``signed_constant``."""
+
+    magnitude: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.magnitude is not None and not 0 < self.magnitude < float("inf"):
+            raise UserError(
+                f"control.signs.magnitude={self.magnitude!r} must be above 0, or null for each "
+                "layer's own"
+            )
+
+    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
+        weights = signed_constant(ticket.weights, ticket.mask, self.magnitude)
+        return replace(ticket, weights=weights)
+
+
+@dataclass(frozen=True)
+class MagnitudesOnly:
+    """The magnitudes of the kept weights, with signs drawn at random
+
+    (Zhou et al., NeurIPS 2019, arXiv 1905.01067).
+    """
+
+    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
+        return replace(ticket, weights=random_signs(ticket.weights, ticket.mask, seed))
+
+
+@dataclass(frozen=True)
+class ShuffledWeights:
+    """The kept weights' values permuted within each layer, under the same mask
+
+    ("reshuffle" of Zhou et al., NeurIPS 2019, arXiv 1905.01067; Su et al., NeurIPS 2020, arXiv
+    2009.11094).
+    """
+
+    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
+        changed: State = {}
+        for name, kept in ticket.mask.items():
+            values = ticket.weights[name][kept]
+            order = torch.randperm(len(values), generator=stream(seed, "shuffle-weights", name))
+            changed[name] = ticket.weights[name].masked_scatter(kept, values[order])
+        return replace(ticket, weights=ticket.weights | changed)
+
+
+def signed_constant(weights: State, mask: Mask, magnitude: float | None = None) -> State:
+    """sign(w) * c on the kept weights, exact zeros left alone.
+
+    c is ``magnitude``, or each layer's standard deviation of the kept weights about 0,
+    sqrt(mean w^2), which leaves the sum of squares as it is. Zhou et al., NeurIPS 2019, arXiv
+    1905.01067, take that of the whole layer's initial weights.
+    """
+    changed: State = {}
+    for name, kept in mask.items():
+        size = _deviation(weights[name], kept) if magnitude is None else magnitude
+        changed[name] = torch.where(kept, weights[name].sign() * size, weights[name])
+    return weights | changed
+
+
+def random_signs(weights: State, mask: Mask, seed: int) -> State:
+    """|w| times -1 or 1, each with probability 1/2, on the kept weights."""
+    changed: State = {}
+    for name, kept in mask.items():
+        coins = torch.randint(2, kept.shape, generator=stream(seed, "signs", name))
+        drawn = weights[name].abs() * (2 * coins - 1)
+        changed[name] = torch.where(kept, drawn, weights[name])
+    return weights | changed
+
+
+def _deviation(weights: Tensor, kept: Tensor) -> float:
+    """About 0, the mean of every initial law: one weight has a deviation too."""
+    values = weights[kept].double()
+    return float(values.square().mean().sqrt()) if values.numel() else 0.0
