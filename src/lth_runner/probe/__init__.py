@@ -1,18 +1,44 @@
 """What is looked at in a finished training: each probe yields (name, value) pairs for its row."""
 
 from lth_runner.probe.accuracy import Accuracy, Learning
-from lth_runner.probe.gradients import EarlyGradients
-from lth_runner.probe.masks import Collapse, Overlap
-from lth_runner.probe.protocol import Probe, Value
+from lth_runner.probe.capacity import Capacity
+from lth_runner.probe.connectivity import Instability, InstabilityByStep, StartEnd
+from lth_runner.probe.exploration import Exploration
+from lth_runner.probe.gradients import EarlyGradients, GradientEnergy
+from lth_runner.probe.jacobian import Jacobian
+from lth_runner.probe.kernel import TangentKernel
+from lth_runner.probe.masks import Collapse, DenseOverlap, EffectiveDensity, MaskDistance, Overlap
+from lth_runner.probe.protocol import Probe, Trains, Value
+from lth_runner.probe.signal import Signal
 from lth_runner.probe.signs import Signs
+from lth_runner.probe.supermask import Supermask
+from lth_runner.probe.topology import NeuralPersistence, SpanningTree
+from lth_runner.probe.trajectory import Trajectory
 
 __all__ = [
     "Accuracy",
+    "Capacity",
     "Collapse",
+    "DenseOverlap",
     "EarlyGradients",
+    "EffectiveDensity",
+    "Exploration",
+    "GradientEnergy",
+    "Instability",
+    "InstabilityByStep",
+    "Jacobian",
     "Learning",
+    "MaskDistance",
+    "NeuralPersistence",
     "Overlap",
     "Probe",
+    "Signal",
     "Signs",
+    "SpanningTree",
+    "StartEnd",
+    "Supermask",
+    "TangentKernel",
+    "Trains",
+    "Trajectory",
     "Value",
 ]

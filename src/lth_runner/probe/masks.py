@@ -1,11 +1,21 @@
-"""How masks relate to one another."""
+"""How masks relate to one another, to the dense network, and to the paths that they leave."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count, pairwise, takewhile
 
-from lth_runner.allocate import collapsed
+from lth_runner.allocate import Global, collapsed
+from lth_runner.errors import UserError
+from lth_runner.mask import Mask
+from lth_runner.probe.paths import live
+from lth_runner.probe.protocol import Value
+from lth_runner.probe.reference import dense_training
+from lth_runner.score import Magnitude
+from lth_runner.search.early_bird import differing
+from lth_runner.seeds import derive
+from lth_runner.step import Clock, Duration, Step
 from lth_runner.task import Task
 from lth_runner.ticket import Past, Trained
 
@@ -25,3 +35,84 @@ class Collapse:
 
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, float]]:
         yield "num_collapsed_layers", len(collapsed(trained.mask))
+
+
+@dataclass(frozen=True)
+class DenseOverlap:
+    """Jaccard index of this mask and the largest weights of the trained dense network.
+
+    As many weights are taken as the mask keeps, by one threshold for all layers: the mask of
+    one-shot magnitude pruning. Two random masks of density d expect d / (2 - d).
+    """
+
+    def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, Value]]:
+        dense = dense_training(past, trained)
+        if dense is None:
+            return
+        seed = derive(task.seed, "probe", "dense-overlap")
+        largest = magnitude_mask(task, dense, dense.clock.total, trained.mask.density, seed)
+        yield "mask_overlap_dense_magnitude", trained.mask.overlap(largest)
+
+
+@dataclass(frozen=True)
+class EffectiveDensity:
+    """Density without the kept weights that lie on no path from an input to an output.
+
+    ``effective_density`` and ``..._by_layer`` count live weights among the prunable,
+    ``num_dead_weights`` those that are kept and not live.
+    Vysogorets & Kempe, JMLR 2023, arXiv 2107.02306.
+    """
+
+    def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, Value]]:
+        alive = live(task, trained.mask)
+        yield "effective_density", alive.density
+        yield "effective_density_by_layer", alive.layer_density()
+        yield "num_dead_weights", trained.mask.num_kept - alive.num_kept
+
+
+@dataclass(frozen=True)
+class MaskDistance:
+    """Share of the weights in which magnitude masks of the dense training differ from one to the
+    next, a mask every ``every``: what early-bird pruning watches. Of round 0 alone.
+
+    Reads snapshots; those that were not kept are made by running the training again, once, and
+    stay in the Store. Two random masks of sparsity s differ in 2s(1 - s).
+    You et al., ICLR 2020, arXiv 1909.11957. Raises UserError for a sparsity outside (0, 1) and for
+    an ``every`` that is no duration.
+    """
+
+    sparsity: float = 0.7
+    every: Duration | str = "1ep"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "every", Duration.parse(self.every))
+        if not Duration.parse(self.every).amount:
+            raise UserError(f"probe.mask_distance.every={self.every}: give more than nothing")
+        if isinstance(self.sparsity, bool) or not 0 < self.sparsity < 1:
+            raise UserError(
+                f"probe.mask_distance.sparsity={self.sparsity!r}: give a share in (0, 1)"
+            )
+
+    def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, Value]]:
+        if past or dense_training(past, trained) is None:
+            return
+        seed = derive(task.seed, "probe", "mask-distance")
+        masks = [
+            magnitude_mask(task, trained, step, 1 - self.sparsity, seed)
+            for step in self.steps(trained.clock)
+        ]
+        yield "mask_distance_curve", [differing(one, other) for one, other in pairwise(masks)]
+
+    def steps(self, clock: Clock) -> list[Step]:
+        """The steps of the masks: whole multiples of ``every``, to the end of the training."""
+        every = Duration.parse(self.every)
+        multiples = (Duration(num * every.amount, every.unit) for num in count(1))
+        steps = (clock.steps(one, "probe.mask_distance.every") for one in multiples)
+        return sorted({*takewhile(lambda step: step <= clock.total, steps)} - {0})
+
+
+def magnitude_mask(task: Task, trained: Trained, step: Step, density: float, seed: int) -> Mask:
+    """The largest weights of a training at a step; equal ones by seed."""
+    weights = trained.weights if step == trained.clock.total else trained.at(step)
+    whole = task.dense()
+    return Global()(Magnitude()(task, weights, whole), density, whole, seed)

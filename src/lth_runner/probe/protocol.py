@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from lth_runner.task import Task
 from lth_runner.ticket import Past, Trained
@@ -20,3 +20,10 @@ class Probe(Protocol):
     """
 
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, Value]]: ...
+
+
+@runtime_checkable
+class Trains(Protocol):
+    """A probe that trains: so many trainings more for a replicate, given its rows by round."""
+
+    def num_trainings(self, num_rows: Sequence[int]) -> int: ...

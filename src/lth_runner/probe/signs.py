@@ -6,7 +6,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from lth_runner.mask import Mask
+from lth_runner.probe.protocol import Value
 from lth_runner.state import State
 from lth_runner.task import Task
 from lth_runner.ticket import Past, Trained
@@ -19,26 +22,42 @@ class Signs:
     ``sign_preservation``: this network over its own mask. ``sign_preservation_dense``: the dense
     network over all prunable weights. ``sign_preservation_dense_on_ticket``: the dense network
     over this network's mask (Zhou et al., NeurIPS 2019, arXiv 1905.01067).
+
+    With ``by_layer`` also ``sign_preservation_by_layer``, this network over its own mask in each
+    layer that has such weights, and ``sign_agreement_dense``: over this mask, the share of
+    weights that end with the sign that the dense network's end with (1/2 by chance).
     """
 
-    def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, float]]:
-        yield (
-            "sign_preservation",
-            sign_preservation(trained.ticket.masked, trained.weights, trained.mask),
-        )
+    by_layer: bool = False
+
+    def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, Value]]:
+        start, end, mask = trained.ticket.masked, trained.weights, trained.mask
+        yield "sign_preservation", sign_preservation(start, end, mask)
+        if self.by_layer:
+            yield "sign_preservation_by_layer", by_layer(start, end, mask)
         dense = past[0] if past else trained
         if dense.ticket.mask.num_kept < dense.ticket.mask.num_prunable:
             return  # a search that prunes before its first training has no dense one
-        start, end = dense.ticket.masked, dense.weights
-        yield "sign_preservation_dense", sign_preservation(start, end, task.dense())
-        yield "sign_preservation_dense_on_ticket", sign_preservation(start, end, trained.mask)
+        early, late = dense.ticket.masked, dense.weights
+        yield "sign_preservation_dense", sign_preservation(early, late, task.dense())
+        yield "sign_preservation_dense_on_ticket", sign_preservation(early, late, mask)
+        if self.by_layer:
+            yield "sign_agreement_dense", sign_preservation(late, end, mask)
 
 
 def sign_preservation(start: State, end: State, within: Mask) -> float:
     """Share of ``within``, non-zero at the start, where sign(end) = sign(start); NaN if none is."""
-    same = total = 0
-    for name, kept in within.items():
-        counted = kept & (start[name] != 0)
-        same += int((counted & (start[name].sign() == end[name].sign())).sum())
-        total += int(counted.sum())
+    counts = [_counts(start[name], end[name], kept) for name, kept in within.items()]
+    same, total = sum(same for same, _ in counts), sum(total for _, total in counts)
     return same / total if total else math.nan
+
+
+def by_layer(start: State, end: State, within: Mask) -> dict[str, float]:
+    """The same in each tensor; those without a weight to count are left out."""
+    counts = {name: _counts(start[name], end[name], kept) for name, kept in within.items()}
+    return {name: same / total for name, (same, total) in counts.items() if total}
+
+
+def _counts(start: Tensor, end: Tensor, kept: Tensor) -> tuple[int, int]:
+    counted = kept & (start != 0)
+    return int((counted & (start.sign() == end.sign())).sum()), int(counted.sum())

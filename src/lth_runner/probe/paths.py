@@ -1,0 +1,80 @@
+"""Which kept weights lie on a path from an input to an output."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lth_runner import state as states
+from lth_runner.mask import Mask
+from lth_runner.score import derivatives
+from lth_runner.task import Task
+
+_THROUGH = (  # modules that only move or rescale values: as paths they are the identity
+    nn.modules.batchnorm._NormBase,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.RMSNorm,
+    nn.ReLU,
+    nn.ReLU6,
+    nn.LeakyReLU,
+    nn.PReLU,
+    nn.ELU,
+    nn.SELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Mish,
+    nn.Softplus,
+    nn.Sigmoid,
+    nn.Tanh,
+    nn.Hardswish,
+    nn.Hardsigmoid,
+    nn.Hardtanh,
+    nn.Softmax,
+    nn.LogSoftmax,
+)
+
+
+def live(task: Task, mask: Mask) -> Mask:
+    """The kept weights on at least one path of kept weights from an input to an output.
+
+    R = sum of f(1) with every kept weight at 1 / sqrt(fan in), biases 0, activations and norms
+    left out, and maxima as means, is a sum over paths: dR/dw > 0 exactly where one goes through w
+    (the idea of SynFlow: Tanaka et al., NeurIPS 2020, arXiv 2006.05467). Float64, one forward and
+    one backward of one input. Modules alone are replaced: a function that the network calls by
+    itself must send positive values to positive ones, as relu does.
+    """
+    home = derivatives.with_doubles(task)
+    module = home.module().double().eval()
+    state = {name: _as_path(value) for name, value in states.read(module).items()}
+    # scaled so that neither all paths together nor a single one leaves the range of float64
+    state |= {n: kept.double() / kept[0].numel() ** 0.5 for n, kept in mask.items()}
+    states.write(module, state)
+    for layer in module.modules():
+        if isinstance(layer, _THROUGH):
+            vars(layer)["forward"] = _pass_through
+        elif isinstance(layer, nn.MaxPool2d) and layer.dilation in (1, (1, 1)):
+            vars(layer)["forward"] = _mean_pool(layer)
+    parameters = dict(module.named_parameters())
+    own = [parameters[name] for name in mask]
+    ones = torch.ones(1, *task.data.shape, dtype=torch.float64, device=home.device)
+    with torch.enable_grad():
+        flow = module(ones).sum()
+    found = torch.autograd.grad(flow, own, allow_unused=True, materialize_grads=True)
+    return Mask({n: (g.cpu() > 0) & mask[n] for n, g in zip(mask, found, strict=True)})
+
+
+def _as_path(value: Tensor) -> Tensor:
+    """What no mask covers: biases add no path, other tensors are kept whole."""
+    if not value.is_floating_point():
+        return value
+    return torch.zeros_like(value) if value.dim() < 2 else torch.ones_like(value)
+
+
+def _pass_through(value: Tensor, *rest: object) -> Tensor:
+    return value
+
+
+def _mean_pool(layer: nn.MaxPool2d) -> nn.Module:
+    """A maximum has a slope at one of its inputs alone, a mean at all of them."""
+    return nn.AvgPool2d(layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode)

@@ -1,0 +1,27 @@
+"""What probes measure with: the same inputs throughout a replicate, and its dense training."""
+
+from __future__ import annotations
+
+from lth_runner.errors import UserError
+from lth_runner.seeds import derive
+from lth_runner.task import Batch, Task
+from lth_runner.ticket import Past, Trained
+
+
+def sample(task: Task, num_inputs: int) -> Batch:
+    """``num_inputs`` training inputs with labels, all where there are fewer; not augmented."""
+    num = min(num_inputs, task.data.num_train)
+    return task.data.sample(num, derive(task.seed, "probe", "inputs"))
+
+
+def dense_training(past: Past, trained: Trained) -> Trained | None:
+    """The replicate's dense training; None where the search prunes before its first one."""
+    first = past[0] if past else trained
+    whole = first.ticket.mask.num_kept == first.ticket.mask.num_prunable
+    return first if whole else None
+
+
+def check_count(key: str, value: int) -> None:
+    """Raises UserError for an option that is no whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UserError(f"probe.{key}={value!r} must be a whole number of at least 1")

@@ -1,0 +1,110 @@
+"""Layers as graphs: neural persistence, and what a mask leaves of the heaviest spanning trees."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lth_runner.probe.protocol import Value
+from lth_runner.probe.reference import dense_training
+from lth_runner.state import State
+from lth_runner.task import Task
+from lth_runner.ticket import Past, Trained
+
+
+@dataclass(frozen=True)
+class NeuralPersistence:
+    """Zeroth-dimensional persistence of each layer at the end of training, normalised; the mean.
+
+    A layer is a complete bipartite graph of n vertices, its inputs and outputs; its edges enter in
+    order of falling w' = |w| / max |w| of the whole network. Components merge along the maximum
+    spanning tree T: NP = sqrt(1 + sum over T of (1 - w')^2), the 1 for the component that never
+    merges; divided by sqrt(n - 1). It may exceed 1 by that one component. A pruned weight is an
+    edge of w' = 0, which equals a missing one. A convolution is its matrix
+    [outputs, inputs / groups * height * width].
+    Rieck et al., ICLR 2019, arXiv 1812.09764.
+    """
+
+    def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, Value]]:
+        layers = neural_persistence({name: trained.weights[name] for name in trained.mask})
+        yield "neural_persistence", fmean(layers.values())
+        yield "neural_persistence_by_layer", layers
+
+
+@dataclass(frozen=True)
+class SpanningTree:
+    """Share of the trained dense network's maximum spanning trees of |w| that the mask keeps.
+
+    One tree a layer, of inputs + outputs - 1 edges: all that zeroth-dimensional topology sees.
+    ``spanning_tree_chance`` is what random masks of the same densities by layer expect.
+    Balwani & Krzyston, ICML Workshop TAG-ML 2022, arXiv 2206.06563.
+    """
+
+    def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, Value]]:
+        dense = dense_training(past, trained)
+        if dense is None:
+            return
+        trees = dense.derived(
+            "spanning-trees",
+            lambda: {n: torch.from_numpy(tree(dense.weights[n])[0]) for n in dense.mask},
+        )
+        total = sum(map(len, trees.values()))
+        kept = sum(int(trained.mask[n].flatten()[edges].sum()) for n, edges in trees.items())
+        density = trained.mask.layer_density()
+        yield "spanning_tree_kept", kept / total
+        yield "spanning_tree_chance", sum(len(t) * density[n] for n, t in trees.items()) / total
+
+
+def neural_persistence(weights: State) -> dict[str, float]:
+    """NP / sqrt(n - 1) of each layer, the weights normalised by the largest of all layers."""
+    largest = max(float(weight.abs().max()) for weight in weights.values()) or 1.0
+    found = {}
+    for name, weight in weights.items():
+        merges = 1 - tree(weight)[1] / largest
+        found[name] = math.sqrt((1 + float(np.square(merges).sum())) / len(merges))
+    return found
+
+
+def tree(weight: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The maximum spanning tree of a layer's |w|: flat positions of its edges, and their |w|."""
+    matrix = weight.detach().cpu().double().abs().flatten(1).numpy()
+    edges = spanning_tree(matrix)
+    return edges, matrix.reshape(-1)[edges]
+
+
+def spanning_tree(weights: np.ndarray) -> np.ndarray:
+    """Edges of a maximum spanning tree of the complete bipartite graph of rows and columns.
+
+    ``weights`` [rows, columns] are at least 0, and a weight of 0 is an edge like any other.
+    Returns rows + columns - 1 flat positions. Prim's algorithm on dense arrays: O((rows +
+    columns)^2) in time, with one vectorised step for each vertex.
+    """
+    num_rows, num_columns = weights.shape
+    from_column = np.ascontiguousarray(weights.T)
+    num = num_rows + num_columns
+    strongest = np.full(num, -1.0)  # the heaviest edge into the tree; -1: none yet
+    link = np.zeros(num, dtype=np.int64)  # that edge's position
+    outside = np.ones(num, dtype=bool)
+    edges = np.empty(num - 1, dtype=np.int64)
+    vertex = 0
+    for step in range(num - 1):
+        outside[vertex], strongest[vertex] = False, -np.inf
+        if vertex < num_rows:
+            others, weight = slice(num_rows, num), weights[vertex]
+            position = vertex * num_columns + np.arange(num_columns)
+        else:
+            column = vertex - num_rows
+            others, weight = slice(0, num_rows), from_column[column]
+            position = np.arange(num_rows) * num_columns + column
+        better = outside[others] & (weight > strongest[others])
+        np.copyto(strongest[others], weight, where=better)
+        np.copyto(link[others], position, where=better)
+        vertex = int(strongest.argmax())
+        edges[step] = link[vertex]
+    return edges

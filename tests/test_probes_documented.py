@@ -1,0 +1,59 @@
+"""docs/probes.md names every field and key of the probes that it is about, and no others."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from command import SMALL, folders, lth_run, rows
+from lth_runner.cli import conf_dir
+
+TEXT = (Path(__file__).parents[1] / "docs/probes.md").read_text()
+OPTIONS = ("signal", "kernel", "capacity", "topology", "paths", "mask_distance")
+
+
+def named(option: str) -> set[str]:
+    """The first column of an option's tables."""
+    part = re.split(r"^## ", TEXT.split(f"\n## {option}\n")[1], flags=re.MULTILINE)[0]
+    return set(re.findall(r"^\| `([\w.]+)` \|", part, re.MULTILINE))
+
+
+def keys(option: str) -> set[str]:
+    parts = yaml.safe_load((conf_dir() / f"probe/{option}.yaml").read_text())
+    del parts["defaults"]
+    return {f"probe.{n}.{key}" for n, of in parts.items() for key in of if key != "_target_"}
+
+
+def fields(outputs: Path, probe: str) -> set[str]:
+    words = [word for word in SMALL if not word.startswith(("probe=", "control="))]
+    said = lth_run(
+        *words, "control=none", "record=local", f"probe={probe}", f"paths.outputs={outputs}"
+    )
+    assert said.status == 0, said.err
+    [folder] = folders(outputs)
+    return {key for row in rows(folder / "rounds.jsonl") for key in row}
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture(scope="module")
+def default(outputs: Path) -> set[str]:
+    return fields(outputs, "default")
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_fields_and_keys_of_an_option_are_documented_and_the_reverse(option, outputs, default):
+    found = fields(outputs, option) - default
+    assert found
+    assert named(option) == found | keys(option)
+
+
+def test_full_is_all_of_them():
+    parts = yaml.safe_load((conf_dir() / "probe/full.yaml").read_text())["defaults"]
+    assert {"default", *OPTIONS} <= set(parts)
