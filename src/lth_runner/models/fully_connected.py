@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from lth_runner.errors import UserError
-from lth_runner.models.parts import check_positive, initialise, norm_layer
+from lth_runner.models.parts import activation_layer, check_positive, initialise, norm_layer
 
 
 def mlp(
@@ -20,12 +20,13 @@ def mlp(
     norm: str = "none",
     init: str = "default",
     gamma: str = "one",
+    activation: str = "relu",
 ) -> nn.Module:
     """Perceptron prod(shape) -> widths... -> num_classes: linear (+ norm) + ReLU per width.
 
     Layers: linear1, norm1, relu1, linear2, ..., output; a linear layer before a norm has no bias.
     `shape` may have any number of dimensions, `widths` may be empty (a linear classifier).
-    Raises UserError: a size or width below 1, unknown `norm`, `init` or `gamma`.
+    Raises UserError: a size or width below 1, unknown `norm`, `init`, `gamma` or `activation`.
     """
     sizes = tuple(shape)
     if not sizes:
@@ -40,7 +41,7 @@ def mlp(
     for i, width in enumerate(widths, start=1):
         layers[f"linear{i}"] = nn.Linear(inputs, width, bias=norm == "none")
         layers[f"norm{i}"] = norm_layer(width, norm=norm, flat=True)
-        layers[f"relu{i}"] = nn.ReLU()
+        layers[f"relu{i}"] = activation_layer(activation)
         inputs = width
     layers["output"] = nn.Linear(inputs, num_classes)
     return initialise(nn.Sequential(layers), init=init, gamma=gamma)
@@ -53,6 +54,7 @@ def lenet300(
     norm: str = "none",
     init: str = "default",
     gamma: str = "one",
+    activation: str = "relu",
 ) -> nn.Module:
     """LeNet-300-100, `mlp` of widths (300, 100); 266,200 weights on 28x28 with 10 classes.
 
@@ -65,4 +67,5 @@ def lenet300(
         norm=norm,
         init=init,
         gamma=gamma,
+        activation=activation,
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
@@ -14,6 +16,16 @@ from lth_runner.errors import UserError, nearest
 MAX_GROUPS = 32
 NORMS = ("batch", "group", "layer", "none")
 GAMMAS = ("one", "uniform")
+ACTIVATIONS = ("relu", "sign")
+
+
+def signed_constant(weight: Tensor) -> Tensor:
+    """Fills with sqrt(2/fan_in), the sign drawn at random, in place."""
+    nn.init.kaiming_normal_(weight)
+    size = math.sqrt(2 / weight[0].numel())
+    return weight.data.copy_(torch.where(weight >= 0, size, -size))
+
+
 INITS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
     {
         "kaiming_normal": nn.init.kaiming_normal_,
@@ -21,6 +33,7 @@ INITS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
         "xavier_normal": nn.init.xavier_normal_,
         "xavier_uniform": nn.init.xavier_uniform_,
         "orthogonal": nn.init.orthogonal_,
+        "signed_constant": signed_constant,
     }
 )
 
@@ -52,6 +65,23 @@ def norm_layer(channels: int, *, norm: str, flat: bool = False) -> nn.Module:
     return nn.GroupNorm(groups, channels)
 
 
+class Sign(nn.Module):
+    """sign(x), 0 at 0; its gradient that of x clipped to [-1, 1].
+
+    Binary activations as in Hubara et al., NeurIPS 2016, arXiv:1602.02830.
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        clipped = inputs.clamp(-1, 1)
+        return clipped + (inputs.sign() - clipped).detach()
+
+
+def activation_layer(activation: str) -> nn.Module:
+    """What follows a hidden layer: relu or `Sign`. Raises UserError: unknown `activation`."""
+    check_name(activation, ACTIVATIONS, what="activation")
+    return Sign() if activation == "sign" else nn.ReLU()
+
+
 def initialise(module: nn.Module, *, init: str, gamma: str) -> nn.Module:
     """`initialise_weights`, and norm scales of 1 (gamma=one) or U(0, 1) (uniform), shifts of 0.
 
@@ -76,7 +106,8 @@ def initialise_weights(module: nn.Module, *, init: str) -> nn.Module:
     kaiming_normal sqrt(2/fan_in), kaiming_uniform sqrt(6/fan_in) (He et al., ICCV 2015,
     arXiv:1502.01852); xavier_normal sqrt(2/(fan_in+fan_out)), xavier_uniform
     sqrt(6/(fan_in+fan_out)) (Glorot & Bengio, AISTATS 2010); orthogonal with gain 1 (Saxe et al.,
-    ICLR 2014, arXiv:1312.6120). All five zero the biases; `default` leaves weights and biases as
+    ICLR 2014, arXiv:1312.6120); signed_constant +-sqrt(2/fan_in) (Ramanujan et al., CVPR 2020,
+    arXiv:1911.13299). All six zero the biases; `default` leaves weights and biases as
     the layers drew them.
     Raises UserError: unknown `init`.
     """

@@ -1,6 +1,7 @@
 """How much each weight matters: saliencies by prunable name; LARGER = KEEP for every score."""
 
 from lth_runner.score.channel import FilterNorm, NormScale
+from lth_runner.score.concrete import Concrete
 from lth_runner.score.criteria import MaskCriterion
 from lth_runner.score.curvature import Obd
 from lth_runner.score.flow import Synflow
@@ -10,6 +11,7 @@ from lth_runner.score.meta import Prospr
 from lth_runner.score.protocol import Score, Scores, check
 
 __all__ = [
+    "Concrete",
     "FilterNorm",
     "Force",
     "GradientMagnitude",

@@ -9,8 +9,9 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from lth_runner.errors import UserError
 from lth_runner.mask import Mask
-from lth_runner.score.checks import one_of
+from lth_runner.score.checks import KEY, one_of
 from lth_runner.score.protocol import Scores
 from lth_runner.state import State
 from lth_runner.task import Task
@@ -27,15 +28,20 @@ class MaskCriterion:
     ``large_init_large_final`` and ``small_init_small_final`` the lower of the two ranks within
     the layer's kept weights (so the highest scores are those above a common percentile of both,
     which the authors find by bisection; in [0, 1]).
-    same_sign: weights whose sign has changed score below all others (0 in the authors' code).
+    same_sign: weights whose sign has changed score below all others (0 in the authors' code);
+    diff_sign: those whose sign has not. Raises UserError for both. Their other criteria are
+    scores of their own: ``Random``, and at the initial weights ``Snip`` and ``GradientMagnitude``.
     The paper prunes layer by layer. Zhou et al., NeurIPS 2019, arXiv 1905.01067.
     """
 
     criterion: str = "large_final"
     same_sign: bool = False
+    diff_sign: bool = False
 
     def __post_init__(self) -> None:
         one_of(CRITERIA, criterion=self.criterion)
+        if self.same_sign and self.diff_sign:
+            raise UserError(f"{KEY}.same_sign and {KEY}.diff_sign leave no weight: set one of them")
 
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
         initial = task.init()
@@ -43,11 +49,12 @@ class MaskCriterion:
             name: CRITERIA[self.criterion](_fine(initial[name]), _fine(weights[name]), kept)
             for name, kept in mask.items()
         }
-        if not self.same_sign:
+        if not self.same_sign and not self.diff_sign:
             return scores
         lowest = min(float(s[mask[n]].min()) for n, s in scores.items() if mask[n].any()) - 1
+        stays = {name: initial[name].sign() == weights[name].cpu().sign() for name in scores}
         return {
-            name: torch.where(initial[name].sign() == weights[name].cpu().sign(), s, lowest)
+            name: torch.where(stays[name] == self.same_sign, s, lowest)
             for name, s in scores.items()
         }
 

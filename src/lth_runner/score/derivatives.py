@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -12,6 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lth_runner.state import State
 from lth_runner.task import Batch, Task
+
+LARGEST = 64  # samples derived at once where nothing says how many
 
 
 def with_doubles(task: Task) -> Task:
@@ -49,10 +51,16 @@ def gradient(
 ) -> State:
     """dL/dtheta of the named tensors on one batch."""
     own = _leaves(weights, names)
-    with torch.enable_grad():
-        loss = _loss(task, weights | own, batch, temperature, batch_statistics=batch_statistics)
-    found = torch.autograd.grad(loss, list(own.values()), allow_unused=True, materialize_grads=True)
-    return dict(zip(names, found, strict=True))
+
+    def derive(piece: Batch) -> State:
+        with torch.enable_grad():
+            loss = _loss(task, weights | own, piece, temperature, batch_statistics=batch_statistics)
+        found = torch.autograd.grad(
+            loss, list(own.values()), allow_unused=True, materialize_grads=True
+        )
+        return dict(zip(names, found, strict=True))
+
+    return _by_pieces(derive, batch, whole=batch_statistics and bool(task.norm))
 
 
 def hessian_product(
@@ -66,16 +74,20 @@ def hessian_product(
 ) -> State:
     """H v for the loss on one batch, in the tensors that ``along`` (v) names, by two backwards."""
     own = _leaves(weights, list(along))
-    with torch.enable_grad(), twice_differentiable():
-        loss = _loss(task, weights | own, batch, temperature, batch_statistics=batch_statistics)
-        first = torch.autograd.grad(
-            loss, list(own.values()), create_graph=True, allow_unused=True, materialize_grads=True
-        )
-        slope = torch.stack([(g * along[n]).sum() for n, g in zip(own, first, strict=True)]).sum()
-        found = torch.autograd.grad(
-            slope, list(own.values()), allow_unused=True, materialize_grads=True
-        )
-    return dict(zip(own, found, strict=True))
+    leaves = list(own.values())
+
+    def derive(piece: Batch) -> State:
+        with torch.enable_grad(), twice_differentiable():
+            loss = _loss(task, weights | own, piece, temperature, batch_statistics=batch_statistics)
+            first = torch.autograd.grad(
+                loss, leaves, create_graph=True, allow_unused=True, materialize_grads=True
+            )
+            products = [(g * along[n]).sum() for n, g in zip(own, first, strict=True)]
+            slope = torch.stack(products).sum()
+            found = torch.autograd.grad(slope, leaves, allow_unused=True, materialize_grads=True)
+        return dict(zip(own, found, strict=True))
+
+    return _by_pieces(derive, batch, whole=batch_statistics and bool(task.norm))
 
 
 def mean(states: Iterable[State]) -> State:
@@ -97,6 +109,23 @@ def twice_differentiable() -> Iterator[None]:
     """Attention by plain products: its fused kernels have no second derivative."""
     with sdpa_kernel(SDPBackend.MATH):
         yield
+
+
+def _by_pieces(derive: Callable[[Batch], State], batch: Batch, *, whole: bool) -> State:
+    """What ``derive`` makes of a batch's mean loss, in pieces that memory holds.
+
+    The mean over the samples is the pieces' mean by their sizes, up to rounding; not so where
+    samples meet in batch statistics: such a batch stays ``whole``.
+    """
+    num = len(batch[1])
+    if whole or num <= LARGEST:
+        return derive(batch)
+    total: State = {}
+    for inputs, labels in zip(batch[0].split(LARGEST), batch[1].split(LARGEST), strict=True):
+        share = len(labels) / num
+        piece = derive((inputs, labels))
+        total = {n: total[n] + share * v if total else share * v for n, v in piece.items()}
+    return total
 
 
 def _leaves(weights: State, names: Sequence[str]) -> State:

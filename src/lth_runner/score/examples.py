@@ -10,10 +10,9 @@ import torch
 
 from lth_runner.errors import UserError
 from lth_runner.score.checks import KEY
+from lth_runner.score.derivatives import LARGEST
 from lth_runner.seeds import derive, stream
 from lth_runner.task import Batch, Task
-
-_LARGEST = 64  # samples in a batch that is derived twice: ResNet-50 on 224x224 within 24 GB
 
 
 def draw(task: Task, num_batches: int, batch_size: int, *, draw: str = "") -> list[Batch]:
@@ -39,7 +38,7 @@ def per_class(
     index = order[torch.cat(taken).sort().values].to(data.device)
     picked = (data.train[0][index], data.train[1][index])
     empty = (picked[0][:0], picked[1][:0])
-    size = _LARGEST if num_batches is None else -(-len(index) // num_batches)
+    size = LARGEST if num_batches is None else -(-len(index) // num_batches)
     while len(index) % size == 1 and size < len(index):  # one sample has no batch statistics
         size += 1
     return partial(replace(data, train=picked, val=empty, test=picked).batches, "train", size)

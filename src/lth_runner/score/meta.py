@@ -25,6 +25,8 @@ class Prospr:
     authors' command line; with ``new_data_in_inner`` each step has its own and the last loss
     another, as in their function's default. S = 0 is SNIP. Memory grows with S.
     The authors' code cuts the first momentum buffer off the derivative; here it is part of it.
+    structured: one mask value for each output channel, |dL/dm| given to all of its weights; the
+    last layer, whose channels are the classes, scores above all others.
     Alizadeh et al., ICLR 2022, arXiv 2202.08132.
     """
 
@@ -35,6 +37,7 @@ class Prospr:
     new_data_in_inner: bool = False
     first_order: bool = False
     batch_statistics: bool = True
+    structured: bool = False
 
     def __post_init__(self) -> None:
         whole(0, num_steps=self.num_steps)
@@ -52,7 +55,9 @@ class Prospr:
         *inner, last = self._batches(task)
         start = derivatives.placed(task, weights)
         names = [name for name, _ in task.module().named_parameters()]
-        kept = {name: mask[name].to(start[name]).requires_grad_() for name in mask}
+        kept = self._masks(start, mask)
+        if self.structured:
+            start = mask(start)
         with torch.enable_grad(), derivatives.twice_differentiable():
             now = {n: start[n].clone().requires_grad_() for n in names}
             now |= {n: start[n] * kept[n] for n in kept}
@@ -65,7 +70,21 @@ class Prospr:
             found = torch.autograd.grad(
                 loss, list(kept.values()), allow_unused=True, materialize_grads=True
             )
-        return derivatives.on_cpu({name: g.abs() for name, g in zip(kept, found, strict=True)})
+        scores = derivatives.on_cpu({n: g.abs() for n, g in zip(kept, found, strict=True)})
+        above = max(float(value.max()) for value in scores.values()) + 1 if scores else 1.0
+        return {
+            name: scores[name].expand(k.shape).clone()
+            if name in scores
+            else torch.full(k.shape, above)
+            for name, k in mask.items()
+        }
+
+    def _masks(self, start: State, mask: Mask) -> State:
+        """What is derived by: m itself, or a 1 for each output channel of all layers but one."""
+        if not self.structured:
+            return {name: kept.to(start[name]).requires_grad_() for name, kept in mask.items()}
+        ones = {n: start[n].new_ones(len(k), *[1] * (k.ndim - 1)) for n, k in mask.items()}
+        return {name: ones[name].requires_grad_() for name in list(mask)[:-1]}
 
     def _batches(self, task: Task) -> list[Batch]:
         """A batch for each inner step, and the one of the last loss."""

@@ -2,8 +2,20 @@
 
 from lth_runner.search.at_init import AtInit
 from lth_runner.search.early_bird import EarlyBird
+from lth_runner.search.found import Found
 from lth_runner.search.iterative import Iterative
+from lth_runner.search.kept_scores import KeptScores
+from lth_runner.search.learned import Learned
 from lth_runner.search.once import Once
 from lth_runner.search.protocol import Search
 
-__all__ = ["AtInit", "EarlyBird", "Iterative", "Once", "Search"]
+__all__ = [
+    "AtInit",
+    "EarlyBird",
+    "Found",
+    "Iterative",
+    "KeptScores",
+    "Learned",
+    "Once",
+    "Search",
+]

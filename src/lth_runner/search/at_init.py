@@ -54,6 +54,7 @@ class AtInit:
             "step": rewind.at(clock) > 0,
             "weights": rewind.weights == "keep",
             "only": bool(rewind.only),
+            "layers": rewind.layers is not None,
             "bn": rewind.bn == "keep",
             "optimizer": rewind.optimizer == "restore",
             "lr_clock": rewind.lr_clock == "final",

@@ -6,9 +6,10 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from lth_runner.allocate import Allocate
-from lth_runner.errors import UserError
+from lth_runner.allocate import Allocate, channels
+from lth_runner.errors import UserError, nearest
 from lth_runner.mask import Mask
 from lth_runner.schedule import Schedule
 from lth_runner.score import Score
@@ -19,6 +20,7 @@ from lth_runner.task import Task
 from lth_runner.ticket import Past, Start, Ticket, Trained
 
 log = logging.getLogger(__name__)
+UNITS = ("weights", "channels")
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,11 @@ class EarlyBird:
 
     After each epoch of the dense training, a mask is drawn at the schedule's last density. When
     it differs from each of the ``window`` - 1 before it in at most ``distance`` of all weights,
-    the training goes on from that epoch under that mask. The initial weights' mask is left out:
-    before training all norm scales are alike. Looks no further than ``until``; finds nothing, says
-    so and ends with the dense network where the masks do not settle.
+    the training goes on from that epoch under that mask. ``unit``: of all ``weights``, or of the
+    ``channels`` of every layer but the last, as published; a channel is kept with any weight of it.
+    The initial weights' mask is left out: before training all norm scales are alike. Looks no
+    further than ``until``; finds nothing, says so and ends with the dense network where the masks
+    do not settle.
     You et al., ICLR 2020, arXiv 1909.11957, who prune channels by norm scales; two random masks
     of sparsity p differ in 2p(1-p), so that 0.1 says little at 0.9 and beyond.
     """
@@ -40,6 +44,7 @@ class EarlyBird:
     distance: float = 0.1
     window: int = 5
     until: Duration | str = "100%"
+    unit: Literal["weights", "channels"] = "weights"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "until", Duration.parse(self.until))
@@ -47,6 +52,8 @@ class EarlyBird:
             raise UserError(f"pruner.distance={self.distance} is outside [0, 1]")
         if isinstance(self.window, bool) or not isinstance(self.window, int) or self.window < 2:
             raise UserError(f"pruner.window={self.window!r}: give a whole number, at least 2")
+        if self.unit not in UNITS:
+            raise UserError(f"pruner.unit={self.unit!r}: {nearest(str(self.unit), UNITS)}")
 
     @property
     def num_rounds(self) -> int:
@@ -75,10 +82,11 @@ class EarlyBird:
             return None
         recent: deque[Mask] = deque(maxlen=self.window - 1)
         for step, mask in self._masks(task, past[0]):
-            near = all(differing(mask, other) <= self.distance for other in recent)
+            units = channels(mask) if self.unit == "channels" else mask
+            near = all(differing(units, other) <= self.distance for other in recent)
             if near and len(recent) == self.window - 1:
                 return Ticket(warned(mask), past[0].at(step), Start(step=step))
-            recent.append(mask)
+            recent.append(units)
         log.warning(
             "warning: no early-bird ticket: until %s no %d masks in a row were within %g of each "
             "other; try a larger pruner.distance", self.until, self.window, self.distance,
@@ -94,5 +102,5 @@ class EarlyBird:
 
 
 def differing(one: Mask, other: Mask) -> float:
-    """Share of all prunable weights that are kept by one of two masks alone."""
+    """Share of all entries, weights or channels, that are kept by one of two masks alone."""
     return ((one | other).num_kept - (one & other).num_kept) / one.num_prunable

@@ -1,0 +1,91 @@
+"""Whole output channels: all weights of one stay, or all go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lth_runner.allocate.keep import count
+from lth_runner.allocate.threshold import Global, LayerWise
+from lth_runner.errors import UserError, nearest
+from lth_runner.mask import Mask
+from lth_runner.patterns import select
+from lth_runner.score import Scores
+
+ACROSS = ("network", "layer")
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The best round(density * C) of C output channels; the density of weights follows from them.
+
+    A channel's score is the mean over its weights in ``within``: of ``NormScale`` and
+    ``FilterNorm`` their own, of magnitudes the 1-norm over the fan-in. C counts the channels of
+    all layers but the last, whose channels are the classes, and those in ``exclude``: these stay
+    as they are. across: ``network``, one threshold (Liu et al., ICCV 2017, arXiv 1708.06519; You
+    et al., ICLR 2020, arXiv 1909.11957), or ``layer``, the same share of each (Li et al., ICLR
+    2017, arXiv 1608.08710). At least one channel stays in every layer, but for ``allow_empty``.
+    Equal scores are drawn by seed. The network keeps its shape: what the next layer reads from a
+    removed channel is a constant (a bias, a norm's shift), and its weights there still count.
+    Raises UserError where no layer is left to prune, and for a density that cannot be had.
+    """
+
+    across: Literal["network", "layer"] = "network"
+    exclude: Sequence[str] = ()
+    allow_empty: bool = False
+
+    def __post_init__(self) -> None:
+        if self.across not in ACROSS:
+            raise UserError(
+                f"pruner.budgets.channels.across={self.across!r}: "
+                f"{nearest(str(self.across), ACROSS)}"
+            )
+
+    def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
+        spared = select(self.exclude, within, "pruner.exclude")
+        left = Mask({n: kept for n, kept in channels(within).items() if n not in spared})
+        self._check(density, left)
+        means = {name: _mean(scores[name], within[name]) for name in left}
+        kind = Global if self.across == "network" else LayerWise
+        kept = kind(avoid_collapse=not self.allow_empty)(means, density, left, seed)
+        return Mask(
+            {
+                name: inside & kept[name].view(-1, *[1] * (inside.ndim - 1))
+                if name in kept
+                else inside
+                for name, inside in within.items()
+            }
+        )
+
+    def _check(self, density: float, left: Mask) -> None:
+        if not left:
+            raise UserError(
+                "pruner.scope=channels: no layer is left to prune: the last one keeps its "
+                f"channels, which are the classes, and pruner.exclude={list(self.exclude)} others"
+            )
+        num = count(density, left.num_prunable)
+        if num > left.num_kept:
+            raise UserError(
+                f"{num} of {left.num_prunable} channels are to be kept, but only {left.num_kept} "
+                "have weights left: raise pruner.sparsity"
+            )
+        if not self.allow_empty and self.across == "network" and num < len(left):
+            raise UserError(
+                f"{num} of {left.num_prunable} channels are to be kept in {len(left)} layers: "
+                "lower pruner.sparsity, or set pruner.budgets.channels.allow_empty=true"
+            )
+
+
+def channels(mask: Mask) -> Mask:
+    """The output channels with a weight, of every layer but the last: bool, (out,) each."""
+    return Mask({name: kept.flatten(1).any(1) for name, kept in list(mask.items())[:-1]})
+
+
+def _mean(scores: Tensor, inside: Tensor) -> Tensor:
+    """In double precision and back, so that equal scores remain equal."""
+    total = torch.where(inside, scores, 0).double().flatten(1).sum(1)
+    return (total / inside.flatten(1).sum(1).clamp(min=1)).to(scores.dtype)

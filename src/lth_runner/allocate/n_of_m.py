@@ -1,0 +1,119 @@
+"""N of every M: a pattern that sparse matrix units can use."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lth_runner.errors import UserError
+from lth_runner.mask import Mask
+from lth_runner.patterns import select
+from lth_runner.score import Scores
+from lth_runner.seeds import stream
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NOfM:
+    """The N best of every M = ``group`` consecutive input channels; N = ceil(density * M).
+
+    A weight is (out, in, *kernel): a group is M entries along ``in``, at one output channel and one
+    place of the kernel. Layers whose input channels M does not divide stay as they are, and a
+    warning names them; with them the whole keeps more than ``density``. Equal scores are drawn by
+    seed. 2:4 from a trained network's magnitudes, at once and trained again: Mishra et al. 2021,
+    arXiv 2104.08378. ``sparsity`` is the target that is checked: raises UserError where
+    (1 - sparsity) * M is no whole number, and where M divides the inputs of no layer.
+    """
+
+    group: int = 4
+    exclude: Sequence[str] = ()
+    sparsity: float | None = None
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.group, int) and not isinstance(self.group, bool)
+        if not whole or self.group < 2:
+            raise UserError(
+                f"pruner.budgets.n_of_m.group={self.group!r}: give a whole number, at least 2"
+            )
+        if self.sparsity is None:
+            return
+        num = (1 - self.sparsity) * self.group
+        if abs(num - round(num)) > 1e-6 or not 1 <= round(num) < self.group:
+            accepted = ", ".join(f"{1 - n / self.group:g}" for n in range(self.group - 1, 0, -1))
+            raise UserError(
+                f"pruner.sparsity={self.sparsity} is not that of N in {self.group} weights: "
+                f"accepted: {accepted}, or others with another pruner.budgets.n_of_m.group"
+            )
+
+    def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
+        grouped, num = self.layers(within), self.num_kept(density)
+        kept = dict(within)
+        for index, name in enumerate(within):
+            if name not in grouped:
+                continue
+            if not bool(torch.isfinite(scores[name][within[name]]).all()):
+                raise UserError(
+                    f"scores of {name} are not finite (NaN or infinity): the training before has "
+                    "diverged, or the score is too large for a network so deep"
+                )
+            among = scores[name].masked_fill(~within[name], -math.inf)
+            chance = torch.rand(among.shape, generator=stream(seed + index, "ties"))
+            kept[name] = best_of_groups(among, num, self.group, chance) & within[name]
+        return Mask(kept)
+
+    def num_kept(self, density: float) -> int:
+        """N: whole weights of a group, rounded up."""
+        return max(1, math.ceil(density * self.group - 1e-6))
+
+    def layers(self, within: Mask) -> tuple[str, ...]:
+        """The layers that are grouped; a warning, once, names those that M does not divide."""
+        spared = select(self.exclude, within, "pruner.exclude")
+        names = [name for name in within if name not in spared]
+        uneven = tuple(n for n in names if within[n].shape[1] % self.group)
+        if len(uneven) == len(names):
+            raise UserError(
+                f"pruner.scope=n_of_m: no layer has input channels in groups of {self.group}"
+            )
+        if uneven:
+            _warn(uneven, self.group)
+        return tuple(name for name in names if name not in uneven)
+
+
+def best_of_groups(scores: Tensor, num: int, group: int, chance: Tensor | None = None) -> Tensor:
+    """The ``num`` largest of every ``group`` entries along dimension 1, on the scores' device.
+
+    Of equal ones those with the larger ``chance``, without it the first.
+    """
+    values = _in_groups(scores, group)
+    luck = None if chance is None else _in_groups(chance, group)
+    # by counting who is ahead, in pairs: of a few entries that is quicker than sorting them
+    ahead = torch.zeros(values.shape, dtype=torch.int16, device=scores.device)
+    for one in range(group):
+        for other in range(one + 1, group):
+            behind = values[other] > values[one]
+            if luck is not None:
+                behind |= (values[other] == values[one]) & (luck[other] > luck[one])
+            ahead[one] += behind
+            ahead[other] += ~behind
+    return (ahead < num).movedim(0, -1).flatten(-2).movedim(-1, 1).contiguous()
+
+
+def _in_groups(values: Tensor, group: int) -> Tensor:
+    """(out, in, *kernel) as (group, out, *kernel, in / group), each entry's values in one piece."""
+    return values.movedim(1, -1).unflatten(-1, (-1, group)).movedim(-1, 0).contiguous()
+
+
+@functools.lru_cache(maxsize=16)
+def _warn(names: tuple[str, ...], group: int) -> None:
+    """Once in a process: the same holds for every replicate and every round."""
+    log.warning(
+        "warning: %s stay dense: their input channels are no multiple of %d",
+        ", ".join(names), group,
+    )  # fmt: skip

@@ -1,0 +1,115 @@
+"""The best of a random network: top scores choose, weights stay as they were drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from lth_runner.allocate import Allocate
+from lth_runner.mask import Mask
+from lth_runner.masking.frozen import Frozen, Law, Scores, unchanged
+from lth_runner.masking.live import LiveMask
+from lth_runner.schedule import Schedule
+from lth_runner.seeds import derive
+
+
+@dataclass(frozen=True)
+class EdgePopup:
+    """The largest |s| at the schedule's last density, over weights that are never trained.
+
+    w_eff = m * w, and dL/ds = dL/dw_eff * w * sign(s): straight through the choice by |s|.
+    Scores start as U(-1, 1) / sqrt(fan_in). ``scale_fan``: kept weights are divided by the root
+    of their layer's density, as if drawn for so many inputs (the authors' code takes the share
+    removed, which differs unless half is kept). Weight decay acts on the scores.
+    Ramanujan et al., CVPR 2020, arXiv 1911.13299, with a budget by layer and networks without
+    biases; here biases and the norms' scales and shifts are frozen as they were drawn.
+    Raises UserError, on installing, for a density that cannot be had.
+    """
+
+    packs: ClassVar[bool] = False
+
+    allocate: Allocate
+    schedule: Schedule
+    scale_fan: bool = False
+
+    def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
+        def choose(scores: Scores, within: Mask) -> Mask:
+            return top(self.allocate, self.schedule, sizes(scores), within, seed)
+
+        values = _scaled if self.scale_fan else unchanged
+        return Frozen(
+            model,
+            kept,
+            seed,
+            Law(
+                start=uniform,
+                choose=choose,
+                slope=lambda weight, score, held: values(weight, held) * score.sign(),
+                values=values,
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class MultiPrize:
+    """Binary weights: alpha * sign(w) where |s| is among the largest, alpha by layer.
+
+    alpha = ||m * w||_1 / (number kept): the mean |w| of what is kept, no gradient through it.
+    dL/ds = dL/dw_eff * w * sign(s): with respect to the gained mask alpha * m, as the authors'
+    code has it, this is their g * |w|. Scores start as in ``EdgePopup``.
+    Diffenderfer & Kailkhura, ICLR 2021, arXiv 2103.09377, MPT-1/32 by biprop; without the
+    gradual fall of the density in their global variant. Binary activations are the model's:
+    ``model.activation=sign``. Raises UserError, on installing, for a density that cannot be had.
+    """
+
+    packs: ClassVar[bool] = False
+
+    allocate: Allocate
+    schedule: Schedule
+
+    def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
+        def choose(scores: Scores, within: Mask) -> Mask:
+            return top(self.allocate, self.schedule, sizes(scores), within, seed)
+
+        return Frozen(
+            model,
+            kept,
+            seed,
+            Law(
+                start=uniform,
+                choose=choose,
+                slope=lambda weight, score, held: weight * score.sign(),
+                values=_binary,
+            ),
+        )
+
+
+def uniform(weight: Tensor, rng: torch.Generator) -> Tensor:
+    """Kaiming-uniform with a = sqrt(5): U(-1, 1) / sqrt(fan_in)."""
+    fan_in = weight[0].numel()
+    return (2 * torch.rand(weight.shape, generator=rng) - 1) / math.sqrt(fan_in)
+
+
+def top(allocate: Allocate, schedule: Schedule, scores: Scores, within: Mask, seed: int) -> Mask:
+    """The largest scores at the schedule's last density."""
+    near = {name: score.detach().cpu() for name, score in scores.items()}
+    return allocate(near, schedule()[-1], within, derive(seed, "scores"))
+
+
+def sizes(scores: Scores) -> dict[str, Tensor]:
+    """|s|, by layer."""
+    return {name: score.detach().abs() for name, score in scores.items()}
+
+
+def _scaled(weight: Tensor, kept: Tensor) -> Tensor:
+    return weight * (kept.numel() / kept.sum().clamp(min=1)).sqrt()
+
+
+def _binary(weight: Tensor, kept: Tensor) -> Tensor:
+    size = torch.where(kept, weight.abs(), 0.0).sum() / kept.sum().clamp(min=1)
+    return size * weight.sign()

@@ -1,0 +1,198 @@
+"""The network computes with m * theta; theta itself is trained, whole, and the mask drawn anew."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lth_runner import state as states
+from lth_runner.allocate import Allocate, NOfM
+from lth_runner.allocate.n_of_m import best_of_groups
+from lth_runner.errors import UserError
+from lth_runner.mask import Mask
+from lth_runner.masking.live import LiveMask
+from lth_runner.masking.updates import parse_period, period
+from lth_runner.schedule import Schedule
+from lth_runner.seeds import derive
+from lth_runner.state import State
+from lth_runner.step import Duration, Step
+
+# the weights theta by name, the mask as it stands, steps done, steps in all -> what is kept now
+Choose = Callable[[State, Mapping[str, Tensor], Step, Step], Mapping[str, Tensor] | None]
+
+
+@dataclass(frozen=True)
+class StraightThrough:
+    """theta <- theta - lr * dL/d(m * theta), for all weights; m, the largest |theta|, drawn anew.
+
+    After every multiple of ``every`` steps m is chosen again among all weights, at the density
+    that the schedule has reached: with n densities the i-th after the share begin + (end - begin)
+    i / n of the steps, the last until the end. Weights that a mask left out train on, and come
+    back when they have grown. Before the first choice the ticket's mask holds.
+    Dynamic pruning with feedback: Lin et al., ICLR 2020, arXiv 2006.07253; at one density
+    throughout (begin = end = 0) and with gradients to all weights also the dense-backward case of
+    Top-KAST, Jayakumar et al., NeurIPS 2020, arXiv 2106.03517. Raises UserError, on installing,
+    for a density that cannot be had.
+    """
+
+    packs: ClassVar[bool] = False
+
+    allocate: Allocate
+    schedule: Schedule
+    begin: float = 0.0
+    end: float = 0.5
+    every: Duration | str = "16it"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "every", parse_period(self.every))
+        if not 0 <= self.begin <= self.end <= 1:
+            raise UserError(
+                f"pruner.begin={self.begin} and pruner.end={self.end} are shares of the training: "
+                "0 <= begin <= end <= 1"
+            )
+
+    def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
+        zeros = {name: torch.zeros(value.shape) for name, value in kept.items()}
+        whole = Mask({name: torch.ones_like(v, dtype=torch.bool) for name, v in kept.items()})
+        self.allocate(zeros, self.schedule()[-1], whole, 0)
+
+        def choose(
+            raw: State, mask: Mapping[str, Tensor], step: Step, total: Step
+        ) -> Mapping[str, Tensor] | None:
+            density = self._density(step, total)
+            if density is None or step % period(self.every, total):
+                return None
+            size = {name: value.abs().cpu() for name, value in raw.items()}
+            if not all(bool(value.isfinite().all()) for value in size.values()):
+                return None  # a diverged training is for the loop to tell
+            return self.allocate(size, density, whole, derive(seed, "straight-through", step))
+
+        return _Hidden(model, kept, choose, 0.0)
+
+    def _density(self, step: Step, total: Step) -> float | None:
+        """The density reached after so many steps; None before the first."""
+        densities = self.schedule()
+        num, stretch = len(densities), self.end - self.begin
+        due = (self.begin + stretch * i / num for i in range(1, num + 1))
+        reached = sum(max(1, round(share * total)) <= step for share in due)
+        return densities[reached - 1] if reached else None
+
+
+@dataclass(frozen=True)
+class SrSte:
+    """N:M from scratch: straight-through, with a decay of the weights that the mask leaves out.
+
+    m keeps the N largest |theta| of every M, chosen anew after each step, the first of equal ones;
+    the gradient of theta is dL/d(m * theta) + decay * (1 - m) * theta, before momentum. The first
+    step is taken at the ticket's mask. N is that of the schedule's last density.
+    Zhou et al., ICLR 2021, arXiv 2102.04010. Raises UserError for a budget that is not N:M.
+    """
+
+    packs: ClassVar[bool] = False
+
+    allocate: Allocate
+    schedule: Schedule
+    decay: float = 2e-4
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.allocate, NOfM):
+            raise UserError("sr_ste keeps N of every M weights: set pruner.scope=n_of_m")
+        if not 0 <= self.decay < math.inf:
+            raise UserError(f"pruner.decay={self.decay} must be a number of at least 0")
+
+    def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
+        assert isinstance(self.allocate, NOfM)
+        budget = self.allocate
+        grouped, num = budget.layers(Mask(kept)), budget.num_kept(self.schedule()[-1])
+
+        def choose(
+            raw: State, mask: Mapping[str, Tensor], step: Step, total: Step
+        ) -> Mapping[str, Tensor]:
+            # where the weights lie: this is done in every step
+            return {name: best_of_groups(raw[name].abs(), num, budget.group) for name in grouped}
+
+        return _Hidden(model, kept, choose, self.decay)
+
+
+class _Hidden:
+    """The network's own parameters hold m * theta, but for the optimizer's step, when they hold
+    theta: so its module, its names and its optimizer are the stock ones."""
+
+    def __init__(
+        self, model: nn.Module, kept: Mapping[str, Tensor], choose: Choose, decay: float
+    ) -> None:
+        self._model, self._choose, self._decay = model, choose, decay
+        parameters = dict(model.named_parameters())
+        self._names = list(kept)
+        self._parameters = [parameters[name] for name in kept]
+        self._weights = [parameter.data for parameter in self._parameters]
+        self._raw = [weight.clone() for weight in self._weights]
+        self._factors = [
+            torch.empty_like(weight).copy_(kept[name])
+            for name, weight in zip(self._names, self._weights, strict=True)
+        ]
+
+    def trainable(self) -> Iterable[dict[str, Any]]:
+        return [{"params": list(self._model.parameters())}]
+
+    def penalty(self) -> Tensor | None:
+        return None
+
+    @torch.no_grad()
+    def after_backward(self, step: Step, total: Step, optimizer: Optimizer) -> bool:
+        torch._foreach_copy_(self._weights, self._raw)
+        if self._decay:
+            for parameter, raw, factor in zip(
+                self._parameters, self._raw, self._factors, strict=True
+            ):
+                if parameter.grad is not None:
+                    parameter.grad.add_(raw * (1 - factor), alpha=self._decay)
+        return True
+
+    def clip(self, max_norm: float) -> None:
+        nn.utils.clip_grad_norm_(self._model.parameters(), max_norm)  # every weight is trained
+
+    @torch.no_grad()
+    def after_step(self, step: Step, total: Step) -> None:
+        torch._foreach_copy_(self._raw, self._weights)
+        raw, factors = (
+            dict(zip(self._names, values, strict=True)) for values in (self._raw, self._factors)
+        )
+        chosen = self._choose(raw, factors, step + 1, total)
+        for name, kept in (chosen or {}).items():
+            factors[name].copy_(kept)
+        torch._foreach_mul_(self._weights, self._factors)
+
+    def mask(self) -> Mask:
+        return Mask(
+            {
+                name: (factor != 0).cpu().contiguous()
+                for name, factor in zip(self._names, self._factors, strict=True)
+            }
+        )
+
+    def weights(self) -> State:
+        return self.mask()(states.read(self._model))
+
+    def remove(self) -> None:
+        states.write(self._model, self.weights())
+
+    def state_dict(self) -> State:
+        raw = zip(self._names, self._raw, strict=True)
+        return {f"mask.{name}": kept for name, kept in self.mask().items()} | {
+            f"raw.{name}": value.detach().cpu().clone() for name, value in raw
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: State) -> None:
+        for name, raw, factor in zip(self._names, self._raw, self._factors, strict=True):
+            raw.copy_(state[f"raw.{name}"])
+            factor.copy_(state[f"mask.{name}"])
+        torch._foreach_copy_(self._weights, self._raw)
+        torch._foreach_mul_(self._weights, self._factors)

@@ -1,0 +1,107 @@
+"""A mask of coins whose odds are learned, over weights that are never trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args, get_type_hints
+
+import torch
+from torch import Tensor, nn
+
+from lth_runner.allocate import Allocate
+from lth_runner.errors import UserError, nearest
+from lth_runner.mask import Mask
+from lth_runner.masking.edge_popup import top
+from lth_runner.masking.frozen import Frozen, Law, Scores, unchanged
+from lth_runner.masking.live import LiveMask
+from lth_runner.patterns import select
+from lth_runner.schedule import Iterations
+from lth_runner.seeds import stream
+from lth_runner.step import Step
+
+
+@dataclass(frozen=True)
+class Supermask:
+    """Each weight is kept with probability p = sigmoid(s); s is trained, no weight is.
+
+    Every step draws its mask z ~ Bernoulli(p) by seed, and dz/ds = p (1 - p), straight through
+    the draw. The hard mask that is evaluated and saved: with ``hard=draw`` one more draw, whose
+    luck is the same at every evaluation; with ``round`` where s > 0. How many it keeps is learned,
+    unless ``sparsity`` (or ``rate`` with ``rounds``) is given: then it is the largest s, exactly so
+    many. ``logit`` is where s starts. ``rescale``: kept weights are multiplied by N / (number
+    kept) of their layer ("dynamic weight rescaling", as a constant for the gradient).
+    ``exclude`` names layers that stay whole.
+    Zhou et al., NeurIPS 2019, arXiv 1905.01067, who average several draws. Raises UserError for
+    an unknown ``hard``, and on installing for a density that cannot be had.
+    """
+
+    packs: ClassVar[bool] = False
+
+    allocate: Allocate
+    sparsity: float | None = None
+    rate: float | None = None
+    rounds: int | None = None
+    hard: Literal["draw", "round"] = "draw"
+    logit: float = 0.0
+    rescale: bool = False
+    exclude: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        accepted = get_args(get_type_hints(type(self))["hard"])
+        if self.hard not in accepted:
+            raise UserError(f"pruner.hard={self.hard!r}; {nearest(str(self.hard), accepted)}")
+        if (schedule := self._schedule) and self.hard == "round":
+            raise UserError(
+                f"pruner.hard=round keeps what is learned, not a sparsity of {1 - schedule()[-1]:g}"
+                ": leave it out, or set pruner.sparsity=null"
+            )
+
+    @property
+    def _schedule(self) -> Iterations | None:
+        if self.sparsity is None and (self.rate is None or self.rounds is None):
+            return None
+        return Iterations(self.sparsity, rate=self.rate, rounds=self.rounds)
+
+    def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
+        whole = select(self.exclude, kept, "pruner.exclude")
+        values = _rescaled if self.rescale else unchanged
+        schedule = self._schedule
+
+        def keep(within: Mask, masks: Scores) -> dict[str, Tensor]:
+            return {
+                name: inside if name in whole else inside & masks[name].cpu()
+                for name, inside in within.items()
+            }
+
+        def drawn(scores: Scores, *names: str | int) -> Scores:
+            return {name: _coins(s, seed, *names, name) for name, s in scores.items()}
+
+        def choose(scores: Scores, within: Mask) -> Mask:
+            if schedule:
+                return top(self.allocate, schedule, scores, within, seed)
+            if self.hard == "round":
+                return Mask(keep(within, {name: s.detach() > 0 for name, s in scores.items()}))
+            return Mask(keep(within, drawn(scores, "hard")))
+
+        def draw(scores: Scores, within: Mask, step: Step) -> Scores:
+            return keep(within, drawn(scores, "step", step))
+
+        def slope(weight: Tensor, score: Tensor, held: Tensor) -> Tensor:
+            odds = score.sigmoid()
+            return values(weight, held) * odds * (1 - odds)
+
+        def start(weight: Tensor, rng: torch.Generator) -> Tensor:
+            return torch.full(weight.shape, float(self.logit))
+
+        return Frozen(model, kept, seed, Law(start, choose, slope, values, draw))
+
+
+def _coins(score: Tensor, seed: int, *names: str | int) -> Tensor:
+    """z ~ Bernoulli(sigmoid(s)), a function of the seed and the names."""
+    rng = stream(seed, "supermask", *names)
+    return torch.rand(score.shape, generator=rng).to(score.device) < score.detach().sigmoid()
+
+
+def _rescaled(weight: Tensor, kept: Tensor) -> Tensor:
+    return weight * (kept.numel() / kept.sum().clamp(min=1))

@@ -1,0 +1,71 @@
+"""Prune before training by scores that are dear: each is computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from lth_runner import identity
+from lth_runner import state as states
+from lth_runner.allocate import Allocate
+from lth_runner.mask import Mask
+from lth_runner.rewind import Rewind
+from lth_runner.schedule import Schedule
+from lth_runner.score import Score, Scores
+from lth_runner.search.at_init import AtInit
+from lth_runner.state import State
+from lth_runner.step import Clock, Step
+from lth_runner.task import Task
+from lth_runner.ticket import Past, Ticket, Trained
+
+
+@dataclass(frozen=True)
+class KeptScores:
+    """As AtInit, with the scores kept beside the dense training that they belong to.
+
+    For scores that are a search of their own: a run that is continued reads them. Without a dense
+    training (``dense``) there is no such place, and they are computed again, to the same bits.
+    """
+
+    score: Score
+    allocate: Allocate
+    schedule: Schedule
+    rewind: Rewind = field(default_factory=Rewind)
+    dense: bool = True
+
+    def _with(self, score: Score) -> AtInit:
+        return AtInit(score, self.allocate, self.schedule, self.rewind, self.dense)
+
+    @property
+    def num_rounds(self) -> int:
+        return self._with(self.score).num_rounds
+
+    def check(self, task: Task, clock: Clock) -> None:
+        """Raises UserError as AtInit does."""
+        self._with(self.score).check(task, clock)
+
+    def snapshots(self, clock: Clock) -> Sequence[Step]:
+        return self._with(self.score).snapshots(clock)
+
+    def propose(self, task: Task, past: Past) -> Ticket | None:
+        score = _Kept(self.score, past[0]) if past else self.score
+        return self._with(score).propose(task, past)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A score that is looked up first."""
+
+    score: Score
+    beside: Trained
+
+    def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
+        asked = {
+            "task": task.identity,  # a control may have changed the data
+            "seed": task.seed,
+            "score": identity.describe(self.score),
+            "weights": states.fingerprint(weights),
+            "mask": mask.fingerprint,
+        }
+        name = f"scores-{identity.digest(asked, 16)}"
+        return self.beside.derived(name, lambda: self.score(task, weights, mask))

@@ -1,0 +1,94 @@
+"""A mask learned within a training, and the ticket under it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from lth_runner.errors import UserError
+from lth_runner.patterns import select
+from lth_runner.rewind import Rewind
+from lth_runner.search.protocol import warned
+from lth_runner.state import State
+from lth_runner.step import Clock, Step
+from lth_runner.task import Task
+from lth_runner.ticket import Past, Ticket, Trained
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Round 0 learns the mask, by its masking; round 1 trains the rewound weights under it.
+
+    Round 0 begins dense and ends sparse: it is a search, and no dense network to compare with.
+    ``retrain``: whether there is a round 1. A masking that falls into ``rounds`` repeats its
+    schedule in each of them, and the ticket is trained like the last: ``rewind.lr_clock=restart``
+    starts where that begins, rewind so many steps later as weights go back to. ``rescale``: the
+    rewound weights of masked layers are divided by sigma(``initial``), as the masking's are in the
+    end; layers before a norm do not notice it but in their learning rate.
+    Savarese et al., NeurIPS 2020, arXiv 1912.04427.
+    """
+
+    rewind: Rewind = field(default_factory=Rewind)
+    retrain: bool = True
+    rounds: int = 1
+    rescale: bool = True
+    initial: float = 0.0
+    exclude: Sequence[str] = ()
+
+    @property
+    def num_rounds(self) -> int:
+        return 2 if self.retrain else 1
+
+    def check(self, task: Task, clock: Clock) -> None:
+        """Raises UserError for rounds and rewind steps that the training is too short for."""
+        select(self.exclude, task.prunable, "pruner.exclude")
+        if self.rounds > clock.total:
+            raise UserError(
+                f"pruner.rounds={self.rounds} in a training of {clock.total} steps: lower it, or "
+                "train longer"
+            )
+        if not self.retrain:
+            return
+        self.rewind.check(task, clock)
+        step = 0 if self.rewind.lr_clock == "restart" else self.rewind.at(clock)
+        if self._last_round(clock) + step >= clock.total:
+            raise UserError(
+                f"rewind.step={self.rewind.step} is past the end of a round of "
+                f"{clock.total - self._last_round(clock)} steps (pruner.rounds={self.rounds})"
+            )
+
+    def _last_round(self, clock: Clock) -> Step:
+        return (self.rounds - 1) * clock.total // self.rounds
+
+    def snapshots(self, clock: Clock) -> Sequence[Step]:
+        return [self.rewind.at(clock)] if self.retrain else []
+
+    def propose(self, task: Task, past: Past) -> Ticket | None:
+        if not past:
+            return Ticket(task.dense(), task.init())
+        if len(past) >= self.num_rounds:
+            return None
+        mask = past[0].mask
+        if mask.num_kept == mask.num_prunable:
+            log.warning("warning: no weight was removed: there is no ticket to train")
+            return None
+        weights, start = self.rewind(task, past)
+        late = replace(start, step=start.step + self._last_round(past[0].clock))
+        return Ticket(warned(mask), self._rescaled(task, weights, past[0]), late)
+
+    def _rescaled(self, task: Task, weights: State, searched: Trained) -> State:
+        if not self.rescale or self.rewind.weights != "rewind":
+            return weights  # a fresh draw has its scale, and trained ones have theirs by now
+        trained, scale = searched.weights, 1 + math.exp(-self.initial)
+        learned = set(task.prunable) - select(self.exclude, task.prunable, "pruner.exclude")
+        return {
+            # with rewind.only and rewind.layers some stay trained
+            name: w * scale if name in learned and not torch.equal(w, trained[name]) else w
+            for name, w in weights.items()
+        }
