@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fake_past import CLOCK, Fake, equal, small_task
-from lth_runner.allocate import Global
+from lth_runner.allocate import Channels, Global, channels
 from lth_runner.errors import UserError
 from lth_runner.mask import Mask
 from lth_runner.schedule import Iterations
@@ -72,6 +72,36 @@ def test_masks_differ_in_what_one_alone_keeps():
     assert differing(one, one) == 0
 
 
+@dataclass(frozen=True)
+class Scaled(Fake):
+    """Nine scales of the norm, of which the order turns round in every other epoch until 4."""
+
+    def at(self, step):
+        epoch, scales = step // CLOCK.epoch, torch.arange(1.0, 10.0)
+        ordered = {"norm.weight": scales.flip(0) if epoch < 4 and epoch % 2 else scales}
+        return self.task.init() | ordered
+
+
+def test_an_early_bird_of_channels_keeps_those_with_the_largest_scales():
+    task = small_task()
+    past = [Scaled(task, 0, Ticket(task.dense(), task.init()))]
+    by_scale = replace(search(unit="channels"), score=NormScale(), allocate=Channels())
+    ticket = by_scale.propose(task, past)
+    assert ticket.start.step == 8 * CLOCK.epoch  # four alike before it, from 4 on
+    assert channels(ticket.mask)["hidden.weight"].tolist() == [False] * 4 + [True] * 5
+    assert ticket.mask["hidden.weight"].sum(1).tolist() == [0] * 4 + [6] * 5
+    assert bool(ticket.mask["output.weight"].all())
+
+
+@pytest.mark.parametrize(("unit", "found"), [("channels", 8), ("weights", 5)])
+def test_the_distance_is_a_share_of_channels_or_of_weights(unit, found):
+    """Eight of nine channels change until 4: 8/9 of channels, 48/81 of all weights."""
+    task = small_task()
+    past = [Scaled(task, 0, Ticket(task.dense(), task.init()))]
+    between = replace(search(), score=NormScale(), allocate=Channels(), distance=0.7, unit=unit)
+    assert between.propose(task, past).start.step == found * CLOCK.epoch
+
+
 def test_a_snapshot_is_wanted_of_every_epoch():
     assert list(search().snapshots(CLOCK)) == list(range(50, 501, 50))
     assert list(search(until="3ep").snapshots(CLOCK)) == [50, 100, 150]
@@ -82,6 +112,7 @@ def test_a_snapshot_is_wanted_of_every_epoch():
 def test_impossible_windows_and_networks_are_refused():
     for options, why in (
         ({"window": 1}, r"pruner\.window=1"),
+        ({"unit": "filters"}, r"pruner\.unit='filters'.*channels"),
         ({"distance": 2}, r"pruner\.distance=2"),
         ({"until": "soon"}, "not a duration"),
     ):

@@ -116,6 +116,7 @@ def test_every_pruner_builds_in_every_scope(pruner, scope):
     needed = {
         "obd": ["pruner.search.score.num_batches=1"],
         "early_bird": ["model=mlp", "model.norm=batch"],
+        "early_bird_channels": ["model=mlp", "model.norm=batch"],
     }
     build(composed(f"pruner={pruner}", f"pruner.scope={scope}", *needed.get(pruner, [])))
 

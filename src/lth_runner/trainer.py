@@ -115,7 +115,8 @@ class StoredTraining:
 
     @property
     def mask(self) -> Mask:
-        return self.entry.end()[0]
+        kept = self.entry.end()[0]  # files name tensors by the alphabet; budgets go by layer order
+        return Mask({name: kept[name] for name in self.job.task.prunable})
 
     @property
     def weights(self) -> State:

@@ -7,6 +7,7 @@ import torch
 from score_cases import some_mask, task, three_samples
 
 from lth_runner.allocate import LayerWise
+from lth_runner.errors import UserError
 from lth_runner.score import MaskCriterion
 from lth_runner.seeds import stream
 
@@ -46,6 +47,14 @@ def test_criteria_by_hand(criterion):
     stays = torch.tensor([[False, True], [True, False]])
     assert torch.equal(same["w"][stays], found["w"][stays])
     assert (same["w"][~stays] < found["w"].min()).all()
+    other = MaskCriterion(criterion, diff_sign=True)(Known(START), {"w": torch.tensor(END)}, mask)
+    assert torch.equal(other["w"][~stays], found["w"][~stays])
+    assert (other["w"][stays] < found["w"].min()).all()
+
+
+def test_no_weight_has_both_signs():
+    with pytest.raises(UserError, match=r"same_sign and .*diff_sign"):
+        MaskCriterion(same_sign=True, diff_sign=True)
 
 
 def test_the_initial_weights_are_the_tasks_own():

@@ -75,3 +75,20 @@ def test_first_order_is_the_initial_weight_times_the_last_gradient():
     torch.testing.assert_close(first, expected, rtol=1e-12, atol=0)
     full = Prospr(**STEPS)(TASK, HAND, TASK.dense())
     assert not torch.allclose(flat(first), flat(full), rtol=0.05)
+
+
+@pytest.mark.parametrize("mask", [TASK.dense(), half_mask()], ids=["dense", "half"])
+def test_structured_prospr_is_the_change_of_the_later_loss_in_a_channels_one_mask(mask):
+    batch, expected = (INPUTS, LABELS), torch.zeros(2, dtype=torch.float64)
+    for channel in range(2):
+        ends = []
+        for step in (1e-6, -1e-6):
+            start = mask(HAND)
+            start["0.weight"] = start["0.weight"].clone()
+            start["0.weight"][channel] *= 1 + step
+            ends.append(loss(trained(start, [batch] * 3), *batch))
+        expected[channel] = ((ends[0] - ends[1]) / 2e-6).abs()
+    found = Prospr(**STEPS, structured=True)(TASK, HAND, mask)
+    wanted = expected[:, None].expand(2, 2)
+    torch.testing.assert_close(found["0.weight"], wanted, rtol=1e-5, atol=1e-8)
+    assert found["2.weight"].min() > found["0.weight"].max()  # the classes stay

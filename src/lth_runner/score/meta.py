@@ -55,7 +55,7 @@ class Prospr:
         *inner, last = self._batches(task)
         start = derivatives.placed(task, weights)
         names = [name for name, _ in task.module().named_parameters()]
-        kept = self._masks(start, mask)
+        kept = self._masks(task, start, mask)
         if self.structured:
             start = mask(start)
         with torch.enable_grad(), derivatives.twice_differentiable():
@@ -79,12 +79,12 @@ class Prospr:
             for name, k in mask.items()
         }
 
-    def _masks(self, start: State, mask: Mask) -> State:
+    def _masks(self, task: Task, start: State, mask: Mask) -> State:
         """What is derived by: m itself, or a 1 for each output channel of all layers but one."""
         if not self.structured:
             return {name: kept.to(start[name]).requires_grad_() for name, kept in mask.items()}
         ones = {n: start[n].new_ones(len(k), *[1] * (k.ndim - 1)) for n, k in mask.items()}
-        return {name: ones[name].requires_grad_() for name in list(mask)[:-1]}
+        return {name: ones[name].requires_grad_() for name in task.prunable[:-1]}
 
     def _batches(self, task: Task) -> list[Batch]:
         """A batch for each inner step, and the one of the last loss."""

@@ -1,0 +1,105 @@
+"""Scores are in single precision whatever the training is in, and a large batch goes in pieces."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from score_cases import images, task
+
+from lth_runner import score as scores
+from lth_runner.allocate import Global
+from lth_runner.masking import Static
+from lth_runner.schedule import Iterations
+from lth_runner.score import derivatives
+from lth_runner.search import AtInit
+from lth_runner.store import Store
+from lth_runner.task import Task
+from lth_runner.train import Job, Recipe, Slot
+from lth_runner.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A score that remembers what it answered."""
+
+    score: scores.Score
+    found: list[scores.Scores] = field(default_factory=list)
+
+    def __call__(self, task, weights, mask):
+        self.found.append(self.score(task, weights, mask))
+        return self.found[-1]
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        scores.Snip(batch_size=12),
+        scores.Grasp(samples_per_class=4),
+        scores.Synflow(),
+        scores.Prospr(batch_size=12),
+        scores.Obd(num_batches=1, batch_size=12),
+    ],
+    ids=lambda score: type(score).__name__,
+)
+def test_a_score_is_the_same_beside_a_training_in_bf16(score, tmp_path):
+    problem, found = task("mlp"), []
+    optimizer = functools.partial(torch.optim.SGD, lr=0.1)
+    for precision in ("fp32", "bf16"):
+        kept = Kept(score)
+        search = AtInit(kept, Global(), Iterations(0.5))
+        recipe = Recipe("4it", 12, optimizer=optimizer, precision=precision)
+        trainer = Trainer(recipe, Store(tmp_path / precision))
+        past = []
+        for number in range(2):
+            job = Job(problem, search.propose(problem, past), Static(), Slot(number))
+            past += trainer.fit([job])
+        again = AtInit(kept, Global(), Iterations(0.5)).propose(problem, past[:1])
+        assert again.mask == past[1].mask  # a training in bf16 leaves nothing switched on
+        found.append((kept.found, past))
+    (single, in_single), (half, in_half) = found
+    assert any(not torch.equal(w, in_half[0].weights[n]) for n, w in in_single[0].weights.items())
+    for one, other in zip(single, half, strict=True):
+        assert all(value.dtype in (torch.float32, torch.float64) for value in other.values())
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.parametrize("model", ["mlp", "resnet"])
+@pytest.mark.parametrize("second", [False, True])
+def test_a_batch_in_pieces_has_the_derivatives_of_the_whole(model, second, monkeypatch):
+    problem = Task(task(model).model, images(num=60))
+    [batch] = problem.batches(1, 0, 50)
+    weights = derivatives.placed(problem, problem.init(), least=torch.float64)
+    sizes = []
+
+    def derived(*, batch_statistics):
+        kept = Task.loss
+
+        def watched(self, weights, piece, *args, **options):
+            sizes.append(len(piece[1]))
+            return kept(self, weights, piece, *args, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Task, "loss", watched)
+            if second:
+                along = {name: weights[name].sign() for name in problem.prunable}
+                return derivatives.hessian_product(
+                    problem, weights, along, batch, batch_statistics=batch_statistics
+                )
+            names = list(problem.prunable)
+            return derivatives.gradient(
+                problem, weights, names, batch, batch_statistics=batch_statistics
+            )
+
+    whole = derived(batch_statistics=False)
+    by_batch = derived(batch_statistics=True)
+    assert sizes == [50, 50]
+    sizes.clear()
+    monkeypatch.setattr(derivatives, "LARGEST", 16)
+    torch.testing.assert_close(derived(batch_statistics=False), whole, rtol=1e-9, atol=1e-12)
+    assert sizes == [16, 16, 16, 2]
+    sizes.clear()
+    torch.testing.assert_close(derived(batch_statistics=True), by_batch, rtol=1e-9, atol=1e-12)
+    assert sizes == ([50] if problem.norm else [16, 16, 16, 2])
