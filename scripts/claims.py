@@ -1,0 +1,226 @@
+"""What the papers say, and which runs it is held against: the rows of docs/results.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from measures import (
+    EARLY,
+    NEAR,
+    WITHIN,
+    AgainstDense,
+    Barrier,
+    Control,
+    Densities,
+    Faster,
+    Found,
+    Gap,
+    Near,
+    percent,
+)
+
+from lth_runner.report.published import published
+from lth_runner.report.rows import ACCURACY, Run
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One row. `runs` names what `measure` reads: role -> (name of the run, its pruner or None).
+
+    `measure` gets a run for each role and answers None where they do not reach so far yet.
+    """
+
+    id: str
+    text: str
+    published: str
+    rule: str
+    command: str
+    runs: Mapping[str, tuple[str, str | None]]
+    measure: Callable[[Mapping[str, Run]], Found | None]
+
+
+@dataclass(frozen=True)
+class Group:
+    """A section of the page: its claims, and whose they are."""
+
+    sources: str
+    claims: tuple[Claim, ...]
+
+
+MNIST = {"run": ("lenet300_mnist_imp", None)}
+MNIST_COMMAND = "lth-run +experiment=lenet300_mnist_imp"
+SANITY = "lth-run +experiment=lenet300_mnist_sanity"
+FC = "Frankle & Carbin, ICLR 2019, arXiv:1803.03635"
+FRANKLE_2021 = "Frankle et al., ICLR 2021, arXiv:2009.08576"
+INSTABILITY = "Frankle et al., ICML 2020, arXiv:1912.05671"
+PERCENT = (0.211, 0.070, 0.036, 0.019)  # of the weights, after rounds 7, 12, 15 and 18
+MATCH_RULE = f"mean at most {100 * WITHIN:g} points below dense"
+BELOW_RULE = "95 % interval of the paired difference below 0"
+NEAR_RULE = f"within {100 * NEAR:g} points"
+
+
+def _mnist() -> tuple[Claim, ...]:
+    rounds = {3: 51.3, 7: 21.1, 12: 7.0, 15: 3.6, 18: 1.9}
+    shares = ", ".join(map(str, rounds.values()))
+    claims = [
+        Claim("mnist-densities", "share of the weights after rounds 3, 7, 12, 15, 18",
+              f"{shares} %", "to the decimal", MNIST_COMMAND, MNIST, Densities(rounds)),
+    ]  # fmt: skip
+    where = (
+        (ACCURACY, "at the last step", "last"),
+        (EARLY, "at the lowest validation loss", "early"),
+    )
+    for name, words, short in where:
+        for kept in PERCENT:
+            worse = kept == PERCENT[-1]
+            text = f"ticket of {100 * kept:.1f} %, {words}"
+            said = "below dense" if worse else "at least dense"
+            claims.append(
+                Claim(f"mnist-{short}-{100 * kept:.1f}", text, said,
+                      BELOW_RULE if worse else MATCH_RULE, MNIST_COMMAND, MNIST,
+                      AgainstDense(kept, worse, name))
+            )  # fmt: skip
+    claims.append(
+        Claim("mnist-faster", "ticket of 21.1 %: step of lowest validation loss",
+              "earlier than dense", BELOW_RULE, MNIST_COMMAND, MNIST, Faster(0.211))
+    )  # fmt: skip
+    for kept in PERCENT[:2]:
+        claims.append(
+            Claim(f"mnist-reinit-{100 * kept:.1f}", f"mask of {100 * kept:.1f} % over new weights",
+                  "worse than the ticket", BELOW_RULE, MNIST_COMMAND, MNIST,
+                  Control(kept, "reinit", drops=True))
+        )  # fmt: skip
+    return tuple(claims)
+
+
+KINDS = {
+    "rewind_to_epoch_12": ("resnet20_imp", "weights of epoch 12"),
+    "rewind_to_init": ("resnet20_rewind_init", "weights of the start"),
+    "learning_rate_rewinding": ("resnet20_lrr", "learning-rate rewinding"),
+    "finetune": ("resnet20_finetune", "fine-tuning"),
+}
+ONE_SHOT = (
+    "lth-run +experiment=resnet20_lrr pruner=one_shot name=resnet20_one_shot "
+    "report.published=renda2020_resnet20/one_shot_learning_rate_rewinding"
+)
+
+
+def _resnet() -> tuple[Claim, ...]:
+    claims = []
+    densities = (0.512, 0.2097, 0.1074)
+    papers = {series: published(f"renda2020_resnet20/{series}") for series in KINDS}
+    dense = papers["finetune"].dense
+    assert dense is not None
+    claims.append(
+        Claim("resnet20-dense", "ResNet-20, dense", f"{percent(dense.accuracy)}, n = {dense.n}",
+              NEAR_RULE, "lth-run +experiment=resnet20_imp", {"run": ("resnet20_imp", None)},
+              Near(dense.accuracy, 1.0))
+    )  # fmt: skip
+    for series, (name, words) in KINDS.items():
+        for kept in densities:
+            point = papers[series].at(kept)
+            assert point is not None
+            assert point.low is not None
+            assert point.high is not None
+            said = f"{percent(point.accuracy)} ({percent(point.low)} to {percent(point.high)})"
+            claims.append(
+                Claim(f"{name}-{100 * kept:.1f}", f"ResNet-20, {words}, {100 * kept:.1f} %",
+                      f"{said}, n = {point.n}", NEAR_RULE, f"lth-run +experiment={name}",
+                      {"run": (name, None)}, Near(point.accuracy, kept))
+            )  # fmt: skip
+    pairs = [("rewind_to_epoch_12", "rewind_to_init", kept) for kept in densities]
+    for first, second, kept in pairs:
+        (one, words), (other, others) = KINDS[first], KINDS[second]
+        gap = _gap(first, second, kept)
+        command = f"lth-run +experiment={one}, then lth-run +experiment={other}"
+        claims.append(
+            Claim(f"gap-{100 * kept:.1f}", f"ResNet-20, {words} less {others}, {100 * kept:.1f} %",
+                  f"+{percent(gap)}", "at least half of it, 95 % interval above 0",
+                  command, {"first": (one, None), "second": (other, None)}, Gap(gap, kept))
+        )  # fmt: skip
+    gap = _gap("learning_rate_rewinding", "one_shot_learning_rate_rewinding", 0.1074)
+    claims.append(
+        Claim("iterative-one-shot", "ResNet-20, learning-rate rewinding: iterative less one-shot",
+              f"+{percent(gap)}", "at least half of it, 95 % interval above 0",
+              f"lth-run +experiment=resnet20_lrr, then {ONE_SHOT}",
+              {"first": ("resnet20_lrr", None), "second": ("resnet20_one_shot", None)},
+              Gap(gap, 0.1074))
+    )  # fmt: skip
+    return tuple(claims)
+
+
+def _gap(first: str, second: str, kept: float) -> float:
+    one, other = (published(f"renda2020_resnet20/{name}").at(kept) for name in (first, second))
+    assert one is not None
+    assert other is not None
+    return one.accuracy - other.accuracy
+
+
+def _sanity() -> tuple[Claim, ...]:
+    claims = []
+    for pruner in ("imp", "one_shot", "snip", "grasp", "synflow"):
+        drops = pruner in ("imp", "one_shot")
+        for arm in ("shuffle", "reinit"):
+            kept = 0.02 if drops else 0.05
+            said = "loses accuracy" if drops else "loses none"
+            command = f"{SANITY} pruner={pruner} pruner.sparsity={1 - kept:g}"
+            rule = BELOW_RULE if drops else f"at most {100 * NEAR:g} points below"
+            claims.append(
+                Claim(f"sanity-{pruner}-{arm}", f"MNIST, {pruner} at {100 * kept:.0f} %: {arm}",
+                      said, rule, command,
+                      {"run": ("lenet300_mnist_sanity", pruner)}, Control(kept, arm, drops=drops))
+            )  # fmt: skip
+    for kept in (0.05, 0.02):
+        series = published("lee2019_lenet300/snip")
+        point = series.at(kept)
+        assert point is not None
+        command = f"{SANITY} pruner.sparsity={1 - kept:g}"
+        claims.append(
+            Claim(f"snip-{100 * kept:.0f}", f"MNIST, SNIP, {100 * kept:.0f} % of the weights",
+                  f"{100 * point.accuracy:.1f}", NEAR_RULE, command,
+                  {"run": ("lenet300_mnist_sanity", "snip")}, Near(point.accuracy, kept))
+        )  # fmt: skip
+    sanity = "lenet300_mnist_sanity"
+    claims.append(
+        Claim("mnist-iterative-one-shot", "MNIST, iterative less one-shot, 2 % of the weights",
+              "above 0", "95 % interval above 0",
+              f"{SANITY} pruner=imp pruner.sparsity=0.98, and the same with pruner=one_shot",
+              {"first": (sanity, "imp"), "second": (sanity, "one_shot")}, Gap(0.0, 0.02))
+    )  # fmt: skip
+    return tuple(claims)
+
+
+def _connectivity() -> tuple[Claim, ...]:
+    rows = (
+        ("lenet300_mnist_connectivity", "LeNet-300-100 on MNIST, from step 0", True,
+         "below 2 points"),
+        ("resnet20_connectivity", "ResNet-20, a tenth of CIFAR-10, 8 epochs, from step 0", False,
+         "far above 2 points, in the full training"),
+    )  # fmt: skip
+    return tuple(
+        Claim(f"barrier-{name}", f"barrier: {text}", said,
+              "mean below 2 points" if stable else "mean of 2 points or more",
+              f"lth-run +experiment={name}", {"run": (name, None)}, Barrier(stable))
+        for name, text, stable, said in rows
+    )  # fmt: skip
+
+
+CLAIMS = {
+    "Winning tickets of LeNet-300-100 on MNIST": Group(f"{FC}, figures 3 and 4.", _mnist()),
+    "Rewinding ResNet-20 on CIFAR-10": Group(
+        f"{published('renda2020_resnet20/finetune').citation}, from the result files published "
+        "with it: median of 3 (lowest to highest) on 8000 of the test images.",
+        _resnet(),
+    ),
+    "What of a mask matters; pruning before training": Group(
+        f"The controls: {FRANKLE_2021}, on other networks and data. SNIP's accuracy: "
+        f"{published('lee2019_lenet300/snip').citation}. Iterative and one-shot: {FC}.",
+        _sanity(),
+    ),
+    "Stability": Group(
+        f"{INSTABILITY}. A barrier is the largest error (points) on the line between two trainings "
+        "from the same weights, above the mean of its ends.",
+        _connectivity(),
+    ),
+}

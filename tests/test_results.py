@@ -1,0 +1,254 @@
+"""Published figures: read as they stand, laid over ours, and held against runs made up here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from lth_runner.cli import conf_dir
+from lth_runner.config import resolve
+from lth_runner.errors import UserError
+from lth_runner.report import Run
+from lth_runner.report.figures import curve_figure
+from lth_runner.report.page import write_run
+from lth_runner.report.published import beside, counterpart, names, published
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+import results
+from claims import CLAIMS, ONE_SHOT
+from measures import percent
+
+TO_EPOCH_12 = "renda2020_resnet20/rewind_to_epoch_12"
+ROUNDS = {3: 0.5128, 7: 0.2107, 12: 0.0696, 15: 0.0358, 18: 0.0186}  # of LeNet-300-100
+
+
+def row(round, accuracy, *, seed=0, arm="ticket", density=None, **extra):
+    kept = 0.8**round if density is None else density
+    return {"round": round, "arm": arm, "seed": seed, "density": kept, "test_accuracy": accuracy,
+            **extra}  # fmt: skip
+
+
+def save(folder, rows, *, name, state="done", command=None, config=None, pruner=None):
+    folder.mkdir(parents=True)
+    (folder / "rounds.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in rows))
+    seeds = len({one["seed"] for one in rows})
+    (folder / "config.yaml").write_text(
+        json.dumps({"name": name, "replicates": seeds} | (config or {}))
+    )
+    (folder / "status.json").write_text(json.dumps({"state": state, "command": command}))
+    environment = {"device_name": "Abacus", "torch": "2.15", "threads": 1}
+    environment |= {"choices": {"pruner": pruner}} if pruner else {}
+    (folder / "environment.json").write_text(json.dumps(environment))
+    return Run.load(folder)
+
+
+def mnist(folder, *, loss=0.0, last=18, **extra):
+    """Three seeds that differ: tickets are ``loss`` below dense, at 1.9 % a whole point."""
+    rows = []
+    for seed, level in enumerate((0.980, 0.982, 0.984)):
+        early = {"best_val_test_accuracy": level, "best_val_step": 6000 + 100 * seed}
+        rows.append(row(0, level, seed=seed, **early))
+        for at, kept in ROUNDS.items():
+            if at > last:
+                continue
+            accuracy = level - (0.01 + seed / 1e4 if at == 18 else loss)
+            early = {"best_val_test_accuracy": accuracy, "best_val_step": 4000 + 90 * seed}
+            rows.append(row(at, accuracy, seed=seed, density=kept, **early))
+            rows.append(row(at, accuracy - 0.004 - seed / 1e4, seed=seed, density=kept,
+                            arm="reinit"))  # fmt: skip
+    return save(folder, rows, name="lenet300_mnist_imp", **extra)
+
+
+def held(runs):
+    every = (claim for group in CLAIMS.values() for claim in group.claims)
+    return {claim.id: results.held(claim, results.readable(runs)) for claim in every}
+
+
+def resnet(folder, *, series=TO_EPOCH_12, **extra):
+    rows = [row(0, 0.917), row(3, 0.9195), row(10, 0.9090)]
+    return save(folder, rows, name="resnet20_imp",
+                config={"report": {"published": series}}, **extra)  # fmt: skip
+
+
+def test_published_tables_are_whole_and_fall_in_density() -> None:
+    for name in names():
+        series = published(name)
+        densities = [point.density for point in series.points]
+        assert densities == sorted(set(densities), reverse=True)
+        assert "arXiv:" in series.citation
+        for point in series.points:
+            assert 0 < point.density < 1
+            assert (point.low or point.accuracy) <= point.accuracy <= (point.high or point.accuracy)
+
+
+def test_published_numbers_are_those_of_the_paper() -> None:
+    series = published(TO_EPOCH_12)
+    assert series.dense is not None
+    assert (percent(series.dense.accuracy), series.dense.n) == ("91.71", 246)
+    found = {100 * x.density: percent(x.accuracy) for x in series.points}
+    assert (found[51.2], found[20.97], found[10.74]) == ("91.99", "91.68", "91.00")
+    assert series.at(0.3) is None
+    assert series.at(0.513) == series.at(0.512)
+
+
+def test_a_series_that_is_not_there_is_named_with_its_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="rewind_to_epoch_12"):
+        published("renda2020_resnet20/rewind_to_epoch_21")
+
+
+def test_a_published_point_stands_beside_the_round_of_its_density(tmp_path: Path) -> None:
+    run = resnet(tmp_path / "run")
+    series = counterpart(run)
+    assert series is not None
+    found = {round(one.point.density, 4): one for one in beside(run, series)}
+    assert found[0.512].difference == pytest.approx(0.9195 - 0.919875, abs=1e-9)
+    assert found[1.0].mean == 0.917
+    assert found[0.2097].mean is None
+    assert counterpart(save(tmp_path / "other", [row(0, 0.9)], name="other")) is None
+
+
+def test_the_published_curve_is_drawn_with_its_source_and_not_over_others(tmp_path: Path) -> None:
+    run, other = resnet(tmp_path / "run"), save(tmp_path / "o", [row(0, 0.9)], name="other")
+    texts = {text.get_text() for text in curve_figure([run]).findobj() if hasattr(text, "get_text")}
+    assert any("arXiv:2003.02389" in text and "median of 3" in text for text in texts)
+    line = [x for x in curve_figure([run]).axes[0].lines if x.get_marker() == "_"]
+    assert list(line[0].get_ydata())[2] == pytest.approx(91.9875)
+    assert not [x for x in curve_figure([run, other]).axes[0].lines if x.get_marker() == "_"]
+    _, page = write_run(run)
+    text = page.read_text()
+    assert "Beside published figures" in text
+    assert "91.84 to 92.00" in text
+    assert "−0.04 points" in text
+
+
+def test_claims_that_hold_agree_and_one_that_does_not_stays_as_failed(tmp_path: Path) -> None:
+    good = {name: one.verdict for name, one in held([mnist(tmp_path / "good")]).items()}
+    ours = {name for name in good if name.startswith("mnist-") and "one-shot" not in name}
+    assert {good[name] for name in ours} == {"agrees"}
+    assert set(good.values()) == {"agrees", "not measured here"}
+
+    bad = held([mnist(tmp_path / "bad", loss=0.0021)])
+    assert bad["mnist-last-7.0"].verdict == "fails"
+    assert bad["mnist-early-3.6"].verdict == "fails"
+    assert bad["mnist-last-1.9"].verdict == "agrees"
+    page = results.block(results.readable([mnist(tmp_path / "again", loss=0.0021)]), CLAIMS, [])
+    [line] = [line for line in page.splitlines() if "ticket of 7.0 %, at the last" in line]
+    assert "**fails**" in line
+    assert "97.99 ± 0.20 (n = 3) against 98.20 ± 0.20 (n = 3): −0.21 [−0.21, −0.21]" in line
+    assert line.endswith("| Abacus, torch 2.15, 1 thread |")
+    assert "6 fails" in page
+
+
+def test_an_interval_across_zero_is_undecided(tmp_path: Path) -> None:
+    rows = [row(0, level, seed=seed, best_val_step=100) for seed, level in enumerate((0.98, 0.98))]
+    rows += [row(18, 0.98 - loss, seed=seed, density=0.0185) for seed, loss in ((0, 0), (1, 0.002))]
+    found = held([save(tmp_path / "run", rows, name="lenet300_mnist_imp")])
+    assert found["mnist-last-1.9"].verdict == "undecided"
+    assert found["mnist-faster"].verdict == "not measured here"
+
+
+def test_an_unfinished_run_says_how_far_it_is(tmp_path: Path) -> None:
+    found = held([mnist(tmp_path / "run", last=7, state="running")])
+    assert found["mnist-last-21.1"].verdict == "agrees"
+    assert "rounds 0 to 7 so far" in found["mnist-last-21.1"].cells()[2]
+    assert found["mnist-last-7.0"].verdict == "not measured here"
+    assert "rounds 0 to 7 so far" in found["mnist-last-7.0"].cells()[2]
+    assert found["mnist-last-7.0"].cells()[5] == "`lth-run +experiment=lenet300_mnist_imp`"
+
+
+def test_a_round_without_all_its_replicates_does_not_count(tmp_path: Path) -> None:
+    run = mnist(tmp_path / "run")
+    rows = [one for one in run.rows if (one["round"], one["seed"]) != (7, 2)]
+    short = Run(run.folder, run.config, run.status, run.environment, tuple(rows))
+    assert held([short])["mnist-last-21.1"].verdict == "not measured here"
+
+
+def test_a_finished_run_is_believed_before_an_unfinished_one(tmp_path: Path) -> None:
+    runs = [mnist(tmp_path / "a", loss=0.01, state="running"), mnist(tmp_path / "b")]
+    assert held(runs)["mnist-last-21.1"].verdict == "agrees"
+    smoke = mnist(tmp_path / "c", config={"train": {"shrink_to": "20it"}})
+    assert held([smoke])["mnist-last-21.1"].verdict == "not measured here"
+
+
+def test_resnets_are_held_against_the_published_accuracy_and_gap(tmp_path: Path) -> None:
+    def run(folder, name, levels):
+        rows = [row(round, level + seed / 1e4, seed=seed)
+                for round, level in levels.items() for seed in range(3)]  # fmt: skip
+        return save(tmp_path / folder, rows, name=name)
+
+    warm = run("warm", "resnet20_imp", {0: 0.917, 3: 0.9199, 10: 0.9100})
+    cold = run("cold", "resnet20_rewind_init", {0: 0.917, 3: 0.9059, 10: 0.9050})
+    found = held([warm, cold])
+    assert found["resnet20-dense"].verdict == "agrees"
+    assert found["gap-51.2"].verdict == "agrees"
+    assert found["gap-10.7"].verdict == "fails"  # half a point, 4.3 published
+    assert found["resnet20_rewind_init-10.7"].verdict == "fails"
+    assert found["gap-21.0"].verdict == "not measured here"
+
+
+def test_sanity_runs_are_told_apart_by_pruner_and_a_barrier_by_its_step(tmp_path: Path) -> None:
+    def rows(fall):
+        for seed in range(3):
+            for arm, loss in (("ticket", 0.0), ("shuffle", fall), ("reinit", 0.0)):
+                yield row(1, 0.982 - loss + seed / 1e3, seed=seed, arm=arm, density=0.05)
+
+    name = "lenet300_mnist_sanity"
+    runs = [save(tmp_path / "snip", list(rows(0.001)), name=name, pruner="snip"),
+            save(tmp_path / "grasp", list(rows(0.02)), name=name, pruner="grasp"),
+            save(tmp_path / "lenet", [row(0, 0.98, instability_by_step={"0": 0.003})],
+                 name="lenet300_mnist_connectivity"),
+            save(tmp_path / "resnet", [row(0, 0.6, instability_by_step={"0": 0.3},
+                 instability_recomputed_by_step={"0": 0.01})],
+                 name="resnet20_connectivity")]  # fmt: skip
+    found = {name: one.verdict for name, one in held(runs).items()}
+    assert (found["sanity-snip-shuffle"], found["sanity-grasp-shuffle"]) == ("agrees", "fails")
+    assert found["snip-5"] == "agrees"
+    assert found["sanity-synflow-shuffle"] == "not measured here"
+    assert found["barrier-lenet300_mnist_connectivity"] == "agrees"
+    assert found["barrier-resnet20_connectivity"] == "fails"  # with statistics of its own: stable
+
+
+def test_commands_leave_out_where_things_lie(tmp_path: Path) -> None:
+    said = "lth-run +experiment=x dataset.root=/home/me paths.data=d train.length=5it record=local"
+    run = save(tmp_path / "run", [row(0, 0.9)], name="x", command=said)
+    assert results.command(run) == "lth-run +experiment=x train.length=5it"
+
+
+def test_the_page_is_rewritten_between_its_marks_and_again_the_same(tmp_path: Path) -> None:
+    mnist(tmp_path / "outputs/lenet300_mnist_imp/1")
+    page = tmp_path / "docs/results.md"
+    page.parent.mkdir()
+    page.write_text(f"before\n{results.BEGIN}\nold\n{results.END}\nafter\n")
+    assert results.main([str(tmp_path / "outputs"), str(page)]) == 0
+    once = page.read_text()
+    assert once.startswith("before\n")
+    assert once.endswith("\nafter\n")
+    assert "\nold\n" not in once
+    assert "images/lenet300_mnist_imp_curve.png" in once
+    assert (tmp_path / "docs/images/lenet300_mnist_imp_curve.png").stat().st_size < 300_000
+    assert results.main([str(tmp_path / "outputs"), str(page)]) == 0
+    assert page.read_text() == once
+    page.write_text("no marks")
+    assert results.main([str(tmp_path / "outputs"), str(page)]) == 2
+
+
+def test_every_claim_has_a_name_of_its_own_and_a_command_that_composes() -> None:
+    claims = [claim for group in CLAIMS.values() for claim in group.claims]
+    assert len({claim.id for claim in claims}) == len(claims)
+    commands = [one for claim in claims for one in claim.command.split(", then ")]
+    words = [word for one in commands for word in one.split(",")[0].split()]
+    for pruner in {word.partition("=")[2] for word in words if word.startswith("pruner=")}:
+        assert (conf_dir() / "pruner" / f"{pruner}.yaml").is_file()
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        found = {
+            resolve(compose("config", overrides=overrides))["name"]
+            for overrides in (
+                *([word] for word in {word for word in words if word.startswith("+")}),
+                ONE_SHOT.split()[1:],
+            )
+        }
+    assert found == {name for claim in claims for name, _ in claim.runs.values()}
