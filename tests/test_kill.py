@@ -28,6 +28,8 @@ COMMAND = [
     "dataset.augment_crop=1",
 ]
 
+TIMES = ("seconds", "search_seconds")
+
 
 def start(outputs: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
@@ -58,7 +60,7 @@ def results(outputs: Path) -> dict[str, object]:
         if not path.name.startswith("step-")  # they hold seconds
     }
     return {
-        "rows": [{k: v for k, v in row.items() if k != "seconds"} for row in rows],
+        "rows": [{k: v for k, v in row.items() if k not in TIMES} for row in rows],
         "metrics": (run / "metrics.jsonl").read_text(),
         "tensors": tensors,
     }

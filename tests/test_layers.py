@@ -17,7 +17,7 @@ LAYERS = [
     "data models task",
     "score allocate schedule",
     "rewind control search",
-    "masking train engine",
+    "masking train loop engine packed",
     "probe",
     "lease export store trainer record",
     "experiment",

@@ -15,7 +15,7 @@ import torch
 import yaml
 from safetensors import safe_open
 
-from command import SMALL, contents, folders, lth_run, no_training, rows, status_of
+from command import SMALL, contents, folders, lth_run, no_training, rows, status_of, untimed
 from lth_runner.record import Record, RunFolder
 from lth_runner.record.folder import plain, whole_rows
 from lth_runner.record.record import Run
@@ -24,7 +24,7 @@ COMMAND = (*SMALL, "replicates=2", "seed=3", "control=[reinit,shuffle]", "probe=
 OF_ROUNDS = {
     "round", "arm", "seed", "sparsity", "density", "num_kept", "num_prunable", "train_loss",
     "val_accuracy", "test_accuracy", "test_loss", "sign_preservation", "jaccard_early_gradient",
-    "layer_density", "training_key", "reused", "seconds",
+    "layer_density", "training_key", "reused", "seconds", "search_seconds",
 }  # fmt: skip
 OF_METRICS = {"step", "round", "arm", "seed", "train_loss", "learning_rate", "test_accuracy"}
 
@@ -147,22 +147,22 @@ def test_a_finished_run_comes_back_at_once_and_touches_nothing(copied: Path) -> 
 )
 def test_a_run_cut_short_ends_with_the_same_rows(copied: Path, cut: Callable[[str], str]) -> None:
     (folder,) = folders(copied)
-    whole = {name: rows(folder / name) for name in ("rounds.jsonl", "metrics.jsonl")}
+    whole = {name: untimed(folder / name) for name in ("rounds.jsonl", "metrics.jsonl")}
     (folder / "rounds.jsonl").write_text(cut((folder / "rounds.jsonl").read_text()))
     status = status_of(folder)
     (folder / "status.json").write_text(json.dumps(status | {"state": "running"}))
     with no_training():
         assert lth_run(*COMMAND, f"paths.outputs={copied}").status == 0
-    assert {name: rows(folder / name) for name in whole} == whole
+    assert {name: untimed(folder / name) for name in whole} == whole
     assert status_of(folder)["state"] == "done"
 
 
 def test_other_probes_measure_anew_without_training(copied: Path) -> None:
     (folder,) = folders(copied)
-    before = rows(folder / "rounds.jsonl")
+    before = untimed(folder / "rounds.jsonl")
     with no_training():
         assert lth_run(*COMMAND, "probe=none", f"paths.outputs={copied}").status == 0
-    after = rows(folder / "rounds.jsonl")
+    after = untimed(folder / "rounds.jsonl")
     assert len(after) == len(before)
     for old, new in zip(before, after, strict=True):
         assert "sign_preservation" in old
@@ -174,7 +174,7 @@ def test_a_kill_amid_a_change_of_probes_leaves_no_run_that_looks_done(copied: Pa
     from lth_runner.record import folder as module
 
     (folder,) = folders(copied)
-    before = rows(folder / "rounds.jsonl")
+    before = untimed(folder / "rounds.jsonl")
     real = module.replace_text
 
     def killed(path: Path, text: str) -> None:
@@ -186,7 +186,7 @@ def test_a_kill_amid_a_change_of_probes_leaves_no_run_that_looks_done(copied: Pa
         assert lth_run(*COMMAND, "probe=none", f"paths.outputs={copied}").status == 130
     with no_training():
         assert lth_run(*COMMAND, f"paths.outputs={copied}").status == 0
-    assert rows(folder / "rounds.jsonl") == before
+    assert untimed(folder / "rounds.jsonl") == before
 
 
 def test_a_diverged_training_is_recorded_with_nulls_and_its_siblings_go_on(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from lth_runner.errors import UserError
-from lth_runner.sweep import command, note_failure, with_snapshots
+from lth_runner.sweep import choices, command, note_failure, run_name, with_snapshots
 
 EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 MISTAKES = (UserError, HydraException, OmegaConfBaseException, OSError)
@@ -107,7 +107,8 @@ def launch(config: DictConfig) -> float | None:
     try:
         if known.mode == RunMode.MULTIRUN:
             config.device = spread(str(config.device), int(known.job.num))
-        return execute(config, command(known, known.overrides.task))
+        config.name = run_name(config.name, known)
+        return execute(config, command(known, known.overrides.task), choices(known))
     except Exception as error:
         if traceback_wanted():
             raise

@@ -1,8 +1,8 @@
 """The program: rounds of train, prune, rewind, for a ticket and the controls beside it.
 
     past = {}                                    # finished rounds, by replicate
-    while jobs := next_jobs(...):                # tickets and control arms of all replicates
-        trainer.fit(jobs)                        # what the Store holds comes back at once
+    while proposed := next_jobs(...):            # tickets and control arms of all replicates
+        trainer.fit(their jobs)                  # what the Store holds comes back at once
         record each with what the probes say
 
 Everything that a method decides lies behind two seams: a ``Search`` proposes the next ticket
@@ -12,6 +12,7 @@ Resuming needs no code: the same proposals meet the same stored trainings.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,16 +43,26 @@ class Experiment:
     probes: Sequence[Probe]
 
 
+@dataclass(frozen=True)
+class Proposed:
+    """A training to be done, and how long finding its ticket took: the search, or the control."""
+
+    job: Job
+    seconds: float
+
+
 def run(experiment: Experiment, trainer: Trainer, record: Record) -> Rounds:
     """Runs to the end; returns every replicate's rounds."""
     past: Rounds = {task.seed: [] for task in experiment.tasks}
     clock = trainer.clock(experiment.tasks[0])
     snapshots = {*experiment.search.snapshots(clock), *trainer.recipe.snapshot_steps(clock)}
-    while jobs := next_jobs(experiment, past, sorted(snapshots)):
+    while proposed := next_jobs(experiment, past, sorted(snapshots)):
         tickets = {}
-        for job, trained in zip(jobs, trainer.fit(jobs), strict=True):
+        results = trainer.fit([one.job for one in proposed])
+        for one, trained in zip(proposed, results, strict=True):
+            job = one.job
             if not record.has(job):
-                record.round(job, trained, row(experiment, job, trained, past[job.task.seed]))
+                record.round(job, trained, row(experiment, one, trained, past[job.task.seed]))
             if job.slot.arm == "ticket":
                 tickets[job.task.seed] = trained
         for seed, trained in tickets.items():
@@ -59,32 +70,38 @@ def run(experiment: Experiment, trainer: Trainer, record: Record) -> Rounds:
     return past
 
 
-def next_jobs(experiment: Experiment, past: Rounds, snapshots: Sequence[Step]) -> list[Job]:
+def next_jobs(experiment: Experiment, past: Rounds, snapshots: Sequence[Step]) -> list[Proposed]:
     """The next round of every replicate: its ticket, and its controls once weights are pruned."""
-    jobs = []
+    proposed = []
     for task in experiment.tasks:
         history = past[task.seed]
         if history and history[-1].diverged:
             continue  # nothing to prune by; its siblings go on
+        began = time.perf_counter()
         ticket = experiment.search.propose(task, history)
         if ticket is None:
             continue
+        seconds = time.perf_counter() - began
         wanted = () if history else tuple(snapshots)
         number = len(history)
-        jobs.append(Job(task, ticket, experiment.masking, Slot(number), wanted))
+        job = Job(task, ticket, experiment.masking, Slot(number), wanted)
+        proposed.append(Proposed(job, seconds))
         if ticket.mask.num_kept == ticket.mask.num_prunable:
             continue
         for name, control in experiment.controls.items():
             # by the mask and not by the round: runs that share a ticket share its controls
             seed = derive(task.seed, "control", name, ticket.mask.fingerprint)
+            began = time.perf_counter()
             arm = control(task, ticket, history, seed)
-            jobs.append(Job(task, arm, experiment.masking, Slot(number, name)))
-    return jobs
+            seconds = time.perf_counter() - began
+            job = Job(task, arm, experiment.masking, Slot(number, name))
+            proposed.append(Proposed(job, seconds))
+    return proposed
 
 
-def row(experiment: Experiment, job: Job, trained: Trained, past: Past) -> dict[str, Any]:
+def row(experiment: Experiment, one: Proposed, trained: Trained, past: Past) -> dict[str, Any]:
     """One line of rounds.jsonl: what the training is, and what the probes say of it."""
-    mask = trained.mask
+    job, mask = one.job, trained.mask
     facts = {
         "round": job.slot.round,
         "arm": job.slot.arm,
@@ -114,5 +131,6 @@ def row(experiment: Experiment, job: Job, trained: Trained, past: Past) -> dict[
             "training_key": trained.key,
             "reused": trained.reused,
             "seconds": trained.seconds,
+            "search_seconds": one.seconds,
         }
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -17,6 +19,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+
+ROOT_NAME = "digits_imp"  # conf/config.yaml's, and what it chooses
+ROOT_CHOICES = MappingProxyType({"model": "lenet300", "dataset": "digits", "pruner": "imp"})
 
 
 def points(arguments: Sequence[str], parameters: Mapping[str, Any]) -> list[list[str]]:
@@ -76,6 +81,32 @@ def note_failure(known: Any, overrides: Sequence[str], error: Exception) -> None
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "failures.jsonl").open("a") as opened:
             opened.write(json.dumps(line) + "\n")
+
+
+def choices(known: Any) -> dict[str, Any]:
+    """Config group -> the option chosen, or the list of them, given Hydra's own config."""
+    found = OmegaConf.to_container(known.runtime.choices)
+    assert isinstance(found, dict)
+    return {str(k): v for k, v in sorted(found.items()) if not str(k).startswith("hydra/") and v}
+
+
+def run_name(given: str, known: Any) -> str:
+    """The folder of a run: its name where one was given, else after what was chosen.
+
+    The root config's name stands for its own choices: with another dataset, model or pruner and
+    neither an experiment nor a name, the run is <model>_<dataset>_<pruner>. What a yaml sweeps
+    over is left out for the yaml's name, so that its points are in one folder.
+    """
+    chosen = choices(known)
+    is_named = any(re.match(r"\+{0,2}name=", word) for word in known.overrides.task)
+    if is_named or given != ROOT_NAME or "experiment" in chosen:
+        return given
+    swept = set(ROOT_CHOICES) & set(known.sweeper.get("params") or {})
+    if not swept and all(chosen.get(key) == value for key, value in ROOT_CHOICES.items()):
+        return given
+    parts = [str(chosen.get(key)) for key in ROOT_CHOICES if key not in swept]
+    parts += [str(chosen.get("sweep", "sweep"))] if swept else []
+    return re.sub(r"[^\w.+-]+", "-", "_".join(parts))
 
 
 def command(known: Any, overrides: Sequence[str]) -> str:

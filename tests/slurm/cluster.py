@@ -29,6 +29,7 @@ SMALL = (
     "train.shrink_to=5000it",
     "name=small",
 )
+UNLIKE = ("seconds", "search_seconds", "reused")  # in rows of the same trainings
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED"}
 
 
@@ -117,7 +118,7 @@ def results(outputs: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     for run in sorted(outputs.glob("small/*/")):
         rows = [json.loads(line) for line in (run / "rounds.jsonl").read_text().splitlines()]
-        plain = [{k: v for k, v in row.items() if k not in ("seconds", "reused")} for row in rows]
+        plain = [{k: v for k, v in row.items() if k not in UNLIKE} for row in rows]
         tickets = {
             path.name: hashlib.sha256(path.read_bytes()).hexdigest()
             for path in run.glob("tickets/*.safetensors")

@@ -25,7 +25,8 @@ examples:
   lth-report outputs/lenet              every run below: also comparison.html, .png and
                                         .csv into the deepest folder that holds them all;
                                         runs that differ in pruner.sparsity, rewind.step and
-                                        seed alone also give sweep.html and its figures
+                                        seed alone also give sweep.html and its figures,
+                                        runs that differ in pruner pruners.html
   lth-report outputs/a outputs/b --out figures
                                         the comparison goes into figures/
 
@@ -80,6 +81,9 @@ def _report(paths: Sequence[str], out: str | None) -> None:
         print(f"\nwritten: {drawn[0][0]}\n         {drawn[0][1]}")
         return
     from lth_runner.report.compare import common_parent, compare
+    from lth_runner.report.pruner_page import text as pruners_text
+    from lth_runner.report.pruner_page import write_pruners
+    from lth_runner.report.pruners import find_pruners
     from lth_runner.report.sweep import find_sweeps
     from lth_runner.report.sweep_page import write_sweep
     from lth_runner.report.sweep_text import text as sweep_text
@@ -88,7 +92,20 @@ def _report(paths: Sequence[str], out: str | None) -> None:
     text, files = compare(runs, folder)
     print(text)
     written = list(files)
-    for index, sweep in enumerate(find_sweeps(runs), 1):
+    compared: set[Path] = set()
+    for index, comparison in enumerate(find_pruners(runs), 1):
+        written += write_pruners(
+            comparison, folder, "pruners" if index == 1 else f"pruners-{index}"
+        )
+        compared |= {run.folder for run in comparison.sweep.runs}
+        print(f"\n{pruners_text(comparison)}")
+    # one pruner at several sparsities is a line of the page that has it beside the others
+    sweeps = [
+        sweep
+        for sweep in find_sweeps(runs)
+        if len(sweep.lines) > 1 or not {run.folder for run in sweep.runs} <= compared
+    ]
+    for index, sweep in enumerate(sweeps, 1):
         written += write_sweep(sweep, folder, "sweep" if index == 1 else f"sweep-{index}")
         print(f"\n{sweep_text(sweep)}")
     print("\nwritten: " + "\n         ".join(map(str, written)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Any
 
 from lth_runner.report import drawing
 from lth_runner.report.figures import curve_figure
+from lth_runner.report.grid import grid_figure, grid_of, grid_reading, grid_table
 from lth_runner.report.page import document, html_table, replace
 from lth_runner.report.rows import TICKET, Run
-from lth_runner.report.table import aligned
+from lth_runner.report.table import WIDTH, aligned
 from lth_runner.report.verdict import Level, judge
 from lth_runner.report.wording import accuracy, method, progress, sentence
 
@@ -37,11 +39,26 @@ def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
 
     Where a config repeats `rewind.step` deeper, as in `pruner.search.rewind.step`, once is enough.
     """
-    flat = [flatten(run.config) for run in runs]
+    flat = [_chosen(run) | flatten(run.config) for run in runs]
     keys = dict.fromkeys(key for config in flat for key in config)
     values = {key: [config.get(key) for config in flat] for key in keys}
     differing = {k: found for k, found in values.items() if any(x != found[0] for x in found)}
+    differing = {k: v for k, v in differing.items() if not _is_told(k, differing)}
     return {key: v for key, v in differing.items() if not _is_copy(key, differing)}
+
+
+def _chosen(run: Run) -> dict[str, Any]:
+    """The options chosen of the groups that are sections of the config."""
+    return {k: v for k, v in run.choices.items() if isinstance(v, str) and k in run.config}
+
+
+def _is_told(key: str, values: Mapping[str, list[Any]]) -> bool:
+    """Whether the option chosen of a key's group says its value: pruner=snip, not its parts."""
+    group = key.split(".")[0]
+    if group == key or group not in values or None in values[group]:
+        return False
+    pairs = {(option, str(value)) for option, value in zip(values[group], values[key], strict=True)}
+    return len(pairs) == len(set(values[group]))
 
 
 def _is_copy(key: str, values: Mapping[str, list[Any]]) -> bool:
@@ -96,13 +113,30 @@ def compare(runs: Sequence[Run], folder: Path) -> tuple[str, tuple[Path, Path, P
         f'<p class="muted">{escape(method(judge(runs[0])))}</p>',
         "<h2>Runs</h2>",
         html_table(header, body),
+        *_grid_part(runs),
         "<h2>What each run shows</h2>",
         *(_paragraph(run, name, folder) for run, name in zip(runs, names, strict=True)),
         "<h2>Where the configurations differ</h2>",
         html_table(*_difference_table(runs, names)),
     ]
     replace(files[0], document(f"{len(runs)} runs", page).encode())
-    return "\n".join(aligned(header, body)), (files[0], files[1], files[2])
+    text = aligned(header, body)
+    if (grid := grid_of(runs, differences(runs))) is not None:
+        text += ["", *aligned(*grid_table(grid)), *textwrap.wrap(grid_reading(grid), WIDTH)]
+    return "\n".join(text), (files[0], files[1], files[2])
+
+
+def _grid_part(runs: Sequence[Run]) -> list[str]:
+    """The runs by the two settings in which they differ; nothing where these are not two."""
+    grid = grid_of(runs, differences(runs))
+    if grid is None:
+        return []
+    return [
+        f"<h2>{escape(f'{grid.down[0]} by {grid.across[0]}')}</h2>",
+        f'<p class="muted">{escape(grid_reading(grid))}</p>',
+        f'<div class="figure">{drawing.svg(grid_figure(grid), "grid")}</div>',
+        html_table(*grid_table(grid)),
+    ]
 
 
 def summary_table(runs: Sequence[Run], names: Sequence[str]) -> tuple[list[str], list[list[str]]]:

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lth_runner.report import drawing
-from lth_runner.report.drawing import MUTED, EndLabel
+from lth_runner.report.drawing import INK, MUTED, EndLabel
+from lth_runner.report.published import Published, counterpart
 from lth_runner.report.rows import ACCURACY, TICKET, Run, density, mean, number, std
 from lth_runner.report.verdict import Level, Verdict, judge
 from lth_runner.report.wording import accuracy, kept, removed
@@ -52,15 +53,19 @@ def curve_figure(runs: Sequence[Run], *, labels: Sequence[str] | None = None) ->
     figure = drawing.new_figure(WIDTH, HEIGHT)
     verdicts = [judge(run) for run in runs]
     lines = _lines(runs, names)
+    alone = len(runs) == 1
+    theirs = counterpart(runs[0]) if alone else None
+    lines += [] if theirs is None else [_published_line(theirs)]
     axes = figure.add_axes((0.085, 0.125, 0.7, 0.70))
     drawing.tidy(axes, xlabel="weights remaining (%, log scale)", ylabel="test accuracy (%)")
     drawn = [line for line in lines if line.x]
     if not drawn:
         axes.text(0.5, 0.5, "no finished round yet", transform=axes.transAxes, ha="center")
         return figure
-    alone = len(runs) == 1
     for line in drawn:
         _draw(axes, line, seeds=alone, band=len(runs) <= MAX_RUNS_WITH_CONTROLS)
+    if theirs is not None:
+        _published_bars(axes, theirs)
     drawing.density_axis(axes, [x / PERCENT for line in drawn for x in line.x])
     axes.set_ylim(*_limits(drawn, verdicts))
     ends = [_end(line, axes.get_ylim()[0], width=20 if alone else 32) for line in drawn]
@@ -120,6 +125,32 @@ def _line(run: Run, arm: str, label: str, *, shade: int, bold: bool) -> Line:
         bold=bold,
         style=drawing.style(shade) if bold else DASHED,
     )
+
+
+def _published_line(series: Published) -> Line:
+    return Line(
+        label=f"published: {series.label}",
+        colour=INK,
+        marker="_",
+        x=tuple(PERCENT * point.density for point in series.points),
+        y=tuple(PERCENT * point.accuracy for point in series.points),
+        spread=(0.0,) * len(series.points),
+        seeds=(),
+        bold=False,
+        style=(0, (1, 1)),
+    )
+
+
+def _published_bars(axes: Axes, series: Published) -> None:
+    """Lowest to highest, and below the axes whose numbers they are."""
+    for point in series.points:
+        if point.low is not None and point.high is not None:
+            x, low, high = (PERCENT * value for value in (point.density, point.low, point.high))
+            axes.plot([x, x], [low, high], color=INK, linewidth=1.2, zorder=3.5)
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    text = f"published: {series.citation}; {series.title}; {series.statistic}"
+    figure.text(0.085, 0.012, text, color=MUTED, fontsize=8, parse_math=False)
 
 
 def _draw(axes: Axes, line: Line, *, seeds: bool, band: bool) -> None:

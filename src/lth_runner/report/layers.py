@@ -27,7 +27,7 @@ def heat_map(run: Run) -> Panel:
     layers, rounds, cells = layer_densities(run)
     if not layers:
         return Panel("layers", heading, reading, None)
-    longest = max(len(_tail(name)) for name in layers)
+    longest = max(len(tail(name)) for name in layers)
     left = min(0.09 + 0.0075 * longest, 0.36)
     height = max(2.2, 0.24 * len(layers) + 1.1)
     figure = drawing.new_figure(WIDTH, height)
@@ -38,13 +38,13 @@ def heat_map(run: Run) -> Panel:
     image = axes.imshow(grid, aspect="auto", cmap="Blues", norm=norm)
     axes.set_xticks(range(len(rounds)), [str(round) for round in rounds])
     axes.set_yticks(range(len(layers)))
-    axes.set_yticklabels([_tail(name) for name in layers], parse_math=False)
+    axes.set_yticklabels([tail(name) for name in layers], parse_math=False)
     axes.tick_params(length=0, labelsize=9 if len(layers) <= 30 else 7, labelcolor=INK)
     axes.set_xlabel("round", color=INK, fontsize=10.5)
     for side in axes.spines.values():
         side.set_visible(False)
     if len(layers) * len(rounds) <= MAX_WRITTEN_CELLS and len(rounds) <= 20:
-        _write_cells(axes, grid, norm)
+        write_cells(axes, grid, norm)
     bar = figure.colorbar(image, cax=figure.add_axes((0.92, 0.62 / height, 0.016,
                                                       1 - 0.80 / height)))  # fmt: skip
     bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -54,7 +54,7 @@ def heat_map(run: Run) -> Panel:
     return Panel("layers", heading, reading, figure)
 
 
-def _write_cells(axes: Axes, grid: Sequence[Sequence[float]], norm: LogNorm) -> None:
+def write_cells(axes: Axes, grid: Sequence[Sequence[float]], norm: LogNorm) -> None:
     for line, values in enumerate(grid):
         for column, value in enumerate(values):
             if not math.isnan(value):
@@ -79,5 +79,5 @@ def layer_densities(
     return names, rounds, {key: PERCENT * mean(values) for key, values in found.items()}
 
 
-def _tail(name: str) -> str:
+def tail(name: str) -> str:
     return name if len(name) <= 36 else f"…{name[-35:]}"

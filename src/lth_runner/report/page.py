@@ -11,13 +11,29 @@ import yaml
 
 from lth_runner.errors import UserError
 from lth_runner.report import drawing
+from lth_runner.report.correlations import READING as CORRELATIONS
+from lth_runner.report.correlations import correlation_table, correlations
 from lth_runner.report.drawing import Panel
 from lth_runner.report.figures import curve_figure
+from lth_runner.report.instruments import instruments
+from lth_runner.report.overlap import READING as OVERLAP
+from lth_runner.report.overlap import overlap_table, seed_overlaps
 from lth_runner.report.panels import panels
-from lth_runner.report.rows import DENSE_ROUND, TICKET, Row, Run
+from lth_runner.report.published import Beside, beside, counterpart
+from lth_runner.report.rows import TICKET, Row, Run
+from lth_runner.report.sanity import HINT, Check, checks, sanity_table, sentences
 from lth_runner.report.table import round_table
 from lth_runner.report.verdict import Verdict, judge
-from lth_runner.report.wording import accuracy, kept, method, p_value, points, progress, sentence
+from lth_runner.report.wording import (
+    accuracy,
+    kept,
+    learning_sentence,
+    method,
+    p_value,
+    points,
+    progress,
+    sentence,
+)
 
 # What the page may load: nothing. Names from a config could otherwise smuggle a request in.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -87,7 +103,7 @@ def run_page(run: Run, verdict: Verdict, *, curve_svg: str) -> str:
     body = [
         f"<h1>{escape(run.name)}</h1>",
         f'<p class="muted">{escape(_facts(run))}</p>',
-        f'<p class="verdict">{escape(sentence(verdict))}</p>',
+        f'<p class="verdict">{escape(_shows(run, verdict))}</p>',
     ]
     if note := progress(run):
         body.append(f'<p class="verdict notice">{escape(note)}</p>')
@@ -99,10 +115,25 @@ def run_page(run: Run, verdict: Verdict, *, curve_svg: str) -> str:
         _section("Rounds", "Test accuracy in % at the last step, mean ± standard deviation.",
                  html_table(*round_table(run, verdict))),
     ]  # fmt: skip
-    shown = panels(run, verdict)
+    if (theirs := counterpart(run)) is not None:
+        reading = f"{theirs.citation}; {theirs.title}: {theirs.label}; {theirs.statistic}."
+        body.append(
+            _section(
+                "Beside published figures", reading, html_table(*_published(beside(run, theirs)))
+            )
+        )
+    if found := checks(run, verdict):
+        body.append(_section("Sanity checks", HINT, sanity_part(found)))
+    shown = [*panels(run, verdict), *instruments(run, verdict)]
     body += [_panel(panel) for panel in shown if panel.figure is not None]
     if missing := [panel.heading for panel in shown if panel.figure is None]:
         body.append(f'<p class="muted">Not recorded in this run: {escape(", ".join(missing))}.</p>')
+    if overlaps := seed_overlaps(run):
+        body.append(_section("Masks of different seeds", OVERLAP,
+                             html_table(*overlap_table(overlaps))))  # fmt: skip
+    if quantities := correlations(run):
+        body.append(_section("What goes with accuracy", CORRELATIONS,
+                             html_table(*correlation_table(quantities))))  # fmt: skip
     body += [
         _folded("Configuration", f"<pre>{escape(_yaml(run.config))}</pre>"),
         _folded("Environment", f"<pre>{escape(_yaml(run.environment))}</pre>"),
@@ -131,6 +162,16 @@ def html_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     return f'<div class="box">{table}</div>'
 
 
+def _shows(run: Run, verdict: Verdict) -> str:
+    return f"{sentence(verdict)} {learning_sentence(run, verdict)}".strip()
+
+
+def sanity_part(found: Sequence[Check]) -> str:
+    """The sanity checks in words, and as a table."""
+    told = "".join(f"<p>{escape(text)}</p>\n" for text in sentences(found))
+    return f"{told}{html_table(*sanity_table(found))}"
+
+
 def _arms(run: Run, verdict: Verdict) -> str:
     header = ["arm", "sparsest match", "weights kept", "test accuracy", "minus dense", "p"]
     body = []
@@ -147,6 +188,26 @@ def _arms(run: Run, verdict: Verdict) -> str:
     if verdict.dense is not None:
         body.append(["dense", "", "100 %", accuracy(verdict.dense, 2), "", ""])
     return html_table(header, body)
+
+
+def _published(found: Sequence[Beside]) -> tuple[list[str], list[list[str]]]:
+    header = ["weights kept", "published", "lowest to highest", "n", "ours", "n", "difference"]
+    body = []
+    for one in found:
+        point, ours, difference = one.point, "", ""
+        ends = [_percent(end) for end in (point.low, point.high) if end is not None]
+        if one.mean is not None and one.difference is not None:
+            spread = "" if one.std is None else f" ± {100 * one.std:.2f}"
+            ours = f"{100 * one.mean:.2f}{spread} %"
+            difference = f"{100 * one.difference:+.2f} points".replace("-", "−")
+        body.append([kept(point.density), f"{_percent(point.accuracy)} %", " to ".join(ends),
+                     str(point.n or ""), ours, str(one.n or ""), difference])  # fmt: skip
+    return header, body
+
+
+def _percent(published: float) -> str:
+    """Half a hundredth is rounded up, as in papers."""
+    return f"{100 * published + 1e-9:.2f}"
 
 
 def _every_row(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
@@ -190,12 +251,12 @@ def _folded(heading: str, content: str) -> str:
 
 
 def _facts(run: Run) -> str:
-    rounds = sum(round != DENSE_ROUND for round in run.rounds(TICKET))
+    rounds = sum(round != run.dense_round for round in run.rounds(TICKET))
     facts = [
         f"{run.folder}",
         run.state,
         f"replicates: {run.num_replicates}",
-        f"rounds after dense: {rounds}",
+        f"rounds {'of tickets' if run.dense_round is None else 'after dense'}: {rounds}",
     ]
     facts += [f"updated {run.status['updated']}"] if run.status.get("updated") else []
     return " · ".join(facts)

@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lth_runner.report import drawing
 from lth_runner.report.drawing import INK, MUTED, EndLabel, Panel
 from lth_runner.report.layers import heat_map
-from lth_runner.report.rows import DENSE_ROUND, TICKET, Row, Run, aggregate, density, mean, number
+from lth_runner.report.lines import DENSITY, PERCENT, Curve, against_density, kept_label, new_axes
+from lth_runner.report.rows import TICKET, Row, Run, mean, number
 from lth_runner.report.verdict import Verdict
-
-PERCENT = 100.0
-SIZE = (9.0, 4.2)  # inches
-BOX = (0.085, 0.15, 0.70, 0.78)  # the axes inside the figure; end labels stand right of it
-DENSITY = "weights remaining (%, log scale)"
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A field of an arm against density; `style` is the line style, "" the marker for none."""
-
-    arm: str
-    field: str
-    label: str
-    colour: str
-    style: str = "-"
-    marker: str = "o"
 
 
 def panels(run: Run, verdict: Verdict) -> list[Panel]:
@@ -47,7 +29,7 @@ def _difference(run: Run, verdict: Verdict) -> Panel:
     levels = {arm: [x for x in verdict.of(arm) if x.against_dense] for arm in run.arms}
     if not any(levels.values()):
         return Panel("difference", "Difference to the dense network", reading, None)
-    figure, axes = _figure(xlabel=DENSITY, ylabel="difference (points)")
+    figure, axes = new_axes(xlabel=DENSITY, ylabel="difference (points)")
     axes.axhline(0, color=MUTED, linewidth=1.2)
     axes.axhline(-PERCENT * verdict.tolerance, color=MUTED, linewidth=1, linestyle=":")
     ends = []
@@ -88,7 +70,7 @@ def _signs(run: Run) -> Panel:
         "Fraction of weights whose sign at the end of training is that at its start; independent "
         "signs would agree for a half."
     )
-    figure = _against_density(run, curves, ylabel="signs kept", level=(0.5, "chance"))
+    figure = against_density(run, curves, ylabel="signs kept", level=(0.5, "chance"))
     return Panel("signs", "Sign preservation", reading, figure)
 
 
@@ -102,7 +84,7 @@ def _jaccard(run: Run) -> Panel:
         "Overlap |A ∩ B| / |A ∪ B| of the mask with equally many weights of largest early "
         "gradient; what exceeds the shuffled mask is not explained by the layer densities."
     )
-    figure = _against_density(run, curves, ylabel="Jaccard index")
+    figure = against_density(run, curves, ylabel="Jaccard index")
     return Panel("jaccard", "Mask and early gradient", reading, figure)
 
 
@@ -112,7 +94,7 @@ def _overlap(run: Run) -> Panel:
         "Overlap of each mask with that of the round before; nested masks overlap by the ratio of "
         "their densities."
     )
-    figure = _against_density(run, curves, ylabel="overlap")
+    figure = against_density(run, curves, ylabel="overlap")
     return Panel("overlap", "Mask against the round before", reading, figure)
 
 
@@ -125,44 +107,8 @@ def _best_step(run: Run) -> Panel:
         "Step at which the validation loss was lowest (early-stopping step): a winning ticket "
         "gets there no later than the dense network at the left end."
     )
-    figure = _against_density(run, curves, ylabel="step")
+    figure = against_density(run, curves, ylabel="step")
     return Panel("best-step", "Step of lowest validation loss", reading, figure)
-
-
-def _against_density(
-    run: Run, curves: Sequence[Curve], *, ylabel: str, level: tuple[float, str] | None = None
-) -> Figure | None:
-    summaries = aggregate(run.rows)
-    figure, axes = _figure(xlabel=DENSITY, ylabel=ylabel)
-    ends, densities = [], []
-    for curve in curves:
-        points = []
-        for round in run.rounds(curve.arm):
-            summary = summaries[curve.arm, round]
-            if summary.sparsity is not None and curve.field in summary.mean:
-                y, spread = summary.mean[curve.field], summary.std[curve.field] or 0.0
-                points.append((PERCENT * (1 - summary.sparsity), y, spread))
-        if not points:
-            continue
-        points.sort(reverse=True)
-        x, y_line, spreads = zip(*points, strict=True)
-        low = [y - s for y, s in zip(y_line, spreads, strict=True)]
-        high = [y + s for y, s in zip(y_line, spreads, strict=True)]
-        axes.fill_between(x, low, high, color=curve.colour, alpha=0.13, linewidth=0)
-        axes.plot(
-            x, y_line, color=curve.colour, linestyle=curve.style, marker=curve.marker,
-            linewidth=1.8, markersize=4.5, markeredgecolor="white", markeredgewidth=0.6,
-        )  # fmt: skip
-        ends.append(EndLabel(x[-1], y_line[-1], curve.label, curve.colour))
-        densities += [value / PERCENT for value in x]
-    if not ends:
-        return None
-    drawing.density_axis(axes, densities)
-    if level is not None:
-        axes.axhline(level[0], color=MUTED, linewidth=1.2, linestyle=":")
-        ends.append(EndLabel(axes.get_xlim()[1], level[0], level[1], MUTED))
-    drawing.end_labels(axes, ends, size=9.5)
-    return figure
 
 
 def _learning(run: Run, verdict: Verdict) -> list[Panel]:
@@ -174,7 +120,7 @@ def _learning(run: Run, verdict: Verdict) -> list[Panel]:
         {rounds[i] for i in (0, len(rounds) // 3, 2 * len(rounds) // 3, -1)} if rounds else set()
     )
     if best is not None:
-        shown = {DENSE_ROUND, rounds[len(rounds) // 2], rounds[-1], best.round} & set(rounds)
+        shown = {rounds[0], rounds[len(rounds) // 2], rounds[-1], best.round} & set(rounds)
     found = []
     for field, what in (("test_accuracy", "test"), ("val_accuracy", "validation")):
         reading = (
@@ -196,7 +142,7 @@ def _learning_figure(
     wanted = [key for key in wanted if len(series.get(key, ())) > 1]
     if not wanted:
         return None
-    figure, axes = _figure(xlabel="training step", ylabel=f"{field.replace('_', ' ')} (%)")
+    figure, axes = new_axes(xlabel="training step", ylabel=f"{field.replace('_', ' ')} (%)")
     shades = matplotlib.colormaps["viridis_r"]
     ends = []
     for arm, round in wanted:
@@ -208,7 +154,7 @@ def _learning_figure(
         axes.plot(x, y, color=line_colour, linewidth=1.8 if own else 1.4,
                   linestyle="-" if own else "--")  # fmt: skip
         mark = " (marked)" if own and round == chosen else ""
-        label = f"{_kept_label(run, round)}{mark}" if own else f"{arm} at {_kept_label(run, round)}"
+        label = f"{kept_label(run, round)}{mark}" if own else f"{arm} at {kept_label(run, round)}"
         hexed = matplotlib.colors.to_hex(line_colour)
         ends.append(EndLabel(x[-1], y[-1], label, hexed))
     last = [PERCENT * series[key][-1][1] for key in wanted]
@@ -234,16 +180,3 @@ def _mean_series(rows: Iterable[Row], field: str) -> dict[tuple[str, int], list[
         key: [(step, mean(seeds.values())) for step, seeds in sorted(steps.items())]
         for key, steps in latest.items()
     }
-
-
-def _kept_label(run: Run, round: int) -> str:
-    found = [value for row in run.at(TICKET, round) if (value := density(row)) is not None]
-    kept = f"{PERCENT * mean(found):.3g} %" if found else f"round {round}"
-    return f"{kept}, dense" if round == DENSE_ROUND else kept
-
-
-def _figure(*, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
-    figure = drawing.new_figure(*SIZE)
-    axes = figure.add_axes(BOX)
-    drawing.tidy(axes, xlabel=xlabel, ylabel=ylabel)
-    return figure, axes

@@ -16,7 +16,7 @@ from lth_runner.errors import UserError
 Row = Mapping[str, Any]
 
 TICKET = "ticket"
-DENSE_ROUND = 0
+FIRST_ROUND = 0  # the dense network's, unless its mask keeps less than all: see `is_dense`
 ACCURACY = "test_accuracy"
 DEFAULT_TOLERANCE = 0.005
 IDENTITY = ("round", "arm", "seed")
@@ -73,6 +73,21 @@ class Run:
         return str(self.config.get("name") or self.folder.resolve().name)
 
     @property
+    def choices(self) -> Mapping[str, Any]:
+        """Config group -> the option chosen; empty where the run did not record it."""
+        found = self.environment.get("choices")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def pruner(self) -> str:
+        """The pruner's name: the option chosen, else the class that decides."""
+        if chosen := self.choices.get("pruner"):
+            return str(chosen)
+        node = self.config.get("pruner")
+        targets = [_target(node, *path) for path in (("search", "score"), ("masking",))]
+        return next((name for name in targets if name not in ("", "Static")), "the pruner")
+
+    @property
     def state(self) -> str:
         return str(self.status.get("state") or "unknown")
 
@@ -102,6 +117,12 @@ class Run:
     def num_replicates(self) -> int:
         return len({row["seed"] for row in self.rows})
 
+    @property
+    def dense_round(self) -> int | None:
+        """The round of the dense network; None where the first training is sparse already."""
+        sparse = any(row["round"] == FIRST_ROUND and not is_dense(row) for row in self.rows)
+        return None if sparse else FIRST_ROUND
+
     def rounds(self, arm: str) -> tuple[int, ...]:
         return tuple(sorted({row["round"] for row in self.rows if row["arm"] == arm}))
 
@@ -119,6 +140,13 @@ class Run:
         return tuple(row for _, row in read_jsonl(file)) if file.is_file() else ()
 
 
+def _target(node: object, *path: str) -> str:
+    """The class that a part of the config names, without its module; empty where there is none."""
+    for key in (*path, "_target_"):
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return str(node or "").rsplit(".", 1)[-1]
+
+
 def number(value: object) -> float | None:
     """The finite number that `value` is, else None; a truth value is no number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -130,6 +158,12 @@ def density(row: Row) -> float | None:
     """Fraction of the prunable weights kept, from whichever of its two names the row has."""
     kept, removed = number(row.get("density")), number(row.get("sparsity"))
     return kept if kept is not None else None if removed is None else 1.0 - removed
+
+
+def is_dense(row: Row) -> bool:
+    """Whether a row is the dense network's: of the first round, and its mask keeps all."""
+    kept = density(row)
+    return row["round"] == FIRST_ROUND and (kept is None or kept >= 1.0)
 
 
 def mean(values: Iterable[float]) -> float:

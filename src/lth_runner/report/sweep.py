@@ -10,7 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from lth_runner.report.compare import common_parent, flatten
-from lth_runner.report.rows import ACCURACY, DENSE_ROUND, TICKET, Row, Run, density, mean, number
+from lth_runner.report.rows import (
+    ACCURACY,
+    FIRST_ROUND,
+    TICKET,
+    Row,
+    Run,
+    density,
+    is_dense,
+    mean,
+    number,
+)
 from lth_runner.report.tradeoff import Fit, Point, fit
 from lth_runner.report.verdict import Level, Verdict, judge
 
@@ -56,7 +66,7 @@ class Line:
 
     def by_seed(self) -> dict[int, Verdict]:
         """The verdict on each seed alone."""
-        seeds = sorted({row["seed"] for row in self.run.rows if row["round"] != DENSE_ROUND})
+        seeds = sorted({row["seed"] for row in self.run.rows if not is_dense(row)})
         return {
             seed: judge(_with(self.run, [row for row in self.run.rows if row["seed"] == seed]))
             for seed in seeds
@@ -92,6 +102,7 @@ class Sweep:
     tolerance: float
     cost: Cost
     fit: Fit | None
+    by: str = "rewind step"  # what a line is: its runs share it
 
     @property
     def name(self) -> str:
@@ -139,11 +150,11 @@ def _constant(config: Mapping[str, Any]) -> str:
 
 
 def _is_swept(runs: Sequence[Run]) -> bool:
-    sparsities = {_asked(run) for run in runs} - {None}
+    sparsities = {asked_sparsity(run) for run in runs} - {None}
     return len(sparsities) > 1 or len({_text(run) for run in runs}) > 1
 
 
-def _asked(run: Run) -> float | None:
+def asked_sparsity(run: Run) -> float | None:
     return number(flatten(run.config).get("pruner.sparsity"))
 
 
@@ -154,48 +165,62 @@ def _text(run: Run) -> str:
 
 def _sweep(runs: Sequence[Run]) -> Sweep:
     tolerance = min(run.tolerance for run in runs)
-    pruned = [row for run in runs for row in run.rows if row["round"] != DENSE_ROUND]
-    levels = _levels(value for value in map(density, pruned) if value is not None)
-    dense_rows = [row for run in runs for row in run.rows if row["round"] == DENSE_ROUND]
-    merged = _with(runs[0], _once(dense_rows))
-    merged = dataclasses.replace(
-        merged,
-        folder=common_parent(runs),
-        config={**runs[0].config, "report": {"tolerance": tolerance}},
-        status={},
-    )
+    pruned = [row for run in runs for row in run.rows if not is_dense(row)]
+    levels = levels_of(value for value in map(density, pruned) if value is not None)
+    dense_rows = [row for run in runs for row in run.rows if is_dense(row)]
+    merged = merged_run(runs, dense_rows, tolerance)
     dense = judge(merged).dense
     groups: dict[int | str, list[Run]] = {}
     for run in runs:
         step = rewind_step(run)
         groups.setdefault(_text(run) if step is None else step, []).append(run)
-    lines = [_line(merged, levels, group, key) for key, group in groups.items()]
+    lines = [_rewound(merged, levels, group, key) for key, group in groups.items()]
     lines.sort(key=lambda line: (line.step is None, line.step or 0, line.label))
     return Sweep(
         runs=tuple(runs),
         lines=tuple(lines),
-        columns=_columns(levels, {s for run in runs if (s := _asked(run)) is not None}),
+        columns=columns_of(levels, {s for run in runs if (s := asked_sparsity(run)) is not None}),
         dense=dense,
         tolerance=tolerance,
-        cost=_cost(runs),
+        cost=cost_of(runs),
         fit=_fit(lines, dense, tolerance),
     )
 
 
-def _line(merged: Run, levels: Sequence[float], runs: Sequence[Run], key: int | str) -> Line:
-    step = key if isinstance(key, int) else None
-    rows = [
-        {**row, "round": 1 + min(range(len(levels)), key=lambda i: abs(levels[i] - kept))}
-        for run in runs
-        for row in run.rows
-        if row["round"] != DENSE_ROUND and (kept := density(row)) is not None
-    ]
+def merged_run(runs: Sequence[Run], dense_rows: Iterable[Row], tolerance: float) -> Run:
+    """The dense trainings of several runs as one run, for lines to add their rows to."""
+    return dataclasses.replace(
+        runs[0],
+        folder=common_parent(runs),
+        config={**runs[0].config, "report": {"tolerance": tolerance}},
+        status={},
+        rows=tuple(_once(dense_rows)),
+    )
+
+
+def line_of(
+    merged: Run, levels: Sequence[float], runs: Sequence[Run], label: str, step: int | None = None
+) -> Line:
+    """The rows of some runs as one line; of a run's rounds of equal density the last counts."""
+    rows: list[Row] = []
+    for run in runs:
+        latest: dict[tuple[int, str, int], Row] = {}
+        for row in run.rows:
+            if not is_dense(row) and (kept := density(row)) is not None:
+                level = 1 + min(range(len(levels)), key=lambda i: abs(levels[i] - kept))
+                latest[level, row["arm"], row["seed"]] = {**row, "round": level}
+        rows += latest.values()
     run = _with(merged, [*merged.rows, *_once(rows)])
+    return Line(label, step, run, judge(run))
+
+
+def _rewound(merged: Run, levels: Sequence[float], runs: Sequence[Run], key: int | str) -> Line:
+    step = key if isinstance(key, int) else None
     texts = sorted({_text(one) for one in runs}, key=lambda text: (not text.endswith("it"), text))
     label = " = ".join(texts)
     if step is not None and not texts[0].endswith("it"):
         label += f" (step {step})"
-    return Line(label or "not set", step, run, judge(run))
+    return line_of(merged, levels, runs, label or "not set", step)
 
 
 def rewind_step(run: Run) -> int | None:
@@ -209,11 +234,11 @@ def rewind_step(run: Run) -> int | None:
     if match and (float(match[1]) == 0 or (match[2] == "it" and not flat.get("train.shrink_to"))):
         return int(float(match[1]))
     if flat.get("rewind.lr_clock") != "restart":
-        tickets = [row for row in run.rows if row["arm"] == TICKET and row["round"] != DENSE_ROUND]
+        tickets = [row for row in run.rows if row["arm"] == TICKET and not is_dense(row)]
         starts = {row["start_step"] for row in tickets if isinstance(row.get("start_step"), int)}
         if len(starts) == 1:
             return int(starts.pop())
-    lengths = {number(row.get("steps")) for row in run.rows if row["round"] == DENSE_ROUND}
+    lengths = {number(row.get("steps")) for row in run.rows if row["round"] == FIRST_ROUND}
     total = next(iter(lengths), None)
     if match is None or total is None:
         return None
@@ -224,7 +249,7 @@ def rewind_step(run: Run) -> int | None:
     return round(float(match[1]) / float(whole[1]) * total) if whole and same_unit else None
 
 
-def _levels(densities: Iterable[float]) -> tuple[float, ...]:
+def levels_of(densities: Iterable[float]) -> tuple[float, ...]:
     """Falling densities, those that differ by rounding alone as one."""
     found: list[float] = []
     for value in sorted(densities, reverse=True):
@@ -233,7 +258,7 @@ def _levels(densities: Iterable[float]) -> tuple[float, ...]:
     return tuple(found)
 
 
-def _columns(levels: Sequence[float], asked: Iterable[float]) -> tuple[Column, ...]:
+def columns_of(levels: Sequence[float], asked: Iterable[float]) -> tuple[Column, ...]:
     columns = {i: Column(1 - kept, i + 1, asked=False) for i, kept in enumerate(levels)}
     unmeasured = []
     for sparsity in sorted(asked):
@@ -265,7 +290,7 @@ def _with(run: Run, rows: Iterable[Row]) -> Run:
     return dataclasses.replace(run, rows=tuple(rows))
 
 
-def _cost(runs: Sequence[Run]) -> Cost:
+def cost_of(runs: Sequence[Run]) -> Cost:
     rows = [row for run in runs for row in run.rows if number(row.get("steps")) is not None]
     reused = [row for row in rows if row.get("reused") is True]
     recorded = [

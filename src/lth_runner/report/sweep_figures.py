@@ -51,7 +51,7 @@ def accuracy_figure(sweep: Sweep) -> Figure:
     drawing.end_labels(axes, ends, size=size)
     seeds = len(sweep.seeds)
     detail = "line: mean, band: ± 1 standard deviation over seeds" if seeds > 1 else "one seed"
-    drawing.title(axes, "Accuracy against sparsity, by rewind step", detail)
+    drawing.title(axes, f"Accuracy against sparsity, by {sweep.by}", detail)
     return figure
 
 
@@ -126,7 +126,7 @@ def difference_figure(sweep: Sweep) -> Figure:
     for i, line in enumerate(lines):
         for j, column in enumerate(columns):
             _write_cell(axes, (j, i), line.at(column), cells.get((i, j)), norm, len(columns))
-    _label_cells(axes, columns, lines)
+    _label_cells(axes, columns, lines, sweep.by)
     bar = figure.colorbar(image, cax=figure.add_axes((0.91, box[1], 0.014, box[3])))
     bar.ax.yaxis.set_major_locator(FixedLocator(_bar_ticks(linear, reach)))
     bar.ax.yaxis.set_minor_locator(NullLocator())
@@ -141,13 +141,13 @@ def difference_figure(sweep: Sweep) -> Figure:
     return figure
 
 
-def _label_cells(axes: Axes, columns: Sequence[Column], lines: Sequence[Line]) -> None:
+def _label_cells(axes: Axes, columns: Sequence[Column], lines: Sequence[Line], by: str) -> None:
     axes.set_xticks(range(len(columns)), [_short(column.sparsity) for column in columns])
     axes.set_yticks(range(len(lines)))
     axes.set_yticklabels([line.label for line in lines], parse_math=False)
     axes.tick_params(length=0, labelsize=9.5, labelcolor=INK)
     axes.set_xlabel("sparsity (% of the weights removed)", color=INK, fontsize=10.5, labelpad=6)
-    axes.set_ylabel("rewind step", color=INK, fontsize=10.5, labelpad=6)
+    axes.set_ylabel(by, color=INK, fontsize=10.5, labelpad=6)
     for side in axes.spines.values():
         side.set_visible(False)
 

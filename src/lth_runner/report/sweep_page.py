@@ -37,6 +37,8 @@ from lth_runner.report.sweep_tradeoff import tradeoff_figure
 from lth_runner.report.verdict import Level
 
 Table = Sequence[Sequence[object]]
+# key, heading, how to read it, figure, its numbers, what stands below
+Section = tuple[str, str, str, Figure | None, Table, list[str]]
 
 READING_ACCURACY = (
     "Each line is one rewind step, through every sparsity its runs passed on the way; where it "
@@ -59,18 +61,36 @@ READING_TRADEOFF = (
 def write_sweep(sweep: Sweep, folder: Path, stem: str = "sweep") -> tuple[Path, ...]:
     """Writes <stem>.html, and <stem>-*.png each with a .csv of the same name; the page first."""
     tradeoff = tradeoff_figure(sweep)
-    drawn: list[tuple[str, str, str, Figure | None, Table, list[str]]] = [
+    drawn: list[Section] = [
         ("accuracy", "Accuracy against sparsity", READING_ACCURACY,
-         accuracy_figure(sweep), _accuracies(sweep), []),
+         accuracy_figure(sweep), accuracies(sweep), []),
         ("difference", "Difference to the dense network", READING_DIFFERENCE,
-         difference_figure(sweep), _differences(sweep), _accuracy_part(sweep)),
+         difference_figure(sweep), differences(sweep), accuracy_part(sweep)),
         ("matching", "Largest matching sparsity", READING_MATCHING,
          matching_figure(sweep), _matching(sweep), [html_table(*matching_table(sweep))]),
         ("tradeoff", "The trade-off of rewind step and sparsity",
          READING_TRADEOFF if tradeoff else "", tradeoff, _tradeoff(sweep), _model_part(sweep)),
     ]  # fmt: skip
-    files = [folder / f"{stem}.html"]
-    body = _opening(sweep, folder)
+    sections, files = with_numbers(drawn, folder, stem)
+    body = [
+        *_opening(sweep, folder),
+        *sections,
+        "<h2>Steps asked for, run and reused</h2>",
+        *cost_part(sweep),
+        "<h2>Runs</h2>",
+        runs_part(sweep, folder),
+    ]
+    page = folder / f"{stem}.html"
+    replace(page, document(f"Sweep {sweep.name}", body).encode())
+    return (page, *files)
+
+
+def with_numbers(
+    drawn: Sequence[Section], folder: Path, stem: str
+) -> tuple[list[str], tuple[Path, ...]]:
+    """The page's sections; each figure also goes to <stem>-<key>.png, its numbers to a .csv."""
+    files: list[Path] = []
+    body: list[str] = []
     for key, heading, reading, figure, table, more in drawn:
         body.append(f"<h2>{escape(heading)}</h2>")
         if figure is not None:
@@ -81,14 +101,15 @@ def write_sweep(sweep: Sweep, folder: Path, stem: str = "sweep") -> tuple[Path, 
             body += [
                 f'<p class="muted">{escape(reading)} Numbers: '
                 f'<a href="{numbers.name}">{numbers.name}</a>.</p>',
-                f'<div class="figure">{drawing.svg(figure, f"sweep-{key}")}</div>',
+                f'<div class="figure">{drawing.svg(figure, f"{stem}-{key}")}</div>',
             ]
         body += more
-    body += ["<h2>Steps asked for, run and reused</h2>", f"<p>{escape(cost_sentence(sweep))}</p>",
-             html_table(*_cost_table(sweep))]  # fmt: skip
-    body += ["<h2>Runs</h2>", _runs(sweep, folder)]
-    replace(files[0], document(f"Sweep {sweep.name}", body).encode())
-    return tuple(files)
+    return body, tuple(files)
+
+
+def cost_part(sweep: Sweep) -> list[str]:
+    """What the runs asked for, and what of it was reused."""
+    return [f"<p>{escape(cost_sentence(sweep))}</p>", html_table(*_cost_table(sweep))]
 
 
 def _opening(sweep: Sweep, folder: Path) -> list[str]:
@@ -102,7 +123,7 @@ def _opening(sweep: Sweep, folder: Path) -> list[str]:
     return found
 
 
-def _accuracy_part(sweep: Sweep) -> list[str]:
+def accuracy_part(sweep: Sweep) -> list[str]:
     reading = f"Test accuracy in %, mean ± standard deviation (seeds). {legend(sweep)}"
     return [f'<p class="muted">{escape(reading)}</p>',
             html_table(*accuracy_table(sweep, sweep.shown))]  # fmt: skip
@@ -131,14 +152,16 @@ def _cost_table(sweep: Sweep) -> tuple[list[str], list[list[str]]]:
     return ["", "training steps", "trainings"], body
 
 
-def _runs(sweep: Sweep, folder: Path) -> str:
+def runs_part(sweep: Sweep, folder: Path) -> str:
     items = []
-    for run in sorted(sweep.runs, key=_place):
+    by_pruner = sweep.by == "pruner"
+    for run in sorted(sweep.runs, key=lambda run: (run.pruner if by_pruner else "", _place(run))):
         relative = Path(os.path.relpath(run.folder.resolve(), folder.resolve())) / "report.html"
         flat = flatten(run.config)
         name = ", ".join(
             f"{key}={flat.get(key)}" for key in ("rewind.step", "pruner.sparsity", "seed")
         )
+        name = f"{run.pruner}, {name}" if by_pruner else name
         link = f'<a href="{escape(relative.as_posix())}">{escape(name)}</a>'
         items.append(f"<tr><td>{link}</td><td>{escape(run.state)}</td></tr>")
     return f'<div class="box"><table><tbody>{"".join(items)}</tbody></table></div>'
@@ -160,10 +183,10 @@ def _levels(line: Line) -> Iterable[Level]:
     return (level for arm in line.run.arms for level in line.verdict.of(arm))
 
 
-def _accuracies(sweep: Sweep) -> Table:
+def accuracies(sweep: Sweep) -> Table:
     """Every level of every arm, accuracies as fractions."""
     table: list[list[object]] = [
-        ["rewind", "rewind_step", "arm", "sparsity", "density", "n", "accuracy_mean",
+        [sweep.by.split()[0], "rewind_step", "arm", "sparsity", "density", "n", "accuracy_mean",
          "accuracy_std", "minus_dense", "minus_dense_low", "minus_dense_high", "matches",
          "num_diverged", "seeds"]
     ]  # fmt: skip
@@ -183,10 +206,18 @@ def _accuracies(sweep: Sweep) -> Table:
     return table
 
 
-def _differences(sweep: Sweep) -> Table:
+def differences(sweep: Sweep) -> Table:
     """Every cell of rewind step x measured or asked sparsity, in points."""
     table: list[list[object]] = [
-        ["rewind", "rewind_step", "sparsity", "asked", "n", "minus_dense_points", "matches"]
+        [
+            sweep.by.split()[0],
+            "rewind_step",
+            "sparsity",
+            "asked",
+            "n",
+            "minus_dense_points",
+            "matches",
+        ]
     ]
     for line in sweep.lines:
         for column in sweep.columns:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from lth_runner.report.rows import ACCURACY, DENSE_ROUND, TICKET
+from lth_runner.report.rows import ACCURACY, FIRST_ROUND, TICKET
 from lth_runner.report.sweep import Column, Line, Sweep, thinned
 from lth_runner.report.table import WIDTH, aligned
 from lth_runner.report.tradeoff import MIN_R_SQUARED, Fit
@@ -25,14 +25,14 @@ def text(sweep: Sweep) -> str:
     columns = thinned(sweep.shown, MAX_TABLE_COLUMNS)
     for first in range(0, len(columns), TABLE_COLUMNS):
         part = columns[first : first + TABLE_COLUMNS]
-        parts += ["", *_columns(*accuracy_table(sweep, part))]
-    parts += ["", *_columns(*matching_table(sweep)), ""]
+        parts += ["", *columns_text(*accuracy_table(sweep, part))]
+    parts += ["", *columns_text(*matching_table(sweep)), ""]
     for sentence in (model_sentence(sweep), cost_sentence(sweep)):
         parts += textwrap.wrap(sentence, WIDTH)
     return "\n".join(parts)
 
 
-def _columns(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+def columns_text(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
     """Aligned, with the first column to the left and all others to the right."""
     lines = [header, *body]
     first, last = (max(len(line[i]) for line in lines) for i in (0, -1))
@@ -41,8 +41,8 @@ def _columns(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
 
 
 def headline(sweep: Sweep) -> str:
-    found = [f"Sweep {sweep.name}: {_count(len(sweep.runs), 'run')}"]
-    found.append(_count(len(sweep.lines), "rewind step"))
+    found = [f"{_kind(sweep)} {sweep.name}: {_count(len(sweep.runs), 'run')}"]
+    found.append(_count(len(sweep.lines), sweep.by))
     found.append(f"{_count(len(sweep.columns), 'sparsity', 'sparsities')} on the way")
     found.append(f"{'seed' if len(sweep.seeds) == 1 else 'seeds'} {_listed(sweep.seeds)}")
     dense = sweep.dense
@@ -50,6 +50,10 @@ def headline(sweep: Sweep) -> str:
         f"dense {accuracy(dense, 2)} ({dense.n})" if dense and dense.mean else "no dense network"
     )
     return ", ".join(found) + "."
+
+
+def _kind(sweep: Sweep) -> str:
+    return "Pruners," if sweep.by == "pruner" else "Sweep"
 
 
 def _count(number: int, one: str, several: str = "") -> str:
@@ -86,7 +90,7 @@ def legend(sweep: Sweep) -> str:
 
 def accuracy_table(sweep: Sweep, columns: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
     """Rewind step x sparsity: mean ± standard deviation (seeds)."""
-    header = ["rewind", *(removed(1 - column.sparsity) for column in columns)]
+    header = [sweep.by.split()[0], *(removed(1 - column.sparsity) for column in columns)]
     return header, [
         [line.label, *(_cell(line.at(column)) for column in columns)] for line in sweep.lines
     ]
@@ -211,7 +215,7 @@ def matching_sentence(sweep: Sweep) -> str:
     found = [(line.label, line.verdict.largest(TICKET)) for line in sweep.lines]
     matching = [(label, level) for label, level in found if level is not None]
     if not matching:
-        measured = any(line.run.rounds(TICKET)[-1:] > (DENSE_ROUND,) for line in sweep.lines)
+        measured = any(line.run.rounds(TICKET)[-1:] > (FIRST_ROUND,) for line in sweep.lines)
         return "No ticket matches the dense network." if measured else "No ticket measured yet."
     label, level = max(matching, key=lambda pair: pair[1].sparsity)
     without = [name for name, best in found if best is None]

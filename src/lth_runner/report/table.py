@@ -5,9 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from lth_runner.report.rows import DENSE_ROUND, TICKET, Run, aggregate
+from lth_runner.report.correlations import READING, correlation_lines, correlations
+from lth_runner.report.overlap import overlap_sentence, seed_overlaps
+from lth_runner.report.rows import TICKET, Run, aggregate
+from lth_runner.report.sanity import checks, sentences
 from lth_runner.report.verdict import Level, Verdict, judge
-from lth_runner.report.wording import method, progress, sentence
+from lth_runner.report.wording import learning_sentence, method, progress, sentence
 
 WIDTH = 100
 NAME_WIDTH = 10
@@ -17,9 +20,16 @@ def table(run: Run) -> str:
     """Rounds with means ± standard deviations in %, marks, and the verdict in words."""
     verdict = judge(run)
     lines = [f"{run.name}  ({run.folder})", "", *aligned(*round_table(run, verdict)), ""]
-    notes = [sentence(verdict), progress(run), method(verdict), _legend(verdict)]
+    notes = [sentence(verdict), learning_sentence(run, verdict)]
+    notes += [*sentences(checks(run, verdict)), overlap_sentence(seed_overlaps(run))]
+    notes += [progress(run), method(verdict), _legend(verdict)]
     for note in filter(None, notes):
         lines += textwrap.wrap(note, WIDTH)
+    if found := correlations(run):
+        header, body = correlation_lines(found)
+        more = len(found) - len(body)
+        lines += ["", *aligned(header, body), *([f"and {more} more on the page"] if more else [])]
+        lines += ["", *textwrap.wrap(READING, WIDTH)]
     return "\n".join(lines)
 
 
@@ -30,7 +40,7 @@ def round_table(run: Run, verdict: Verdict) -> tuple[list[str], list[list[str]]]
     header += ["signs", "Jaccard", "verdict"]
     body = []
     for round in sorted({row["round"] for row in run.rows}):
-        dense = round == DENSE_ROUND
+        dense = round == run.dense_round
         levels = [verdict.dense if dense else verdict.at(TICKET, round)]
         levels += [verdict.at(control, round) for control in run.controls]
         known = next((level for level in levels if level), None)
@@ -75,9 +85,9 @@ def _cell(level: Level | None) -> str:
 
 def _mark(verdict: Verdict, round: int) -> str:
     ticket = verdict.at(TICKET, round)
-    if ticket is None or ticket.matches is None:
+    if ticket is None or (verdict.dense and ticket.matches is None):
         return "?"
-    mark = "matches" if ticket.matches else "below"
+    mark = "no dense" if not verdict.dense else "matches" if ticket.matches else "below"
     if verdict.dense and ticket.n < verdict.dense.n and not ticket.num_diverged:
         mark += f" n={ticket.n}"
     beaten = [c for c in verdict.controls if (x := verdict.at(c, round)) and x.ticket_is_better]

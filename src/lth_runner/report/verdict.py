@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from scipy.special import stdtr, stdtrit  # Student t: P(T <= t) and its inverse; loads fast
 
-from lth_runner.report.rows import ACCURACY, DENSE_ROUND, TICKET, Run, density, mean, std
+from lth_runner.report.rows import ACCURACY, TICKET, Run, density, mean, std
 
 CONFIDENCE = 0.95
 ROUNDING = 1e-9  # 0.970 - 0.972 is not exactly -0.002 in binary
@@ -107,13 +107,14 @@ class Verdict:
 def judge(run: Run) -> Verdict:
     """The verdict on what the run has so far."""
     tolerance = run.tolerance
-    dense_values = run.values(TICKET, DENSE_ROUND, ACCURACY)
-    dense = _level(run, TICKET, DENSE_ROUND, None, tolerance)
+    first = run.dense_round
+    dense_values = None if first is None else run.values(TICKET, first, ACCURACY)
+    dense = None if first is None else _level(run, TICKET, first, None, tolerance)
     levels = tuple(
         level
         for arm in run.arms
         for round in run.rounds(arm)
-        if round != DENSE_ROUND
+        if round != first
         and (level := _level(run, arm, round, dense_values, tolerance)) is not None
     )
     return Verdict(tolerance, dense, run.controls, levels)
@@ -124,7 +125,7 @@ def _level(
 ) -> Level | None:
     rows = run.at(arm, round)
     kept = [value for value in map(density, rows) if value is not None]
-    if not rows or not (kept or round == DENSE_ROUND):
+    if not rows or not (kept or round == run.dense_round):
         return None
     values = run.values(arm, round, ACCURACY)
     num_diverged = sum(row.get("diverged") is True for row in rows)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lth_runner.report.rows import DENSE_ROUND, TICKET, Run
-from lth_runner.report.verdict import Level, Paired, Verdict
+from lth_runner.report.rows import FIRST_ROUND, TICKET, Run, mean
+from lth_runner.report.verdict import Level, Paired, Verdict, paired
 
 CONTROL_WORDS = (
     ("reinit", "its re-initialisation"),
@@ -70,6 +70,8 @@ def sentence(verdict: Verdict) -> str:
     dense, tickets = verdict.dense, verdict.of(TICKET)
     if dense is None and not tickets:
         return "No training has finished yet."
+    if dense is None and verdict.at(TICKET, FIRST_ROUND) is not None:
+        return _without_dense(verdict)
     if dense is None or dense.mean is None:
         return "No dense network (round 0) with a test accuracy: there is nothing to match."
     decimals = sentence_decimals(verdict)
@@ -82,6 +84,22 @@ def sentence(verdict: Verdict) -> str:
     else:
         parts = [_matches(verdict, best, dense), *_separation(verdict, best)]
     return " ".join(part for part in [*parts, _diverged(verdict)] if part)
+
+
+def _without_dense(verdict: Verdict) -> str:
+    """The first training was sparse already: the last ticket alone, beside its controls."""
+    last = verdict.of(TICKET)[-1]
+    level = accuracy(last, sentence_decimals(verdict))
+    beaten = [
+        arm_words(control)
+        for control in verdict.controls
+        if (other := verdict.at(control, last.round)) is not None and other.ticket_is_better
+    ]
+    better = f" It is better than {joined(beaten)}." if beaten else ""
+    return (
+        "No dense network was trained here: nothing says whether a ticket matches. The ticket at "
+        f"sparsity {removed(last.density)} reaches {level}, n = {last.n}.{better}"
+    )
 
 
 def sentence_decimals(verdict: Verdict) -> int:
@@ -176,7 +194,7 @@ def _diverged(verdict: Verdict) -> str:
     counts: dict[str, int] = {}
     for level in levels:
         if level.num_diverged:
-            name = "the dense network" if level.round == DENSE_ROUND else arm_words(level.arm)
+            name = "the dense network" if level is verdict.dense else arm_words(level.arm)
             counts[name] = counts.get(name, 0) + level.num_diverged
     if not counts:
         return ""
@@ -186,6 +204,37 @@ def _diverged(verdict: Verdict) -> str:
 
 def _sparsities(levels: Sequence[Level]) -> list[str]:
     return [removed(level.density) for level in levels]
+
+
+def learning_sentence(run: Run, verdict: Verdict) -> str:
+    """Whether the sparsest matching ticket learns faster than the dense network; else empty.
+
+    By the step of the lowest validation loss, paired by seed, 95 % t interval.
+    """
+    best = verdict.largest(TICKET)
+    if best is None or run.dense_round is None:
+        return ""
+    rounds = (best.round, run.dense_round)
+    ticket, dense = (run.values(TICKET, round, "best_val_step") for round in rounds)
+    pair = paired(ticket, dense)
+    if pair is None:
+        return ""
+    seeds = ticket.keys() & dense.keys()
+    ours, theirs = (f"{mean(of[seed] for seed in seeds):,.0f}" for of in (ticket, dense))
+    steps = f"{pair.difference:+,.0f} steps"
+    if pair.low is not None and pair.high is not None:
+        steps += f" [{pair.low:+,.0f}, {pair.high:+,.0f}]"
+    where = (
+        f"its lowest validation loss comes at step {ours}, the dense network's at step {theirs} "
+        f"({steps.replace('-', '−')}, n = {pair.n})"
+    )
+    if pair.low is None or pair.high is None:
+        return f"Whether the ticket learns faster, one replicate cannot say: {where}."
+    if pair.high < 0:
+        return f"The ticket learns faster: {where}."
+    if pair.low > 0:
+        return f"The ticket learns more slowly: {where}."
+    return f"That the ticket learns faster is not shown: {where}, not clear of zero."
 
 
 def progress(run: Run) -> str:

@@ -1,0 +1,340 @@
+"""Sanity verdicts worked by hand, and pruners side by side from the files of their runs."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from command import SMALL, lth_run, rows, status_of
+from lth_runner.report import Run
+from lth_runner.report.command import main
+from lth_runner.report.compare import labels
+from lth_runner.report.pruners import find_pruners
+from lth_runner.report.rows import find_runs
+from lth_runner.report.sanity import checks, sentences
+from lth_runner.report.table import table
+from lth_runner.report.verdict import judge
+from lth_runner.report.wording import sentence
+from lth_runner.sweep import ROOT_CHOICES, ROOT_NAME, run_name
+
+
+def row(round, arm, seed, accuracy, *, density, **extra):
+    return {
+        "round": round, "arm": arm, "seed": seed, "density": density, "sparsity": 1 - density,
+        "test_accuracy": accuracy, "steps": 100, "start_step": 0, "seconds": 10.0,
+        "search_seconds": 0.5, "training_key": f"{arm}{round}{seed}{density}{accuracy}",
+        "reused": True, "diverged": False,
+        "layer_density": {"a.weight": density, "b.weight": density / 2}, **extra,
+    }  # fmt: skip
+
+
+def save(folder: Path, found, *, pruner="snip", node=None, **config) -> Run:
+    folder.mkdir(parents=True)
+    (folder / "rounds.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in found))
+    static = {"_target_": "x.Static"}
+    node = {"masking": static, "sparsity": 0.9, "search": {"_target_": "x.It"}} | (node or {})
+    whole = {"name": "toy", "report": {"tolerance": 0.005}, "dataset": {"num_classes": 10}}
+    text = json.dumps(whole | {"pruner": node} | config)
+    (folder / "config.yaml").write_text(text)
+    (folder / "status.json").write_text(json.dumps({"state": "done"}))
+    (folder / "environment.json").write_text(json.dumps({"choices": {"pruner": pruner}}))
+    return Run.load(folder)
+
+
+def checked(tmp_path, costs, *, control="shuffle", ticket=0.95, same=False):
+    """One check: the ticket at an accuracy, the control so much below for each seed."""
+    found = []
+    for seed, cost in enumerate(costs):
+        found += [
+            row(0, "ticket", seed, 0.97, density=1.0),
+            row(1, "ticket", seed, ticket, density=0.05, training_key=f"t{seed}"),
+            row(1, control, seed, ticket - cost, density=0.05,
+                training_key=f"{'t' if same else 'c'}{seed}"),
+        ]  # fmt: skip
+    run = save(tmp_path / "run", found)
+    [check] = checks(run, judge(run))
+    return check
+
+
+# --- sanity verdicts
+
+
+def test_a_cost_worked_by_hand_matters(tmp_path):
+    # 4.0, 4.2, 4.4 points: mean 4.2, s = .2, half = 4.302653 * .2 / sqrt(3) = .4968
+    check = checked(tmp_path, [0.040, 0.042, 0.044])
+    assert check.mark == "matters"
+    assert check.sentence == (
+        "snip: shuffling its masks within layers costs 4.2 ± 0.5 points at 95 % sparsity: its "
+        "masks carry information beyond the layer densities (n = 3)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("costs", "mark", "words"),
+    [
+        # mean .1, s = .1 points, half = .2484: the upper end .35 is within half a point
+        ([0.0, 0.001, 0.002], "none, shown", "shown to be no larger than 0.5 points"),
+        # mean .1, s = 1 point, half = 2.484: 2.6 is not excluded, though none was seen
+        ([-0.009, 0.001, 0.011], "not seen", "a cost of up to 2.6 points is not excluded"),
+        # mean 3, s = 3 points: zero lies in the interval, but who says there is none?
+        ([0.0, 0.03, 0.06], "undecided", "more seeds would tell"),
+        ([-0.04, -0.041, -0.042], "control is better", "the control is better"),
+        ([0.03], "one replicate", "one replicate: nothing can be said (n = 1)"),
+        ([-0.003, -0.003], "undecided", "equal differences of so few seeds"),
+    ],
+)
+def test_what_can_be_said_is_said_and_no_more(tmp_path, costs, mark, words):
+    check = checked(tmp_path, costs)
+    assert check.mark == mark
+    assert words in check.sentence
+
+
+@pytest.mark.parametrize("control", ["reinit", "invert", "random_data"])
+def test_every_control_names_what_it_takes_away(tmp_path, control):
+    check = checked(tmp_path, [0.040, 0.042, 0.044], control=control)
+    assert "shuffling" not in check.sentence
+    assert check.mark == "matters"
+
+
+def test_at_chance_nothing_can_be_concluded(tmp_path):
+    # ten classes: up to .1 + .05 * .9 = .145 is hardly above guessing
+    check = checked(tmp_path, [0.02, 0.021, 0.022], ticket=0.14)
+    assert check.mark == "at chance"
+    assert "accuracy is at chance level: nothing can be concluded" in check.sentence
+
+
+def test_a_control_alone_at_chance_is_remarked(tmp_path):
+    check = checked(tmp_path, [0.85, 0.851, 0.852])
+    assert check.mark == "matters"
+    assert check.sentence.endswith("The control's accuracy is at chance level.")
+
+
+def test_a_control_that_is_the_ticket_itself_is_no_evidence(tmp_path):
+    check = checked(tmp_path, [0.0, 0.0, 0.0], control="random_data", same=True)
+    assert check.mark == "the ticket itself"
+    assert "the decision does not depend on it" in check.sentence
+
+
+def test_text_and_page_of_a_run_say_it(tmp_path):
+    check = checked(tmp_path, [0.040, 0.042, 0.044])
+    run = Run.load(tmp_path / "run")
+    assert check.sentence in " ".join(table(run).split())
+    assert main([str(tmp_path / "run")]) == 0
+    assert "carry information beyond" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_of_several_sparsities_the_sparsest_above_chance_is_told(tmp_path):
+    found = [row(0, "ticket", seed, 0.97, density=1.0) for seed in range(3)]
+    for number, (density, ticket, cost) in enumerate(
+        [(0.5, 0.96, 0.0), (0.1, 0.9, 0.05), (0.01, 0.1, 0.0)], 1
+    ):
+        for seed in range(3):
+            found.append(row(number, "ticket", seed, ticket, density=density))
+            found.append(row(number, "shuffle", seed, ticket - cost - seed / 1e4, density=density))
+    run = save(tmp_path / "run", found)
+    [told] = sentences(checks(run, judge(run)))
+    assert "costs 5.0" in told
+    assert "At 99 % both are at chance level" in told
+    assert "A cost was seen at 1 of 3 sparsities (90 %)." in told
+
+
+# --- a first training that is sparse already
+
+
+def test_a_sparse_first_training_is_no_dense_network(tmp_path):
+    run = save(tmp_path / "run", [row(0, "ticket", seed, 0.9, density=0.1) for seed in (0, 1)])
+    verdict = judge(run)
+    assert (run.dense_round, verdict.dense) == (None, None)
+    assert "No dense network was trained" in sentence(verdict)
+    assert "sparsity 90 % reaches 90.0 ± 0.0 %, n = 2" in sentence(verdict)
+    [line] = [text.split() for text in table(run).splitlines() if text.split()[:1] == ["0"]]
+    assert line[-2:] == ["no", "dense"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "trainings"),
+    [
+        (["pruner=snip", "pruner.dense=false"], 2),  # the ticket and its control
+        (["pruner=snip"], 3),  # and the dense network
+        (["pruner=gradual"], 1),
+    ],
+)
+def test_as_many_trainings_are_announced_as_there_are(tmp_path, monkeypatch, arguments, trainings):
+    import lth_runner.launch as launch
+
+    told = []
+    known = launch.describe
+
+    def watched(*given):
+        told.append(known(*given))
+        return told[-1]
+
+    monkeypatch.setattr(launch, "describe", watched)
+    said = lth_run(*SMALL, "record=local", *arguments, f"paths.outputs={tmp_path}")
+    assert said.status == 0, said.err
+    [path] = tmp_path.glob("small/*/rounds.jsonl")
+    assert told[0].num_trainings == len(rows(path)) == trainings
+    assert all(one["search_seconds"] > 0 for one in rows(path))
+
+
+# --- pruners side by side
+
+
+def chain(densities, *, fall=0.0, seeds=(0, 1, 2), **extra):
+    found = []
+    for seed in seeds:
+        for number, density in enumerate(densities):
+            accuracy = 0.97 - fall * (1 - density) + 0.001 * seed
+            found.append(row(number, "ticket", seed, accuracy, density=density, **extra))
+            if number:
+                found.append(row(number, "shuffle", seed, accuracy - 0.02, density=density))
+    return found
+
+
+SNIP = {"dense": True, "search": {"_target_": "x.AtInit", "score": {"_target_": "x.Snip"}}}
+
+
+@pytest.fixture
+def four(tmp_path) -> Path:
+    """imp in rounds and snip at once, both at 75 and 87.5 %."""
+    for sparsity, rounds in ((0.75, [1.0, 0.5, 0.25]), (0.875, [1.0, 0.5, 0.25, 0.125])):
+        node = {"sparsity": sparsity}
+        save(tmp_path / f"imp{sparsity}", chain(rounds), pruner="imp", node=node)
+        save(tmp_path / f"snip{sparsity}", chain([1.0, 1 - sparsity], fall=0.1), node=SNIP | node)
+    return tmp_path
+
+
+def compared(folder: Path):
+    [found] = find_pruners([Run.load(path) for path in find_runs([folder])])
+    return found
+
+
+def test_shared_trainings_are_counted_in_full_and_a_dense_network_only_compared_with_is_not(four):
+    efforts = {(e.label, e.sparsity): e for e in compared(four).efforts}
+    # rows say seconds=10, search_seconds=.5 and reused: imp at 87.5 % had three trainings before
+    imp, snip = efforts["imp", 0.875], efforts["snip", 0.875]
+    assert (imp.trainings, imp.steps, imp.seconds, imp.search) == (3, 300, 30.0, 2.0)
+    assert (snip.trainings, snip.steps, snip.seconds, snip.search) == (0, 0, 0.0, 1.0)
+    assert efforts["imp", 0.75].steps == 200
+    assert (imp.source, snip.source) == ("trained weights", "the start")
+    assert snip.total == 1.0
+
+
+def test_what_was_rewound_to_a_step_needed_the_dense_training_up_to_it(tmp_path):
+    rewind = {"rewind": {"step": "40it"}}
+    save(tmp_path / "imp", chain([1.0, 0.25]), pruner="imp", **rewind)
+    save(tmp_path / "snip", chain([1.0, 0.25]), node=SNIP, **rewind)
+    efforts = {e.label: e for e in compared(tmp_path).efforts}
+    assert (efforts["snip"].steps, efforts["snip"].seconds) == (40, pytest.approx(4.0))
+    assert (efforts["imp"].steps, efforts["imp"].seconds) == (100, 10.0)
+
+
+def test_a_mask_found_within_a_training_needs_nothing_before_it(tmp_path):
+    moved = {"masking": {"_target_": "x.Gradual"}, "search": {"_target_": "x.Once"}}
+    found = [row(0, "ticket", seed, 0.9, density=0.25) for seed in range(3)]
+    save(tmp_path / "gradual", found, pruner="gradual", node=moved)
+    save(tmp_path / "imp", chain([1.0, 0.25]), pruner="imp")
+    both = compared(tmp_path)
+    efforts = {e.label: e for e in both.efforts}
+    assert (efforts["gradual"].source, efforts["gradual"].steps) == ("its own training", 0)
+    [gradual] = [line for line in both.sweep.lines if line.label == "gradual"]
+    assert gradual.verdict.dense.n == 3  # judged against the dense network of the others
+    assert gradual.verdict.of("ticket")[0].against_dense.difference == pytest.approx(-0.071)
+
+
+def test_of_two_rounds_with_the_same_mask_the_ticket_counts(tmp_path):
+    twice = [row(0, "ticket", 0, 0.5, density=0.25), row(1, "ticket", 0, 0.9, density=0.25)]
+    save(tmp_path / "learned", twice, pruner="learned", node={"search": {"_target_": "x.Found"}})
+    save(tmp_path / "imp", chain([1.0, 0.25]), pruner="imp")
+    [line] = [x for x in compared(tmp_path).sweep.lines if x.label == "learned"]
+    assert [level.mean for level in line.verdict.of("ticket")] == [0.9]
+
+
+def test_the_page_every_figure_and_its_numbers_are_written(four, capsys):
+    assert main([str(four)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Pruners, toy: 4 runs, 2 pruners" in said
+    assert "imp: shuffling its masks within layers costs 2.0 ± 0.0 points at 87.5 %" in said
+    page = (four / "pruners.html").read_text()
+    for key in ("accuracy", "difference", "layers", "effort"):
+        assert (four / f"pruners-{key}.png").stat().st_size > 5000
+        assert f'href="pruners-{key}.csv"' in page
+    assert "Sanity checks" in page
+    assert not (four / "sweep.html").exists()  # one pruner's sparsities are a line of this page
+    with (four / "pruners-layers.csv").open() as opened:
+        found = {(x["pruner"], x["sparsity"], x["layer"]): x for x in csv.DictReader(opened)}
+    assert float(found["imp", "0.875", "b.weight"]["density"]) == pytest.approx(0.0625)
+
+
+def test_runs_are_named_by_the_option_chosen_not_by_its_parts(four):
+    runs = [Run.load(path) for path in find_runs([four])]
+    assert set(labels(runs)) == {
+        f"pruner={p}, pruner.sparsity={s}" for p in ("imp", "snip") for s in ("0.75", "0.875")
+    }
+
+
+def test_one_option_with_other_keys_is_two_pruners(tmp_path):
+    for rate in (0.2, 0.5):
+        save(tmp_path / str(rate), chain([1.0, 0.25]), pruner="imp", node={"rate": rate})
+    found = {line.label for line in compared(tmp_path).sweep.lines}
+    assert found == {"imp (rate=0.2)", "imp (rate=0.5)"}
+
+
+def test_one_pruner_or_another_recipe_is_no_comparison(four):
+    runs = [Run.load(path) for path in find_runs([four])]
+    assert not find_pruners([run for run in runs if run.pruner == "imp"])
+    other = [
+        dataclasses.replace(run, config={**run.config, "train": {"lr": 1}})
+        for run in runs
+        if run.pruner == "snip"
+    ]
+    assert not find_pruners([*(run for run in runs if run.pruner == "imp"), *other])
+
+
+# --- names
+
+
+def known(*overrides, params=None, **chosen):
+    """Hydra's own config of a run, as far as names go."""
+    chosen = {"model": "lenet300", "dataset": "digits", "pruner": "imp"} | chosen
+    node = {"runtime": {"choices": chosen}, "overrides": {"task": list(overrides)}}
+    return OmegaConf.create(node | {"sweeper": {"params": params}})
+
+
+@pytest.mark.parametrize(
+    ("given", "config", "name"),
+    [
+        ("digits_imp", known(), "digits_imp"),
+        ("digits_imp", known(pruner="snip"), "lenet300_digits_snip"),
+        ("digits_imp", known(dataset="own/rings"), "lenet300_own-rings_imp"),
+        ("mine", known("name=mine", pruner="snip"), "mine"),
+        ("digits_imp", known("name=digits_imp", pruner="snip"), "digits_imp"),
+        ("digits_imp", known(experiment="digits_imp", pruner="snip"), "digits_imp"),
+        ("digits_imp", known(sweep="sparsity", params={"pruner.sparsity": "0.5"}), "digits_imp"),
+        ("digits_imp", known(sweep="pruners", params={"pruner": "a,b"}), "lenet300_digits_pruners"),
+    ],
+)
+def test_a_run_without_a_name_is_named_after_what_was_chosen(given, config, name):
+    assert run_name(given, config) == name
+
+
+def test_the_root_config_is_what_its_name_stands_for(tmp_path):
+    said = lth_run("--cfg", "all", f"paths.outputs={tmp_path}")
+    whole = yaml.safe_load(said.out)
+    assert whole["name"] == ROOT_NAME
+    assert ROOT_CHOICES.items() <= whole["hydra"]["runtime"]["choices"].items()
+
+
+def test_a_run_folder_says_what_was_chosen(tmp_path):
+    arguments = [word for word in SMALL if not word.startswith("name=")]
+    said = lth_run(*arguments, "record=local", "pruner=snip", f"paths.outputs={tmp_path}")
+    assert said.status == 0, said.err
+    [folder] = (tmp_path / "mlp_synthetic_snip").iterdir()
+    assert status_of(folder)["name"] == "mlp_synthetic_snip"
+    assert Run.load(folder).pruner == "snip"
