@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-slurm bench check lint types report wheel clean
+.PHONY: help install run test test-slow test-slurm bench check lint types report results wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ check: lint types test ## lint, types and tests
 
 report: install ## redraw and compare all finished runs
 	$(BIN)/lth-report outputs
+
+results: install ## rewrite docs/results.md, published figures beside ours, from outputs/
+	$(BIN)/python scripts/results.py $(ARGS)
 
 wheel: install ## a wheel in dist/
 	$(BIN)/python -m build --wheel
