@@ -17,7 +17,7 @@ LAYERS = [
     "data models task",
     "score allocate schedule",
     "rewind control search",
-    "masking train loop engine packed",
+    "masking train loop engine stacked packed",
     "probe",
     "lease export store trainer record",
     "experiment",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -16,9 +17,10 @@ from lth_runner.allocate import Global
 from lth_runner.engine import Pace, Sequential, Together
 from lth_runner.mask import Mask
 from lth_runner.masking import Gradual, Static
-from lth_runner.packed import Packed, lanes_that_fit, obstacle, stack
+from lth_runner.packed import Packed, lanes_that_fit, obstacle
 from lth_runner.schedule import Iterations
 from lth_runner.seeds import stream
+from lth_runner.stacked import stack
 from lth_runner.store import Store
 from lth_runner.ticket import Start, Ticket
 from lth_runner.train import Checkpoint, Interrupted, Job, Outcome, Recipe
@@ -166,7 +168,10 @@ def test_jobs_that_cannot_go_in_step_are_not_picked_together():
     assert Packed(2).pick(jobs(4)) == [0, 1]
 
 
-def test_where_memory_does_not_suffice_halves_are_trained():
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError(), RuntimeError("... can't allocate memory: you tried ...")]
+)
+def test_where_memory_does_not_suffice_halves_are_trained(error):
     @dataclass(frozen=True)
     class Small:
         """Takes two at once."""
@@ -180,7 +185,7 @@ def test_where_memory_does_not_suffice_halves_are_trained():
         def begin(self, jobs, recipe, checkpoints) -> Together:
             self.sizes.append(len(jobs))
             if len(jobs) > 2:
-                raise torch.OutOfMemoryError
+                raise error
             return Packed().begin(jobs, recipe, checkpoints)
 
     tight = Small()
@@ -193,7 +198,8 @@ def test_where_memory_does_not_suffice_halves_are_trained():
 def test_memory_bounds_how_many_are_packed():
     problem, recipe = small.task(), small.recipe()
     assert lanes_that_fit(problem, recipe, 0) == 1
-    assert lanes_that_fit(problem, recipe, 1e9) > 100
+    assert lanes_that_fit(problem, recipe, 4e5) == 3
+    assert lanes_that_fit(problem, recipe, math.inf) == recipe.max_packed == 8
 
 
 def test_networks_that_cannot_be_packed_say_why():
@@ -212,6 +218,26 @@ def test_networks_that_cannot_be_packed_say_why():
             x = self.flatten(x)
             return self.output(x - x.mean(self.axis, keepdim=True))
 
+    class Shared(nn.Module):
+        """One layer under two names."""
+
+        def __init__(self):
+            super().__init__()
+            self.flatten, self.a, self.output = nn.Flatten(), nn.Linear(16, 16), nn.Linear(16, 3)
+            self.b = self.a
+
+        def forward(self, x):
+            return self.output(self.b(self.a(self.flatten(x))))
+
+    class Asserting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.flatten, self.output = nn.Flatten(), nn.Linear(16, 3)
+
+        def forward(self, x):
+            assert x.dim() == 4
+            return self.output(self.flatten(x))
+
     def why(model, masking=Static(), **changes):  # noqa: B008
         return obstacle(small.task(model=model), masking, small.recipe(**changes))
 
@@ -222,6 +248,8 @@ def test_networks_that_cannot_be_packed_say_why():
     assert why(with_part(nn.Tanh())) is None
     assert why(lambda: Own(-1)) is None
     assert why(lambda: Own(0)) == "its forward pass does not take a leading axis"
+    assert why(Asserting) == "its forward pass does not take a leading axis"
+    assert why(Shared) == "two of its layers share a tensor"
     assert "Conv2d" in why(small.convolutional)
     assert "BatchNorm1d" in why(with_part(nn.BatchNorm1d(9)))
     assert "random" in why(with_part(nn.Dropout()))
@@ -241,6 +269,27 @@ def test_each_module_is_a_view_of_its_slice():
             parameter.zero_()
     assert bool((network(inputs)[1] == 0).all())
     torch.testing.assert_close(network(inputs)[::2], apart[::2])
+
+
+def test_what_can_go_in_step_goes_in_step_whatever_lies_between(tmp_path):
+    """Arms that start elsewhere stand between those that start together."""
+    late = [replace(j, ticket=replace(j.ticket, start=Start(step=5))) for j in jobs(3)]
+    mixed = [job for pair in zip(jobs(3), late, strict=True) for job in pair]
+    sizes = []
+
+    @dataclass(frozen=True)
+    class Counting:
+        name: str = "packed"
+
+        def pick(self, found):
+            return Packed().pick(found)
+
+        def begin(self, chosen, recipe, checkpoints) -> Together:
+            sizes.append(len(chosen))
+            return Packed().begin(chosen, recipe, checkpoints)
+
+    list(Trainer(small.recipe(), Store(tmp_path), Counting()).fit(mixed))
+    assert sizes == [3, 3]
 
 
 def test_the_store_tells_engines_apart_and_a_run_ends_alike(tmp_path):

@@ -218,7 +218,7 @@ def test_a_process_that_began_later_only_has_the_same_number() -> None:
 
 def test_a_warm_lease_is_a_sign_of_life(tmp_path: Path) -> None:
     run(tmp_path, "a", "running", updated=ago(3000))  # it waits for another's training
-    lease = tmp_path / "store" / "leases" / "run-a"
+    lease = tmp_path / "store" / "leases" / "run-digits-a"
     lease.parent.mkdir(parents=True)
     lease.touch()
     for age, state in ((5, "running"), (700, "dead")):

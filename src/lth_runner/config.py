@@ -86,13 +86,13 @@ def build(config: DictConfig) -> Built:
     return Built(
         experiment=experiment,
         recipe=recipe,
-        run_id=run_id(experiment, recipe),
+        run_id=run_id(experiment, recipe, engine),
         probes=identity.digest(identity.describe(probes)),
         outputs=Path(resolved["paths"]["outputs"]),
         resolved=resolved,
         engine=engine,
         engine_reason=reason,
-        threads=pick_threads(resolved["threads"], first, recipe, engine),
+        threads=pick_threads(resolved["threads"], first, recipe),
     )
 
 
@@ -231,7 +231,7 @@ def pick_engine(recipe: Recipe, task: Task, masking: Masking) -> tuple[Engine, s
             )
         return Sequential(), f"not packed: {reason}"
     free = free_memory(torch.device(task.device))
-    num = min(recipe.max_packed, lanes_that_fit(task, recipe, 0.8 * free))
+    num = lanes_that_fit(task, recipe, 0.8 * free)
     return Packed(num), f"up to {num} at once" + (
         "" if num == recipe.max_packed else f": what {free / 2**30:.1f} GiB of free memory take"
     )
@@ -252,7 +252,7 @@ ALL_THREADS = torch.get_num_threads()  # the cores, or what OMP_NUM_THREADS says
 SMALL_WORK = 10_000_000  # products of one forward step below which a second thread costs more
 
 
-def pick_threads(threads: int | str, task: Task, recipe: Recipe, engine: Engine) -> int:
+def pick_threads(threads: int | str, task: Task, recipe: Recipe) -> int:
     """A number of CPU threads; ``auto`` decides by the network, so that reruns decide alike."""
     if threads == "auto":
         convolves = any(value.ndim > 2 for value in task.dense().values())
@@ -263,7 +263,7 @@ def pick_threads(threads: int | str, task: Task, recipe: Recipe, engine: Engine)
     return threads
 
 
-def run_id(experiment: Experiment, recipe: Recipe) -> str:
+def run_id(experiment: Experiment, recipe: Recipe, engine: Engine) -> str:
     """The hash of all that can change a result: the same command, the same folder.
 
     Of the parts and not of the config: other data under the same path are another run, and so is
@@ -274,6 +274,7 @@ def run_id(experiment: Experiment, recipe: Recipe) -> str:
         "generation": GENERATION,
         "task": first.identity,
         "device": torch.device(first.device).type,
+        "engine": engine.name,
         "seeds": [task.seed for task in experiment.tasks],
         "recipe": identity.describe(recipe),
         "search": identity.describe(experiment.search),

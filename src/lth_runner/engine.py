@@ -100,14 +100,20 @@ def _train_lanes(
             finished.add(chosen[lane])
             yield chosen[lane], outcome
         return
-    except (torch.OutOfMemoryError, MemoryError):
-        if len(chosen) == 1:
+    except (MemoryError, RuntimeError) as error:
+        if len(chosen) == 1 or not _out_of_memory(error):
             raise
     log.warning("%d trainings do not fit into memory together: halves of them", len(chosen))
     left = [i for i in chosen if i not in finished]
     for half in (left[: len(left) // 2], left[len(left) // 2 :]):
         if half:
             yield from _train_lanes(engine, half, jobs, recipe, keepers, pace)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """CUDA has an error of its own for it; the CPU's allocator a RuntimeError like any other."""
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
 def _train(

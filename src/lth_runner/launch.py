@@ -33,6 +33,7 @@ from lth_runner.report.table import table
 from lth_runner.status.reading import read_points
 from lth_runner.status.store_care import remove, survey
 from lth_runner.store import Store
+from lth_runner.ticket import Ticket
 from lth_runner.train import Interrupted, Job
 from lth_runner.trainer import Trainer, clock_of
 
@@ -98,7 +99,7 @@ def _is_done(described: Run) -> bool:
 
 def _run(built: Built, described: Run) -> None:
     store = Store(built.outputs / "store")
-    path = store.root / "leases" / f"run-{described.run_id}"
+    path = store.root / "leases" / f"run-{described.name}-{described.run_id}"
     lease = Lease.take(path)
     waited = time.monotonic()
     while lease is None and is_elsewhere(path) and time.monotonic() - waited < 2 * COLD_SECONDS:
@@ -131,7 +132,8 @@ def _attempt(built: Built, described: Run, store: Store) -> None:
             seconds = built.recipe.checkpoint_minutes * 60
             pace = Pace(stop, seconds, record.watch, folder.replayed)
             trainer = Trainer(built.recipe, store, built.engine, pace, run=described.run_id)
-            run(built.experiment, trainer, record)
+            with built.recipe.arithmetic(torch.device(built.experiment.tasks[0].device)):
+                run(built.experiment, trainer, record)  # scores and probes by the same rules
         state = "done"
     except (Interrupted, KeyboardInterrupt):
         state = "interrupted"
@@ -200,10 +202,9 @@ def warn_if_slow(built: Built, num_steps: int) -> None:
     experiment, recipe = built.experiment, built.recipe
     if torch.device(experiment.tasks[0].device).type != "cpu":
         return
-    tickets = [(task, experiment.search.propose(task, [])) for task in experiment.tasks]
-    jobs = [Job(task, ticket, experiment.masking) for task, ticket in tickets if ticket is not None]
-    if not jobs:
-        return
+    # dense tickets, and not the search's: scoring may be what takes long
+    tickets = [(task, Ticket(task.dense(), task.init())) for task in experiment.tasks]
+    jobs = [Job(task, ticket, experiment.masking) for task, ticket in tickets]
     jobs = [jobs[index] for index in built.engine.pick(jobs)]
     with recipe.arithmetic(torch.device("cpu")):
         together = built.engine.begin(jobs, recipe, [None] * len(jobs))

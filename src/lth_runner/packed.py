@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +12,11 @@ from torch import Tensor, nn, optim
 from torch.optim import Optimizer
 
 from lth_runner import identity
+from lth_runner import state as states
 from lth_runner.engine import Together
 from lth_runner.loop import RANDOM, Loop, autocast
 from lth_runner.masking import Masking
+from lth_runner.stacked import slice_of, stack
 from lth_runner.task import Task
 from lth_runner.train import Checkpoint, Job, Recipe
 
@@ -85,6 +86,9 @@ def obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
         known = isinstance(part, (nn.Linear, nn.Flatten, *ELEMENTWISE))
         if not known and not list(part.children()):
             return f"it has a {type(part).__name__} layer"
+    names = [name for name, _ in module.named_parameters(remove_duplicate=False)]
+    if len(names) > len(list(module.parameters())):
+        return "two of its layers share a tensor"
     return None if _agrees(task) else "its forward pass does not take a leading axis"
 
 
@@ -92,27 +96,29 @@ def obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
 def _agrees(task: Task) -> bool:
     """Whether the packed network answers what its parts do: a forward of one's own may not."""
     modules = [task.module(), task.module()]
-    network = stack(modules)
-    inputs = torch.stack([task.data.sample(2, seed)[0] for seed in (0, 1)])
+    for seed, module in enumerate(modules):  # other weights in each: a mix-up must show
+        states.write(module, task.init(seed))
+    inputs = torch.stack([task.data.sample(1, seed)[0] for seed in (0, 1)])
     try:
-        together = network(inputs)
-    except (RuntimeError, ValueError, IndexError, TypeError):
+        together = stack(modules)(inputs)
+    except Exception:  # whatever a user's own forward raises where it meets another shape
         return False
     apart = torch.stack([module(x) for module, x in zip(modules, inputs, strict=True)])
     return together.shape == apart.shape and torch.allclose(together, apart, rtol=1e-4, atol=1e-5)
 
 
 def lanes_that_fit(task: Task, recipe: Recipe, free: float) -> int:
-    """How many trainings fit into ``free`` bytes: weights, gradients, two moments and a mask each,
+    """How many trainings fit into ``free`` bytes, from 1 to ``max_packed``.
 
-    the activations of a batch and of an evaluation. At least one.
+    Each takes weights, gradients, two moments and a mask, and the activations of a batch; all
+    together those of an evaluation.
     """
     num_weights = sum(p.numel() for p in task.module().parameters())
     num_units = sum(kept.shape[0] for kept in task.dense().values())
     inputs = torch.Size(task.data.shape).numel()
     lane = 4 * (6 * num_weights + recipe.batch_size * (inputs + 3 * num_units))
     evaluation = 4 * 2000 * (inputs + 2 * num_units)
-    return max(1, int((free - evaluation) / lane))
+    return max(1, int(min(recipe.max_packed, (free - evaluation) / lane)))
 
 
 class Pack:
@@ -149,8 +155,8 @@ class Pack:
         ]
         optimizer = self._recipe.optimizer(groups)
         for slab, views in self._shared:
-            states = [lane.optimizer.state.get(v) for lane, v in self._by_lane(views)]
-            found = [state for state in states if state]
+            kept = [lane.optimizer.state.get(v) for lane, v in self._by_lane(views)]
+            found = [state for state in kept if state]
             if found:
                 optimizer.state[slab] = {
                     key: _padded([state[key] for state in found], slab)
@@ -170,7 +176,7 @@ class Pack:
             state = optimizer.state.get(slab, {})
             for index, (lane, view) in enumerate(self._by_lane(views) if state else ()):
                 lane.optimizer.state[view] = {
-                    key: _slice(value, index, view)
+                    key: slice_of(value, index, view)
                     if isinstance(value, Tensor) and value.shape == slab.shape
                     else value
                     for key, value in state.items()
@@ -199,7 +205,7 @@ class Pack:
         for slab, views in self._shared:
             if slab.grad is not None:
                 for index, view in enumerate(views):
-                    view.grad = _slice(slab.grad, index, view)
+                    view.grad = slice_of(slab.grad, index, view)
 
     def update(self) -> None:
         """One step of the optimizer and of every lane's mask; the clocks move on."""
@@ -208,118 +214,16 @@ class Pack:
         own = self.lanes[0].optimizer.param_groups
         for group, first in zip(self._optimizer.param_groups, own, strict=True):
             group["lr"] = first["lr"]
-        fresh = not self._optimizer.state
+        num_before = len(self._optimizer.state)
         self._optimizer.step()
-        if fresh:
+        if len(self._optimizer.state) > num_before:
             self._share(self._optimizer)
         for lane in self.lanes:
             lane.conclude()
 
 
-def _slice(slab: Tensor, index: int, like: Tensor) -> Tensor:
-    return slab[index, : like.numel()].view(like.shape)
-
-
 def _padded(values: Sequence[Tensor], slab: Tensor) -> Tensor:
     joined = torch.zeros_like(slab)
     for index, value in enumerate(values):
-        _slice(joined, index, value).copy_(value)
+        slice_of(joined, index, value).copy_(value)
     return joined
-
-
-def stack(modules: Sequence[nn.Module]) -> nn.Module:
-    """One network over inputs [replicates, batch, ...] with the weights of all ``modules``,
-
-    whose own parameters become views of it.
-    """
-    network = _widened(copy.deepcopy(modules[0]), len(modules))
-    slabs = dict(network.named_parameters())
-    for index, module in enumerate(modules):
-        for name, parameter in module.named_parameters():
-            view = _slice(slabs[name].data, index, parameter)
-            parameter.data = view.copy_(parameter.data)
-    return network
-
-
-def _widened(module: nn.Module, num: int) -> nn.Module:
-    if type(module) is nn.Linear:
-        return _Linear(module, num)
-    if isinstance(module, nn.Flatten):
-        return nn.Flatten(*(d if d < 0 else d + 1 for d in (module.start_dim, module.end_dim)))
-    for name, child in module.named_children():
-        setattr(module, name, _widened(child, num))
-    return module
-
-
-# Vectorised kernels treat the last values of a tensor apart, by scalar code that rounds otherwise.
-# Replicates padded to whole vectors have no such values, whoever lies beside them.
-VECTOR = 64
-
-
-def _slab(like: Tensor, num: int) -> nn.Parameter:
-    """[num, like's values, padded with zeros to whole vectors]."""
-    padded = -(-like.numel() // VECTOR) * VECTOR
-    return nn.Parameter(like.new_zeros((num, padded)), requires_grad=like.requires_grad)
-
-
-class _Linear(nn.Module):
-    """y[r] = x[r] W[r]^T + b[r]."""
-
-    def __init__(self, like: nn.Linear, num: int) -> None:
-        super().__init__()
-        self._shape = like.out_features, like.in_features
-        self.weight = _slab(like.weight, num)
-        self.bias = None if like.bias is None else _slab(like.bias, num)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        if torch.is_autocast_enabled(inputs.device.type):
-            products = torch.bmm(inputs, _matrices(self.weight, self._shape).transpose(1, 2))
-            if self.bias is None:
-                return products
-            return products + self.bias[:, : self._shape[0]].unsqueeze(1)
-        found: Tensor = _Products.apply(inputs, self.weight, self.bias, self._shape)
-        return found
-
-
-def _matrices(slab: Tensor, shape: tuple[int, int]) -> Tensor:
-    return slab[:, : shape[0] * shape[1]].view(len(slab), *shape)
-
-
-class _Products(torch.autograd.Function):
-    """A batched linear layer whose weight gradient comes in the weight's own layout: autograd's
-
-    comes transposed, and copying it costs half as much as computing it.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, shape: tuple[int, int]
-    ) -> Tensor:
-        ctx.save_for_backward(inputs, weight, bias)
-        ctx.shape = shape
-        matrices = _matrices(weight, shape).transpose(1, 2)
-        if bias is None:
-            return torch.bmm(inputs, matrices)
-        return torch.baddbmm(bias[:, : shape[0]].unsqueeze(1), inputs, matrices)
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        [outer] = upstream
-        inputs, weight, bias = ctx.saved_tensors
-        to_inputs, to_weight, to_bias, _ = ctx.needs_input_grad
-        found: list[Tensor | None] = [None] * 4
-        if to_inputs:
-            found[0] = torch.bmm(outer, _matrices(weight, ctx.shape))
-        if to_weight:
-            found[1] = fresh = _empty_but_padding(weight, ctx.shape[0] * ctx.shape[1])
-            torch.bmm(outer.transpose(1, 2), inputs, out=_matrices(fresh, ctx.shape))
-        if to_bias:
-            found[2] = fresh = _empty_but_padding(bias, ctx.shape[0])
-            torch.sum(outer, 1, out=fresh[:, : ctx.shape[0]])
-        return tuple(found)
-
-
-def _empty_but_padding(slab: Tensor, used: int) -> Tensor:
-    fresh = torch.empty_like(slab)
-    fresh[:, used:] = 0
-    return fresh

@@ -116,7 +116,8 @@ class Recipe:
                 object.__setattr__(self, name, Duration.parse(getattr(self, name)))
         snapshots = tuple(Duration.parse(snapshot) for snapshot in self.snapshots)
         object.__setattr__(self, "snapshots", snapshots)
-        if isinstance(self.max_packed, bool) or self.max_packed < 1:
+        whole = isinstance(self.max_packed, int) and not isinstance(self.max_packed, bool)
+        if not whole or self.max_packed < 1:
             raise UserError(f"train.max_packed={self.max_packed!r} must be a whole number above 0")
         for name in ("decay", "precision", "engine"):
             accepted = get_args(get_type_hints(type(self))[name])

@@ -11,6 +11,7 @@ from typing import Any
 from lth_runner import engine as engines
 from lth_runner import identity
 from lth_runner.engine import Engine, Pace
+from lth_runner.lease import Lease
 from lth_runner.mask import Mask
 from lth_runner.state import State
 from lth_runner.step import Clock, Step
@@ -58,20 +59,13 @@ class Trainer:
 
     def _train_some(self, missing: Mapping[str, Job]) -> bool:
         """Trains those that the engine takes together and no other process has; False: none."""
-        leases = {}
+        leases: dict[str, Lease] = {}
         try:
-            for key in missing:
-                lease = self.store.claim(key)
-                if lease is None:
-                    continue
-                leases[key] = lease
-                if self.store.find(key) is not None:  # published since we looked
-                    return True
-                if len(self.engine.pick([missing[k] for k in leases])) < len(leases):
-                    break  # more than the engine takes at once: the rest is for others
-            if not leases:
+            picked = self._claim(missing, leases)
+            if picked is None:
+                return True
+            if not picked:
                 return False
-            picked = [list(leases)[i] for i in self.engine.pick([missing[k] for k in leases])]
             for key in leases.keys() - set(picked):
                 leases[key].release()
             drafts = [self.store.draft(key) for key in picked]
@@ -85,6 +79,26 @@ class Trainer:
         finally:
             for lease in leases.values():
                 lease.release()
+
+    def _claim(self, missing: Mapping[str, Job], leases: dict[str, Lease]) -> list[str] | None:
+        """What the engine takes together of what is free, claimed; None: there is news first."""
+        free = dict(missing)
+        while free:
+            keys = list(free)
+            picked = [keys[index] for index in self.engine.pick(list(free.values()))]
+            for key in picked:
+                if key in leases:
+                    continue
+                lease = self.store.claim(key)
+                if lease is None:
+                    del free[key]
+                    continue
+                leases[key] = lease
+                if self.store.find(key) is not None:  # published since we looked
+                    return None
+            if leases.keys() >= set(picked):
+                return picked
+        return []
 
     def clock(self, task: Task) -> Clock:
         """The clock of every training on a task."""

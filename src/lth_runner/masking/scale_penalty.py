@@ -48,7 +48,7 @@ class ScalePenalty:
         if not found:
             raise UserError(
                 f"pruner.penalty={self.strength}: the network has no batch or group norm with a "
-                "scale: use a network with norm: batch, or set pruner.penalty=0"
+                "scale: use a network with norm layers (model.norm=batch), or set pruner.penalty=0"
             )
         return _Penalised(still, found, self.strength)
 

@@ -89,7 +89,7 @@ def norm_after(task: Task) -> dict[str, str]:
     if not found:
         raise UserError(
             f"{KEY}: the network has no batch or group norm with a scale right after a convolution "
-            "or linear layer: use a network with norm: batch, or another score"
+            "or linear layer: use a network with norm layers (model.norm=batch), or another score"
         )
     return found
 
