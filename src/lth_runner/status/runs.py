@@ -57,7 +57,8 @@ def run_point(folder: Path, outputs: Path, now: datetime) -> Point:
     if point.state == "done":
         return _with_result(point)
     if point.state == "running":
-        point = _with_life(point, outputs / "store" / "leases" / f"run-{folder.parent.name}-{folder.name}", now)
+        lease = f"run-{folder.parent.name}-{folder.name}"
+        point = _with_life(point, outputs / "store" / "leases" / lease, now)
     share = progress(point)
     left = seconds_left(point, share) if point.state == "running" else None
     return replace(point, progress=share, seconds_left=left)
