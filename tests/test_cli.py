@@ -59,7 +59,7 @@ OWN = tuple(a for a in SMALL if not a.startswith(("name", "control", "model")))
 MISTAKES = {
     "modle=mlp": "unknown key 'modle': did you mean model?",
     "model=mpl": "there is no model=mpl: did you mean mlp?",
-    "control=[reinit,shufle]": "there is no control=shufle: did you mean shuffle?",
+    "control=[reinit,shufle]": "no control=shufle: did you mean shuffle or shuffle_weights?",
     "+experiment=nope": "there is no experiment=nope: accepted: ",
     "experiment=digits_imp": "experiment cannot be chosen here: write +experiment=... to add it",
     "train/learning_rate=cosin": "there is no train/learning_rate=cosin: did you mean cosine?",

@@ -182,4 +182,4 @@ def test_what_a_pruner_cannot_do_is_refused_before_any_training(
 def test_the_sweep_names_shipped_pruners() -> None:
     sweep = yaml.safe_load((conf_dir() / "sweep" / "pruners.yaml").read_text())
     params = sweep["hydra"]["sweeper"]["params"]
-    assert set(params["pruner"].split(",")) == OURS
+    assert set(params["pruner"].split(",")) == OURS | {"gradual"}
