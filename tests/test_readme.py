@@ -72,12 +72,17 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(block)
         written.add(name)
+
+    def forget() -> None:  # another test's module of the same name would be found again
+        for name in written:
+            sys.modules.pop(Path(name).stem, None)
+
     before = Path.cwd()
+    forget()
     os.chdir(folder)
     yield folder
     os.chdir(before)
-    for name in written:  # as modules they would be found again
-        sys.modules.pop(Path(name).stem, None)
+    forget()
 
 
 @pytest.mark.parametrize("words", commands(ADDING), ids=lambda words: words[-2])
