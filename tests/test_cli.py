@@ -314,9 +314,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     try:
         done = subprocess.run(mount, capture_output=True, text=True)
     except OSError as error:
-        pytest.skip(f"no mount here: {error}")
+        pytest.skip(f"a small disk to fill is mounted, and mount does not run here: {error}")
     if done.returncode:
-        pytest.skip(f"mounting needs more rights: {done.stderr.strip()}")
+        pytest.skip(f"a small disk to fill takes the right to mount: {done.stderr.strip()}")
     yield disk
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
 

@@ -10,11 +10,14 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
 
+from lth_runner import state as states
 from lth_runner.report.command import main
 from lth_runner.report.compare import differences
 from lth_runner.report.rows import Run, find_runs
 from lth_runner.report.sweep import find_sweeps, rewind_step, thinned
+from lth_runner.report.sweep_overlap import step_overlaps
 from lth_runner.report.sweep_page import write_sweep
 from lth_runner.report.sweep_text import at_zero, model_sentence, text
 from lth_runner.report.tradeoff import Point, fit, seed_spread
@@ -57,7 +60,7 @@ def fake_run(
                     "round": number, "arm": arm, "seed": seed, "density": density,
                     "sparsity": 1 - density, "test_accuracy": value, "start_step": start,
                     "steps": TOTAL - start, "reused": name in store, "training_key": name,
-                    "diverged": False,
+                    "diverged": False, "num_kept": round(1000 * density),
                 })  # fmt: skip
                 store.add(name)
     folder.mkdir(parents=True)
@@ -433,3 +436,29 @@ def test_console_fits_its_width(tmp_path):
 def test_a_key_that_a_config_repeats_deeper_is_named_once(tmp_path):
     fake_sweep(tmp_path, steps=(0, 500), sparsities=(0.5,))
     assert list(differences(load(tmp_path))) == ["rewind.step"]
+
+
+def test_masks_of_rewind_steps_are_compared_by_seed_at_their_sparsest_common_one(tmp_path):
+    """Rewound to 0 and to 100, seeds 0 and 1; the run to 200 has no tickets left."""
+    fake_sweep(tmp_path, steps=(0, 100, 200), sparsities=(0.5,), seeds=(0, 1), as_replicates=True)
+    kept = {
+        (0, "round-04"): [1, 1, 0, 0, 0, 0],
+        (0, "round-04-seed-1"): [1, 1, 0, 0, 0, 0],
+        (100, "round-04"): [1, 0, 1, 0, 0, 0],  # 1 of 3
+        (100, "round-04-seed-1"): [1, 1, 0, 0, 0, 0],  # 2 of 2
+        (0, "round-03"): [1, 1, 1, 0, 0, 0],  # denser: not looked at
+        (100, "round-03"): [0, 0, 0, 1, 1, 1],
+    }
+    for run in load(tmp_path):
+        (run.folder / "tickets").mkdir()
+        for (step, name), bits in kept.items():
+            if rewind_step(run) == step:
+                mask = {"mask.a": torch.tensor(bits).bool()}
+                states.save(run.folder / "tickets" / f"{name}.safetensors", mask, {})
+    sweep = sweep_of(tmp_path)
+    (found,) = step_overlaps(sweep)
+    assert (found.first, found.second, found.num_seeds) == (0, 100, 2)
+    assert found.jaccard == pytest.approx((1 / 3 + 1) / 2)
+    assert found.random == pytest.approx((1 / 3) / (2 - 1 / 3))
+    page, *_ = write_sweep(sweep, tmp_path)
+    assert "0 and 100" in page.read_text()

@@ -21,6 +21,8 @@ from lth_runner.report.sweep_figures import (
     difference_figure,
     matching_figure,
 )
+from lth_runner.report.sweep_overlap import READING as READING_OVERLAP
+from lth_runner.report.sweep_overlap import step_overlap_table, step_overlaps
 from lth_runner.report.sweep_text import (
     accuracy_table,
     cost_sentence,
@@ -75,6 +77,7 @@ def write_sweep(sweep: Sweep, folder: Path, stem: str = "sweep") -> tuple[Path, 
     body = [
         *_opening(sweep, folder),
         *sections,
+        *_overlap_part(sweep),
         "<h2>Steps asked for, run and reused</h2>",
         *cost_part(sweep),
         "<h2>Runs</h2>",
@@ -105,6 +108,14 @@ def with_numbers(
             ]
         body += more
     return body, tuple(files)
+
+
+def _overlap_part(sweep: Sweep) -> list[str]:
+    found = step_overlaps(sweep)
+    if not found:
+        return []
+    return ["<h2>Masks of different rewind steps</h2>", f'<p class="muted">{READING_OVERLAP}</p>',
+            html_table(*step_overlap_table(found))]  # fmt: skip
 
 
 def cost_part(sweep: Sweep) -> list[str]:
