@@ -3,35 +3,54 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lth_runner.sparse import SparseLinear, Survivors
 
-def stack(modules: Sequence[nn.Module]) -> nn.Module:
+NONE_SPARSE: Mapping[str, Survivors] = {}
+
+
+def stack(
+    modules: Sequence[nn.Module], sparse: Mapping[str, Survivors] = NONE_SPARSE
+) -> nn.Module:
     """One network over inputs [replicates, batch, ...] with the weights of all ``modules``,
 
-    whose own parameters become views of it.
+    whose own parameters become views of it, all but the weights named in ``sparse``: of these it
+    holds the survivors, in memory of their own.
     """
-    network = _widened(copy.deepcopy(modules[0]), len(modules))
+    network = _widened(copy.deepcopy(modules[0]), len(modules), "", sparse)
     slabs = dict(network.named_parameters())
-    for index, module in enumerate(modules):
-        for name, parameter in module.named_parameters():
-            view = slice_of(slabs[name].data, index, parameter)
-            parameter.data = view.copy_(parameter.data)
+    own = [dict(module.named_parameters()) for module in modules]
+    for name, slab in slabs.items():
+        if name in sparse:
+            slab.data = sparse[name].gather([lane[name].data for lane in own])
+            continue
+        for index, lane in enumerate(own):
+            view = slice_of(slab.data, index, lane[name])
+            lane[name].data = view.copy_(lane[name].data)
     return network
 
 
-def _widened(module: nn.Module, num: int) -> nn.Module:
+def _widened(
+    module: nn.Module, num: int, path: str, sparse: Mapping[str, Survivors]
+) -> nn.Module:
     if type(module) is nn.Linear:
-        return _Linear(module, num)
+        survivors = sparse.get(f"{path}weight")
+        return _Linear(module, num) if survivors is None else _sparse(module, num, survivors)
     if isinstance(module, nn.Flatten):
         return nn.Flatten(*(d if d < 0 else d + 1 for d in (module.start_dim, module.end_dim)))
     for name, child in module.named_children():
-        setattr(module, name, _widened(child, num))
+        setattr(module, name, _widened(child, num, f"{path}{name}.", sparse))
     return module
+
+
+def _sparse(like: nn.Linear, num: int, survivors: Survivors) -> nn.Module:
+    weight = nn.Parameter(like.weight.new_zeros(num, survivors.width), like.weight.requires_grad)
+    return SparseLinear(survivors, weight, None if like.bias is None else _slab(like.bias, num))
 
 
 # Vectorised kernels treat the last values of a tensor apart, by scalar code that rounds otherwise.

@@ -51,6 +51,7 @@ class Continuous:
     """
 
     packs: ClassVar[bool] = False
+    still: ClassVar[bool] = False
 
     initial: float = 0.0
     penalty: float = 1e-8

@@ -32,6 +32,7 @@ class EdgePopup:
     """
 
     packs: ClassVar[bool] = False
+    still: ClassVar[bool] = False
 
     allocate: Allocate
     schedule: Schedule
@@ -68,6 +69,7 @@ class MultiPrize:
     """
 
     packs: ClassVar[bool] = False
+    still: ClassVar[bool] = False
 
     allocate: Allocate
     schedule: Schedule

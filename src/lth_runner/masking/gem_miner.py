@@ -37,6 +37,7 @@ class GemMiner:
     """
 
     packs: ClassVar[bool] = False
+    still: ClassVar[bool] = False
 
     allocate: Allocate
     schedule: Schedule

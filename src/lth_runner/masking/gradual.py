@@ -32,6 +32,7 @@ class Gradual:
     """
 
     packs: ClassVar[bool] = True
+    still: ClassVar[bool] = False
 
     allocate: Allocate
     schedule: Schedule

@@ -39,11 +39,14 @@ class Masking(Protocol):
     ``packs``: whether one network may share its tensors' memory with others in training, each
     bound by an ``install`` of its own: true of a mask that trains the network's own parameters,
     in place, and leaves the optimizer's state alone.
+    ``still``: whether the ticket's mask stays as it is and training differs from a dense one only
+    by pruned weights staying zero, so that they may be left out of the computation altogether.
     The network's weights are masked already, by the ticket's mask or, in a continued training, by
     what the mask had become: installing changes none of them.
     ``kept`` maps parameter names to boolean tensors of the parameters' shapes.
     """
 
     packs: ClassVar[bool]
+    still: ClassVar[bool]
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask: ...

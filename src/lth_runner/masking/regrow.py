@@ -36,6 +36,7 @@ class Rigl:
     """
 
     packs: ClassVar[bool] = False
+    still: ClassVar[bool] = False
     replaces_step: ClassVar[bool] = True
 
     updates: Updates = field(default_factory=Updates)
@@ -65,6 +66,7 @@ class Set:
     """
 
     packs: ClassVar[bool] = False
+    still: ClassVar[bool] = False
     replaces_step: ClassVar[bool] = False
 
     updates: Updates = field(default_factory=Updates)

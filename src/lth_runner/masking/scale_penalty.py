@@ -32,6 +32,7 @@ class ScalePenalty:
     """
 
     packs: ClassVar[bool] = False
+    still: ClassVar[bool] = False
 
     strength: float = 1e-4
 

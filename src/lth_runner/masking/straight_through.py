@@ -42,6 +42,7 @@ class StraightThrough:
     """
 
     packs: ClassVar[bool] = False
+    still: ClassVar[bool] = False
 
     allocate: Allocate
     schedule: Schedule
@@ -95,6 +96,7 @@ class SrSte:
     """
 
     packs: ClassVar[bool] = False
+    still: ClassVar[bool] = False
 
     allocate: Allocate
     schedule: Schedule

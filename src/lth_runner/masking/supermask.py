@@ -37,6 +37,7 @@ class Supermask:
     """
 
     packs: ClassVar[bool] = False
+    still: ClassVar[bool] = False
 
     allocate: Allocate
     sparsity: float | None = None
