@@ -19,9 +19,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import setup_globals
 from hydra.types import RunMode
 
-from lth_runner.cli import EXIT_USER, MISTAKES, conf_dir, scale_last
+from lth_runner.cli import EXIT_USER, conf_dir, scale_last
 from lth_runner.errors import UserError
-from lth_runner.messages import explain
+from lth_runner.messages import MISTAKES, explain
 from lth_runner.sweep import command, points, with_snapshots
 
 PROGRAMS = ("lth-run", "lth_runner")  # lth_runner: python -m lth_runner

@@ -28,6 +28,7 @@ from command import (
     status_of,
 )
 from lth_runner import cli
+from lth_runner import help as helps
 from lth_runner.cli import scale_last
 from lth_runner.errors import UserError
 from lth_runner.messages import explain_bug
@@ -47,12 +48,42 @@ def test_help_and_the_config_are_shown_without_a_run(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_help_imports_no_torch(tmp_path: Path) -> None:
-    code = "import sys, lth_runner.cli as c; sys.argv[1:]=['--help']\ntry: c.main()\nfinally: " + (
-        "assert not {'torch', 'wandb', 'matplotlib', 'sklearn'} & set(sys.modules)"
+@pytest.mark.parametrize(
+    ("arguments", "absent"),
+    [
+        (["--help"], {"torch", "wandb", "matplotlib", "sklearn", "hydra", "omegaconf", "tqdm"}),
+        (["--help", "model=mlp"], {"torch", "wandb", "matplotlib", "sklearn"}),
+        (["--cfg", "job"], {"torch", "wandb", "matplotlib", "sklearn"}),
+    ],
+)
+def test_what_runs_nothing_loads_little(arguments: list[str], absent: set[str]) -> None:
+    code = (
+        f"import sys, lth_runner.cli as c; sys.argv[1:]={arguments}\n"
+        f"try: c.main()\nfinally: assert not {absent} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_help_is_what_hydra_prints() -> None:
+    by_hydra = lth_run("--help", "seed=0")  # an override: Hydra composes and prints
+    assert lth_run("--help") == lth_run("-h") == by_hydra
+    assert "hydra/" not in by_hydra.out
+
+
+def test_help_lists_what_a_folder_or_a_plugin_adds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "my_net.yaml").touch()
+    said = lth_run("--help", "--config-dir", str(tmp_path / "mine"))
+    assert re.search(r"^model: .*, my_net,", said.out, re.MULTILINE)
+
+    assert helps.is_plain(["--help"])
+    for name in ("hydra_joblib_launcher", "another"):
+        (tmp_path / "hydra_plugins" / name).mkdir(parents=True)
+        monkeypatch.syspath_prepend(tmp_path)
+        assert helps.is_plain(["--help"]) == (name != "another")
 
 
 OWN = tuple(a for a in SMALL if not a.startswith(("name", "control", "model")))

@@ -21,7 +21,7 @@ LAYERS = [
     "probe",
     "lease export store trainer record",
     "experiment",
-    "config signatures report sweep status messages launch cli __main__",
+    "config signatures report sweep status messages help launch cli __main__",
 ]
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units.split()}
 
@@ -109,4 +109,5 @@ def test_the_command_line_answers_without_loading_torch(entry):
             else:
                 outside.add(head)
     assert len(seen) > 1
-    assert not outside & {"torch", "torchvision", "matplotlib", "scipy", "sklearn", "wandb"}
+    heavy = {"torch", "torchvision", "matplotlib", "scipy", "sklearn", "wandb", "hydra"}
+    assert not outside & heavy

@@ -1,4 +1,4 @@
-"""`lth-run`: the command line. Imports no torch at module level, so that --help answers at once."""
+"""`lth-run`: the command line. Loads neither torch nor Hydra by itself: --help answers at once."""
 
 from __future__ import annotations
 
@@ -7,20 +7,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
-from tqdm import tqdm
+from lth_runner import help as helps
 
-from lth_runner.errors import UserError
-from lth_runner.sweep import choices, command, note_failure, run_name, with_snapshots
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
-MISTAKES = (UserError, HydraException, OmegaConfBaseException, OSError)
 
 
 class PointFailed(Exception):
@@ -31,6 +25,8 @@ class Lines(logging.Handler):
     """Log records as plain lines on stdout, above the live bar where there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
         tqdm.write(self.format(record), file=sys.stdout)
         sys.stdout.flush()
 
@@ -43,6 +39,13 @@ def conf_dir() -> Path:
 
 def main() -> None:
     """Entry point of ``lth-run``; exits with 0, 1 (a bug), 2 (a mistake) or 130 (interrupted)."""
+    if helps.is_plain(sys.argv[1:]):
+        print(helps.text(conf_dir()))
+        return
+    import hydra
+
+    from lth_runner.sweep import with_snapshots
+
     set_up_logging()
     sys.path.insert(0, str(Path.cwd()))  # model._target_=mine.Net finds mine.py in this folder
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here, and are told in one place
@@ -86,7 +89,7 @@ def traceback_wanted() -> bool:
 
 def tell(error: Exception) -> int:
     """Prints what went wrong in one message, and returns the exit status."""
-    from lth_runner.messages import explain, explain_bug
+    from lth_runner.messages import MISTAKES, explain, explain_bug
 
     if isinstance(error, PointFailed):
         message, status = error.args
@@ -100,7 +103,11 @@ def tell(error: Exception) -> int:
 
 def launch(config: DictConfig) -> float | None:
     """One run; returns the last ticket's mean test accuracy, for sweepers to optimise."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
     from lth_runner.launch import execute
+    from lth_runner.sweep import choices, command, note_failure, run_name
 
     set_up_logging()
     known = HydraConfig.get()

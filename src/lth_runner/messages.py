@@ -11,9 +11,11 @@ from pathlib import Path
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from lth_runner.errors import nearest
+from lth_runner.errors import UserError, nearest
 
+MISTAKES = (UserError, HydraException, OmegaConfBaseException, OSError)
 SKELETONS = {"skeleton/pruner.yaml": "pruner", "skeleton/recipe.yaml": "train"}
 LONGEST = 400  # characters of an unforeseen exception's text
 
