@@ -207,6 +207,11 @@ def test_impossible_given_densities_are_refused():
         kept(Proportional({"*": 0.5, "head": 1.0}), 0.1)
     with pytest.raises(UserError, match=r"150 weights are to be kept, 35 more than"):
         kept(Proportional({"*": 0.5, "conv": 0.0}), 150 / 187)
+    for none in (None, {}):
+        with pytest.raises(UserError, match=r"scope=given needs densities"):
+            Proportional(none)
+    with pytest.raises(UserError, match=r"densities: fc=half is outside"):
+        Proportional({"fc": "half"})
 
 
 # --- smart ratio

@@ -130,6 +130,8 @@ WRONG = {
     "pruner.scope=globl": r"pruner\.scope='globl': did you mean global",
     "pruner.scope=null": r"pruner\.scope=None.*global, layerwise",
     "+pruner.rates.output=0.1": r"pruner\.rates are rates by layer.*scope=layerwise",
+    "pruner.densities={output:0.5}": r"pruner\.densities are densities.*scope=given",
+    "pruner.scope=given": r"pruner\.scope=given needs densities by layer: set .*pruner\.densities",
     "+foo=1": r"unknown key 'foo'.*accepted.*pruner",
     "+prunner.rate=1": r"unknown key 'prunner'.*did you mean pruner",
     "+pruner.spars=1": r"pruner\.spars is used by nothing.*sparsity",
@@ -205,6 +207,12 @@ def test_a_key_taken_away_is_told(key):
 def test_rates_by_layer_can_be_given_on_the_command_line():
     built = build(composed("pruner.scope=layerwise", "pruner.rates={output:0.1}"))
     assert built.experiment.search.allocate.rates == {"output": 0.1}
+
+
+def test_densities_by_layer_can_be_given_on_the_command_line():
+    given = "pruner.densities={*:0.02,output:0.5}"
+    built = build(composed("pruner=snip", "pruner.scope=given", given, "pruner.sparsity=0.97"))
+    assert built.experiment.search.allocate.densities == {"*": 0.02, "output": 0.5}
 
 
 # --- identity of a run

@@ -154,6 +154,8 @@ def _check_pruner(config: DictConfig) -> None:
         )
     if raw.get("rates") and raw.get("scope") != "layerwise":
         raise UserError("pruner.rates are rates by layer: they need pruner.scope=layerwise")
+    if raw.get("densities") and raw.get("scope") != "given":
+        raise UserError("pruner.densities are densities by layer: they need pruner.scope=given")
 
 
 def make(node: Mapping[str, Any]) -> Any:

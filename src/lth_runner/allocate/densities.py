@@ -64,21 +64,28 @@ class Proportional:
 
     ``densities: {conv*: 0.2, fc: 0.1}`` keeps exactly those where they add up to the budget; at
     another sparsity their proportions stay, and what a full layer cannot take goes to the others.
-    Every layer must be matched (``'*'`` first gives the rest; the last match wins).
+    Every layer must be matched (``'*'`` first gives the rest; the last match wins). Raises
+    UserError for none, for one outside [0, 1] and for layers that are not matched.
     """
 
-    densities: Mapping[str, float]
+    densities: Mapping[str, float] | None = None
     exclude: Sequence[str] = ()
     avoid_collapse: bool = False
 
     def __post_init__(self) -> None:
+        if not self.densities:
+            raise UserError(
+                "pruner.scope=given needs densities by layer: set for example "
+                "'pruner.densities={*:0.05,output:0.5}'"
+            )
         for pattern, density in self.densities.items():
-            if isinstance(density, bool) or not 0 <= density <= 1:
+            number = isinstance(density, (int, float)) and not isinstance(density, bool)
+            if not number or not 0 <= density <= 1:
                 raise UserError(f"pruner.densities: {pattern}={density} is outside [0, 1]")
 
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
         budget = Budget.of(density, within, self.exclude)
-        given = value_for(self.densities, within, "pruner.densities")
+        given = value_for(self.densities or {}, within, "pruner.densities")
         if absent := [name for name in budget.capacity if name not in given]:
             raise UserError(
                 f"pruner.densities says nothing of {', '.join(absent)}: name them, or begin with "
