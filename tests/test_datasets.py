@@ -21,7 +21,15 @@ import yaml
 from PIL import Image
 
 import lth_runner.data as sources
-from lth_runner.data import Data, digits, imagefolder, published, synthetic, torchvision_dataset
+from lth_runner.data import (
+    Data,
+    datasets,
+    digits,
+    imagefolder,
+    published,
+    synthetic,
+    torchvision_dataset,
+)
 from lth_runner.errors import UserError
 
 REPOSITORY = Path(__file__).parents[1]
@@ -42,6 +50,23 @@ def test_digits_are_all_there_with_a_fixed_stratified_test_set() -> None:
     assert not torch.equal(first.val[0], second.val[0])
     assert first.shape == (1, 8, 8)
     assert int(first.train[0].max()) == 16
+
+
+def test_digits_are_those_of_scikit_learn_whether_read_or_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from sklearn.datasets import load_digits
+
+    loaded = load_digits()
+    read = datasets._packaged_digits("digits")
+    assert read[0].dtype == torch.uint8
+    assert torch.equal(read[0][:, 0].double(), torch.from_numpy(loaded.images))
+    assert torch.equal(read[1], torch.from_numpy(loaded.target))
+    monkeypatch.setattr(datasets, "DIGITS_FILE", "elsewhere.csv.gz")  # a scikit-learn to come
+    assert all(map(torch.equal, datasets._packaged_digits("digits"), read))
+    monkeypatch.setattr(datasets, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match="digits needs scikit-learn: pip install scikit-learn"):
+        digits()
 
 
 def test_digits_come_out_standardised() -> None:

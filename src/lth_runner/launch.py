@@ -29,7 +29,6 @@ from lth_runner.record import Console, Record, Run, RunFolder, Sink, WeightsAndB
 from lth_runner.record.folder import is_whole, whole_rows
 from lth_runner.report import Run as Finished
 from lth_runner.report import write
-from lth_runner.report.table import table
 from lth_runner.status.reading import read_points
 from lth_runner.status.store_care import remove, survey
 from lth_runner.store import Store
@@ -224,6 +223,8 @@ def warn_if_slow(built: Built, num_steps: int) -> None:
 
 
 def _conclude(folder: Path) -> None:
+    from lth_runner.report.table import table  # loads scipy: not before the first step
+
     page, rows = folder / "report.html", folder / "rounds.jsonl"
     if not page.exists() or page.stat().st_mtime < rows.stat().st_mtime:
         write(folder)  # killed between its last row and its picture
