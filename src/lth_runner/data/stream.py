@@ -91,14 +91,26 @@ class Stream:
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         """(inputs float32 [batch_size, *shape], labels int64 [batch_size]) of one training step."""
+        return self.take(*(_sent(drawn, self._labels.device) for drawn in self.draw(step)))
+
+    def draw(self, step: int) -> tuple[Tensor, ...]:
+        """All that varies from step to step, on the CPU: the samples' numbers, int64 [batch_size],
+
+        and where images are augmented the random numbers of that, int64 [3, batch_size].
+        """
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._shuffle(epoch)
         index = self._batches[position]
+        if self._augment is None:
+            return (index,)
+        return index, self._augment.draw(self.batch_size, self._seed, self._order, step)
+
+    def take(self, index: Tensor, draws: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The batch of what was drawn, both on the data's device: nothing is asked of the host."""
         inputs = self._inputs.index_select(0, index)
-        if self._augment is not None:
-            draws = self._augment.draw(self.batch_size, self._seed, self._order, step)
-            inputs = self._augment.apply(inputs, draws.to(inputs.device, non_blocking=True))
+        if self._augment is not None and draws is not None:
+            inputs = self._augment.apply(inputs, draws)
         if self._normalise is not None:
             inputs = self._normalise(inputs)
         return inputs, self._labels.index_select(0, index)
@@ -108,6 +120,13 @@ class Stream:
             raise IndexError("a step counts from 0")
         rng = generator(self._seed, "data", self._order, epoch)
         permutation = torch.randperm(len(self._labels), generator=rng)
-        whole = permutation[: self.steps_per_epoch * self.batch_size].to(self._labels.device)
+        whole = permutation[: self.steps_per_epoch * self.batch_size]
         self._batches = whole.view(-1, self.batch_size).unbind(0)
         self._epoch = epoch
+
+
+def _sent(values: Tensor, device: torch.device) -> Tensor:
+    """The values on a device, sent without waiting for what it is at work on."""
+    if device.type == "cuda":
+        values = values.pin_memory()  # from pageable memory the copy may wait all the same
+    return values.to(device, non_blocking=True)
