@@ -33,6 +33,7 @@ class EdgePopup:
 
     packs: ClassVar[bool] = False
     still: ClassVar[bool] = False
+    captures: ClassVar[bool] = False
 
     allocate: Allocate
     schedule: Schedule
@@ -70,6 +71,7 @@ class MultiPrize:
 
     packs: ClassVar[bool] = False
     still: ClassVar[bool] = False
+    captures: ClassVar[bool] = False
 
     allocate: Allocate
     schedule: Schedule

@@ -38,6 +38,7 @@ class GemMiner:
 
     packs: ClassVar[bool] = False
     still: ClassVar[bool] = False
+    captures: ClassVar[bool] = False
 
     allocate: Allocate
     schedule: Schedule

@@ -33,6 +33,7 @@ class Gradual:
 
     packs: ClassVar[bool] = True
     still: ClassVar[bool] = False
+    captures: ClassVar[bool] = False
 
     allocate: Allocate
     schedule: Schedule

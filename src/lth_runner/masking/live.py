@@ -41,6 +41,8 @@ class Masking(Protocol):
     in place, and leaves the optimizer's state alone.
     ``still``: whether the ticket's mask stays as it is and training differs from a dense one only
     by pruned weights staying zero, so that they may be left out of the computation altogether.
+    ``captures``: whether every step does the same to the same tensors, whatever its number, and
+    asks the host nothing, so that one step, recorded, stands for all of them.
     The network's weights are masked already, by the ticket's mask or, in a continued training, by
     what the mask had become: installing changes none of them.
     ``kept`` maps parameter names to boolean tensors of the parameters' shapes.
@@ -48,5 +50,6 @@ class Masking(Protocol):
 
     packs: ClassVar[bool]
     still: ClassVar[bool]
+    captures: ClassVar[bool]
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask: ...

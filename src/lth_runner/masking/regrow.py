@@ -37,6 +37,7 @@ class Rigl:
 
     packs: ClassVar[bool] = False
     still: ClassVar[bool] = False
+    captures: ClassVar[bool] = False
     replaces_step: ClassVar[bool] = True
 
     updates: Updates = field(default_factory=Updates)
@@ -67,6 +68,7 @@ class Set:
 
     packs: ClassVar[bool] = False
     still: ClassVar[bool] = False
+    captures: ClassVar[bool] = False
     replaces_step: ClassVar[bool] = False
 
     updates: Updates = field(default_factory=Updates)

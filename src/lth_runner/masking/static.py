@@ -27,6 +27,7 @@ class Static:
 
     packs: ClassVar[bool] = True
     still: ClassVar[bool] = True
+    captures: ClassVar[bool] = True
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
         return _Static(model, kept)

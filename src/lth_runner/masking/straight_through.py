@@ -43,6 +43,7 @@ class StraightThrough:
 
     packs: ClassVar[bool] = False
     still: ClassVar[bool] = False
+    captures: ClassVar[bool] = False
 
     allocate: Allocate
     schedule: Schedule
@@ -97,6 +98,7 @@ class SrSte:
 
     packs: ClassVar[bool] = False
     still: ClassVar[bool] = False
+    captures: ClassVar[bool] = True
 
     allocate: Allocate
     schedule: Schedule

@@ -38,6 +38,7 @@ class Supermask:
 
     packs: ClassVar[bool] = False
     still: ClassVar[bool] = False
+    captures: ClassVar[bool] = False
 
     allocate: Allocate
     sparsity: float | None = None
