@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from lth_runner import state as states
 from lth_runner.seeds import derive
 from lth_runner.state import State
-from lth_runner.task import Batch, evaluate, seeded
+from lth_runner.task import Batch, Task, evaluate, seeded
 from lth_runner.train import Checkpoint, Job, Outcome, Recipe
 
 Row = dict[str, Any]
@@ -46,11 +46,12 @@ class Loop:
         self._began, self._num_lanes = time.monotonic(), num_lanes
         self._seconds_before = checkpoint.seconds if checkpoint else 0.0
         self.step = checkpoint.step if checkpoint else ticket.start.step
-        self.model = (_laid_out(task.module()) if model is None else model).train()
+        self.model = (_laid_out(task, recipe) if model is None else model).train()
         states.write(self.model, checkpoint.weights if checkpoint else ticket.masked)
         self.live = job.masking.install(self.model, ticket.mask, task.seed)
         self.optimizer = recipe.make_optimizer(self.live.trainable())
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self._rate_shown = self._base_rates[0]
         restored = checkpoint.optimizer if checkpoint else ticket.start.optimizer
         if restored:
             _restore(self.optimizer, restored)
@@ -64,6 +65,10 @@ class Loop:
         self._parameters = list(dict.fromkeys([*self.model.parameters(), *trained]))
         self._is_random = any(isinstance(m, RANDOM) for m in self.model.modules())
         self.cast = autocast(recipe, task.device)
+        # a network trained elsewhere, as part of another: what brings this one up to date, and
+        # what measures it there
+        self.settle: Callable[[], None] = lambda: None
+        self.measure: Callable[[str], dict[str, float]] = self._measured
 
     def batch(self) -> Batch:
         """This step's training batch."""
@@ -71,18 +76,23 @@ class Loop:
 
     def weights(self) -> State:
         """The network's weights as they stand, masked, under their stock names."""
+        self.settle()
         return self.live.weights()
 
     def backward(self) -> None:
         """The dense gradients of the loss on this step's batch."""
-        inputs, labels = self.batch()
+        self.differentiate(self.batch())
+        self.num_losses += 1
+
+    def differentiate(self, batch: Batch) -> None:
+        """The dense gradients of the loss on a batch, in new tensors; the loss is added up."""
+        inputs, labels = batch
         for parameter in self._parameters:
             parameter.grad = None
         with self.cast, self._draws():
             logits = self.model(inputs)
             loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
         self.loss += loss.detach()
-        self.num_losses += 1
         penalty = self.live.penalty()
         (loss if penalty is None else loss + penalty).backward()
 
@@ -101,14 +111,30 @@ class Loop:
 
     def prepare(self) -> bool:
         """What comes before the optimizer's step, and whether there is to be one."""
+        if not self.ready():
+            return False
+        self.set_rate()
+        return True
+
+    def ready(self) -> bool:
+        """Makes the gradients what the optimizer is to see, if it is to step at all."""
         if not self.live.after_backward(self.step, self.clock.total, self.optimizer):
             return False
         if self.recipe.clip_norm is not None:
             self.live.clip(self.recipe.clip_norm)
-        factor = self._rate()
-        for group, base in zip(self.optimizer.param_groups, self._base_rates, strict=True):
-            group["lr"] = base * factor
         return True
+
+    def set_rate(self) -> None:
+        """Gives the optimizer this step's learning rate."""
+        for group, rate in zip(self.optimizer.param_groups, self.rates(), strict=True):
+            group["lr"] = rate
+
+    def rates(self) -> list[float]:
+        """This step's learning rate of each group of parameters; the first is the one shown."""
+        factor = self._rate()
+        rates = [base * factor for base in self._base_rates]
+        self._rate_shown = rates[0]
+        return rates
 
     def conclude(self) -> None:
         """What comes after it."""
@@ -124,18 +150,21 @@ class Loop:
         row: Row = {
             "step": self.step,
             "train_loss": self.loss.item() / max(1, self.num_losses),
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate": self._rate_shown,
         }
         self.loss.zero_()
         self.num_losses = 0
+        self.settle()
         for split in ("val", "test"):
-            measured = evaluate(self.model, self.job.task.data.batches(split, 2000))
-            row |= {f"{split}_{name}": value for name, value in measured.items()}
+            row |= {f"{split}_{name}": value for name, value in self.measure(split).items()}
         self._history.append({k: v if math.isfinite(v) else None for k, v in row.items()})
         weights = [w for w in self.model.state_dict().values() if w.is_floating_point()]
         if not all(torch.isfinite(torch.stack(torch._foreach_norm(weights))).tolist()):
             self._history[-1]["train_loss"] = None
         return self._history[-1]
+
+    def _measured(self, split: str) -> dict[str, float]:
+        return evaluate(self.model, self.job.task.data.batches(split, 2000))
 
     @property
     def diverged(self) -> bool:
@@ -149,6 +178,7 @@ class Loop:
 
     def checkpoint(self) -> Checkpoint:
         """The training as it stands between two steps."""
+        self.settle()
         return Checkpoint(
             step=self.step,
             weights=self.live.weights(),
@@ -162,6 +192,7 @@ class Loop:
 
     def outcome(self) -> Outcome:
         """The finished training's weights, masked, and its hard mask."""
+        self.settle()
         return Outcome(
             weights=self.live.weights(),
             mask=self.live.mask(),
@@ -171,16 +202,27 @@ class Loop:
         )
 
 
-def autocast(recipe: Recipe, device: torch.device | str) -> AbstractContextManager[object]:
-    """The cast of a forward pass: to bf16 where the recipe says so."""
+def autocast(
+    recipe: Recipe, device: torch.device | str, *, cached: bool = True
+) -> AbstractContextManager[object]:
+    """The cast of a forward pass: to bf16 where the recipe says so.
+
+    ``cached``: a weight that is used twice is cast once.
+    """
     if recipe.precision != "bf16":
         return nullcontext()
-    return torch.autocast(torch.device(device).type, torch.bfloat16)
+    kind = torch.device(device).type
+    return torch.autocast(kind, torch.bfloat16, cache_enabled=cached)
 
 
-def _laid_out(model: nn.Module) -> nn.Module:
-    """Images channels-last where there are convolutions: the faster layout on CPUs and GPUs."""
-    if any(isinstance(module, nn.Conv2d) for module in model.modules()):
+def _laid_out(task: Task, recipe: Recipe) -> nn.Module:
+    """A fresh network, its images channels-last where that is faster: on CPUs, and on the tensor
+
+    cores of a GPU. Those do no plain fp32; cuDNN's kernels for that are made for channels first.
+    """
+    model = task.module()
+    plain = torch.device(task.device).type == "cuda" and recipe.precision == "fp32"
+    if not plain and any(isinstance(module, nn.Conv2d) for module in model.modules()):
         return model.to(memory_format=torch.channels_last)
     return model
 
