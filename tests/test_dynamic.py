@@ -372,6 +372,16 @@ def test_rigl_has_a_dense_network_beside_it_where_it_is_asked_for(tmp_path):
     assert list(row["layer_density"].values()) == [154 / 512, 24 / 80]
 
 
+@pytest.mark.parametrize("pruner", ["rigl", "set"])
+@pytest.mark.parametrize("scope", ["n_of_m", "channels"])
+def test_a_pattern_that_moving_connections_would_leave_is_refused(pruner, scope, tmp_path):
+    words = (f"pruner={pruner}", f"pruner.scope={scope}", "pruner.sparsity=0.5")
+    said = command.lth_run(*SPARSE, f"paths.outputs={tmp_path}", *words)
+    assert said.status == 2
+    assert f"pruner.scope='{scope}' is not for this pruner" in said.err
+    assert "erk" in said.err
+
+
 # --- what it costs
 
 

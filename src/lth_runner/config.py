@@ -148,9 +148,13 @@ def _check_pruner(config: DictConfig) -> None:
         if key not in PRUNER_PARTS | used:
             raise UserError(f"pruner.{key} is used by nothing: {nearest(key, used | PRUNER_PARTS)}")
     budgets = raw.get("budgets", {})
-    if "scope" in raw and raw["scope"] not in budgets:
+    offered = [str(scope) for scope, budget in budgets.items() if budget is not None]
+    if "scope" in raw and raw["scope"] not in offered:
+        closed = raw["scope"] in budgets
         raise UserError(
-            f"pruner.scope={raw['scope']!r}: {nearest(str(raw['scope']), map(str, budgets))}"
+            f"pruner.scope={raw['scope']!r}"
+            + (" is not for this pruner, whose masks would not keep to it" if closed else "")
+            + f": {nearest(str(raw['scope']), offered)}"
         )
     if raw.get("rates") and raw.get("scope") != "layerwise":
         raise UserError("pruner.rates are rates by layer: they need pruner.scope=layerwise")
