@@ -17,11 +17,11 @@ LAYERS = [
     "data models task",
     "score allocate schedule",
     "rewind control search",
-    "masking train loop engine stacked packed",
+    "masking train loop engine kernels sparse stacked pack packed",
     "probe",
     "lease export store trainer record",
     "experiment",
-    "config signatures report sweep status messages help launch cli __main__",
+    "config signatures report sweep status messages help uncompiled launch cli __main__",
 ]
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units.split()}
 

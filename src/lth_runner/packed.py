@@ -1,22 +1,22 @@
-"""Several networks trained as one: each layer's products of all of them in one batched product."""
+"""Engines that train several networks as one: which trainings may go together, and how many."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn, optim
-from torch.optim import Optimizer
+from torch import nn, optim
 
 from lth_runner import identity
 from lth_runner import state as states
 from lth_runner.engine import Together
-from lth_runner.loop import RANDOM, Loop, autocast
+from lth_runner.errors import UserError
+from lth_runner.kernels import library
+from lth_runner.loop import RANDOM
 from lth_runner.masking import Masking
-from lth_runner.stacked import slice_of, stack
+from lth_runner.pack import Pack
+from lth_runner.stacked import stack
 from lth_runner.task import Task
 from lth_runner.train import Checkpoint, Job, Recipe
 
@@ -45,19 +45,45 @@ class Packed:
 
     def pick(self, jobs: Sequence[Job]) -> Sequence[int]:
         """The first and those after it that can go in step with it."""
-        first = _kind(jobs[0])
-        return [index for index, job in enumerate(jobs) if _kind(job) == first][: self.max_packed]
+        return _alike([_kind(job) for job in jobs], self.max_packed)
 
     def begin(
         self, jobs: Sequence[Job], recipe: Recipe, checkpoints: Sequence[Checkpoint | None]
     ) -> Together:
-        pack = Pack(jobs, recipe, checkpoints)
+        pack = Pack(jobs, recipe, checkpoints, sparse=())
+        return Together(pack.lanes, pack.advance)
 
-        def advance() -> None:
-            pack.backward()
-            pack.update()
 
-        return Together(pack.lanes, advance)
+@dataclass(frozen=True)
+class Sparse:
+    """As ``Packed``; a layer that keeps less than ``below`` is computed over its survivors alone.
+
+    Its pruned weights are not there in training: no product, no gradient, no moment. The lanes'
+    own networks are brought up to date where somebody looks. For masks that stand still.
+    """
+
+    max_packed: int = 8
+    below: float = 0.6  # where products over survivors overtake whole ones (docs/benchmarks.md)
+    name: str = "sparse"
+
+    def pick(self, jobs: Sequence[Job]) -> Sequence[int]:
+        """The first and those after it that can go in step with it, with the same sparse layers."""
+        kinds = [(*_kind(job), self._sparse(job)) for job in jobs]
+        return _alike(kinds, self.max_packed)
+
+    def begin(
+        self, jobs: Sequence[Job], recipe: Recipe, checkpoints: Sequence[Checkpoint | None]
+    ) -> Together:
+        pack = Pack(jobs, recipe, checkpoints, sparse=self._sparse(jobs[0]))
+        return Together(pack.lanes, pack.advance)
+
+    def _sparse(self, job: Job) -> tuple[str, ...]:
+        mask = job.ticket.mask
+        return tuple(n for n, kept in mask.items() if kept.sum() < self.below * kept.numel())
+
+
+def _alike(kinds: Sequence[object], num: int) -> Sequence[int]:
+    return [index for index, kind in enumerate(kinds) if kind == kinds[0]][:num]
 
 
 def _kind(job: Job) -> tuple[object, ...]:
@@ -67,6 +93,22 @@ def _kind(job: Job) -> tuple[object, ...]:
         id(job.task.data), job.task.device, identity.digest(job.task.identity), job.masking,
         start.step, start.final_rate, bool(start.optimizer),
     )  # fmt: skip
+
+
+def sparse_obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
+    """Why trainings that can be packed cannot be ``Sparse``; None where they can."""
+    if not masking.still:
+        return f"the mask of {type(masking).__name__} moves"
+    if torch.device(task.device).type != "cpu":
+        return "its compiled loops are for a CPU"
+    kinds = {value.dtype for value in task.module().parameters()}
+    if recipe.precision != "fp32" or kinds != {torch.float32}:
+        return "its compiled loops are for fp32"
+    try:
+        library()
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
@@ -119,111 +161,3 @@ def lanes_that_fit(task: Task, recipe: Recipe, free: float) -> int:
     lane = 4 * (6 * num_weights + recipe.batch_size * (inputs + 3 * num_units))
     evaluation = 4 * 2000 * (inputs + 2 * num_units)
     return max(1, int(min(recipe.max_packed, (free - evaluation) / lane)))
-
-
-class Pack:
-    """Loops in step over one packed network and one optimizer."""
-
-    def __init__(
-        self, jobs: Sequence[Job], recipe: Recipe, checkpoints: Sequence[Checkpoint | None]
-    ) -> None:
-        modules = [job.task.module() for job in jobs]
-        self._network = stack(modules).train()
-        self._recipe = recipe
-        self.lanes = [
-            Loop(job, recipe, checkpoint, model=module, num_lanes=len(jobs))
-            for job, checkpoint, module in zip(jobs, checkpoints, modules, strict=True)
-        ]
-        slabs = dict(self._network.named_parameters())
-        own = [dict(module.named_parameters()) for module in modules]
-        # (slab, one view a lane) of every parameter
-        self._shared = [(slabs[name], [lane[name] for lane in own]) for name in slabs]
-        self._optimizer = self._joined()
-        device = jobs[0].task.device
-        self._losses = torch.stack([lane.loss for lane in self.lanes])
-        for lane, loss in zip(self.lanes, self._losses.unbind(), strict=True):
-            lane.loss = loss  # a view: added to by all, read and reset by each
-        self._cast = autocast(recipe, device)
-        self._inputs: Tensor | None = None
-
-    def _joined(self) -> Optimizer:
-        """One optimizer over the slabs, in the groups of a lane's; it takes over their state."""
-        whole = {id(views[0]): slab for slab, views in self._shared}
-        groups = [
-            {**group, "params": [whole[id(p)] for p in group["params"]]}
-            for group in self.lanes[0].optimizer.param_groups
-        ]
-        optimizer = self._recipe.optimizer(groups)
-        for slab, views in self._shared:
-            kept = [lane.optimizer.state.get(v) for lane, v in self._by_lane(views)]
-            found = [state for state in kept if state]
-            if found:
-                optimizer.state[slab] = {
-                    key: _padded([state[key] for state in found], slab)
-                    if isinstance(value, Tensor) and value.shape == views[0].shape
-                    else copy.deepcopy(value)  # a counter, the same in all lanes
-                    for key, value in found[0].items()
-                }
-        self._share(optimizer)
-        return optimizer
-
-    def _by_lane(self, views: Sequence[Tensor]) -> Iterable[tuple[Loop, Tensor]]:
-        return zip(self.lanes, views, strict=True)
-
-    def _share(self, optimizer: Optimizer) -> None:
-        """Each lane's optimizer sees its slices of the packed state, which moves in place."""
-        for slab, views in self._shared:
-            state = optimizer.state.get(slab, {})
-            for index, (lane, view) in enumerate(self._by_lane(views) if state else ()):
-                lane.optimizer.state[view] = {
-                    key: slice_of(value, index, view)
-                    if isinstance(value, Tensor) and value.shape == slab.shape
-                    else value
-                    for key, value in state.items()
-                }
-
-    def backward(self) -> None:
-        """The dense gradients of every lane's loss on its own batch of this step."""
-        inputs, labels = zip(*(lane.batch() for lane in self.lanes), strict=True)
-        # one buffer for all steps: a fresh one of this size is a page fault a page
-        self._inputs = torch.stack(inputs, out=self._inputs)
-        for slab, _ in self._shared:
-            slab.grad = None
-        with self._cast:
-            logits = self._network(self._inputs).flatten(0, 1)
-            losses = F.cross_entropy(
-                logits,
-                torch.cat(labels),
-                reduction="none",
-                label_smoothing=self._recipe.label_smoothing,
-            )
-            loss = losses.view(len(self.lanes), -1).mean(1)
-        self._losses += loss.detach()
-        for lane in self.lanes:
-            lane.num_losses += 1
-        loss.sum().backward()
-        for slab, views in self._shared:
-            if slab.grad is not None:
-                for index, view in enumerate(views):
-                    view.grad = slice_of(slab.grad, index, view)
-
-    def update(self) -> None:
-        """One step of the optimizer and of every lane's mask; the clocks move on."""
-        for lane in self.lanes:
-            lane.prepare()
-        own = self.lanes[0].optimizer.param_groups
-        for group, first in zip(self._optimizer.param_groups, own, strict=True):
-            group["lr"] = first["lr"]
-        num_before = len(self._optimizer.state)
-        self._optimizer.step()
-        if len(self._optimizer.state) > num_before:
-            self._share(self._optimizer)
-        for lane in self.lanes:
-            lane.conclude()
-
-
-def _padded(values: Sequence[Tensor], slab: Tensor) -> Tensor:
-    joined = torch.zeros_like(slab)
-    for index, value in enumerate(values):
-        slice_of(joined, index, value).copy_(value)
-    return joined

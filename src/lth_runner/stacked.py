@@ -14,30 +14,23 @@ from lth_runner.sparse import SparseLinear, Survivors
 NONE_SPARSE: Mapping[str, Survivors] = {}
 
 
-def stack(
-    modules: Sequence[nn.Module], sparse: Mapping[str, Survivors] = NONE_SPARSE
-) -> nn.Module:
+def stack(modules: Sequence[nn.Module], sparse: Mapping[str, Survivors] = NONE_SPARSE) -> nn.Module:
     """One network over inputs [replicates, batch, ...] with the weights of all ``modules``,
 
     whose own parameters become views of it, all but the weights named in ``sparse``: of these it
-    holds the survivors, in memory of their own.
+    has room for the survivors, in memory of its own.
     """
     network = _widened(copy.deepcopy(modules[0]), len(modules), "", sparse)
     slabs = dict(network.named_parameters())
     own = [dict(module.named_parameters()) for module in modules]
     for name, slab in slabs.items():
-        if name in sparse:
-            slab.data = sparse[name].gather([lane[name].data for lane in own])
-            continue
-        for index, lane in enumerate(own):
+        for index, lane in enumerate(own if name not in sparse else ()):
             view = slice_of(slab.data, index, lane[name])
             lane[name].data = view.copy_(lane[name].data)
     return network
 
 
-def _widened(
-    module: nn.Module, num: int, path: str, sparse: Mapping[str, Survivors]
-) -> nn.Module:
+def _widened(module: nn.Module, num: int, path: str, sparse: Mapping[str, Survivors]) -> nn.Module:
     if type(module) is nn.Linear:
         survivors = sparse.get(f"{path}weight")
         return _Linear(module, num) if survivors is None else _sparse(module, num, survivors)

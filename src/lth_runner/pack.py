@@ -1,0 +1,286 @@
+"""Several networks in training as one: each layer's products of all of them in one call."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lth_runner.loop import Loop, autocast
+from lth_runner.sparse import SAMPLES, Survivors, padded
+from lth_runner.stacked import slice_of, stack
+from lth_runner.train import Checkpoint, Job, Recipe
+
+EVALUATED = 256  # samples at once, feature by feature: such a batch stays in the cache
+
+
+@dataclass(frozen=True, eq=False)
+class Berth:
+    """Where one parameter of all lanes lies: ``slab``, whose slices are the lanes' ``own`` tensors
+
+    or, of a sparse layer, hold what survives of them. ``factor``: the mask of a whole layer.
+    """
+
+    slab: nn.Parameter
+    own: tuple[nn.Parameter, ...]
+    survivors: Survivors | None = None
+    factor: Tensor | None = None
+
+    def size(self, lane: int) -> int:
+        """How many values of a lane the slab holds."""
+        return len(self.survivors.flat[lane]) if self.survivors else self.own[lane].numel()
+
+    def gather(self, values: Sequence[Tensor]) -> Tensor:
+        """A slab of tensors in the lanes' own shapes."""
+        if self.survivors:
+            return self.survivors.gather([value.detach() for value in values])
+        joined = torch.zeros_like(self.slab)
+        for index, value in enumerate(values):
+            slice_of(joined, index, value).copy_(value)
+        return joined
+
+    def state_of(self, lane: int, state: dict[str, Tensor], before: dict[str, Tensor]) -> None:
+        """Writes a lane's share of the optimizer's ``state`` into ``before``: as views that move
+
+        with it or, of a sparse layer, as tensors with zeros where nothing survives.
+        """
+        own = self.own[lane]
+        for key, value in state.items():
+            if not isinstance(value, Tensor) or value.shape != self.slab.shape:
+                before[key] = value
+            elif self.survivors is None:
+                before[key] = slice_of(value, lane, own)
+            else:
+                if key not in before:
+                    before[key] = torch.zeros_like(own)
+                self.survivors.scatter(value, lane, before[key])
+
+
+class Pack:
+    """Loops in step over one packed network and one optimizer.
+
+    ``sparse`` names the weights of which only the survivors take part.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        recipe: Recipe,
+        checkpoints: Sequence[Checkpoint | None],
+        *,
+        sparse: Sequence[str],
+    ) -> None:
+        self._recipe = recipe
+        modules = [job.task.module() for job in jobs]
+        kept = {n: Survivors.of([job.ticket.mask[n] for job in jobs]) for n in sparse}
+        self._network = stack(modules, kept).train()
+        self.lanes = [
+            Loop(job, recipe, checkpoint, model=module, num_lanes=len(jobs))
+            for job, checkpoint, module in zip(jobs, checkpoints, modules, strict=True)
+        ]
+        # a mask that stands still is applied to the slabs, once for all lanes
+        self._still = jobs[0].masking.still
+        self._berths = self._found(modules, kept)
+        masked = [b for b in self._berths if b.factor is not None]
+        self._masked = [berth.slab.data for berth in masked]
+        self._factors = [berth.factor for berth in masked]
+        self._optimizer = self._joined()
+        self._losses = torch.stack([lane.loss for lane in self.lanes])
+        for lane, loss in zip(self.lanes, self._losses.unbind(), strict=True):
+            lane.loss = loss  # a view: added to by all, read and reset by each
+        self._cast = autocast(recipe, jobs[0].task.device)
+        self._feature_major = bool(sparse)
+        self._buffer: Tensor | None = None
+        if sparse:
+            self._settled = -1
+            self._evaluations: dict[str, tuple[int, list[dict[str, float]]]] = {}
+            self._splits: dict[str, list[tuple[Tensor, Tensor]]] = {}
+            for index, lane in enumerate(self.lanes):
+                lane.settle = self._settle
+                lane.measure = partial(self._measured, index)
+
+    def _found(self, modules: Sequence[nn.Module], kept: dict[str, Survivors]) -> list[Berth]:
+        own = [dict(module.named_parameters()) for module in modules]
+        found = []
+        for name, slab in self._network.named_parameters():
+            berth = Berth(slab, tuple(lane[name] for lane in own), kept.get(name))
+            if berth.survivors is not None:
+                slab.data = berth.gather(berth.own)
+            masks = [lane.job.ticket.mask.get(name) for lane in self.lanes]
+            # a full layer needs no product
+            if (
+                self._still
+                and berth.survivors is None
+                and not all(mask is None or bool(mask.all()) for mask in masks)
+            ):
+                factor = berth.gather([mask.to(slab) for mask in masks if mask is not None])
+                berth = Berth(slab, berth.own, None, factor)
+            found.append(berth)
+        return found
+
+    def _joined(self) -> Optimizer:
+        """One optimizer over the slabs, in the groups of a lane's; it takes over their state."""
+        whole = {id(berth.own[0]): berth.slab for berth in self._berths}
+        groups = [
+            {**group, "params": [whole[id(p)] for p in group["params"]]}
+            for group in self.lanes[0].optimizer.param_groups
+        ]
+        optimizer = self._recipe.optimizer(groups)
+        for berth in self._berths:
+            pairs = zip(self.lanes, berth.own, strict=True)
+            found = [s for s in (lane.optimizer.state.get(own) for lane, own in pairs) if s]
+            if found:
+                optimizer.state[berth.slab] = {
+                    key: berth.gather([state[key] for state in found])
+                    if isinstance(value, Tensor) and value.shape == berth.own[0].shape
+                    else copy.deepcopy(value)  # a counter, the same in all lanes
+                    for key, value in found[0].items()
+                }
+        self._share(optimizer)
+        return optimizer
+
+    def _share(self, optimizer: Optimizer) -> None:
+        """Shows each lane's optimizer its part of the packed state."""
+        for berth in self._berths:
+            state = optimizer.state.get(berth.slab, {})
+            for index, lane in enumerate(self.lanes if state else ()):
+                berth.state_of(index, state, lane.optimizer.state[berth.own[index]])
+
+    def advance(self) -> None:
+        """One step of every lane."""
+        self.backward()
+        self.update()
+
+    def backward(self) -> None:
+        """The gradients of every lane's loss on its own batch of this step."""
+        inputs, labels = zip(*(lane.batch() for lane in self.lanes), strict=True)
+        for berth in self._berths:
+            berth.slab.grad = None
+        num = len(labels[0])
+        with self._cast:
+            logits = self._network(self._together(inputs))[:, :num].flatten(0, 1)
+            losses = F.cross_entropy(
+                logits,
+                torch.cat(labels),
+                reduction="none",
+                label_smoothing=self._recipe.label_smoothing,
+            )
+            loss = losses.view(len(self.lanes), -1).mean(1)
+        self._losses += loss.detach()
+        for lane in self.lanes:
+            lane.num_losses += 1
+        loss.sum().backward()
+        for berth in () if self._still else self._berths:
+            if berth.slab.grad is not None:
+                for index, view in enumerate(berth.own):
+                    view.grad = slice_of(berth.slab.grad, index, view)
+
+    def _together(self, inputs: Sequence[Tensor]) -> Tensor:
+        """[replicates, samples, ...]; for sparse layers feature by feature in memory, and padded.
+
+        One buffer for all steps: a fresh one of this size is a page fault a page.
+        """
+        if not self._feature_major:
+            self._buffer = torch.stack(list(inputs), out=self._buffer)
+            return self._buffer
+        num, shape = len(inputs[0]), inputs[0].shape[1:]
+        if self._buffer is None:
+            size = len(inputs), shape.numel(), padded(num, SAMPLES)
+            self._buffer = inputs[0].new_zeros(size)
+        for features, batch in zip(self._buffer, inputs, strict=True):
+            features[:, :num] = batch.flatten(1).t()
+        return self._buffer.transpose(1, 2).unflatten(2, shape)
+
+    def update(self) -> None:
+        """One step of the optimizer and of every lane's mask; the clocks move on."""
+        if self._still:
+            self._clip()
+            for lane in self.lanes:
+                lane.set_rate()
+        else:
+            for lane in self.lanes:
+                lane.prepare()
+        own = self.lanes[0].optimizer.param_groups
+        for group, first in zip(self._optimizer.param_groups, own, strict=True):
+            group["lr"] = first["lr"]
+        num_before = len(self._optimizer.state)
+        self._optimizer.step()
+        if len(self._optimizer.state) > num_before:
+            self._share(self._optimizer)
+        if not self._still:
+            for lane in self.lanes:
+                lane.conclude()
+            return
+        if self._masked:
+            torch._foreach_mul_(self._masked, self._factors)
+        for lane in self.lanes:
+            lane.step += 1
+
+    @torch.no_grad()
+    def _clip(self) -> None:
+        """Bounds the norm of each lane's m * gradient."""
+        if self._recipe.clip_norm is None:
+            return
+        moved = [berth for berth in self._berths if berth.slab.grad is not None]
+        for berth in moved:
+            if berth.factor is not None:
+                berth.slab.grad *= berth.factor
+        for index in range(len(self.lanes)):
+            parts = [berth.slab.grad[index, : berth.size(index)] for berth in moved]
+            total = nn.utils.get_total_norm(parts)
+            scale = (self._recipe.clip_norm / (total + 1e-6)).clamp(max=1.0)
+            torch._foreach_mul_(parts, scale)
+
+    @torch.no_grad()
+    def _settle(self) -> None:
+        """Brings the lanes' own networks and optimizers up to date with the survivors."""
+        step = self.lanes[0].step
+        if self._settled == step:
+            return
+        for berth in self._berths:
+            if berth.survivors is not None:
+                for index, own in enumerate(berth.own):
+                    berth.survivors.scatter(berth.slab, index, own)
+        self._share(self._optimizer)
+        self._settled = step
+
+    def _measured(self, lane: int, split: str) -> dict[str, float]:
+        """One lane's accuracy and loss, from a pass of all lanes over the split."""
+        step = self.lanes[0].step
+        if self._evaluations.get(split, (-1, []))[0] != step:
+            self._evaluations[split] = step, self._evaluate(split)
+        return self._evaluations[split][1][lane]
+
+    @torch.no_grad()
+    def _evaluate(self, split: str) -> list[dict[str, float]]:
+        if split not in self._splits:
+            batches = self.lanes[0].job.task.data.batches(split, EVALUATED)
+            self._splits[split] = [_by_feature(*batch) for batch in batches]
+        num, count = len(self.lanes), 0
+        totals = torch.zeros(2, num, dtype=torch.float64)
+        for inputs, labels in self._splits[split]:
+            logits = self._network(inputs.expand(num, *inputs.shape))[:, : len(labels)].flatten(
+                0, 1
+            )
+            repeated = labels.repeat(num)
+            losses = F.cross_entropy(logits, repeated, reduction="none")
+            right = logits.argmax(1) == repeated
+            totals += torch.stack([right.double(), losses.double()]).view(2, num, -1).sum(2)
+            count += len(labels)
+        if not count:
+            return [{} for _ in self.lanes]
+        return [{"accuracy": right, "loss": loss} for right, loss in (totals / count).t().tolist()]
+
+
+def _by_feature(inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """A batch in whole vectors of samples, feature by feature in memory."""
+    num, shape = len(inputs), inputs.shape[1:]
+    features = inputs.new_zeros(shape.numel(), padded(num, SAMPLES))
+    features[:, :num] = inputs.flatten(1).t()
+    return features.t().unflatten(1, shape), labels
