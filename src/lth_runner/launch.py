@@ -35,6 +35,7 @@ from lth_runner.store import Store
 from lth_runner.ticket import Ticket
 from lth_runner.train import Interrupted, Job
 from lth_runner.trainer import Trainer, clock_of
+from lth_runner.uncompiled import leave_compiler_out
 
 SLOW_HOURS = 0.5
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def execute(
 
     ``choices``: the options that the config is composed of, for whoever reads the run folder.
     """
+    leave_compiler_out()
     built = build(config)
     torch.set_num_threads(built.threads)
     described = describe(built, command, choices or {})
