@@ -95,6 +95,15 @@ def test_layers_that_do_not_divide_stay_dense_and_are_named(caplog):
         NOfM(exclude=["out"])(scores, 0.5, mask, 0)
 
 
+def test_a_density_of_rounds_that_is_rounded_up_is_told(caplog):
+    with caplog.at_level(logging.WARNING):
+        assert NOfM(group=16).num_kept(0.3) == 5
+        assert NOfM(group=16).num_kept(0.5) == 8
+        assert NOfM(group=16, sparsity=0.5).num_kept(0.7) == 12  # on the way to a checked target
+    [told] = caplog.messages
+    assert "sparsity of 0.7 is not that of N in 16 weights: 5 of every 16 are kept" in told
+
+
 def test_what_n_of_m_cannot_do_is_refused():
     for sparsity in (0.98, 0.6, 0.1):
         with pytest.raises(UserError, match=r"accepted: 0.25, 0.5, 0.75"):

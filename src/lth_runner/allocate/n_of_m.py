@@ -29,7 +29,8 @@ class NOfM:
     warning names them; with them the whole keeps more than ``density``. Equal scores are drawn by
     seed. 2:4 from a trained network's magnitudes, at once and trained again: Mishra et al. 2021,
     arXiv 2104.08378. ``sparsity`` is the target that is checked: raises UserError where
-    (1 - sparsity) * M is no whole number, and where M divides the inputs of no layer.
+    (1 - sparsity) * M is no whole number, and where M divides the inputs of no layer. Without it
+    the densities are those of rounds, and a warning says where one is rounded up.
     """
 
     group: int = 4
@@ -70,7 +71,10 @@ class NOfM:
 
     def num_kept(self, density: float) -> int:
         """N: whole weights of a group, rounded up."""
-        return max(1, math.ceil(density * self.group - 1e-6))
+        num = max(1, math.ceil(density * self.group - 1e-6))
+        if self.sparsity is None and abs(num - density * self.group) > 1e-6:
+            _warn_rounded(num, self.group, 1 - density)
+        return num
 
     def layers(self, within: Mask) -> tuple[str, ...]:
         """The layers that are grouped; a warning, once, names those that M does not divide."""
@@ -116,4 +120,14 @@ def _warn(names: tuple[str, ...], group: int) -> None:
     log.warning(
         "warning: %s stay dense: their input channels are no multiple of %d",
         ", ".join(names), group,
+    )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=64)
+def _warn_rounded(num: int, group: int, sparsity: float) -> None:
+    """Once in a process for each density."""
+    log.warning(
+        "warning: a sparsity of %.4g is not that of N in %d weights: %d of every %d are kept, a "
+        "sparsity of %.4g, as pruner.sparsity=%.4g would ask for",
+        sparsity, group, num, group, 1 - num / group, 1 - num / group,
     )  # fmt: skip
