@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -104,16 +105,23 @@ def _train_lanes(
         if len(chosen) == 1 or not _out_of_memory(error):
             raise
     log.warning("%d trainings do not fit into memory together: halves of them", len(chosen))
+    gc.collect()  # what of them is still held in circles
     left = [i for i in chosen if i not in finished]
     for half in (left[: len(left) // 2], left[len(left) // 2 :]):
         if half:
             yield from _train_lanes(engine, half, jobs, recipe, keepers, pace)
 
 
-def _out_of_memory(error: Exception) -> bool:
-    """CUDA has an error of its own for it; the CPU's allocator a RuntimeError like any other."""
+def _out_of_memory(error: BaseException | None) -> bool:
+    """CUDA has an error of its own for it; the CPU's allocator a RuntimeError like any other.
+
+    In the midst of a CUDA graph's recording the error that comes out is the recording's, after it.
+    """
     kinds = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+    if error is None:
+        return False
+    told = isinstance(error, kinds) or "can't allocate memory" in str(error)
+    return told or _out_of_memory(error.__context__)
 
 
 def _train(

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lth_runner import state as states
+from lth_runner.data import Data
 from lth_runner.seeds import derive
 from lth_runner.state import State
 from lth_runner.task import Batch, Task, evaluate, seeded
@@ -68,7 +70,7 @@ class Loop:
         # a network trained elsewhere, as part of another: what brings this one up to date, and
         # what measures it there
         self.settle: Callable[[], None] = lambda: None
-        self.measure: Callable[[str], dict[str, float]] = self._measured
+        self.measure: Callable[[str], dict[str, float]] = partial(_measured, self.model, task.data)
 
     def batch(self) -> Batch:
         """This step's training batch."""
@@ -163,9 +165,6 @@ class Loop:
             self._history[-1]["train_loss"] = None
         return self._history[-1]
 
-    def _measured(self, split: str) -> dict[str, float]:
-        return evaluate(self.model, self.job.task.data.batches(split, 2000))
-
     @property
     def diverged(self) -> bool:
         """Whether the loss or a weight was NaN or infinite when last looked at."""
@@ -200,6 +199,10 @@ class Loop:
             seconds=self._seconds,
             diverged=self.diverged,
         )
+
+
+def _measured(model: nn.Module, data: Data, split: str) -> dict[str, float]:
+    return evaluate(model, data.batches(split, 2000))
 
 
 def autocast(
