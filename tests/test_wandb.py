@@ -233,9 +233,37 @@ def test_a_continued_run_sends_the_rows_of_the_earlier_attempt_again(
     wandb = Failing("never")
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     monkeypatch.setenv("WANDB_MODE", "")
-    WeightsAndBiases(mode="offline", project="p", entity=None, group=None).open(run)
-    assert [values.get("train/ticket/seed-0/total_step") for values in wandb.logged] == [40, None]
+    view = WeightsAndBiases(mode="offline", project="p", entity=None, group=None)
+    view.open(run)
+    now = {**place, "arm": "reinit", "step": 60}
+    with (tmp_path / "metrics.jsonl").open("a") as opened:  # the folder's turn comes first
+        opened.write(json.dumps(now) + "\n")
+    view.metrics([now])
+    assert [values.get("train/ticket/seed-0/total_step") for values in wandb.logged] == [
+        40, None, None,
+    ]  # fmt: skip
     assert wandb.logged[1]["rounds/ticket/seed-0/sparsity"] == 0.2
+    assert wandb.logged[2]["train/reinit/seed-0/total_step"] == 80
+
+
+@pytest.mark.parametrize(("mode", "starts_at_once"), [("offline", False), ("online", True)])
+def test_an_offline_view_begins_with_the_first_rows(
+    mode: str, starts_at_once: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run("small", "0123456789", tmp_path, {}, {}, "lth-run", "p", 2, 3, 60)
+    monkeypatch.setenv("WANDB_MODE", "")
+    wandb = Failing("never")
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    view = WeightsAndBiases(mode=mode, project="p", entity=None, group=None)
+    view.open(run)
+    assert wandb.calls == ["init"] * starts_at_once
+    view.close("interrupted", None)
+    assert wandb.calls == ["init", "finish"] * starts_at_once
+    again = WeightsAndBiases(mode=mode, project="p", entity=None, group=None)
+    again.open(run)
+    again.metrics([])
+    again.metrics([])
+    assert wandb.calls.count("init") == 1 + starts_at_once
 
 
 @pytest.mark.parametrize(

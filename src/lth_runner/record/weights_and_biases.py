@@ -42,7 +42,8 @@ class WeightsAndBiases:
 
     An attempt that continues a killed one sends the rows of the earlier one again, because an
     offline run cannot be continued: each view is whole. ``mode`` is that of wandb.init
-    (online, offline, disabled); the environment variable WANDB_MODE goes before it.
+    (online, offline, disabled); the environment variable WANDB_MODE goes before it. An offline view
+    begins with the first rows, so that no training waits for it; one that can be watched at once.
     """
 
     def __init__(self, mode: str, project: str, entity: str | None, group: str | None) -> None:
@@ -56,10 +57,19 @@ class WeightsAndBiases:
 
     @_never_fatal
     def open(self, run: Run) -> None:
+        self._run, self._folder = run, run.folder
+        self._length = run.num_steps // max(1, run.num_trainings)
+        self._earlier = [whole_rows(run.folder / f"{name}.jsonl") for name in ("metrics", "rounds")]
+        if self._mode != "offline":
+            self._begin()
+
+    def _begin(self) -> None:
+        """Starts W&B where it has not started, and sends it an earlier attempt's rows."""
+        if self._wandb is not None:
+            return
         import wandb
 
-        self._folder = run.folder
-        self._length = run.num_steps // max(1, run.num_trainings)
+        run = self._run
         self._wandb = wandb.init(
             project=self._project,
             entity=self._entity,
@@ -70,9 +80,11 @@ class WeightsAndBiases:
             mode=self._mode,  # type: ignore[arg-type]
             settings=wandb.Settings(silent=True, console="off"),
         )
-        for row in whole_rows(run.folder / "metrics.jsonl"):
+        metrics, rounds = self._earlier
+        self._earlier = [[], []]
+        for row in metrics:
             self._metric(row)
-        for row in whole_rows(run.folder / "rounds.jsonl"):
+        for row in rounds:
             self._round(row)
 
     def progress(self, progress: Progress) -> None:
@@ -80,17 +92,22 @@ class WeightsAndBiases:
 
     @_never_fatal
     def metrics(self, rows: Sequence[Row]) -> None:
+        self._begin()
         for row in rows:
             self._metric(row)
 
     @_never_fatal
     def round(self, row: Row, ticket: Ticket) -> None:
+        self._begin()
         self._round(row)
 
     @_never_fatal
     def close(self, state: str, error: str | None) -> None:
+        if self._wandb is None and state != "done":
+            return  # stopped before there was anything to see
         import wandb
 
+        self._begin()
         curve = self._folder / "curve.png"
         try:
             if curve.exists():
