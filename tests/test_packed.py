@@ -17,7 +17,7 @@ from lth_runner.allocate import Global
 from lth_runner.engine import Pace, Sequential, Together
 from lth_runner.mask import Mask
 from lth_runner.masking import Gradual, Static
-from lth_runner.packed import Packed, lanes_that_fit, obstacle
+from lth_runner.packed import Packed, Sparse, lanes_that_fit, obstacle
 from lth_runner.schedule import Iterations
 from lth_runner.seeds import stream
 from lth_runner.stacked import stack
@@ -34,6 +34,10 @@ RECIPES = {
     "clipped": {"optimizer": SGD, "clip_norm": 0.1},
     "decay-of-weights": {"optimizer": SGD, "decay": "weights", "label_smoothing": 0.1},
 }
+
+ENGINES = {"packed": Packed(), "sparse": Sparse()}  # of the layers of ``jobs`` half is kept
+EACH_RECIPE = pytest.mark.parametrize("changes", RECIPES.values(), ids=RECIPES.keys())
+EACH_ENGINE = pytest.mark.parametrize("by", ENGINES.values(), ids=ENGINES.keys())
 
 
 @dataclass
@@ -79,46 +83,52 @@ def prints(outcomes: list[Outcome]) -> list[str]:
     return [states.fingerprint(outcome.weights) for outcome in outcomes]
 
 
-@pytest.mark.parametrize("changes", RECIPES.values(), ids=RECIPES.keys())
-def test_packed_training_is_the_sequential_one_within_float_tolerance(changes):
+@EACH_RECIPE
+@EACH_ENGINE
+def test_packed_training_is_the_sequential_one_within_float_tolerance(changes, by):
     recipe = small.recipe(length="200it", eval_every="50it", **changes)
-    for one, other in zip(train(jobs(3), recipe), alone(jobs(3), recipe), strict=True):
+    for one, other in zip(train(jobs(3), recipe, by=by), alone(jobs(3), recipe), strict=True):
         for name, value in one.weights.items():
             torch.testing.assert_close(value, other.weights[name], rtol=1e-4, atol=1e-5)
-        losses = [[row["train_loss"] for row in outcome.history] for outcome in (one, other)]
-        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+        for name in ("train_loss", "val_loss", "test_loss", "test_accuracy", "learning_rate"):
+            found, expected = ([row[name] for row in o.history] for o in (one, other))
+            assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)
         assert one.mask == other.mask
 
 
-@pytest.mark.parametrize("changes", RECIPES.values(), ids=RECIPES.keys())
-def test_a_lane_does_not_depend_on_its_companions(changes):
+@EACH_RECIPE
+@EACH_ENGINE
+def test_a_lane_does_not_depend_on_its_companions(changes, by):
     recipe, chosen = small.recipe(**changes), jobs(4)
-    together = prints(train(chosen, recipe))
-    assert together == [prints(train([job], recipe))[0] for job in chosen]
-    assert together[1:] == prints(train(chosen[1:], recipe))
+    together = prints(train(chosen, recipe, by=by))
+    assert together == [prints(train([job], recipe, by=by))[0] for job in chosen]
+    assert together[1:] == prints(train(chosen[1:], recipe, by=by))
     assert len(set(together)) == 4
 
 
-def test_pruned_weights_are_exactly_zero_in_every_lane_after_every_step():
+@EACH_ENGINE
+def test_pruned_weights_are_exactly_zero_in_every_lane_after_every_step(by):
     chosen = jobs(3)
-    together = Packed().begin(chosen, small.recipe(optimizer=ADAM), [None] * 3)
+    together = by.begin(chosen, small.recipe(optimizer=ADAM), [None] * 3)
     for _ in range(5):
         together.advance()
         for loop, job in zip(together.lanes, chosen, strict=True):
+            loop.settle()
             weights = dict(loop.model.named_parameters())
             assert all(bool((weights[n][~m] == 0).all()) for n, m in job.ticket.mask.items())
 
 
-@pytest.mark.parametrize("changes", RECIPES.values(), ids=RECIPES.keys())
-def test_an_interrupted_pack_continues_bit_for_bit_in_any_company(changes):
+@EACH_RECIPE
+@EACH_ENGINE
+def test_an_interrupted_pack_continues_bit_for_bit_in_any_company(changes, by):
     recipe, chosen = small.recipe(**changes), jobs(3)
     keepers, asked = [Memory() for _ in chosen], iter([False] * 16 + [True] * 99)
     with pytest.raises(Interrupted):
-        train(chosen, recipe, keepers=keepers, pace=Pace(stop=lambda: next(asked)))
+        train(chosen, recipe, by=by, keepers=keepers, pace=Pace(stop=lambda: next(asked)))
     assert [keeper.checkpoint.step for keeper in keepers] == [17] * 3
     keepers[2].checkpoint = None  # killed before it was written
-    whole = train(chosen, recipe)
-    resumed = train(chosen, recipe, keepers=keepers)
+    whole = train(chosen, recipe, by=by)
+    resumed = train(chosen, recipe, by=by, keepers=keepers)
     assert prints(resumed) == prints(whole)
     assert [outcome.history for outcome in resumed] == [outcome.history for outcome in whole]
 
@@ -131,22 +141,23 @@ def test_a_mask_that_closes_in_during_training_packs_too():
     assert packed[0].mask.density == pytest.approx(0.2, abs=0.005)
 
 
-def test_restored_optimizer_states_continue_the_dense_training():
-    recipe, problem = small.recipe(optimizer=ADAM), small.task()
-    dense = small.dense_job(problem)
-    early = engine.replay(dense, recipe, None, 15, engine=Packed())
+@EACH_ENGINE
+def test_restored_optimizer_states_continue_the_training(by):
+    recipe, [job] = small.recipe(optimizer=ADAM), jobs(1)
+    early = engine.replay(job, recipe, None, 15, engine=by)
     start = Start(step=15, optimizer=early.optimizer)
-    again = replace(dense, ticket=Ticket(problem.dense(), early.weights, start))
-    assert prints(train([again], recipe)) == prints(train([dense], recipe))
+    again = replace(job, ticket=Ticket(job.ticket.mask, early.weights, start))
+    assert prints(train([again], recipe, by=by)) == prints(train([job], recipe, by=by))
 
 
-def test_a_diverging_lane_leaves_the_others_as_they_are():
+@EACH_ENGINE
+def test_a_diverging_lane_leaves_the_others_as_they_are(by):
     recipe, chosen = small.recipe(), jobs(3)
     weights = {n: w * 1e30 for n, w in chosen[1].ticket.weights.items()}
     bad = replace(chosen[1], ticket=replace(chosen[1].ticket, weights=weights))
-    outcomes = train([chosen[0], bad, chosen[2]], recipe)
+    outcomes = train([chosen[0], bad, chosen[2]], recipe, by=by)
     assert [outcome.diverged for outcome in outcomes] == [False, True, False]
-    whole = prints(train(chosen, recipe))
+    whole = prints(train(chosen, recipe, by=by))
     assert prints(outcomes)[::2] == whole[::2]
 
 
@@ -199,7 +210,7 @@ def test_memory_bounds_how_many_are_packed():
     problem, recipe = small.task(), small.recipe()
     assert lanes_that_fit(problem, recipe, 0) == 1
     assert lanes_that_fit(problem, recipe, 4e5) == 3
-    assert lanes_that_fit(problem, recipe, math.inf) == recipe.max_packed == 8
+    assert lanes_that_fit(problem, recipe, math.inf) == recipe.max_packed == 16
 
 
 def test_networks_that_cannot_be_packed_say_why():

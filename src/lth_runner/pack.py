@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lth_runner.loop import Loop, autocast
-from lth_runner.sparse import SAMPLES, Survivors, padded
+from lth_runner.sparse import SAMPLES, Survivors, by_feature, gather, padded
 from lth_runner.stacked import slice_of, stack
 from lth_runner.train import Checkpoint, Job, Recipe
 
@@ -87,9 +87,9 @@ class Pack:
         # a mask that stands still is applied to the slabs, once for all lanes
         self._still = jobs[0].masking.still
         self._berths = self._found(modules, kept)
-        masked = [b for b in self._berths if b.factor is not None]
-        self._masked = [berth.slab.data for berth in masked]
-        self._factors = [berth.factor for berth in masked]
+        masked = [(b.slab.data, b.factor) for b in self._berths if b.factor is not None]
+        self._masked = [weights for weights, _ in masked]
+        self._factors = [factor for _, factor in masked]
         self._optimizer = self._joined()
         self._losses = torch.stack([lane.loss for lane in self.lanes])
         for lane, loss in zip(self.lanes, self._losses.unbind(), strict=True):
@@ -159,17 +159,13 @@ class Pack:
 
     def backward(self) -> None:
         """The gradients of every lane's loss on its own batch of this step."""
-        inputs, labels = zip(*(lane.batch() for lane in self.lanes), strict=True)
+        inputs, labels = self._batch()
         for berth in self._berths:
             berth.slab.grad = None
-        num = len(labels[0])
         with self._cast:
-            logits = self._network(self._together(inputs))[:, :num].flatten(0, 1)
+            logits = self._network(inputs)[:, : self._recipe.batch_size].flatten(0, 1)
             losses = F.cross_entropy(
-                logits,
-                torch.cat(labels),
-                reduction="none",
-                label_smoothing=self._recipe.label_smoothing,
+                logits, labels, reduction="none", label_smoothing=self._recipe.label_smoothing
             )
             loss = losses.view(len(self.lanes), -1).mean(1)
         self._losses += loss.detach()
@@ -181,21 +177,30 @@ class Pack:
                 for index, view in enumerate(berth.own):
                     view.grad = slice_of(berth.slab.grad, index, view)
 
-    def _together(self, inputs: Sequence[Tensor]) -> Tensor:
-        """[replicates, samples, ...]; for sparse layers feature by feature in memory, and padded.
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        """(inputs [replicates, samples, ...], labels one after the other) of this step.
 
-        One buffer for all steps: a fresh one of this size is a page fault a page.
+        For sparse layers the inputs lie feature by feature, padded to whole vectors of samples. One
+        buffer for all steps: a fresh one of this size is a page fault a page.
         """
         if not self._feature_major:
-            self._buffer = torch.stack(list(inputs), out=self._buffer)
-            return self._buffer
-        num, shape = len(inputs[0]), inputs[0].shape[1:]
+            inputs, labels = zip(*(lane.batch() for lane in self.lanes), strict=True)
+            self._buffer = torch.stack(inputs, out=self._buffer)
+            return self._buffer, torch.cat(labels)
+        data, num = self.lanes[0].job.task.data, self._recipe.batch_size
         if self._buffer is None:
-            size = len(inputs), shape.numel(), padded(num, SAMPLES)
-            self._buffer = inputs[0].new_zeros(size)
-        for features, batch in zip(self._buffer, inputs, strict=True):
-            features[:, :num] = batch.flatten(1).t()
-        return self._buffer.transpose(1, 2).unflatten(2, shape)
+            size = len(self.lanes), torch.Size(data.shape).numel(), padded(num, SAMPLES)
+            self._buffer = torch.zeros(size)
+        if data.normalised and data.train[0].is_contiguous():
+            drawn = [lane.stream.draw(lane.step)[0] for lane in self.lanes]
+            index = torch.stack(drawn)
+            gather(data.train[0], index, self._buffer)
+            together = data.train[1].index_select(0, index.view(-1))
+        else:
+            inputs, labels = zip(*(lane.batch() for lane in self.lanes), strict=True)
+            self._buffer = torch.stack([by_feature(batch) for batch in inputs], out=self._buffer)
+            together = torch.cat(labels)
+        return self._buffer.transpose(1, 2).unflatten(2, data.shape), together
 
     def update(self) -> None:
         """One step of the optimizer and of every lane's mask; the clocks move on."""
@@ -227,12 +232,12 @@ class Pack:
         """Bounds the norm of each lane's m * gradient."""
         if self._recipe.clip_norm is None:
             return
-        moved = [berth for berth in self._berths if berth.slab.grad is not None]
-        for berth in moved:
+        moved = [(b, b.slab.grad) for b in self._berths if b.slab.grad is not None]
+        for berth, gradient in moved:
             if berth.factor is not None:
-                berth.slab.grad *= berth.factor
+                gradient.mul_(berth.factor)
         for index in range(len(self.lanes)):
-            parts = [berth.slab.grad[index, : berth.size(index)] for berth in moved]
+            parts = [gradient[index, : berth.size(index)] for berth, gradient in moved]
             total = nn.utils.get_total_norm(parts)
             scale = (self._recipe.clip_norm / (total + 1e-6)).clamp(max=1.0)
             torch._foreach_mul_(parts, scale)
@@ -261,7 +266,10 @@ class Pack:
     def _evaluate(self, split: str) -> list[dict[str, float]]:
         if split not in self._splits:
             batches = self.lanes[0].job.task.data.batches(split, EVALUATED)
-            self._splits[split] = [_by_feature(*batch) for batch in batches]
+            shape = self.lanes[0].job.task.data.shape
+            self._splits[split] = [
+                (by_feature(inputs).t().unflatten(1, shape), labels) for inputs, labels in batches
+            ]
         num, count = len(self.lanes), 0
         totals = torch.zeros(2, num, dtype=torch.float64)
         for inputs, labels in self._splits[split]:
@@ -276,11 +284,3 @@ class Pack:
         if not count:
             return [{} for _ in self.lanes]
         return [{"accuracy": right, "loss": loss} for right, loss in (totals / count).t().tolist()]
-
-
-def _by_feature(inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """A batch in whole vectors of samples, feature by feature in memory."""
-    num, shape = len(inputs), inputs.shape[1:]
-    features = inputs.new_zeros(shape.numel(), padded(num, SAMPLES))
-    features[:, :num] = inputs.flatten(1).t()
-    return features.t().unflatten(1, shape), labels

@@ -16,6 +16,7 @@ from lth_runner.kernels import library
 from lth_runner.loop import RANDOM
 from lth_runner.masking import Masking
 from lth_runner.pack import Pack
+from lth_runner.sparse import Survivors, by_feature
 from lth_runner.stacked import stack
 from lth_runner.task import Task
 from lth_runner.train import Checkpoint, Job, Recipe
@@ -108,7 +109,8 @@ def sparse_obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
         library()
     except UserError as error:
         return str(error)
-    return None
+    fits = _agrees(task, sparse=True)
+    return None if fits else "its forward pass does not take a batch that lies feature by feature"
 
 
 def obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
@@ -135,17 +137,26 @@ def obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
 
 
 @torch.no_grad()
-def _agrees(task: Task) -> bool:
+def _agrees(task: Task, *, sparse: bool = False) -> bool:
     """Whether the packed network answers what its parts do: a forward of one's own may not."""
     modules = [task.module(), task.module()]
     for seed, module in enumerate(modules):  # other weights in each: a mix-up must show
         states.write(module, task.init(seed))
     inputs = torch.stack([task.data.sample(1, seed)[0] for seed in (0, 1)])
+    apart = torch.stack([module(x) for module, x in zip(modules, inputs, strict=True)])
     try:
-        together = stack(modules)(inputs)
+        if sparse:
+            kept = {n: Survivors.of([m, m]) for n, m in task.dense().items()}
+            network = stack(modules, kept)
+            for name, survivors in kept.items():
+                own = [module.get_parameter(name) for module in modules]
+                network.get_parameter(name).copy_(survivors.gather(own))
+            inputs = torch.stack([by_feature(x) for x in inputs])
+            together = network(inputs.transpose(1, 2).unflatten(2, task.data.shape))[:, :1]
+        else:
+            together = stack(modules)(inputs)
     except Exception:  # whatever a user's own forward raises where it meets another shape
         return False
-    apart = torch.stack([module(x) for module, x in zip(modules, inputs, strict=True)])
     return together.shape == apart.shape and torch.allclose(together, apart, rtol=1e-4, atol=1e-5)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,14 @@ VALUES = 64  # so are a replicate's weights, for the optimizer's kernels (see st
 def padded(num: int, to: int) -> int:
     """``num`` rounded up to a multiple of ``to``."""
     return -(-num // to) * to
+
+
+def by_feature(inputs: Tensor) -> Tensor:
+    """[features, samples in whole vectors] of a batch [samples, ...], zeros behind it."""
+    num = len(inputs)
+    features = inputs.new_zeros(inputs[0].numel(), padded(num, SAMPLES))
+    features[:, :num] = inputs.flatten(1).t()
+    return features
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +113,7 @@ class _Products(torch.autograd.Function):
     def forward(
         ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, survivors: Survivors
     ) -> Tensor:
-        features = _by_feature(inputs)
+        features = _feature_major(inputs)
         ctx.save_for_backward(features, weight, bias)
         ctx.survivors = survivors
         outputs = _combine(
@@ -118,20 +125,21 @@ class _Products(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         features, weight, bias = ctx.saved_tensors
         survivors: Survivors = ctx.survivors
-        outer = _by_feature(upstream[0])
+        outer = _feature_major(upstream[0])
         to_inputs, to_weight, to_bias, _ = ctx.needs_input_grad
         found: list[Tensor | None] = [None] * 4
         if to_inputs:
             back = survivors.start_back, survivors.rows, survivors.order
             found[0] = _combine(*back, weight, None, outer, survivors.shape[1]).transpose(1, 2)
         if to_weight or to_bias:
-            found[1] = torch.zeros_like(weight)
-            found[2] = torch.zeros_like(bias) if to_bias and bias is not None else None
-            _correlate(survivors, found[1], found[2], features, outer)
+            to_kept = torch.zeros_like(weight)
+            to_shift = torch.zeros_like(bias) if to_bias else None
+            _correlate(survivors, to_kept, to_shift, features, outer)
+            found[1:3] = to_kept, to_shift
         return tuple(found)
 
 
-def _by_feature(batch: Tensor) -> Tensor:
+def _feature_major(batch: Tensor) -> Tensor:
     """[replicates, features, samples], contiguous but for replicates that share their memory."""
     features = batch.transpose(1, 2)
     if batch.stride(0) == 0 and features[0].is_contiguous():
@@ -151,11 +159,9 @@ def _combine(
     num, _, samples = features.shape
     outputs = features.new_empty(num, num_rows, samples)
     library().lth_combine(
-        *_whole(num, num_rows, samples, torch.get_num_threads()),
-        *_where(start, index, order, weight), *_whole(weight.stride(0)),
-        *_where(bias), *_whole(0 if bias is None else bias.stride(0)),
-        *_where(features), *_whole(features.stride(0)),
-        *_where(outputs), *_whole(outputs.stride(0)),
+        num, num_rows, samples, torch.get_num_threads(),
+        start.data_ptr(), index.data_ptr(), None if order is None else order.data_ptr(),
+        *_placed(weight), *_placed(bias), *_placed(features), *_placed(outputs),
     )  # fmt: skip
     return outputs
 
@@ -165,18 +171,25 @@ def _correlate(
 ) -> None:
     num, _, samples = features.shape
     library().lth_correlate(
-        *_whole(num, survivors.shape[0], samples, torch.get_num_threads()),
-        *_where(survivors.start, survivors.columns, weight), *_whole(weight.stride(0)),
-        *_where(bias), *_whole(0 if bias is None else bias.stride(0)),
-        *_where(features), *_whole(features.stride(0)),
-        *_where(outer), *_whole(outer.stride(0)),
+        num, survivors.shape[0], samples, torch.get_num_threads(),
+        survivors.start.data_ptr(), survivors.columns.data_ptr(),
+        *_placed(weight), *_placed(bias), *_placed(features), *_placed(outer),
     )  # fmt: skip
 
 
-def _whole(*numbers: int) -> Iterator[ctypes.c_int64]:
-    return map(ctypes.c_int64, numbers)
+def gather(data: Tensor, index: Tensor, into: Tensor) -> None:
+    """into[n, :, s] = data[index[n, s]], flat: every replicate's batch, feature by feature.
+
+    ``data`` is contiguous fp32 [samples, ...], ``index`` int64 [replicates, num], ``into``
+    [replicates, features, at least num].
+    """
+    num, features, samples = into.shape
+    library().lth_gather(
+        num, index.shape[1], features, samples, torch.get_num_threads(),
+        index.data_ptr(), data.data_ptr(), into.data_ptr(),
+    )  # fmt: skip
 
 
-def _where(*tensors: Tensor | None) -> Iterator[ctypes.c_void_p]:
-    """Addresses of their values; 0 for none."""
-    return (ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors)
+def _placed(slab: Tensor | None) -> tuple[int | None, int]:
+    """Its address, and how many values lie between two replicates."""
+    return (None, 0) if slab is None else (slab.data_ptr(), slab.stride(0))

@@ -89,7 +89,8 @@ class Recipe:
     largest 2-norm of the gradient. ``shrink_to``: the whole schedule, every duration in it,
     shrunk to so many steps. ``eval_every``: how often validation and test are measured.
     ``snapshots``: steps of the dense training to keep beside those that rewinding asks for.
-    ``engine``: train networks one by one, or up to ``max_packed`` as one (auto: as pays).
+    ``engine``: train networks one by one, or up to ``max_packed`` as one, whole or over surviving
+    weights alone (auto: as pays).
     """
 
     length: Duration | str
@@ -105,8 +106,8 @@ class Recipe:
     shrink_to: Duration | str | None = None
     deterministic: bool = False
     # these decide no result, or have a place of their own in its identity (the engine)
-    engine: Literal["auto", "sequential", "packed"] = field(default="auto", compare=False)
-    max_packed: int = field(default=8, compare=False)
+    engine: Literal["auto", "sequential", "packed", "sparse"] = field(default="auto", compare=False)
+    max_packed: int = field(default=16, compare=False)
     checkpoint_minutes: float = field(default=2.0, compare=False)
     snapshots: Sequence[Duration | str] = field(default=(), compare=False)
 

@@ -20,6 +20,14 @@ FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-shared")
 # the best first: a compiler may know no -march=native (some on ARM) or no OpenMP (Apple's)
 OPTIONAL = (("-march=native", "-fopenmp"), ("-march=native",), ("-fopenmp",), ())
 
+# arguments of its functions: i a whole number, p an address (None for NULL)
+SIGNATURES = {
+    "lth_combine": "iiii pppp i pi pi pi",
+    "lth_correlate": "iiii ppp i pi pi pi",
+    "lth_gather": "iiiii ppp",
+}
+KINDS = {"i": ctypes.c_int64, "p": ctypes.c_void_p}
+
 
 @functools.cache
 def library() -> ctypes.CDLL:
@@ -41,10 +49,18 @@ def library() -> ctypes.CDLL:
             path = folder / f"sparse-{seal.hexdigest()[:16]}.so"
             if not path.exists():
                 _compile(compiler, path)
-            return ctypes.CDLL(str(path))
+            return _declared(ctypes.CDLL(str(path)))
         except OSError as error:  # no home, a full or read-only disk, one that runs nothing
             reason = error
     raise UserError(f"compiled code cannot be kept or loaded here: {reason}; set XDG_CACHE_HOME")
+
+
+def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
+    for name, kinds in SIGNATURES.items():
+        function = getattr(loaded, name)
+        function.argtypes = [KINDS[kind] for kind in kinds.replace(" ", "")]
+        function.restype = None
+    return loaded
 
 
 def _cache() -> Path:
