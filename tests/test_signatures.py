@@ -215,6 +215,33 @@ def test_densities_by_layer_can_be_given_on_the_command_line():
     assert built.experiment.search.allocate.densities == {"*": 0.02, "output": 0.5}
 
 
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["pruner=edge_popup", "rewind=step"], ["rewind.step=500it"]),
+        (["pruner=gradual", "rewind=renda_lrr"], ["rewind.weights=keep", "rewind.bn=keep"]),
+        (
+            ["pruner=han2015", "rewind=renda_lrr", "rewind.step=3it"],
+            ["rewind.weights", "rewind.bn"],
+        ),
+        (["pruner=imp", "rewind=renda_lrr"], []),
+        (["pruner=edge_popup"], []),
+    ],
+)
+def test_a_rewinding_that_a_pruner_does_not_do_is_told(overrides, named, caplog):
+    build(composed(*overrides))
+    told = [message for message in caplog.messages if "does not rewind that way" in message]
+    assert len(told) == bool(named)
+    assert all(key in told[0] for key in named)
+    assert not told or told[0].count("rewind.") == len(named)
+
+
+@pytest.mark.parametrize("key", ["probe.early_gradients.num_steps", "control.noise.size"])
+def test_keys_of_an_option_that_is_not_chosen_are_told_before_anything_is_trained(key):
+    group = key.split(".")[0]
+    assert f"an option of {group} that is not chosen" in told(f"{group}=none", f"+{key}=5")
+
+
 # --- identity of a run
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ KEEP = ("all", "tickets", "last")  # of the Store, once a run is done
 WANDB = ("mode", "project", "entity", "group")
 WANDB_MODES = ("offline", "online", "disabled")
 PRUNER_PARTS = {"search", "masking", "budgets"}
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     if absent := sorted(ROOT - set(map(str, config))):
         raise UserError(f"the config lacks {', '.join(absent)}: take the ~ away that removes it")
     _check_pruner(config)
+    _warn_of_unused_rewinding(config)
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
@@ -126,6 +129,13 @@ def resolve(config: DictConfig) -> dict[str, Any]:
         published(str(series))
     if not re.fullmatch(r"[\w.+-]+", str(plain["name"])):
         raise UserError(f"name={plain['name']!r} names a folder: use letters, digits, _ - + and .")
+    for group in ("control", "probe"):
+        for key, node in plain[group].items():
+            if not isinstance(node, dict) or "_target_" not in node:
+                raise UserError(
+                    f"{group}.{key} belongs to an option of {group} that is not chosen here: "
+                    f"choose it, or leave {group}.{key} out"
+                )
     keep = plain["store"].get("keep")
     if keep not in KEEP:
         raise UserError(f"store.keep={keep!r}: {nearest(str(keep), KEEP)}")
@@ -160,6 +170,25 @@ def _check_pruner(config: DictConfig) -> None:
         raise UserError("pruner.rates are rates by layer: they need pruner.scope=layerwise")
     if raw.get("densities") and raw.get("scope") != "given":
         raise UserError("pruner.densities are densities by layer: they need pruner.scope=given")
+
+
+def _warn_of_unused_rewinding(config: DictConfig) -> None:
+    pruner = str(OmegaConf.to_container(config.pruner, resolve=False))
+    if "${rewind}" in pruner:
+        return
+    own = {field.name: field.default for field in fields(Rewind)}
+    unused = [
+        f"rewind.{key}={value}"
+        for key, value in config.rewind.items()
+        if key in own
+        and f"${{rewind.{key}}}" not in pruner
+        and (value or None) != (own[str(key)] or None)
+    ]
+    if unused:
+        log.warning(
+            "warning: this pruner does not rewind that way: %s changes nothing here",
+            ", ".join(unused),
+        )
 
 
 def make(node: Mapping[str, Any]) -> Any:
