@@ -28,13 +28,16 @@ SHAPES = {
     "resnet20_connectivity": (3, 32, 32),
     "lenet300_mnist_connectivity": (1, 28, 28),
     "lenet300_mnist_sanity": (1, 28, 28),
+    "lenet300_mnist_snip": (1, 28, 28),
+    "lenet300_mnist_pruners": (1, 28, 28),
     "resnet20_rewind_init": (3, 32, 32),
     "resnet20_cs": (3, 32, 32),
     "resnet20_cts": (3, 32, 32),
     "vgg16_imp": (3, 32, 32),
 }
 # round 0 learns the mask; the ticket is found at once
-LEARNED, AT_ONCE = {"digits_strong", "resnet20_cs"}, {"resnet20_cts", "lenet300_mnist_sanity"}
+LEARNED = {"digits_strong", "resnet20_cs"}
+AT_ONCE = {"resnet20_cts", "lenet300_mnist_sanity", "lenet300_mnist_snip"}
 # what they are about
 OWN_PROBES = {"lenet300_mnist_connectivity", "resnet20_connectivity"}
 # quick enough for a control beside the ticket, and for all probes
