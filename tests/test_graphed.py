@@ -1,0 +1,373 @@
+"""A step recorded once stands for all steps: it leaves what training one by one leaves."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field, replace
+
+import pytest
+import torch
+from torch import nn
+
+from lth_runner import engine, models
+from lth_runner import state as states
+from lth_runner.allocate import Global, NOfM
+from lth_runner.capturable import Trial, obstacle, tried
+from lth_runner.data import Augment, Data
+from lth_runner.engine import Pace, Sequential
+from lth_runner.graphed import WARM_UP, Graphed
+from lth_runner.mask import Mask
+from lth_runner.masking import Gradual, Rigl, ScalePenalty, SrSte, Static
+from lth_runner.schedule import Geometric, Iterations
+from lth_runner.seeds import stream
+from lth_runner.store import Store, load_checkpoint, save_checkpoint
+from lth_runner.task import Task
+from lth_runner.ticket import Start, Ticket
+from lth_runner.train import Checkpoint, Cosine, Interrupted, Job, MultiStep, Outcome, Recipe
+from lth_runner.trainer import Trainer
+from recorder import recorded
+
+SGD = functools.partial(torch.optim.SGD, lr=2**-3, momentum=0.9, weight_decay=1e-3, fused=True)
+# rates that float32 holds exactly: a record reads them in that type
+ADAM = functools.partial(torch.optim.Adam, lr=2**-7, fused=True)
+ADAMW = functools.partial(torch.optim.AdamW, lr=2**-7, fused=True)
+DROPS = MultiStep(["30%", "75%"], factor=0.25)
+CPU = Graphed(capture=recorded)
+
+
+def pictures(num: int = 80) -> Data:
+    """Coloured 8x8 images of three prototypes in bytes, flipped and cropped anew in every step."""
+    rng = stream(0, "pictures")
+    prototypes = torch.randint(60, 196, (3, 3, 8, 8), generator=rng)
+
+    def draw(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        labels = torch.arange(count) % 3
+        noise = torch.randint(-60, 60, (count, 3, 8, 8), generator=rng)
+        return (prototypes[labels] + noise).to(torch.uint8), labels
+
+    channels = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+    augment = Augment(flip=True, crop=1)
+    return Data.from_tensors(draw(num), draw(30), validation=20, augment=augment, **channels).to(
+        "cpu"
+    )
+
+
+def resnet() -> nn.Module:
+    return models.resnet_cifar(shape=(3, 8, 8), num_classes=3, depth=8, width=4)
+
+
+def resnet20() -> nn.Module:
+    return models.resnet_cifar(shape=(3, 8, 8), num_classes=3, depth=20, width=4)
+
+
+def lenet() -> nn.Module:
+    return models.lenet300(shape=(3, 8, 8), num_classes=3)
+
+
+def jobs(num: int, model=resnet, masking=None, *, full: bool = False) -> list[Job]:
+    """Replicates of other weights, batches and masks."""
+    first, found = Task(model, pictures()), []
+    for seed in range(num):
+        task = first.with_seed(seed)
+        drawn = {n: torch.rand(k.shape, generator=stream(seed, n)) for n, k in task.dense().items()}
+        mask = task.dense() if full else Mask({n: v < 0.5 for n, v in drawn.items()})
+        found.append(Job(task, Ticket(mask, task.init()), masking or Static()))
+    return found
+
+
+def recipe(**changes: object) -> Recipe:
+    plain = {"length": "20it", "batch_size": 10, "optimizer": SGD, "learning_rate": DROPS}
+    return Recipe(**{**plain, "eval_every": "25%", **changes})  # type: ignore[arg-type]
+
+
+@dataclass
+class Memory:
+    checkpoint: Checkpoint | None = None
+    snapshots: dict[int, Checkpoint] = field(default_factory=dict)
+
+    def load(self) -> Checkpoint | None:
+        return self.checkpoint
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+
+    def snapshot(self, checkpoint: Checkpoint) -> None:
+        self.snapshots[checkpoint.step] = checkpoint
+
+
+def train(chosen: list[Job], how: Recipe, *, by=CPU, keepers=None, pace=None) -> list[Outcome]:
+    keepers = keepers or [Memory() for _ in chosen]
+    outcomes = dict(engine.train(by, chosen, how, keepers, pace or Pace()))
+    return [outcomes[index] for index in range(len(chosen))]
+
+
+def alone(chosen: list[Job], how: Recipe) -> list[Outcome]:
+    return [train([job], how, by=Sequential())[0] for job in chosen]
+
+
+def prints(outcomes: list[Outcome]) -> list[str]:
+    return [states.fingerprint(outcome.weights) for outcome in outcomes]
+
+
+def whole_state(checkpoint: Checkpoint) -> tuple[object, ...]:
+    """All of a training between two steps, but for the time it took."""
+    parts = checkpoint.weights, checkpoint.optimizer, checkpoint.masking
+    found = [states.fingerprint(part) for part in parts]
+    return *found, checkpoint.step, checkpoint.loss, checkpoint.num_losses
+
+
+KINDS = {
+    "resnet, sgd": (resnet, {"length": "60it"}),
+    "resnet-20, sgd in bf16": (resnet20, {"precision": "bf16", "length": "60it"}),
+    "resnet, adam": (resnet, {"optimizer": ADAM, "warmup": "8it"}),
+    "resnet, no momentum": (resnet, {"optimizer": functools.partial(SGD, momentum=0.0)}),
+    "resnet, clipped": (resnet, {"clip_norm": 0.1, "label_smoothing": 0.1}),
+    "lenet, adamw": (lenet, {"optimizer": ADAMW, "decay": "weights", "length": "60it"}),
+}
+
+
+@pytest.mark.parametrize(("model", "changes"), KINDS.values(), ids=KINDS.keys())
+def test_recorded_steps_leave_what_steps_one_by_one_leave(model, changes):
+    """Several lanes, augmentation, changing learning rates, evaluations in between: every bit."""
+    how = recipe(**changes)
+    found, expected = train(jobs(2, model), how), alone(jobs(2, model), how)
+    assert prints(found) == prints(expected)
+    assert [outcome.history for outcome in found] == [outcome.history for outcome in expected]
+    assert len(set(prints(found))) == 2
+    assert len({row["learning_rate"] for row in found[0].history}) > 1
+
+
+def test_rates_of_other_values_are_rounded_to_float32():
+    chosen = jobs(1)
+    for optimizer in (SGD, ADAM):
+        how = recipe(optimizer=optimizer, learning_rate=Cosine(), length="12it")
+        [one], [other] = train(chosen, how), alone(chosen, how)
+        assert [row["learning_rate"] for row in one.history] == [
+            row["learning_rate"] for row in other.history
+        ]
+        for name, value in one.weights.items():
+            torch.testing.assert_close(value, other.weights[name], rtol=1e-4, atol=1e-5)
+
+
+PENALTY = {"ScalePenalty": (ScalePenalty(0.01), True)}
+MASKINGS = {"SrSte": (SrSte(NOfM(), Iterations(0.5), decay=0.01), False), **PENALTY}
+
+
+@pytest.mark.parametrize(("masking", "full"), MASKINGS.values(), ids=MASKINGS.keys())
+def test_masks_that_do_the_same_in_every_step_can_be_recorded(masking, full):
+    chosen, how = jobs(2, masking=masking, full=full), recipe()
+    found, expected = train(chosen, how), alone(chosen, how)
+    assert prints(found) == prints(expected)
+    assert [outcome.mask for outcome in found] == [outcome.mask for outcome in expected]
+    assert prints(found) != prints(train(jobs(2, full=full), how))  # the masking had its part
+
+
+@pytest.mark.parametrize("optimizer", [SGD, ADAM], ids=["sgd", "adam"])
+def test_neither_warming_up_nor_recording_leaves_a_trace(optimizer):
+    """The whole state is that of a training one by one after each of the first steps."""
+    [job], how = jobs(1), recipe(optimizer=optimizer)
+    pair = [by.begin([job], how, [None]) for by in (CPU, Sequential())]
+    for _ in range(WARM_UP + 3):
+        for together in pair:
+            together.advance()
+        one, other = (whole_state(together.lanes[0].checkpoint()) for together in pair)
+        assert one == other
+
+
+def test_an_evaluation_between_steps_disturbs_nothing():
+    chosen = jobs(2)
+    every, last = (train(chosen, recipe(eval_every=period)) for period in ("1it", "20it"))
+    assert prints(every) == prints(last)
+
+
+@pytest.mark.parametrize("optimizer", [SGD, ADAM], ids=["sgd", "adam"])
+def test_a_training_killed_and_continued_is_the_uninterrupted_one(tmp_path, optimizer):
+    how = recipe(optimizer=optimizer)
+    keepers, asked = [Memory(), Memory()], iter([False] * 10 + [True])
+    with pytest.raises(Interrupted):
+        train(jobs(2), how, keepers=keepers, pace=Pace(stop=lambda: next(asked)))
+    for index, keeper in enumerate(keepers):
+        save_checkpoint(tmp_path / str(index), keeper.checkpoint)
+        keeper.checkpoint = load_checkpoint(tmp_path / str(index))
+        assert keeper.checkpoint.step == 11
+    whole, resumed = train(jobs(2), how), train(jobs(2), how, keepers=keepers)
+    assert prints(resumed) == prints(whole)
+    assert [outcome.history for outcome in resumed] == [outcome.history for outcome in whole]
+
+
+def test_a_ticket_with_an_optimizer_state_goes_on_as_the_dense_training():
+    [dense], how = jobs(1, full=True), recipe(optimizer=ADAM)
+    early = engine.replay(dense, how, None, 9, engine=CPU)
+    start = Start(step=9, optimizer=early.optimizer)
+    again = replace(dense, ticket=Ticket(dense.task.dense(), early.weights, start))
+    assert prints(train([again], how)) == prints(train([dense], how))
+
+
+def begun(num: int, how: Recipe):
+    """Lanes that have gone on from a record, and all that they consist of on the device."""
+    together = CPU.begin(jobs(num), how, [None] * num)
+    for _ in range(WARM_UP + 1):
+        together.advance()
+    steps = together.advance.__self__
+    held = [tensor for lane in together.lanes for tensor in (
+        *lane.model.state_dict().values(), lane.loss,
+        *(value for state in lane.optimizer.state.values() for value in state.values()),
+    )]  # fmt: skip
+    return steps, held
+
+
+def test_a_recorded_step_depends_on_nothing_but_its_inlet(monkeypatch):
+    steps, held = begun(2, recipe())
+    before = [tensor.clone() for tensor in held]
+
+    def after(poison: bool) -> list[torch.Tensor]:
+        for tensor, value in zip(held, before, strict=True):
+            tensor.data.copy_(value)
+        if poison:
+            for lane in steps.lanes:
+                lane.step += 23
+                lane.stream, lane.recipe = None, None
+        steps._recorded()
+        return [tensor.clone() for tensor in held]
+
+    clean, poisoned = after(poison=False), after(poison=True)
+    assert all(map(torch.equal, clean, poisoned))
+    assert not all(map(torch.equal, before, clean))
+    steps.inlet._place.copy_(steps.inlet._place.flip(0) * 0)  # other samples, rates of zero
+    assert not all(map(torch.equal, clean, after(poison=False)))
+
+
+def test_the_inlet_holds_each_lanes_own_step():
+    how = recipe(warmup="8it", decay="weights")
+    steps, _ = begun(2, how)
+    steps.inlet.send(steps.lanes)
+    for lane, draws, rates in zip(steps.lanes, steps.inlet.draws, steps.inlet.rates, strict=True):
+        expected = lane.job.task.data.stream(10, lane.job.task.seed)[lane.step]
+        assert all(map(torch.equal, lane.stream.take(*draws), expected))
+        assert [rate.item() for rate in rates] == [2**-3 * 5 / 8] * 2
+    assert not torch.equal(steps.inlet.draws[0][0], steps.inlet.draws[1][0])
+
+
+def test_a_diverging_lane_leaves_the_others_as_they_are():
+    chosen = jobs(3, lenet)
+    weights = {name: value * 1e30 for name, value in chosen[1].ticket.weights.items()}
+    bad = replace(chosen[1], ticket=replace(chosen[1].ticket, weights=weights))
+    outcomes = train([chosen[0], bad, chosen[2]], recipe())
+    assert [outcome.diverged for outcome in outcomes] == [False, True, False]
+    assert prints(outcomes)[::2] == prints(train(chosen, recipe()))[::2]
+
+
+def test_where_a_record_does_not_fit_into_memory_halves_are_trained():
+    """The error that comes out is the recording's, with that of the memory behind it."""
+    sizes = []
+
+    def tight(work, device):
+        sizes.append(None)
+        if len(sizes) == 1:
+            try:
+                raise torch.OutOfMemoryError
+            finally:
+                raise RuntimeError("the recording was broken off")
+        return recorded(work, device)
+
+    how = recipe(length="10it", eval_every="10it")
+    found = train(jobs(3), how, by=Graphed(capture=tight))
+    assert prints(found) == prints(alone(jobs(3), how))
+    assert len(sizes) == 3
+
+
+def test_another_error_while_recording_comes_out():
+    def broken(work, device):
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        train(jobs(2), recipe(), by=Graphed(capture=broken))
+
+
+def test_trainings_with_as_many_steps_to_go_are_picked_together():
+    first, second, third, fourth = jobs(4)
+    one_data = [replace(job, task=first.task.with_seed(job.task.seed)) for job in (second, third)]
+    late = replace(one_data[0], ticket=replace(second.ticket, start=Start(step=5)))
+    assert Graphed().pick([first, late, one_data[1], fourth]) == [0, 2, 3]
+    assert Graphed(2).pick([first, *one_data]) == [0, 1]
+
+
+def test_the_store_keeps_an_engines_trainings_apart(tmp_path):
+    chosen, how = jobs(2), recipe(length="10it", batch_size=5)
+    keys = []
+    for by in (CPU, Sequential()):
+        trained = list(Trainer(how, Store(tmp_path), by).fit(chosen))
+        assert not any(one.reused for one in trained)
+        keys.append({one.key for one in trained})
+        assert states.fingerprint(trained[0].at(7)) == states.fingerprint(
+            engine.replay(chosen[0], how, None, 7).weights
+        )
+    assert not keys[0] & keys[1]
+
+
+class Own(nn.Module):
+    """A network whose forward pass has a habit."""
+
+    def __init__(self, habit) -> None:
+        super().__init__()
+        self.flatten, self.output, self.count = nn.Flatten(), nn.Linear(192, 3), 0
+        self.habit = habit
+
+    def forward(self, inputs):
+        self.count += 1
+        return self.output(self.flatten(inputs)) * self.habit(self, inputs)
+
+
+HABITS = {
+    "none": (lambda net, inputs: inputs.mean().exp(), None),
+    "draws": (lambda net, inputs: torch.rand(()), "the network draws random numbers"),
+    "counts": (lambda net, inputs: net.count, "something else"),
+    "asks": (lambda net, inputs: 1.0 if inputs.mean().item() > 9 else 2.0, "cannot be recorded"),
+    "brings": (lambda net, inputs: torch.tensor([2.0]), "cannot be recorded"),
+}
+
+
+@pytest.mark.parametrize(("habit", "reason"), HABITS.values(), ids=HABITS.keys())
+def test_a_trial_finds_what_a_forward_pass_should_not_do(habit, reason):
+    [job] = jobs(1, functools.partial(Own, habit))
+    found = tried(job.task, Static(), recipe(), recorded).obstacle
+    assert (found is None) if reason is None else reason in found
+
+
+def test_a_trial_of_few_steps_or_of_a_diverging_network_finds_nothing_wrong():
+    [job] = jobs(1)
+    assert tried(job.task, Static(), recipe(length="2it"), recorded) == Trial()
+    wild = functools.partial(SGD, lr=1e30)
+    assert tried(job.task, Static(), recipe(optimizer=wild), recorded).obstacle is None
+
+
+def test_a_trial_notices_a_record_that_is_not_what_was_recorded():
+    def idle(work, device):
+        return lambda: None
+
+    [job] = jobs(1)
+    assert "something else" in tried(job.task, Static(), recipe(), idle).obstacle
+
+
+def test_parts_that_cannot_be_recorded_are_named():
+    def why(model=resnet, masking=Static(), **changes):  # noqa: B008
+        return obstacle(Task(model, pictures()), masking, recipe(**changes))
+
+    def with_part(part):
+        return lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 9), part, nn.Linear(9, 3))
+
+    assert why() is None
+    assert why(masking=SrSte(NOfM(), Iterations(0.5))) is None
+    assert "Gradual" in why(masking=Gradual(Global(), Geometric(0.8, rounds=2)))
+    assert "Rigl" in why(masking=Rigl())
+    assert "random" in why(with_part(nn.Dropout()))
+    assert "BatchNorm1d" in why(with_part(nn.BatchNorm1d(9, momentum=None)))
+    assert "SGD may ask" in why(optimizer=functools.partial(SGD, fused=False))
+    assert "RMSprop" in why(optimizer=functools.partial(torch.optim.RMSprop, lr=0.1))
+
+
+def test_memory_bounds_the_number_of_lanes():
+    trial = Trial(lane=100, evaluation=50)
+    assert trial.num_lanes(recipe(), 0) == 1
+    assert trial.num_lanes(recipe(), 449) == 3
+    assert trial.num_lanes(recipe(max_packed=5), 1e9) == 5
