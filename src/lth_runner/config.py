@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -22,11 +21,11 @@ from lth_runner import identity
 from lth_runner.control import Control
 from lth_runner.control import check as check_control
 from lth_runner.data import Data
-from lth_runner.engine import Engine, Sequential
+from lth_runner.engine import Engine
 from lth_runner.errors import UserError, nearest
 from lth_runner.experiment import Experiment
 from lth_runner.masking import Masking
-from lth_runner.packed import Packed, lanes_that_fit, obstacle
+from lth_runner.picking import pick_engine
 from lth_runner.probe import Probe
 from lth_runner.report.published import published
 from lth_runner.rewind import Rewind
@@ -247,40 +246,6 @@ def pick_device(name: str) -> torch.device:
     if kind == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
         raise UserError(f"device={name}: there are {torch.cuda.device_count()} CUDA devices")
     return device
-
-
-def pick_engine(recipe: Recipe, task: Task, masking: Masking) -> tuple[Engine, str]:
-    """The engine and why: ``auto`` packs what can be packed, whatever the number of replicates,
-
-    so that runs which share a training choose alike; memory bounds how many at once. Raises
-    UserError where packing is asked for and cannot be.
-    """
-    if recipe.engine == "sequential":
-        return Sequential(), "asked for"
-    reason = obstacle(task, masking, recipe)
-    if reason is not None:
-        if recipe.engine == "packed":
-            raise UserError(
-                f"train.engine=packed: these trainings cannot be packed, {reason}; use "
-                "train.engine=auto or sequential"
-            )
-        return Sequential(), f"not packed: {reason}"
-    free = free_memory(torch.device(task.device))
-    num = lanes_that_fit(task, recipe, 0.8 * free)
-    return Packed(num), f"up to {num} at once" + (
-        "" if num == recipe.max_packed else f": what {free / 2**30:.1f} GiB of free memory take"
-    )
-
-
-def free_memory(device: torch.device) -> float:
-    """Bytes that can still be had on a device; without bound where nobody says."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    try:
-        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
-    except OSError:
-        found = None
-    return 1024.0 * int(found[1]) if found else math.inf
 
 
 ALL_THREADS = torch.get_num_threads()  # the cores, or what OMP_NUM_THREADS says
