@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -83,6 +84,9 @@ class Fake:
 
     def optimizer_at(self, step: Step) -> State:
         return {"momentum": torch.tensor([float(self.round), float(step)])}
+
+    def derived(self, name: str, compute: Callable[[], State]) -> State:
+        return compute()
 
 
 def equal(one: State, other: State) -> bool:

@@ -16,7 +16,7 @@ from lth_runner.mask import Mask
 from lth_runner.rewind import Rewind
 from lth_runner.schedule import Geometric, Iterations
 from lth_runner.score import Force, Magnitude, Random, Snip, Synflow
-from lth_runner.search import AtInit, Iterative
+from lth_runner.search import AtInit, Iterative, KeptScores
 from lth_runner.state import State
 
 
@@ -24,7 +24,7 @@ from lth_runner.state import State
 class Seen:
     """Scores drawn anew for each mask; remembers what it was shown."""
 
-    shown: list[tuple[State, Mask]] = field(default_factory=list)
+    shown: list[tuple[State, Mask]] = field(default_factory=list, compare=False)
 
     def __call__(self, task, weights, mask):
         self.shown.append((weights, mask))
@@ -77,6 +77,26 @@ def test_the_weights_of_the_step_are_scored_and_trained(step, at):
     assert past[1].ticket.start.step == at
     assert set(past[0].asked) == {at}
     assert list(search.snapshots(CLOCK)) == [at]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_the_weights_of_one_step_may_be_scored_and_those_of_another_trained(kept):
+    task, seen = small_task(), Seen()
+    options = {"rewind": Rewind(step="1ep"), "score_step": "4ep"}
+    search = at_init(seen, **options)
+    if kept:
+        search = KeptScores(seen, Global(), Iterations(0.8), **options)
+    past = rounds(search, task)
+    assert equal(seen.shown[0][0], past[0].at(200))
+    assert equal(past[1].ticket.weights, past[0].at(50))
+    assert past[1].ticket.start.step == 50
+    assert list(search.snapshots(CLOCK)) == [50, 200]
+    end = replace(search, score_step="100%")
+    assert list(end.snapshots(CLOCK)) == [50, 500]
+    with pytest.raises(UserError, match=r"pruner\.score_step=11ep is step 550, past the end"):
+        replace(search, score_step="11ep").check(task, CLOCK)
+    with pytest.raises(UserError, match=r"pruner\.score_step=4ep needs the dense training"):
+        replace(search, dense=False, rewind=Rewind()).check(task, CLOCK)
 
 
 def test_a_fresh_draw_may_be_trained_under_the_mask_of_the_scored_one():

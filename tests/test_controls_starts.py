@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ from lth_runner.errors import UserError
 from lth_runner.rewind import Rewind
 from lth_runner.schedule import Geometric, Iterations
 from lth_runner.score import Magnitude
-from lth_runner.search import AtInit, EarlyBird, Iterative, Once
+from lth_runner.search import AtInit, EarlyBird, Iterative, KeptScores, Once
 from lth_runner.task import Task
 from lth_runner.ticket import Start, Ticket
 from lth_runner.train import Cosine, MultiStep
@@ -221,6 +221,29 @@ def test_late_keeps_a_mask_that_was_scored_elsewhere():
     past, ticket = after(search, 1)
     arm = Late(search, "3ep")(TASK, ticket, past, 0)
     assert differing(arm, ticket) == {"weights", "step"}
+
+
+def test_late_and_partial_score_nothing_again():
+    score = Watched()
+    at_init = AtInit(score, Global(), Iterations(0.6, 1), Rewind(step="1ep"))
+    kept = KeptScores(score, Global(), Iterations(0.6, 1), Rewind(step="1ep"))
+    for search, num in ((at_init, 1), (kept, 2), (replace(REWOUND, score=score), 3)):
+        past, ticket = after(search, 1)
+        assert len(score.asked) == num
+        Late(search, "3ep")(TASK, ticket, past, 0)
+        Partial(search, layers="first")(TASK, ticket, past, 0)
+        assert len(score.asked) == num
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Magnitudes; remembers how often it was asked."""
+
+    asked: list[str] = field(default_factory=list, compare=False)
+
+    def __call__(self, task, weights, mask):
+        self.asked.append(mask.fingerprint)
+        return Magnitude()(task, weights, mask)
 
 
 def test_late_is_checked_before_any_training(caplog):

@@ -230,7 +230,10 @@ def test_what_was_rewound_to_a_step_needed_the_dense_training_up_to_it(tmp_path)
     rewind = {"rewind": {"step": "40it"}}
     save(tmp_path / "imp", chain([1.0, 0.25]), pruner="imp", **rewind)
     save(tmp_path / "snip", chain([1.0, 0.25]), node=SNIP, **rewind)
+    later = {**SNIP, "score_step": "60it"}
+    save(tmp_path / "later", chain([1.0, 0.25]), pruner="later", node=later, **rewind)
     efforts = {e.label: e for e in compared(tmp_path).efforts}
+    assert (efforts["later"].source, efforts["later"].steps) == ("trained weights", 100)
     assert (efforts["snip"].steps, efforts["snip"].seconds) == (40, pytest.approx(4.0))
     assert (efforts["imp"].steps, efforts["imp"].seconds) == (100, 10.0)
 

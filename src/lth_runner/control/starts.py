@@ -10,7 +10,7 @@ from typing import Any
 
 from lth_runner.errors import UserError
 from lth_runner.rewind import Layers, Rewind
-from lth_runner.search import Search
+from lth_runner.search import Rewinding, Search
 from lth_runner.step import Clock, Duration
 from lth_runner.task import Task
 from lth_runner.ticket import Past, Ticket
@@ -92,13 +92,12 @@ class Partial:
 
 
 def _own(search: Search, control: str) -> Rewind:
-    found: Any = getattr(search, "rewind", None)
-    if not isinstance(found, Rewind):
+    if not isinstance(search, Rewinding):
         raise UserError(
             f"control={control} rewinds otherwise than the ticket, but {type(search).__name__} "
             "does not rewind: leave it out"
         )
-    return found
+    return search.rewind
 
 
 def _rewound_by(search: Any, rewind: Rewind) -> Search:
@@ -107,10 +106,11 @@ def _rewound_by(search: Any, rewind: Rewind) -> Search:
 
 
 def _started_by(search: Search, rewind: Rewind, task: Task, ticket: Ticket, past: Past) -> Ticket:
-    """The ticket's mask with the start that its search proposes after another rewinding.
+    """The ticket's mask with the start that its search makes of another rewinding.
 
     Asked of the search and not of the rewinding, since a search may go on from what it rewound.
     """
-    other = _rewound_by(search, rewind).propose(task, past)
-    assert other is not None, "a search ends by its rounds, not by how it rewinds"
-    return replace(ticket, weights=other.weights, start=other.start)
+    other = _rewound_by(search, rewind)
+    assert isinstance(other, Rewinding)
+    weights, start = other.start(task, past)
+    return replace(ticket, weights=weights, start=start)

@@ -226,7 +226,7 @@ def _before(run: Run, ticket: Row) -> _Before:
     """All earlier trainings of the ticket's seed, or what of them the mask was made from.
 
     A pruner that decides at the start (`pruner.dense` is a key of these alone) or by chance needs
-    the first training up to the rewind step; early-bird up to the epoch that the ticket goes on
+    the first training up to the rewind step (all of it where another one is scored); early-bird up to the epoch that the ticket goes on
     from; any other, all of them.
     """
     earlier = [
@@ -259,7 +259,7 @@ def _part_needed(run: Run, ticket: Row) -> int | None:
     score = search.get("score")
     by_chance = isinstance(score, Mapping) and str(score.get("_target_", "")).endswith(".Random")
     if by_chance or "dense" in _pruner(run):
-        return rewind_step(run) or 0
+        return None if _pruner(run).get("score_step") else rewind_step(run) or 0
     return None
 
 

@@ -7,7 +7,7 @@ from lth_runner.search.iterative import Iterative
 from lth_runner.search.kept_scores import KeptScores
 from lth_runner.search.learned import Learned
 from lth_runner.search.once import Once
-from lth_runner.search.protocol import Search
+from lth_runner.search.protocol import Rewinding, Search
 
 __all__ = [
     "AtInit",
@@ -17,5 +17,6 @@ __all__ = [
     "KeptScores",
     "Learned",
     "Once",
+    "Rewinding",
     "Search",
 ]

@@ -14,7 +14,7 @@ from lth_runner.score import Score
 from lth_runner.search.protocol import check_parts, warned
 from lth_runner.seeds import derive
 from lth_runner.state import State
-from lth_runner.step import Clock, Step
+from lth_runner.step import Clock, Duration, Step
 from lth_runner.task import Task
 from lth_runner.ticket import Past, Start, Ticket
 
@@ -30,7 +30,8 @@ class AtInit:
     arXiv 2006.09081); else they see m * W_k, and masks are nested. ``rewind`` says what is
     trained under the mask: W_k itself, or with weights=reinit a fresh draw, as SNIP's own code
     does. ``dense``: the dense network is trained first, for W_k and as the level to compare with;
-    without, the only training is the ticket's.
+    without, the only training is the ticket's. ``score_step``: the weights of another step of the
+    dense training are scored, null for those of ``rewind.step``.
     """
 
     score: Score
@@ -39,6 +40,11 @@ class AtInit:
     rewind: Rewind = field(default_factory=Rewind)
     dense: bool = True
     regrow: bool = False
+    score_step: Duration | str | None = None
+
+    def __post_init__(self) -> None:
+        if self.score_step is not None:
+            object.__setattr__(self, "score_step", Duration.parse(self.score_step))
 
     @property
     def num_rounds(self) -> int:
@@ -65,22 +71,36 @@ class AtInit:
                 f"rewind.{name}={getattr(rewind, name)} needs the dense training, which "
                 "pruner.dense=false leaves out: set pruner.dense=true, or rewind=init"
             )
+        if self._scored(clock) and not self.dense:
+            raise UserError(
+                f"pruner.score_step={self.score_step} needs the dense training, which "
+                "pruner.dense=false leaves out: set pruner.dense=true, or pruner.score_step=null"
+            )
+
+    def _scored(self, clock: Clock) -> Step:
+        """The step whose weights are scored."""
+        if self.score_step is None:
+            return self.rewind.at(clock)
+        return clock.at(Duration.parse(self.score_step), "pruner.score_step")
 
     def snapshots(self, clock: Clock) -> Sequence[Step]:
-        return [self.rewind.at(clock)] if self.dense else []
+        return sorted({self.rewind.at(clock), self._scored(clock)}) if self.dense else []
+
+    def start(self, task: Task, past: Past) -> tuple[State, Start]:
+        """The weights that are trained under the mask, and where their training starts."""
+        if self.dense:
+            return self.rewind(task, past)
+        fresh = self.rewind.weights == "reinit"
+        return task.init(derive(task.seed, "reinit", 0)) if fresh else task.init(), Start()
 
     def propose(self, task: Task, past: Past) -> Ticket | None:
         if len(past) >= self.num_rounds:
             return None
-        if not self.dense:
-            fresh = self.rewind.weights == "reinit"
-            weights = task.init(derive(task.seed, "reinit", 0)) if fresh else task.init()
-            return Ticket(warned(self.mask(task, task.init())), weights, Start())
-        if not past:
+        if self.dense and not past:
             return Ticket(task.dense(), task.init())
-        early = past[0].at(self.rewind.at(past[0].clock))
-        weights, start = self.rewind(task, past)
-        return Ticket(warned(self.mask(task, early)), weights, start)
+        scored = past[0].at(self._scored(past[0].clock)) if self.dense else task.init()
+        weights, start = self.start(task, past)
+        return Ticket(warned(self.mask(task, scored)), weights, start)
 
     def mask(self, task: Task, weights: State) -> Mask:
         """The mask at the end of the schedule."""

@@ -11,9 +11,10 @@ from lth_runner.schedule import Schedule
 from lth_runner.score import Score
 from lth_runner.search.protocol import check_parts, warned
 from lth_runner.seeds import derive
+from lth_runner.state import State
 from lth_runner.step import Clock, Step
 from lth_runner.task import Task
-from lth_runner.ticket import Past, Ticket
+from lth_runner.ticket import Past, Start, Ticket
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class Iterative:
     def snapshots(self, clock: Clock) -> Sequence[Step]:
         return [self.rewind.at(clock)]
 
+    def start(self, task: Task, past: Past) -> tuple[State, Start]:
+        """The weights of the next round, not yet masked, and where its training starts."""
+        return self.rewind(task, past)
+
     def propose(self, task: Task, past: Past) -> Ticket | None:
         if not past:
             return Ticket(task.dense(), task.init())
@@ -50,5 +55,5 @@ class Iterative:
         scores = self.score(task, last.weights, last.mask)
         density = self.schedule()[len(past) - 1]
         mask = self.allocate(scores, density, last.mask, derive(task.seed, "search", len(past)))
-        weights, start = self.rewind(task, past)
+        weights, start = self.start(task, past)
         return Ticket(warned(mask), weights, start)

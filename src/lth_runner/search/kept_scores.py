@@ -14,9 +14,9 @@ from lth_runner.schedule import Schedule
 from lth_runner.score import Score, Scores
 from lth_runner.search.at_init import AtInit
 from lth_runner.state import State
-from lth_runner.step import Clock, Step
+from lth_runner.step import Clock, Duration, Step
 from lth_runner.task import Task
-from lth_runner.ticket import Past, Ticket, Trained
+from lth_runner.ticket import Past, Start, Ticket, Trained
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,21 @@ class KeptScores:
     schedule: Schedule
     rewind: Rewind = field(default_factory=Rewind)
     dense: bool = True
+    score_step: Duration | str | None = None
+
+    def __post_init__(self) -> None:
+        if self.score_step is not None:
+            object.__setattr__(self, "score_step", Duration.parse(self.score_step))
 
     def _with(self, score: Score) -> AtInit:
-        return AtInit(score, self.allocate, self.schedule, self.rewind, self.dense)
+        return AtInit(
+            score,
+            self.allocate,
+            self.schedule,
+            self.rewind,
+            self.dense,
+            score_step=self.score_step,
+        )
 
     @property
     def num_rounds(self) -> int:
@@ -46,6 +58,10 @@ class KeptScores:
 
     def snapshots(self, clock: Clock) -> Sequence[Step]:
         return self._with(self.score).snapshots(clock)
+
+    def start(self, task: Task, past: Past) -> tuple[State, Start]:
+        """As AtInit; nothing is scored for it."""
+        return self._with(self.score).start(task, past)
 
     def propose(self, task: Task, past: Past) -> Ticket | None:
         score = _Kept(self.score, past[0]) if past else self.score

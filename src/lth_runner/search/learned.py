@@ -16,7 +16,7 @@ from lth_runner.search.protocol import warned
 from lth_runner.state import State
 from lth_runner.step import Clock, Step
 from lth_runner.task import Task
-from lth_runner.ticket import Past, Ticket, Trained
+from lth_runner.ticket import Past, Start, Ticket, Trained
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,12 @@ class Learned:
     def snapshots(self, clock: Clock) -> Sequence[Step]:
         return [self.rewind.at(clock)] if self.retrain else []
 
+    def start(self, task: Task, past: Past) -> tuple[State, Start]:
+        """The rewound weights at the learned ones' scale, in a training as long as a round."""
+        weights, start = self.rewind(task, past)
+        late = replace(start, step=start.step + self._last_round(past[0].clock))
+        return self._rescaled(task, weights, past[0]), late
+
     def propose(self, task: Task, past: Past) -> Ticket | None:
         if not past:
             return Ticket(task.dense(), task.init())
@@ -78,9 +84,8 @@ class Learned:
         if mask.num_kept == mask.num_prunable:
             log.warning("warning: no weight was removed: there is no ticket to train")
             return None
-        weights, start = self.rewind(task, past)
-        late = replace(start, step=start.step + self._last_round(past[0].clock))
-        return Ticket(warned(mask), self._rescaled(task, weights, past[0]), late)
+        weights, start = self.start(task, past)
+        return Ticket(warned(mask), weights, start)
 
     def _rescaled(self, task: Task, weights: State, searched: Trained) -> State:
         if not self.rescale or self.rewind.weights != "rewind":

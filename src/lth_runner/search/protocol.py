@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from lth_runner.allocate import Allocate, collapsed
 from lth_runner.mask import Mask
+from lth_runner.rewind import Rewind
 from lth_runner.score import Random, Score
 from lth_runner.score import check as check_score
+from lth_runner.state import State
 from lth_runner.step import Clock, Step
 from lth_runner.task import Task
-from lth_runner.ticket import Past, Ticket
+from lth_runner.ticket import Past, Start, Ticket
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,15 @@ class Search(Protocol):
     def check(self, task: Task, clock: Clock) -> None: ...  # UserError before any training
     def snapshots(self, clock: Clock) -> Sequence[Step]: ...  # of the first training, wanted later
     def propose(self, task: Task, past: Past) -> Ticket | None: ...  # None: finished
+
+
+@runtime_checkable
+class Rewinding(Protocol):
+    """A search whose tickets start where ``rewind`` says: asked alone, without a new mask."""
+
+    rewind: Rewind
+
+    def start(self, task: Task, past: Past) -> tuple[State, Start]: ...
 
 
 def check_parts(task: Task, score: Score, allocate: Allocate, density: float) -> None:
