@@ -306,11 +306,22 @@ def test_what_can_go_in_step_goes_in_step_whatever_lies_between(tmp_path):
 def test_the_store_tells_engines_apart_and_a_run_ends_alike(tmp_path):
     chosen, recipe = jobs(3), small.recipe()
     keys = {}
-    for way in (Sequential(), Packed()):
+    for way in (Sequential(), Packed(), Sparse()):
         trainer = Trainer(recipe, Store(tmp_path), way)
         trained = list(trainer.fit(chosen))
         keys[way.name] = [one.key for one in trained]
         assert not any(one.reused for one in trained)
         again = engine.replay(chosen[0], recipe, None, 40, engine=way)
         assert states.fingerprint(again.weights) == states.fingerprint(trained[0].weights)
-    assert not set(keys["sequential"]) & set(keys["packed"])
+    assert len({key for found in keys.values() for key in found}) == 9
+
+
+def test_rounds_of_pruning_find_the_same_masks_by_every_engine(tmp_path):
+    recipe, problem, found = small.recipe(optimizer=ADAM), small.task(), []
+    for way in (Sequential(), Packed(), Sparse()):
+        trainer, past = Trainer(recipe, Store(tmp_path), way), []
+        while (ticket := small.imp(rounds=4).propose(problem, past)) is not None:
+            past += trainer.fit([Job(problem, ticket, Static())])
+        found.append([trained.mask for trained in past])
+    assert found[0] == found[1] == found[2]
+    assert [mask.num_kept for mask in found[0]] == [228, 160, 112, 78, 55]

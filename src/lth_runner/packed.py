@@ -164,11 +164,12 @@ def lanes_that_fit(task: Task, recipe: Recipe, free: float) -> int:
     """How many trainings fit into ``free`` bytes, from 1 to ``max_packed``.
 
     Each takes weights, gradients, two moments and a mask, and the activations of a batch; all
-    together those of an evaluation.
+    together those of an evaluation, and validation and test laid out feature by feature.
     """
     num_weights = sum(p.numel() for p in task.module().parameters())
     num_units = sum(kept.shape[0] for kept in task.dense().values())
     inputs = torch.Size(task.data.shape).numel()
     lane = 4 * (6 * num_weights + recipe.batch_size * (inputs + 3 * num_units))
     evaluation = 4 * 2000 * (inputs + 2 * num_units)
+    evaluation += 4 * inputs * (len(task.data.val[1]) + len(task.data.test[1]))
     return max(1, int(min(recipe.max_packed, (free - evaluation) / lane)))
