@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -42,8 +43,16 @@ class _Static:
         masked = [name for name, value in kept.items() if not bool(value.all())]
         self._masked = [parameters[name] for name in masked]
         self._weights = [parameter.data for parameter in self._masked]
-        # in the weights' own memory layout, or the product would walk two layouts at once
-        self._factors = [torch.empty_like(parameters[n].data).copy_(kept[n]) for n in masked]
+        self._bits = [kept[name] for name in masked]
+
+    @cached_property
+    def _factors(self) -> list[Tensor]:
+        """The mask as numbers, made when first needed: a pack applies masks by itself.
+
+        In the weights' own memory layout, or the product would walk two layouts at once.
+        """
+        pairs = zip(self._weights, self._bits, strict=True)
+        return [torch.empty_like(weight).copy_(bits) for weight, bits in pairs]
 
     def trainable(self) -> Iterable[dict[str, Any]]:
         return [{"params": list(self._model.parameters())}]
