@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import pytest
@@ -10,19 +11,23 @@ from score_cases import (
     HAND,
     LABELS,
     NUM,
+    SHAPE,
     by_hand,
     doubles,
     flat,
     half_mask,
+    images,
     plain_loss,
     some_mask,
     task,
     three_samples,
 )
 
+from lth_runner import models
 from lth_runner.allocate import Global
 from lth_runner.score import Force, GradientMagnitude, Grasp, GraspIterated, Snip
 from lth_runner.score.examples import draw, per_class
+from lth_runner.score.gradient import _xavier
 from lth_runner.state import State
 from lth_runner.task import Task
 
@@ -232,6 +237,67 @@ def test_grasp_sees_as_many_of_each_class_in_random_order(num_batches, sizes):
     rows = {tuple(x.flatten().tolist()): int(y) for x, y in zip(*train, strict=True)}
     for inputs, given in batches:
         assert [rows[tuple(x.flatten().tolist())] for x in inputs] == given.tolist()
+
+
+def test_by_class_two_batches_are_halves_of_the_classes():
+    problem = Task(task("mlp").model, images(classes=2))
+    halves = [labels.tolist() for _, labels in per_class(problem, 10, 2, by_class=True)()]
+    assert halves == [[0] * 10, [1] * 10]
+    mixed, ordered = (
+        torch.cat([x for x, _ in per_class(problem, 10, 2, by_class=flag)()])
+        for flag in (False, True)
+    )
+    assert not torch.equal(mixed, ordered)  # the same samples, one class after another
+    assert torch.equal(
+        mixed.flatten(1).sum(1).sort().values, ordered.flatten(1).sum(1).sort().values
+    )
+
+
+def test_grasp_over_halves_by_class_normalises_each_half_by_itself():
+    problem = Task(task("resnet").model, images(classes=3))
+    weights, names = doubles(problem.init(7)), list(problem.prunable)
+    score = Grasp(samples_per_class=8, num_batches=2, temperature=2.0, order="by_class")
+    leaves = {n: weights[n].clone().requires_grad_() for n in names}
+
+    def slope(half, create_graph):
+        inputs, labels = half
+        batch = (inputs.double(), labels)
+        loss = problem.loss({**weights, **leaves}, batch, 2.0, batch_statistics=True)
+        return torch.autograd.grad(loss, list(leaves.values()), create_graph=create_graph)
+
+    halves = list(per_class(problem, 8, 2, by_class=True)())
+    mean = [sum(parts) / 2 for parts in zip(*(slope(h, False) for h in halves), strict=True)]
+    total = sum(
+        (g * still).sum()
+        for half in halves
+        for g, still in zip(slope(half, True), mean, strict=True)
+    )
+    curved = torch.autograd.grad(total / 2, list(leaves.values()))
+    expected = {n: weights[n] * h for n, h in zip(names, curved, strict=True)}
+    found = score(problem, weights, problem.dense())
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-16)
+    mixed = replace(score, order="mixed")(problem, weights, problem.dense())
+    assert not torch.allclose(flat(mixed), flat(found), rtol=1e-2)
+
+
+def test_grasp_may_score_linear_layers_at_a_xavier_draw():
+    problem = task("resnet")
+    weights, dense = doubles(problem.init(7)), problem.dense()
+    linear = {n for n, w in weights.items() if n in dense and w.ndim == 2}
+    score = Grasp(samples_per_class=6, fresh_linear=True)
+    found = score(problem, weights, dense)
+    other = {n: 3 * w if n in linear else w for n, w in weights.items()}
+    torch.testing.assert_close(found, score(problem, other, dense))  # what they hold is not seen
+    assert linear
+    assert linear != set(dense)
+    assert not torch.allclose(
+        flat(found), flat(Grasp(samples_per_class=6)(problem, weights, dense))
+    )
+    wide = Task(functools.partial(models.mlp, **SHAPE, widths=(300,)), images())
+    drawn = _xavier(wide, doubles(wide.init()))
+    assert list(drawn) == list(wide.prunable)
+    first = drawn["linear1.weight"]
+    assert float(first.std()) == pytest.approx((2 / (128 + 300)) ** 0.5, rel=0.02)
 
 
 def test_batches_of_a_class_balanced_draw_hold_64_at_most_and_never_one():

@@ -25,9 +25,9 @@ def draw(task: Task, num_batches: int, batch_size: int, *, draw: str = "") -> li
 
 
 def per_class(
-    task: Task, samples_per_class: int, num_batches: int | None
+    task: Task, samples_per_class: int, num_batches: int | None, *, by_class: bool = False
 ) -> Callable[[], Iterator[Batch]]:
-    """Reads, each time anew, as many samples of each class in random order.
+    """Reads, each time anew, as many samples of each class: mixed, or one class after another.
 
     In ``num_batches`` batches; by default in as few as hold at most 64 samples each.
     """
@@ -35,7 +35,8 @@ def per_class(
     order = torch.randperm(data.num_train, generator=stream(task.seed, "search", "per_class"))
     labels = data.train[1].cpu()[order]
     taken = [(labels == c).nonzero()[:samples_per_class, 0] for c in range(data.num_classes)]
-    index = order[torch.cat(taken).sort().values].to(data.device)
+    places = torch.cat(taken)
+    index = order[places if by_class else places.sort().values].to(data.device)
     picked = (data.train[0][index], data.train[1][index])
     empty = (picked[0][:0], picked[1][:0])
     size = LARGEST if num_batches is None else -(-len(index) // num_batches)

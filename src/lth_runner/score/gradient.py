@@ -13,6 +13,7 @@ from lth_runner.score import derivatives
 from lth_runner.score.checks import one_of, positive, whole
 from lth_runner.score.examples import check_draw, check_per_class, draw, per_class
 from lth_runner.score.protocol import Scores
+from lth_runner.seeds import stream
 from lth_runner.state import State
 from lth_runner.task import Batch, Task
 
@@ -143,8 +144,9 @@ class Grasp:
     below zero too, hurt it least. g and H are those of the kept prunable weights and of
     cross-entropy at logits / temperature, over ``samples_per_class`` samples of each class in
     ``num_batches`` batches, g and H g being means over them (null: of at most 64 samples each).
-    The authors' code has the sign turned round and removes the highest, divides by |sum|, cuts its
-    samples into two halves by class, and scores linear layers at a fresh Xavier draw.
+    order: ``mixed``, or ``by_class``, one class after another, so that two batches are the halves
+    of the authors' code, each of half of the classes. fresh_linear: linear layers are scored at a
+    Xavier-normal draw, as there. It has the sign turned round, too, and divides by |sum|.
     Wang et al., ICLR 2020, arXiv 2002.07376.
     """
 
@@ -152,8 +154,11 @@ class Grasp:
     samples_per_class: int = 10
     num_batches: int | None = None
     batch_statistics: bool = True
+    order: str = "mixed"
+    fresh_linear: bool = False
 
     def __post_init__(self) -> None:
+        one_of(("mixed", "by_class"), order=self.order)
         positive(temperature=self.temperature)
         whole(1, samples_per_class=self.samples_per_class)
         if self.num_batches is not None:
@@ -165,8 +170,11 @@ class Grasp:
 
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
         self.check(task)
-        batches = per_class(task, self.samples_per_class, self.num_batches)
+        by_class = self.order == "by_class"
+        batches = per_class(task, self.samples_per_class, self.num_batches, by_class=by_class)
         start = derivatives.placed(task, mask(weights))
+        if self.fresh_linear:
+            start |= mask(_xavier(task, start))
         slope_on = partial(derivatives.gradient, task, start, list(mask))
         slope = mask(self._mean(slope_on, batches()))
         curved = self._mean(partial(derivatives.hessian_product, task, start, slope), batches())
@@ -177,6 +185,18 @@ class Grasp:
             derived(batch, temperature=self.temperature, batch_statistics=self.batch_statistics)
             for batch in batches
         )
+
+
+def _xavier(task: Task, weights: State) -> State:
+    """N(0, 2 / (in + out)) for every linear layer, a function of the task's seed."""
+    drawn = {}
+    for name in task.prunable:
+        like = weights[name]
+        if like.ndim == 2:
+            rng = stream(task.seed, "search", "xavier", name)
+            normal = torch.randn(like.shape, generator=rng).to(like)
+            drawn[name] = normal * (2 / sum(like.shape)) ** 0.5
+    return drawn
 
 
 def _check(score: Snip | Force | GraspIterated | GradientMagnitude, task: Task) -> None:
