@@ -64,6 +64,24 @@ def test_layers_and_units_pass_on_what_they_get():
     assert totals == pytest.approx([float(flow)] * 3, rel=1e-12)
 
 
+def with_biases() -> nn.Module:
+    return nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
+
+
+def test_biases_let_flow_in_or_are_zero_by_hand():
+    """|b| = 1 and 0.5 in the hidden units make 2.5 and 1.5; |b| behind them changes nothing."""
+    biases = {"0.bias": torch.tensor([-1.0, 0.5]), "2.bias": torch.tensor([-7.0, 3.0])}
+    problem = three_samples(with_biases)
+    given = {n: w.float() for n, w in HAND.items()} | biases
+    flowing, none = (Synflow(b)(problem, given, problem.dense()) for b in ("absolute", "zero"))
+    assert flowing["2.weight"].flatten().tolist() == pytest.approx([1.5, 0.6, 0.5, 1.35])
+    assert none["2.weight"].flatten().tolist() == pytest.approx([0.9, 0.4, 0.3, 0.9])
+    assert torch.equal(flowing["0.weight"], none["0.weight"])
+    assert float(none["0.weight"].sum()) == pytest.approx(float(none["2.weight"].sum()))
+    with pytest.raises(UserError, match=r"biases='zeros': did you mean zero"):
+        Synflow("zeros")
+
+
 def test_signs_do_not_matter():
     problem = task("resnet")
     weights = problem.init(7)

@@ -10,7 +10,7 @@ from torch import nn
 from lth_runner.errors import UserError
 from lth_runner.mask import Mask
 from lth_runner.score import derivatives
-from lth_runner.score.checks import KEY
+from lth_runner.score.checks import KEY, one_of
 from lth_runner.score.protocol import Scores
 from lth_runner.state import State
 from lth_runner.task import Task
@@ -24,12 +24,19 @@ class Synflow:
 
     Every tensor of the state, biases and batch norm's statistics too, is replaced by its |.|; one
     input of ones, running statistics, float64 (the authors' float32 under- and overflows in deep
-    networks). Without biases the scores of each layer sum to R. Made to be iterated, 100 steps of
+    networks). Without biases the scores of each layer sum to R; ``biases`` says what becomes of
+    those of linear layers and convolutions: ``absolute``, as in the authors' code, or ``zero``,
+    which restores that sum (a norm's shift stays absolute). Made to be iterated, 100 steps of
     exponentially falling density in the paper: in one step it removes whole layers.
     Raises UserError for norms without running statistics, which let no flow through, and for an
     infinite R.
     Tanaka et al., NeurIPS 2020, arXiv 2006.05467.
     """
+
+    biases: str = "absolute"
+
+    def __post_init__(self) -> None:
+        one_of(("absolute", "zero"), biases=self.biases)
 
     def check(self, task: Task) -> None:
         """Raises UserError for norms without running statistics."""
@@ -47,6 +54,8 @@ class Synflow:
         home = derivatives.with_doubles(task)
         start = derivatives.placed(home, mask(weights), least=torch.float64)
         positive = {n: v.abs() if v.is_floating_point() else v for n, v in start.items()}
+        if self.biases == "zero":
+            positive |= {n: torch.zeros_like(positive[n]) for n in _biases(task) & positive.keys()}
         own = {name: positive[name].requires_grad_() for name in mask}
         ones = torch.ones(1, *task.data.shape, dtype=torch.float64, device=home.device)
         with torch.enable_grad():
@@ -62,3 +71,8 @@ class Synflow:
         return derivatives.on_cpu(
             {name: (g * own[name]).abs() for name, g in zip(own, found, strict=True)}
         )
+
+
+def _biases(task: Task) -> set[str]:
+    """The biases beside prunable weights."""
+    return {f"{name.removesuffix('weight')}bias" for name in task.prunable}
