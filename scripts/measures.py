@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Literal
 
+from lth_runner.report.pruners import find_pruners
 from lth_runner.report.rows import ACCURACY, TICKET, Run, density, mean, number, std
+from lth_runner.report.sweep import rewind_step
 from lth_runner.report.verdict import Paired, paired
 
 Answer = Literal["agrees", "fails", "undecided"]
@@ -187,6 +189,43 @@ class Gap:
         if pair.difference < self.published / 2:
             return Found(text, "fails")
         return Found(text, "agrees" if pair.low is not None and pair.low > 0 else "undecided")
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """`first` less `second` at one density, both rewound to `step`; positive."""
+
+    kept: float
+    step: int
+
+    def __call__(self, runs: Mapping[str, Run]) -> Found | None:
+        if any(rewind_step(run) != self.step for run in runs.values()):
+            return None
+        return Gap(0.0, self.kept)(runs)
+
+
+@dataclass(frozen=True)
+class Quicker:
+    """Seconds until `first` has its mask, as a share of those until `second` has one as sparse."""
+
+    kept: float
+    step: int
+    limit: float = 0.5
+
+    def __call__(self, runs: Mapping[str, Run]) -> Found | None:
+        if any(rewind_step(run) != self.step for run in runs.values()):
+            return None
+        found = {
+            effort.label: effort.total
+            for comparison in find_pruners(list(runs.values()))
+            for effort in comparison.efforts
+            if abs(1 - effort.sparsity - self.kept) <= CLOSE * self.kept
+        }
+        first, second = (found.get(runs[role].pruner) for role in ("first", "second"))
+        if first is None or not second:
+            return None
+        text = f"{first:,.0f} s of {second:,.0f} s: {first / second:.2f}"
+        return Found(text, "agrees" if first / second < self.limit else "fails")
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """Published figures beside ours: the tables and pictures of docs/results.md, from finished runs.
 
-    make results
+    make results                     # from outputs/ and from the runs kept in docs/runs/
+    make results ARGS=--keep         # and keep the finished ones of outputs/ there, to be committed
+    make results ARGS=--keep=all     # the unfinished ones too
     python scripts/results.py outputs docs/results.md
 
-Reads run folders and trains nothing. Between the two marks of the page every line is rewritten; a
-claim that fails stays in the table as failed, and one without runs says so. The claims are in
-claims.py, what is read off runs for them in measures.py.
+Reads runs and trains nothing. Between the two marks of the page every line is rewritten; a claim
+that fails stays in the table as failed, and one without runs says so. The claims are in claims.py,
+what is read off runs for them in measures.py, which runs there are in evidence.py.
 """
 
 from __future__ import annotations
@@ -18,27 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from claims import CLAIMS, Claim, Group
-from measures import Found, change
+from evidence import command, extent, hardware, images, keep, load, readable
+from measures import Found
+from pictures import curves, save
+from sections import SECTIONS, drawn, table, written
 
 from lth_runner.errors import UserError
-from lth_runner.report import drawing
-from lth_runner.report.figures import curve_figure
-from lth_runner.report.pruners import Effort, find_pruners
-from lth_runner.report.rows import TICKET, Run
-from lth_runner.report.sweep import Line
-from lth_runner.report.verdict import Level
+from lth_runner.report.rows import Run
 
 BEGIN, END = "<!-- results: written by `make results` -->", "<!-- /results -->"
 NOT_MEASURED = "not measured here"
 HEADER = ("claim", "published", "ours", "counts as agreement", "verdict", "command", "hardware")
-FAMILIES = "lenet300_mnist_families"
-FAMILIES_COMMAND = (
-    f"lth-run +experiment=lenet300_mnist_sanity +sweep=families name={FAMILIES} control=none"
-)
-# names of runs whose curve is committed, once they are done
-PICTURES = ("lenet300_mnist_imp", "resnet20_imp", "resnet20_rewind_init", "resnet20_lrr")
-# where a run lay and how it was shown, but not what it was
-ELSEWHERE = ("paths.", "dataset.root=", "record", "hydra", "name=")
 
 
 @dataclass(frozen=True)
@@ -56,6 +48,7 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         claim, found = self.claim, self.found
         parts = [] if found is None else [found.ours]
+        parts += dict.fromkeys(f"on {name}" for run in self.runs if (name := images(run)))
         parts += [extent(run) for run in self.runs if run.state != "done"]
         measured = found is not None
         commands = dict.fromkeys(command(run) for run in self.runs) if measured else {}
@@ -81,100 +74,11 @@ def held(claim: Claim, runs: Sequence[Run]) -> Row:
     return Row(claim, None, started)
 
 
-def readable(runs: Iterable[Run]) -> list[Run]:
-    """Runs at full scale, best evidence first: done, more replicates, more rows, the latest."""
-    full = [run for run in runs if not _train(run).get("shrink_to")]
-    return sorted(
-        full,
-        key=lambda run: (
-            run.state == "done", run.num_replicates, len(run.rows), str(run.status.get("updated")),
-        ),
-        reverse=True,
-    )  # fmt: skip
-
-
-def extent(run: Run) -> str:
-    """How far an unfinished run is."""
-    rounds = run.rounds(TICKET)
-    so_far = "no round yet" if not rounds else f"rounds {rounds[0]} to {rounds[-1]} so far"
-    return f"{run.name} is {run.state}: {so_far}"
-
-
-def command(run: Run) -> str:
-    """The run's own command, without where things lie on the machine it ran on."""
-    words = str(run.status.get("command") or f"lth-run +experiment={run.name}").split()
-    return " ".join(word for word in words if not word.startswith(ELSEWHERE) and "=/" not in word)
-
-
-def hardware(run: Run) -> str:
-    of = run.environment
-    threads = of.get("threads")
-    parts = [of.get("device_name") or of.get("device") or "not recorded"]
-    parts += [f"torch {of['torch']}"] if of.get("torch") else []
-    parts += [f"{threads} thread{'s' * (threads != 1)}"] if threads else []
-    return ", ".join(map(str, parts))
-
-
-def families(runs: Sequence[Run]) -> str:
-    """Accuracy, steps and seconds of one pruner of each family, by sparsity."""
-    found = find_pruners([run for run in runs if run.name == FAMILIES])
-    if not found:
-        return f"Not measured here: `{FAMILIES_COMMAND}`."
-    body = []
-    for comparison in found:
-        lines = {line.label: line for line in comparison.sweep.lines}
-        for effort in sorted(comparison.efforts, key=lambda one: (one.sparsity, one.label)):
-            body.append(_family(effort, lines[effort.label]))
-    machines = ", ".join(dict.fromkeys(hardware(run) for run in runs if run.name == FAMILIES))
-    unfinished = [extent(run) for run in runs if run.name == FAMILIES and run.state != "done"]
-    header = (
-        "sparsity (%)", "pruner", "test accuracy (%)", "against dense (points)",
-        "steps to the mask", "seconds to it", "steps of the ticket", "its seconds",
-    )  # fmt: skip
-    notes = "; ".join([f"`{FAMILIES_COMMAND}`, {machines}", *unfinished])
-    return f"{table(header, body)}\n\n{notes}. Trainings to the mask count in full."
-
-
-def _family(effort: Effort, line: Line) -> tuple[str, ...]:
-    levels = line.verdict.of(TICKET)
-    near = min(levels, key=lambda one: abs(one.sparsity - effort.sparsity), default=None)
-    against = near.against_dense if near else None
-    return (
-        f"{100 * effort.sparsity:.1f}", effort.label, _accuracy(near),
-        "" if against is None else change(against), f"{effort.steps:,.0f}",
-        f"{effort.total:,.0f}", f"{effort.own_steps:,.0f}", f"{effort.own_seconds:,.0f}",
-    )  # fmt: skip
-
-
-def _accuracy(found: Level | None) -> str:
-    if found is None or found.mean is None:
-        return ""
-    spread = "" if found.std is None else f" ± {100 * found.std:.2f}"
-    return f"{100 * found.mean:.2f}{spread} (n = {found.n})"
-
-
-def pictures(runs: Sequence[Run], folder: Path) -> list[Path]:
-    """Draws the curve of each finished run of `PICTURES` into the folder."""
-    drawn = []
-    for name in PICTURES:
-        run = next((one for one in runs if one.name == name and one.state == "done"), None)
-        if run is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            target = folder / f"{name}_curve.png"
-            target.write_bytes(drawing.png(curve_figure([run])))
-            drawn.append(target)
-    return drawn
-
-
-def table(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *body]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in x) + " |" for x in lines
-    )
-
-
-def block(runs: Sequence[Run], claims: Mapping[str, Group], images: Sequence[Path]) -> str:
-    """What stands between the marks."""
+def block(
+    runs: Sequence[Run], claims: Mapping[str, Group], shown: Mapping[str, str] | None = None
+) -> str:
+    """What stands between the marks; `shown`: pictures that are there, and what they show."""
+    shown = shown or {}
     rows = {title: [held(claim, runs) for claim in group.claims] for title, group in claims.items()}
     verdicts = [row.verdict for group in rows.values() for row in group]
     counts = [
@@ -187,10 +91,14 @@ def block(runs: Sequence[Run], claims: Mapping[str, Group], images: Sequence[Pat
             claims[title].sources,
             table(HEADER, [row.cells() for row in group]),
         ]
-    parts += ["## Families at high sparsity on MNIST", families(runs)]
-    parts += [
-        f"![Test accuracy against weights remaining: {x.stem}](images/{x.name})" for x in images
-    ]
+    placed: set[str] = set()
+    for section in SECTIONS:
+        own = {name: text for name, text in shown.items() if name.startswith(f"{section.name}_")}
+        placed |= set(own)
+        parts += [f"## {section.title}", written(section, runs, own)]
+    others = {name: text for name, text in shown.items() if name not in placed}
+    parts += ["## Curves"] if others else []
+    parts += [f"![{text}](images/{name})" for name, text in others.items()]
     return "\n\n".join(parts)
 
 
@@ -203,30 +111,45 @@ def rewritten(page: str, content: str) -> str:
     return f"{head}{BEGIN}\n\n{content}\n\n{END}{tail}"
 
 
-def load(outputs: Path) -> list[Run]:
-    return [Run.load(file.parent) for file in sorted(outputs.rglob("rounds.jsonl"))]
+def wanted(runs: Iterable[Run], *, unfinished: bool) -> list[Run]:
+    """The runs that the page speaks of: by name, at full scale, and done or begun."""
+    names = {name for group in CLAIMS.values() for c in group.claims for name, _ in c.runs.values()}
+    names |= {section.name for section in SECTIONS}
+    return [
+        run
+        for run in readable(runs)
+        if run.name in names and run.rows and (unfinished or run.state == "done")
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("outputs", nargs="?", type=Path, default=Path("outputs"))
     parser.add_argument("page", nargs="?", type=Path, default=Path("docs/results.md"))
+    parser.add_argument(
+        "--keep", nargs="?", choices=("done", "all"), const="done",
+        help="put the runs that the page speaks of into runs/ beside it: done ones, or all",
+    )  # fmt: skip
     arguments = parser.parse_args(argv)
+    folder = arguments.page.parent
     try:
-        runs = readable(load(arguments.outputs))
-        images = pictures(runs, arguments.page.parent / "images")
-        page = rewritten(arguments.page.read_text(), block(runs, CLAIMS, images))
+        every = load(arguments.outputs, folder / "runs")
+        if arguments.keep:
+            chosen = wanted(every, unfinished=arguments.keep == "all")
+            for file in keep(chosen, folder / "runs"):
+                print(f"kept: {file}, {file.stat().st_size / 1000:,.0f} kB")
+        runs = readable(every)
+        figures = curves(runs)
+        for section in SECTIONS:
+            figures |= drawn(section, runs)
+        shown = save(figures, folder / "images")
+        page = rewritten(arguments.page.read_text(), block(runs, CLAIMS, shown))
     except UserError as error:
         print(f"results: {error}", file=sys.stderr)
         return 2
     arguments.page.write_text(page)
     print(f"written: {arguments.page}, from {len(runs)} runs")
     return 0
-
-
-def _train(run: Run) -> Mapping[str, object]:
-    section = run.config.get("train")
-    return section if isinstance(section, Mapping) else {}
 
 
 if __name__ == "__main__":

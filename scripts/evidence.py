@@ -1,0 +1,160 @@
+"""Which runs there are to judge by, best first: those under outputs/ and those of an archive.
+
+The archive is a file per name, `docs/runs/<name>.jsonl.gz`: one line of JSON per run, with what the
+page reads of it (config, state, machine, rows) and nothing that says where it lay.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from lth_runner.errors import UserError
+from lth_runner.report.rows import TICKET, Run
+
+# where a run lay and how it was shown, but not what it was
+ELSEWHERE = ("paths.", "dataset.root=", "dataset.cache=", "record", "hydra", "name=")
+LEFT_OUT = {
+    "config": ("paths", "record"),
+    "status": ("host", "pid", "probes", "error"),
+    "environment": ("host", "platform"),
+}
+DIGITS = 7  # significant ones, of a number in an archived row
+SUFFIX = ".jsonl.gz"
+IMAGES = {"cifar10-jpeg": "CIFAR-10 (JPEG)"}  # what an archive of images is called on the page
+
+
+def load(outputs: Path, archive: Path) -> list[Run]:
+    """Every run of both, each once, by its id: the copy that is better evidence."""
+    found = [Run.load(file.parent) for file in sorted(outputs.rglob("rounds.jsonl"))]
+    best: dict[tuple[str, str], Run] = {}
+    for run in ordered([*found, *archived(archive)]):
+        best.setdefault((run.name, run.folder.name), run)
+    return list(best.values())
+
+
+def readable(runs: Iterable[Run]) -> list[Run]:
+    """Runs at full scale, best evidence first."""
+    return ordered(run for run in runs if not section(run, "train").get("shrink_to"))
+
+
+def ordered(runs: Iterable[Run]) -> list[Run]:
+    """Best evidence first: done, more replicates, more rows, the latest."""
+    return sorted(
+        runs,
+        key=lambda run: (
+            run.state == "done", run.num_replicates, len(run.rows), str(run.status.get("updated")),
+        ),
+        reverse=True,
+    )  # fmt: skip
+
+
+def section(run: Run, key: str) -> Mapping[str, Any]:
+    found = run.config.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def extent(run: Run) -> str:
+    """How far an unfinished run is."""
+    rounds = run.rounds(TICKET)
+    so_far = "no round yet" if not rounds else f"rounds {rounds[0]} to {rounds[-1]} so far"
+    return f"{run.name} is {run.state}: {so_far}"
+
+
+def command(run: Run) -> str:
+    """The run's own command, without where things lie on the machine it ran on."""
+    words = str(run.status.get("command") or f"lth-run +experiment={run.name}").split()
+    return " ".join(word for word in words if not word.startswith(ELSEWHERE) and "=/" not in word)
+
+
+def hardware(run: Run) -> str:
+    of = run.environment
+    threads = of.get("threads")
+    parts = [of.get("device_name") or of.get("device") or "not recorded"]
+    parts += [f"torch {of['torch']}"] if of.get("torch") else []
+    parts += [f"{threads} thread{'s' * (threads != 1)}"] if threads else []
+    return ", ".join(map(str, parts))
+
+
+def images(run: Run) -> str | None:
+    """The images that a run had in place of its experiment's dataset; None for no others."""
+    dataset = section(run, "dataset")
+    if not str(dataset.get("_target_", "")).endswith(".imagefolder"):
+        return None
+    name = PurePosixPath(str(dataset.get("root", ""))).name.partition(".")[0]
+    return IMAGES.get(name, name or "images of a folder")
+
+
+def archived(archive: Path) -> list[Run]:
+    """The archive's runs; raises `UserError` for a file that cannot be read."""
+    return [run for file in sorted(archive.glob(f"*{SUFFIX}")) for run in _read(file)]
+
+
+def keep(runs: Sequence[Run], archive: Path) -> list[Path]:
+    """Puts runs into the archive, in place of older copies of theirs; the files it wrote.
+
+    The same runs give the same bytes: lines are sorted by run id, no times are in the file.
+    """
+    written = []
+    for name in dict.fromkeys(run.name for run in runs):
+        file = archive / f"{name}{SUFFIX}"
+        before = {run.folder.name: run for run in (_read(file) if file.is_file() else [])}
+        now = before | {run.folder.name: run for run in runs if run.name == name}
+        lines = [json.dumps(_copy(run), separators=(",", ":")) for _, run in sorted(now.items())]
+        archive.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(gzip.compress("".join(f"{x}\n" for x in lines).encode(), mtime=0))
+        written.append(file)
+    return written
+
+
+def _read(file: Path) -> list[Run]:
+    try:
+        lines = gzip.decompress(file.read_bytes()).decode().splitlines()
+        found = [json.loads(line) for line in lines]
+        return [
+            Run(
+                folder=file.with_name(one["id"]),
+                config=one["config"],
+                status=one["status"],
+                environment=one["environment"],
+                rows=tuple(one["rows"]),
+            )
+            for one in found
+        ]
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{file} is not an archive of runs ({error}): remove it, and write it anew from runs "
+            "under outputs/ with --keep"
+        ) from error
+
+
+def _copy(run: Run) -> dict[str, Any]:
+    parts = {"config": run.config, "status": run.status, "environment": run.environment}
+    found = {
+        part: _placeless({key: value for key, value in values.items() if key not in LEFT_OUT[part]})
+        for part, values in parts.items()
+    }
+    found["status"]["command"] = command(run)
+    return {"id": run.folder.name, **found, "rows": [_short(row) for row in run.rows]}
+
+
+def _placeless(value: Any) -> Any:
+    """Of every path its last part."""
+    if isinstance(value, Mapping):
+        return {key: _placeless(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_placeless(one) for one in value]
+    if isinstance(value, str) and value.startswith(("/", "~")):
+        return PurePosixPath(value).name
+    return value
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _short(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_short(one) for one in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

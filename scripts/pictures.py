@@ -1,0 +1,156 @@
+"""The pictures of docs/results.md: as small as they can be told apart, drawn from the same runs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from lth_runner.report import drawing
+from lth_runner.report.drawing import FAINT, INK, MUTED
+from lth_runner.report.figures import curve_figure
+from lth_runner.report.rows import ACCURACY, TICKET, Run, density, mean, number, std
+
+# names of runs whose curve is committed, once they are done
+CURVES = ("lenet300_mnist_imp", "resnet20_imp", "resnet20_rewind_init", "resnet20_lrr")
+TICKETS = "lenet300_mnist_imp"
+COLOURS = 64  # of a palette: lines and letters look the same, a third of the bytes
+PUBLISHED = (
+    0.513,
+    0.211,
+    0.070,
+    0.036,
+    0.019,
+)  # of the weights: Frankle & Carbin, arXiv:1803.03635
+SAID = """Dotted: the shares of the weights
+that Frankle & Carbin name (51.3,
+21.1, 7.0, 3.6 and 1.9 %).
+
+They say, of figures 3 and 4:
+· tickets as good as dense down
+  to 3.6 %, below it at 1.9 %;
+· at 21.1 % lowest validation
+  loss earlier than dense;
+· new weights under the same
+  mask: worse, and slower the
+  sparser they are.
+Signs and overlap with early
+gradients: no figure of theirs."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One panel: what of the rows it shows, for which arms, and under which heading."""
+
+    heading: str
+    names: tuple[tuple[str, str], ...]  # field of the rows -> its label; "" for the arm's own
+    factor: float = 1.0
+    arms: bool = True
+
+
+FIELDS = (
+    Field("test accuracy at lowest validation loss (%)", (("best_val_test_accuracy", ""),), 100.0),
+    Field("test accuracy at the last step (%)", ((ACCURACY, ""),), 100.0),
+    Field("step of lowest validation loss", (("best_val_step", ""),)),
+    Field("share of survivors that end with their first sign", (("sign_preservation", ""),)),
+    Field(
+        "Jaccard index of the mask and the largest early gradients",
+        (("jaccard_early_gradient", TICKET), ("jaccard_null", "shuffled in layers"),
+         ("jaccard_chance", "random mask")),
+        arms=False,
+    ),
+)  # fmt: skip
+
+
+def curves(runs: Sequence[Run]) -> dict[str, tuple[Figure, str]]:
+    """File stem -> figure and what it shows, of the finished runs that have a picture."""
+    found: dict[str, tuple[Figure, str]] = {}
+    for name in CURVES:
+        run = next((one for one in runs if one.name == name and one.state == "done"), None)
+        if run is not None:
+            text = f"Test accuracy against weights remaining: {name}"
+            found[f"{name}_curve"] = (curve_figure([run]), text)
+        if run is not None and name == TICKETS:
+            found[f"{name}_panels"] = (panels(run), "The same run: accuracy at early stopping and "
+                                       "at the end, step of lowest validation loss, signs, "
+                                       "overlap with early gradients")  # fmt: skip
+    return found
+
+
+def panels(run: Run) -> Figure:
+    """Five fields against weights remaining, mean and standard deviation of the seeds."""
+    figure = drawing.new_figure(12.0, 7.0)
+    for place, field in enumerate(FIELDS):
+        axes = figure.add_subplot(2, 3, place + 1)
+        _draw(axes, run, field)
+    words = figure.add_subplot(2, 3, len(FIELDS) + 1)
+    words.axis("off")
+    words.text(0.0, 1.0, SAID, va="top", fontsize=9.5, color=INK, linespacing=1.35)
+    for index, arm in enumerate(run.arms):
+        words.plot([], [], color=drawing.colour(index), marker=drawing.marker(index), label=arm)
+    words.legend(loc="lower left", frameon=False, fontsize=9.5, ncols=3, borderaxespad=0)
+    figure.subplots_adjust(left=0.05, right=0.985, top=0.94, bottom=0.075, wspace=0.2, hspace=0.32)
+    return figure
+
+
+def _draw(axes: Axes, run: Run, field: Field) -> None:
+    drawing.tidy(axes, xlabel="", ylabel="")
+    axes.set_title(field.heading, loc="left", fontsize=9.5, color=INK)
+    for kept in PUBLISHED:
+        axes.axvline(100 * kept, color=FAINT, linewidth=1.1, linestyle=":", zorder=0.5)
+    arms = run.arms if field.arms else (TICKET,)
+    densities: list[float] = []
+    lowest: list[float] = []
+    for row, (name, label) in enumerate(field.names):
+        for column, arm in enumerate(arms):
+            index = row + column
+            x, y, spread = _means(run, arm, name, field.factor)
+            if not x:
+                continue
+            densities += x
+            axes.errorbar(
+                [100 * one for one in x], y, yerr=spread, color=drawing.colour(index), marker="o",
+                markersize=3.5, linewidth=1.4, elinewidth=0.9, label=label or arm,
+            )  # fmt: skip
+            lowest += y if arm == TICKET else y[: len(y) // 2 + 1]
+    if not densities:
+        axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color=MUTED)
+        return
+    drawing.density_axis(axes, densities, min_gap=0.14)
+    if field.factor == 100.0:  # controls may fall out of sight
+        top = axes.get_ylim()[1]
+        axes.set_ylim(min(lowest) - 0.15 * (top - min(lowest)), top)
+    if not field.arms:
+        axes.legend(frameon=False, fontsize=8.5)
+    axes.set_xlabel("weights remaining (%)", fontsize=9, color=INK, labelpad=3)
+
+
+def _means(
+    run: Run, arm: str, name: str, factor: float
+) -> tuple[list[float], list[float], list[float]]:
+    """Densities with the means and standard deviations of a field, by growing sparsity."""
+    found = []
+    for round in run.rounds(arm):
+        rows = run.at(arm, round)
+        kept = [value for row in rows if (value := density(row)) is not None]
+        values = [factor * value for row in rows if (value := number(row.get(name))) is not None]
+        if kept and values:
+            found.append((mean(kept), mean(values), std(values) or 0.0))
+    found.sort(reverse=True)
+    x, y, spread = ([one[i] for one in found] for i in range(3))
+    return x, y, spread
+
+
+def save(figures: dict[str, tuple[Figure, str]], folder: Path) -> dict[str, str]:
+    """Writes each as <stem>.png; file name -> what it shows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for stem, (figure, _) in figures.items():
+        image = Image.open(io.BytesIO(drawing.png(figure))).convert("RGB")
+        small = image.quantize(COLOURS, dither=Image.Dither.NONE)
+        small.save(folder / f"{stem}.png", optimize=True)
+    return {f"{stem}.png": text for stem, (_, text) in figures.items()}
