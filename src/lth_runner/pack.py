@@ -191,7 +191,8 @@ class Pack:
         if self._buffer is None:
             size = len(self.lanes), torch.Size(data.shape).numel(), padded(num, SAMPLES)
             self._buffer = torch.zeros(size)
-        if data.normalised and data.train[0].is_contiguous():
+        plain = data.train[0].is_contiguous() and data.train[0].dtype == torch.float32
+        if data.normalised and plain:  # nothing is to be done to a sample but to lay it there
             drawn = [lane.stream.draw(lane.step)[0] for lane in self.lanes]
             index = torch.stack(drawn)
             gather(data.train[0], index, self._buffer)
