@@ -50,7 +50,7 @@ check: lint types test ## lint, types and tests
 report: install ## redraw and compare all finished runs
 	$(BIN)/lth-report outputs
 
-results: install ## rewrite docs/results.md, published figures beside ours, from outputs/
+results: install ## rewrite docs/results.md from outputs/ and docs/runs/; ARGS=--keep: keep finished runs there
 	$(BIN)/python scripts/results.py $(ARGS)
 
 wheel: install ## a wheel in dist/

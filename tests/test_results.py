@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from measures import percent
 from pictures import panels
 from sections import SECTIONS
 
+FAMILIES_NAME = "lenet300_mnist_families"
 TO_EPOCH_12 = "renda2020_resnet20/rewind_to_epoch_12"
 ROUNDS = {3: 0.5128, 7: 0.2107, 12: 0.0696, 15: 0.0358, 18: 0.0186}  # of LeNet-300-100
 
@@ -236,6 +239,154 @@ def test_the_page_is_rewritten_between_its_marks_and_again_the_same(tmp_path: Pa
     assert page.read_text() == once
     page.write_text("no marks")
     assert results.main([str(tmp_path / "outputs"), str(page)]) == 2
+
+
+def archived_page(tmp_path: Path) -> Path:
+    page = tmp_path / "docs/results.md"
+    page.parent.mkdir(exist_ok=True)
+    page.write_text(f"{results.BEGIN}{results.END}")
+    return page
+
+
+def test_finished_runs_are_kept_beside_the_page_which_is_rebuilt_from_them_alone(
+    tmp_path: Path,
+) -> None:
+    outputs, page = tmp_path / "outputs", archived_page(tmp_path)
+    mnist(outputs / "lenet300_mnist_imp/abc")
+    mnist(outputs / "lenet300_mnist_imp/def", last=7, state="interrupted")
+    mnist(outputs / "lenet300_mnist_imp/smoke", config={"train": {"shrink_to": "20it"}})
+    save(outputs / "mine/1", [row(0, 0.9)], name="mine")
+    assert results.main([str(outputs), str(page), "--keep"]) == 0
+    whole = page.read_text()
+    assert [run.folder.name for run in archived(tmp_path / "docs/runs")] == ["abc"]
+    shutil.rmtree(outputs)
+    assert results.main([str(outputs), str(page)]) == 0
+    assert page.read_text() == whole
+    assert "**agrees**" in whole
+
+
+def test_the_archive_keeps_the_same_bytes_and_unfinished_runs_when_asked(tmp_path: Path) -> None:
+    outputs, page = tmp_path / "outputs", archived_page(tmp_path)
+    mnist(outputs / "lenet300_mnist_imp/abc", last=7, state="interrupted")
+    assert results.main([str(outputs), str(page), "--keep=all"]) == 0
+    (file,) = (tmp_path / "docs/runs").iterdir()
+    once = file.read_bytes()
+    assert results.main([str(outputs), str(page), "--keep=all"]) == 0
+    assert file.read_bytes() == once
+    shutil.rmtree(outputs)
+    mnist(outputs / "lenet300_mnist_imp/abc")  # the same run, at its end
+    assert results.main([str(outputs), str(page), "--keep"]) == 0
+    (run,) = archived(tmp_path / "docs/runs")
+    assert (run.state, run.rounds("ticket")[-1]) == ("done", 18)
+
+
+def test_of_two_copies_of_a_run_the_better_evidence_counts(tmp_path: Path) -> None:
+    archive = tmp_path / "runs"
+    keep([mnist(tmp_path / "first/abc")], archive)
+    mnist(tmp_path / "outputs/abc", last=3, state="running")  # begun again in a clone
+    (run,) = load(tmp_path / "outputs", archive)
+    assert run.state == "done"
+
+
+def test_an_archived_run_says_nothing_of_the_machine_s_folders(tmp_path: Path) -> None:
+    config = {
+        "paths": {"data": "/home/me/data"}, "record": {"wandb": {"dir": "/home/me"}},
+        "dataset": {"_target_": "lth_runner.data.imagefolder", "root": "/home/me/cifar10-jpeg.tar"},
+        "train": {"optimizer": {"lr": 0.0012345678901}},
+    }  # fmt: skip
+    said = "lth-run +experiment=x dataset=imagefolder dataset.root=/home/me/cifar10-jpeg.tar"
+    run = save(tmp_path / "abc", [row(0, 0.123456789)], name="x", config=config, command=said)
+    (file,) = keep([run], tmp_path / "runs")
+    text = gzip.decompress(file.read_bytes()).decode()
+    assert "/home" not in text
+    (kept,) = archived(tmp_path / "runs")
+    assert kept.rows[0]["test_accuracy"] == 0.1234568
+    assert kept.config["train"] == config["train"]
+    assert (
+        results.command(kept) == results.command(run) == "lth-run +experiment=x dataset=imagefolder"
+    )
+    assert results.images(kept) == results.images(run) == "CIFAR-10 (JPEG)"
+    assert results.hardware(kept) == results.hardware(run)
+
+
+def test_an_archive_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl.gz").write_bytes(b"not compressed")
+    with pytest.raises(UserError, match=r"x\.jsonl\.gz is not an archive"):
+        archived(tmp_path)
+
+
+def pruned(folder, pruner, levels, *, step=0, seconds=10.0, search=0.5, name=FAMILIES_NAME):
+    """Chains of rounds for imp, one round for others, over a dense network of three seeds."""
+    rows = []
+    for seed in range(3):
+        common = {"seed": seed, "steps": 4000, "seconds": seconds, "search_seconds": search}
+        rows.append(row(0, 0.98 + seed / 1e3, start_step=0, training_key=f"d{seed}", **common))
+        for round, (kept, accuracy) in enumerate(levels.items(), 1):
+            rows.append(row(round, accuracy + seed / 1e3, density=kept, start_step=step,
+                            layer_density={"0.weight": kept, "2.weight": kept},
+                            training_key=f"{pruner}{step}{round}{seed}", **common))  # fmt: skip
+    score = "Concrete" if pruner == "concrete" else "Magnitude"
+    node = {
+        "sparsity": 1 - min(levels),
+        "rate": 0.2 if pruner == "imp" else None,
+        "search": {"score": {"_target_": f"x.{score}"}},
+    }
+    node |= {"dense": True} if pruner == "concrete" else {}
+    config = {"pruner": node, "rewind": {"step": f"{step}it"}}
+    return save(folder, rows, name=name, pruner=pruner, config=config,
+                command=f"lth-run +experiment=x pruner={pruner} threads=1")  # fmt: skip
+
+
+def test_search_and_iterative_pruning_are_compared_from_the_same_step(tmp_path: Path) -> None:
+    chain = {0.21: 0.981, 0.055: 0.975, 0.0047223664828696: 0.90}
+    found = {0.0047223664828696: 0.92}
+    runs = [pruned(tmp_path / "imp", "imp", chain),
+            pruned(tmp_path / "concrete", "concrete", found, search=4.0),
+            pruned(tmp_path / "late", "imp", chain, step=200)]  # fmt: skip
+    rows = held(runs)
+    assert rows["families-accuracy-0"].verdict == "agrees"
+    assert rows["families-time-0"].verdict == "agrees"
+    # three trainings and four searches; the search of the ticket and of the dense network's place
+    assert rows["families-time-0"].found.ours == "8 s of 32 s: 0.25"
+    assert rows["families-accuracy-200"].verdict == "not measured here"
+    runs.append(pruned(tmp_path / "cold", "concrete", {0.0047223664828696: 0.80}, step=200,
+                       search=40.0))  # fmt: skip
+    rows = held(runs)
+    assert rows["families-accuracy-200"].verdict == "fails"
+    assert rows["families-time-200"].verdict == "fails"
+
+
+def test_pruners_stand_side_by_side_with_their_efforts_and_pictures(tmp_path: Path) -> None:
+    outputs, page = tmp_path / "outputs", archived_page(tmp_path)
+    folder = outputs / FAMILIES_NAME
+    pruned(folder / "1", "imp", {0.21: 0.981, 0.055: 0.970})
+    pruned(folder / "2", "one_shot", {0.21: 0.95})
+    pruned(folder / "3", "imp", {0.21: 0.97, 0.055: 0.96}, step=200)
+    pruned(folder / "4", "one_shot", {0.055: 0.94}, step=200)
+    assert results.main([str(outputs), str(page)]) == 0
+    lines = page.read_text().splitlines()
+    assert "| imp | 98.20 ± 0.10 (3)\\* | 97.10 ± 0.10 (3) |" in lines
+    assert "| one_shot | 95.10 ± 0.10 (3) |  |" in lines
+    assert "| imp, from step 200 | 97.10 ± 0.10 (3) | 96.10 ± 0.10 (3) |" in lines
+    assert "| imp | 94.5 % | trained weights | 8,000 | 22 | 1.5 | 4,000 | 10 |" in lines
+    (commands,) = [line for line in lines if line.startswith("Commands: ")]
+    assert "4 runs, as `lth-run +experiment=x threads=1`" in commands
+    for key in ("accuracy", "effort"):
+        assert f"images/{FAMILIES_NAME}_{key}.png" in page.read_text()
+        picture = tmp_path / f"docs/images/{FAMILIES_NAME}_{key}.png"
+        assert picture.stat().st_size < 150_000
+
+
+def test_the_panels_show_what_rows_have_and_say_what_they_have_not(tmp_path: Path) -> None:
+    figure = panels(mnist(tmp_path / "run"))
+    assert len(figure.axes) == 6
+    early, last, step, signs, jaccard, words = figure.axes
+    assert early.containers[0].lines[0].get_ydata()[0] == pytest.approx(98.2)
+    assert step.containers[0].lines[0].get_ydata()[-1] == pytest.approx(4090)
+    assert len(last.containers) == 2  # ticket and reinit
+    for axes in (signs, jaccard):
+        assert [text.get_text() for text in axes.texts] == ["not recorded"]
+    assert "51.3" in words.texts[0].get_text()
 
 
 def test_every_claim_has_a_name_of_its_own_and_a_command_that_composes() -> None:
