@@ -23,7 +23,8 @@ CONF = conf_dir()
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 # their masks are found within one training: no rounds of pruning
 FOUND = {"digits_strong", "resnet20_cs", "resnet20_cts"}
-AT_ONCE = {"lenet300_mnist_sanity", "lenet300_mnist_snip"}  # masks before training: one round, however many are asked for
+# masks before training: one round, however many are asked for
+AT_ONCE = {"lenet300_mnist_sanity", "lenet300_mnist_snip"}
 ITERATIVE = [name for name in EXPERIMENTS if name not in FOUND]
 DEFAULT_GROUPS = {
     group.removeprefix("override ")
