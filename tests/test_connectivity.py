@@ -23,8 +23,9 @@ from lth_runner.engine import Pace
 from lth_runner.errors import UserError
 from lth_runner.launch import describe
 from lth_runner.masking import Static
+from lth_runner.norms import recompute
 from lth_runner.probe import Instability, InstabilityByStep, StartEnd
-from lth_runner.probe.connectivity import barrier, between, children, line, recompute
+from lth_runner.probe.connectivity import barrier, between, children, line
 from lth_runner.seeds import derive, stream
 from lth_runner.state import State
 from lth_runner.task import Task

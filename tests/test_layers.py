@@ -14,10 +14,10 @@ SOURCE = Path(lth_runner.__file__).parent
 LAYERS = [
     "errors",
     "files step seeds state identity mask patterns ticket",
-    "data models task",
+    "data models task norms",
     "score allocate schedule",
     "rewind control search",
-    "masking train loop engine kernels sparse stacked pack packed",
+    "masking train loop engine compiled stacked pack packed graphed capturable",
     "probe",
     "lease export store trainer record",
     "experiment",

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
 from torch import nn
 
@@ -19,8 +20,9 @@ from lth_runner.config import build
 from lth_runner.control import Reinit, Shuffle
 from lth_runner.engine import replay
 from lth_runner.errors import UserError
+from lth_runner.experiment import Experiment, next_jobs
 from lth_runner.loop import Loop
-from lth_runner.masking import EdgePopup, GemMiner, MultiPrize, Static, Supermask
+from lth_runner.masking import EdgePopup, GemMiner, MultiPrize, Static, Supermask, measured
 from lth_runner.masking.edge_popup import uniform
 from lth_runner.probe import Accuracy, EarlyGradients, Overlap, Signs
 from lth_runner.schedule import Iterations
@@ -311,6 +313,34 @@ def test_the_second_round_is_the_saved_ticket_untrained_beside_its_controls(name
     assert seen["sign_preservation"] == seen["mask_overlap_previous"] == 1.0
     assert 0 <= seen["jaccard_early_gradient"] <= 1
     assert Found().propose(task, [found, ticket]) is None
+
+
+@pytest.mark.parametrize("name", ["edge_popup", "multi_prize", "rescaled"])
+def test_controls_without_a_step_have_the_statistics_of_their_own_network(name, tmp_path):
+    task, rule = small.task(model=small.convolutional), EVERY[name]
+    (found,) = small.trainer(tmp_path).fit([job(rule, small.convolutional)])
+    arms = {"reinit": Reinit(), "shuffle": Shuffle()}
+    experiment = Experiment([task], Found(), rule, arms, [])
+    jobs = {one.job.slot.arm: one.job for one in next_jobs(experiment, {task.seed: [found]}, ())}
+    ended = jobs["ticket"].ticket.weights
+    assert equal({n: ended[n] for n in task.norm}, {n: found.weights[n] for n in task.norm})
+    inputs = task.data.train[0]
+    for arm in arms:
+        ticket = jobs[arm].ticket
+        (trained,) = small.trainer(tmp_path).fit([jobs[arm]])
+        first = F.conv2d(inputs, trained.weights["0.weight"], padding=1)
+        for part, value in (("mean", first.mean((0, 2, 3))), ("var", first.var((0, 2, 3)))):
+            torch.testing.assert_close(ticket.weights[f"1.running_{part}"], value)
+        assert equal(
+            {n: ticket.weights[n] for n in task.norm if n.endswith("weight")},
+            {n: trained.weights[n] for n in task.norm if n.endswith("weight")},
+        )
+
+
+def test_a_network_without_batch_norm_has_nothing_to_measure():
+    task, rule = small.task(), EVERY["edge_popup"]
+    ticket = Found().propose(task, [])
+    assert measured(task, ticket, rule) is ticket
 
 
 def test_gem_miners_second_round_trains_the_initial_weights_under_the_mask(tmp_path):

@@ -10,21 +10,20 @@ from statistics import fmean
 from typing import Literal
 
 import torch
-from torch import nn
 
 from lth_runner import state as states
 from lth_runner.errors import UserError, nearest
+from lth_runner.norms import SIZE, recompute, with_statistics
 from lth_runner.probe.protocol import Value
 from lth_runner.probe.reference import check_count, dense_training
 from lth_runner.probe.trajectory import weights_at
 from lth_runner.seeds import derive
 from lth_runner.state import State
 from lth_runner.step import Duration, Step
-from lth_runner.task import Batch, Task, evaluate
+from lth_runner.task import Task, evaluate
 from lth_runner.ticket import Past, Start, Ticket, Trained
 
 Curves = dict[str, list[float]]  # test, train and, where statistics are kept, .._recomputed
-SIZE = 500  # samples of one batch, in evaluating and for statistics
 OPTIMIZERS = ("fresh", "restore")
 
 
@@ -241,7 +240,7 @@ def line(task: Task, one: State, other: State, num_points: int, num_samples: int
     for point in range(num_points):
         states.write(module, between(one, other, point / (num_points - 1)))
         measure("")
-        if _with_statistics(module):
+        if with_statistics(module):
             recompute(module, train)
             measure("_recomputed")
     return curves
@@ -253,26 +252,6 @@ def between(one: State, other: State, share: float) -> State:
         name: torch.lerp(value, other[name], share) if value.is_floating_point() else value
         for name, value in one.items()
     }
-
-
-def recompute(module: nn.Module, batches: Sequence[Batch]) -> None:
-    """Running statistics anew: the mean over whole batches of each batch's."""
-    layers = _with_statistics(module)
-    before = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # cumulative: every batch weighs the same
-        layer.train()
-    for inputs, _ in [b for b in batches if len(b[1]) == SIZE] or batches:
-        module(inputs)
-    for layer, momentum in zip(layers, before, strict=True):
-        layer.momentum = momentum
-        layer.eval()
-
-
-def _with_statistics(module: nn.Module) -> list[nn.modules.batchnorm._NormBase]:
-    norms = (m for m in module.modules() if isinstance(m, nn.modules.batchnorm._NormBase))
-    return [layer for layer in norms if layer.running_mean is not None]
 
 
 def _decisive(barriers: Mapping[str, float]) -> float:

@@ -226,8 +226,8 @@ def _before(run: Run, ticket: Row) -> _Before:
     """All earlier trainings of the ticket's seed, or what of them the mask was made from.
 
     A pruner that decides at the start (`pruner.dense` is a key of these alone) or by chance needs
-    the first training up to the rewind step (all of it where another one is scored); early-bird up to the epoch that the ticket goes on
-    from; any other, all of them.
+    the first training up to the rewind step (all of it where another step is scored); early-bird
+    up to the epoch that the ticket goes on from; any other, all of them.
     """
     earlier = [
         row

@@ -1,0 +1,34 @@
+"""What a ticket that is never trained lacks: running statistics of its own network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lth_runner import state as states
+from lth_runner.masking.live import Masking
+from lth_runner.norms import SIZE, recompute, statistics
+from lth_runner.seeds import derive
+from lth_runner.task import Task
+from lth_runner.ticket import Ticket
+
+NUM_SAMPLES = 10_000
+
+
+def measured(task: Task, ticket: Ticket, masking: Masking) -> Ticket:
+    """The ticket with batch norm's statistics measured on the network that its masking makes of it.
+
+    The mean over batches of the statistics of up to 10,000 training samples, not augmented, drawn
+    by the task's seed. Scales, shifts and weights stay as they are; without batch norm all does.
+    """
+    module = task.module().eval()
+    states.write(module, ticket.masked)
+    if not statistics(module):
+        return ticket
+    live = masking.install(module, ticket.mask, task.seed)
+    drawn = task.data.sample(
+        min(NUM_SAMPLES, task.data.num_train), derive(task.seed, "search", "statistics")
+    )
+    recompute(module, list(zip(drawn[0].split(SIZE), drawn[1].split(SIZE), strict=True)))
+    found = {name: value.cpu() for name, value in statistics(module).items()}
+    live.remove()
+    return replace(ticket, weights=ticket.weights | found)
