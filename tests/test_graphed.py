@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from lth_runner import engine, models
+from lth_runner import engine, models, picking
 from lth_runner import state as states
 from lth_runner.allocate import Global, NOfM
 from lth_runner.capturable import Trial, obstacle, tried
 from lth_runner.data import Augment, Data
 from lth_runner.engine import Pace, Sequential
+from lth_runner.errors import UserError
 from lth_runner.graphed import WARM_UP, Graphed
 from lth_runner.mask import Mask
 from lth_runner.masking import Gradual, Rigl, ScalePenalty, SrSte, Static
@@ -371,3 +372,43 @@ def test_memory_bounds_the_number_of_lanes():
     assert trial.num_lanes(recipe(), 0) == 1
     assert trial.num_lanes(recipe(), 449) == 3
     assert trial.num_lanes(recipe(max_packed=5), 1e9) == 5
+
+
+def test_graphs_asked_for_without_a_cuda_device_are_refused():
+    [job] = jobs(1)
+    with pytest.raises(UserError, match="need a CUDA device, and this run has device=cpu"):
+        picking.pick_engine(recipe(engine="graphed"), job.task, Static())
+    assert picking.pick_engine(recipe(), job.task, Static())[0].name == "sequential"
+
+
+def test_on_cuda_what_cannot_be_packed_is_recorded_unless_a_trial_fails(monkeypatch):
+    """The choice alone: what packing and the trial say is given."""
+    task = replace(jobs(1)[0].task, device="cuda")
+
+    def choice(packing: str | None, trial: Trial, name: str = "auto"):
+        monkeypatch.setattr(picking, "obstacle", lambda *parts: packing)
+        monkeypatch.setattr(picking, "tried", lambda *parts: trial)
+        monkeypatch.setattr(picking, "lanes_that_fit", lambda *parts: 16)
+        monkeypatch.setattr(picking, "free_memory", lambda device: 1000.0)
+        found, reason = picking.pick_engine(recipe(engine=name), task, Static())
+        return found.name, getattr(found, "max_packed", 1), reason
+
+    fine, bad = Trial(lane=100, evaluation=300), Trial("it dreams")
+    assert choice(None, bad)[0] == "packed"
+    assert choice("a Conv2d", fine)[:2] == ("graphed", 5)
+    assert choice("a Conv2d", fine)[2].startswith("not packed: a Conv2d; up to 5 at once: what 0.0")
+    assert choice("a Conv2d", bad)[0] == "sequential"
+    assert choice("a Conv2d", bad)[2] == "not packed: a Conv2d; not graphed: it dreams"
+    assert choice(None, fine, "graphed")[:2] == ("graphed", 5)
+    with pytest.raises(UserError, match="cannot be graphed: it dreams; use"):
+        choice(None, bad, "graphed")
+
+
+def test_kernels_are_tried_out_on_cuda_alone_and_not_where_bits_must_repeat():
+    before = torch.backends.cudnn.benchmark
+    for device, deterministic, expected in (
+        ("cpu", False, False), ("cuda", False, True), ("cuda", True, False),
+    ):  # fmt: skip
+        with recipe(deterministic=deterministic).arithmetic(torch.device(device)):
+            assert torch.backends.cudnn.benchmark is expected
+    assert torch.backends.cudnn.benchmark is before

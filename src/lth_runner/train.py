@@ -90,7 +90,7 @@ class Recipe:
     shrunk to so many steps. ``eval_every``: how often validation and test are measured.
     ``snapshots``: steps of the dense training to keep beside those that rewinding asks for.
     ``engine``: train networks one by one, or up to ``max_packed`` as one, whole or over surviving
-    weights alone (auto: as pays).
+    weights alone, or side by side in one CUDA graph (auto: as pays).
     """
 
     length: Duration | str
@@ -106,7 +106,9 @@ class Recipe:
     shrink_to: Duration | str | None = None
     deterministic: bool = False
     # these decide no result, or have a place of their own in its identity (the engine)
-    engine: Literal["auto", "sequential", "packed", "sparse"] = field(default="auto", compare=False)
+    engine: Literal["auto", "sequential", "packed", "sparse", "graphed"] = field(
+        default="auto", compare=False
+    )
     max_packed: int = field(default=16, compare=False)
     checkpoint_minutes: float = field(default=2.0, compare=False)
     snapshots: Sequence[Duration | str] = field(default=(), compare=False)
@@ -182,7 +184,10 @@ class Recipe:
 
     @contextmanager
     def arithmetic(self, device: torch.device) -> Iterator[None]:
-        """Sets the precision of fp32 matrix products and determinism, and puts them back."""
+        """Sets the precision of fp32 matrix products, determinism and, where that is not asked
+
+        for, the trial of kernels on CUDA, and puts them back.
+        """
         if self.deterministic and device.type == "cuda":
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS demands it
         before = torch.get_float32_matmul_precision()
@@ -190,6 +195,8 @@ class Recipe:
         torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
         convolutions = torch.backends.cudnn.allow_tf32
         torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
+        trying = torch.backends.cudnn.benchmark
+        torch.backends.cudnn.benchmark = device.type == "cuda" and not self.deterministic
         if self.deterministic and not was_deterministic:
             torch.use_deterministic_algorithms(True)  # noqa: FBT003 (torch's own signature)
         try:
@@ -197,6 +204,7 @@ class Recipe:
         finally:
             torch.set_float32_matmul_precision(before)
             torch.backends.cudnn.allow_tf32 = convolutions
+            torch.backends.cudnn.benchmark = trying
             if self.deterministic and not was_deterministic:
                 torch.use_deterministic_algorithms(False)  # noqa: FBT003
 
