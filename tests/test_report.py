@@ -22,7 +22,7 @@ from lth_runner.report.compare import labels
 from lth_runner.report.drawing import spread
 from lth_runner.report.figures import curve_figure, draw_curve
 from lth_runner.report.rows import find_runs
-from lth_runner.report.table import table
+from lth_runner.report.table import round_table, table
 from lth_runner.report.verdict import judge, paired
 from lth_runner.report.wording import kept, removed, sentence
 
@@ -498,3 +498,13 @@ def test_a_collapsing_control_does_not_flatten_the_picture_of_the_ticket(tmp_pat
     assert 90 < bottom < 91
     assert 97 < top <= 100.5
     assert any("falls to 17.0 %" in text.get_text() for text in axes.texts)
+
+
+def test_no_control_shares_a_columns_name_with_what_is_measured(tmp_path):
+    arms = ("signs", "magnitudes")
+    rows = [row(0, "ticket", 0, 0.97), *(row(1, arm, 0, 0.9) for arm in ("ticket", *arms))]
+    config = {"control": dict.fromkeys(arms, {})}
+    run = Run.load(save(tmp_path, rows, config=config))
+    header, _ = round_table(run, judge(run))
+    assert len(set(header)) == len(header)
+    assert {*arms, "same sign"} < set(header)

@@ -34,10 +34,10 @@ def table(run: Run) -> str:
 
 
 def round_table(run: Run, verdict: Verdict) -> tuple[list[str], list[list[str]]]:
-    """Header and cells: round, sparsity, each arm, signs, Jaccard (chance), mark."""
+    """Header and cells: round, sparsity, each arm, same sign, Jaccard (chance), mark."""
     summaries = aggregate(run.rows)
     header = ["round", "sparsity", TICKET, *(_short(arm) for arm in run.controls)]
-    header += ["signs", "Jaccard", "verdict"]
+    header += ["same sign", "Jaccard", "verdict"]
     body = []
     for round in sorted({row["round"] for row in run.rows}):
         dense = round == run.dense_round
