@@ -503,7 +503,7 @@ def test_a_collapsing_control_does_not_flatten_the_picture_of_the_ticket(tmp_pat
 def test_no_control_shares_a_columns_name_with_what_is_measured(tmp_path):
     arms = ("signs", "magnitudes")
     rows = [row(0, "ticket", 0, 0.97), *(row(1, arm, 0, 0.9) for arm in ("ticket", *arms))]
-    config = {"control": dict.fromkeys(arms, {})}
+    config = {"control": {arm: {} for arm in arms}}
     run = Run.load(save(tmp_path, rows, config=config))
     header, _ = round_table(run, judge(run))
     assert len(set(header)) == len(header)
