@@ -35,7 +35,8 @@ RECIPES = {
     "decay-of-weights": {"optimizer": SGD, "decay": "weights", "label_smoothing": 0.1},
 }
 
-ENGINES = {"packed": Packed(), "sparse": Sparse()}  # of the layers of ``jobs`` half is kept
+# of the layers of ``jobs`` half is kept
+ENGINES = {"packed": Packed(), "sparse": Sparse(below=0.6), "whole": Sparse(below=0.0)}
 EACH_RECIPE = pytest.mark.parametrize("changes", RECIPES.values(), ids=RECIPES.keys())
 EACH_ENGINE = pytest.mark.parametrize("by", ENGINES.values(), ids=ENGINES.keys())
 

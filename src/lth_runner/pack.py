@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lth_runner.compiled import SAMPLES, Survivors, by_feature, gather, padded
 from lth_runner.loop import Loop, autocast
-from lth_runner.sparse import SAMPLES, Survivors, by_feature, gather, padded
-from lth_runner.stacked import slice_of, stack
+from lth_runner.stacked import slice_of, stack, stack_compiled
 from lth_runner.train import Checkpoint, Job, Recipe
 
 EVALUATED = 256  # samples at once, feature by feature: such a batch stays in the cache
@@ -65,7 +65,8 @@ class Berth:
 class Pack:
     """Loops in step over one packed network and one optimizer.
 
-    ``sparse`` names the weights of which only the survivors take part.
+    ``sparse`` names the weights of which only the survivors take part, in compiled loops as all
+    other layers then; None: torch's batched products.
     """
 
     def __init__(
@@ -74,12 +75,14 @@ class Pack:
         recipe: Recipe,
         checkpoints: Sequence[Checkpoint | None],
         *,
-        sparse: Sequence[str],
+        sparse: Sequence[str] | None,
     ) -> None:
         self._recipe = recipe
         modules = [job.task.module() for job in jobs]
-        kept = {n: Survivors.of([job.ticket.mask[n] for job in jobs]) for n in sparse}
-        self._network = stack(modules, kept).train()
+        kept = {n: Survivors.of([job.ticket.mask[n] for job in jobs]) for n in sparse or ()}
+        compiled = sparse is not None
+        network = stack_compiled(modules, kept) if compiled else stack(modules)
+        self._network = network.train()
         self.lanes = [
             Loop(job, recipe, checkpoint, model=module, num_lanes=len(jobs))
             for job, checkpoint, module in zip(jobs, checkpoints, modules, strict=True)
@@ -95,9 +98,9 @@ class Pack:
         for lane, loss in zip(self.lanes, self._losses.unbind(), strict=True):
             lane.loss = loss  # a view: added to by all, read and reset by each
         self._cast = autocast(recipe, jobs[0].task.device)
-        self._feature_major = bool(sparse)
+        self._feature_major = compiled
         self._buffer: Tensor | None = None
-        if sparse:
+        if compiled:
             self._settled = -1
             self._evaluations: dict[str, tuple[int, list[dict[str, float]]]] = {}
             self._splits: dict[str, list[tuple[Tensor, Tensor]]] = {}
@@ -180,8 +183,8 @@ class Pack:
     def _batch(self) -> tuple[Tensor, Tensor]:
         """(inputs [replicates, samples, ...], labels one after the other) of this step.
 
-        For sparse layers the inputs lie feature by feature, padded to whole vectors of samples. One
-        buffer for all steps: a fresh one of this size is a page fault a page.
+        For compiled loops the inputs lie feature by feature, padded to whole vectors of samples.
+        One buffer for all steps: a fresh one of this size is a page fault a page.
         """
         if not self._feature_major:
             inputs, labels = zip(*(lane.batch() for lane in self.lanes), strict=True)

@@ -10,14 +10,13 @@ from torch import nn, optim
 
 from lth_runner import identity
 from lth_runner import state as states
+from lth_runner.compiled import Survivors, by_feature, library
 from lth_runner.engine import Together
 from lth_runner.errors import UserError
-from lth_runner.kernels import library
 from lth_runner.loop import RANDOM
 from lth_runner.masking import Masking
 from lth_runner.pack import Pack
-from lth_runner.sparse import Survivors, by_feature
-from lth_runner.stacked import stack
+from lth_runner.stacked import stack, stack_compiled
 from lth_runner.task import Task
 from lth_runner.train import Checkpoint, Job, Recipe
 
@@ -51,20 +50,20 @@ class Packed:
     def begin(
         self, jobs: Sequence[Job], recipe: Recipe, checkpoints: Sequence[Checkpoint | None]
     ) -> Together:
-        pack = Pack(jobs, recipe, checkpoints, sparse=())
+        pack = Pack(jobs, recipe, checkpoints, sparse=None)
         return Together(pack.lanes, pack.advance)
 
 
 @dataclass(frozen=True)
 class Sparse:
-    """As ``Packed``; a layer that keeps less than ``below`` is computed over its survivors alone.
+    """As ``Packed``, in compiled loops: a layer that keeps less than ``below`` over its survivors.
 
     Its pruned weights are not there in training: no product, no gradient, no moment. The lanes'
     own networks are brought up to date where somebody looks. For masks that stand still.
     """
 
     max_packed: int = 8
-    below: float = 0.6  # where products over survivors overtake whole ones (docs/benchmarks.md)
+    below: float = 0.4  # where products over survivors overtake whole ones (docs/benchmarks.md)
     name: str = "sparse"
 
     def pick(self, jobs: Sequence[Job]) -> Sequence[int]:
@@ -147,7 +146,7 @@ def _agrees(task: Task, *, sparse: bool = False) -> bool:
     try:
         if sparse:
             kept = {n: Survivors.of([m, m]) for n, m in task.dense().items()}
-            network = stack(modules, kept)
+            network = stack_compiled(modules, kept)
             for name, survivors in kept.items():
                 own = [module.get_parameter(name) for module in modules]
                 network.get_parameter(name).copy_(survivors.gather(own))

@@ -3,47 +3,65 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lth_runner.sparse import SparseLinear, Survivors
-
-NONE_SPARSE: Mapping[str, Survivors] = {}
+from lth_runner.compiled import SurvivingLinear, Survivors, WholeLinear
 
 
-def stack(modules: Sequence[nn.Module], sparse: Mapping[str, Survivors] = NONE_SPARSE) -> nn.Module:
+def stack(modules: Sequence[nn.Module]) -> nn.Module:
     """One network over inputs [replicates, batch, ...] with the weights of all ``modules``,
 
-    whose own parameters become views of it, all but the weights named in ``sparse``: of these it
-    has room for the survivors, in memory of its own.
+    whose own parameters become views of it.
     """
-    network = _widened(copy.deepcopy(modules[0]), len(modules), "", sparse)
+    num = len(modules)
+    network = _widened(copy.deepcopy(modules[0]), "", lambda layer, _: _Linear(layer, num))
+    return _shared(network, modules, ())
+
+
+def stack_compiled(modules: Sequence[nn.Module], sparse: Mapping[str, Survivors]) -> nn.Module:
+    """The same in compiled loops: samples in a multiple of SAMPLES, feature by feature in memory.
+
+    Of the weights named in ``sparse`` it has room for the survivors, in memory of its own.
+    """
+    num = len(modules)
+
+    def wide(layer: nn.Linear, name: str) -> nn.Module:
+        bias = None if layer.bias is None else _slab(layer.bias, num)
+        if name in sparse:
+            kept = layer.weight.new_zeros(num, sparse[name].width)
+            weight = nn.Parameter(kept, layer.weight.requires_grad)
+            return SurvivingLinear(sparse[name], weight, bias)
+        shape = layer.out_features, layer.in_features
+        return WholeLinear(shape, _slab(layer.weight, num), bias)
+
+    return _shared(_widened(copy.deepcopy(modules[0]), "", wide), modules, sparse)
+
+
+def _shared(network: nn.Module, modules: Sequence[nn.Module], apart: Container[str]) -> nn.Module:
+    """Turns the modules' parameters into views of the network's, all but those named."""
     slabs = dict(network.named_parameters())
-    own = [dict(module.named_parameters()) for module in modules]
-    for name, slab in slabs.items():
-        for index, lane in enumerate(own if name not in sparse else ()):
-            view = slice_of(slab.data, index, lane[name])
-            lane[name].data = view.copy_(lane[name].data)
+    for index, module in enumerate(modules):
+        for name, parameter in module.named_parameters():
+            if name not in apart:
+                view = slice_of(slabs[name].data, index, parameter)
+                parameter.data = view.copy_(parameter.data)
     return network
 
 
-def _widened(module: nn.Module, num: int, path: str, sparse: Mapping[str, Survivors]) -> nn.Module:
+def _widened(
+    module: nn.Module, path: str, wide: Callable[[nn.Linear, str], nn.Module]
+) -> nn.Module:
     if type(module) is nn.Linear:
-        survivors = sparse.get(f"{path}weight")
-        return _Linear(module, num) if survivors is None else _sparse(module, num, survivors)
+        return wide(module, f"{path}weight")
     if isinstance(module, nn.Flatten):
         return nn.Flatten(*(d if d < 0 else d + 1 for d in (module.start_dim, module.end_dim)))
     for name, child in module.named_children():
-        setattr(module, name, _widened(child, num, f"{path}{name}.", sparse))
+        setattr(module, name, _widened(child, f"{path}{name}.", wide))
     return module
-
-
-def _sparse(like: nn.Linear, num: int, survivors: Survivors) -> nn.Module:
-    weight = nn.Parameter(like.weight.new_zeros(num, survivors.width), like.weight.requires_grad)
-    return SparseLinear(survivors, weight, None if like.bias is None else _slab(like.bias, num))
 
 
 # Vectorised kernels treat the last values of a tensor apart, by scalar code that rounds otherwise.

@@ -1,4 +1,4 @@
-"""Compiled loops: C beside this file, compiled by the machine's own compiler on first use."""
+"""The C files of this folder, compiled by the machine's own compiler on first use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lth_runner.errors import UserError
 
-SOURCE = Path(__file__).with_name("sparse.c")
+SOURCES = [Path(__file__).with_name(f"{name}.c") for name in ("batches", "surviving", "whole")]
 FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-shared")
 # the best first: a compiler may know no -march=native (some on ARM) or no OpenMP (Apple's)
 OPTIONAL = (("-march=native", "-fopenmp"), ("-march=native",), ("-fopenmp",), ())
@@ -25,13 +25,15 @@ SIGNATURES = {
     "lth_combine": "iiii pppp i pi pi pi",
     "lth_correlate": "iiii ppp i pi pi pi",
     "lth_gather": "iiiii ppp",
+    "lth_multiply": "iiiii ii pi pi pi pi",
+    "lth_relate": "iiiii p pi pi pi pi",
 }
 KINDS = {"i": ctypes.c_int64, "p": ctypes.c_void_p}
 
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The functions of sparse.c; compiled once a machine and kept in the user's cache.
+    """The functions of the C files here; compiled once a machine and kept in the user's cache.
 
     Raises UserError, with the compiler's own words, where they cannot be had.
     """
@@ -41,12 +43,15 @@ def library() -> ctypes.CDLL:
             f"there is no C compiler {' '.join(compiler)!r} here: install one or name it in CC"
         )
     seal = hashlib.sha256()
-    for part in (SOURCE.read_text(), " ".join(compiler), platform.platform(), _processor()):
+    text = [source.read_text() for source in (*SOURCES, SOURCES[0].with_name("samples.h"))]
+    for part in (*text, " ".join(compiler), platform.platform(), _processor()):
         seal.update(part.encode() + b"\0")
     for folder in (_cache(), Path(tempfile.gettempdir()) / f"lth-runner-{os.getuid()}"):
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            path = folder / f"sparse-{seal.hexdigest()[:16]}.so"
+            if folder.stat().st_uid != os.getuid():  # what it holds would be run
+                raise PermissionError(f"{folder} is not yours")
+            path = folder / f"layers-{seal.hexdigest()[:16]}.so"
             if not path.exists():
                 _compile(compiler, path)
             return _declared(ctypes.CDLL(str(path)))
@@ -82,9 +87,11 @@ def _compile(compiler: list[str], path: Path) -> None:
     for extra in OPTIONAL:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             fresh = Path(folder) / path.name
-            command = [*compiler, *FLAGS, *extra, "-o", str(fresh), str(SOURCE)]
+            command = [*compiler, *FLAGS, *extra, "-o", str(fresh), *map(str, SOURCES)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 fresh.replace(path)  # whole or not at all, whoever else compiles it now
                 return
-    raise UserError(f"{' '.join(compiler)} cannot compile {SOURCE.name}: {done.stderr.strip()}")
+    raise UserError(
+        f"{' '.join(compiler)} cannot compile {SOURCES[0].parent}: {done.stderr.strip()}"
+    )

@@ -9,23 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lth_runner.kernels import library
+from lth_runner.compiled.batches import feature_major, padded, placed
+from lth_runner.compiled.library import library
 
-SAMPLES = 16  # a batch is padded to a multiple: whole vectors
-VALUES = 64  # so are a replicate's weights, for the optimizer's kernels (see stacked.VECTOR)
-
-
-def padded(num: int, to: int) -> int:
-    """``num`` rounded up to a multiple of ``to``."""
-    return -(-num // to) * to
-
-
-def by_feature(inputs: Tensor) -> Tensor:
-    """[features, samples in whole vectors] of a batch [samples, ...], zeros behind it."""
-    num = len(inputs)
-    features = inputs.new_zeros(inputs[0].numel(), padded(num, SAMPLES))
-    features[:, :num] = inputs.flatten(1).t()
-    return features
+VALUES = 64  # a replicate's weights are padded to whole vectors (see stacked.VECTOR)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +79,7 @@ def _stretched(values: Tensor, width: int) -> Tensor:
     return torch.cat([values, values.new_zeros(width - len(values))])
 
 
-class SparseLinear(nn.Module):
+class SurvivingLinear(nn.Module):
     """y[r] = x[r] W[r]^T + b[r] over inputs [replicates, samples, in], W a slab of survivors.
 
     Samples come in a multiple of SAMPLES. Cheapest where they lie feature by feature in memory, as
@@ -113,7 +100,7 @@ class _Products(torch.autograd.Function):
     def forward(
         ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, survivors: Survivors
     ) -> Tensor:
-        features = _feature_major(inputs)
+        features = feature_major(inputs)
         ctx.save_for_backward(features, weight, bias)
         ctx.survivors = survivors
         outputs = _combine(
@@ -125,7 +112,7 @@ class _Products(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         features, weight, bias = ctx.saved_tensors
         survivors: Survivors = ctx.survivors
-        outer = _feature_major(upstream[0])
+        outer = feature_major(upstream[0])
         to_inputs, to_weight, to_bias, _ = ctx.needs_input_grad
         found: list[Tensor | None] = [None] * 4
         if to_inputs:
@@ -137,14 +124,6 @@ class _Products(torch.autograd.Function):
             _correlate(survivors, to_kept, to_shift, features, outer)
             found[1:3] = to_kept, to_shift
         return tuple(found)
-
-
-def _feature_major(batch: Tensor) -> Tensor:
-    """[replicates, features, samples], contiguous but for replicates that share their memory."""
-    features = batch.transpose(1, 2)
-    if batch.stride(0) == 0 and features[0].is_contiguous():
-        return features
-    return features.contiguous()
 
 
 def _combine(
@@ -161,7 +140,7 @@ def _combine(
     library().lth_combine(
         num, num_rows, samples, torch.get_num_threads(),
         start.data_ptr(), index.data_ptr(), None if order is None else order.data_ptr(),
-        *_placed(weight), *_placed(bias), *_placed(features), *_placed(outputs),
+        *placed(weight), *placed(bias), *placed(features), *placed(outputs),
     )  # fmt: skip
     return outputs
 
@@ -173,23 +152,5 @@ def _correlate(
     library().lth_correlate(
         num, survivors.shape[0], samples, torch.get_num_threads(),
         survivors.start.data_ptr(), survivors.columns.data_ptr(),
-        *_placed(weight), *_placed(bias), *_placed(features), *_placed(outer),
+        *placed(weight), *placed(bias), *placed(features), *placed(outer),
     )  # fmt: skip
-
-
-def gather(data: Tensor, index: Tensor, into: Tensor) -> None:
-    """into[n, :, s] = data[index[n, s]], flat: every replicate's batch, feature by feature.
-
-    ``data`` is contiguous fp32 [samples, ...], ``index`` int64 [replicates, num], ``into``
-    [replicates, features, at least num].
-    """
-    num, features, samples = into.shape
-    library().lth_gather(
-        num, index.shape[1], features, samples, torch.get_num_threads(),
-        index.data_ptr(), data.data_ptr(), into.data_ptr(),
-    )  # fmt: skip
-
-
-def _placed(slab: Tensor | None) -> tuple[int | None, int]:
-    """Its address, and how many values lie between two replicates."""
-    return (None, 0) if slab is None else (slab.data_ptr(), slab.stride(0))
