@@ -107,6 +107,9 @@ def test_a_snapshot_is_wanted_of_every_epoch():
     assert list(search(until="3ep").snapshots(CLOCK)) == [50, 100, 150]
     shrunk = Clock.of(Duration.parse("10ep"), 50, Duration.parse("20it"))
     assert list(search().snapshots(shrunk)) == list(range(2, 21, 2))
+    shorter = Clock.of(Duration.parse("182ep"), 1562, Duration.parse("20it"))  # nine to a step
+    assert list(search().snapshots(shorter)) == list(range(1, 21))
+    search().check(small_task(), shorter)
 
 
 def test_impossible_windows_and_networks_are_refused():

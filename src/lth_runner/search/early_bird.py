@@ -71,8 +71,8 @@ class EarlyBird:
 
     def snapshots(self, clock: Clock) -> Sequence[Step]:
         end = clock.at(Duration.parse(self.until), "pruner.until")
-        epochs = range(1, clock.total + 1)
-        steps = {round(epoch * clock.epoch * clock.scale) for epoch in epochs}
+        length = clock.epoch * clock.scale  # of an epoch: less than a step where it is shrunk
+        steps = {round(epoch * length) for epoch in range(1, int(end / length) + 2)}
         return sorted(step for step in steps if 0 < step <= end)
 
     def propose(self, task: Task, past: Past) -> Ticket | None:
