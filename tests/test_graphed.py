@@ -3,118 +3,47 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from lth_runner import engine, models, picking
+from lanes import (
+    ADAM,
+    ADAMW,
+    SGD,
+    Memory,
+    alone,
+    jobs,
+    lenet,
+    pictures,
+    prints,
+    recipe,
+    resnet,
+    resnet20,
+    trained,
+    whole_state,
+)
+from lth_runner import engine, picking
 from lth_runner import state as states
 from lth_runner.allocate import Global, NOfM
 from lth_runner.capturable import Trial, obstacle, tried
-from lth_runner.data import Augment, Data
 from lth_runner.engine import Pace, Sequential
 from lth_runner.errors import UserError
 from lth_runner.graphed import WARM_UP, Graphed
-from lth_runner.mask import Mask
 from lth_runner.masking import Gradual, Rigl, ScalePenalty, SrSte, Static
 from lth_runner.schedule import Geometric, Iterations
-from lth_runner.seeds import stream
 from lth_runner.store import Store, load_checkpoint, save_checkpoint
 from lth_runner.task import Task
 from lth_runner.ticket import Start, Ticket
-from lth_runner.train import Checkpoint, Cosine, Interrupted, Job, MultiStep, Outcome, Recipe
+from lth_runner.train import Cosine, Interrupted, Recipe
 from lth_runner.trainer import Trainer
+from own_forward import HABITS, Own
 from recorder import recorded
 
-SGD = functools.partial(torch.optim.SGD, lr=2**-3, momentum=0.9, weight_decay=1e-3, fused=True)
-# rates that float32 holds exactly: a record reads them in that type
-ADAM = functools.partial(torch.optim.Adam, lr=2**-7, fused=True)
-ADAMW = functools.partial(torch.optim.AdamW, lr=2**-7, fused=True)
-DROPS = MultiStep(["30%", "75%"], factor=0.25)
 CPU = Graphed(capture=recorded)
-
-
-def pictures(num: int = 80) -> Data:
-    """Coloured 8x8 images of three prototypes in bytes, flipped and cropped anew in every step."""
-    rng = stream(0, "pictures")
-    prototypes = torch.randint(60, 196, (3, 3, 8, 8), generator=rng)
-
-    def draw(count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        labels = torch.arange(count) % 3
-        noise = torch.randint(-60, 60, (count, 3, 8, 8), generator=rng)
-        return (prototypes[labels] + noise).to(torch.uint8), labels
-
-    channels = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
-    augment = Augment(flip=True, crop=1)
-    return Data.from_tensors(draw(num), draw(30), validation=20, augment=augment, **channels).to(
-        "cpu"
-    )
-
-
-def resnet() -> nn.Module:
-    return models.resnet_cifar(shape=(3, 8, 8), num_classes=3, depth=8, width=4)
-
-
-def resnet20() -> nn.Module:
-    return models.resnet_cifar(shape=(3, 8, 8), num_classes=3, depth=20, width=4)
-
-
-def lenet() -> nn.Module:
-    return models.lenet300(shape=(3, 8, 8), num_classes=3)
-
-
-def jobs(num: int, model=resnet, masking=None, *, full: bool = False) -> list[Job]:
-    """Replicates of other weights, batches and masks."""
-    first, found = Task(model, pictures()), []
-    for seed in range(num):
-        task = first.with_seed(seed)
-        drawn = {n: torch.rand(k.shape, generator=stream(seed, n)) for n, k in task.dense().items()}
-        mask = task.dense() if full else Mask({n: v < 0.5 for n, v in drawn.items()})
-        found.append(Job(task, Ticket(mask, task.init()), masking or Static()))
-    return found
-
-
-def recipe(**changes: object) -> Recipe:
-    plain = {"length": "20it", "batch_size": 10, "optimizer": SGD, "learning_rate": DROPS}
-    return Recipe(**{**plain, "eval_every": "25%", **changes})  # type: ignore[arg-type]
-
-
-@dataclass
-class Memory:
-    checkpoint: Checkpoint | None = None
-    snapshots: dict[int, Checkpoint] = field(default_factory=dict)
-
-    def load(self) -> Checkpoint | None:
-        return self.checkpoint
-
-    def save(self, checkpoint: Checkpoint) -> None:
-        self.checkpoint = checkpoint
-
-    def snapshot(self, checkpoint: Checkpoint) -> None:
-        self.snapshots[checkpoint.step] = checkpoint
-
-
-def train(chosen: list[Job], how: Recipe, *, by=CPU, keepers=None, pace=None) -> list[Outcome]:
-    keepers = keepers or [Memory() for _ in chosen]
-    outcomes = dict(engine.train(by, chosen, how, keepers, pace or Pace()))
-    return [outcomes[index] for index in range(len(chosen))]
-
-
-def alone(chosen: list[Job], how: Recipe) -> list[Outcome]:
-    return [train([job], how, by=Sequential())[0] for job in chosen]
-
-
-def prints(outcomes: list[Outcome]) -> list[str]:
-    return [states.fingerprint(outcome.weights) for outcome in outcomes]
-
-
-def whole_state(checkpoint: Checkpoint) -> tuple[object, ...]:
-    """All of a training between two steps, but for the time it took."""
-    parts = checkpoint.weights, checkpoint.optimizer, checkpoint.masking
-    found = [states.fingerprint(part) for part in parts]
-    return *found, checkpoint.step, checkpoint.loss, checkpoint.num_losses
+train = functools.partial(trained, by=CPU)
 
 
 KINDS = {
@@ -297,35 +226,13 @@ def test_the_store_keeps_an_engines_trainings_apart(tmp_path):
     chosen, how = jobs(2), recipe(length="10it", batch_size=5)
     keys = []
     for by in (CPU, Sequential()):
-        trained = list(Trainer(how, Store(tmp_path), by).fit(chosen))
-        assert not any(one.reused for one in trained)
-        keys.append({one.key for one in trained})
-        assert states.fingerprint(trained[0].at(7)) == states.fingerprint(
+        done = list(Trainer(how, Store(tmp_path), by).fit(chosen))
+        assert not any(one.reused for one in done)
+        keys.append({one.key for one in done})
+        assert states.fingerprint(done[0].at(7)) == states.fingerprint(
             engine.replay(chosen[0], how, None, 7).weights
         )
     assert not keys[0] & keys[1]
-
-
-class Own(nn.Module):
-    """A network whose forward pass has a habit."""
-
-    def __init__(self, habit) -> None:
-        super().__init__()
-        self.flatten, self.output, self.count = nn.Flatten(), nn.Linear(192, 3), 0
-        self.habit = habit
-
-    def forward(self, inputs):
-        self.count += 1
-        return self.output(self.flatten(inputs)) * self.habit(self, inputs)
-
-
-HABITS = {
-    "none": (lambda net, inputs: inputs.mean().exp(), None),
-    "draws": (lambda net, inputs: torch.rand(()), "the network draws random numbers"),
-    "counts": (lambda net, inputs: net.count, "something else"),
-    "asks": (lambda net, inputs: 1.0 if inputs.mean().item() > 9 else 2.0, "cannot be recorded"),
-    "brings": (lambda net, inputs: torch.tensor([2.0]), "cannot be recorded"),
-}
 
 
 @pytest.mark.parametrize(("habit", "reason"), HABITS.values(), ids=HABITS.keys())
