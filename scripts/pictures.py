@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lth_runner.report import drawing
-from lth_runner.report.drawing import FAINT, INK, MUTED
+from lth_runner.report.drawing import INK, MUTED
 from lth_runner.report.figures import curve_figure
 from lth_runner.report.rows import ACCURACY, TICKET, Run, density, mean, number, std
 
@@ -27,20 +27,18 @@ PUBLISHED = (
     0.036,
     0.019,
 )  # of the weights: Frankle & Carbin, arXiv:1803.03635
-SAID = """Dotted: the shares of the weights
-that Frankle & Carbin name (51.3,
-21.1, 7.0, 3.6 and 1.9 %).
+SAID = """Dashed: the dense network. Dotted: the shares of
+the weights that Frankle & Carbin name (51.3, 21.1,
+7.0, 3.6 and 1.9 %).
 
 They say, of figures 3 and 4:
-· tickets as good as dense down
-  to 3.6 %, below it at 1.9 %;
-· at 21.1 % lowest validation
-  loss earlier than dense;
-· new weights under the same
-  mask: worse, and slower the
-  sparser they are.
-Signs and overlap with early
-gradients: no figure of theirs."""
+· tickets as good as dense down to 3.6 %, below it
+  at 1.9 %;
+· at 21.1 % lowest validation loss earlier than dense;
+· new weights under the same mask: worse, and
+  slower the sparser they are.
+Signs and overlap with early gradients are not of
+these figures."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +55,9 @@ FIELDS = (
     Field("test accuracy at lowest validation loss (%)", (("best_val_test_accuracy", ""),), 100.0),
     Field("test accuracy at the last step (%)", ((ACCURACY, ""),), 100.0),
     Field("step of lowest validation loss", (("best_val_step", ""),)),
-    Field("share of survivors that end with their first sign", (("sign_preservation", ""),)),
+    Field("share of survivors that keep their first sign", (("sign_preservation", ""),)),
     Field(
-        "Jaccard index of the mask and the largest early gradients",
+        "Jaccard index: mask and largest early gradients",
         (("jaccard_early_gradient", TICKET), ("jaccard_null", "shuffled in layers"),
          ("jaccard_chance", "random mask")),
         arms=False,
@@ -84,13 +82,14 @@ def curves(runs: Sequence[Run]) -> dict[str, tuple[Figure, str]]:
 
 def panels(run: Run) -> Figure:
     """Five fields against weights remaining, mean and standard deviation of the seeds."""
-    figure = drawing.new_figure(12.0, 7.0)
+    figure = drawing.new_figure(11.5, 6.6)
     for place, field in enumerate(FIELDS):
         axes = figure.add_subplot(2, 3, place + 1)
         _draw(axes, run, field)
     words = figure.add_subplot(2, 3, len(FIELDS) + 1)
     words.axis("off")
-    words.text(0.0, 1.0, SAID, va="top", fontsize=9.5, color=INK, linespacing=1.35)
+    words.text(0.0, 1.0, SAID, va="top", fontsize=9, color=INK, linespacing=1.3,
+               transform=words.transAxes)  # fmt: skip
     for index, arm in enumerate(run.arms):
         words.plot([], [], color=drawing.colour(index), marker=drawing.marker(index), label=arm)
     words.legend(loc="lower left", frameon=False, fontsize=9.5, ncols=3, borderaxespad=0)
@@ -102,7 +101,7 @@ def _draw(axes: Axes, run: Run, field: Field) -> None:
     drawing.tidy(axes, xlabel="", ylabel="")
     axes.set_title(field.heading, loc="left", fontsize=9.5, color=INK)
     for kept in PUBLISHED:
-        axes.axvline(100 * kept, color=FAINT, linewidth=1.1, linestyle=":", zorder=0.5)
+        axes.axvline(100 * kept, color=MUTED, linewidth=0.9, linestyle=":", zorder=0.5)
     arms = run.arms if field.arms else (TICKET,)
     densities: list[float] = []
     lowest: list[float] = []
@@ -114,13 +113,17 @@ def _draw(axes: Axes, run: Run, field: Field) -> None:
                 continue
             densities += x
             axes.errorbar(
-                [100 * one for one in x], y, yerr=spread, color=drawing.colour(index), marker="o",
+                [100 * one for one in x], y, yerr=spread, color=drawing.colour(index),
+                marker=drawing.marker(index),
                 markersize=3.5, linewidth=1.4, elinewidth=0.9, label=label or arm,
             )  # fmt: skip
             lowest += y if arm == TICKET else y[: len(y) // 2 + 1]
     if not densities:
         axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color=MUTED)
         return
+    if field.arms and run.dense_round is not None:
+        dense = _means(run, TICKET, field.names[0][0], field.factor)[1][0]
+        axes.axhline(dense, color=MUTED, linewidth=0.9, linestyle="--", zorder=0.6)
     drawing.density_axis(axes, densities, min_gap=0.14)
     if field.factor == 100.0:  # controls may fall out of sight
         top = axes.get_ylim()[1]
