@@ -30,6 +30,7 @@ from lth_runner.data import (
     synthetic,
     torchvision_dataset,
 )
+from lth_runner.data.idx import read_idx
 from lth_runner.errors import UserError
 
 REPOSITORY = Path(__file__).parents[1]
@@ -346,6 +347,39 @@ def test_unpacked_files_are_read_where_they_are(tmp_path: Path) -> None:
     assert torch.equal(data.train[0][:, 0, 3, 4].long() % 10, data.train[1])
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_mnist_is_read_as_torchvision_reads_it_but_without_it(
+    packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision.datasets import MNIST
+
+    raw = tmp_path / "MNIST" / "raw"
+    files = small_mnist(raw)
+    theirs = [MNIST(tmp_path, train=train) for train in (True, False)]
+    if packed:
+        for name, content in files.items():
+            (raw / f"{name}.gz").write_bytes(gzip.compress(content))
+            (raw / name).unlink()
+    sums = frozenset(hashlib.md5(content).hexdigest() for content in files.values())
+    found = read_idx(raw, sums)
+    assert found is not None
+    for ours, part in zip(found, theirs, strict=True):
+        assert torch.equal(ours[0], part.data)
+        assert torch.equal(ours[1], part.targets)
+        assert ours[1].dtype == torch.int64
+    assert (read_idx(raw, frozenset()) is None) == packed  # what is packed must be known
+
+    file = raw / ("t10k-labels-idx1-ubyte" + ".gz" * packed)
+    whole = files["t10k-labels-idx1-ubyte"]
+    for damaged in (whole[:-1], whole + b"\0", whole[:3] + b"\3" + whole[4:], whole[:5], b""):
+        file.write_bytes(gzip.compress(damaged) if packed else damaged)
+        assert read_idx(raw, sums) is None  # torchvision says what is wrong, or fetches it anew
+    file.write_bytes(b"no gzip")
+    assert read_idx(raw, sums) is None
+    file.unlink()
+    assert read_idx(raw, sums) is None
+
+
 @pytest.mark.usefixtures("offline")
 def test_packed_files_are_read_without_writing_to_the_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -410,7 +444,7 @@ def test_torchvision_mistakes_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(published.importlib, "import_module", broken)
     with pytest.raises(UserError, match="matches torch"):
-        mnist(tmp_path)
+        torchvision_dataset(name="svhn", shape=[3, 32, 32], num_classes=10, root=str(tmp_path))
 
 
 def test_colour_sets_become_channels_first() -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from lth_runner.data.datasets import assemble
+from lth_runner.data.idx import read_idx
 from lth_runner.data.splits import Split
 from lth_runner.data.tensors import Data
 from lth_runner.errors import UserError, nearest
@@ -103,8 +104,10 @@ def load_published(name: str, root: Path) -> tuple[Split, Split]:
     if name not in PUBLISHED:
         raise UserError(f"torchvision dataset {name!r} is not known: {nearest(name, PUBLISHED)}")
     entry = PUBLISHED[name]
-    datasets = _import_datasets(name)
     root = root.expanduser()
+    if (found := read_idx(root / entry.folder / "raw", entry.contents)) is not None:
+        return _as_images(*found[0]), _as_images(*found[1])
+    datasets = _import_datasets(name)
     try:
         return _read(datasets, entry, root, download=False)
     except ImportError as error:
