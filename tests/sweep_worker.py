@@ -1,9 +1,8 @@
-"""One worker of a sweep: `python sweep_worker.py STORE FIRST` runs all points of one seed."""
+"""One worker of a sweep: all points of one seed, over a Store that others may share."""
 
 from __future__ import annotations
 
 import itertools
-import sys
 from pathlib import Path
 
 import torch
@@ -53,10 +52,9 @@ def run_point(trainer: Trainer, point: tuple[float, str, int]) -> list[str]:
     return rows
 
 
-if __name__ == "__main__":
+def main(store: Path, first: int) -> None:
     torch.set_num_threads(1)
-    first = int(sys.argv[2])
     mine = [point for point in POINTS if point[2] == SEEDS[0]]
     for point in mine[first:] + mine[:first]:
-        trainer = Trainer(sweep_recipe(), Store(Path(sys.argv[1])), run=str(point))
+        trainer = Trainer(sweep_recipe(), Store(store), run=str(point))
         print(point, *run_point(trainer, point), flush=True)

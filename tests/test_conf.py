@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,8 @@ def composed(*overrides: str) -> DictConfig:
         return compose("config", overrides=list(overrides))
 
 
-def resolved(*overrides: str) -> dict[str, Any]:
+@functools.cache  # half of the tests look at the same experiments: read it, change nothing
+def resolved(*overrides: str) -> Mapping[str, Any]:
     plain = resolve(composed(*overrides))
     check_targets(plain)
     return plain

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-# three rounds and two arms of a network whose trainings last about a second each
+from command import lth_run
+from forked import Forked, lth_run_forked
+
+# three rounds and two arms of a network whose trainings last about half a second each
 COMMAND = [
     "record=local",
     "replicates=1",
     "pruner.sparsity=null",
     "pruner.rounds=2",
     "control=reinit",
-    "train.length=40ep",
-    "train.eval_every=4ep",
-    "train.checkpoint_minutes=0.0005",
+    "train.length=20ep",
+    "train.eval_every=2ep",
+    "train.checkpoint_minutes=0.001",  # some of them in a training
     "rewind.step=30it",
     "dataset.augment_crop=1",
 ]
@@ -31,22 +30,8 @@ COMMAND = [
 TIMES = ("seconds", "search_seconds")
 
 
-def start(outputs: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "lth_runner", *COMMAND, f"paths.outputs={outputs}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-    )
-
-
-def finish(outputs: Path) -> str:
-    process = start(outputs)
-    printed, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, printed
-    return printed
+def start(outputs: Path) -> Forked:
+    return lth_run_forked(*COMMAND, f"paths.outputs={outputs}", logs=outputs.parent)
 
 
 def results(outputs: Path) -> dict[str, object]:
@@ -68,8 +53,8 @@ def results(outputs: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory) -> dict[str, object]:
-    outputs = tmp_path_factory.mktemp("whole")
-    finish(outputs)
+    outputs = tmp_path_factory.mktemp("whole") / "outputs"
+    start(outputs).finish()
     return results(outputs)
 
 
@@ -84,35 +69,37 @@ def killed_until_done(outputs: Path, *, kills: int, seed: int) -> int:
     """Kills the command so many times in mid-training, then lets it end."""
     moments, done = random.Random(seed), 0
     for _ in range(kills):
-        process = start(outputs)
-        while process.poll() is None and not is_training(outputs / "store"):
-            time.sleep(0.01)  # the first kills must not all fall into the imports
-        time.sleep(moments.uniform(0.0, 1.5))
-        done += process.poll() is None
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if process.returncode == 0:
+        run = start(outputs)
+        while run.is_running and not is_training(outputs / "store"):
+            time.sleep(0.01)  # the first kills must not all fall into what comes before
+        time.sleep(moments.uniform(0.0, 0.75))
+        done += run.is_running
+        if run.kill() == 0:
             break
-    finish(outputs)
+    start(outputs).finish()
     return done
 
 
 def test_a_run_killed_three_times_ends_as_if_it_had_not_been(tmp_path, uninterrupted):
-    assert killed_until_done(tmp_path, kills=3, seed=0) >= 1
-    assert results(tmp_path) == uninterrupted
+    outputs = tmp_path / "outputs"
+    assert killed_until_done(outputs, kills=3, seed=0) >= 1
+    assert results(outputs) == uninterrupted
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_run_killed_many_times_ends_as_if_it_had_not_been(tmp_path, uninterrupted, seed):
-    assert killed_until_done(tmp_path, kills=8, seed=seed) >= 3
-    assert results(tmp_path) == uninterrupted
+    outputs = tmp_path / "outputs"
+    assert killed_until_done(outputs, kills=8, seed=seed) >= 3
+    assert results(outputs) == uninterrupted
 
 
 def test_the_same_command_twice_writes_identical_files(tmp_path, uninterrupted):
-    finish(tmp_path)
+    command = (*COMMAND, f"paths.outputs={tmp_path}")
+    assert lth_run(*command).status == 0  # in this process: strings hash to other numbers here
     assert results(tmp_path) == uninterrupted
     rows = (next(tmp_path.glob("*/*/rounds.jsonl"))).read_text()
-    printed = finish(tmp_path)  # and once more: done, returns at once
-    assert "step" not in printed.split("verdict")[0]
+    again = lth_run(*command)  # and once more: done, returns at once
+    assert again.status == 0
+    assert "step" not in again.out.split("verdict")[0]
     assert next(tmp_path.glob("*/*/rounds.jsonl")).read_text() == rows

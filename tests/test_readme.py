@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
+import runpy
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 import yaml
@@ -199,7 +199,7 @@ def composed(*words: str) -> dict[str, Any]:
 
 DOCUMENTED = {key: cells for key, cells in table(CONFIGURATION).items() if len(cells) == 3}
 WITH_KEYS = ("model", "dataset", "train", "train/learning_rate", "pruner", "rewind")
-CHOICES = [f"{group}={option}" for group, option in options() if group in WITH_KEYS]
+CHOICES = [[f"{of}={name}" for of, name in options() if of == group] for group in WITH_KEYS]
 
 
 def test_every_key_is_documented_and_every_documented_key_exists() -> None:
@@ -209,8 +209,9 @@ def test_every_key_is_documented_and_every_documented_key_exists() -> None:
         "rewind=partial": ["rewind.only=[x]"],
     }
     existing = set()
-    for option in CHOICES:
-        found = composed(option, *needed.get(option, []))
+    for chosen in itertools.zip_longest(*CHOICES):  # an option of each group at a time
+        words = [word for option in chosen if option for word in (option, *needed.get(option, []))]
+        found = composed(*words)
         existing |= {key for key, _ in leaves(found) if key.split(".")[0] != "control"}
     assert existing == set(DOCUMENTED)
 
@@ -272,33 +273,26 @@ def test_every_file_of_a_run_is_documented(real: Path) -> None:
 # --- from Python
 
 
-def test_the_python_of_the_docs_runs_and_the_second_time_trains_nothing(tmp_path: Path) -> None:
+def test_the_python_of_the_docs_runs_and_the_second_time_trains_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     examples = ROOT / "docs/examples"
-    said = subprocess.run(
-        [sys.executable, examples / "own_network.py"],
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert said.returncode == 0, said.stderr
-    assert "355 weights kept" in said.stdout
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["own_network.py"])
+    runpy.run_path(str(examples / "own_network.py"), run_name="__main__")
+    assert "355 weights kept" in capsys.readouterr().out
     assert len(rows(tmp_path / "outputs/own_network/rounds.jsonl")) == 2 * (1 + 3 * 2)
     source = "\n".join(blocks((ROOT / "docs/python.md").read_text(), "python"))
     script = tmp_path / "docs_python.py"
     script.write_text(source)
     program = compile(source, str(script), "exec")
-    with mock.patch.object(sys, "path", [str(examples), *sys.path]):
-        before = Path.cwd()
-        os.chdir(tmp_path)
-        try:
-            module = {"__name__": "docs_python"}
-            exec(program, module)
-            assert module["last"].mask.num_kept == round(0.2 * module["last"].mask.num_prunable)
-            assert int(module["mask"].num_kept) == 355
-            with no_training():
-                exec(program, {"__name__": "docs_python"})
-        finally:
-            os.chdir(before)
-            sys.modules.pop("own_network", None)
+    monkeypatch.syspath_prepend(examples)
+    try:
+        module = {"__name__": "docs_python"}
+        exec(program, module)
+        assert module["last"].mask.num_kept == round(0.2 * module["last"].mask.num_prunable)
+        assert int(module["mask"].num_kept) == 355
+        with no_training():
+            exec(program, {"__name__": "docs_python"})
+    finally:
+        sys.modules.pop("own_network", None)

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import pytest
 
 import small
 import sweep_worker
+from forked import Forked
 from lth_runner import state as states
 from lth_runner.engine import Pace
 from lth_runner.lease import Lease
@@ -77,21 +77,14 @@ def test_results_are_those_of_separate_runs(tmp_path):
         assert alone.items() <= shared.items()
 
 
-def start(store: Path, first: int) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, sweep_worker.__file__, str(store), str(first)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+def start(store: Path, first: int) -> Forked:
+    return Forked.start(sweep_worker.main, store, first, logs=store.parent)
 
 
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory) -> dict[str, tuple[int, str]]:
-    store = tmp_path_factory.mktemp("serial")
-    printed, _ = (process := start(store, 0)).communicate(timeout=300)
-    assert process.returncode == 0, printed
+    store = tmp_path_factory.mktemp("serial") / "store"
+    start(store, 0).finish()
     return trainings(store)
 
 
@@ -107,19 +100,17 @@ def workers_with_kills(store: Path, *, kills: int, seed: int) -> int:
     moments = random.Random(seed)
     workers = [start(store, 2 * i) for i in range(4)]
     killed = 0
-    while killed < kills and any(worker.poll() is None for worker in workers):
-        while not is_training(store) and any(w.poll() is None for w in workers):
+    while killed < kills and any(worker.is_running for worker in workers):
+        while not is_training(store) and any(worker.is_running for worker in workers):
             time.sleep(0.01)
         time.sleep(moments.uniform(0, 0.6))
         index = moments.randrange(4)
-        if workers[index].poll() is None:
-            workers[index].send_signal(signal.SIGKILL)
-            workers[index].wait()
+        if workers[index].is_running:
+            workers[index].kill()
             workers[index] = start(store, moments.randrange(9))
             killed += 1
     for worker in workers:
-        printed, _ = worker.communicate(timeout=300)
-        assert worker.returncode == 0, printed
+        worker.finish()
     return killed
 
 
@@ -131,15 +122,17 @@ def assert_whole(store: Path, serial: dict[str, tuple[int, str]]) -> None:
 
 
 def test_four_workers_and_a_killed_one_do_what_one_would(tmp_path, serial):
-    assert workers_with_kills(tmp_path, kills=2, seed=0) >= 1
-    assert_whole(tmp_path, serial)
+    store = tmp_path / "store"
+    assert workers_with_kills(store, kills=2, seed=0) >= 1
+    assert_whole(store, serial)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 11))
 def test_four_workers_and_many_kills_do_what_one_would(tmp_path, serial, seed):
-    workers_with_kills(tmp_path, kills=5, seed=seed)
-    assert_whole(tmp_path, serial)
+    store = tmp_path / "store"
+    workers_with_kills(store, kills=5, seed=seed)
+    assert_whole(store, serial)
 
 
 def test_a_lease_is_held_by_one_and_taken_over_when_its_owner_is_gone(tmp_path):
