@@ -2,6 +2,7 @@
 
     make bench                          # everything, about five minutes on two quiet cores
     python scripts/bench.py step pack   # some of it: step pack convolution overhead prune memory
+                                        # gpu
 
 Absolute times depend on the machine and on what else it does; every claim is a ratio of two
 things measured in turns. The ceiling is the rate of a large matrix product in the same process.
@@ -305,9 +306,17 @@ def bench_memory() -> None:
           flush=True)  # fmt: skip
 
 
+def bench_gpu() -> None:
+    """ResNet-20, batch 128, flipped and cropped, on CUDA: one by one against graphs of lanes."""
+    import bench_gpu
+
+    bench_gpu.main()
+
+
 BENCHES = {
     "step": bench_step, "pack": bench_pack, "convolution": bench_convolution,
     "overhead": bench_overhead, "prune": bench_prune, "memory": bench_memory,
+    "gpu": bench_gpu,
 }  # fmt: skip
 
 
