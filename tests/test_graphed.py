@@ -25,7 +25,7 @@ from lanes import (
     trained,
     whole_state,
 )
-from lth_runner import engine, picking
+from lth_runner import engine, masking, picking
 from lth_runner import state as states
 from lth_runner.allocate import Global, NOfM
 from lth_runner.capturable import Trial, obstacle, tried
@@ -83,9 +83,9 @@ PENALTY = {"ScalePenalty": (ScalePenalty(0.01), True)}
 MASKINGS = {"SrSte": (SrSte(NOfM(), Iterations(0.5), decay=0.01), False), **PENALTY}
 
 
-@pytest.mark.parametrize(("masking", "full"), MASKINGS.values(), ids=MASKINGS.keys())
-def test_masks_that_do_the_same_in_every_step_can_be_recorded(masking, full):
-    chosen, how = jobs(2, masking=masking, full=full), recipe()
+@pytest.mark.parametrize(("rule", "full"), MASKINGS.values(), ids=MASKINGS.keys())
+def test_masks_that_do_the_same_in_every_step_can_be_recorded(rule, full):
+    chosen, how = jobs(2, masking=rule, full=full), recipe()
     found, expected = train(chosen, how), alone(chosen, how)
     assert prints(found) == prints(expected)
     assert [outcome.mask for outcome in found] == [outcome.mask for outcome in expected]
@@ -258,20 +258,27 @@ def test_a_trial_notices_a_record_that_is_not_what_was_recorded():
 
 
 def test_parts_that_cannot_be_recorded_are_named():
-    def why(model=resnet, masking=Static(), **changes):  # noqa: B008
-        return obstacle(Task(model, pictures()), masking, recipe(**changes))
+    def why(model=resnet, rule=Static(), **changes):  # noqa: B008
+        return obstacle(Task(model, pictures()), rule, recipe(**changes))
 
     def with_part(part):
         return lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 9), part, nn.Linear(9, 3))
 
     assert why() is None
-    assert why(masking=SrSte(NOfM(), Iterations(0.5))) is None
-    assert "Gradual" in why(masking=Gradual(Global(), Geometric(0.8, rounds=2)))
-    assert "Rigl" in why(masking=Rigl())
+    assert why(rule=SrSte(NOfM(), Iterations(0.5))) is None
+    assert "Gradual" in why(rule=Gradual(Global(), Geometric(0.8, rounds=2)))
+    assert "Rigl" in why(rule=Rigl())
     assert "random" in why(with_part(nn.Dropout()))
     assert "BatchNorm1d" in why(with_part(nn.BatchNorm1d(9, momentum=None)))
     assert "SGD may ask" in why(optimizer=functools.partial(SGD, fused=False))
     assert "RMSprop" in why(optimizer=functools.partial(torch.optim.RMSprop, lr=0.1))
+
+
+def test_every_masking_says_whether_its_steps_can_be_recorded():
+    parts = {n: p for n, p in vars(masking).items() if hasattr(p, "install") and n[0].isupper()}
+    said = {name: part.captures for name, part in parts.items() if name != "Masking"}
+    assert len(said) > 12
+    assert {name for name, can in said.items() if can} == {"Static", "ScalePenalty", "SrSte"}
 
 
 def test_memory_bounds_the_number_of_lanes():
