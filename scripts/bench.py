@@ -1,8 +1,8 @@
 """Where the time goes: ratios measured side by side in one run, medians with their spread.
 
-    make bench                          # everything, about five minutes on two quiet cores
-    python scripts/bench.py step pack   # some of it: step pack convolution overhead prune memory
-                                        # gpu
+    make bench                          # everything, some minutes on two quiet cores
+    python scripts/bench.py step pack   # some of it: step pack sparse convolution overhead prune
+                                        # memory gpu
 
 Absolute times depend on the machine and on what else it does; every claim is a ratio of two
 things measured in turns. The ceiling is the rate of a large matrix product in the same process.
@@ -14,91 +14,38 @@ import contextlib
 import functools
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from measuring import (
+    ADAM,
+    LENET,
+    LENET_STEP,
+    PRODUCT,
+    Timed,
+    images,
+    in_turns,
+    jobs,
+    product,
+    ratios,
+    repeated,
+    say,
+)
 
 from lth_runner import models
 from lth_runner.allocate import Global
 from lth_runner.data import Data
-from lth_runner.engine import Sequential
+from lth_runner.engine import Engine, Sequential
 from lth_runner.mask import Mask
-from lth_runner.masking import Static
-from lth_runner.packed import Packed
-from lth_runner.seeds import stream
+from lth_runner.packed import Packed, Sparse
 from lth_runner.task import Task
-from lth_runner.ticket import Ticket
-from lth_runner.train import Job, Recipe
-
-Timed = Callable[[], object]
-
-
-def in_turns(things: Mapping[str, Timed], *, repeats: int = 9) -> dict[str, list[float]]:
-    """Seconds of each, one after the other, over and over; the first round is thrown away."""
-    times: dict[str, list[float]] = {name: [] for name in things}
-    for repeat in range(repeats + 1):
-        for name, thing in things.items():
-            began = time.perf_counter()
-            thing()
-            if repeat:
-                times[name].append(time.perf_counter() - began)
-    return times
-
-
-def say(label: str, values: list[float], unit: str) -> None:
-    low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
-    print(f"  {label:<52} {middle:8.3f} {unit:<8} ({low:.3f} to {high:.3f})", flush=True)
-
-
-def ratios(above: list[float], below: list[float]) -> list[float]:
-    """Turn by turn."""
-    return [one / other for one, other in zip(above, below, strict=True)]
-
-
-def product(dtype: torch.dtype) -> Timed:
-    left, right = (torch.randn(1024, 1024, generator=stream(0, n)).to(dtype) for n in "lr")
-    return lambda: left @ right
-
-
-PRODUCT = 2 * 1024**3
-
-
-def repeated(thing: Timed, num: int) -> Timed:
-    def many() -> None:
-        for _ in range(num):
-            thing()
-
-    return many
-
-
-def images(num: int, shape: tuple[int, ...]) -> Data:
-    inputs = torch.randn(num, *shape, generator=stream(0, "images"))
-    labels = torch.arange(num) % 10
-    return Data.from_tensors((inputs, labels), (inputs[:100], labels[:100]), validation=100)
-
-
-def half(task: Task) -> Mask:
-    return Mask({n: torch.rand(m.shape, generator=stream(task.seed, n)) < 0.5
-                 for n, m in task.dense().items()})  # fmt: skip
-
-
-def jobs(task: Task, num: int) -> list[Job]:
-    tasks = [task.with_seed(seed) for seed in range(num)]
-    return [Job(t, Ticket(half(t), t.init()), Static()) for t in tasks]
-
-
-LENET = functools.partial(models.lenet300, shape=(1, 28, 28), num_classes=10)
-ADAM = Recipe("50000it", 60, functools.partial(torch.optim.Adam, lr=1.2e-3, fused=True))
-# products of weights and activations in a step: forward and the weights' gradients take one each,
-# the activations' gradients one but for the first layer
-LENET_STEP = 2 * 60 * (2 * 235_200 + 3 * 31_000)
+from lth_runner.train import Recipe
 
 
 def hand_written(data: Data) -> Timed:
@@ -126,7 +73,7 @@ def hand_written(data: Data) -> Timed:
 
 def bench_step() -> None:
     """LeNet-300-100, batch 60: the sequential engine against a hand-written loop."""
-    task = Task(LENET, images(20_000, (1, 28, 28)))
+    task = Task(LENET, images(20_000, (1, 28, 28)).to("cpu"))
     together = Sequential().begin(jobs(task, 1), ADAM, [None])
     times = in_turns({
         "hand": repeated(hand_written(task.data), 50),
@@ -145,7 +92,7 @@ def bench_pack() -> None:
     """LeNet-300-100, batch 60: packed replicates against one by one, on two sizes of image."""
     for side in (8, 28):
         lenet = functools.partial(models.lenet300, shape=(1, side, side), num_classes=10)
-        task = Task(lenet, images(20_000, (1, side, side)))
+        task = Task(lenet, images(20_000, (1, side, side)).to("cpu"))
         inputs, outputs = 300 * side**2, 31_000
         pack(f"{side}x{side}", task, 2 * 60 * (2 * inputs + 3 * outputs))
 
@@ -154,17 +101,24 @@ def pack(label: str, task: Task, multiplications: int) -> None:
     """Steps of several replicates in one, for as many steps a turn of each."""
     alone = Sequential().begin(jobs(task, 1), ADAM, [None])
     sizes = (2, 4, 8, 16)
-    packs = {n: Packed(n).begin(jobs(task, n), ADAM, [None] * n) for n in sizes}
+    # half of the weights are kept: whole layers for both
+    engines: dict[str, Engine] = {"packed": Packed(16), "compiled": Sparse(16)}
+    packs = {
+        (name, n): engine.begin(jobs(task, n), ADAM, [None] * n)
+        for name, engine in engines.items()
+        for n in sizes
+    }
     things: dict[str, Timed] = {"alone": repeated(alone.advance, 192)}
-    things |= {f"packed {n}": repeated(pack.advance, 192 // n) for n, pack in packs.items()}
+    for (name, n), together in packs.items():
+        things[f"{name} {n}"] = repeated(together.advance, 192 // n)
     times = in_turns(things | {"fp32": repeated(product(torch.float32), 5)})
     rate = [PRODUCT * 5 / t for t in times["fp32"]]
     say(f"{label}: one by one, a step", [1e3 * t / 192 for t in times["alone"]], "ms")
-    for n in sizes:
-        found = times[f"packed {n}"]
-        say(f"{label}: {n} packed, faster by replicate", ratios(times["alone"], found), "x")
+    for name, n in packs:
+        found = times[f"{name} {n}"]
+        say(f"{label}: {n} {name}, faster by replicate", ratios(times["alone"], found), "x")
         share = [multiplications * 192 / t / r for t, r in zip(found, rate, strict=True)]
-        say(f"{label}: {n} packed / ceiling", share, "")
+        say(f"{label}: {n} {name} / ceiling", share, "")
 
 
 def bench_convolution() -> None:
@@ -174,11 +128,9 @@ def bench_convolution() -> None:
     )
     task = Task(factory, images(2_000, (3, 32, 32)))
     sgd = functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9, fused=True)
-    loops = {
-        kind: Sequential().begin(jobs(task, 1), Recipe("9999it", 128, sgd, precision=kind), [None])
-        for kind in ("fp32", "bf16")
-    }
-    things: dict[str, Timed] = {kind: loop.advance for kind, loop in loops.items()}
+    recipes = {kind: Recipe("9999it", 128, sgd, precision=kind) for kind in ("fp32", "bf16")}
+    recipes["deterministic"] = Recipe("9999it", 128, sgd, deterministic=True)
+    things = {name: one_step(task, recipe) for name, recipe in recipes.items()}
     things |= {
         "fp32 product": repeated(product(torch.float32), 10),
         "bf16 product": repeated(product(torch.bfloat16), 10),
@@ -193,6 +145,17 @@ def bench_convolution() -> None:
         say(f"{kind} step / ceiling", [step / t / r for t, r in
                                        zip(times[kind], rate, strict=True)], "")  # fmt: skip
     say("bf16 faster than fp32", ratios(times["fp32"], times["bf16"]), "x")
+    say("deterministic=true / false", ratios(times["deterministic"], times["fp32"]), "x")
+
+
+def one_step(task: Task, recipe: Recipe) -> Timed:
+    together = Sequential().begin(jobs(task, 1), recipe, [None])
+
+    def step() -> None:
+        with recipe.arithmetic(torch.device("cpu")):
+            together.advance()
+
+    return step
 
 
 def bench_overhead() -> None:
@@ -240,9 +203,9 @@ def canonical() -> None:
 
         return measured
 
-    begin = Packed.begin
+    begin = Sparse.begin
 
-    def begun(self: Packed, *arguments: object) -> engine.Together:
+    def begun(self: Sparse, *arguments: object) -> engine.Together:
         together = begin(self, *arguments)  # type: ignore[arg-type]
         return engine.Together(together.lanes, timed("steps", together.advance))  # type: ignore[arg-type]
 
@@ -251,7 +214,7 @@ def canonical() -> None:
         began = time.perf_counter()
         with (
             mock.patch.object(sys, "argv", arguments),
-            mock.patch.object(Packed, "begin", begun),
+            mock.patch.object(Sparse, "begin", begun),
             mock.patch.object(Loop, "evaluate", timed("evaluation", Loop.evaluate)),
             Path(os.devnull).open("w") as nowhere,
             mock.patch.object(sys, "stdout", nowhere),
@@ -306,6 +269,13 @@ def bench_memory() -> None:
           flush=True)  # fmt: skip
 
 
+def bench_sparse() -> None:
+    """LeNet-300-100 on 28x28, batch 60, Adam: products and steps by density."""
+    import bench_sparse
+
+    bench_sparse.main()
+
+
 def bench_gpu() -> None:
     """ResNet-20, batch 128, flipped and cropped, on CUDA: one by one against graphs of lanes."""
     import bench_gpu
@@ -314,7 +284,8 @@ def bench_gpu() -> None:
 
 
 BENCHES = {
-    "step": bench_step, "pack": bench_pack, "convolution": bench_convolution,
+    "step": bench_step, "pack": bench_pack, "sparse": bench_sparse,
+    "convolution": bench_convolution,
     "overhead": bench_overhead, "prune": bench_prune, "memory": bench_memory,
     "gpu": bench_gpu,
 }  # fmt: skip

@@ -9,7 +9,7 @@ import functools
 import statistics
 
 import torch
-from bench import Timed, in_turns, jobs, repeated, say
+from measuring import Timed, in_turns, jobs, repeated, say
 from torch import Tensor
 
 from lth_runner import models
