@@ -240,6 +240,27 @@ def test_a_picture_that_fails_ends_no_training_but_leaves_no_run_done(
     assert status_of(tmp_path)["state"] == "failed"
 
 
+@pytest.mark.parametrize(("takes", "num_pictures"), [(0.1, 9), (2.0, 3)])
+def test_pictures_on_the_way_take_a_hundredth_of_the_time(
+    takes: float, num_pictures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = mock.Mock(now=0.0)
+    monkeypatch.setattr("lth_runner.record.folder.time.monotonic", lambda: clock.now)
+    pictures = []
+
+    def draw(folder: Path) -> None:
+        clock.now += takes
+        pictures.append(clock.now)
+
+    sink = RunFolder(draw)
+    sink.open(described(tmp_path))
+    for number in range(10):  # rounds of 70 seconds
+        row = {"round": number, "arm": "reinit", "seed": 0, "steps": 5, "reused": False}
+        sink.round(row, mock.Mock())
+        clock.now += 70
+    assert len(pictures) == num_pictures
+
+
 @pytest.mark.parametrize("state", ["done", "failed"])
 def test_every_sink_is_closed_whatever_becomes_of_another(state: str) -> None:
     broken, other = mock.Mock(), mock.Mock()

@@ -121,11 +121,13 @@ def test_every_evaluation_stands_against_a_step_that_only_grows(
 
 
 def test_each_curve_has_its_axis(offline: tuple[Path, Said]) -> None:
-    metrics = {
-        record.metric.glob_name: record.metric.step_metric
+    told = [
+        record.metric
         for record in kept(offline[0] / "outputs")
         if record.WhichOneof("record_type") == "metric" and record.metric.glob_name
-    }
+    ]
+    metrics = {metric.glob_name: metric.step_metric for metric in told}
+    assert len(metrics) == len(told) == 8  # once each, however many rows
     for arm in ("ticket", "reinit"):
         for seed in (0, 1):
             curve = f"{arm}/seed-{seed}"

@@ -22,7 +22,8 @@ from lth_runner.step import Step
 from lth_runner.ticket import Ticket
 
 STATUS_SECONDS = 2.0
-DRAW_SECONDS = 60.0  # a picture takes about one: more often would cost a short run its time
+DRAW_SECONDS = 60.0  # between two pictures on the way, at least
+DRAW_SHARE = 0.01  # of a run's time that they may take, at most: they grow with its rows
 log = logging.getLogger(__name__)
 
 
@@ -31,7 +32,7 @@ class RunFolder:
 
     ``rounds.jsonl`` is the truth: a line is appended and flushed to disk for every training, its
     metrics before it, so that what a killed run leaves behind is cut back to whole rows.
-    ``draw`` is called with the folder at the end, and about once a minute when a round is complete.
+    ``draw`` is called with the folder at the end, and now and then when a round is complete.
     """
 
     def __init__(self, draw: Callable[[Path], object]) -> None:
@@ -40,7 +41,7 @@ class RunFolder:
         self._steps = dict.fromkeys(("asked", "run", "reused", "replayed"), 0)
         self._last_status = 0.0
         self._round = -1
-        self._drawn = time.monotonic()
+        self._next_picture = time.monotonic() + DRAW_SECONDS
 
     def done(self, run: Run) -> set[Place]:
         """The places that an earlier attempt recorded with the same probes."""
@@ -110,9 +111,10 @@ class RunFolder:
         if row["arm"] == "ticket":
             self._save_ticket(row, ticket)
         new_round, self._round = row["round"] > self._round >= 0, row["round"]
-        if new_round and time.monotonic() - self._drawn > DRAW_SECONDS:
+        if new_round and (began := time.monotonic()) > self._next_picture:
             self._try_to_draw()  # the round before is complete
-            self._drawn = time.monotonic()
+            ended = time.monotonic()
+            self._next_picture = ended + max(DRAW_SECONDS, (ended - began) / DRAW_SHARE)
         _append(self._folder / "rounds.jsonl", [row])
         self._count(row)
         self._status["round"] = row["round"]

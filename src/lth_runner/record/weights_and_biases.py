@@ -52,6 +52,7 @@ class WeightsAndBiases:
             if value not in MODES:
                 raise UserError(f"{key}={value!r}: {nearest(str(value), MODES)}")
         self._wandb: Any = None
+        self._curves: set[str] = set()  # those that have their axis
         self._project, self._entity, self._group = project, entity, group
         self.broken = self._mode == "disabled"
 
@@ -137,7 +138,9 @@ class WeightsAndBiases:
 
     def _send(self, where: str, axis: str, row: Row) -> None:
         # an axis of its own for each curve, and never step=: W&B's own counter must only grow
-        self._wandb.define_metric(f"{where}/*", step_metric=f"{where}/{axis}")
+        if where not in self._curves:
+            self._wandb.define_metric(f"{where}/*", step_metric=f"{where}/{axis}")
+            self._curves.add(where)
         values: dict[str, Any] = {}
         for name, value in plain(row).items():
             if isinstance(value, dict):
