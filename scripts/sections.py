@@ -56,7 +56,8 @@ SECTIONS = (
             f"{PRUNERS} {LATE}",
             f"{SEARCHED} rewind.step=200it",
         ),
-        note="The same network and recipe; strong tickets (edge_popup) train no weight.",
+        note="The same network and recipe. edge_popup trains scores over frozen weights, "
+        "its ticket not at all; concrete searches with the weights frozen.",
         figures=("accuracy", "effort"),
     ),
 )
@@ -84,7 +85,7 @@ def written(section: Section, runs: Sequence[Run], images: Mapping[str, str]) ->
     parts += [
         f"{MATCH} at most {100 * found[0].sweep.tolerance:g} points below the dense network of the "
         "same seeds. Steps and seconds until a mask is there are means over the seeds; trainings "
-        "count in full, whoever did them."
+        "count in full, whoever did them, and seconds are those of the machine, busy or not."
     ]
     points = ", ".join(f"`{one}`" for one in dict.fromkeys(map(without_points, own)))
     machines = dict.fromkeys(hardware(run) for run in own)
@@ -97,7 +98,7 @@ def written(section: Section, runs: Sequence[Run], images: Mapping[str, str]) ->
 
 def without_points(run: Run) -> str:
     """A point's command without what its sweep varies."""
-    swept = ("pruner=", "pruner.sparsity=", "pruner.rounds=")
+    swept = ("pruner=", "pruner.sparsity=")
     return " ".join(word for word in command(run).split() if not word.startswith(swept))
 
 
