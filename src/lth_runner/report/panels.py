@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -136,9 +137,9 @@ def _learning(run: Run, verdict: Verdict) -> list[Panel]:
 def _learning_figure(
     run: Run, rows: Iterable[Row], field: str, rounds: Sequence[int], chosen: int | None
 ) -> Figure | None:
-    series = _mean_series(rows, field)
     wanted = [(TICKET, round) for round in rounds]
     wanted += [(arm, chosen) for arm in run.controls if chosen is not None]
+    series = _mean_series(rows, field, wanted)
     wanted = [key for key in wanted if len(series.get(key, ())) > 1]
     if not wanted:
         return None
@@ -167,15 +168,21 @@ def _learning_figure(
     return figure
 
 
-def _mean_series(rows: Iterable[Row], field: str) -> dict[tuple[str, int], list[tuple[int, float]]]:
-    """(arm, round) -> (step, mean over seeds); a step written twice counts once, the later one."""
+def _mean_series(
+    rows: Iterable[Row], field: str, wanted: Sequence[tuple[str, int]]
+) -> dict[tuple[str, int], list[tuple[int, float]]]:
+    """(arm, round) -> (step, mean over seeds) of those that are wanted.
+
+    A step written twice counts once, the later one.
+    """
     latest: dict[tuple[str, int], dict[int, dict[int, float]]] = {}
     for row in rows:
-        value, round, step = number(row.get(field)), row.get("round"), row.get("step")
-        if value is None or not isinstance(round, int) or not isinstance(step, int):
+        key: tuple[Any, Any] = (row.get("arm", TICKET), row.get("round"))
+        if key not in wanted:  # most are not: there are rows for every evaluation of every training
             continue
-        key = (str(row.get("arm", TICKET)), round)
-        latest.setdefault(key, {}).setdefault(step, {})[row.get("seed", 0)] = value
+        value, step = number(row.get(field)), row.get("step")
+        if value is not None and isinstance(step, int):
+            latest.setdefault(key, {}).setdefault(step, {})[row.get("seed", 0)] = value
     return {
         key: [(step, mean(seeds.values())) for step, seeds in sorted(steps.items())]
         for key, steps in latest.items()

@@ -219,9 +219,10 @@ def identity(row: Row, file: Path, line: int) -> tuple[int, str, int]:
 def read_jsonl(file: Path) -> Iterator[tuple[int, Row]]:
     """(line number, object) per line; a torn last line is left out, a torn one elsewhere raises."""
     lines = [(i, line) for i, line in enumerate(_bytes(file).split(b"\n"), 1) if line.strip()]
+    decode = json.JSONDecoder(parse_constant=lambda _: None).decode  # json.loads makes one a line
     for position, (line_number, line) in enumerate(lines, 1):
         try:
-            row = json.loads(line, parse_constant=lambda _: None)
+            row = decode(line.decode())
         except ValueError as error:
             if position == len(lines):  # the writer was killed in the middle of it
                 return
