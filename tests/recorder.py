@@ -5,13 +5,13 @@ Python. Whatever a step computes in Python, or makes of it, is frozen at the tim
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 # asking the device (a number, a size), or giving it what only the host knows
 FORBIDDEN = {
@@ -37,7 +37,7 @@ class Tape(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls: list[tuple[Any, tuple[Any, ...], dict[str, Any], Any]] = []
+        self.calls: list[tuple[Callable[[], Any], list[Tensor | None]]] = []
         self._known: set[int] = set()
         self._before: list[tuple[Tensor, Tensor]] = []  # (all of a storage, a copy of it)
 
@@ -45,12 +45,15 @@ class Tape(TorchDispatchMode):
         kwargs = kwargs or {}
         if func in FORBIDDEN:
             raise RuntimeError(f"{func} while recording: the host has a part in it")
-        for tensor in tensors((args, kwargs)):
+        taken = tensors([*args, *kwargs.values()])
+        for tensor in taken:
             self._remember(tensor)
         given = func(*args, **kwargs)
-        for tensor in tensors(given):
-            self._known.add(address(tensor))
-        self.calls.append((func, args, kwargs, given))
+        self._known.update(address(tensor) for tensor in tensors(given))
+        # what is a view, or was written in place, needs no copy
+        own = {address(tensor) for tensor in taken}
+        fresh = [None if address(t) in own else t.detach() for t in tensors(given)]
+        self.calls.append((functools.partial(func, *args, **kwargs), fresh))
         return given
 
     def _remember(self, tensor: Tensor) -> None:
@@ -58,8 +61,7 @@ class Tape(TorchDispatchMode):
         if address(tensor) in self._known:
             return
         self._known.add(address(tensor))
-        storage = tensor.untyped_storage()
-        whole = torch.empty(0, dtype=torch.uint8).set_(storage)
+        whole = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())
         self._before.append((whole, whole.clone()))
 
     def undo(self) -> None:
@@ -68,15 +70,19 @@ class Tape(TorchDispatchMode):
 
     @torch.no_grad()
     def replay(self) -> None:
-        for func, args, kwargs, given in self.calls:
-            taken = {address(tensor) for tensor in tensors((args, kwargs))}
-            for old, new in zip(tensors(given), tensors(func(*args, **kwargs)), strict=True):
-                if address(old) not in taken:  # else a view, or written in place
-                    old.detach().copy_(new)
+        for call, places in self.calls:
+            for place, value in zip(places, tensors(call()), strict=True):
+                if place is not None:
+                    place.copy_(value)
 
 
-def tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+def tensors(values: Any) -> list[Tensor]:
+    """Those in an operator's arguments or results: at the top, or in lists there."""
+    if isinstance(values, Tensor):
+        return [values]
+    if isinstance(values, (list, tuple)):
+        return [found for value in values for found in tensors(value)]
+    return []
 
 
 def address(tensor: Tensor) -> int:
