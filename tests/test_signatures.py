@@ -111,19 +111,21 @@ def test_a_config_becomes_the_parts_that_it_names():
 
 
 @pytest.mark.parametrize("pruner", [path.stem for path in (CONF / "pruner").glob("*.yaml")])
-@pytest.mark.parametrize("scope", ["global", "layerwise"])
-def test_every_pruner_builds_in_every_scope(pruner, scope):
+def test_every_pruner_builds_in_every_scope(pruner):
     needed = {
         "obd": ["pruner.search.score.num_batches=1"],
         "early_bird": ["model=mlp", "model.norm=batch"],
         "early_bird_channels": ["model=mlp", "model.norm=batch"],
+        "early_bird_stop": ["model=mlp", "model.norm=batch"],
     }
-    chosen = composed(f"pruner={pruner}", f"pruner.scope={scope}", *needed.get(pruner, []))
-    if pruner == "sr_ste":  # N of every M, whatever is asked for
-        with pytest.raises(UserError, match=r"set pruner\.scope=n_of_m"):
+    chosen = composed(f"pruner={pruner}", *needed.get(pruner, []))
+    for scope in ("global", "layerwise"):
+        chosen.pruner.scope = scope
+        if pruner == "sr_ste":  # N of every M, whatever is asked for
+            with pytest.raises(UserError, match=r"set pruner\.scope=n_of_m"):
+                build(chosen)
+        else:
             build(chosen)
-    else:
-        build(chosen)
 
 
 WRONG = {

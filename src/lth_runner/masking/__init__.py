@@ -7,6 +7,7 @@ from lth_runner.masking.gradual import Gradual
 from lth_runner.masking.live import LiveMask, Masking
 from lth_runner.masking.regrow import Rigl, Set
 from lth_runner.masking.scale_penalty import ScalePenalty
+from lth_runner.masking.settling import Settling
 from lth_runner.masking.static import Static
 from lth_runner.masking.straight_through import SrSte, StraightThrough
 from lth_runner.masking.supermask import Supermask
@@ -25,6 +26,7 @@ __all__ = [
     "Rigl",
     "ScalePenalty",
     "Set",
+    "Settling",
     "SrSte",
     "Static",
     "StraightThrough",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from lth_runner.errors import UserError
 from lth_runner.mask import Mask
@@ -35,12 +37,7 @@ class NormScale:
         norm_after(task)
 
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
-        scale = {n: _fine(weights[norm]).abs() for n, norm in norm_after(task).items()}
-        above = max(float(value.max()) for value in scale.values()) + 1
-        return {
-            name: _spread(scale[name], kept) if name in scale else torch.full(kept.shape, above)
-            for name, kept in mask.items()
-        }
+        return scales(weights, mask, norm_after(task))
 
 
 @dataclass(frozen=True)
@@ -63,11 +60,36 @@ class FilterNorm:
         }
 
 
+def scales(weights: State, mask: Mask, norms: Mapping[str, str]) -> Scores:
+    """|gamma| of each layer's norm over its channels; above all others where it has none."""
+    scale = {name: _fine(weights[norm]).abs() for name, norm in norms.items()}
+    above = max(float(value.max()) for value in scale.values()) + 1
+    return {
+        name: _spread(scale[name], kept) if name in scale else torch.full(kept.shape, above)
+        for name, kept in mask.items()
+    }
+
+
 def norm_after(task: Task) -> dict[str, str]:
     """Prunable weight -> scale of the norm layer that reads its layer's output unchanged."""
     module = task.module().eval()
+    found, _ = watch_norms(module, task.prunable)
+    with torch.no_grad():
+        module(torch.zeros(1, *task.data.shape, device=task.device))
+    if not found:
+        raise no_norm()
+    return found
+
+
+def watch_norms(
+    module: nn.Module, prunable: Iterable[str]
+) -> tuple[dict[str, str], list[RemovableHandle]]:
+    """What the next forward passes will fill: prunable weight -> scale of the norm that reads it.
+
+    The handles take the watching hooks away again.
+    """
     names = {id(value): name for name, value in module.named_parameters()}
-    prunable = set(task.prunable)
+    wanted = set(prunable)
     made: dict[int, tuple[str, Tensor]] = {}
     found: dict[str, str] = {}
 
@@ -78,20 +100,22 @@ def norm_after(task: Task) -> dict[str, str]:
         if id(inputs[0]) in made:
             found.setdefault(made[id(inputs[0])][0], name)
 
+    handles = []
     for layer in module.modules():
         name = names.get(id(getattr(layer, "weight", None)), "")
-        if name in prunable:
-            layer.register_forward_hook(partial(remember, name))
+        if name in wanted:
+            handles.append(layer.register_forward_hook(partial(remember, name)))
         elif name and isinstance(layer, _SCALING):
-            layer.register_forward_pre_hook(partial(match, name))
-    with torch.no_grad():
-        module(torch.zeros(1, *task.data.shape, device=task.device))
-    if not found:
-        raise UserError(
-            f"{KEY}: the network has no batch or group norm with a scale right after a convolution "
-            "or linear layer: use a network with norm layers (model.norm=batch), or another score"
-        )
-    return found
+            handles.append(layer.register_forward_pre_hook(partial(match, name)))
+    return found, handles
+
+
+def no_norm() -> UserError:
+    """That a network has no norm to go by."""
+    return UserError(
+        f"{KEY}: the network has no batch or group norm with a scale right after a convolution "
+        "or linear layer: use a network with norm layers (model.norm=batch), or another score"
+    )
 
 
 def _fine(value: Tensor) -> Tensor:
