@@ -73,9 +73,10 @@ def test_inversion_within_rounds_chooses_among_the_survivors():
         assert size[kept].max() < size[left].min()
 
 
-def test_a_search_without_a_score_has_nothing_to_invert():
-    with pytest.raises(UserError, match="Scoreless has none"):
-        Invert(Scoreless())
+@pytest.mark.parametrize(("control", "name"), [(Invert, "invert"), (RandomData, "random_data")])
+def test_a_search_without_a_score_decides_nothing_anew(control, name):
+    with pytest.raises(UserError, match=rf"control={name} .*control=\[shuffle,reinit\]"):
+        control(Scoreless())
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,7 @@ class Invert:
     search: Search
 
     def __post_init__(self) -> None:
-        if not hasattr(self.search, "score"):
-            raise UserError(
-                f"control=invert turns a score round, but {type(self.search).__name__} has none: "
-                "leave it out"
-            )
+        _need_score(self.search, "invert turns a score round")
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
         search: Any = self.search
@@ -63,7 +59,8 @@ class RandomData:
 
     ``corrupt``: labels drawn uniformly, or pixels, each image's shuffled by itself (Su et al.,
     NeurIPS 2020, arXiv 2009.11094). ``search`` is the run's own; a score that reads no data gives
-    the ticket again.
+    the ticket again. Raises UserError for a search that has no score: what a training has found,
+    it found by the true data.
     """
 
     search: Search
@@ -74,6 +71,7 @@ class RandomData:
             raise UserError(
                 f"control.corrupt={self.corrupt!r}: {nearest(str(self.corrupt), CORRUPTIONS)}"
             )
+        _need_score(self.search, "random_data asks a score again, by corrupted data")
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
         corrupted = replace(task, data=self._corrupted(task.data, seed))
@@ -95,6 +93,14 @@ class RandomData:
         order = torch.rand(len(flat), 1, flat.shape[2], generator=draw).argsort(2)
         moved = flat.gather(2, order.to(flat.device).expand(flat.shape))
         return replace(data, train=(moved.view(inputs.shape), labels))
+
+
+def _need_score(search: Search, control: str) -> None:
+    if getattr(search, "score", None) is None:
+        raise UserError(
+            f"control={control}, but this pruner's masks come out of a training and of no score: "
+            "leave it out, as in control=[shuffle,reinit]"
+        )
 
 
 def _mask(search: Search, task: Task, past: Past) -> Mask:
