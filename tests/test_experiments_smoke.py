@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from hydra import compose, initialize_config_dir
 
 from lth_runner.cli import conf_dir, scale_last
+from lth_runner.config import make, resolve
 from lth_runner.launch import execute
+from lth_runner.signatures import check_targets
 
 # the shape of each experiment's own data; others must be added here
 SHAPES = {
@@ -101,3 +104,31 @@ def test_an_experiment_trains_end_to_end(
     assert (folder / "curve.png").stat().st_size > 0
     assert "<html" in (folder / "report.html").read_text()
     assert json.loads((folder / "status.json").read_text())["state"] == "done"
+
+
+def swept(sweep: str) -> dict[str, list[str]]:
+    found = yaml.safe_load((conf_dir() / "sweep" / f"{sweep}.yaml").read_text())
+    params = found["hydra"]["sweeper"]["params"]
+    return {key: str(values).split(",") for key, values in params.items()}
+
+
+@pytest.mark.parametrize(
+    ("sweep", "pruner"),
+    [(sweep, pruner) for sweep in ("pruners", "families") for pruner in swept(sweep)["pruner"]]
+    + [("families", "concrete")],
+)
+def test_every_pruner_of_a_sweep_takes_its_sparsities_and_those_of_smoke_scale(
+    sweep: str, pruner: str
+) -> None:
+    sparsities = swept(sweep)["pruner.sparsity"]
+    points = [
+        ["+experiment=lenet300_mnist_pruners", f"pruner.sparsity={sparsities[-1]}"],
+        ["+experiment=resnet20_imp", "+scale=smoke", "pruner.sparsity=null"],
+    ]
+    for point in points:
+        overrides = scale_last([*point, f"+sweep={sweep}", f"pruner={pruner}"])
+        with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+            plain = resolve(compose("config", overrides=overrides))
+        check_targets(plain)
+        make(plain["pruner"]["search"])
+        make(plain["pruner"]["masking"])
