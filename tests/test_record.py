@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -157,6 +158,44 @@ def test_a_run_cut_short_ends_with_the_same_rows(copied: Path, cut: Callable[[st
     assert status_of(folder)["state"] == "done"
 
 
+@pytest.mark.parametrize("num_lost", [1, 4, 100])
+def test_a_row_whose_evaluations_a_power_cut_took_is_written_again(
+    copied: Path, num_lost: int
+) -> None:
+    (folder,) = folders(copied)
+    whole = {name: untimed(folder / name) for name in ("rounds.jsonl", "metrics.jsonl")}
+    kept = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)[:-num_lost]
+    (folder / "metrics.jsonl").write_text("".join(kept))
+    status = status_of(folder)
+    (folder / "status.json").write_text(json.dumps(status | {"state": "running"}))
+    with no_training():
+        assert lth_run(*COMMAND, f"paths.outputs={copied}").status == 0
+    assert {name: untimed(folder / name) for name in whole} == whole
+
+
+def test_the_rows_are_on_the_disk_before_the_status_that_says_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+
+    def sync(handle: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+
+    monkeypatch.setattr("lth_runner.files.os.fsync", sync)
+    sink = RunFolder(draw=lambda folder: None)
+    sink.open(described(tmp_path))
+    before = len(synced)
+    for number in range(3):
+        sink.metrics([{"round": number, "arm": "ticket", "seed": 0, "step": 5}])
+        sink.round(
+            {"round": number, "arm": "reinit", "seed": 0, "steps": 5, "reused": False}, mock.Mock()
+        )
+    sink.close("done", None)
+    told = [re.sub(r"^\.(.*)\.\w+\.part$", r"\1", name) for name in synced[before:]]
+    assert told[-3:] == ["metrics.jsonl", "rounds.jsonl", "status.json"]
+    assert len(told) <= 5  # at the first row and at the end, not at each
+
+
 def test_other_probes_measure_anew_without_training(copied: Path) -> None:
     (folder,) = folders(copied)
     before = untimed(folder / "rounds.jsonl")
@@ -177,10 +216,10 @@ def test_a_kill_amid_a_change_of_probes_leaves_no_run_that_looks_done(copied: Pa
     before = untimed(folder / "rounds.jsonl")
     real = module.replace_text
 
-    def killed(path: Path, text: str) -> None:
+    def killed(path: Path, text: str, *, synced: bool = True) -> None:
         if path.name == "metrics.jsonl":
             raise KeyboardInterrupt  # rounds.jsonl has been emptied by now
-        real(path, text)
+        real(path, text, synced=synced)
 
     with mock.patch.object(module, "replace_text", killed):
         assert lth_run(*COMMAND, "probe=none", f"paths.outputs={copied}").status == 130

@@ -7,15 +7,19 @@ import secrets
 from pathlib import Path
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Replaces a file by new content: a kill or a power cut leaves the old one or the new one."""
+def write_whole(path: Path, content: bytes, *, synced: bool = True) -> None:
+    """Replaces a file by new content: a kill or a power cut leaves the old one or the new one.
+
+    Not ``synced``, a power cut may take it, and nobody waits for the disk.
+    """
     # a name of chance: processes in two containers on one disk can have the same number
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with scratch.open("wb") as opened:
             opened.write(content)
             opened.flush()
-            os.fsync(opened.fileno())
+            if synced:
+                os.fsync(opened.fileno())
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)

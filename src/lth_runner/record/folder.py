@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from lth_runner.step import Step
 from lth_runner.ticket import Ticket
 
 STATUS_SECONDS = 2.0
+SYNC_SECONDS = 2.0  # a disk takes some milliseconds to answer: as long as a small training's probes
 DRAW_SECONDS = 60.0  # between two pictures on the way, at least
 DRAW_SHARE = 0.01  # of a run's time that they may take, at most: they grow with its rows
 log = logging.getLogger(__name__)
@@ -30,8 +32,9 @@ log = logging.getLogger(__name__)
 class RunFolder:
     """``config.yaml status.json rounds.jsonl metrics.jsonl environment.json tickets/``.
 
-    ``rounds.jsonl`` is the truth: a line is appended and flushed to disk for every training, its
-    metrics before it, so that what a killed run leaves behind is cut back to whole rows.
+    ``rounds.jsonl`` is the truth: a line is appended for every training, its metrics before it, so
+    that what a killed run leaves behind is cut back to whole rows. The disk is waited for every few
+    seconds and at the end: rows that a power cut takes are written again from the Store.
     ``draw`` is called with the folder at the end, and now and then when a round is complete.
     """
 
@@ -39,7 +42,7 @@ class RunFolder:
         self._draw = draw
         self._status: dict[str, Any] = {}
         self._steps = dict.fromkeys(("asked", "run", "reused", "replayed"), 0)
-        self._last_status = 0.0
+        self._last_status = self._last_sync = 0.0
         self._round = -1
         self._next_picture = time.monotonic() + DRAW_SECONDS
 
@@ -47,7 +50,9 @@ class RunFolder:
         """The places that an earlier attempt recorded with the same probes."""
         if self._earlier(run).get("probes") != run.probes:
             return set()
-        return {_place(row) for row in whole_rows(run.folder / "rounds.jsonl")}
+        last = {_place(row): row["step"] for row in whole_rows(run.folder / "metrics.jsonl")}
+        rows = whole_rows(run.folder / "rounds.jsonl")
+        return {_place(row) for row in rows if _is_measured(row, last.get(_place(row)))}
 
     def _earlier(self, run: Run) -> dict[str, Any]:
         """The status that an earlier attempt left, empty where there is none."""
@@ -102,7 +107,7 @@ class RunFolder:
                 "step": progress.step,
                 "total": progress.total,
             }
-            self._write_status()
+            self._write_status(synced=False)
 
     def metrics(self, rows: Sequence[Row]) -> None:
         _append(self._folder / "metrics.jsonl", rows)
@@ -117,8 +122,10 @@ class RunFolder:
             self._next_picture = ended + max(DRAW_SECONDS, (ended - began) / DRAW_SHARE)
         _append(self._folder / "rounds.jsonl", [row])
         self._count(row)
+        if time.monotonic() - self._last_sync > SYNC_SECONDS:
+            self._sync()
         self._status["round"] = row["round"]
-        self._write_status()
+        self._write_status(synced=False)
 
     def close(self, state: str, error: str | None) -> None:
         self._end(state, error)  # before the picture, which says it
@@ -143,7 +150,15 @@ class RunFolder:
         self._steps["asked"] += row["steps"]
         self._steps["reused" if row["reused"] else "run"] += row["steps"]
 
+    def _sync(self) -> None:
+        """Waits until the rows are on the disk."""
+        for name in ("metrics.jsonl", "rounds.jsonl"):
+            with suppress(FileNotFoundError), (self._folder / name).open("ab") as opened:
+                os.fsync(opened.fileno())
+        self._last_sync = time.monotonic()
+
     def _end(self, state: str, error: str | None) -> None:
+        self._sync()
         for name in ("arm", "seed", "step", "total"):
             self._status.pop(name, None)
         self._status |= {"state": state, "error": error}
@@ -161,10 +176,17 @@ class RunFolder:
         path = self._folder / "tickets" / f"round-{row['round']:02d}{suffix}.safetensors"
         save_ticket(path, ticket, {"seed": row["seed"], "round": row["round"], **self._model})
 
-    def _write_status(self) -> None:
+    def _write_status(self, *, synced: bool = True) -> None:
         self._last_status = time.monotonic()
         self._status["updated"] = _now()
-        replace_text(self._folder / "status.json", json.dumps(self._status, indent=2) + "\n")
+        text = json.dumps(self._status, indent=2) + "\n"
+        replace_text(self._folder / "status.json", text, synced=synced)
+
+
+def _is_measured(row: Row, last_step: Step | None) -> bool:
+    """Whether a row's evaluations are there too: of two files the disk may have kept either."""
+    end = row["start_step"] + row["steps"]
+    return not row["steps"] or last_step == end or (row["diverged"] and last_step is not None)
 
 
 def is_whole(folder: Path, status: Mapping[str, Any]) -> bool:
@@ -193,17 +215,15 @@ def whole_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def replace_text(path: Path, text: str) -> None:
+def replace_text(path: Path, text: str, *, synced: bool = True) -> None:
     """Writes a text file whole or not at all."""
-    write_whole(path, text.encode())
+    write_whole(path, text.encode(), synced=synced)
 
 
 def _append(path: Path, rows: Sequence[Row]) -> None:
     text = "".join(json.dumps(plain(row)) + "\n" for row in rows)
     with path.open("a") as opened:
         opened.write(text)
-        opened.flush()
-        os.fsync(opened.fileno())
 
 
 def plain(row: Mapping[str, Any]) -> dict[str, Any]:
