@@ -32,6 +32,7 @@ from lth_runner.train import Job
 
 OFTEN = Updates(every="4it")
 MOVING = {"rigl": Rigl(OFTEN), "set": Set(OFTEN), "signed": Set(OFTEN, "signed")}
+DRAWN = {"drawn": Set(OFTEN, spread=0.1), "reset": Set(OFTEN, reset=True)}
 CHOSEN = {
     "dpf": StraightThrough(Global(), Iterations(0.8, 3), every="3it"),
     "sr_ste": SrSte(NOfM(), Iterations(0.5)),
@@ -119,6 +120,8 @@ def test_impossible_updates_are_refused():
             Updates(**options)
     with pytest.raises(UserError, match="signed"):
         Set(removal="sign")
+    with pytest.raises(UserError, match=r"pruner\.spread=-1"):
+        Set(spread=-1.0)
     with pytest.raises(UserError, match="knows no epochs"):
         StraightThrough(Global(), Iterations(0.8), every="1ep")
     with pytest.raises(UserError, match="shares of the training"):
@@ -156,6 +159,30 @@ def test_set_removes_by_sign_and_all_that_are_zero_by_hand():
     assert stay.int().tolist() == [1, 0, 1, 1, 0, 0, 0, 0]
     stay = Set(removal="signed").survivors(torch.tensor(weight), live.mask()["weight"][0], 0.4, 0)
     assert stay.int().tolist() == [1, 0, 1, 1, 1, 0, 0, 0]  # of two negative ones none
+
+
+def test_set_may_draw_what_is_new_and_clear_the_optimizer():
+    weight, kept = [0.5, -0.1, 0.3, -0.2] + 60 * [0.0], 4 * [1] + 60 * [0]
+    for rule, drawn in ((Set(Updates(0.5)), False), (Set(Updates(0.5), spread=0.1), True)):
+        model, live, optimizer = one_layer(weight, kept, 64 * [0.0], rule, 64 * [1.0])
+        live.after_backward(999, 10_000, optimizer)
+        live.after_step(999, 10_000)
+        new = live.mask()["weight"][0] & ~torch.tensor(kept).bool()
+        assert int(new.sum()) > 0
+        assert bool((model.weight[0][new] != 0).all()) == drawn
+        assert float(model.weight.detach()[0][new].abs().max()) < 0.5
+        momentum = optimizer.state[model.weight]["momentum_buffer"][0]
+        assert not momentum[new].any()
+        assert momentum[0] == 1.0
+        assert model.weight[0, 0] == 0.5  # the largest stays as it is
+    cleared = Set(Updates(0.5), reset=True)
+    _, live, optimizer = one_layer(weight, kept, 64 * [0.0], cleared, 64 * [1.0])
+    for step in (997, 998):  # an update is due after the thousandth step
+        live.after_backward(step, 10_000, optimizer)
+        live.after_step(step, 10_000)
+        assert optimizer.state
+    live.after_step(999, 10_000)
+    assert not optimizer.state
 
 
 def test_straight_through_trains_what_the_mask_left_out_by_hand():
@@ -268,7 +295,11 @@ def test_rigl_grows_by_the_dense_gradient_of_the_step():
 
 
 @both_models
-@pytest.mark.parametrize("rule", [*MOVING.values(), *CHOSEN.values()], ids=[*MOVING, *CHOSEN])
+@pytest.mark.parametrize(
+    "rule",
+    [*MOVING.values(), *DRAWN.values(), *CHOSEN.values()],
+    ids=[*MOVING, *DRAWN, *CHOSEN],
+)
 def test_killed_and_continued_from_a_file_is_the_same_bit_for_bit(model, rule, tmp_path):
     problem, recipe = job(rule, model), small.recipe()
     whole = replay(problem, recipe, None, 40)

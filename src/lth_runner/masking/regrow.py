@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -39,6 +40,8 @@ class Rigl:
     still: ClassVar[bool] = False
     captures: ClassVar[bool] = False
     replaces_step: ClassVar[bool] = True
+    spread: ClassVar[float] = 0.0
+    reset: ClassVar[bool] = False
 
     updates: Updates = field(default_factory=Updates)
 
@@ -61,9 +64,11 @@ class Set:
     The optimizer steps first. With removal=magnitude the floor(f(t) n) smallest of a layer go;
     with removal=signed, as in the authors' code, that share of the positive and that of the
     negative weights, each by itself, and all that are zero. What has just gone may come back, with
-    the value it had; what is new starts from zero with zeroed optimizer state.
+    the value it had; what is new starts from N(0, spread^2), by default from zero, with zeroed
+    optimizer state. ``reset``: an update leaves the optimizer no state at all.
     Mocanu et al., Nature Communications 2018, arXiv 1707.04780, with anneal=constant, end=1 and an
-    update each epoch.
+    update each epoch; their code for sparse matrices has spread=0.1, the one for masks reset.
+    Raises UserError for an unknown removal and a negative spread.
     """
 
     packs: ClassVar[bool] = False
@@ -73,8 +78,12 @@ class Set:
 
     updates: Updates = field(default_factory=Updates)
     removal: Literal["magnitude", "signed"] = "magnitude"
+    spread: float = 0.0
+    reset: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.spread, bool) or not 0 <= self.spread < math.inf:
+            raise UserError(f"pruner.spread={self.spread!r} must be a number of at least 0")
         if self.removal not in REMOVALS:
             accepted = nearest(str(self.removal), REMOVALS)
             raise UserError(f"pruner.removal={self.removal!r}: {accepted}")
@@ -149,10 +158,10 @@ class _Moving:
             after[name] = kept | keep_top(appeal, ~kept, num, derive(seed, "grow"))
             num_dropped += num
         if num_dropped:
-            self._put(before, Mask(after))
+            self._put(before, Mask(after), step)
         return num_dropped > 0
 
-    def _put(self, before: Mask, after: Mask) -> None:
+    def _put(self, before: Mask, after: Mask, step: Step) -> None:
         parameters = dict(self._model.named_parameters())
         assert self._optimizer is not None
         for name, active in after.items():
@@ -164,9 +173,15 @@ class _Moving:
             weight = parameters[name]
             new = (active & ~before[name]).to(weight.device)
             weight.data.masked_fill_(new, 0.0)
+            if spread := self._rule.spread:
+                rng = stream(self._seed, "regrow", step, name, "first")
+                drawn = spread * torch.randn(weight.shape, generator=rng).to(weight)
+                weight.data += torch.where(new, drawn, 0.0)
             for value in self._optimizer.state.get(weight, {}).values():
                 if isinstance(value, Tensor) and value.shape == weight.shape:
                     value.masked_fill_(new, 0.0)
+        if self._rule.reset:
+            self._optimizer.state.clear()
         self._still = Static().install(self._model, after, self._seed)
         self._ever = self._ever | after
 
