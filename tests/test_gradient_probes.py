@@ -217,8 +217,9 @@ def test_other_batches_are_not_compared_and_a_warning_says_so(
 ) -> None:
     start = replace(past[1].ticket.start, order=7)
     other = Ghost(replace(past[1].ticket, start=start), past[1])
-    assert not dict(Trajectory()(TASK, past[:1], other))
-    assert "rewind.data_order=rewind" in caplog.text
+    for _ in range(3):  # arms
+        assert not dict(Trajectory()(TASK, past[:1], other))
+    assert caplog.text.count("rewind.data_order=rewind") == 1
     assert not dict(Trajectory()(TASK, [], past[0]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Iterator
@@ -50,11 +51,7 @@ class Trajectory:
         if not past or dense is None or not steps:
             return
         if start.order != dense.ticket.start.order:
-            if len(past) == 1:  # said for the first tickets alone
-                log.warning(
-                    "warning: no trajectories: this training sees other batches than the dense "
-                    "one; rewind.data_order=rewind gives it the same"
-                )
+            _warn(dense.key)
             return
         origin = weights_at(dense, start.step)
         cosines, ratios = [], []
@@ -89,3 +86,12 @@ def movement(start: State, end: State, within: Mask) -> Tensor:
 
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else math.nan
+
+
+@functools.lru_cache(maxsize=64)
+def _warn(dense: str) -> None:
+    """Once beside each dense training: the same holds for every arm and every round."""
+    log.warning(
+        "warning: no trajectories: tickets see other batches than the dense training; "
+        "rewind.data_order=rewind gives them the same"
+    )
