@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+import weakref
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,21 +15,26 @@ from hypothesis import strategies as st
 from torch import nn
 
 import small
+from lth_runner import engine
 from lth_runner.compiled import (
+    SAMPLES,
     SurvivingLinear,
     Survivors,
     WholeLinear,
     by_feature,
     gather,
     library,
+    padded,
 )
+from lth_runner.engine import Sequential
 from lth_runner.errors import UserError
 from lth_runner.mask import Mask
 from lth_runner.masking import Gradual, Static
-from lth_runner.packed import Sparse, sparse_obstacle
+from lth_runner.packed import Packed, Sparse, sparse_obstacle
 from lth_runner.picking import pick_engine
 from lth_runner.seeds import stream
-from lth_runner.ticket import Ticket
+from lth_runner.task import Task
+from lth_runner.ticket import Start, Ticket
 from lth_runner.train import Job
 
 
@@ -105,30 +116,43 @@ def test_products_and_gradients_are_those_of_the_masked_matrices(
 def test_gathered_batches_are_the_samples_feature_by_feature(num):
     data = torch.randn(50, 2, 3, generator=stream(0, "data"))
     index = torch.randint(50, (3, num), generator=stream(0, "index"))
-    found = torch.full((3, 6, 64), 7.0)
+    found = torch.empty(3, 6, padded(num, SAMPLES))
     gather(data, index, found)
     for n in range(3):
-        assert torch.equal(found[n, :, :num], data[index[n]].flatten(1).t())
-    assert bool((found[:, :, num:] == 7).all())  # what lies behind the batch is left alone
+        expected = by_feature(data[index[n]])
+        assert torch.equal(expected[:, :num], data[index[n]].flatten(1).t())
+        assert torch.equal(found[n, :, :num], expected[:, :num])
+        # samples stand in for those that are missing, no zeros that might be divided by
+        assert all(row.tolist() in data.flatten(1).tolist() for row in found[n, :, num:].t())
+        assert all(row.tolist() in data.flatten(1).tolist() for row in expected[:, num:].t())
+
+
+@pytest.mark.parametrize("made", [layer, whole])
+@pytest.mark.parametrize("shape", [(1, 16, 5), (1, 5, 4), (16, 4)])
+def test_a_batch_of_another_shape_is_refused_and_not_read_beyond(made, shape):
+    linear = made([torch.ones(3, 4, dtype=torch.bool)], [torch.ones(3, 4)], None)
+    with pytest.raises(ValueError, match="of 4 features"):
+        linear(torch.ones(shape))
 
 
 @pytest.mark.parametrize("made", [layer, whole])
 def test_threads_change_no_bit(made):
     kept = [torch.rand(203, 150, generator=stream(n, "mask")) < 0.3 for n in range(3)]
     weights = list(torch.randn(3, 203, 150, generator=stream(0, "weights")))
-    inputs = torch.randn(3, 80, 150, generator=stream(0, "inputs"))
+    bias = torch.randn(3, 203, generator=stream(0, "bias"))
     found, before = [], torch.get_num_threads()
     try:
-        for threads in (1, 2):
+        for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            linear = made(kept, weights, None)
+            inputs = torch.randn(3, 80, 150, generator=stream(0, "inputs")).requires_grad_()
+            linear = made(kept, weights, bias)
             outputs = linear(inputs)
             outputs.square().sum().backward()
-            found.append((outputs.detach(), linear.weight.grad))
+            found.append([outputs, linear.weight.grad, linear.bias.grad, inputs.grad])
     finally:
         torch.set_num_threads(before)
-    assert torch.equal(found[0][0], found[1][0])
-    assert torch.equal(found[0][1], found[1][1])
+    for others in found[1:]:
+        assert all(map(torch.equal, found[0], others))
 
 
 def job(seed: int, density: float) -> Job:
@@ -147,20 +171,91 @@ def test_lanes_with_other_sparse_layers_are_not_picked_together():
     assert Sparse().pick(jobs[1:]) == [0, 2]
 
 
-def test_no_moment_is_kept_of_a_pruned_weight():
-    chosen = job(0, 0.3)
-    [loop] = (together := Sparse().begin([chosen], small.recipe(), [None])).lanes
+def test_no_moment_is_kept_of_a_pruned_weight_of_a_dense_start_either():
+    sparse, recipe = job(0, 0.3), small.recipe()
+    early = engine.replay(small.dense_job(sparse.task), recipe, None, 5, engine=Packed())
+    start = Start(step=5, optimizer=early.optimizer)
+    late = replace(sparse, ticket=Ticket(sparse.ticket.mask, early.weights, start))
+    [loop] = (together := Sparse().begin([late], recipe, [None])).lanes
     for _ in range(3):
         together.advance()
     loop.settle()
-    for name, kept in chosen.ticket.mask.items():
+    for name, kept in late.ticket.mask.items():
         moments = loop.optimizer.state[loop.model.get_parameter(name)]
         whole = [value for value in moments.values() if value.shape == kept.shape]
         assert whole
         assert all(bool(v[kept].any()) and not bool(v[~kept].any()) for v in whole)
 
 
-def test_what_cannot_be_sparse_says_why(monkeypatch, tmp_path):
+def test_a_pack_goes_with_its_training():
+    together = Sparse().begin([job(0, 0.3)], small.recipe(), [None])
+    alive = weakref.ref(together.lanes[0])
+    del together
+    assert alive() is None
+
+
+@pytest.mark.parametrize("batch_size", [1, 16, 24])
+@pytest.mark.parametrize("recipe", [{}, {"clip_norm": 0.1}])
+def test_sparse_and_whole_layers_side_by_side_train_as_one_by_one(batch_size, recipe):
+    """Samples gathered as a run does, a layer of 20 % and one of 90 %, one without a bias."""
+
+    def net():
+        return nn.Sequential(
+            nn.Flatten(-3), nn.Linear(16, 12, bias=False), nn.Tanh(), nn.Linear(12, 3)
+        )
+
+    task = Task(net, small.blobs().to("cpu"))
+    kept = {
+        name: torch.rand(full.shape, generator=stream(0, name)) < density
+        for (name, full), density in zip(task.dense().items(), (0.2, 0.9), strict=True)
+    }
+    chosen = Job(task, Ticket(Mask(kept), task.init()), Static())
+    how = small.recipe(batch_size=batch_size, length="60it", **recipe)
+    ends = [engine.replay(chosen, how, None, 60, engine=by) for by in (Sparse(), Sequential())]
+    for name, value in ends[0].weights.items():
+        torch.testing.assert_close(value, ends[1].weights[name], rtol=1e-4, atol=1e-5)
+
+
+class Own(nn.Module):
+    """A forward of one's own: ``body`` of the flat inputs, in training and in evaluation."""
+
+    def __init__(self, body):
+        super().__init__()
+        self.body, self.flatten, self.output = body, nn.Flatten(-3), nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.output(self.body(self.flatten(x), self.training))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda x, training: x / x.norm(dim=-1, keepdim=True),  # a padded zero would be 0/0
+        lambda x, training: x if training else 2 * x,
+    ],
+    ids=["normalised", "by mode"],
+)
+def test_a_forward_of_ones_own_trains_and_is_measured_as_one_by_one(body):
+    task = Task(lambda: Own(body), small.blobs().to("cpu"))
+    recipe = small.recipe()
+    assert sparse_obstacle(task, Static(), recipe) is None
+    kept = {n: torch.rand(m.shape, generator=stream(0, n)) < 0.3 for n, m in task.dense().items()}
+    chosen = Job(task, Ticket(Mask(kept), task.init()), Static())
+    rows = []
+    for by in (Sparse(), Sequential()):
+        together = by.begin([chosen], recipe, [None])
+        for _ in range(10):
+            together.advance()
+        rows.append(together.lanes[0].evaluate())
+    assert rows[0] == pytest.approx(rows[1], rel=1e-4)
+
+
+def test_a_forward_that_looks_over_the_batch_is_not_sparse():
+    task = small.task(model=lambda: Own(lambda x, training: x - x.mean(-2, keepdim=True)))
+    assert "feature by feature" in sparse_obstacle(task, Static(), small.recipe())
+
+
+def test_what_cannot_be_sparse_says_why():
     class Viewed(nn.Module):
         """Asks for inputs that lie sample by sample."""
 
@@ -180,31 +275,71 @@ def test_what_cannot_be_sparse_says_why(monkeypatch, tmp_path):
     assert "moves" in sparse_obstacle(task, moving, recipe)
     with pytest.raises(UserError, match=r"train.engine=sparse: .* fp32"):
         pick_engine(small.recipe(precision="bf16", engine="sparse"), task, Static())
-    engine, reason = pick_engine(small.recipe(precision="bf16"), task, Static())
-    assert (engine.name, "not sparse" in reason) == ("packed", True)
+    taken, reason = pick_engine(small.recipe(precision="bf16"), task, Static())
+    assert (taken.name, "not sparse" in reason) == ("packed", True)
     assert pick_engine(recipe, task, Static())[0].name == "sparse"
 
 
+@pytest.fixture
+def fresh_library(monkeypatch, tmp_path):
+    """The library compiled anew, in a cache of its own; CC is this test's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    library.cache_clear()
+    yield tmp_path / "cache" / "lth-runner" / "compiled"
+    library.cache_clear()
+
+
+def refusing(path, flags):
+    """A compiler that knows not all flags."""
+    script = f'#!/bin/sh\nfor a in "$@"; do case $a in {flags}) exit 1;; esac; done\nexec cc "$@"\n'
+    path.write_text(script)
+    path.chmod(0o700)
+    return str(path)
+
+
+@pytest.mark.parametrize("flags", ["-fopenmp", "-march=native", "-fopenmp|-march=native"])
+def test_a_compiler_that_knows_fewer_flags_will_do(monkeypatch, tmp_path, fresh_library, flags):
+    monkeypatch.setenv("CC", refusing(tmp_path / "cc", flags))
+    assert library()
+    assert [file.suffix for file in fresh_library.iterdir()] == [".so"]
+    monkeypatch.setenv("CC", "no-such-compiler")
+    library.cache_clear()
+    assert library()  # what was compiled before serves
+
+
+def test_code_is_not_loaded_from_where_others_write(monkeypatch, tmp_path, fresh_library):
+    fresh_library.mkdir(parents=True)
+    fresh_library.chmod(0o777)
+    linked = tmp_path / "temporary"
+    linked.mkdir()
+    (linked / f"lth-runner-{os.getuid()}").symlink_to(fresh_library)
+    monkeypatch.setattr(tempfile, "tempdir", str(linked))
+    with pytest.raises(UserError, match="you alone can write to"):
+        library()
+
+
+def test_without_a_home_the_temporary_folder_serves(monkeypatch, tmp_path, fresh_library):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", homeless)
+    assert library()
+    assert list((tmp_path / f"lth-runner-{os.getuid()}").glob("*.so"))
+
+
 @pytest.mark.parametrize(
-    ("compiler", "said"), [("no-such-compiler", "no C compiler"), ("false", "cannot compile")]
+    ("compiler", "said"),
+    [("no-such-compiler", "no C compiler"), ("false", "cannot compile"), ("'", "no C compiler")],
 )
 def test_a_machine_without_a_working_compiler_packs_and_says_so(
-    monkeypatch, tmp_path, compiler, said
+    monkeypatch, fresh_library, compiler, said
 ):
     monkeypatch.setenv("CC", compiler)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    library.cache_clear()
-    try:
-        engine, reason = pick_engine(small.recipe(), small.task(), Static())
-        with pytest.raises(UserError, match=said):
-            pick_engine(small.recipe(engine="sparse"), small.task(), Static())
-    finally:
-        library.cache_clear()
-    assert engine.name == "packed"
-    assert said in reason
-
-
-def test_batches_are_padded_to_whole_vectors():
-    features = by_feature(torch.ones(5, 2, 3))
-    assert features.shape == (6, 16)
-    assert features.sum(1).tolist() == [5.0] * 6
+    taken, reason = pick_engine(small.recipe(), small.task(), Static())
+    assert (taken.name, said in reason) == ("packed", True)
+    with pytest.raises(UserError, match=said):
+        pick_engine(small.recipe(engine="sparse"), small.task(), Static())
+    assert pick_engine(small.recipe(engine="packed"), small.task(), Static())[0].name == "packed"

@@ -177,10 +177,9 @@ class Loop:
 
     def checkpoint(self) -> Checkpoint:
         """The training as it stands between two steps."""
-        self.settle()
         return Checkpoint(
             step=self.step,
-            weights=self.live.weights(),
+            weights=self.weights(),
             optimizer=_flatten(self.optimizer),
             masking=self.live.state_dict(),
             loss=self.loss.item(),
@@ -191,9 +190,8 @@ class Loop:
 
     def outcome(self) -> Outcome:
         """The finished training's weights, masked, and its hard mask."""
-        self.settle()
         return Outcome(
-            weights=self.live.weights(),
+            weights=self.weights(),
             mask=self.live.mask(),
             history=tuple(self._history),
             seconds=self._seconds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -98,15 +99,16 @@ class Pack:
         for lane, loss in zip(self.lanes, self._losses.unbind(), strict=True):
             lane.loss = loss  # a view: added to by all, read and reset by each
         self._cast = autocast(recipe, jobs[0].task.device)
-        self._feature_major = compiled
+        self._compiled = compiled
         self._buffer: Tensor | None = None
         if compiled:
             self._settled = -1
             self._evaluations: dict[str, tuple[int, list[dict[str, float]]]] = {}
             self._splits: dict[str, list[tuple[Tensor, Tensor]]] = {}
+            pack = weakref.ref(self)  # a lane that held it would keep both for long
             for index, lane in enumerate(self.lanes):
-                lane.settle = self._settle
-                lane.measure = partial(self._measured, index)
+                lane.settle = partial(_settled, pack)
+                lane.measure = partial(_measured, pack, index)
 
     def _found(self, modules: Sequence[nn.Module], kept: dict[str, Survivors]) -> list[Berth]:
         own = [dict(module.named_parameters()) for module in modules]
@@ -145,6 +147,8 @@ class Pack:
                     else copy.deepcopy(value)  # a counter, the same in all lanes
                     for key, value in found[0].items()
                 }
+            for state in found if berth.survivors else ():
+                state.clear()  # of what is pruned nothing is kept
         self._share(optimizer)
         return optimizer
 
@@ -186,7 +190,7 @@ class Pack:
         For compiled loops the inputs lie feature by feature, padded to whole vectors of samples.
         One buffer for all steps: a fresh one of this size is a page fault a page.
         """
-        if not self._feature_major:
+        if not self._compiled:
             inputs, labels = zip(*(lane.batch() for lane in self.lanes), strict=True)
             self._buffer = torch.stack(inputs, out=self._buffer)
             return self._buffer, torch.cat(labels)
@@ -247,7 +251,7 @@ class Pack:
             torch._foreach_mul_(parts, scale)
 
     @torch.no_grad()
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Brings the lanes' own networks and optimizers up to date with the survivors."""
         step = self.lanes[0].step
         if self._settled == step:
@@ -259,7 +263,7 @@ class Pack:
         self._share(self._optimizer)
         self._settled = step
 
-    def _measured(self, lane: int, split: str) -> dict[str, float]:
+    def measured(self, lane: int, split: str) -> dict[str, float]:
         """One lane's accuracy and loss, from a pass of all lanes over the split."""
         step = self.lanes[0].step
         if self._evaluations.get(split, (-1, []))[0] != step:
@@ -276,6 +280,7 @@ class Pack:
             ]
         num, count = len(self.lanes), 0
         totals = torch.zeros(2, num, dtype=torch.float64)
+        self._network.eval()
         for inputs, labels in self._splits[split]:
             logits = self._network(inputs.expand(num, *inputs.shape))[:, : len(labels)].flatten(
                 0, 1
@@ -285,6 +290,19 @@ class Pack:
             right = logits.argmax(1) == repeated
             totals += torch.stack([right.double(), losses.double()]).view(2, num, -1).sum(2)
             count += len(labels)
+        self._network.train()
         if not count:
             return [{} for _ in self.lanes]
         return [{"accuracy": right, "loss": loss} for right, loss in (totals / count).t().tolist()]
+
+
+def _settled(pack: weakref.ref[Pack]) -> None:
+    alive = pack()
+    assert alive is not None, "the pack that trained this network is gone"
+    alive.settle()
+
+
+def _measured(pack: weakref.ref[Pack], lane: int, split: str) -> dict[str, float]:
+    alive = pack()
+    assert alive is not None, "the pack that trained this network is gone"
+    return alive.measured(lane, split)

@@ -15,7 +15,7 @@ from lth_runner.engine import Together
 from lth_runner.errors import UserError
 from lth_runner.loop import RANDOM
 from lth_runner.masking import Masking
-from lth_runner.pack import Pack
+from lth_runner.pack import EVALUATED, Pack
 from lth_runner.stacked import stack, stack_compiled
 from lth_runner.task import Task
 from lth_runner.train import Checkpoint, Job, Recipe
@@ -141,8 +141,13 @@ def _agrees(task: Task, *, sparse: bool = False) -> bool:
     modules = [task.module(), task.module()]
     for seed, module in enumerate(modules):  # other weights in each: a mix-up must show
         states.write(module, task.init(seed))
-    inputs = torch.stack([task.data.sample(1, seed)[0] for seed in (0, 1)])
-    apart = torch.stack([module(x) for module, x in zip(modules, inputs, strict=True)])
+    num = min(5, task.data.num_train)
+    inputs = torch.stack([task.data.sample(num, seed)[0] for seed in (0, 1)])
+    modes = (True, False)  # in training and in evaluation
+    apart = [
+        torch.stack([m.train(mode)(x) for m, x in zip(modules, inputs, strict=True)])
+        for mode in modes
+    ]
     try:
         if sparse:
             kept = {n: Survivors.of([m, m]) for n, m in task.dense().items()}
@@ -150,25 +155,31 @@ def _agrees(task: Task, *, sparse: bool = False) -> bool:
             for name, survivors in kept.items():
                 own = [module.get_parameter(name) for module in modules]
                 network.get_parameter(name).copy_(survivors.gather(own))
-            inputs = torch.stack([by_feature(x) for x in inputs])
-            together = network(inputs.transpose(1, 2).unflatten(2, task.data.shape))[:, :1]
+            features = torch.stack([by_feature(x) for x in inputs])
+            inputs = features.transpose(1, 2).unflatten(2, task.data.shape)
         else:
-            together = stack(modules)(inputs)
+            network = stack(modules)
+        together = [network.train(mode)(inputs)[:, :num] for mode in modes]
     except Exception:  # whatever a user's own forward raises where it meets another shape
         return False
-    return together.shape == apart.shape and torch.allclose(together, apart, rtol=1e-4, atol=1e-5)
+    return all(
+        one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, atol=1e-5)
+        for one, other in zip(together, apart, strict=True)
+    )
 
 
 def lanes_that_fit(task: Task, recipe: Recipe, free: float) -> int:
     """How many trainings fit into ``free`` bytes, from 1 to ``max_packed``.
 
-    Each takes weights, gradients, two moments and a mask, and the activations of a batch; all
-    together those of an evaluation, and validation and test laid out feature by feature.
+    Each takes weights, gradients, two moments, a mask or the places of what survives, and the
+    activations of a batch; all together those of an evaluation, and validation and test laid out
+    feature by feature.
     """
     num_weights = sum(p.numel() for p in task.module().parameters())
     num_units = sum(kept.shape[0] for kept in task.dense().values())
     inputs = torch.Size(task.data.shape).numel()
-    lane = 4 * (6 * num_weights + recipe.batch_size * (inputs + 3 * num_units))
+    lane = 4 * (11 * num_weights + recipe.batch_size * (inputs + 3 * num_units))
+    lane += 4 * EVALUATED * 2 * num_units
     evaluation = 4 * 2000 * (inputs + 2 * num_units)
     evaluation += 4 * inputs * (len(task.data.val[1]) + len(task.data.test[1]))
     return max(1, int(min(recipe.max_packed, (free - evaluation) / lane)))

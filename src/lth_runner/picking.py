@@ -30,24 +30,25 @@ def pick_engine(recipe: Recipe, task: Task, masking: Masking) -> tuple[Engine, s
         return Sequential(), "asked for"
     if recipe.engine == "graphed":
         return _graphed(recipe, task, masking)
-    together = obstacle(task, masking, recipe)
-    alone = together or sparse_obstacle(task, masking, recipe)
-    refused = {"packed": together, "sparse": alone}.get(recipe.engine)
-    if refused is not None:
-        raise _refusal(recipe, refused)
-    if together is not None and torch.device(task.device).type == "cuda":
+    unpacked = obstacle(task, masking, recipe)
+    if unpacked is not None and recipe.engine != "auto":
+        raise _refusal(recipe, unpacked)
+    if unpacked is not None and torch.device(task.device).type == "cuda":
         engine, reason = _graphed(recipe, task, masking)
-        return engine, f"not packed: {together}; {reason}"
-    if together is not None:
-        return Sequential(), f"not packed: {together}"
+        return engine, f"not packed: {unpacked}; {reason}"
+    if unpacked is not None:
+        return Sequential(), f"not packed: {unpacked}"
     free = free_memory(torch.device(task.device))
     num = lanes_that_fit(task, recipe, 0.8 * free)
     reason = _so_many(num, recipe, free)
     if recipe.engine == "packed":
         return Packed(num), reason
-    if alone is not None:
-        return Packed(num), f"{reason}; not sparse: {alone}"
-    return Sparse(num), f"{reason}, layers of low density by their surviving weights"
+    whole = sparse_obstacle(task, masking, recipe)
+    if whole is None:
+        return Sparse(num), f"{reason}, layers of low density by their surviving weights"
+    if recipe.engine == "sparse":
+        raise _refusal(recipe, whole)
+    return Packed(num), f"{reason}; not sparse: {whole}"
 
 
 def _graphed(recipe: Recipe, task: Task, masking: Masking) -> tuple[Engine, str]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lth_runner.compiled import SurvivingLinear, Survivors, WholeLinear
+from lth_runner.compiled import VECTOR, SurvivingLinear, Survivors, WholeLinear, padded
 
 
 def stack(modules: Sequence[nn.Module]) -> nn.Module:
@@ -64,15 +64,10 @@ def _widened(
     return module
 
 
-# Vectorised kernels treat the last values of a tensor apart, by scalar code that rounds otherwise.
-# Replicates padded to whole vectors have no such values, whoever lies beside them.
-VECTOR = 64
-
-
 def _slab(like: Tensor, num: int) -> nn.Parameter:
     """[num, like's values, padded with zeros to whole vectors]."""
-    padded = -(-like.numel() // VECTOR) * VECTOR
-    return nn.Parameter(like.new_zeros((num, padded)), requires_grad=like.requires_grad)
+    values = like.new_zeros((num, padded(like.numel(), VECTOR)))
+    return nn.Parameter(values, requires_grad=like.requires_grad)
 
 
 class _Linear(nn.Module):

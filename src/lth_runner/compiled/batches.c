@@ -1,7 +1,8 @@
 #include "samples.h"
 
-/* Batches for all replicates, feature by feature: x[n][f][s] = data[sample[n][s]][f]. The samples
-   behind `num` stay as they are. */
+/* Batches for all replicates, feature by feature: x[n][f][s] = data[sample[n][s]][f]. A last, short
+   vector of samples repeats its first one: zeros in its place might be divided by. `samples` is
+   `num` in whole vectors. */
 void lth_gather(int64_t replicates, int64_t num, int64_t features, int64_t samples, int64_t threads,
                 const int64_t *sample, const float *data, float *x)
 {
@@ -11,16 +12,13 @@ void lth_gather(int64_t replicates, int64_t num, int64_t features, int64_t sampl
         for (int64_t block = 0; block < blocks; block++) {
             const float *from[LANES];
             int64_t first = block * LANES, count = smaller(LANES, num - first);
-            for (int64_t s = 0; s < LANES; s++) /* a last, short block repeats its first sample */
+            for (int64_t s = 0; s < LANES; s++)
                 from[s] = data + sample[n * num + first + (s < count ? s : 0)] * features;
             float *to = x + n * features * samples + first;
             for (int64_t f = 0; f < features; f++) {
                 vector values;
                 for (int s = 0; s < LANES; s++) values[s] = from[s][f];
-                if (count == LANES)
-                    *(vector *)(to + f * samples) = values;
-                else
-                    for (int64_t s = 0; s < count; s++) to[f * samples + s] = values[s];
+                *(vector *)(to + f * samples) = values;
             }
         }
 }

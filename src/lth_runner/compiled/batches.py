@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lth_runner.compiled.library import library
+from lth_runner.compiled.library import SAMPLES, library
 
-SAMPLES = 16  # a batch is padded to a multiple: whole vectors
+# Vectorised kernels treat the last values of a tensor apart, by scalar code that rounds otherwise.
+# Replicates padded to whole vectors have no such values, whoever lies beside them.
+VECTOR = 64
 
 
 def padded(num: int, to: int) -> int:
@@ -16,15 +18,32 @@ def padded(num: int, to: int) -> int:
 
 
 def by_feature(inputs: Tensor) -> Tensor:
-    """[features, samples in whole vectors] of a batch [samples, ...], zeros behind it."""
+    """[features, samples in whole vectors] of a batch [samples, ...].
+
+    The first sample stands in for those that are missing: zeros might be divided by.
+    """
     num = len(inputs)
-    features = inputs.new_zeros(inputs[0].numel(), padded(num, SAMPLES))
-    features[:, :num] = inputs.flatten(1).t()
-    return features
+    index = torch.arange(padded(num, SAMPLES), device=inputs.device)
+    index[num:] = 0
+    return inputs.flatten(1)[index].t().contiguous()
 
 
-def feature_major(batch: Tensor) -> Tensor:
-    """[replicates, features, samples], contiguous but for replicates that share their memory."""
+def feature_major(batch: Tensor, num_features: int) -> Tensor:
+    """[replicates, features, samples], contiguous but for replicates that share their memory.
+
+    Raises ValueError for what the compiled loops would read or write beyond.
+    """
+    if (
+        batch.dim() != 3
+        or batch.shape[2] != num_features
+        or batch.shape[1] % SAMPLES
+        or batch.dtype != torch.float32
+        or batch.device.type != "cpu"
+    ):
+        raise ValueError(
+            f"a batch of shape {tuple(batch.shape)}, {batch.dtype} on {batch.device}, is not one "
+            f"of {num_features} features of fp32 and a multiple of {SAMPLES} samples on a CPU"
+        )
     features = batch.transpose(1, 2)
     if batch.stride(0) == 0 and features[0].is_contiguous():
         return features
@@ -34,8 +53,9 @@ def feature_major(batch: Tensor) -> Tensor:
 def gather(data: Tensor, index: Tensor, into: Tensor) -> None:
     """into[n, :, s] = data[index[n, s]], flat: every replicate's batch, feature by feature.
 
+    A sample of the batch stands in for those that a whole vector lacks.
     ``data`` is contiguous fp32 [samples, ...], ``index`` int64 [replicates, num], ``into``
-    [replicates, features, at least num].
+    [replicates, features, num in whole vectors].
     """
     num, features, samples = into.shape
     library().lth_gather(

@@ -9,21 +9,24 @@ import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
 
 from lth_runner.errors import UserError
 
+SAMPLES = 16  # in a vector: a batch is padded to a multiple
 SOURCES = [Path(__file__).with_name(f"{name}.c") for name in ("batches", "surviving", "whole")]
-FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-shared")
+HEADERS = [Path(__file__).with_name("samples.h")]
+FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-shared", f"-DLANES={SAMPLES}")
 # the best first: a compiler may know no -march=native (some on ARM) or no OpenMP (Apple's)
 OPTIONAL = (("-march=native", "-fopenmp"), ("-march=native",), ("-fopenmp",), ())
 
 # arguments of its functions: i a whole number, p an address (None for NULL)
 SIGNATURES = {
-    "lth_combine": "iiii pppp i pi pi pi",
-    "lth_correlate": "iiii ppp i pi pi pi",
+    "lth_combine": "iiiii pppp i pi pi pi",
+    "lth_correlate": "iiiii ppp i pi pi pi",
     "lth_gather": "iiiii ppp",
     "lth_multiply": "iiiii ii pi pi pi pi",
     "lth_relate": "iiiii p pi pi pi pi",
@@ -33,31 +36,26 @@ KINDS = {"i": ctypes.c_int64, "p": ctypes.c_void_p}
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The functions of the C files here; compiled once a machine and kept in the user's cache.
+    """The functions of the C files here, compiled once and kept in the user's cache.
 
-    Raises UserError, with the compiler's own words, where they cannot be had.
+    What is kept serves every machine with the same processor, libraries and home, one without a
+    compiler too. Raises UserError, with the compiler's own words, where they cannot be had.
     """
-    compiler = shlex.split(os.environ.get("CC", "cc"))
-    if not compiler or shutil.which(compiler[0]) is None:
-        raise UserError(
-            f"there is no C compiler {' '.join(compiler)!r} here: install one or name it in CC"
-        )
     seal = hashlib.sha256()
-    text = [source.read_text() for source in (*SOURCES, SOURCES[0].with_name("samples.h"))]
-    for part in (*text, " ".join(compiler), platform.platform(), _processor()):
+    text = [file.read_text() for file in (*SOURCES, *HEADERS)]
+    machine = (platform.machine(), *platform.libc_ver(), _processor())
+    for part in (*text, repr((FLAGS, OPTIONAL)), *machine):
         seal.update(part.encode() + b"\0")
-    for folder in (_cache(), Path(tempfile.gettempdir()) / f"lth-runner-{os.getuid()}"):
+    reasons = []
+    for place in (_cache, _temporary):
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if folder.stat().st_uid != os.getuid():  # what it holds would be run
-                raise PermissionError(f"{folder} is not yours")
-            path = folder / f"layers-{seal.hexdigest()[:16]}.so"
+            path = _own(place()) / f"layers-{seal.hexdigest()[:16]}.so"
             if not path.exists():
-                _compile(compiler, path)
+                _compile(path)
             return _declared(ctypes.CDLL(str(path)))
-        except OSError as error:  # no home, a full or read-only disk, one that runs nothing
-            reason = error
-    raise UserError(f"compiled code cannot be kept or loaded here: {reason}; set XDG_CACHE_HOME")
+        except (OSError, RuntimeError) as error:  # no home, a full or read-only disk, no compiler
+            reasons.append(str(error))
+    raise UserError("; ".join(dict.fromkeys(reasons)))
 
 
 def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
@@ -70,7 +68,21 @@ def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
 
 def _cache() -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "lth-runner"
+    return Path(home) / "lth-runner" / "compiled"
+
+
+def _temporary() -> Path:
+    return Path(tempfile.gettempdir()) / f"lth-runner-{os.getuid()}"
+
+
+def _own(folder: Path) -> Path:
+    """The folder, made where it is not there; nobody else may write to it: its code is run."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    facts = folder.lstat()
+    private = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid()
+    if not private or facts.st_mode & 0o022:
+        raise PermissionError(f"{folder} is not a folder that you alone can write to")
+    return folder
 
 
 def _processor() -> str:
@@ -83,15 +95,27 @@ def _processor() -> str:
     return "\n".join(dict.fromkeys(line for line in lines if line.startswith(told)))
 
 
-def _compile(compiler: list[str], path: Path) -> None:
+def _compile(path: Path) -> None:
+    named = os.environ.get("CC", "cc")
+    try:
+        compiler = shlex.split(named)
+    except ValueError:  # an open quote
+        compiler = []
+    if not compiler or shutil.which(compiler[0]) is None:
+        raise OSError(f"there is no C compiler {named!r} here: install one or name it in CC")
+    said = ""
     for extra in OPTIONAL:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             fresh = Path(folder) / path.name
             command = [*compiler, *FLAGS, *extra, "-o", str(fresh), *map(str, SOURCES)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode == 0:
-                fresh.replace(path)  # whole or not at all, whoever else compiles it now
-                return
-    raise UserError(
-        f"{' '.join(compiler)} cannot compile {SOURCES[0].parent}: {done.stderr.strip()}"
-    )
+            try:
+                if done.returncode == 0:
+                    ctypes.CDLL(str(fresh))  # what links may still lack a library when it runs
+                    fresh.replace(path)  # whole or not at all, whoever else compiles it now
+                    return
+                said = done.stderr
+            except OSError as error:
+                said = str(error)
+    lines = [line for line in said.strip().splitlines() if "error" in line] or [said.strip()]
+    raise OSError(f"{' '.join(compiler)} cannot compile {SOURCES[0].parent}: {lines[0]}")

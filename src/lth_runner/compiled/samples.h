@@ -1,17 +1,20 @@
 /* Batches as these loops see them: x[feature][sample], feature by feature, samples padded to whole
    vectors, so that one weight meets the whole batch in a few vector instructions.
 
-   Every row of a matrix is worked out by one thread in one order: the same bits with any number of
-   threads and beside any other replicates. */
+   Every value is summed by one thread in one order: the same bits with any number of threads and
+   beside any other replicates. */
 
 #include <stdint.h>
 
-#define LANES 16 /* floats in a vector; compilers split it where the machine's are shorter */
+#ifndef LANES /* floats in a vector; compilers split it where the machine's are shorter */
+#error "-DLANES is not given"
+#endif
 #define BLOCK 4  /* vectors of samples that are summed in registers at a time */
 
 typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef float half __attribute__((vector_size(2 * LANES)));
 typedef float quarter __attribute__((vector_size(LANES)));
+_Static_assert(LANES == 16, "sum() below halves a vector of 16");
 
 #define INLINE static inline __attribute__((always_inline, unused))
 

@@ -39,10 +39,10 @@ INLINE void correlate_row(
 
 /* Samples are taken in blocks, rows within: the features of one block stay in the cache.
    `weight_of`: where the weights lie in another order than `index` (NULL: in the same).
-   `bias`: NULL for none. Strides are between replicates, in values; `samples` is a multiple of
+   `width`: between the replicates' indices. `bias`: NULL for none. Strides are between replicates, in values; `samples` is a multiple of
    LANES. */
 void lth_combine(int64_t replicates, int64_t rows, int64_t samples, int64_t threads,
-                 const int32_t *start, const int32_t *index, const int32_t *weight_of,
+                 int64_t width, const int32_t *start, const int32_t *index, const int32_t *weight_of,
                  const float *weights, int64_t weights_stride, const float *bias,
                  int64_t bias_stride, const float *x, int64_t x_stride, float *y, int64_t y_stride)
 {
@@ -51,8 +51,8 @@ void lth_combine(int64_t replicates, int64_t rows, int64_t samples, int64_t thre
     for (int64_t n = 0; n < replicates; n++)
         for (int64_t block = 0; block < blocks; block++)
             for (int64_t piece = 0; piece < pieces; piece++) {
-                const int32_t *begin = start + n * (rows + 1), *features = index + n * weights_stride;
-                const int32_t *order = weight_of ? weight_of + n * weights_stride : 0;
+                const int32_t *begin = start + n * (rows + 1), *features = index + n * width;
+                const int32_t *order = weight_of ? weight_of + n * width : 0;
                 int64_t at = block * BLOCK * LANES, end = smaller(rows, 32 * piece + 32);
                 int num = (int)smaller(BLOCK, (samples - at) / LANES);
                 for (int64_t r = 32 * piece; r < end; r++) {
@@ -68,7 +68,7 @@ void lth_combine(int64_t replicates, int64_t rows, int64_t samples, int64_t thre
 /* The gradients of weights and biases: of weight k in row r the sum over samples of
    dy[r] x[index[k]], of bias r that of dy[r]. */
 void lth_correlate(int64_t replicates, int64_t rows, int64_t samples, int64_t threads,
-                   const int32_t *start, const int32_t *index, float *weights,
+                   int64_t width, const int32_t *start, const int32_t *index, float *weights,
                    int64_t weights_stride, float *bias, int64_t bias_stride, const float *x,
                    int64_t x_stride, const float *dy, int64_t dy_stride)
 {
@@ -76,7 +76,7 @@ void lth_correlate(int64_t replicates, int64_t rows, int64_t samples, int64_t th
 #pragma omp parallel for num_threads(threads) schedule(static) collapse(2)
     for (int64_t n = 0; n < replicates; n++)
         for (int64_t piece = 0; piece < pieces; piece++) {
-            const int32_t *begin = start + n * (rows + 1), *features = index + n * weights_stride;
+            const int32_t *begin = start + n * (rows + 1), *features = index + n * width;
             int64_t end = smaller(rows, 32 * piece + 32);
             for (int64_t at = 0; at < samples; at += BLOCK * LANES)
                 for (int64_t r = 32 * piece; r < end; r++) {

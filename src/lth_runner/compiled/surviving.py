@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from lth_runner.compiled.batches import feature_major, padded, placed
+from lth_runner.compiled.batches import VECTOR, feature_major, padded, placed
 from lth_runner.compiled.library import library
-
-VALUES = 64  # a replicate's weights are padded to whole vectors (see stacked.VECTOR)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +36,7 @@ class Survivors:
         """``kept``: one boolean matrix [out, in] a replicate."""
         flat = tuple(one.flatten().nonzero().flatten() for one in kept)
         num_rows, num_columns = kept[0].shape
-        width = max(VALUES, max(padded(len(f), VALUES) for f in flat))
+        width = max(VECTOR, max(padded(len(f), VECTOR) for f in flat))
         found: dict[str, list[Tensor]] = {
             name: [] for name in ("start", "columns", "start_back", "rows", "order")
         }
@@ -100,7 +99,7 @@ class _Products(torch.autograd.Function):
     def forward(
         ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, survivors: Survivors
     ) -> Tensor:
-        features = feature_major(inputs)
+        features = feature_major(inputs, survivors.shape[1])
         ctx.save_for_backward(features, weight, bias)
         ctx.survivors = survivors
         outputs = _combine(
@@ -109,10 +108,11 @@ class _Products(torch.autograd.Function):
         return outputs.transpose(1, 2)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         features, weight, bias = ctx.saved_tensors
         survivors: Survivors = ctx.survivors
-        outer = feature_major(upstream[0])
+        outer = feature_major(upstream[0], survivors.shape[0])
         to_inputs, to_weight, to_bias, _ = ctx.needs_input_grad
         found: list[Tensor | None] = [None] * 4
         if to_inputs:
@@ -138,7 +138,7 @@ def _combine(
     num, _, samples = features.shape
     outputs = features.new_empty(num, num_rows, samples)
     library().lth_combine(
-        num, num_rows, samples, torch.get_num_threads(),
+        num, num_rows, samples, torch.get_num_threads(), index.shape[1],
         start.data_ptr(), index.data_ptr(), None if order is None else order.data_ptr(),
         *placed(weight), *placed(bias), *placed(features), *placed(outputs),
     )  # fmt: skip
@@ -150,7 +150,7 @@ def _correlate(
 ) -> None:
     num, _, samples = features.shape
     library().lth_correlate(
-        num, survivors.shape[0], samples, torch.get_num_threads(),
+        num, survivors.shape[0], samples, torch.get_num_threads(), survivors.width,
         survivors.start.data_ptr(), survivors.columns.data_ptr(),
         *placed(weight), *placed(bias), *placed(features), *placed(outer),
     )  # fmt: skip

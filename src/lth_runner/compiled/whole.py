@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from lth_runner.compiled.batches import feature_major, padded, placed
-from lth_runner.compiled.library import library
+from lth_runner.compiled.library import SAMPLES, library
 
 
 class WholeLinear(nn.Module):
@@ -35,16 +36,17 @@ class _Products(torch.autograd.Function):
     def forward(
         ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, shape: tuple[int, int]
     ) -> Tensor:
-        features = feature_major(inputs)
+        features = feature_major(inputs, shape[1])
         ctx.save_for_backward(features, weight, bias)
         ctx.shape = shape
         return _multiply(weight, shape, (shape[1], 1), bias, features).transpose(1, 2)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         features, weight, bias = ctx.saved_tensors
         num_rows, num_columns = ctx.shape
-        outer = feature_major(upstream[0])
+        outer = feature_major(upstream[0], num_rows)
         to_inputs, to_weight, to_bias, _ = ctx.needs_input_grad
         found: list[Tensor | None] = [None] * 4
         if to_inputs:
@@ -80,7 +82,7 @@ def _relate(
     shape: tuple[int, int], weight: Tensor, bias: Tensor | None, features: Tensor, outer: Tensor
 ) -> None:
     num, _, samples = features.shape
-    turned = features.new_empty(num, samples, padded(shape[1], 16))
+    turned = features.new_empty(num, samples, padded(shape[1], SAMPLES))
     library().lth_relate(
         num, *shape, samples, torch.get_num_threads(), turned.data_ptr(),
         *placed(weight), *placed(bias), *placed(features), *placed(outer),

@@ -38,7 +38,7 @@ class Masking(Protocol):
 
     ``packs``: whether one network may share its tensors' memory with others in training, each
     bound by an ``install`` of its own: true of a mask that trains the network's own parameters,
-    in place, and leaves the optimizer's state alone.
+    in place, adds no penalty, lets every step be taken and leaves the optimizer's state alone.
     ``still``: whether the ticket's mask stays as it is and training differs from a dense one only
     by pruned weights staying zero, so that they may be left out of the computation altogether.
     ``captures``: whether every step does the same to the same tensors, whatever its number, and
