@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -158,73 +159,122 @@ def one_step(task: Task, recipe: Recipe) -> Timed:
     return step
 
 
+TO_FIRST_STEP = """
+import os
+from lth_runner import cli, launch
+
+launch.run = lambda *_: os._exit(0)  # all that comes before it has been done, and steps timed
+cli.main()
+"""
+
+
 def bench_overhead() -> None:
     """The command line: help, start, and all that is not training steps."""
     lth_run = str(Path(sys.executable).with_name("lth-run"))
 
-    def command(*arguments: str) -> Timed:
-        return lambda: subprocess.run([lth_run, *arguments], check=True, capture_output=True)
+    def command(*arguments: str, **variables: str) -> Timed:
+        return functools.partial(
+            subprocess.run, arguments, check=True, capture_output=True, env=os.environ | variables
+        )
 
+    typed = "lth-run rewind="
+    completion = {"COMP_LINE": typed, "COMP_POINT": str(len(typed)), "COMP_CWORD": "1"}
     with tempfile.TemporaryDirectory() as folder:
-        common = ("record=local", f"paths.outputs={folder}", "control=none", "replicates=1")
-        tiny = ("pruner.rounds=1", "pruner.sparsity=null", "train.length=1it", "probe=none")
+        outputs = f"paths.outputs={folder}"
+        common = ("record=local", outputs, "control=none", "replicates=1", "probe=none")
+        tiny = ("pruner.rounds=1", "pruner.sparsity=null", "train.length=1it")
         runs = iter(range(1000))
-
-        def first_step() -> None:
-            command(*common, *tiny, f"seed={next(runs)}")()
-
         times = in_turns({
-            "import": lambda: subprocess.run([sys.executable, "-c", "import torch"], check=True),
-            "help": command("--help"),
-            "run": first_step,
+            "import torch": command(sys.executable, "-c", "import torch"),
+            "lth-run --help": command(lth_run, "--help"),
+            "lth-run --cfg job": command(lth_run, "--cfg", "job"),
+            "tab completion of rewind=": command(lth_run, "-sc", "query=bash", **completion),
+            "from start to the first step, digits": command(
+                sys.executable, "-c", TO_FIRST_STEP, outputs
+            ),
+            "a run of two trainings of one step, start to end": lambda: command(
+                lth_run, *common, *tiny, f"seed={next(runs)}"
+            )(),
         }, repeats=3)  # fmt: skip
-        say("import torch", times["import"], "s")
-        say("lth-run --help", times["help"], "s")
-        say("a run of two trainings of one step, start to end", times["run"], "s")
-    canonical()
+    for name, found in times.items():
+        say(name, found, "s")
+    canonical("digits", 525, "train=adam")
+    canonical(
+        "lenet300_mnist_imp, Gaussian data of its size, 3 of its rounds, 500 steps", 500,
+        "+experiment=lenet300_mnist_imp", "dataset=synthetic", "dataset.shape=[1,28,28]",
+        "dataset.num_train=60000", "dataset.num_test=10000", "dataset.validation=5000",
+        "pruner.sparsity=null", "pruner.rounds=2", "pruner.rate=0.7", "train.length=500it",
+        full=50_000,
+    )  # fmt: skip
 
 
-def canonical() -> None:
-    """The digits experiment with its default probes, in this process."""
-    from unittest import mock
+class Shares:
+    """Seconds by name; what is timed within something else that is timed belongs to that."""
 
-    from lth_runner import cli, engine
-    from lth_runner.loop import Loop
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._is_inside = False
 
-    spent: dict[str, float] = {}
+    def timed(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """``call``, its time counted."""
 
-    def timed(name: str, call: Callable[..., object]) -> Callable[..., object]:
-        def measured(*arguments: object, **named: object) -> object:
-            began = time.perf_counter()
+        def measured(*arguments: Any, **named: Any) -> Any:
+            if self._is_inside:
+                return call(*arguments, **named)
+            self._is_inside, began = True, time.perf_counter()
             try:
                 return call(*arguments, **named)
             finally:
-                spent[name] = spent.get(name, 0.0) + time.perf_counter() - began
+                self._is_inside = False
+                self.seconds[name] = self.seconds.get(name, 0) + time.perf_counter() - began
 
         return measured
 
-    begin = Sparse.begin
 
-    def begun(self: Sparse, *arguments: object) -> engine.Together:
-        together = begin(self, *arguments)  # type: ignore[arg-type]
-        return engine.Together(together.lanes, timed("steps", together.advance))  # type: ignore[arg-type]
+def canonical(label: str, steps: int, *arguments: str, full: int | None = None) -> None:
+    """An experiment with its default probes, in this process: where its time goes.
 
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = ["lth-run", "record=local", f"paths.outputs={folder}", "train=adam"]
+    ``steps`` of each training are done; ``full``: how many the experiment has, to which the time
+    of steps and of evaluations is stretched.
+    """
+    from unittest import mock
+
+    from lth_runner import cli, engine, experiment, launch
+    from lth_runner.loop import Loop
+    from lth_runner.record import Record
+
+    shares = Shares()
+    parts = [
+        (launch, "build", "start"), (launch, "warn_if_slow", "start"),
+        (Loop, "evaluate", "evaluation"), (experiment, "row", "probes"),
+        (experiment, "next_jobs", "pruning"), (Record, "watch", "record"),
+        (Record, "round", "record"), (Record, "close", "report"), (launch, "_conclude", "report"),
+    ]  # fmt: skip
+    made = engine.Together.__init__
+
+    def timed_steps(self: Any, lanes: Any, advance: Timed, *rest: Any, **named: Any) -> None:
+        made(self, lanes, shares.timed("steps", advance), *rest, **named)
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as patches:
+        command = ["lth-run", *arguments, "record=local", f"paths.outputs={folder}"]
+        patches.enter_context(mock.patch.object(sys, "argv", command))
+        patches.enter_context(mock.patch.object(engine.Together, "__init__", timed_steps))
+        for owner, name, part in parts:
+            call = shares.timed(part, getattr(owner, name))
+            patches.enter_context(mock.patch.object(owner, name, call))
+        nowhere = patches.enter_context(Path(os.devnull).open("w"))
+        patches.enter_context(mock.patch.object(sys, "stdout", nowhere))
         began = time.perf_counter()
-        with (
-            mock.patch.object(sys, "argv", arguments),
-            mock.patch.object(Sparse, "begin", begun),
-            mock.patch.object(Loop, "evaluate", timed("evaluation", Loop.evaluate)),
-            Path(os.devnull).open("w") as nowhere,
-            mock.patch.object(sys, "stdout", nowhere),
-            contextlib.suppress(SystemExit),
-        ):
+        with contextlib.suppress(SystemExit):
             cli.main()
-        whole = time.perf_counter() - began
-    print(f"  lth-run on digits: {whole:.1f} s, of it training steps {spent['steps']:.1f} s, "
-          f"evaluation {spent['evaluation']:.1f} s, all else "
-          f"{whole - spent['steps'] - spent['evaluation']:.1f} s", flush=True)  # fmt: skip
+        found = shares.seconds
+        found["all else"] = time.perf_counter() - began - sum(found.values())
+    print(f"  {label}: {', '.join(f'{name} {found[name]:.2f} s' for name in sorted(found))}")
+    for name in ("steps", "evaluation"):
+        found[name] *= (full or steps) / steps
+    whole = sum(found.values())
+    told = ", ".join(f"{name} {100 * found[name] / whole:.2f} %" for name in sorted(found))
+    print(f"    at {full or steps} steps a training: {told}", flush=True)
 
 
 def bench_prune() -> None:
