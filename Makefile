@@ -25,7 +25,7 @@ run: install ## the main job: digits, an MLP, iterative magnitude pruning beside
 	$(BIN)/lth-run $(ARGS)
 
 test: install ## the tests, about six minutes on two cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: install ## the tests that take longer
 	$(BIN)/python -m pytest -m slow $(ARGS)

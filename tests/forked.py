@@ -15,7 +15,7 @@ from pathlib import Path
 from lth_runner import cli
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["lth_runner.launch", "lth_runner.report", "sklearn.datasets"])
+SERVER.set_forkserver_preload(["lth_runner.launch", "lth_runner.report.page", "sklearn.datasets"])
 
 
 @dataclass(frozen=True)

@@ -16,27 +16,28 @@ from lth_runner.config import make, resolve
 from lth_runner.launch import execute
 from lth_runner.signatures import check_targets
 
-# the shape of each experiment's own data; others must be added here
+# the channels of each experiment's own data, and images as small as are quick; others must be
+# added here
 SHAPES = {
     "digits_imp": (1, 8, 8),
     "digits_strong": (1, 8, 8),
     "norm_batch": (1, 8, 8),
     "lenet300_mnist_imp": (1, 28, 28),
-    "conv2_cifar10_imp": (3, 32, 32),
-    "conv4_cifar10_imp": (3, 32, 32),
-    "conv6_cifar10_imp": (3, 32, 32),
-    "resnet20_imp": (3, 32, 32),
-    "resnet20_lrr": (3, 32, 32),
-    "resnet20_finetune": (3, 32, 32),
-    "resnet20_connectivity": (3, 32, 32),
+    "conv2_cifar10_imp": (3, 8, 8),
+    "conv4_cifar10_imp": (3, 8, 8),
+    "conv6_cifar10_imp": (3, 8, 8),
+    "resnet20_imp": (3, 8, 8),
+    "resnet20_lrr": (3, 8, 8),
+    "resnet20_finetune": (3, 8, 8),
+    "resnet20_connectivity": (3, 8, 8),
     "lenet300_mnist_connectivity": (1, 28, 28),
     "lenet300_mnist_sanity": (1, 28, 28),
     "lenet300_mnist_snip": (1, 28, 28),
     "lenet300_mnist_pruners": (1, 28, 28),
-    "resnet20_rewind_init": (3, 32, 32),
-    "resnet20_cs": (3, 32, 32),
-    "resnet20_cts": (3, 32, 32),
-    "vgg16_imp": (3, 32, 32),
+    "resnet20_rewind_init": (3, 8, 8),
+    "resnet20_cs": (3, 8, 8),
+    "resnet20_cts": (3, 8, 8),
+    "vgg16_imp": (3, 16, 16),
 }
 # round 0 learns the mask; the ticket is found at once
 LEARNED = {"digits_strong", "resnet20_cs"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def units(names):
     return {name for name in ours if not name.startswith("__")}  # __version__ is no part
 
 
+@functools.cache  # hundreds of files to parse
 def edges():
     found = {}
     for path, parts in modules():

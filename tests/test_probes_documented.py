@@ -29,9 +29,8 @@ def keys(option: str) -> set[str]:
 
 def fields(outputs: Path, probe: str) -> set[str]:
     words = [word for word in SMALL if not word.startswith(("probe=", "control="))]
-    said = lth_run(
-        *words, "control=none", "record=local", f"probe={probe}", f"paths.outputs={outputs}"
-    )
+    others = ("control=none", "record=local", f"probe={probe}", f"paths.outputs={outputs}")
+    said = lth_run(*words, *others, pictures=True)  # their panels are drawn as well
     assert said.status == 0, said.err
     [folder] = folders(outputs)
     return {key for row in rows(folder / "rounds.jsonl") for key in row}

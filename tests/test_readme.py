@@ -88,7 +88,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.mark.parametrize("words", commands(ADDING), ids=lambda words: words[-2])
 def test_what_a_user_adds_runs_as_written(words: list[str], workshop: Path) -> None:
     assert words[0] == "lth-run"
-    said = lth_run(*words[1:], *QUICK)
+    said = lth_run(*words[1:], *QUICK, pictures=True)
     assert said.status == 0, said.err
     assert (workshop / said.out.split("run      ")[1].split()[0] / "curve.png").exists()
 
@@ -243,7 +243,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with the shipped probes."""
     outputs = tmp_path_factory.mktemp("outputs")
     small = [word for word in SMALL if not word.startswith("probe=")]
-    said = lth_run(*small, "record=local", f"paths.outputs={outputs}")
+    said = lth_run(*small, "record=local", f"paths.outputs={outputs}", pictures=True)
     assert said.status == 0, said.err
     [folder] = folders(outputs)
     return folder

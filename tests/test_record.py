@@ -34,7 +34,7 @@ OF_METRICS = {"step", "round", "arm", "seed", "train_loss", "learning_rate", "te
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The outputs of a finished run of two replicates."""
     path = tmp_path_factory.mktemp("outputs")
-    assert lth_run(*COMMAND, f"paths.outputs={path}").status == 0
+    assert lth_run(*COMMAND, f"paths.outputs={path}", pictures=True).status == 0
     return path
 
 
