@@ -13,12 +13,14 @@ from lth_runner.allocate import Global
 from lth_runner.control import (
     Noise,
     Random,
+    Reinit,
     RescaledRandom,
     ShuffledWeights,
     SignsOnly,
     random_signs,
     signed_constant,
 )
+from lth_runner.errors import UserError
 from lth_runner.mask import Mask
 from lth_runner.seeds import stream
 from lth_runner.task import Task
@@ -45,6 +47,33 @@ BY_HAND = Ticket(
     {"a": torch.tensor([[3.0, -4.0], [100.0, 0.0]]), "b": torch.tensor([-2.0, 7.0])},
 )
 RMS = (25 / 3) ** 0.5
+
+
+def test_a_new_draw_may_be_the_own_initial_values_in_another_order():
+    _, ticket = made()
+    initial = TASK.init()
+    arm = Reinit(values="permuted")(TASK, ticket, [], 1)
+    for name in ticket.mask:
+        assert not torch.equal(arm.weights[name], initial[name])
+        assert torch.equal(
+            arm.weights[name].flatten().sort().values, initial[name].flatten().sort().values
+        )
+    plain = Reinit()(TASK, ticket, [], 1)
+    rest = arm.weights.keys() - ticket.mask.keys()
+    assert all(torch.equal(arm.weights[n], plain.weights[n]) for n in rest)
+
+
+@pytest.mark.parametrize("values", ["fresh", "permuted"])
+def test_a_new_draw_may_keep_the_tickets_signs(values):
+    _, ticket = made()
+    drawn_, kept = (Reinit(values, s)(TASK, ticket, [], 1).weights for s in ("drawn", "kept"))
+    for name in ticket.mask:
+        assert torch.equal(kept[name].abs(), drawn_[name].abs())
+        assert torch.equal(kept[name].sign(), ticket.weights[name].sign())
+        assert not torch.equal(drawn_[name].sign(), ticket.weights[name].sign())
+    for option in ({"values": "old"}, {"signs": "keep"}):
+        with pytest.raises(UserError, match=rf"control\.reinit\.{next(iter(option))}="):
+            Reinit(**option)
 
 
 def test_signs_keep_one_magnitude_a_layer():

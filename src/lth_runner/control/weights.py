@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from lth_runner.errors import UserError
+from lth_runner.errors import UserError, nearest
 from lth_runner.mask import Mask
 from lth_runner.seeds import derive, stream
 from lth_runner.state import State
 from lth_runner.task import Task
 from lth_runner.ticket import Past, Ticket
+
+VALUES = ("fresh", "permuted")
+SIGNS = ("drawn", "kept")
 
 
 @dataclass(frozen=True)
@@ -20,13 +24,33 @@ class Reinit:
     """The same mask over a fresh draw of the weights (Frankle & Carbin 2019, arXiv 1803.03635).
 
     A new network all through: its normalisation is that of the fresh draw, and no optimizer state
-    of the old one comes along.
+    of the old one comes along. values: ``fresh``, or ``permuted``, each prunable layer's own
+    initial weights in another order, pruned ones among them. signs: as they are ``drawn``, or
+    ``kept``, those of the ticket's weights. Both by Zhou et al., NeurIPS 2019, arXiv 1905.01067.
     """
+
+    values: Literal["fresh", "permuted"] = "fresh"
+    signs: Literal["drawn", "kept"] = "drawn"
+
+    def __post_init__(self) -> None:
+        for name, accepted in (("values", VALUES), ("signs", SIGNS)):
+            if (value := str(getattr(self, name))) not in accepted:
+                raise UserError(f"control.reinit.{name}={value!r}: {nearest(value, accepted)}")
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
         # another seed than the task's own, which would silently reproduce the ticket
         fresh = task.init(derive(seed, "reinit"))
+        if self.values == "permuted":
+            own = task.init()
+            fresh |= {name: _permuted(own[name], seed, name) for name in ticket.mask}
+        if self.signs == "kept":
+            fresh |= {n: torch.copysign(fresh[n], ticket.weights[n]) for n in ticket.mask}
         return replace(ticket, weights=fresh, start=replace(ticket.start, optimizer={}))
+
+
+def _permuted(values: Tensor, seed: int, name: str) -> Tensor:
+    order = torch.randperm(values.numel(), generator=stream(seed, "reinit", name))
+    return values.reshape(-1)[order].view_as(values)
 
 
 @dataclass(frozen=True)
