@@ -182,7 +182,8 @@ def test_wrong_penalties_are_refused():
 
 def parts(*overrides):
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        return make(resolve(compose("config", overrides=list(overrides)))["pruner"])
+        pruner = resolve(compose("config", overrides=list(overrides)))["pruner"]
+    return {name: make(pruner[name]) for name in ("search", "masking")}
 
 
 def test_early_bird_of_channels_is_as_published():
