@@ -180,6 +180,19 @@ def test_the_same_seed_gives_the_same_mask_and_another_another():
     assert not equal(one, score()(other, task.init(), task.dense()))
 
 
+def test_the_rate_falls_to_a_tenth_after_its_share_of_the_search():
+    task = small.task()
+
+    def found(**options):
+        return score(length="20it", **options)(task, task.init(), task.dense())
+
+    assert equal(found(lr=0.1, drop=0.0), found(lr=0.01, drop=0.99))  # 0.99: no step is left
+    late = found(lr=0.1, drop=0.88)
+    assert equal(late, found(lr=0.1, drop=0.9))  # from step 18 both
+    assert not equal(late, found(lr=0.1, drop=0.99))
+    assert not equal(late, found(lr=0.1, drop=0.8))
+
+
 def test_samples_are_not_augmented():
     task = small.task(model=small.convolutional)
     augmented = replace(task, data=replace(task.data, augment=Augment(flip=True, crop=1)))

@@ -21,7 +21,7 @@ from lth_runner.data import synthetic
 from lth_runner.engine import replay
 from lth_runner.errors import UserError
 from lth_runner.loop import Loop
-from lth_runner.masking import Rigl, Set, SrSte, Static, StraightThrough, Updates, regrow
+from lth_runner.masking import Gradual, Rigl, Set, SrSte, Static, StraightThrough, Updates, regrow
 from lth_runner.probe import Exploration
 from lth_runner.schedule import Iterations
 from lth_runner.score import Random
@@ -427,6 +427,7 @@ def test_the_cost_of_a_step_beside_a_static_mask():
     task, often = Task(net, data), Updates(0.3, "100it", 1.0, "constant")
     rules = {
         "static": Static(),
+        "gradual": Gradual(Global(), Iterations(0.9, 100, "cubic"), end=1.0),
         "rigl": Rigl(often),
         "set": Set(often),
         "dpf": StraightThrough(Global(), Iterations(0.9), end=0.0),
@@ -436,7 +437,7 @@ def test_the_cost_of_a_step_beside_a_static_mask():
     recipe = small.recipe(length="10000it", batch_size=60)
     loops = {}
     for name, rule in rules.items():
-        search = Once() if name in CHOSEN else sparse
+        search = Once() if name in {*CHOSEN, "gradual"} else sparse
         loops[name] = Loop(Job(task, search.propose(task, []), rule), recipe, None)
     seconds: dict[str, list[float]] = {name: [] for name in rules}
     for block in range(11):  # the first warms up
