@@ -316,6 +316,7 @@ def test_what_cannot_be_had_is_refused():
         ({"final_beta": 0.5}, r"pruner\.final_beta=0\.5"),
         ({"score_lr": 0}, r"pruner\.score_lr=0"),
         ({"sparsity": 90}, r"0\.9"),
+        ({"allocate": Global(avoid_collapse=True)}, r"avoid_collapse=true.*set pruner\.sparsity"),
     ):
         with pytest.raises(UserError, match=why):
             Continuous(**options)

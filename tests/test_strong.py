@@ -388,6 +388,9 @@ def test_what_cannot_be_had_is_refused():
         Supermask(Global(), hard="coin")
     with pytest.raises(UserError, match=r"pruner\.sparsity=null"):
         Supermask(Global(), sparsity=0.5, hard="round")
+    with pytest.raises(UserError, match=r"avoid_collapse=true.*set pruner\.sparsity"):
+        Supermask(Global(avoid_collapse=True))
+    Supermask(Global(avoid_collapse=True), sparsity=0.5)
     with pytest.raises(UserError, match=r"pruner\.penalty=-1"):
         GemMiner(Global(), HALF, penalty=-1)
 

@@ -11,7 +11,9 @@ from score_cases import images, task
 
 from lth_runner import score as scores
 from lth_runner.allocate import Global
+from lth_runner.engine import Sequential
 from lth_runner.masking import Static
+from lth_runner.packed import Packed
 from lth_runner.schedule import Iterations
 from lth_runner.score import derivatives
 from lth_runner.search import AtInit
@@ -44,14 +46,14 @@ class Kept:
     ],
     ids=lambda score: type(score).__name__,
 )
-def test_a_score_is_the_same_beside_a_training_in_bf16(score, tmp_path):
+def test_a_score_is_the_same_beside_a_training_in_bf16_and_a_packed_one(score, tmp_path):
     problem, found = task("mlp"), []
     optimizer = functools.partial(torch.optim.SGD, lr=0.1)
-    for precision in ("fp32", "bf16"):
+    for precision, engine in (("fp32", Sequential()), ("bf16", Sequential()), ("fp32", Packed())):
         kept = Kept(score)
         search = AtInit(kept, Global(), Iterations(0.5))
         recipe = Recipe("4it", 12, optimizer=optimizer, precision=precision)
-        trainer = Trainer(recipe, Store(tmp_path / precision))
+        trainer = Trainer(recipe, Store(tmp_path / f"{precision}-{engine.name}"), engine)
         past = []
         for number in range(2):
             job = Job(problem, search.propose(problem, past), Static(), Slot(number))
@@ -59,11 +61,13 @@ def test_a_score_is_the_same_beside_a_training_in_bf16(score, tmp_path):
         again = AtInit(kept, Global(), Iterations(0.5)).propose(problem, past[:1])
         assert again.mask == past[1].mask  # a training in bf16 leaves nothing switched on
         found.append((kept.found, past))
-    (single, in_single), (half, in_half) = found
-    assert any(not torch.equal(w, in_half[0].weights[n]) for n, w in in_single[0].weights.items())
-    for one, other in zip(single, half, strict=True):
-        assert all(value.dtype in (torch.float32, torch.float64) for value in other.values())
-        assert all(torch.equal(value, other[name]) for name, value in one.items())
+    (single, in_single), *others = found
+    for other, in_other in others:
+        ended = in_other[0].weights
+        assert any(not torch.equal(w, ended[n]) for n, w in in_single[0].weights.items())
+        for one, two in zip(single, other, strict=True):
+            assert all(value.dtype in (torch.float32, torch.float64) for value in two.values())
+            assert all(torch.equal(value, two[name]) for name, value in one.items())
 
 
 @pytest.mark.parametrize("model", ["mlp", "resnet"])

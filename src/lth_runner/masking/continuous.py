@@ -16,6 +16,7 @@ from lth_runner import state as states
 from lth_runner.allocate import Allocate, Global
 from lth_runner.errors import UserError, nearest
 from lth_runner.mask import Mask
+from lth_runner.masking.learned import refuse_avoiding_collapse
 from lth_runner.masking.live import LiveMask
 from lth_runner.masking.static import Static
 from lth_runner.patterns import select
@@ -86,6 +87,8 @@ class Continuous:
             raise UserError(f"pruner.score_lr={self.score_lr} must be above 0, or null")
         if self.sparsity is not None:
             Geometric(self.sparsity, rounds=1)  # refuses what is no share
+        else:
+            refuse_avoiding_collapse(self.allocate)
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
         if not all(bool(value.all()) for value in kept.values()):

@@ -14,6 +14,7 @@ from lth_runner.errors import UserError, nearest
 from lth_runner.mask import Mask
 from lth_runner.masking.edge_popup import top
 from lth_runner.masking.frozen import Frozen, Law, Scores, unchanged
+from lth_runner.masking.learned import refuse_avoiding_collapse
 from lth_runner.masking.live import LiveMask
 from lth_runner.patterns import select
 from lth_runner.schedule import Iterations
@@ -58,6 +59,8 @@ class Supermask:
                 f"pruner.hard=round keeps what is learned, not a sparsity of {1 - schedule()[-1]:g}"
                 ": leave it out, or set pruner.sparsity=null"
             )
+        if schedule is None:
+            refuse_avoiding_collapse(self.allocate)
 
     @property
     def _schedule(self) -> Iterations | None:
