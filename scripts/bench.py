@@ -102,8 +102,7 @@ def pack(label: str, task: Task, multiplications: int) -> None:
     """Steps of several replicates in one, for as many steps a turn of each."""
     alone = Sequential().begin(jobs(task, 1), ADAM, [None])
     sizes = (2, 4, 8, 16)
-    # half of the weights are kept: whole layers for both
-    engines: dict[str, Engine] = {"packed": Packed(16), "compiled": Sparse(16)}
+    engines: dict[str, Engine] = {"packed": Packed(16), "compiled": Sparse(16, below=0.0)}
     packs = {
         (name, n): engine.begin(jobs(task, n), ADAM, [None] * n)
         for name, engine in engines.items()
