@@ -136,9 +136,13 @@ def test_unknown_corruptions_are_refused():
         RandomData(SEARCHES["snip"], "label")
 
 
-def test_collapsed_layers_are_counted():
+def test_collapsed_layers_are_counted_and_told_where_a_training_emptied_them(caplog):
     task, ticket, past = state_of(SEARCHES["magnitude"])
     empty = {name: kept & (name != "output.weight") for name, kept in task.dense().items()}
     trained = Fake(task, 1, Ticket(type(ticket.mask)(empty), ticket.weights))
     assert list(Collapse()(task, past, trained)) == [("num_collapsed_layers", 1)]
     assert list(Collapse()(task, past, past[0])) == [("num_collapsed_layers", 0)]
+    assert not caplog.text  # the search has told of a ticket's mask
+    moved = Fake(task, 0, Ticket(task.dense(), ticket.weights), moved=Mask(empty))
+    assert list(Collapse()(task, [], moved)) == [("num_collapsed_layers", 1)]
+    assert "the training left nothing of output.weight" in caplog.text

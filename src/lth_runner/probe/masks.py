@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, pairwise, takewhile
@@ -19,6 +20,8 @@ from lth_runner.step import Clock, Duration, Step
 from lth_runner.task import Task
 from lth_runner.ticket import Past, Trained
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Overlap:
@@ -31,10 +34,19 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Collapse:
-    """Layers without a single weight: the network is cut there."""
+    """Layers without a single weight: the network is cut there.
+
+    A warning names those that a training has emptied: of a ticket's mask its search has told.
+    """
 
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, float]]:
-        yield "num_collapsed_layers", len(collapsed(trained.mask))
+        empty = collapsed(trained.mask)
+        if emptied := [name for name in empty if bool(trained.ticket.mask[name].any())]:
+            log.warning(
+                "warning: the training left nothing of %s: the network is cut there",
+                ", ".join(emptied),
+            )
+        yield "num_collapsed_layers", len(empty)
 
 
 @dataclass(frozen=True)
