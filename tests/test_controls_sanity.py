@@ -12,6 +12,7 @@ from fake_past import Fake, equal, small_task
 from lth_runner.allocate import Global, LayerWise
 from lth_runner.control import Even, Invert, RandomData
 from lth_runner.errors import UserError
+from lth_runner.mask import Mask
 from lth_runner.probe.masks import Collapse
 from lth_runner.rewind import Rewind
 from lth_runner.schedule import Geometric, Iterations
