@@ -42,7 +42,7 @@ def test_a_terminal_gets_a_live_bar_and_an_unbroken_table(tmp_path: Path) -> Non
         PROGRAM,
         [*SMALL, "train.shrink_to=null", "train.length=1500it", "pruner.rounds=1",
          f"paths.outputs={tmp_path}"],
-        env=environ(TERM="xterm"), encoding="utf-8", dimensions=(40, 110), timeout=90,
+        env=environ(TERM="xterm"), encoding="utf-8", dimensions=(40, 110), timeout=300,
     )  # fmt: skip
     child.expect(pexpect.EOF)
     child.close()
