@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -59,6 +60,7 @@ class _Gradual:
     def __init__(self, rule: Gradual, model: nn.Module, mask: Mask, seed: int) -> None:
         self._rule, self._model, self._seed = rule, model, seed
         self._densities = rule.schedule()
+        self._total, self._due = -1, list[Step]()  # when densities are due in so many steps
         self._still = Static().install(model, mask, seed)  # the mask as it stands
 
     def trainable(self) -> Iterable[dict[str, Any]]:
@@ -81,9 +83,12 @@ class _Gradual:
 
     def _reached(self, step: Step, total: Step) -> int:
         """How many of the densities are due once so many steps are done."""
-        rule, num = self._rule, len(self._densities)
-        due = (rule.begin + (rule.end - rule.begin) * i / num for i in range(1, num + 1))
-        return sum(max(1, round(share * total)) <= step for share in due)
+        if total != self._total:
+            rule, num = self._rule, len(self._densities)
+            shares = (rule.begin + (rule.end - rule.begin) * i / num for i in range(1, num + 1))
+            self._due = [max(1, round(share * total)) for share in shares]
+            self._total = total
+        return bisect_right(self._due, step)
 
     def _close(self, reached: int) -> None:
         mask, density = self.mask(), self._densities[reached - 1]

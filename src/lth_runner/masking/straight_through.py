@@ -67,8 +67,10 @@ class StraightThrough:
         def choose(
             raw: State, mask: Mapping[str, Tensor], step: Step, total: Step
         ) -> Mapping[str, Tensor] | None:
+            if step % period(self.every, total):
+                return None
             density = self._density(step, total)
-            if density is None or step % period(self.every, total):
+            if density is None:
                 return None
             size = {name: value.abs().cpu() for name, value in raw.items()}
             if not all(bool(value.isfinite().all()) for value in size.values()):
