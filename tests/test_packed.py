@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import small
+from lanes import Memory
 from lth_runner import engine
 from lth_runner import state as states
 from lth_runner.allocate import Global
@@ -23,7 +24,7 @@ from lth_runner.seeds import stream
 from lth_runner.stacked import stack
 from lth_runner.store import Store
 from lth_runner.ticket import Start, Ticket
-from lth_runner.train import Checkpoint, Interrupted, Job, Outcome, Recipe
+from lth_runner.train import Interrupted, Job, Outcome, Recipe
 from lth_runner.trainer import Trainer
 
 ADAM = functools.partial(torch.optim.Adam, lr=1e-2, fused=True)
@@ -39,21 +40,6 @@ RECIPES = {
 ENGINES = {"packed": Packed(), "sparse": Sparse(below=0.6), "whole": Sparse(below=0.0)}
 EACH_RECIPE = pytest.mark.parametrize("changes", RECIPES.values(), ids=RECIPES.keys())
 EACH_ENGINE = pytest.mark.parametrize("by", ENGINES.values(), ids=ENGINES.keys())
-
-
-@dataclass
-class Memory:
-    checkpoint: Checkpoint | None = None
-    snapshots: dict[int, Checkpoint] = field(default_factory=dict)
-
-    def load(self) -> Checkpoint | None:
-        return self.checkpoint
-
-    def save(self, checkpoint: Checkpoint) -> None:
-        self.checkpoint = checkpoint
-
-    def snapshot(self, checkpoint: Checkpoint) -> None:
-        self.snapshots[checkpoint.step] = checkpoint
 
 
 def jobs(num: int, **changes: object) -> list[Job]:
