@@ -93,7 +93,7 @@ def process(*arguments: object, cwd: Path, **changed: str) -> Said:
         env=environ(**changed),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,  # a busy machine starts a program late
     )
     return Said(done.returncode, done.stdout, done.stderr)
 
