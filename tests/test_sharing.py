@@ -9,7 +9,7 @@ import random
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,8 @@ from lth_runner.lease import Lease
 from lth_runner.store import Store
 from lth_runner.trainer import Trainer
 from sweep_worker import POINTS, REWINDS, SEEDS, SPARSITIES
+
+SHORT = 100  # steps of a training that no worker is killed in
 
 
 def trainings(store: Path) -> dict[str, tuple[int, str]]:
@@ -46,33 +48,45 @@ def fewest_steps(length: int) -> int:
     return len(SEEDS) * (length + arms * len(densities) * tails)
 
 
-def test_a_sweep_runs_the_fewest_steps_that_it_can(tmp_path):
-    length, replayed, asked = 100, [], 0
+@dataclass(frozen=True)
+class Swept:
+    """A sweep run point by point over one Store: what its points asked for, what was replayed."""
+
+    store: Path
+    keys: list[str]
+    replayed: int
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory) -> Swept:
+    store, keys, replayed = tmp_path_factory.mktemp("swept"), [], []
     for point in POINTS:
         trainer = Trainer(
-            sweep_worker.sweep_recipe(length),
-            Store(tmp_path),
+            sweep_worker.sweep_recipe(SHORT),
+            Store(store),
             pace=Pace(replayed=replayed.append),
             run=str(point),
         )
-        keys = sweep_worker.run_point(trainer, point)
-        done = trainings(tmp_path)
-        asked += sum(done[key][0] for key in keys)
-    run = sum(steps for steps, _ in trainings(tmp_path).values())
-    assert run == fewest_steps(length)
-    assert sum(replayed) == 0
+        keys += sweep_worker.run_point(trainer, point)
+    return Swept(store, keys, sum(replayed))
+
+
+def test_a_sweep_runs_the_fewest_steps_that_it_can(swept):
+    done = trainings(swept.store)
+    run = sum(steps for steps, _ in done.values())
+    assert run == fewest_steps(SHORT)
+    assert swept.replayed == 0
+    asked = sum(done[key][0] for key in swept.keys)
     assert asked > 1.9 * run  # what sharing saved here
 
 
-def test_results_are_those_of_separate_runs(tmp_path):
+def test_results_are_those_of_separate_runs(tmp_path, swept):
     """Every training of a point with a Store of its own is the shared one, bit for bit."""
-    recipe = sweep_worker.sweep_recipe(60 + 40)
-    for point in POINTS:
-        sweep_worker.run_point(Trainer(recipe, Store(tmp_path / "shared")), point)
-    shared = trainings(tmp_path / "shared")
+    recipe = replace(sweep_worker.sweep_recipe(SHORT), snapshots=())
+    shared = trainings(swept.store)
     for point in (POINTS[0], POINTS[7], POINTS[-1]):
         own = tmp_path / str(POINTS.index(point))
-        sweep_worker.run_point(Trainer(replace(recipe, snapshots=()), Store(own)), point)
+        sweep_worker.run_point(Trainer(recipe, Store(own)), point)
         alone = trainings(own)
         assert alone.items() <= shared.items()
 
