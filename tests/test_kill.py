@@ -22,7 +22,7 @@ COMMAND = [
     "control=reinit",
     "train.length=20ep",
     "train.eval_every=2ep",
-    "train.checkpoint_minutes=0.002",  # some of them in a training
+    "train.checkpoint_minutes=0.001",  # some of them in a training
     "rewind.step=30it",
     "dataset.augment_crop=1",
 ]
