@@ -18,7 +18,7 @@ LAYERS = [
     "data models task norms",
     "score allocate schedule",
     "rewind control search",
-    "masking train loop engine compiled stacked pack packed graphed capturable",
+    "masking train loop engine compiled stacked berth pack packed graphed capturable",
     "probe",
     "lease export store trainer record",
     "experiment",

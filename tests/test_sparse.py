@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import weakref
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -23,7 +20,6 @@ from lth_runner.compiled import (
     WholeLinear,
     by_feature,
     gather,
-    library,
     padded,
 )
 from lth_runner.engine import Sequential
@@ -278,68 +274,3 @@ def test_what_cannot_be_sparse_says_why():
     taken, reason = pick_engine(small.recipe(precision="bf16"), task, Static())
     assert (taken.name, "not sparse" in reason) == ("packed", True)
     assert pick_engine(recipe, task, Static())[0].name == "sparse"
-
-
-@pytest.fixture
-def fresh_library(monkeypatch, tmp_path):
-    """The library compiled anew, in a cache of its own; CC is this test's."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    library.cache_clear()
-    yield tmp_path / "cache" / "lth-runner" / "compiled"
-    library.cache_clear()
-
-
-def refusing(path, flags):
-    """A compiler that knows not all flags."""
-    script = f'#!/bin/sh\nfor a in "$@"; do case $a in {flags}) exit 1;; esac; done\nexec cc "$@"\n'
-    path.write_text(script)
-    path.chmod(0o700)
-    return str(path)
-
-
-@pytest.mark.parametrize("flags", ["-fopenmp", "-march=native", "-fopenmp|-march=native"])
-def test_a_compiler_that_knows_fewer_flags_will_do(monkeypatch, tmp_path, fresh_library, flags):
-    monkeypatch.setenv("CC", refusing(tmp_path / "cc", flags))
-    assert library()
-    assert [file.suffix for file in fresh_library.iterdir()] == [".so"]
-    monkeypatch.setenv("CC", "no-such-compiler")
-    library.cache_clear()
-    assert library()  # what was compiled before serves
-
-
-def test_code_is_not_loaded_from_where_others_write(monkeypatch, tmp_path, fresh_library):
-    fresh_library.mkdir(parents=True)
-    fresh_library.chmod(0o777)
-    linked = tmp_path / "temporary"
-    linked.mkdir()
-    (linked / f"lth-runner-{os.getuid()}").symlink_to(fresh_library)
-    monkeypatch.setattr(tempfile, "tempdir", str(linked))
-    with pytest.raises(UserError, match="you alone can write to"):
-        library()
-
-
-def test_without_a_home_the_temporary_folder_serves(monkeypatch, tmp_path, fresh_library):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-
-    def homeless():
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr(Path, "home", homeless)
-    assert library()
-    assert list((tmp_path / f"lth-runner-{os.getuid()}").glob("*.so"))
-
-
-@pytest.mark.parametrize(
-    ("compiler", "said"),
-    [("no-such-compiler", "no C compiler"), ("false", "cannot compile"), ("'", "no C compiler")],
-)
-def test_a_machine_without_a_working_compiler_packs_and_says_so(
-    monkeypatch, fresh_library, compiler, said
-):
-    monkeypatch.setenv("CC", compiler)
-    taken, reason = pick_engine(small.recipe(), small.task(), Static())
-    assert (taken.name, said in reason) == ("packed", True)
-    with pytest.raises(UserError, match=said):
-        pick_engine(small.recipe(engine="sparse"), small.task(), Static())
-    assert pick_engine(small.recipe(engine="packed"), small.task(), Static())[0].name == "packed"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -13,54 +12,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lth_runner.compiled import SAMPLES, Survivors, by_feature, gather, padded
+from lth_runner.berth import Berth
+from lth_runner.compiled import (
+    SAMPLES,
+    Survivors,
+    WholeLinear,
+    by_feature,
+    descend,
+    descends,
+    gather,
+    padded,
+)
 from lth_runner.loop import Loop, autocast
 from lth_runner.stacked import slice_of, stack, stack_compiled
 from lth_runner.train import Checkpoint, Job, Recipe
 
 EVALUATED = 256  # samples at once, feature by feature: such a batch stays in the cache
-
-
-@dataclass(frozen=True, eq=False)
-class Berth:
-    """Where one parameter of all lanes lies: ``slab``, whose slices are the lanes' ``own`` tensors
-
-    or, of a sparse layer, hold what survives of them. ``factor``: the mask of a whole layer.
-    """
-
-    slab: nn.Parameter
-    own: tuple[nn.Parameter, ...]
-    survivors: Survivors | None = None
-    factor: Tensor | None = None
-
-    def size(self, lane: int) -> int:
-        """How many values of a lane the slab holds."""
-        return len(self.survivors.flat[lane]) if self.survivors else self.own[lane].numel()
-
-    def gather(self, values: Sequence[Tensor]) -> Tensor:
-        """A slab of tensors in the lanes' own shapes."""
-        if self.survivors:
-            return self.survivors.gather([value.detach() for value in values])
-        joined = torch.zeros_like(self.slab)
-        for index, value in enumerate(values):
-            slice_of(joined, index, value).copy_(value)
-        return joined
-
-    def state_of(self, lane: int, state: dict[str, Tensor], before: dict[str, Tensor]) -> None:
-        """Writes a lane's share of the optimizer's ``state`` into ``before``: as views that move
-
-        with it or, of a sparse layer, as tensors with zeros where nothing survives.
-        """
-        own = self.own[lane]
-        for key, value in state.items():
-            if not isinstance(value, Tensor) or value.shape != self.slab.shape:
-                before[key] = value
-            elif self.survivors is None:
-                before[key] = slice_of(value, lane, own)
-            else:
-                if key not in before:
-                    before[key] = torch.zeros_like(own)
-                self.survivors.scatter(value, lane, before[key])
 
 
 class Pack:
@@ -91,10 +58,12 @@ class Pack:
         # a mask that stands still is applied to the slabs, once for all lanes
         self._still = jobs[0].masking.still
         self._berths = self._found(modules, kept)
-        masked = [(b.slab.data, b.factor) for b in self._berths if b.factor is not None]
-        self._masked = [weights for weights, _ in masked]
-        self._factors = [factor for _, factor in masked]
         self._optimizer = self._joined()
+        self._descents = self._deferred()
+        apart = {id(berth.slab) for berth, _ in self._descents}
+        rest = [berth for berth in self._berths if id(berth.slab) not in apart]
+        self._masked = [berth.slab.data for berth in rest if berth.factor is not None]
+        self._factors = [berth.factor for berth in rest if berth.factor is not None]
         self._losses = torch.stack([lane.loss for lane in self.lanes])
         for lane, loss in zip(self.lanes, self._losses.unbind(), strict=True):
             lane.loss = loss  # a view: added to by all, read and reset by each
@@ -151,6 +120,15 @@ class Pack:
                 state.clear()  # of what is pruned nothing is kept
         self._share(optimizer)
         return optimizer
+
+    def _deferred(self) -> list[tuple[Berth, WholeLinear]]:
+        """Whole layers whose step is taken along with their gradient, which nobody else sees."""
+        alone = self._still and self._recipe.clip_norm is None and descends(self._optimizer)
+        layers = [m for m in self._network.modules() if isinstance(m, WholeLinear)] if alone else []
+        berths = {id(berth.slab): berth for berth in self._berths}
+        for layer in layers:
+            layer.defers = layer.weight.requires_grad
+        return [(berths[id(layer.weight)], layer) for layer in layers if layer.defers]
 
     def _share(self, optimizer: Optimizer) -> None:
         """Shows each lane's optimizer its part of the packed state."""
@@ -223,6 +201,7 @@ class Pack:
         for group, first in zip(self._optimizer.param_groups, own, strict=True):
             group["lr"] = first["lr"]
         num_before = len(self._optimizer.state)
+        self._descend()
         self._optimizer.step()
         if len(self._optimizer.state) > num_before:
             self._share(self._optimizer)
@@ -234,6 +213,11 @@ class Pack:
             torch._foreach_mul_(self._masked, self._factors)
         for lane in self.lanes:
             lane.step += 1
+
+    def _descend(self) -> None:
+        groups = {id(p): group for group in self._optimizer.param_groups for p in group["params"]}
+        for berth, layer in self._descents:
+            descend(layer, groups[id(berth.slab)], self._optimizer.state, berth.factor)
 
     @torch.no_grad()
     def _clip(self) -> None:

@@ -24,7 +24,7 @@ from lth_runner.ticket import Ticket
 
 # Counts what changes the arithmetic of every training without changing any recipe: a Store keeps
 # trainings of another generation apart.
-GENERATION = 1
+GENERATION = 2
 
 
 class LearningRate(Protocol):

@@ -16,9 +16,12 @@ void lth_gather(int64_t replicates, int64_t num, int64_t features, int64_t sampl
                 from[s] = data + sample[n * num + first + (s < count ? s : 0)] * features;
             float *to = x + n * features * samples + first;
             for (int64_t f = 0; f < features; f++) {
-                vector values;
-                for (int s = 0; s < LANES; s++) values[s] = from[s][f];
-                *(vector *)(to + f * samples) = values;
+                vector *into = (vector *)(to + f * samples);
+                for (int v = 0; v < EACH; v++) {
+                    vector values;
+                    for (int s = 0; s < WIDTH; s++) values[s] = from[v * WIDTH + s][f];
+                    into[v] = values;
+                }
             }
         }
 }

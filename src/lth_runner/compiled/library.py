@@ -19,7 +19,7 @@ from lth_runner.errors import UserError
 SAMPLES = 16  # in a vector: a batch is padded to a multiple
 SOURCES = [Path(__file__).with_name(f"{name}.c") for name in ("batches", "surviving", "whole")]
 HEADERS = [Path(__file__).with_name("samples.h")]
-FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-shared", f"-DLANES={SAMPLES}")
+FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-fPIC", "-shared", f"-DLANES={SAMPLES}")
 # the best first: a compiler may know no -march=native (some on ARM) or no OpenMP (Apple's)
 OPTIONAL = (("-march=native", "-fopenmp"), ("-march=native",), ("-fopenmp",), ())
 
@@ -27,9 +27,11 @@ OPTIONAL = (("-march=native", "-fopenmp"), ("-march=native",), ("-fopenmp",), ()
 SIGNATURES = {
     "lth_combine": "iiiii pppp i pi pi pi",
     "lth_correlate": "iiiii ppp i pi pi pi",
+    "lth_descend": "iiiii pp pppp i pi pi",
     "lth_gather": "iiiii ppp",
     "lth_multiply": "iiiii ii pi pi pi pi",
-    "lth_relate": "iiiii p pi pi pi pi",
+    "lth_relate": "iiiii p pi pi pi",
+    "lth_total": "iii pi pi",
 }
 KINDS = {"i": ctypes.c_int64, "p": ctypes.c_void_p}
 

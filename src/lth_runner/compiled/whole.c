@@ -1,24 +1,37 @@
-/* Products of a whole matrix with a batch, for several replicates at once. Four rows share what is
+/* Products of a whole matrix with a batch, for several replicates at once. A few rows share what is
    loaded of a batch, which keeps the vector units busy; libraries for all shapes need large
    matrices for that. */
 
 #include "samples.h"
 
-#define ROWS 4
+/* total[r][v] += row[r] x[v] */
+INLINE void add_products(
+    int rows, int num, vector total[ROWS][WHOLE * EACH], const float *row, int64_t apart,
+    const float *x)
+{
+    vector shared[WHOLE * EACH];
+    for (int v = 0; v < num; v++) {
+        shared[v] = ((const vector *)x)[v];
+#ifdef __AVX__ /* compilers would load it again for each product, and wait for that */
+        __asm__("" : "+v"(shared[v]));
+#endif
+    }
+    for (int r = 0; r < rows; r++) {
+        float own = row[r * apart];
+        for (int v = 0; v < num; v++) total[r][v] += own * shared[v];
+    }
+}
 
 /* y[r][.] = bias[r] + sum over f of w[r][f] x[f][.], for a few rows and vectors of samples */
 INLINE void multiply_rows(
     int rows, int num, int64_t features, const float *w, int64_t row, int64_t feature,
     const float *bias, const float *x, int64_t stride, float *y)
 {
-    vector total[ROWS][BLOCK];
+    vector total[ROWS][WHOLE * EACH];
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < num; v++) total[r][v] = (vector){0} + (bias ? bias[r] : 0);
     for (int64_t f = 0; f < features; f++)
-        for (int v = 0; v < num; v++) {
-            vector samples = ((const vector *)(x + f * stride))[v];
-            for (int r = 0; r < rows; r++) total[r][v] += w[r * row + f * feature] * samples;
-        }
+        add_products(rows, num, total, w + f * feature, row, x + f * stride);
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < num; v++) ((vector *)(y + r * stride))[v] = total[r][v];
 }
@@ -30,13 +43,14 @@ void lth_multiply(int64_t replicates, int64_t rows, int64_t features, int64_t sa
                   int64_t weights_stride, const float *bias, int64_t bias_stride, const float *x,
                   int64_t x_stride, float *y, int64_t y_stride)
 {
-    int64_t blocks = (samples + BLOCK * LANES - 1) / (BLOCK * LANES), pieces = (rows + 31) / 32;
+    int64_t size = WHOLE * LANES, blocks = (samples + size - 1) / size;
+    int64_t piece = 8 * ROWS, pieces = (rows + piece - 1) / piece;
 #pragma omp parallel for num_threads(threads) schedule(static) collapse(3)
     for (int64_t n = 0; n < replicates; n++)
         for (int64_t block = 0; block < blocks; block++)
-            for (int64_t piece = 0; piece < pieces; piece++) {
-                int64_t at = block * BLOCK * LANES, end = smaller(rows, 32 * piece + 32);
-                int num = (int)smaller(BLOCK, (samples - at) / LANES);
+            for (int64_t p = 0; p < pieces; p++) {
+                int64_t at = block * size, end = smaller(rows, (p + 1) * piece);
+                int num = (int)smaller(WHOLE, (samples - at) / LANES);
                 const float *from = x + n * x_stride + at;
 #define MULTIPLY(count, width)                                                                    \
     multiply_rows(count, width, features, weights + n * weights_stride + r * row, row, feature,   \
@@ -44,74 +58,181 @@ void lth_multiply(int64_t replicates, int64_t rows, int64_t features, int64_t sa
                   y + n * y_stride + r * samples + at)
 #define MULTIPLY_ALL(width) MULTIPLY(ROWS, width)
 #define MULTIPLY_ONE(width) MULTIPLY(1, width)
-                int64_t r = 32 * piece;
-                for (; r + ROWS <= end; r += ROWS) BY_WIDTH(MULTIPLY_ALL)
-                for (; r < end; r++) BY_WIDTH(MULTIPLY_ONE)
+                int64_t r = p * piece;
+                for (; r + ROWS <= end; r += ROWS) BY_WIDTH(num, MULTIPLY_ALL)
+                for (; r < end; r++) BY_WIDTH(num, MULTIPLY_ONE)
             }
 }
 
-/* w[r][.] = sum over samples of dy[r][s] x[s][.], for a few rows and vectors of features */
-INLINE void relate_rows(
-    int rows, int num, int64_t samples, const float *dy, int64_t dy_row, const float *x,
-    int64_t x_row, float *w, int64_t row, int64_t last)
+/* What an optimizer does to a weight w of gradient g, its moments m and v:
+     g += decay w;  w *= shrink
+     ADAM      m += rest (g - m);  v = second v + second_rest g^2;
+               w -= rate m / (root sqrt(v) + epsilon)
+     MOMENTUM  m = first m + g;  w -= rate m
+     NESTEROV  m = first m + g;  w -= rate (g + first m)
+     PLAIN     w -= rate g
+   and then w *= factor, where there is a mask. */
+enum { ADAM, MOMENTUM, NESTEROV, PLAIN };
+typedef struct {
+    int32_t kind;
+    float rate, decay, shrink, first, first_rest, second, second_rest, epsilon, root;
+} rule;
+
+/* Where one matrix and what belongs to it lie; NULL for what there is not. */
+typedef struct {
+    float *weights, *first, *second;
+    const float *factor;
+} place;
+
+INLINE vector taken(const float *from, int64_t num)
 {
-    vector total[ROWS][BLOCK];
-    for (int r = 0; r < rows; r++)
-        for (int v = 0; v < num; v++) total[r][v] = (vector){0};
-    for (int64_t s = 0; s < samples; s++)
-        for (int v = 0; v < num; v++) {
-            vector features = ((const vector *)(x + s * x_row))[v];
-            for (int r = 0; r < rows; r++) total[r][v] += dy[r * dy_row + s] * features;
-        }
-    for (int r = 0; r < rows; r++)
-        for (int v = 0; v < num; v++)
-            if (LANES * (v + 1) <= last)
-                ((vector *)(w + r * row))[v] = total[r][v];
-            else /* a matrix's rows lie close: the next one begins here */
-                for (int64_t f = LANES * v; f < last; f++) w[r * row + f] = total[r][v][f - LANES * v];
+    if (num >= WIDTH) return *(const vector *)from;
+    vector found = {0};
+    for (int64_t k = 0; k < num; k++) found[k] = from[k];
+    return found;
 }
 
-/* The gradients of weights and biases: w[r][f] = sum over samples of dy[r][s] x[f][s], and of bias
-   r that of dy[r]. `turned` has room for the batch sample by sample: `samples` times `features` in
-   whole vectors a replicate. */
-void lth_relate(int64_t replicates, int64_t rows, int64_t features, int64_t samples,
-                int64_t threads, float *turned, float *weights, int64_t weights_stride, float *bias,
-                int64_t bias_stride, const float *x, int64_t x_stride, const float *dy,
-                int64_t dy_stride)
+INLINE void put(float *to, vector values, int64_t num) /* a matrix's rows lie close */
 {
-    int64_t wide = (features + LANES - 1) / LANES * LANES, pieces = (rows + 15) / 16;
-#pragma omp parallel for num_threads(threads) schedule(static) collapse(2)
-    for (int64_t n = 0; n < replicates; n++)
-        for (int64_t f = 0; f < wide; f += LANES) {
-            float *to = turned + n * samples * wide + f;
-            const float *from = x + n * x_stride + f * samples;
-            int64_t here = smaller(LANES, features - f);
-            for (int64_t s = 0; s < samples; s++)
-                for (int64_t k = 0; k < LANES; k++)
-                    to[s * wide + k] = k < here ? from[k * samples + s] : 0;
+    if (num >= WIDTH)
+        *(vector *)to = values;
+    else
+        for (int64_t k = 0; k < num; k++) to[k] = values[k];
+}
+
+INLINE void step_some(rule by, vector gradient, place at, int64_t offset, int64_t num)
+{
+    vector weights = taken(at.weights + offset, num), first, second, root;
+    gradient += by.decay * weights;
+    weights *= by.shrink;
+    if (by.kind == ADAM) {
+        first = taken(at.first + offset, num), second = taken(at.second + offset, num);
+        first += by.first_rest * (gradient - first);
+        second = by.second * second + by.second_rest * gradient * gradient;
+        for (int k = 0; k < WIDTH; k++) root[k] = __builtin_sqrtf(second[k]);
+        weights -= by.rate * first / (by.root * root + by.epsilon);
+        put(at.first + offset, first, num), put(at.second + offset, second, num);
+    } else if (by.kind == PLAIN) {
+        weights -= by.rate * gradient;
+    } else {
+        first = by.first * taken(at.first + offset, num) + gradient;
+        put(at.first + offset, first, num);
+        if (by.kind == NESTEROV) first = by.first * first + gradient;
+        weights -= by.rate * first;
+    }
+    if (at.factor) weights *= taken(at.factor + offset, num);
+    put(at.weights + offset, weights, num);
+}
+
+/* One step of the rule for `num` weights that lie together, at most a vector of them. */
+INLINE void step(rule by, vector gradient, place at, int64_t offset, int64_t num)
+{
+    if (num >= WIDTH)
+        step_some(by, gradient, at, offset, WIDTH);
+    else
+        step_some(by, gradient, at, offset, num);
+}
+
+/* The gradients of a few rows and vectors of features, the sums over samples of dy[r][s] x[s][.]:
+   written to their places, or taken there by a rule. */
+INLINE void relate_rows(
+    int rows, int num, int64_t samples, const float *dy, const float *x, int descends, rule by,
+    place at, int64_t offset, int64_t row, int64_t last)
+{
+    vector total[ROWS][WHOLE * EACH];
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < num; v++) {
+            total[r][v] = (vector){0};
+            if (descends) { /* what these sums will meet is on its way while they are made */
+                int64_t soon = offset + r * row + WIDTH * v;
+                __builtin_prefetch(at.weights + soon, 1);
+                if (at.first) __builtin_prefetch(at.first + soon, 1);
+                if (at.second) __builtin_prefetch(at.second + soon, 1);
+                if (at.factor) __builtin_prefetch(at.factor + soon);
+            }
         }
+    for (int64_t s = 0; s < samples; s++)
+        add_products(rows, num, total, dy + s, samples, x + s * WHOLE * LANES);
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < num; v++) {
+            int64_t here = offset + r * row + WIDTH * v, left = last - WIDTH * v;
+            if (descends)
+                step(by, total[r][v], at, here, left);
+            else
+                put(at.weights + here, total[r][v], left);
+        }
+}
+
+/* Features sample by sample, WHOLE times LANES of them, zeros for those beyond `num`. */
+INLINE void turn(int64_t samples, const float *from, int64_t num, float *to)
+{
+    for (int v = 0; v < WHOLE * EACH; v++, num -= WIDTH)
+        for (int64_t s = 0; s < samples; s++) {
+            vector features = {0};
+            const float *own = from + v * WIDTH * samples + s;
+            if (num >= WIDTH)
+                for (int k = 0; k < WIDTH; k++) features[k] = own[k * samples];
+            else
+                for (int k = 0; k < num; k++) features[k] = own[k * samples];
+            ((vector *)(to + s * WHOLE * LANES))[v] = features;
+        }
+}
+
+/* `turned` has room for the batch sample by sample, in blocks of features: `samples` times
+   `features` in whole blocks a replicate. */
+INLINE void relate(
+    int64_t replicates, int64_t rows, int64_t features, int64_t samples, int64_t threads,
+    float *turned, int descends, rule by, place at, int64_t stride, const float *x, int64_t x_stride,
+    const float *dy, int64_t dy_stride)
+{
+    int64_t block = WHOLE * LANES, blocks = (features + block - 1) / block;
 #pragma omp parallel for num_threads(threads) schedule(static) collapse(2)
     for (int64_t n = 0; n < replicates; n++)
-        for (int64_t piece = 0; piece < pieces; piece++) {
-            int64_t end = smaller(rows, 16 * piece + 16);
-            const float *outer = dy + n * dy_stride;
-            for (int64_t f = 0; f < wide; f += BLOCK * LANES) {
-                int num = (int)smaller(BLOCK, (wide - f) / LANES);
-                const float *from = turned + n * samples * wide + f;
+        for (int64_t b = 0; b < blocks; b++) {
+            int64_t f = b * block, here = smaller(block, features - f);
+            int num = (int)((here + LANES - 1) / LANES);
+            float *own = turned + (n * blocks + b) * samples * block;
+            const float *from = x + n * x_stride + f * samples, *outer = dy + n * dy_stride;
+            turn(samples, from, here, own);
 #define RELATE(count, width)                                                                      \
-    relate_rows(count, width, samples, outer + r * samples, samples, from, wide,                  \
-                weights + n * weights_stride + r * features + f, features, features - f)
+    relate_rows(count, width, samples, outer + r * samples, own, descends, by, at,                \
+                n * stride + r * features + f, features, here)
 #define RELATE_ALL(width) RELATE(ROWS, width)
 #define RELATE_ONE(width) RELATE(1, width)
-                int64_t r = 16 * piece;
-                for (; r + ROWS <= end; r += ROWS) BY_WIDTH(RELATE_ALL)
-                for (; r < end; r++) BY_WIDTH(RELATE_ONE)
-            }
-            for (int64_t r = 16 * piece; bias && r < end; r++) {
-                float total = 0;
-                for (int64_t s = 0; s < samples; s += LANES)
-                    total += sum(*(const vector *)(outer + r * samples + s));
-                bias[n * bias_stride + r] = total;
-            }
+            int64_t r = 0;
+            for (; r + ROWS <= rows; r += ROWS) BY_WIDTH(num, RELATE_ALL)
+            for (; r < rows; r++) BY_WIDTH(num, RELATE_ONE)
+        }
+}
+
+/* The gradients of weights: w[r][f] = sum over samples of dy[r][s] x[f][s]. */
+void lth_relate(int64_t replicates, int64_t rows, int64_t features, int64_t samples,
+                int64_t threads, float *turned, float *weights, int64_t stride, const float *x,
+                int64_t x_stride, const float *dy, int64_t dy_stride)
+{
+    relate(replicates, rows, features, samples, threads, turned, 0, (rule){0},
+           (place){weights, 0, 0, 0}, stride, x, x_stride, dy, dy_stride);
+}
+
+/* The same, and a step of a rule in one go: no gradient is written. */
+void lth_descend(int64_t replicates, int64_t rows, int64_t features, int64_t samples,
+                 int64_t threads, float *turned, const rule *by, float *weights, float *first,
+                 float *second, const float *factor, int64_t stride, const float *x,
+                 int64_t x_stride, const float *dy, int64_t dy_stride)
+{
+    relate(replicates, rows, features, samples, threads, turned, 1, *by,
+           (place){weights, first, second, factor}, stride, x, x_stride, dy, dy_stride);
+}
+
+/* The gradients of biases: b[r] = sum over samples of dy[r][s]. */
+void lth_total(int64_t replicates, int64_t rows, int64_t samples, float *bias, int64_t bias_stride,
+               const float *dy, int64_t dy_stride)
+{
+    for (int64_t n = 0; n < replicates; n++)
+        for (int64_t r = 0; r < rows; r++) {
+            float total = 0;
+            for (int64_t s = 0; s < samples; s += WIDTH)
+                total += sum(*(const vector *)(dy + n * dy_stride + r * samples + s));
+            bias[n * bias_stride + r] = total;
         }
 }

@@ -18,6 +18,9 @@ class WholeLinear(nn.Module):
     ``weight`` [replicates, at least out * in] and ``bias`` [replicates, at least out] hold each
     replicate's values, zeros behind them; ``shape`` is (out, in). Samples come in a multiple of
     SAMPLES. Cheapest where they lie feature by feature in memory, as the outputs do.
+
+    ``defers``: the backward pass makes no gradient of the weight but leaves what it takes, for
+    ``descend``.
     """
 
     def __init__(
@@ -25,39 +28,59 @@ class WholeLinear(nn.Module):
     ) -> None:
         super().__init__()
         self.shape, self.weight, self.bias = shape, weight, bias
+        self.defers = False
+        self._left: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, inputs: Tensor) -> Tensor:
-        found: Tensor = _Products.apply(inputs, self.weight, self.bias, self.shape)
+        found: Tensor = _Products.apply(inputs, self.weight, self.bias, self)
         return found
+
+    def leave(self, features: Tensor, outer: Tensor) -> None:
+        """Keeps what one use of the layer would make its gradient of, feature by feature."""
+        self._left.append((features, outer))
+
+    def taken(self) -> tuple[Tensor, Tensor] | None:
+        """Inputs and upstream gradients of all uses since the last time, as one batch."""
+        left, self._left = self._left, []
+        if len(left) < 2:
+            return left[0] if left else None
+        features, outer = (torch.cat(parts, 2) for parts in zip(*left, strict=True))
+        return features, outer
 
 
 class _Products(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, shape: tuple[int, int]
+        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, layer: WholeLinear
     ) -> Tensor:
+        shape = layer.shape
         features = feature_major(inputs, shape[1])
         ctx.save_for_backward(features, weight, bias)
-        ctx.shape = shape
+        ctx.layer = layer
         return _multiply(weight, shape, (shape[1], 1), bias, features).transpose(1, 2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         features, weight, bias = ctx.saved_tensors
-        num_rows, num_columns = ctx.shape
+        layer: WholeLinear = ctx.layer
+        num_rows, num_columns = layer.shape
         outer = feature_major(upstream[0], num_rows)
         to_inputs, to_weight, to_bias, _ = ctx.needs_input_grad
         found: list[Tensor | None] = [None] * 4
         if to_inputs:
             back = num_columns, num_rows
             found[0] = _multiply(weight, back, (1, num_columns), None, outer).transpose(1, 2)
-        if to_weight or to_bias:
-            to_whole = torch.empty_like(weight)
+        if to_weight and layer.defers:
+            layer.leave(features, outer)
+        elif to_weight:
+            found[1] = to_whole = torch.empty_like(weight)
             to_whole[:, num_rows * num_columns :] = 0  # what the padding's would be
-            to_shift = torch.zeros_like(bias) if to_bias else None
-            _relate(ctx.shape, to_whole, to_shift, features, outer)
-            found[1:3] = to_whole, to_shift
+            _relate(layer.shape, to_whole, features, outer)
+        if to_bias:
+            found[2] = torch.zeros_like(bias)
+            num, _, samples = outer.shape
+            library().lth_total(num, num_rows, samples, *placed(found[2]), *placed(outer))
         return tuple(found)
 
 
@@ -78,12 +101,16 @@ def _multiply(
     return outputs
 
 
-def _relate(
-    shape: tuple[int, int], weight: Tensor, bias: Tensor | None, features: Tensor, outer: Tensor
-) -> None:
+def _relate(shape: tuple[int, int], weight: Tensor, features: Tensor, outer: Tensor) -> None:
     num, _, samples = features.shape
-    turned = features.new_empty(num, samples, padded(shape[1], SAMPLES))
+    room = turned(features)
     library().lth_relate(
-        num, *shape, samples, torch.get_num_threads(), turned.data_ptr(),
-        *placed(weight), *placed(bias), *placed(features), *placed(outer),
+        num, *shape, samples, torch.get_num_threads(), room.data_ptr(),
+        *placed(weight), *placed(features), *placed(outer),
     )  # fmt: skip
+
+
+def turned(features: Tensor) -> Tensor:
+    """Room for a batch [replicates, features, samples] sample by sample, in whole blocks."""
+    num, wide, samples = features.shape
+    return features.new_empty(num, samples, padded(wide, 4 * SAMPLES))
