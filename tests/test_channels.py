@@ -98,9 +98,9 @@ def test_no_layer_is_emptied_unless_asked():
     scores = {"w0": torch.ones(6, 2), "w1": torch.zeros(6, 2), "w2": torch.zeros(2, 2)}
     assert channels(Channels()(scores, 0.5, dense, 0))["w1"].sum() == 1
     assert collapsed(Channels(allow_empty=True)(scores, 0.5, dense, 0)) == ("w1",)
-    assert channels(Channels("layer")(scores, 0.01, dense, 0)).num_kept == 2
-    with pytest.raises(UserError, match=r"1 of 12 channels .* 2 layers: .*allow_empty=true"):
-        Channels()(scores, 0.1, dense, 0)
+    for across in ("network", "layer"):
+        with pytest.raises(UserError, match=r"1 of 12 channels .* 2 layers: .*allow_empty=true"):
+            Channels(across)(scores, 0.1, dense, 0)
 
 
 def test_excluded_layers_stay_as_they_are_and_do_not_count():

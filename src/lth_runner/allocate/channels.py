@@ -73,7 +73,7 @@ class Channels:
                 f"{num} of {left.num_prunable} channels are to be kept, but only {left.num_kept} "
                 "have weights left: raise pruner.sparsity"
             )
-        if not self.allow_empty and self.across == "network" and num < len(left):
+        if not self.allow_empty and num < len(left):
             raise UserError(
                 f"{num} of {left.num_prunable} channels are to be kept in {len(left)} layers: "
                 "lower pruner.sparsity, or set pruner.budgets.channels.allow_empty=true"

@@ -86,9 +86,10 @@ class LayerWise:
     A layer whose rate is r' where the others' is ``rate`` r keeps density^(ln(1-r') / ln(1-r)):
     after n rounds (1-r')^n of it beside (1-r)^n of the others. LeNet's output layer at half rate
     is ``rates: {output: 0.1}`` with ``rate: 0.2`` (Frankle & Carbin, ICLR 2019, arXiv 1803.03635);
-    an excluded layer is one with rate 0. With rates of their own the layers' sum follows from
-    them, and ``density`` is that of a layer with the common rate. ``avoid_collapse``: a share
-    that rounds to no weight at all keeps one.
+    an excluded layer is one with rate 0. The whole keeps the rounded sum of the layers' shares:
+    each is rounded down, those with the largest remainders up. With rates of their own that sum
+    follows from them, and ``density`` is that of a layer with the common rate.
+    ``avoid_collapse``: a layer that would keep no weight at all takes one from the largest.
     """
 
     exclude: Sequence[str] = ()
@@ -106,21 +107,35 @@ class LayerWise:
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
         own = value_for(self.rates or {}, within, "pruner.rates")
         own |= dict.fromkeys(select(self.exclude, within, "pruner.exclude"), 0.0)
-        kept = {}
-        for index, (name, inside) in enumerate(within.items()):
-            share = density
-            if name in own:
-                share = density ** self._exponent(own[name])
-            num_kept, left = count(share, inside.numel()), int(inside.sum())
-            if num_kept > left:
-                raise UserError(
-                    f"density {share:.4g} of {name} cannot be had: only "
-                    f"{left} of its {inside.numel()} weights are left"
-                )
-            if self.avoid_collapse:
-                num_kept = max(num_kept, min(1, left))
-            kept[name] = keep_top(scores[name], inside, num_kept, seed + index)
-        return Mask(kept)
+        left = {name: int(inside.sum()) for name, inside in within.items()}
+        fixed = {name: num for name, num in left.items() if own.get(name) == 0}
+        capacity = {name: num for name, num in left.items() if name not in fixed}
+        sizes = {name: within[name].numel() for name in capacity}
+        alike = sum(size for name, size in sizes.items() if name not in own)
+        shares = {
+            name: density ** self._exponent(own[name]) * size if name in own else density * size
+            for name, size in sizes.items()
+        }
+        # alike layers in one product, as other budgets have it: products' sum may miss a half
+        total = density * alike + sum(share for name, share in shares.items() if name in own)
+        budget = Budget(count(total, 1), capacity, fixed)
+        self._check(budget, shares, sizes)
+        shares = {name: min(share, capacity[name]) for name, share in shares.items()}
+        counts = budget.whole(shares, avoid_collapse=self.avoid_collapse)
+        return budget.keep(counts, scores, within, seed)
 
     def _exponent(self, rate: float) -> float:
-        return 0.0 if rate == 0 else math.log1p(-rate) / math.log1p(-float(self.rate or 0))
+        return math.log1p(-rate) / math.log1p(-float(self.rate or 0))
+
+    def _check(self, budget: Budget, shares: Mapping[str, float], sizes: Mapping[str, int]) -> None:
+        """Raises UserError where less is left of a layer than its share."""
+        lacking = {name: share - budget.capacity[name] for name, share in shares.items()}
+        # what a layer may have given to others that would have been empty
+        given = sum(share < 1 for share in shares.values()) if self.avoid_collapse else 0
+        whole = sum(math.floor(lack) for lack in lacking.values() if lack >= 1)
+        if whole > given or budget.total > sum(budget.capacity.values()):
+            name = max(lacking, key=lambda name: lacking[name])
+            raise UserError(
+                f"density {shares[name] / sizes[name]:.4g} of {name} cannot be had: only "
+                f"{budget.capacity[name]} of its {sizes[name]} weights are left"
+            )
