@@ -136,7 +136,7 @@ def test_layerwise_rounds_are_exact_to_the_weight_and_nested(
     avoid_collapse, shapes, rate, own, rounds
 ):
     """With and without a rate of its own for one layer, to the last round that has its weights."""
-    dense = full(*shapes)
+    dense = full(*((size, 1) for size in shapes))
     scores = noise(dense)
     alike = LayerWise(avoid_collapse=avoid_collapse)
     unlike = LayerWise(rate=rate, rates={"w0": own}, avoid_collapse=avoid_collapse)
@@ -175,7 +175,7 @@ def test_a_layerwise_budgets_largest_remainders_are_rounded_up_by_hand():
 
 
 def test_what_an_almost_empty_layer_took_from_a_layer_does_not_stop_the_next_round():
-    dense = full(13, 1, 1, 1)
+    dense = full((13, 1), (1, 1), (1, 1), (1, 1))
     allocate = LayerWise(avoid_collapse=True)
     outer = allocate(noise(dense), 0.4, dense, 0)  # 5.2 and thrice 0.4: 6
     assert [int(value.sum()) for value in outer.values()] == [3, 1, 1, 1]
@@ -212,7 +212,7 @@ def test_a_density_above_what_is_left_is_refused(allocate):
 
 @pytest.mark.parametrize("avoid_collapse", [False, True])
 def test_a_layerwise_budget_names_the_layer_that_has_too_little_left(avoid_collapse):
-    within = mask_of(w0=[1, 0, 0, 0, 0, 0], w1=[1, 1, 1, 1, 1, 1])
+    within = mask_of(w0=[[1, 0, 0, 0, 0, 0]], w1=[[1, 1, 1, 1, 1, 1]])
     with pytest.raises(UserError, match=r"density 0\.5 of w0 .*only 1 of its 6 weights are left"):
         LayerWise(avoid_collapse=avoid_collapse)(noise(within), 0.5, within, 0)
 

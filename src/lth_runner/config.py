@@ -41,7 +41,7 @@ ROOT = {
 KEEP = ("all", "tickets", "last")  # of the Store, once a run is done
 WANDB = ("mode", "project", "entity", "group")
 WANDB_MODES = ("offline", "online", "disabled")
-PRUNER_PARTS = {"search", "masking", "budgets"}
+PRUNER_KEYS = {"search", "masking", "budgets", "biases"}  # what is read here
 log = logging.getLogger(__name__)
 
 
@@ -71,7 +71,8 @@ def build(config: DictConfig) -> Built:
     controls: dict[str, Control] = {k: make(v) for k, v in resolved["control"].items()}
     probes: list[Probe] = [make(node) for node in resolved["probe"].values()]
     data: Data = make(resolved["dataset"]).limited(resolved["max_samples"]).to(device)
-    first = Task(_model_factory(resolved["model"]), data, resolved["seed"], device)
+    biases = resolved["pruner"].get("biases", False)
+    first = Task(_model_factory(resolved["model"]), data, resolved["seed"], device, biases)
     check_fits(first)
     data.stream(recipe.batch_size, first.seed)  # refuses a batch larger than the data
     clock = recipe.clock(data.epoch(recipe.batch_size))
@@ -119,6 +120,8 @@ def resolve(config: DictConfig) -> dict[str, Any]:
         value = plain[key]
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise UserError(f"{key}={value!r} must be a whole number of at least {least}")
+    if not isinstance(biases := plain["pruner"].get("biases", False), bool):
+        raise UserError(f"pruner.biases={biases!r}: give true or false")
     tolerance = plain["report"].get("tolerance")
     if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or tolerance < 0:
         raise UserError(
@@ -154,8 +157,8 @@ def _check_pruner(config: DictConfig) -> None:
     used = set(re.findall(r"\$\{pruner\.(\w+)", str(raw)))
     assert isinstance(raw, dict)
     for key in map(str, raw):
-        if key not in PRUNER_PARTS | used:
-            raise UserError(f"pruner.{key} is used by nothing: {nearest(key, used | PRUNER_PARTS)}")
+        if key not in PRUNER_KEYS | used:
+            raise UserError(f"pruner.{key} is used by nothing: {nearest(key, used | PRUNER_KEYS)}")
     budgets = raw.get("budgets", {})
     offered = [str(scope) for scope, budget in budgets.items() if budget is not None]
     if "scope" in raw and raw["scope"] not in offered:

@@ -1,4 +1,4 @@
-"""Which weights stay: an immutable boolean tensor for every prunable weight."""
+"""Which weights stay: an immutable boolean tensor for every tensor that may be pruned."""
 
 from __future__ import annotations
 
@@ -72,6 +72,17 @@ class Mask(Mapping[str, Tensor]):
             digest.update(f"{name}:{tuple(self._kept[name].shape)};".encode())
             digest.update(np.packbits(self._kept[name].numpy()).data)
         return digest.hexdigest()
+
+    @cached_property
+    def biases(self) -> frozenset[str]:
+        """Those of the tensors that are biases, told by their single axis; a weight has more."""
+        return frozenset(name for name, kept in self._kept.items() if kept.ndim == 1)
+
+    def of_weights(self) -> Mask:
+        """The mask without biases: for what is about matrices, filters and paths."""
+        if not self.biases:
+            return self
+        return Mask({n: kept for n, kept in self._kept.items() if n not in self.biases})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Mask) and self.fingerprint == other.fingerprint

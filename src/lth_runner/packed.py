@@ -78,7 +78,7 @@ class Sparse:
         return Together(pack.lanes, pack.advance)
 
     def _sparse(self, job: Job) -> tuple[str, ...]:
-        mask = job.ticket.mask
+        mask = job.ticket.mask.of_weights()
         return tuple(n for n, kept in mask.items() if kept.sum() < self.below * kept.numel())
 
 
@@ -150,7 +150,7 @@ def _agrees(task: Task, *, sparse: bool = False) -> bool:
     ]
     try:
         if sparse:
-            kept = {n: Survivors.of([m, m]) for n, m in task.dense().items()}
+            kept = {n: Survivors.of([m, m]) for n, m in task.dense().of_weights().items()}
             network = stack_compiled(modules, kept)
             for name, survivors in kept.items():
                 own = [module.get_parameter(name) for module in modules]
@@ -176,7 +176,7 @@ def lanes_that_fit(task: Task, recipe: Recipe, free: float) -> int:
     feature by feature.
     """
     num_weights = sum(p.numel() for p in task.module().parameters())
-    num_units = sum(kept.shape[0] for kept in task.dense().values())
+    num_units = sum(kept.shape[0] for kept in task.dense().of_weights().values())
     inputs = torch.Size(task.data.shape).numel()
     lane = 4 * (11 * num_weights + recipe.batch_size * (inputs + 3 * num_units))
     lane += 4 * EVALUATED * 2 * num_units

@@ -163,7 +163,7 @@ def layer_group(task: Task, group: Layers) -> frozenset[str]:
     for name in task.init():
         tensors.setdefault(name.rpartition(".")[0], []).append(name)
     layers: list[list[str]] = [[]]
-    prunable = set(task.prunable)
+    prunable = set(task.dense().of_weights())
     for path, _ in task.module().named_modules():
         own = tensors.get(path, [])
         if prunable & set(own) and prunable & set(layers[-1]):

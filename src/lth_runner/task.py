@@ -30,6 +30,7 @@ _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 class Task:
     """One replicate's problem: ``model`` builds the network, ``seed`` names its random streams.
 
+    ``biases``: those of layers with prunable weights may be pruned as well; a norm's shift never.
     Scores, rewinding and probes see weights as values and never a live module:
     ``task.logits(weights, inputs)`` is f(x; theta).
     """
@@ -38,6 +39,7 @@ class Task:
     data: Data
     seed: int = 0
     device: torch.device | str = "cpu"
+    biases: bool = False
 
     def with_seed(self, seed: int) -> Task:
         """The same problem with other random streams: a replicate."""
@@ -50,6 +52,7 @@ class Task:
         own = {f"{c.__module__}.{c.__qualname__}": identity.source(c) for c in classes}
         code = {name: found for name, found in sorted(own.items()) if found}  # the user's alone
         described = {"model": identity.describe(self.model), "data": self.data.fingerprint}
+        described |= {"biases": True} if self.biases else {}
         return described | ({"code": code} if code else {})
 
     @cached_property
@@ -59,8 +62,11 @@ class Task:
 
     @cached_property
     def prunable(self) -> tuple[str, ...]:
-        """Weights of convolutions and linear layers, in the network's order."""
-        return prunable_names(self._template)
+        """Tensors that a mask covers: weights of convolutions and linear layers, in the network's
+
+        order, each with its bias behind it where ``biases`` may be pruned.
+        """
+        return prunable_names(self._template, biases=self.biases)
 
     @cached_property
     def norm(self) -> frozenset[str]:
@@ -179,6 +185,11 @@ def check_fits(task: Task) -> None:
         )
     if not task.prunable:
         raise UserError("the model has no convolution or linear weights: nothing can be pruned")
+    if task.biases and not task.dense().biases:
+        raise UserError(
+            "pruner.biases=true, but no convolution or linear layer of the model has a bias: leave "
+            "it out"
+        )
 
 
 @contextmanager

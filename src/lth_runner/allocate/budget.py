@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lth_runner.allocate.keep import count, keep_top
@@ -15,23 +15,39 @@ from lth_runner.score import Scores
 Counts = dict[str, int]  # prunable name -> weights
 
 
+def refuse_biases(within: Mask, scope: str) -> None:
+    """Raises UserError for biases in a budget that goes by what they do not have."""
+    if within.biases:
+        raise UserError(
+            f"pruner.biases=true: pruner.scope={scope} goes by a weight's inputs, outputs or "
+            "depth, and a bias has none: set pruner.scope to global, layerwise, uniform, given or "
+            "deviation, or leave pruner.biases out"
+        )
+
+
 @dataclass(frozen=True)
 class Budget:
-    """``total`` weights for the layers of ``capacity``; ``fixed`` layers stay as they are."""
+    """``total`` weights for the layers of ``capacity``; ``fixed`` layers stay as they are.
+
+    Those called ``biases`` may be emptied: no signal passes through them.
+    """
 
     total: int
     capacity: Counts
     fixed: Counts
+    biases: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, density: float, within: Mask, exclude: Iterable[str], dense: str = "") -> Budget:
-        """The budget that is left when excluded layers (and the one called ``dense``) stay.
+    def of(
+        cls, density: float, within: Mask, exclude: Iterable[str], dense: Sequence[str] = ()
+    ) -> Budget:
+        """The budget that is left when excluded layers (and those called ``dense``) stay.
 
         It counts every prunable weight, the excluded ones too: the sparsity asked for is that of
         the whole network, and the other layers give what the excluded ones do not. Raises
         UserError where they cannot.
         """
-        spared = select(exclude, within, "pruner.exclude") | ({dense} & within.keys())
+        spared = select(exclude, within, "pruner.exclude") | set(dense)
         left = {name: int(kept.sum()) for name, kept in within.items()}
         capacity = {name: num for name, num in left.items() if name not in spared}
         fixed = {name: num for name, num in left.items() if name in spared}
@@ -39,19 +55,24 @@ class Budget:
             raise UserError(f"pruner.exclude={list(exclude)} leaves no layer to prune")
         total = count(density, within.num_prunable) - sum(fixed.values())
         if not 0 <= total <= sum(capacity.values()):
-            first = f" ({dense}, the first, is one)" if dense in spared else ""
+            first = f" ({dense[0]}, the first, is one)" if dense else ""
             raise UserError(
                 f"density {density:.4g} cannot be had: {sum(fixed.values())} weights are in "
                 f"excluded layers{first} and {sum(capacity.values())} others are left of "
                 f"{within.num_prunable}"
             )
-        return cls(total, capacity, fixed)
+        return cls(total, capacity, fixed, within.biases)
+
+    def least(self, name: str) -> int:
+        """What avoiding a collapse leaves of a tensor: a weight where there is one, no bias."""
+        return 0 if name in self.biases else min(1, self.capacity[name])
 
     def check_none_empty(self) -> None:
         """Raises UserError where there are fewer weights than layers."""
-        if self.total < len(self.capacity):
+        num_layers = sum(map(self.least, self.capacity))
+        if self.total < num_layers:
             raise UserError(
-                f"pruner.avoid_collapse wants a weight in each of {len(self.capacity)} layers, "
+                f"pruner.avoid_collapse wants a weight in each of {num_layers} layers, "
                 f"but {self.total} are to be kept in them: lower pruner.sparsity"
             )
 
@@ -93,8 +114,8 @@ class Budget:
                     missing -= 1
         if avoid_collapse:
             self.check_none_empty()
-            for name in [name for name, num in kept.items() if not num and self.capacity[name]]:
-                kept[max(kept, key=lambda other: kept[other])] -= 1
+            for name in [name for name, num in kept.items() if num < self.least(name)]:
+                kept[max(kept, key=lambda other: kept[other] - self.least(other))] -= 1
                 kept[name] = 1
         return kept
 

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lth_runner.allocate.budget import refuse_biases
 from lth_runner.allocate.keep import count
 from lth_runner.allocate.threshold import Global, LayerWise
 from lth_runner.errors import UserError, nearest
@@ -46,10 +47,12 @@ class Channels:
             )
 
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
+        refuse_biases(within, "channels")
         spared = select(self.exclude, within, "pruner.exclude")
-        left = Mask({n: kept for n, kept in channels(within).items() if n not in spared})
+        # as columns: with a single axis they would be biases
+        left = Mask({n: kept[:, None] for n, kept in channels(within).items() if n not in spared})
         self._check(density, left)
-        means = {name: _mean(scores[name], within[name]) for name in left}
+        means = {name: _mean(scores[name], within[name])[:, None] for name in left}
         kind = Global if self.across == "network" else LayerWise
         kept = kind(avoid_collapse=not self.allow_empty)(means, density, left, seed)
         return Mask(
@@ -82,7 +85,9 @@ class Channels:
 
 def channels(mask: Mask) -> Mask:
     """The output channels with a weight, of every layer but the last: bool, (out,) each."""
-    return Mask({name: kept.flatten(1).any(1) for name, kept in list(mask.items())[:-1]})
+    return Mask(
+        {name: kept.flatten(1).any(1) for name, kept in list(mask.of_weights().items())[:-1]}
+    )
 
 
 def _mean(scores: Tensor, inside: Tensor) -> Tensor:

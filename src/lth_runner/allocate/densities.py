@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
-from lth_runner.allocate.budget import Budget
+from lth_runner.allocate.budget import Budget, refuse_biases
 from lth_runner.errors import UserError
 from lth_runner.mask import Mask
 from lth_runner.patterns import value_for
@@ -26,11 +27,15 @@ class Uniform:
     avoid_collapse: bool = False
 
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
-        first = next(iter(within)) if self.dense_first else ""
-        budget = Budget.of(density, within, self.exclude, first)
+        budget = Budget.of(density, within, self.exclude, self._dense(within))
         sizes = {name: float(within[name].numel()) for name in budget.capacity}
         counts = budget.whole(budget.proportional(sizes), avoid_collapse=self.avoid_collapse)
         return budget.keep(counts, scores, within, seed)
+
+    def _dense(self, within: Mask) -> Sequence[str]:
+        """The first weight, and the bias that follows it."""
+        first, *others = within
+        return [first, *takewhile(within.biases.__contains__, others)] if self.dense_first else []
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class ErdosRenyi:
     avoid_collapse: bool = False
 
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
+        refuse_biases(within, "erk" if self.kernel else "er")
         budget = Budget.of(density, within, self.exclude)
         weights = {name: self._weights(within[name].shape) for name in budget.capacity}
         counts = budget.whole(budget.proportional(weights), avoid_collapse=self.avoid_collapse)

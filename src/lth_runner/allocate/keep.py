@@ -83,4 +83,4 @@ def _kth_largest(values: Tensor, k: int) -> Tensor:
 
 def collapsed(mask: Mask) -> tuple[str, ...]:
     """The layers without a single weight: through them no signal passes."""
-    return tuple(name for name, kept in mask.items() if not bool(kept.any()))
+    return tuple(name for name, kept in mask.of_weights().items() if not bool(kept.any()))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lth_runner.allocate.budget import refuse_biases
 from lth_runner.errors import UserError
 from lth_runner.mask import Mask
 from lth_runner.patterns import select
@@ -78,6 +79,7 @@ class NOfM:
 
     def layers(self, within: Mask) -> tuple[str, ...]:
         """The layers that are grouped; a warning, once, names those that M does not divide."""
+        refuse_biases(within, "n_of_m")
         spared = select(self.exclude, within, "pruner.exclude")
         names = [name for name in within if name not in spared]
         uneven = tuple(n for n in names if within[n].shape[1] % self.group)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lth_runner.allocate.budget import Budget
+from lth_runner.allocate.budget import Budget, refuse_biases
 from lth_runner.errors import UserError, nearest
 from lth_runner.mask import Mask
 from lth_runner.score import Scores
@@ -37,6 +37,7 @@ class SmartRatio:
             raise UserError(f"pruner.linear={self.linear} is outside [0, 1]: it is a density")
 
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
+        refuse_biases(within, "smart_ratio")
         budget = Budget.of(density, within, self.exclude)
         counts = budget.whole(self.shares(budget, within), avoid_collapse=self.avoid_collapse)
         return budget.keep(counts, scores, within, seed)

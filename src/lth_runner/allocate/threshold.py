@@ -37,7 +37,7 @@ class Global:
             budget.check_none_empty()
             best = torch.cat(
                 [
-                    keep_top(scores[n], within[n], min(1, budget.capacity[n]), seed + i).reshape(-1)
+                    keep_top(scores[n], within[n], budget.least(n), seed + i).reshape(-1)
                     for i, n in enumerate(names)
                 ]
             )
@@ -118,7 +118,7 @@ class LayerWise:
         }
         # alike layers in one product, as other budgets have it: products' sum may miss a half
         total = density * alike + sum(share for name, share in shares.items() if name in own)
-        budget = Budget(count(total, 1), capacity, fixed)
+        budget = Budget(count(total, 1), capacity, fixed, within.biases)
         self._check(budget, shares, sizes)
         shares = {name: min(share, capacity[name]) for name, share in shares.items()}
         counts = budget.whole(shares, avoid_collapse=self.avoid_collapse)
@@ -131,7 +131,8 @@ class LayerWise:
         """Raises UserError where less is left of a layer than its share."""
         lacking = {name: share - budget.capacity[name] for name, share in shares.items()}
         # what a layer may have given to others that would have been empty
-        given = sum(share < 1 for share in shares.values()) if self.avoid_collapse else 0
+        poor = [name for name, share in shares.items() if share < 1]
+        given = sum(map(budget.least, poor)) if self.avoid_collapse else 0
         whole = sum(math.floor(lack) for lack in lacking.values() if lack >= 1)
         if whole > given or budget.total > sum(budget.capacity.values()):
             name = max(lacking, key=lambda name: lacking[name])

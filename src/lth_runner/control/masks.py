@@ -71,10 +71,10 @@ class RescaledRandom:
 
     With Var(w) = sigma^2 / fan_in, a ReLU layer of density d passes on chi = d * sigma^2 / 2 of
     a gradient's square; He's law, sigma^2 = 2, makes that d, and 2 / d makes it 1. d is each
-    layer's own density under the drawn mask. ``weights``: fresh, drawn from N(0, 2 / (d fan_in))
-    under a fresh draw of all else, with no optimizer state; or own, the ticket's times
-    d^(-1/2), which is critical where the network was initialised by He's law. Normalisation
-    undoes any such scale (He et al., ICCV 2015, arXiv 1502.01852).
+    layer's own density under the drawn mask; biases keep their law. ``weights``: fresh, drawn
+    from N(0, 2 / (d fan_in)) under a fresh draw of all else, with no optimizer state; or own, the
+    ticket's times d^(-1/2), which is critical where the network was initialised by He's law.
+    Normalisation undoes any such scale (He et al., ICCV 2015, arXiv 1502.01852).
     """
 
     weights: Literal["fresh", "own"] = "fresh"
@@ -88,7 +88,8 @@ class RescaledRandom:
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
         arm = Random()(task, ticket, past, seed)
-        density = {n: d for n, d in arm.mask.layer_density().items() if d}  # an empty one has none
+        own = arm.mask.of_weights().layer_density()
+        density = {n: d for n, d in own.items() if d}  # an empty one has none
         if self.weights == "own":
             scaled = {name: arm.weights[name] / d**0.5 for name, d in density.items()}
             return replace(arm, weights=arm.weights | scaled)
@@ -117,7 +118,12 @@ def unpruned(ticket: Ticket, past: Past) -> State:
     if not past or past[-1].mask.num_kept == past[-1].mask.num_prunable:
         return ticket.weights
     last = past[-1].weights
-    trained = {n: ticket.weights[n] for n in ticket.mask if torch.equal(ticket.weights[n], last[n])}
+    same = {n for n in ticket.mask if torch.equal(ticket.weights[n], last[n])}
+    # a bias of which nothing is left is zero, as it was at many a start: it goes with the others
+    mute = {n for n in same & ticket.mask.biases if not last[n].any()}
+    if same - mute < ticket.mask.keys() - mute:
+        same -= mute
+    trained = {n: ticket.weights[n] for n in ticket.mask if n in same}
     if not trained:
         return ticket.weights
     known = reduce(or_, (earlier.mask for earlier in past))

@@ -239,8 +239,9 @@ class _Continuous:
     def remove(self) -> None:
         weights = self.weights()
         for module in list(self._model.modules()):
-            if parametrize.is_parametrized(module, "weight"):
-                parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
+            for name in ("weight", "bias"):
+                if parametrize.is_parametrized(module, name):
+                    parametrize.remove_parametrizations(module, name, leave_parametrized=False)
         states.write(self._model, weights)
 
     def state_dict(self) -> State:
@@ -278,6 +279,7 @@ def _masked(model: nn.Module, weight: Tensor, initial: float) -> _Soft:
     """Lays one factor on a tensor, in every module that shares it."""
     soft = _Soft(weight.detach(), initial)
     for module in list(model.modules()):
-        if module._parameters.get("weight") is weight:
-            parametrize.register_parametrization(module, "weight", soft)
+        for name in ("weight", "bias"):
+            if module._parameters.get(name) is weight:
+                parametrize.register_parametrization(module, name, soft)
     return soft

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lth_runner import state as states
+from lth_runner.errors import UserError
 from lth_runner.mask import Mask
 from lth_runner.seeds import stream
 from lth_runner.state import State
@@ -58,6 +59,11 @@ class Frozen:
     """
 
     def __init__(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int, law: Law) -> None:
+        if Mask(kept).biases:
+            raise UserError(
+                "pruner.biases=true, but this pruner chooses among weights that stay as they were "
+                "drawn, and biases at zero are no choice: leave pruner.biases out"
+            )
         self._model, self._law = model, law
         parameters = dict(model.named_parameters())
         self._layers = {name: parameters[name] for name in kept}

@@ -21,8 +21,8 @@ class Capacity:
     MDL: R + sqrt((k ln N + ln(1/delta)) / (2n)), which counts the mask alone.
     Occam: R + sqrt((D ln 2 + ln(1/delta) + 2 ln D) / (2n)) with D bits to describe the network:
     log2 C(N, k) for the mask, log2(N + 1) for k, and ``bits_per_weight`` for each of the k weights
-    and of the numbers that no mask covers (biases, norms). With 0 bits, and for MDL, the bound is
-    one for weights that the seed gives and nothing trains: supermasks.
+    and of the numbers that no mask covers (norms, and biases that are not pruned). With 0 bits,
+    and for MDL, the bound is one for weights that the seed gives and nothing trains: supermasks.
     Bounds of 1 and more say nothing: then ``..._vacuous`` is 1.
     VC: k ln k, the order of the dimension for bounded depth (Bartlett et al., JMLR 2019,
     arXiv 1703.02930). Occam: McAllester, Machine Learning 1999; for compressed networks Zhou et

@@ -71,7 +71,7 @@ class EffectiveDensity:
     """Density without the kept weights that lie on no path from an input to an output.
 
     ``effective_density`` and ``..._by_layer`` count live weights among the prunable,
-    ``num_dead_weights`` those that are kept and not live.
+    ``num_dead_weights`` those that are kept and not live; biases lie on no path and do not count.
     Vysogorets & Kempe, JMLR 2023, arXiv 2107.02306.
     """
 
@@ -79,7 +79,7 @@ class EffectiveDensity:
         alive = live(task, trained.mask)
         yield "effective_density", alive.density
         yield "effective_density_by_layer", alive.layer_density()
-        yield "num_dead_weights", trained.mask.num_kept - alive.num_kept
+        yield "num_dead_weights", trained.mask.of_weights().num_kept - alive.num_kept
 
 
 @dataclass(frozen=True)

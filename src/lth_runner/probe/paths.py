@@ -36,7 +36,7 @@ _THROUGH = (  # modules that only move or rescale values: as paths they are the 
 
 
 def live(task: Task, mask: Mask) -> Mask:
-    """The kept weights on at least one path of kept weights from an input to an output.
+    """The kept weights, not biases, on at least one path of them from an input to an output.
 
     R = sum of f(1) with every kept weight at 1 / sqrt(fan in), biases 0, activations and norms
     left out, and maxima as means, is a sum over paths: dR/dw > 0 exactly where one goes through w
@@ -44,7 +44,7 @@ def live(task: Task, mask: Mask) -> Mask:
     one backward of one input. Modules alone are replaced: a function that the network calls by
     itself must send positive values to positive ones, as relu does.
     """
-    home = derivatives.with_doubles(task)
+    home, mask = derivatives.with_doubles(task), mask.of_weights()
     module = home.module().double().eval()
     state = {name: _as_path(value) for name, value in states.read(module).items()}
     # scaled so that neither all paths together nor a single one leaves the range of float64
@@ -65,7 +65,7 @@ def live(task: Task, mask: Mask) -> Mask:
 
 
 def _as_path(value: Tensor) -> Tensor:
-    """What no mask covers: biases add no path, other tensors are kept whole."""
+    """What is no masked weight: biases add no path, other tensors are kept whole."""
     if not value.is_floating_point():
         return value
     return torch.zeros_like(value) if value.dim() < 2 else torch.ones_like(value)

@@ -42,13 +42,14 @@ class Signal:
 
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, Value]]:
         ticket = trained.ticket
+        mask = ticket.mask.of_weights()
         inputs = sample(task, self.num_inputs)[0]
         measured = preactivation_variance(task, ticket.masked, inputs)
-        actual, iid = gains(ticket.masked, ticket.mask), iid_gains(ticket.weights, ticket.mask)
+        actual, iid = gains(ticket.masked, mask), iid_gains(ticket.weights, mask)
         yield "preactivation_variance_by_layer", measured
         if not task.norm:
             first = float(inputs.double().square().mean())
-            bias = {name: mean_square_bias(ticket.weights, name) for name in measured}
+            bias = {name: mean_square_bias(ticket.masked, name) for name in measured}
             yield (
                 "preactivation_variance_predicted_by_layer",
                 predicted_variance(first, {name: actual[name] for name in measured}, bias),
@@ -61,8 +62,7 @@ class Signal:
         yield "chi", geometric_mean(actual) / 2
         yield "chi_iid_by_layer", {name: gain / 2 for name, gain in iid.items()}
         yield "chi_iid", geometric_mean(iid) / 2
-        density = ticket.mask.density
-        yield "critical_weight_variance", 2 / density if density else math.inf
+        yield "critical_weight_variance", 2 / mask.density if mask.density else math.inf
 
 
 @torch.no_grad()
@@ -72,7 +72,7 @@ def preactivation_variance(task: Task, weights: State, inputs: Tensor) -> dict[s
     module = home.module().double().eval()
     states.write(module, weights)
     found: dict[str, list[Tensor]] = {}  # a shared layer runs more than once
-    for name, layers in layers_of(module, home.prunable).items():
+    for name, layers in layers_of(module, home.dense().of_weights()).items():
         for layer in layers:
             layer.register_forward_hook(_recorder(found, name))
     module(inputs.to(home.device, torch.float64))

@@ -32,7 +32,9 @@ class NeuralPersistence:
     """
 
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, Value]]:
-        layers = neural_persistence({name: trained.weights[name] for name in trained.mask})
+        layers = neural_persistence(
+            {name: trained.weights[name] for name in trained.mask.of_weights()}
+        )
         yield "neural_persistence", fmean(layers.values())
         yield "neural_persistence_by_layer", layers
 
@@ -52,7 +54,9 @@ class SpanningTree:
             return
         trees = dense.derived(
             "spanning-trees",
-            lambda: {n: torch.from_numpy(tree(dense.weights[n])[0]) for n in dense.mask},
+            lambda: {
+                n: torch.from_numpy(tree(dense.weights[n])[0]) for n in dense.mask.of_weights()
+            },
         )
         total = sum(map(len, trees.values()))
         kept = sum(int(trained.mask[n].flatten()[edges].sum()) for n, edges in trees.items())

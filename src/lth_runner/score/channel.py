@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from lth_runner.errors import UserError
 from lth_runner.mask import Mask
-from lth_runner.score.checks import KEY, whole
+from lth_runner.score.checks import KEY, no_biases, whole
 from lth_runner.score.protocol import Scores
 from lth_runner.state import State
 from lth_runner.task import Task
@@ -33,7 +33,7 @@ class NormScale:
     """
 
     def check(self, task: Task) -> None:
-        """Raises UserError for a network without a norm after a prunable layer."""
+        """Raises UserError for a network without a norm after a prunable layer, and for biases."""
         norm_after(task)
 
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
@@ -52,7 +52,12 @@ class FilterNorm:
     def __post_init__(self) -> None:
         whole(1, order=self.order)
 
+    def check(self, task: Task) -> None:
+        """Raises UserError for biases."""
+        no_biases(task, "FilterNorm")
+
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
+        self.check(task)
         masked = mask(weights)
         return {
             name: _spread(_fine(masked[name]).flatten(1).norm(self.order, dim=1), kept)
@@ -71,7 +76,11 @@ def scales(weights: State, mask: Mask, norms: Mapping[str, str]) -> Scores:
 
 
 def norm_after(task: Task) -> dict[str, str]:
-    """Prunable weight -> scale of the norm layer that reads its layer's output unchanged."""
+    """Prunable weight -> scale of the norm layer that reads its layer's output unchanged.
+
+    Raises UserError for a network without such a norm, and where biases are to be pruned.
+    """
+    no_biases(task, "NormScale")
     module = task.module().eval()
     found, _ = watch_norms(module, task.prunable)
     with torch.no_grad():

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 from lth_runner.errors import UserError, nearest
+from lth_runner.task import Task
 
 KEY = "pruner.search.score"
 
@@ -31,6 +32,15 @@ def fraction(**options: float) -> None:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not 0 <= value < 1:
             raise UserError(f"{KEY}.{key}={value!r} must be a number of at least 0 and below 1")
+
+
+def no_biases(task: Task, score: str) -> None:
+    """Raises UserError where biases are to be pruned by a score of whole channels."""
+    if task.biases:
+        raise UserError(
+            f"pruner.biases=true, but {score} scores whole output channels: leave pruner.biases "
+            "out, or take a score of single weights (magnitude, snip, synflow)"
+        )
 
 
 def one_of(accepted: Iterable[str], **options: str) -> None:

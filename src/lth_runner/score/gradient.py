@@ -28,8 +28,8 @@ class Snip:
     sums their |.|; normalise divides by the sum over all weights, which changes no ranking.
     batch_statistics: batch norm by the batch's statistics (PyTorch ports), not the running ones;
     resample draws other batches for each mask, so for each step of an iterated search.
-    A removed weight scores 0. The authors' code scores biases too, and trains a fresh draw of the
-    weights; here only prunable weights, and what is trained is the search's choice.
+    A removed weight scores 0. The authors' code scores biases too (``Task.biases``: those that
+    start at zero score 0 and go first), and trains a fresh draw; here that is the search's choice.
     Lee et al., ICLR 2019, arXiv 1810.02340; iterated: de Jorge et al., ICLR 2021, arXiv 2006.09081.
     """
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lth_runner.mask import Mask
 from lth_runner.score import derivatives
-from lth_runner.score.checks import fraction, positive, whole
+from lth_runner.score.checks import fraction, no_biases, positive, whole
 from lth_runner.score.examples import check_draw, draw
 from lth_runner.score.protocol import Scores
 from lth_runner.state import State
@@ -46,7 +46,9 @@ class Prospr:
         fraction(inner_momentum=self.inner_momentum)
 
     def check(self, task: Task) -> None:
-        """Raises UserError for more samples than there are."""
+        """Raises UserError for more samples than there are, and for channels of biases."""
+        if self.structured:
+            no_biases(task, "prospr with structured=true")
         num = self.num_steps + 1 if self.new_data_in_inner else 1
         check_draw(task, num, self.batch_size, batch_statistics=self.batch_statistics)
 

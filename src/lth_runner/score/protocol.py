@@ -8,7 +8,7 @@ from lth_runner.mask import Mask
 from lth_runner.state import State
 from lth_runner.task import Task
 
-Scores = State  # prunable name -> saliency, same shape as the weight, on the CPU
+Scores = State  # prunable name -> saliency, same shape as the tensor, on the CPU
 
 
 class Score(Protocol):
