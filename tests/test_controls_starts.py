@@ -32,7 +32,7 @@ from lth_runner.errors import UserError
 from lth_runner.rewind import Rewind
 from lth_runner.schedule import Geometric, Iterations
 from lth_runner.score import Magnitude
-from lth_runner.search import AtInit, EarlyBird, Iterative, KeptScores, Once
+from lth_runner.search import AtInit, EarlyBird, Found, Iterative, KeptScores
 from lth_runner.task import Task
 from lth_runner.ticket import Start, Ticket
 from lth_runner.train import Cosine, MultiStep
@@ -133,7 +133,7 @@ def test_only_kept_weights_change(name):
         (lambda: RescaledRandom("mine"), r"rescaled_random\.weights='mine'.*fresh"),
         (lambda: Partial(REWOUND), r"rewinds nothing.*control\.partial\.layers"),
         (lambda: Late(REWOUND, "soon"), "not a duration"),
-        (lambda: Late(Once(), "3ep"), "control=late.*Once does not rewind"),
+        (lambda: Late(Found(), "3ep"), "control=late.*Found does not rewind"),
         (
             lambda: Partial(EarlyBird(Magnitude(), Global(), Iterations(0.5)), "first"),
             "control=partial.*EarlyBird does not rewind",

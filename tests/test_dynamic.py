@@ -25,7 +25,7 @@ from lth_runner.masking import Gradual, Rigl, Set, SrSte, Static, StraightThroug
 from lth_runner.probe import Exploration
 from lth_runner.schedule import Iterations
 from lth_runner.score import Random
-from lth_runner.search import AtInit, Once
+from lth_runner.search import AtInit, Learned
 from lth_runner.store import load_checkpoint, save_checkpoint
 from lth_runner.task import Task
 from lth_runner.train import Job
@@ -44,7 +44,7 @@ both_models = pytest.mark.parametrize("model", MODELS)
 def job(masking, model=small.perceptron) -> Job:
     task = small.task(model=model)
     sparse = AtInit(Random(), ErdosRenyi(), Iterations(0.7), dense=False)
-    search = sparse if isinstance(masking, (Rigl, Set, Static)) else Once()
+    search = sparse if isinstance(masking, (Rigl, Set, Static)) else Learned(retrain=False)
     return Job(task, search.propose(task, []), masking)
 
 
@@ -437,7 +437,7 @@ def test_the_cost_of_a_step_beside_a_static_mask():
     recipe = small.recipe(length="10000it", batch_size=60)
     loops = {}
     for name, rule in rules.items():
-        search = Once() if name in {*CHOSEN, "gradual"} else sparse
+        search = Learned(retrain=False) if name in {*CHOSEN, "gradual"} else sparse
         loops[name] = Loop(Job(task, search.propose(task, []), rule), recipe, None)
     seconds: dict[str, list[float]] = {name: [] for name in rules}
     for block in range(11):  # the first warms up

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 
 import small
+from command import SMALL, lth_run, rows
 from lth_runner import state as states
-from lth_runner.allocate import Global, count
+from lth_runner.allocate import Global, NOfM, count
 from lth_runner.engine import replay
 from lth_runner.errors import UserError
 from lth_runner.loop import Loop
+from lth_runner.masking import SrSte, Static, StraightThrough
 from lth_runner.masking.gradual import Gradual
+from lth_runner.rewind import Rewind
 from lth_runner.schedule import Iterations
-from lth_runner.search import Once
+from lth_runner.search import Learned
 from lth_runner.train import Job
 
 
 def job(model=small.perceptron, **options):
     task = small.task(model=model)
     rule = Gradual(Global(), Iterations(0.8, 4, "cubic"), **options)
-    return Job(task, Once().propose(task, []), rule)
+    return Job(task, Learned(retrain=False).propose(task, []), rule)
 
 
 def densities(job):
@@ -79,7 +83,7 @@ def test_the_stored_training_has_the_mask_that_was_reached(tmp_path):
     (trained,) = small.trainer(tmp_path).fit([job()])
     assert trained.mask.num_kept == count(0.2, trained.mask.num_prunable)
     assert trained.ticket.mask.density == 1
-    assert Once().propose(trained.job.task, [trained]) is None
+    assert Learned(retrain=False).propose(trained.job.task, [trained]) is None
 
 
 def test_impossible_stretches_and_densities_are_refused():
@@ -90,3 +94,68 @@ def test_impossible_stretches_and_densities_are_refused():
     rule = Gradual(Global(exclude=["*"]), Iterations(0.8))
     with pytest.raises(UserError, match="leaves no layer"):
         rule.install(problem.module(), problem.dense(), 0)
+
+
+# --- the ticket of the mask that was found
+
+WITHIN = {
+    "gradual": Gradual(Global(), Iterations(0.5, 4)),
+    "dpf": StraightThrough(Global(), Iterations(0.5, 4), every="3it"),
+    "sr_ste": SrSte(NOfM(), Iterations(0.5)),
+}
+
+
+@pytest.mark.parametrize("name", WITHIN)
+def test_the_ticket_of_a_mask_found_within_a_training_is_held_while_it_trains(name, tmp_path):
+    search, trainer = Learned(rescale=False), small.trainer(tmp_path)
+    task = small.task()
+    [found] = trainer.fit([Job(task, search.propose(task, []), WITHIN[name])])
+    ticket = search.propose(task, [found])
+    assert ticket.mask == found.mask
+    assert ticket.mask.density < 1
+    assert states.fingerprint(ticket.weights) == states.fingerprint(task.init())
+    [again] = trainer.fit([Job(task, ticket, WITHIN[name])])
+    [static] = trainer.fit([Job(task, ticket, Static())])
+    assert again.mask == ticket.mask
+    assert states.fingerprint(again.weights) == states.fingerprint(static.weights)
+    assert search.propose(task, [found, again]) is None
+
+
+@pytest.mark.parametrize("name", WITHIN)
+def test_a_step_at_which_weights_were_gone_already_is_refused(name, tmp_path):
+    task, late = small.task(), Learned(Rewind(step="30it"), rescale=False)
+    [found] = small.trainer(tmp_path).fit([Job(task, late.propose(task, []), WITHIN[name])])
+    with pytest.raises(UserError, match=r"rewind\.step=30it: by then .* rewind\.step=0it"):
+        late.propose(task, [found])
+    kept = replace(late, rewind=Rewind(weights="keep", bn="keep")).propose(task, [found])
+    assert states.fingerprint(kept.weights) == states.fingerprint(found.weights)
+
+
+def test_a_step_before_anything_is_removed_can_be_gone_back_to(tmp_path):
+    rule, search = replace(WITHIN["gradual"], begin=0.5), Learned(Rewind(step="10it"))
+    task = small.task()
+    [found] = small.trainer(tmp_path).fit([Job(task, search.propose(task, []), rule)])
+    ticket = replace(search, rescale=False).propose(task, [found])
+    assert states.fingerprint(ticket.weights) == states.fingerprint(found.at(10))
+
+
+def test_as_a_pruner_it_says_that_no_control_runs_and_what_gives_them_a_ticket(tmp_path, caplog):
+    options = [*SMALL, "record=local", "pruner=gradual", "rewind.step=10%", "pruner.begin=0.2"]
+    said = lth_run(*options, f"paths.outputs={tmp_path}", "name=once")
+    assert said.status == 0, said.err
+    told = [line for line in caplog.messages if line.startswith("control")]
+    assert len(told) == 1
+    assert "none will run (reinit)" in told[0]
+    assert "pruner.retrain=true" in told[0]
+    assert "rewind.step=10% changes nothing here" in caplog.text
+    caplog.clear()
+    again = lth_run(*options, f"paths.outputs={tmp_path}", "name=twice", "pruner.retrain=true")
+    assert again.status == 0, again.err
+    assert "none will run" not in caplog.text
+    once, twice = (rows(next(tmp_path.glob(f"{n}/*/rounds.jsonl"))) for n in ("once", "twice"))
+    assert [(row["round"], row["arm"]) for row in once] == [(0, "ticket")]
+    assert [(row["round"], row["arm"]) for row in twice] == [
+        (0, "ticket"), (1, "ticket"), (1, "reinit"),
+    ]  # fmt: skip
+    assert once[0]["training_key"] == twice[0]["training_key"]
+    assert [row["start_step"] for row in twice] == [0, 2, 2]

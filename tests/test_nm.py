@@ -21,7 +21,7 @@ from lth_runner.masking import SrSte
 from lth_runner.rewind import Rewind
 from lth_runner.schedule import Geometric, Iterations
 from lth_runner.score import Magnitude
-from lth_runner.search import Iterative, Once
+from lth_runner.search import Iterative, Learned
 from lth_runner.seeds import stream
 from lth_runner.train import Job
 
@@ -168,7 +168,7 @@ def test_sr_ste_by_hand():
 )
 def test_in_every_step_the_largest_of_each_group_are_in_place(optimizer):
     problem = small.task()
-    job = Job(problem, Once().propose(problem, []), SrSte(NOfM(), Iterations(0.5)))
+    job = Job(problem, Learned(retrain=False).propose(problem, []), SrSte(NOfM(), Iterations(0.5)))
     loop, changes = Loop(job, small.recipe(optimizer=optimizer), None), 0
     previous = None
     while loop.step < 40:

@@ -18,7 +18,7 @@ from lth_runner.loop import Loop
 from lth_runner.masking import ScalePenalty, Settling, Static
 from lth_runner.schedule import Iterations
 from lth_runner.score import NormScale
-from lth_runner.search import EarlyBird, Once
+from lth_runner.search import EarlyBird, Learned
 from lth_runner.train import Job, Slot
 
 HALF = Iterations(0.5)
@@ -37,7 +37,7 @@ def rule(kind: str, **options) -> Settling:
 
 def job(masking) -> Job:
     task = small.task(model=small.convolutional)
-    return Job(task, Once().propose(task, []), masking)
+    return Job(task, Learned(retrain=False).propose(task, []), masking)
 
 
 def recipe(**changes):
@@ -141,8 +141,8 @@ def test_what_cannot_be_had_is_refused():
             problem.module(), problem.dense(), 0
         )
     with pytest.raises(UserError, match="no batch or group norm"):
-        Once(NormScale()).check(problem, small.recipe().clock(6))
-    plain = Job(problem, Once().propose(problem, []), rule("weights"))
+        Learned(demands=NormScale()).check(problem, small.recipe().clock(6))
+    plain = Job(problem, Learned(retrain=False).propose(problem, []), rule("weights"))
     with pytest.raises(UserError, match="no batch or group norm"):
         replay(plain, small.recipe(), None, 1)
 

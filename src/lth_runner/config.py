@@ -78,7 +78,8 @@ def build(config: DictConfig) -> Built:
     clock = recipe.clock(data.epoch(recipe.batch_size))
     recipe.check(clock, device)
     search.check(first, clock)
-    if isinstance(rewind := getattr(search, "rewind", None), Rewind):
+    rewind = getattr(search, "rewind", None)  # of a single round nothing is rewound
+    if isinstance(rewind, Rewind) and search.num_rounds > 1:
         rewind.check_rate(recipe.rate, clock)
     for control in controls.values():
         check_control(control, first, clock)
@@ -176,7 +177,7 @@ def _check_pruner(config: DictConfig) -> None:
 
 def _warn_of_unused_rewinding(config: DictConfig) -> None:
     pruner = str(OmegaConf.to_container(config.pruner, resolve=False))
-    if "${rewind}" in pruner:
+    if "${rewind}" in pruner and config.pruner.get("retrain", True):
         return
     own = {field.name: field.default for field in fields(Rewind)}
     unused = [

@@ -22,7 +22,7 @@ from lth_runner import __version__
 from lth_runner.config import Built, build
 from lth_runner.engine import Pace
 from lth_runner.errors import UserError
-from lth_runner.experiment import run
+from lth_runner.experiment import Experiment, run
 from lth_runner.lease import COLD_SECONDS, Lease, is_elsewhere
 from lth_runner.probe import Trains
 from lth_runner.record import Console, Record, Run, RunFolder, Sink, WeightsAndBiases
@@ -62,13 +62,9 @@ def describe(built: Built, command: str, choices: Mapping[str, Any]) -> Run:
     """What is known of a run before it starts."""
     experiment, name = built.experiment, str(built.resolved["name"])
     clock = clock_of(experiment.tasks[0], built.recipe)
-    rounds, arms = experiment.search.num_rounds, 1 + len(experiment.controls)
-    # without a dense network first, controls stand beside the first training already
-    alone = 1 if getattr(experiment.search, "dense", True) else 0
-    num_rows = [*[1] * alone, *[arms] * (rounds - alone)]
-    added = sum(
-        probe.num_trainings(num_rows) for probe in experiment.probes if isinstance(probe, Trains)
-    )
+    num_rows = rows_by_round(experiment)
+    parts = [*experiment.probes, *experiment.controls.values()]
+    added = sum(part.num_trainings(num_rows) for part in parts if isinstance(part, Trains))
     trainings = len(experiment.tasks) * (sum(num_rows) + added)
     return Run(
         name=name,
@@ -78,10 +74,18 @@ def describe(built: Built, command: str, choices: Mapping[str, Any]) -> Run:
         environment=environment(experiment.tasks[0].device) | {"choices": dict(choices)},
         command=command,
         probes=built.probes,
-        num_rounds=rounds,
+        num_rounds=len(num_rows),
         num_trainings=trainings,
         num_steps=trainings * clock.total,
     )
+
+
+def rows_by_round(experiment: Experiment) -> list[int]:
+    """How many trainings a replicate has in each round: its ticket, and the controls beside it."""
+    rounds, arms = experiment.search.num_rounds, 1 + len(experiment.controls)
+    # without a dense network first, controls stand beside the first training already
+    alone = 1 if getattr(experiment.search, "dense", True) else 0
+    return [*[1] * alone, *[arms] * (rounds - alone)]
 
 
 def _is_done(described: Run) -> bool:
@@ -129,6 +133,7 @@ def _attempt(built: Built, described: Run, store: Store) -> None:
             sink.open(described)
         with stop_requested() as stop:
             log.info("engine   %s (%s)", built.engine.name, built.engine_reason)
+            _tell_of_no_control(built.experiment)
             warn_if_slow(built, described.num_steps)
             seconds = built.recipe.checkpoint_minutes * 60
             pace = Pace(stop, seconds, record.watch, folder.replayed)
@@ -149,6 +154,16 @@ def _attempt(built: Built, described: Run, store: Store) -> None:
         record.close(state, error)
         if state == "interrupted":
             print(f"interrupted; continue with:\n  {described.command}", flush=True)
+
+
+def _tell_of_no_control(experiment: Experiment) -> None:
+    if experiment.controls and max(rows_by_round(experiment)) == 1:
+        can = hasattr(experiment.search, "retrain")
+        log.info(
+            "control  none will run (%s): this pruner finds its mask in its only training, and "
+            "there is no ticket to stand beside%s",
+            ", ".join(experiment.controls), "; pruner.retrain=true trains one" if can else "",
+        )  # fmt: skip
 
 
 def retain(outputs: Path, keep: str) -> None:

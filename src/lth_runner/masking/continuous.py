@@ -18,7 +18,7 @@ from lth_runner.errors import UserError, nearest
 from lth_runner.mask import Mask
 from lth_runner.masking.learned import refuse_avoiding_collapse
 from lth_runner.masking.live import LiveMask
-from lth_runner.masking.static import Static
+from lth_runner.masking.static import Static, is_sparse
 from lth_runner.patterns import select
 from lth_runner.schedule import Geometric
 from lth_runner.seeds import derive
@@ -91,7 +91,7 @@ class Continuous:
             refuse_avoiding_collapse(self.allocate)
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
-        if not all(bool(value.all()) for value in kept.values()):
+        if is_sparse(kept):
             return Static().install(model, kept, seed)
         spared = select(self.exclude, kept, "pruner.exclude")
         if len(spared) == len(kept):

@@ -14,7 +14,7 @@ from lth_runner.errors import UserError
 from lth_runner.mask import Mask
 from lth_runner.masking.frozen import Frozen, Law, Scores
 from lth_runner.masking.live import LiveMask
-from lth_runner.masking.static import Static
+from lth_runner.masking.static import Static, is_sparse
 from lth_runner.schedule import Schedule
 from lth_runner.seeds import derive
 from lth_runner.step import Step
@@ -50,7 +50,7 @@ class GemMiner:
             raise UserError(f"pruner.penalty={self.penalty} must be 0 or above")
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
-        if not all(bool(value.all()) for value in kept.values()):
+        if is_sparse(kept):
             return Static().install(model, kept, seed)
         densities = self.schedule()
 

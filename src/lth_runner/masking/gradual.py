@@ -15,7 +15,7 @@ from lth_runner.allocate import Allocate
 from lth_runner.errors import UserError
 from lth_runner.mask import Mask
 from lth_runner.masking.live import LiveMask
-from lth_runner.masking.static import Static
+from lth_runner.masking.static import Static, is_sparse
 from lth_runner.schedule import Schedule
 from lth_runner.seeds import derive
 from lth_runner.state import State
@@ -27,8 +27,9 @@ class Gradual:
     """The smallest weights go at the schedule's densities, evenly spaced in the training.
 
     With n densities the i-th is reached after the share begin + (end - begin) i / n of the steps;
-    what is left then trains on. Removed weights stay removed, where the authors' may return.
-    Raises UserError, on installing, for a density that cannot be had.
+    what is left then trains on. Removed weights stay removed, where the authors' may return. Only
+    a dense ticket is pruned; one that has lost weights is held still, as by Static. Raises
+    UserError, on installing, for a density that cannot be had.
     Zhu & Gupta 2017, arXiv 1710.01878, with the cubic schedule.
     """
 
@@ -49,10 +50,11 @@ class Gradual:
             )
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
-        mask, last = Mask(kept), self.schedule()[-1]
-        if last < mask.density:
-            zeros = {name: torch.zeros(value.shape) for name, value in mask.items()}
-            self.allocate(zeros, last, mask, 0)
+        if is_sparse(kept):
+            return Static().install(model, kept, seed)
+        mask = Mask(kept)
+        zeros = {name: torch.zeros(value.shape) for name, value in mask.items()}
+        self.allocate(zeros, self.schedule()[-1], mask, 0)
         return _Gradual(self, model, mask, seed)
 
 

@@ -17,7 +17,7 @@ from lth_runner.errors import UserError, nearest
 from lth_runner.mask import Mask
 from lth_runner.masking.live import LiveMask
 from lth_runner.masking.scale_penalty import ScalePenalty
-from lth_runner.masking.static import Static
+from lth_runner.masking.static import Static, is_sparse
 from lth_runner.masking.updates import parse_period, period
 from lth_runner.schedule import Schedule
 from lth_runner.score.channel import no_norm, scales, watch_norms
@@ -74,7 +74,7 @@ class Settling:
         ScalePenalty(self.penalty)  # refuses what is no price
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
-        if not all(bool(value.all()) for value in kept.values()):
+        if is_sparse(kept):
             return Static().install(model, kept, seed)
         zeros = {name: torch.zeros(value.shape) for name, value in kept.items()}
         self.allocate(zeros, self.schedule()[-1], Mask(kept), 0)

@@ -18,6 +18,11 @@ from lth_runner.state import State
 from lth_runner.step import Step
 
 
+def is_sparse(kept: Mapping[str, Tensor]) -> bool:
+    """Whether a ticket has lost weights already: a masking that finds its mask has found it."""
+    return not all(bool(value.all()) for value in kept.values())
+
+
 @dataclass(frozen=True)
 class Static:
     """theta <- m * theta after every optimizer step.

@@ -17,6 +17,7 @@ from lth_runner.allocate.n_of_m import best_of_groups
 from lth_runner.errors import UserError
 from lth_runner.mask import Mask
 from lth_runner.masking.live import LiveMask
+from lth_runner.masking.static import Static, is_sparse
 from lth_runner.masking.updates import parse_period, period
 from lth_runner.schedule import Schedule
 from lth_runner.seeds import derive
@@ -34,7 +35,8 @@ class StraightThrough:
     After every multiple of ``every`` steps m is chosen again among all weights, at the density
     that the schedule has reached: with n densities the i-th after the share begin + (end - begin)
     i / n of the steps, the last until the end. Weights that a mask left out train on, and come
-    back when they have grown. Before the first choice the ticket's mask holds.
+    back when they have grown. Before the first choice the network is dense. Only a dense ticket's
+    mask is chosen; one that has lost weights is held still, as by Static.
     Dynamic pruning with feedback: Lin et al., ICLR 2020, arXiv 2006.07253; at one density
     throughout (begin = end = 0) and with gradients to all weights also the dense-backward case of
     Top-KAST, Jayakumar et al., NeurIPS 2020, arXiv 2106.03517. Raises UserError, on installing,
@@ -60,8 +62,10 @@ class StraightThrough:
             )
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
+        if is_sparse(kept):
+            return Static().install(model, kept, seed)
         zeros = {name: torch.zeros(value.shape) for name, value in kept.items()}
-        whole = Mask({name: torch.ones_like(v, dtype=torch.bool) for name, v in kept.items()})
+        whole = Mask(kept)
         self.allocate(zeros, self.schedule()[-1], whole, 0)
 
         def choose(
@@ -94,7 +98,8 @@ class SrSte:
 
     m keeps the N largest |theta| of every M, chosen anew after each step, the first of equal ones;
     the gradient of theta is dL/d(m * theta) + decay * (1 - m) * theta, before momentum. The first
-    step is taken at the ticket's mask. N is that of the schedule's last density.
+    step is dense. N is that of the schedule's last density. A ticket that has lost weights is held
+    still, as by Static.
     Zhou et al., ICLR 2021, arXiv 2102.04010. Raises UserError for a budget that is not N:M.
     """
 
@@ -113,6 +118,8 @@ class SrSte:
             raise UserError(f"pruner.decay={self.decay} must be a number of at least 0")
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
+        if is_sparse(kept):
+            return Static().install(model, kept, seed)
         assert isinstance(self.allocate, NOfM)
         budget = self.allocate
         grouped, num = budget.layers(Mask(kept)), budget.num_kept(self.schedule()[-1])

@@ -24,6 +24,7 @@ class Probe(Protocol):
 
 @runtime_checkable
 class Trains(Protocol):
-    """A probe that trains: so many trainings more for a replicate, given its rows by round."""
+    """A probe or a control that trains: at most so many trainings more for a replicate, given
+    its rows by round."""
 
     def num_trainings(self, num_rows: Sequence[int]) -> int: ...

@@ -6,7 +6,6 @@ from lth_runner.search.found import Found
 from lth_runner.search.iterative import Iterative
 from lth_runner.search.kept_scores import KeptScores
 from lth_runner.search.learned import Learned
-from lth_runner.search.once import Once
 from lth_runner.search.protocol import Rewinding, Search
 
 __all__ = [
@@ -16,7 +15,6 @@ __all__ = [
     "Iterative",
     "KeptScores",
     "Learned",
-    "Once",
     "Rewinding",
     "Search",
 ]

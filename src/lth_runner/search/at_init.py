@@ -93,14 +93,17 @@ class AtInit:
         fresh = self.rewind.weights == "reinit"
         return task.init(derive(task.seed, "reinit", 0)) if fresh else task.init(), Start()
 
+    def decide(self, task: Task, past: Past) -> Mask:
+        """The mask of the ticket; of the dense training nothing is read but the scored weights."""
+        scored = past[0].at(self._scored(past[0].clock)) if self.dense else task.init()
+        return warned(self.mask(task, scored))
+
     def propose(self, task: Task, past: Past) -> Ticket | None:
         if len(past) >= self.num_rounds:
             return None
         if self.dense and not past:
             return Ticket(task.dense(), task.init())
-        scored = past[0].at(self._scored(past[0].clock)) if self.dense else task.init()
-        weights, start = self.start(task, past)
-        return Ticket(warned(self.mask(task, scored)), weights, start)
+        return Ticket(self.decide(task, past), *self.start(task, past))
 
     def mask(self, task: Task, weights: State) -> Mask:
         """The mask at the end of the schedule."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lth_runner.allocate import Allocate
+from lth_runner.mask import Mask
 from lth_runner.rewind import Rewind
 from lth_runner.schedule import Schedule
 from lth_runner.score import Score
@@ -46,14 +47,17 @@ class Iterative:
         """The weights of the next round, not yet masked, and where its training starts."""
         return self.rewind(task, past)
 
+    def decide(self, task: Task, past: Past) -> Mask:
+        """The mask of the next round, within the last one's."""
+        last = past[-1]
+        scores = self.score(task, last.weights, last.mask)
+        density = self.schedule()[len(past) - 1]
+        seed = derive(task.seed, "search", len(past))
+        return warned(self.allocate(scores, density, last.mask, seed))
+
     def propose(self, task: Task, past: Past) -> Ticket | None:
         if not past:
             return Ticket(task.dense(), task.init())
         if len(past) >= self.num_rounds:
             return None
-        last = past[-1]
-        scores = self.score(task, last.weights, last.mask)
-        density = self.schedule()[len(past) - 1]
-        mask = self.allocate(scores, density, last.mask, derive(task.seed, "search", len(past)))
-        weights, start = self.start(task, past)
-        return Ticket(warned(mask), weights, start)
+        return Ticket(self.decide(task, past), *self.start(task, past))

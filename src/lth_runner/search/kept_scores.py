@@ -63,9 +63,15 @@ class KeptScores:
         """As AtInit; nothing is scored for it."""
         return self._with(self.score).start(task, past)
 
+    def decide(self, task: Task, past: Past) -> Mask:
+        """As AtInit."""
+        return self._looking(past).decide(task, past)
+
     def propose(self, task: Task, past: Past) -> Ticket | None:
-        score = _Kept(self.score, past[0]) if past else self.score
-        return self._with(score).propose(task, past)
+        return self._looking(past).propose(task, past)
+
+    def _looking(self, past: Past) -> AtInit:
+        return self._with(_Kept(self.score, past[0]) if past else self.score)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A mask learned within a training, and the ticket under it."""
+"""A mask found within a training, and the ticket under it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from lth_runner.errors import UserError
+from lth_runner.mask import Mask
 from lth_runner.patterns import select
 from lth_runner.rewind import Rewind
+from lth_runner.score import Score
+from lth_runner.score import check as check_score
 from lth_runner.search.protocol import warned
 from lth_runner.state import State
 from lth_runner.step import Clock, Step
@@ -23,15 +26,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Learned:
-    """Round 0 learns the mask, by its masking; round 1 trains the rewound weights under it.
+    """Round 0 finds the mask, by its masking; round 1 trains the rewound weights under it.
 
     Round 0 begins dense and ends sparse: it is a search, and no dense network to compare with.
     ``retrain``: whether there is a round 1. A masking that falls into ``rounds`` repeats its
     schedule in each of them, and the ticket is trained like the last: ``rewind.lr_clock=restart``
     starts where that begins, rewind so many steps later as weights go back to. ``rescale``: the
     rewound weights of masked layers are divided by sigma(``initial``), as the masking's are in the
-    end; layers before a norm do not notice it but in their learning rate.
-    Savarese et al., NeurIPS 2020, arXiv 1912.04427.
+    end; layers before a norm do not notice it but in their learning rate (continuous
+    sparsification: Savarese et al., NeurIPS 2020, arXiv 1912.04427). ``demands``: a score that the
+    masking goes by, for what it asks of the network.
     """
 
     rewind: Rewind = field(default_factory=Rewind)
@@ -40,13 +44,17 @@ class Learned:
     rescale: bool = True
     initial: float = 0.0
     exclude: Sequence[str] = ()
+    demands: Score | None = None
 
     @property
     def num_rounds(self) -> int:
         return 2 if self.retrain else 1
 
     def check(self, task: Task, clock: Clock) -> None:
-        """Raises UserError for rounds and rewind steps that the training is too short for."""
+        """Raises UserError for rounds and rewind steps that the training is too short for, and
+        for a score that the task cannot serve."""
+        if self.demands is not None:
+            check_score(self.demands, task)
         select(self.exclude, task.prunable, "pruner.exclude")
         if self.rounds > clock.total:
             raise UserError(
@@ -70,22 +78,42 @@ class Learned:
         return [self.rewind.at(clock)] if self.retrain else []
 
     def start(self, task: Task, past: Past) -> tuple[State, Start]:
-        """The rewound weights at the learned ones' scale, in a training as long as a round."""
+        """The rewound weights at the learned ones' scale, in a training as long as a round.
+
+        Raises UserError for a step at which round 0 had removed some of them.
+        """
         weights, start = self.rewind(task, past)
+        self._refuse_what_is_lost(task, weights, past[0])
         late = replace(start, step=start.step + self._last_round(past[0].clock))
         return self._rescaled(task, weights, past[0]), late
+
+    def decide(self, task: Task, past: Past) -> Mask | None:
+        """The mask that round 0 ended with; None where it is full."""
+        mask = past[0].mask
+        if mask.num_kept == mask.num_prunable:
+            log.warning("warning: no weight was removed: there is no ticket to train")
+            return None
+        return warned(mask)
 
     def propose(self, task: Task, past: Past) -> Ticket | None:
         if not past:
             return Ticket(task.dense(), task.init())
         if len(past) >= self.num_rounds:
             return None
-        mask = past[0].mask
-        if mask.num_kept == mask.num_prunable:
-            log.warning("warning: no weight was removed: there is no ticket to train")
-            return None
-        weights, start = self.start(task, past)
-        return Ticket(warned(mask), weights, start)
+        mask = self.decide(task, past)
+        return None if mask is None else Ticket(mask, *self.start(task, past))
+
+    def _refuse_what_is_lost(self, task: Task, weights: State, searched: Trained) -> None:
+        if self.rewind.weights != "rewind":
+            return
+        began = searched.ticket.weights
+        for name in sorted(self.rewind.rewound(task) & set(task.prunable)):
+            if bool(((weights[name] == 0) & (began[name] != 0)).any()):
+                raise UserError(
+                    f"rewind.step={self.rewind.step}: by then the training that finds the mask had "
+                    f"removed weights of {name}, and no whole network is left to go back to: set "
+                    "rewind.step=0it, or a step before weights are removed"
+                )
 
     def _rescaled(self, task: Task, weights: State, searched: Trained) -> State:
         if not self.rescale or self.rewind.weights != "rewind":

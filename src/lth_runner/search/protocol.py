@@ -31,10 +31,11 @@ class Search(Protocol):
 
 @runtime_checkable
 class Rewinding(Protocol):
-    """A search whose tickets start where ``rewind`` says: asked alone, without a new mask."""
+    """A search whose tickets start where ``rewind`` says; either half of a ticket asked alone."""
 
     rewind: Rewind
 
+    def decide(self, task: Task, past: Past) -> Mask | None: ...  # as a ticket has it
     def start(self, task: Task, past: Past) -> tuple[State, Start]: ...
 
 
