@@ -113,12 +113,14 @@ def test_the_bar_counts_every_step_once_trained_stored_or_recorded_before(
     console.round(row(1, arm="reinit", seed=0), mock.Mock())
     console.round(row(1, arm="reinit", seed=1), mock.Mock())
     assert bar.n == 500
+    console.progress(Progress(1, "ticket/random_data", 0, 100, 0, 100, None))  # has no row
+    assert bar.n == 600
     console.close("done", None)
     said = capsys.readouterr().out.splitlines()
     assert [line for line in said if "from the Store" in line] == [
         "round 1/1  reinit  seed 0  from the Store  loss       -  val  25.00 %  test  50.00 %",
         "round 1/1  reinit  seed 1  from the Store  loss       -  val  25.00 %  test  50.00 %",
-        "steps    170 trained, 200 from the Store",
+        "steps    270 trained, 200 from the Store",
     ]
     assert "round 1/1  ticket  seed 0  DIVERGED: " in "\n".join(said)
 

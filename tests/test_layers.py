@@ -14,10 +14,10 @@ import lth_runner
 SOURCE = Path(lth_runner.__file__).parent
 LAYERS = [
     "errors",
-    "files step seeds state identity mask patterns ticket",
+    "files step seeds state identity mask patterns",
     "data models task norms",
     "score allocate schedule",
-    "rewind control search",
+    "ticket rewind control search",
     "masking train loop engine compiled stacked berth pack packed graphed capturable",
     "probe",
     "lease export store trainer record",

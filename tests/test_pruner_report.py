@@ -47,17 +47,19 @@ def save(folder: Path, found, *, pruner="snip", node=None, **config) -> Run:
     return Run.load(folder)
 
 
-def checked(tmp_path, costs, *, control="shuffle", ticket=0.95, same=False):
+def checked(
+    tmp_path, costs, *, control="shuffle", ticket=0.95, same=False, density=0.05, config=None
+):
     """One check: the ticket at an accuracy, the control so much below for each seed."""
     found = []
     for seed, cost in enumerate(costs):
         found += [
             row(0, "ticket", seed, 0.97, density=1.0),
             row(1, "ticket", seed, ticket, density=0.05, training_key=f"t{seed}"),
-            row(1, control, seed, ticket - cost, density=0.05,
+            row(1, control, seed, ticket - cost, density=density,
                 training_key=f"{'t' if same else 'c'}{seed}"),
         ]  # fmt: skip
-    run = save(tmp_path / "run", found)
+    run = save(tmp_path / "run", found, **(config or {}))
     [check] = checks(run, judge(run))
     return check
 
@@ -118,7 +120,19 @@ def test_a_control_alone_at_chance_is_remarked(tmp_path):
 def test_a_control_that_is_the_ticket_itself_is_no_evidence(tmp_path):
     check = checked(tmp_path, [0.0, 0.0, 0.0], control="random_data", same=True)
     assert check.mark == "the ticket itself"
-    assert "the decision does not depend on it" in check.sentence
+    assert "what is decided before its training does not depend on it" in check.sentence
+
+
+def test_what_was_corrupted_and_another_sparsity_of_the_control_are_told(tmp_path):
+    config = {"control": {"random_data": {"corrupt": "labels"}}}
+    check = checked(
+        tmp_path, [0.04, 0.042, 0.044], control="random_data", density=0.1, config=config
+    )
+    assert check.sentence == (
+        "snip: deciding by corrupted labels costs 4.2 ± 0.5 points at 95 % sparsity: what it reads "
+        "from the data matters (n = 3). The control's sparsity is 90 %: that is part of the "
+        "difference."
+    )
 
 
 def test_text_and_page_of_a_run_say_it(tmp_path):
@@ -239,7 +253,7 @@ def test_what_was_rewound_to_a_step_needed_the_dense_training_up_to_it(tmp_path)
 
 
 def test_a_mask_found_within_a_training_needs_nothing_before_it(tmp_path):
-    moved = {"masking": {"_target_": "x.Gradual"}, "search": {"_target_": "x.Once"}}
+    moved = {"masking": {"_target_": "x.Gradual"}, "search": {"_target_": "x.Learned"}}
     found = [row(0, "ticket", seed, 0.9, density=0.25) for seed in range(3)]
     save(tmp_path / "gradual", found, pruner="gradual", node=moved)
     save(tmp_path / "imp", chain([1.0, 0.25]), pruner="imp")

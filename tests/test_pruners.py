@@ -18,7 +18,7 @@ from lth_runner.allocate import count
 from lth_runner.cli import conf_dir, scale_last
 from lth_runner.config import build, make, resolve
 from lth_runner.errors import UserError
-from lth_runner.launch import execute
+from lth_runner.launch import describe, execute
 from lth_runner.mask import Mask
 from lth_runner.search import AtInit, Iterative
 from lth_runner.signatures import check_targets
@@ -110,13 +110,42 @@ def test_gradual_pruning_is_one_training(folder: Path) -> None:
     assert row["num_kept"] == count(0.64, row["num_prunable"])
 
 
-@pytest.mark.parametrize("pruner", ["snip", "grasp"])
-def test_the_sanity_arms_run_beside_a_pruner(pruner: str, folder: Path) -> None:
-    rows = run(folder, f"pruner={pruner}", "control=sanity")
-    last = [row for row in rows if row["round"] == rows[-1]["round"]]
-    assert {row["arm"] for row in last} == {"ticket", "shuffle", "reinit", "invert", "random_data"}
-    assert len({row["training_key"] for row in last}) == len(last)
-    assert len({row["num_kept"] for row in last}) == 1
+NORMS = ["model=mlp", "model.norm=batch", "model.widths=[32,16]"]  # early birds look at them
+SCORELESS = {"continuous", "dpf", "early_bird_stop", "edge_popup", "gem_miner", "gradual",
+             "multi_prize", "sr_ste", "supermask"}  # fmt: skip
+QUICK = {"snip", "gradual", "continuous"}
+OPTIONS = {
+    **{name: ["pruner.retrain=true"] for name in ("gradual", "dpf", "sr_ste")},
+    "early_bird": ["pruner.distance=1", "pruner.window=2"],
+    "early_bird_channels": ["pruner.distance=1", "pruner.window=2"],
+    "early_bird_stop": ["pruner.retrain=true", "pruner.distance=1", "pruner.every=10%"],
+    "continuous": ["pruner.sparsity=0.5", "pruner.score_lr=0.1"],
+}
+BLIND = {"imp": False, "magnitude_at_init": True, "random": True, "random_erk": True,
+         "smart_ratio": True, "synflow": True, "rigl": True, "set": True,
+         "concrete": True}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "pruner", [p if p in QUICK else pytest.param(p, marks=pytest.mark.slow) for p in PRUNERS]
+)
+def test_the_sanity_arms_run_beside_any_pruner(pruner: str, folder: Path) -> None:
+    """All of them, but invert where there is no score; twins only where no label is read."""
+    rows = run(folder, f"pruner={pruner}", "control=sanity", *NORMS, *OPTIONS.get(pruner, []))
+    last = {row["arm"]: row for row in rows if row["round"] == rows[-1]["round"]}
+    arms = {"ticket", "shuffle", "reinit", "invert", "random_data"}
+    assert last.keys() == arms - ({"invert"} if pruner in SCORELESS else set())
+    assert not any(row["diverged"] for row in rows)
+    keys = {arm: row["training_key"] for arm, row in last.items()}
+    assert (keys["random_data"] == keys["ticket"]) == BLIND.get(pruner, False)
+    assert len(set(keys.values())) == len(keys) - BLIND.get(pruner, False)
+
+
+@pytest.mark.parametrize(("control", "num"), [("none", 3), ("[reinit]", 5), ("[random_data]", 7)])
+def test_a_run_counts_what_its_controls_train_beside_its_rounds(control: str, num: int) -> None:
+    rounds = ["pruner.sparsity=null", "pruner.rounds=2"]
+    described = describe(built("pruner=imp", *rounds, f"control={control}"), "lth-run", {})
+    assert described.num_trainings == num
 
 
 def test_a_ticket_may_be_the_only_training(folder: Path) -> None:

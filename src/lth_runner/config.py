@@ -18,7 +18,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from torch import nn
 
 from lth_runner import identity
-from lth_runner.control import Control
+from lth_runner.control import Control, possible
 from lth_runner.control import check as check_control
 from lth_runner.data import Data
 from lth_runner.engine import Engine
@@ -69,6 +69,7 @@ def build(config: DictConfig) -> Built:
     search: Search = make(resolved["pruner"]["search"])
     masking: Masking = make(resolved["pruner"]["masking"])
     controls: dict[str, Control] = {k: make(v) for k, v in resolved["control"].items()}
+    controls = possible(controls)
     probes: list[Probe] = [make(node) for node in resolved["probe"].values()]
     data: Data = make(resolved["dataset"]).limited(resolved["max_samples"]).to(device)
     biases = resolved["pruner"].get("biases", False)

@@ -93,6 +93,8 @@ def next_jobs(experiment: Experiment, past: Rounds, snapshots: Sequence[Step]) -
             seed = derive(task.seed, "control", name, ticket.mask.fingerprint)
             began = time.perf_counter()
             arm = control(task, ticket, history, seed)
+            if arm is None:
+                continue  # and has said why
             if history and arm.start.step == history[0].clock.total:
                 arm = measured(task, arm, experiment.masking)  # it makes no step to measure in
             seconds = time.perf_counter() - began

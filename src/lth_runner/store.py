@@ -1,7 +1,7 @@
 """Content-addressed trainings on disk: each is kept under the hash of all that decides it.
 
 ``entries/<key>/training.json`` and ``end.safetensors`` are a finished training;
-``step-N.safetensors`` its snapshots, ``derived-*.safetensors`` what probes computed from it.
+``step-N.safetensors`` its snapshots, ``derived-*.safetensors`` what was computed from it.
 ``drafts/<key>/`` is one under way, ``leases/<key>`` says whose. Every file is written whole and
 carries a hash of its contents; publishing is one rename. What does not fit its hash is set aside
 under ``damaged/`` and done again.
@@ -58,7 +58,7 @@ class Entry:
         save_checkpoint(self.folder / f"step-{checkpoint.step:08d}.safetensors", checkpoint)
 
     def derived(self, name: str, compute: Callable[[], State]) -> State:
-        """What a probe computed from this training, computed once."""
+        """What was computed from this training, by a probe for example, computed once."""
         path = self.folder / f"derived-{name}.safetensors"
         try:
             return states.load(path)[0]

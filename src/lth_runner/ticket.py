@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from lth_runner.mask import Mask
 from lth_runner.state import State
 from lth_runner.step import Clock, Step
+from lth_runner.task import Task
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class Trained(Protocol):
     def masking_at(self, step: Step) -> State: ...  # what its live mask carries
     def gradients(self, num_steps: int) -> Iterator[State]: ...  # replays the first steps
     def derived(self, name: str, compute: Callable[[], State]) -> State: ...  # computed once
-    def sibling(self, ticket: Ticket, arm: str) -> Trained: ...  # another ticket trained alike
+    # another ticket trained alike, on another task where one is given
+    def sibling(self, ticket: Ticket, arm: str, task: Task | None = None) -> Trained: ...
 
 
 Past = Sequence[Trained]  # a replicate's finished rounds, the dense network first

@@ -183,10 +183,15 @@ class StoredTraining:
         """What a probe computed from this training, kept beside it."""
         return self.entry.derived(name, compute)
 
-    def sibling(self, ticket: Ticket, arm: str) -> Trained:
-        """Another ticket of the task, trained by the same recipe and masking: stored like any."""
+    def sibling(self, ticket: Ticket, arm: str, task: Task | None = None) -> Trained:
+        """Another ticket, trained by the same recipe and masking: stored like any.
+
+        On another ``task`` it keeps the snapshots that this training has.
+        """
         slot = Slot(self.job.slot.round, f"{self.job.slot.arm}/{arm}")
         job = replace(self.job, ticket=ticket, slot=slot, snapshots=())
+        if task is not None:
+            job = replace(job, task=task, snapshots=self.job.snapshots)
         return next(self.trainer.fit([job]))
 
 

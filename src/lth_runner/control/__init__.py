@@ -2,7 +2,7 @@
 
 from lth_runner.control.decisions import Invert, Inverted, RandomData
 from lth_runner.control.masks import Even, Random, RescaledRandom, Shuffle, permuted, unpruned
-from lth_runner.control.protocol import Control, check
+from lth_runner.control.protocol import Control, check, possible
 from lth_runner.control.starts import Late, Partial
 from lth_runner.control.weights import (
     MagnitudesOnly,
@@ -32,6 +32,7 @@ __all__ = [
     "SignsOnly",
     "check",
     "permuted",
+    "possible",
     "random_signs",
     "signed_constant",
     "unpruned",

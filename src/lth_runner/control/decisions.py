@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
 
+from lth_runner.control.masks import unpruned
+from lth_runner.control.mirror import Elsewhere, NoTicket, decided
 from lth_runner.data import Data
 from lth_runner.errors import UserError, nearest
 from lth_runner.mask import Mask
@@ -20,6 +24,7 @@ from lth_runner.task import Task
 from lth_runner.ticket import Past, Ticket
 
 CORRUPTIONS = ("labels", "pixels")
+WITHOUT_SCORE = ("refuse", "leave_out")
 log = logging.getLogger(__name__)
 
 
@@ -28,19 +33,40 @@ class Invert:
     """The ticket's search with its score turned round: the most important weights go
 
     (Frankle et al., ICLR 2021, "Missing the Mark", arXiv 2009.08576). ``search`` is the run's own;
-    where it trains between rounds, the choice of the round at hand is what is inverted. Raises
-    UserError for a search that has no score.
+    where it trains between rounds, the choice of the round at hand is what is inverted. A search
+    ``without_score`` is refused with a UserError, or the arm is left out.
     """
 
     search: Search
+    without_score: Literal["refuse", "leave_out"] = field(default="refuse", compare=False)
 
     def __post_init__(self) -> None:
-        _need_score(self.search, "invert turns a score round")
+        if self.without_score not in WITHOUT_SCORE:
+            raise UserError(
+                f"control.invert.without_score={self.without_score!r}: "
+                f"{nearest(str(self.without_score), WITHOUT_SCORE)}"
+            )
+        if self.obstacle is not None and self.without_score == "refuse":
+            raise UserError(
+                f"control=invert turns a score round, but {self.obstacle}: choose others, as "
+                "control=[shuffle,reinit,random_data], or control.invert.without_score=leave_out"
+            )
 
-    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
+    @property
+    def obstacle(self) -> str | None:
+        """Why there can be no such arm; None where there can."""
+        if getattr(self.search, "score", None) is not None:
+            return None
+        return "this pruner's masks come out of a training and of no score"
+
+    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket | None:
         search: Any = self.search
         inverted = dataclasses.replace(search, score=Inverted(search.score))
-        return replace(ticket, mask=_mask(inverted, task, past))
+        try:
+            return replace(ticket, mask=decided(inverted, task, past))
+        except NoTicket as reason:
+            _tell("invert", task, past, reason)
+            return None
 
 
 @dataclass(frozen=True)
@@ -57,10 +83,13 @@ class Inverted:
 class RandomData:
     """The ticket's search, deciding by corrupted training data; trained on the true ones.
 
-    ``corrupt``: labels drawn uniformly, or pixels, each image's shuffled by itself (Su et al.,
-    NeurIPS 2020, arXiv 2009.11094). ``search`` is the run's own; a score that reads no data gives
-    the ticket again. Raises UserError for a search that has no score: what a training has found,
-    it found by the true data.
+    The whole decision is made again: every training that the search goes by is done on the
+    corrupted data, from the first round on, unless nothing of it is asked but its initial
+    weights. ``corrupt``: labels drawn uniformly, or pixels, each image's shuffled by itself (Su et
+    al., NeurIPS 2020, arXiv 2009.11094), in the same way in every round. ``search`` is the run's
+    own; one that reads no data gives the ticket again. Where the search finds no ticket, or a
+    training diverges, there is no arm, and a warning says so. How many weights stay may be part of
+    what is decided.
     """
 
     search: Search
@@ -71,21 +100,32 @@ class RandomData:
             raise UserError(
                 f"control.corrupt={self.corrupt!r}: {nearest(str(self.corrupt), CORRUPTIONS)}"
             )
-        _need_score(self.search, "random_data asks a score again, by corrupted data")
 
-    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
-        corrupted = replace(task, data=self._corrupted(task.data, seed))
-        mask = _mask(self.search, corrupted, past)
+    def num_trainings(self, num_rows: Sequence[int]) -> int:
+        """Trainings that it adds to a replicate, given its rows by round: at most so many."""
+        return len(num_rows) - 1
+
+    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket | None:
+        there = Elsewhere(self.search, partial(self._corrupted, task), f"corrupted {self.corrupt}")
+        try:
+            mask = there.mask(past)
+        except NoTicket as reason:
+            _tell("random_data", task, past, reason)
+            return None
         if mask == ticket.mask and len(past) <= 1:  # said once
             log.warning(
-                "warning: the score reads no %s (its mask is the same where they are corrupted): "
-                "the arm is the ticket itself", self.corrupt,
+                "warning: the decision reads no %s (its mask is the same where they are "
+                "corrupted): the arm is the ticket itself", self.corrupt,
             )  # fmt: skip
-        return replace(ticket, mask=mask)
+        return replace(ticket, mask=mask, weights=unpruned(ticket, past))
 
-    def _corrupted(self, data: Data, seed: int) -> Data:
+    def _corrupted(self, task: Task) -> Task:
+        """The task with other training data, drawn by its own seed: the same in every round."""
+        return replace(task, data=self._other(task.data, task.seed))
+
+    def _other(self, data: Data, seed: int) -> Data:
         inputs, labels = data.train
-        draw = stream(seed, "random-data")
+        draw = stream(seed, "control", "random-data")
         if self.corrupt == "labels":
             drawn = torch.randint(data.num_classes, labels.shape, generator=draw)
             return replace(data, train=(inputs, drawn.to(labels)))
@@ -95,19 +135,8 @@ class RandomData:
         return replace(data, train=(moved.view(inputs.shape), labels))
 
 
-def _need_score(search: Search, control: str) -> None:
-    if getattr(search, "score", None) is None:
-        raise UserError(
-            f"control={control}, but this pruner's masks come out of a training and of no score: "
-            "leave it out, as in control=[shuffle,reinit]"
-        )
-
-
-def _mask(search: Search, task: Task, past: Past) -> Mask:
-    proposed = search.propose(task, past)
-    if proposed is None:
-        raise UserError(
-            f"{type(search).__name__} finds a ticket, but none for a control that decides "
-            "otherwise: leave control=invert and control=random_data out"
-        )
-    return proposed.mask
+def _tell(control: str, task: Task, past: Past, reason: NoTicket) -> None:
+    log.warning(
+        "warning: no %s arm in round %d of seed %d: deciding that way, %s",
+        control, len(past), task.seed, reason,
+    )  # fmt: skip

@@ -130,8 +130,8 @@ def unpruned(ticket: Ticket, past: Past) -> State:
     if not all(known[name].all() for name in trained):
         raise UserError(
             "a control with another mask would start from weights that the first training removed: "
-            "they have no trained value. Leave shuffle, random, even and rescaled_random out, or "
-            "rewind the weights"
+            "they have no trained value. Leave shuffle, random, even, rescaled_random and "
+            "random_data out, or rewind the weights"
         )
     for earlier in past:
         mask, ended = earlier.mask, earlier.weights

@@ -83,7 +83,8 @@ class Console:
     def close(self, state: str, error: str | None) -> None:
         self._bar.close()
         if state == "done" and self._stored:
-            self._say(f"steps    {self._trained} trained, {self._stored} from the Store")
+            trained = self._trained + sum(self._counts.values())  # those without a row too
+            self._say(f"steps    {trained} trained, {self._stored} from the Store")
 
     def _say(self, line: str) -> None:
         tqdm.write(line, file=sys.stdout)

@@ -62,15 +62,19 @@ WORDS: Mapping[str, Words] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Check:
-    """One control in one round of one run.
+    """One control in one round of one run; `does` says what it takes away.
 
-    `cost` is the ticket minus the control, paired by seed. `same`: the control is the ticket
-    itself. `ticket_at_chance`, `control_at_chance`: the mean accuracy is hardly above guessing.
+    `cost` is the ticket minus the control, paired by seed. `density` is the ticket's; the
+    control's, `level.density`, is another where how many weights stay is decided too. `same`: the
+    control is the ticket itself. `ticket_at_chance`, `control_at_chance`: the mean accuracy is
+    hardly above guessing.
     """
 
     pruner: str
     control: str
+    does: str
     level: Level
+    density: float
     cost: Paired
     tolerance: float
     same: bool
@@ -102,10 +106,13 @@ class Check:
     def sentence(self) -> str:
         """The finding in full, with its interval and the number of seeds."""
         words = WORDS[self.control]
-        where = f"at {removed(self.level.density)} sparsity"
-        opening = f"{self.pruner}: {words.does}"
+        where = f"at {self.sparsity} sparsity"
+        opening = f"{self.pruner}: {self.does}"
         if self.same:
-            return f"{opening} gives the ticket itself {where}: the decision does not depend on it."
+            return (
+                f"{opening} gives the ticket itself {where}: what is decided before its training "
+                "does not depend on it."
+            )
         costs = f"{opening} {_costs(self.cost)} {where}"
         findings = {
             "at chance": "accuracy is at chance level: nothing can be concluded",
@@ -123,9 +130,16 @@ class Check:
         if self.ticket_at_chance != self.control_at_chance:
             which = "ticket" if self.ticket_at_chance else "control"
             text += f" The {which}'s accuracy is at chance level."
+        if (other := removed(self.level.density)) != self.sparsity:
+            text += f" The control's sparsity is {other}: that is part of the difference."
         if self.num_diverged:
             text += f" {self.num_diverged} diverged trainings are left out."
         return text
+
+    @property
+    def sparsity(self) -> str:
+        """The ticket's, as it is told."""
+        return removed(self.density)
 
     @property
     def _open(self) -> str:
@@ -157,7 +171,9 @@ def checks(run: Run, verdict: Verdict, *, pruner: str = "") -> tuple[Check, ...]
                 Check(
                     pruner=pruner or run.pruner,
                     control=control,
+                    does=_does(run, control),
                     level=level,
+                    density=ticket.density,
                     cost=level.ticket_lead,
                     tolerance=verdict.tolerance,
                     same=_same(run, control, level.round),
@@ -167,6 +183,14 @@ def checks(run: Run, verdict: Verdict, *, pruner: str = "") -> tuple[Check, ...]
                 )
             )
     return tuple(found)
+
+
+def _does(run: Run, control: str) -> str:
+    """What a control takes away; of corrupted data what was corrupted, where the config says it."""
+    nodes = run.config.get("control")
+    node = nodes.get(control) if isinstance(nodes, Mapping) else None
+    corrupt = node.get("corrupt") if isinstance(node, Mapping) else None
+    return WORDS[control].does.replace("corrupted data", f"corrupted {corrupt or 'data'}")
 
 
 def is_near_chance(run: Run, level: Level) -> bool:
@@ -197,8 +221,7 @@ def sentences(found: Sequence[Check]) -> list[str]:
         text = (telling or own)[-1].sentence
         if telling and telling[-1] is not own[-1]:
             text += (
-                f" At {removed(own[-1].level.density)} both are at chance level: nothing can be "
-                "concluded there."
+                f" At {own[-1].sparsity} both are at chance level: nothing can be concluded there."
             )
         told.append(f"{text}{_elsewhere(own)}")
     return told
@@ -211,7 +234,7 @@ def _elsewhere(own: Sequence[Check]) -> str:
         return ""
     if not costly:
         return f" A cost was seen at none of {len(own)} sparsities."
-    at = [removed(check.level.density) for check in costly]
+    at = [check.sparsity for check in costly]
     listed = joined(at) if len(at) <= 4 else f"{at[0]} to {at[-1]}"
     return f" A cost was seen at {len(costly)} of {len(own)} sparsities ({listed})."
 
@@ -223,7 +246,7 @@ def sanity_table(found: Sequence[Check]) -> tuple[list[str], list[list[str]]]:
         [
             check.pruner,
             check.control,
-            removed(check.level.density),
+            check.sparsity,
             accuracy(check.level, 2),
             points(check.cost),
             str(check.cost.n),
