@@ -122,7 +122,8 @@ def test_an_interrupted_pack_continues_bit_for_bit_in_any_company(changes, by):
 
 def test_a_mask_that_closes_in_during_training_packs_too():
     gradual = Gradual(Global(), Iterations(sparsity=0.8, iterations=4))
-    recipe, chosen = small.recipe(), jobs(2, masking=gradual)
+    first, recipe = small.task(), small.recipe()
+    chosen = [replace(small.dense_job(first.with_seed(n)), masking=gradual) for n in range(2)]
     packed, apart = train(chosen, recipe), alone(chosen, recipe)
     assert [outcome.mask for outcome in packed] == [outcome.mask for outcome in apart]
     assert packed[0].mask.density == pytest.approx(0.2, abs=0.005)
