@@ -149,7 +149,7 @@ def _train(
             if stop or now - last_checkpoint > pace.checkpoint_seconds:
                 for index, loop in lanes.items():
                     keepers[index].save(loop.checkpoint())
-                last_checkpoint = now
+                last_checkpoint = time.monotonic()  # saving may have taken long
             if stop:
                 raise Interrupted
             if now - last_look > 0.2 and lanes:
