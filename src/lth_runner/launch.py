@@ -23,6 +23,7 @@ from lth_runner.config import Built, build
 from lth_runner.engine import Pace
 from lth_runner.errors import UserError
 from lth_runner.experiment import Experiment, run
+from lth_runner.forecast import warn_if_slow
 from lth_runner.lease import COLD_SECONDS, Lease, is_elsewhere
 from lth_runner.probe import Trains
 from lth_runner.record import Console, Record, Run, RunFolder, Sink, WeightsAndBiases
@@ -32,12 +33,10 @@ from lth_runner.report import write
 from lth_runner.status.reading import read_points
 from lth_runner.status.store_care import remove, survey
 from lth_runner.store import Store
-from lth_runner.ticket import Ticket
-from lth_runner.train import Interrupted, Job
+from lth_runner.train import Interrupted
 from lth_runner.trainer import Trainer, clock_of
 from lth_runner.uncompiled import leave_compiler_out
 
-SLOW_HOURS = 0.5
 log = logging.getLogger(__name__)
 
 
@@ -134,7 +133,7 @@ def _attempt(built: Built, described: Run, store: Store) -> None:
         with stop_requested() as stop:
             log.info("engine   %s (%s)", built.engine.name, built.engine_reason)
             _tell_of_no_control(built.experiment)
-            warn_if_slow(built, described.num_steps)
+            warn_if_slow(built.experiment, built.recipe, built.engine, described.num_steps)
             seconds = built.recipe.checkpoint_minutes * 60
             pace = Pace(stop, seconds, record.watch, folder.replayed)
             trainer = Trainer(built.recipe, store, built.engine, pace, run=described.run_id)
@@ -211,32 +210,6 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
         if signal.SIGUSR2 in wishes:
             signal.raise_signal(signal.SIGUSR2)  # now that the checkpoint is written
-
-
-def warn_if_slow(built: Built, num_steps: int) -> None:
-    """Says before it starts how long a run will take on a CPU, when that is long."""
-    experiment, recipe = built.experiment, built.recipe
-    if torch.device(experiment.tasks[0].device).type != "cpu":
-        return
-    # dense tickets, and not the search's: scoring may be what takes long
-    tickets = [(task, Ticket(task.dense(), task.init())) for task in experiment.tasks]
-    jobs = [Job(task, ticket, experiment.masking) for task, ticket in tickets]
-    jobs = [jobs[index] for index in built.engine.pick(jobs)]
-    with recipe.arithmetic(torch.device("cpu")):
-        together = built.engine.begin(jobs, recipe, [None] * len(jobs))
-        times = []
-        for _ in range(4):
-            began = time.perf_counter()
-            together.advance()
-            times.append(time.perf_counter() - began)
-    seconds = statistics.median(times[1:]) / len(jobs)
-    hours = seconds * num_steps / 3600
-    if hours > SLOW_HOURS:
-        log.warning(
-            "warning: about %.3g hours on this CPU (%d steps of %.3g ms): use a GPU, or try the "
-            "experiment in small with +scale=smoke",
-            hours, num_steps, 1000 * seconds,
-        )  # fmt: skip
 
 
 def _conclude(folder: Path) -> None:

@@ -1,0 +1,38 @@
+"""A run says before it starts how long it will take on a CPU, where that is long."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import small
+from lth_runner.experiment import Experiment
+from lth_runner.forecast import warn_if_slow
+from lth_runner.masking import Static
+from lth_runner.packed import Sparse
+
+
+def said(caplog, num_steps, length="40it"):
+    experiment = Experiment([small.task(seed=n) for n in range(2)], small.imp(), Static(), {}, [])
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        warn_if_slow(experiment, small.recipe(length=length), Sparse(), num_steps)
+    return caplog.text
+
+
+def test_a_short_run_says_nothing(caplog):
+    assert not said(caplog, 100)
+
+
+def test_a_long_run_says_hours_steps_and_pace_and_what_to_do(caplog):
+    told = said(caplog, 10**9)
+    found = re.search(r"about (\S+) hours .* \((\d+) steps of (\S+) ms, fewer", told)
+    assert found, told
+    hours, steps, pace = map(float, found.groups())
+    assert steps == 10**9
+    assert abs(hours - steps * pace / 3.6e6) < 0.02 * hours
+    assert "+scale=smoke" in told
+
+
+def test_trainings_of_a_single_step_can_be_timed(caplog):
+    assert "hours" in said(caplog, 10**9, length="1it")
