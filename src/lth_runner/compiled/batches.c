@@ -15,13 +15,14 @@ void lth_gather(int64_t replicates, int64_t num, int64_t features, int64_t sampl
             for (int64_t s = 0; s < LANES; s++)
                 from[s] = data + sample[n * num + first + (s < count ? s : 0)] * features;
             float *to = x + n * features * samples + first;
-            for (int64_t f = 0; f < features; f++) {
-                vector *into = (vector *)(to + f * samples);
+            for (int64_t f = 0; f < features; f += WIDTH)
                 for (int v = 0; v < EACH; v++) {
-                    vector values;
-                    for (int s = 0; s < WIDTH; s++) values[s] = from[v * WIDTH + s][f];
-                    into[v] = values;
+                    int64_t here = smaller(WIDTH, features - f);
+                    vector row[WIDTH];
+                    for (int s = 0; s < WIDTH; s++) row[s] = taken(from[v * WIDTH + s] + f, here);
+                    transpose(row);
+                    for (int k = 0; k < here; k++)
+                        ((vector *)(to + (f + k) * samples))[v] = row[k];
                 }
-            }
         }
 }

@@ -42,11 +42,64 @@ INLINE float sum(vector whole)
     return (left[0] + left[1]) + (left[2] + left[3]);
 }
 
-/* A constant number of vectors lets the compiler keep them in registers. */
-#define BY_WIDTH(num, call)                                                                       \
+/* A constant number of vectors, at most `most` times EACH, lets the compiler keep them in
+   registers. */
+#define BY_WIDTH(most, num, call)                                                                 \
     switch (num) {                                                                                \
-    case 4: call(4 * EACH); break;                                                                \
-    case 3: call(3 * EACH); break;                                                                \
-    case 2: call(2 * EACH); break;                                                                \
+    case 4: if (most >= 4) call((most >= 4 ? 4 : 1) * EACH); break;                               \
+    case 3: if (most >= 3) call((most >= 3 ? 3 : 1) * EACH); break;                               \
+    case 2: if (most >= 2) call((most >= 2 ? 2 : 1) * EACH); break;                               \
     default: call(EACH);                                                                          \
     }
+
+/* A vector of which only `num` values may be there, zeros for the others. */
+INLINE vector taken(const float *from, int64_t num)
+{
+    if (num >= WIDTH) return *(const vector *)from;
+    vector found = {0};
+    for (int64_t k = 0; k < num; k++) found[k] = from[k];
+    return found;
+}
+
+INLINE void put(float *to, vector values, int64_t num)
+{
+    if (num >= WIDTH)
+        *(vector *)to = values;
+    else
+        for (int64_t k = 0; k < num; k++) to[k] = values[k];
+}
+
+/* row[i][j] becomes row[j][i]: blocks beside the diagonal change places, halved until they are
+   single values. */
+INLINE void transpose(vector row[WIDTH])
+{
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define UPPER(j, b) ((j) & (b) ? WIDTH + (j) - (b) : (j))
+#define LOWER(j, b) ((j) & (b) ? WIDTH + (j) : (j) + (b))
+#define FOUR(which, j, b) which(j, b), which(j + 1, b), which(j + 2, b), which(j + 3, b)
+#define EIGHT(which, j, b) FOUR(which, j, b), FOUR(which, j + 4, b)
+#if defined(__AVX512F__)
+#define ALL(which, b) EIGHT(which, 0, b), EIGHT(which, 8, b)
+#elif defined(__AVX__)
+#define ALL(which, b) EIGHT(which, 0, b)
+#else
+#define ALL(which, b) FOUR(which, 0, b)
+#endif
+#define EXCHANGE(b)                                                                               \
+    for (int i = 0; i < WIDTH; i++)                                                               \
+        if (!(i & (b)) && (b) < WIDTH) {                                                          \
+            vector one = row[i], other = row[i | (b)];                                            \
+            row[i] = __builtin_shufflevector(one, other, ALL(UPPER, (b) % WIDTH));                \
+            row[i | (b)] = __builtin_shufflevector(one, other, ALL(LOWER, (b) % WIDTH));          \
+        }
+    EXCHANGE(8) EXCHANGE(4) EXCHANGE(2) EXCHANGE(1)
+    return;
+#endif
+#endif
+    for (int i = 0; i < WIDTH; i++)
+        for (int j = 0; j < i; j++) {
+            float kept = row[i][j];
+            row[i][j] = row[j][i], row[j][i] = kept;
+        }
+}

@@ -61,7 +61,7 @@ void lth_combine(int64_t replicates, int64_t rows, int64_t samples, int64_t thre
 #define COMBINE(width)                                                                            \
     combine_row(width, begin[r], begin[r + 1], features, order, weights + n * weights_stride,     \
                 shift, x + n * x_stride + at, samples, y + n * y_stride + r * samples + at)
-                    BY_WIDTH(num, COMBINE)
+                    BY_WIDTH(SPARSE, num, COMBINE)
                 }
             }
 }
@@ -86,7 +86,7 @@ void lth_correlate(int64_t replicates, int64_t rows, int64_t samples, int64_t th
 #define CORRELATE(width)                                                                          \
     correlate_row(width, at > 0, begin[r], begin[r + 1], features, outer,                         \
                   x + n * x_stride + at, samples, weights + n * weights_stride)
-                    BY_WIDTH(num, CORRELATE)
+                    BY_WIDTH(SPARSE, num, CORRELATE)
                     if (bias) {
                         float total = at ? bias[n * bias_stride + r] : 0;
                         for (int v = 0; v < num * EACH; v++) total += sum(((const vector *)outer)[v]);

@@ -59,8 +59,8 @@ void lth_multiply(int64_t replicates, int64_t rows, int64_t features, int64_t sa
 #define MULTIPLY_ALL(width) MULTIPLY(ROWS, width)
 #define MULTIPLY_ONE(width) MULTIPLY(1, width)
                 int64_t r = p * piece;
-                for (; r + ROWS <= end; r += ROWS) BY_WIDTH(num, MULTIPLY_ALL)
-                for (; r < end; r++) BY_WIDTH(num, MULTIPLY_ONE)
+                for (; r + ROWS <= end; r += ROWS) BY_WIDTH(WHOLE, num, MULTIPLY_ALL)
+                for (; r < end; r++) BY_WIDTH(WHOLE, num, MULTIPLY_ONE)
             }
 }
 
@@ -83,22 +83,6 @@ typedef struct {
     float *weights, *first, *second;
     const float *factor;
 } place;
-
-INLINE vector taken(const float *from, int64_t num)
-{
-    if (num >= WIDTH) return *(const vector *)from;
-    vector found = {0};
-    for (int64_t k = 0; k < num; k++) found[k] = from[k];
-    return found;
-}
-
-INLINE void put(float *to, vector values, int64_t num) /* a matrix's rows lie close */
-{
-    if (num >= WIDTH)
-        *(vector *)to = values;
-    else
-        for (int64_t k = 0; k < num; k++) to[k] = values[k];
-}
 
 INLINE void step_some(rule by, vector gradient, place at, int64_t offset, int64_t num)
 {
@@ -166,15 +150,16 @@ INLINE void relate_rows(
 /* Features sample by sample, WHOLE times LANES of them, zeros for those beyond `num`. */
 INLINE void turn(int64_t samples, const float *from, int64_t num, float *to)
 {
-    for (int v = 0; v < WHOLE * EACH; v++, num -= WIDTH)
-        for (int64_t s = 0; s < samples; s++) {
-            vector features = {0};
-            const float *own = from + v * WIDTH * samples + s;
-            if (num >= WIDTH)
-                for (int k = 0; k < WIDTH; k++) features[k] = own[k * samples];
-            else
-                for (int k = 0; k < num; k++) features[k] = own[k * samples];
-            ((vector *)(to + s * WHOLE * LANES))[v] = features;
+    for (int v = 0; v < WHOLE * EACH; v++)
+        for (int64_t s = 0; s < samples; s += WIDTH) {
+            vector row[WIDTH];
+            for (int k = 0; k < WIDTH; k++) {
+                int64_t f = v * WIDTH + k;
+                row[k] = f < num ? *(const vector *)(from + f * samples + s) : (vector){0};
+            }
+            transpose(row);
+            for (int j = 0; j < WIDTH; j++)
+                ((vector *)(to + (s + j) * WHOLE * LANES))[v] = row[j];
         }
 }
 
@@ -200,8 +185,8 @@ INLINE void relate(
 #define RELATE_ALL(width) RELATE(ROWS, width)
 #define RELATE_ONE(width) RELATE(1, width)
             int64_t r = 0;
-            for (; r + ROWS <= rows; r += ROWS) BY_WIDTH(num, RELATE_ALL)
-            for (; r < rows; r++) BY_WIDTH(num, RELATE_ONE)
+            for (; r + ROWS <= rows; r += ROWS) BY_WIDTH(WHOLE, num, RELATE_ALL)
+            for (; r < rows; r++) BY_WIDTH(WHOLE, num, RELATE_ONE)
         }
 }
 
