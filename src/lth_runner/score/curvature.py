@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.func import grad, vmap
 
 from lth_runner.mask import Mask
 from lth_runner.score import derivatives
 from lth_runner.score.checks import one_of, whole
 from lth_runner.score.examples import check_draw, draw
 from lth_runner.score.protocol import Scores
+from lth_runner.score.squares import Derived, mean_squares
 from lth_runner.seeds import stream
 from lth_runner.state import State
 from lth_runner.task import Batch, Task
 
 ESTIMATORS = ("ggn", "hutchinson", "fisher")
-_NUMBERS = 2**25  # of per-sample gradients in memory at once: 256 MB
-
-Scalar = Callable[[Tensor, Tensor], Tensor]  # (logits, labels) of one sample -> what is derived
 
 
 @dataclass(frozen=True)
@@ -59,10 +56,10 @@ class Obd:
         if self.estimator == "hutchinson":
             diagonal = self._hutchinson(home, start, mask, batches)
         else:
-            scalars: list[Scalar] = [_label_loss]
+            derived: list[Derived] = [_label_loss]
             if self.estimator == "ggn":
-                scalars = [_class_term(c) for c in range(task.data.num_classes)]
-            diagonal = _mean_square(home, start, mask, batches, scalars)
+                derived = [_class_term(c) for c in range(task.data.num_classes)]
+            diagonal = mean_squares(home, start, batches, derived)
         return derivatives.on_cpu(
             {n: 0.5 * h.clamp(min=0) * start[n].square() for n, h in diagonal.items()}
         )
@@ -86,38 +83,14 @@ def _signs(task: Task, like: Tensor, index: int, name: str) -> Tensor:
 
 
 def _label_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(logits, labels)
+    return F.cross_entropy(logits, labels, reduction="none")
 
 
-def _class_term(index: int) -> Scalar:
-    """A scalar whose squared gradient is p_c (d log p_c)^2: summed over c, the GGN's diagonal."""
+def _class_term(index: int) -> Derived:
+    """What has the squared gradient p_c (d log p_c)^2: summed over c, the GGN's diagonal."""
 
     def term(logits: Tensor, labels: Tensor) -> Tensor:
-        log_p = logits.log_softmax(1)[0, index]
+        log_p = logits.log_softmax(1)[:, index]
         return (0.5 * log_p).exp().detach() * log_p
 
     return term
-
-
-def _mean_square(
-    task: Task, start: State, mask: Mask, batches: list[Batch], scalars: list[Scalar]
-) -> State:
-    """The mean over samples of each one's squared gradients, summed over ``scalars``."""
-    own = {name: start[name] for name in task.prunable}  # builds the network: not inside vmap
-    total = {name: torch.zeros_like(value) for name, value in own.items()}
-    chunk = max(1, _NUMBERS // sum(value.numel() for value in own.values()))
-    for scalar in scalars:
-
-        def value(own: State, one: Tensor, label: Tensor, scalar: Scalar = scalar) -> Tensor:
-            return scalar(task.logits(start | own, one[None]), label[None])
-
-        single = vmap(grad(value), in_dims=(None, 0, 0))
-        for batch in batches:
-            inputs, labels = derivatives.fitted(batch, start)
-            for part in zip(inputs.split(chunk), labels.split(chunk), strict=True):
-                with derivatives.twice_differentiable():
-                    found = single(own, *part)
-                for name, g in found.items():
-                    total[name] += g.square().sum(0)
-    num = sum(len(labels) for _, labels in batches)
-    return {name: value / num for name, value in total.items()}

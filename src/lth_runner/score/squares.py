@@ -1,0 +1,167 @@
+"""Sums of the squared gradients of single samples."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import grad, vmap
+
+from lth_runner import state as states
+from lth_runner.score import derivatives
+from lth_runner.state import State
+from lth_runner.task import Batch, Task
+
+Derived = Callable[[Tensor, Tensor], Tensor]  # (logits, labels) -> what is derived, by sample
+
+_NUMBERS = 2**25  # in memory at once: 256 MB of float64
+_TRIED = 2  # samples by which it is found out whether the fast way answers as the plain one does
+
+
+def mean_squares(
+    task: Task, start: State, batches: Sequence[Batch], derived: Sequence[Derived]
+) -> State:
+    """The mean over samples of (dd/dtheta_j)^2, summed over ``derived``, at running statistics.
+
+    A layer's gradient of one sample is what comes in times the gradient of what goes out, summed
+    over its places: one forward pass and one backward pass of a batch for each d give all of them.
+    Networks whose layers do something else with their weights have each sample derived by itself.
+    """
+    names = task.prunable
+    ready = [derivatives.fitted(batch, start) for batch in batches]
+    inputs, labels = ready[0]
+    few = inputs[:_TRIED], labels[:_TRIED]
+    by_sample = _sums_by_sample(task, start, names, few, derived[:1])
+    by_layer = _sums_by_layer(task, start, names, few, derived[:1])
+    if by_layer is not None and _alike(by_layer[0], by_sample):
+        chunk = max(1, _NUMBERS * len(few[1]) // by_layer[1])
+
+        def sums(part: Batch) -> State:
+            found = _sums_by_layer(task, start, names, part, derived)
+            assert found is not None
+            return found[0]
+
+    else:
+        chunk = max(1, _NUMBERS // sum(start[name].numel() for name in names))
+
+        def sums(part: Batch) -> State:
+            return _sums_by_sample(task, start, names, part, derived)
+
+    total = {name: torch.zeros_like(start[name]) for name in names}
+    for inputs, labels in ready:
+        for part in zip(inputs.split(chunk), labels.split(chunk), strict=True):
+            for name, value in sums(part).items():
+                total[name] += value
+    num = sum(len(labels) for _, labels in ready)
+    return {name: value / num for name, value in total.items()}
+
+
+def _alike(one: State, other: State) -> bool:
+    """Equal but for the rounding of sums that run in another order."""
+    return all(
+        torch.allclose(one[n], other[n], rtol=1e-4, atol=1e-6 * float(other[n].abs().max()))
+        for n in other
+    )
+
+
+def _sums_by_sample(
+    task: Task, start: State, names: Sequence[str], batch: Batch, derived: Sequence[Derived]
+) -> State:
+    own = {name: start[name] for name in names}
+    total = {name: torch.zeros_like(value) for name, value in own.items()}
+    for d in derived:
+
+        def value(own: State, one: Tensor, label: Tensor, d: Derived = d) -> Tensor:
+            return d(task.logits(start | own, one[None]), label[None])[0]
+
+        with derivatives.twice_differentiable():
+            found = vmap(grad(value), in_dims=(None, 0, 0))(own, *batch)
+        for name, g in found.items():
+            total[name] += g.square().sum(0)
+    return total
+
+
+def _sums_by_layer(
+    task: Task, start: State, names: Sequence[str], batch: Batch, derived: Sequence[Derived]
+) -> tuple[State, int] | None:
+    """The sums, and how many numbers were held for them; None where a layer is not a plain one."""
+    module = task.module().to(next(iter(start.values())).dtype).eval()
+    states.write(module, start)
+    layers = _layers(module, names)
+    if layers is None:
+        return None
+    uses: Counter[nn.Module] = Counter()
+    came: dict[nn.Module, Tensor] = {}
+    went: dict[nn.Module, Tensor] = {}
+
+    def record(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        uses[layer] += 1
+        came[layer], went[layer] = _laid_out(layer, arguments[0].detach()), output
+        return output.clone()  # an activation in place would make it what goes out of itself
+
+    for layer in layers:
+        layer.register_forward_hook(record)
+    with torch.enable_grad(), derivatives.twice_differentiable():
+        logits = module(batch[0])
+        if any(uses[layer] != 1 for layer in layers):
+            return None
+        total = {name: torch.zeros_like(start[name]) for name in names}
+        for d in derived:
+            slopes = torch.autograd.grad(
+                d(logits, batch[1]).sum(), [went[layer] for layer in layers],
+                retain_graph=True, allow_unused=True, materialize_grads=True,
+            )  # fmt: skip
+            for (layer, own), slope in zip(layers.items(), slopes, strict=True):
+                out = _by_place(layer, slope)
+                for name, part in own.items():
+                    if part == "bias":
+                        total[name] += out.sum(1).square().sum(0)
+                        continue
+                    found = _squares(out, came[layer])
+                    total[name] += found.view_as(total[name])
+    held = sum(value.numel() for value in (*came.values(), *went.values()))
+    return total, held + len(batch[1]) * max(start[name].numel() for name in names)
+
+
+def _squares(out: Tensor, came: Tensor) -> Tensor:
+    """sum_n (sum_p out[n, p, :] came[n, p, :]^T)^2."""
+    if out.shape[1] == 1:
+        return out[:, 0].square().t() @ came[:, 0].square()
+    return torch.bmm(out.transpose(1, 2), came).square().sum(0)
+
+
+def _layers(module: nn.Module, names: Sequence[str]) -> dict[nn.Module, dict[str, str]] | None:
+    """Layer -> name of the tensor -> ``weight`` or ``bias``; None where one has no plain layer."""
+    found: dict[nn.Module, dict[str, str]] = {}
+    for name in names:
+        path, _, part = name.rpartition(".")
+        layer = module.get_submodule(path)
+        plain = type(layer) is nn.Linear or (
+            type(layer) is nn.Conv2d
+            and layer.groups == 1
+            and layer.padding_mode == "zeros"
+            and not isinstance(layer.padding, str)
+        )
+        if not plain:
+            return None
+        found.setdefault(layer, {})[name] = part
+    return found
+
+
+def _laid_out(layer: nn.Module, inputs: Tensor) -> Tensor:
+    """[samples, places, what meets one row of the weight]: a copy."""
+    if isinstance(layer, nn.Conv2d):
+        columns = F.unfold(inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]
+        return columns.transpose(1, 2)
+    return inputs.reshape(len(inputs), math.prod(inputs.shape[1:-1]), -1).clone()
+
+
+def _by_place(layer: nn.Module, slope: Tensor) -> Tensor:
+    """The gradient of what goes out, [samples, places, rows of the weight]."""
+    if isinstance(layer, nn.Conv2d):
+        return slope.flatten(2).transpose(1, 2)
+    return slope.reshape(len(slope), math.prod(slope.shape[1:-1]), -1)
