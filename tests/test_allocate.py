@@ -183,6 +183,18 @@ def test_what_an_almost_empty_layer_took_from_a_layer_does_not_stop_the_next_rou
     assert inner == outer
 
 
+def test_a_slow_layer_gives_a_weight_to_an_almost_empty_one_but_not_anew_in_every_round():
+    """20 * 0.95^n and 8 * 0.95^n beside two layers that are due a weight between them, or none."""
+    mask = dense = full((20, 1), (8, 1), (4, 1), (8, 1))
+    own = {"w0": 0.05, "w1": 0.05}
+    allocate = LayerWise(rate=0.5, rates=own, avoid_collapse=True)
+    for number, density in enumerate(Geometric(rate=0.5, rounds=30)(), start=1):
+        mask = allocate(noise(dense), density, mask, number)
+        slow, other, *poor = (int(kept.sum()) for kept in mask.values())
+        assert min(other, *poor) >= 1
+        assert slow == pytest.approx(20 * 0.95**number, abs=3)  # at the most what those two lack
+
+
 @pytest.mark.parametrize("allocate", [Global(), LayerWise()])
 def test_equal_scores_are_drawn_by_seed_and_neither_all_kept_nor_all_dropped(allocate):
     dense = full((10, 10), 100)

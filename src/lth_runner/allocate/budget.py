@@ -76,6 +76,22 @@ class Budget:
                 f"but {self.total} are to be kept in them: lower pruner.sparsity"
             )
 
+    def none_below_least(self, shares: Mapping[str, float]) -> dict[str, float]:
+        """Shares of the same sum, none below ``least``: the others give, in proportion."""
+        poor: set[str] = set()
+        while True:
+            owed = sum(self.least(name) - shares[name] for name in poor)
+            rest = sum(share for name, share in shares.items() if name not in poor)
+            factor = 1 - owed / rest if rest else 1.0
+            given = {
+                name: float(self.least(name)) if name in poor else factor * share
+                for name, share in shares.items()
+            }
+            fresh = {name for name, share in given.items() if share < self.least(name)}
+            if not fresh:
+                return given
+            poor |= fresh
+
     def proportional(self, weights: Mapping[str, float]) -> dict[str, float]:
         """Shares c * weights with sum ``total``, none above its layer's capacity.
 

@@ -89,7 +89,7 @@ class LayerWise:
     an excluded layer is one with rate 0. The whole keeps the rounded sum of the layers' shares:
     each is rounded down, those with the largest remainders up. With rates of their own that sum
     follows from them, and ``density`` is that of a layer with the common rate.
-    ``avoid_collapse``: a layer that would keep no weight at all takes one from the largest.
+    ``avoid_collapse``: no share is less than a weight; the other layers give, in proportion.
     """
 
     exclude: Sequence[str] = ()
@@ -119,10 +119,12 @@ class LayerWise:
         # alike layers in one product, as other budgets have it: products' sum may miss a half
         total = density * alike + sum(share for name, share in shares.items() if name in own)
         budget = Budget(count(total, 1), capacity, fixed, within.biases)
+        if self.avoid_collapse:
+            budget.check_none_empty()
+            shares = budget.none_below_least(shares)
         self._check(budget, shares, sizes)
         shares = {name: min(share, capacity[name]) for name, share in shares.items()}
-        counts = budget.whole(shares, avoid_collapse=self.avoid_collapse)
-        return budget.keep(counts, scores, within, seed)
+        return budget.keep(budget.whole(shares), scores, within, seed)
 
     def _exponent(self, rate: float) -> float:
         return math.log1p(-rate) / math.log1p(-float(self.rate or 0))
@@ -130,12 +132,9 @@ class LayerWise:
     def _check(self, budget: Budget, shares: Mapping[str, float], sizes: Mapping[str, int]) -> None:
         """Raises UserError where less is left of a layer than its share."""
         lacking = {name: share - budget.capacity[name] for name, share in shares.items()}
-        # what a layer may have given to others that would have been empty
-        poor = [name for name, share in shares.items() if share < 1]
-        given = sum(map(budget.least, poor)) if self.avoid_collapse else 0
-        whole = sum(math.floor(lack) for lack in lacking.values() if lack >= 1)
-        if whole > given or budget.total > sum(budget.capacity.values()):
-            name = max(lacking, key=lambda name: lacking[name])
+        name = max(lacking, key=lambda name: lacking[name], default="")
+        # a share that was rounded down in the round before lacks less than a weight
+        if name and (lacking[name] >= 1 or budget.total > sum(budget.capacity.values())):
             raise UserError(
                 f"density {shares[name] / sizes[name]:.4g} of {name} cannot be had: only "
                 f"{budget.capacity[name]} of its {sizes[name]} weights are left"
