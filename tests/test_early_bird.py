@@ -88,7 +88,7 @@ def test_an_early_bird_of_channels_keeps_those_with_the_largest_scales():
     by_scale = replace(search(unit="channels"), score=NormScale(), allocate=Channels())
     ticket = by_scale.propose(task, past)
     assert ticket.start.step == 8 * CLOCK.epoch  # four alike before it, from 4 on
-    assert channels(ticket.mask)["hidden.weight"].tolist() == [False] * 4 + [True] * 5
+    assert channels(ticket.mask)["hidden.weight"].flatten().tolist() == [False] * 4 + [True] * 5
     assert ticket.mask["hidden.weight"].sum(1).tolist() == [0] * 4 + [6] * 5
     assert bool(ticket.mask["output.weight"].all())
 

@@ -49,10 +49,9 @@ class Channels:
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
         refuse_biases(within, "channels")
         spared = select(self.exclude, within, "pruner.exclude")
-        # as columns: with a single axis they would be biases
-        left = Mask({n: kept[:, None] for n, kept in channels(within).items() if n not in spared})
+        left = Mask({n: kept for n, kept in channels(within).items() if n not in spared})
         self._check(density, left)
-        means = {name: _mean(scores[name], within[name])[:, None] for name in left}
+        means = {name: _mean(scores[name], within[name]) for name in left}
         kind = Global if self.across == "network" else LayerWise
         kept = kind(avoid_collapse=not self.allow_empty)(means, density, left, seed)
         return Mask(
@@ -84,13 +83,15 @@ class Channels:
 
 
 def channels(mask: Mask) -> Mask:
-    """The output channels with a weight, of every layer but the last: bool, (out,) each."""
-    return Mask(
-        {name: kept.flatten(1).any(1) for name, kept in list(mask.of_weights().items())[:-1]}
-    )
+    """The output channels with a weight, of every layer but the last: bool, (out, 1) each.
+
+    As columns: with a single axis they would be biases.
+    """
+    inner = list(mask.of_weights().items())[:-1]
+    return Mask({name: kept.flatten(1).any(1, keepdim=True) for name, kept in inner})
 
 
 def _mean(scores: Tensor, inside: Tensor) -> Tensor:
     """In double precision and back, so that equal scores remain equal."""
-    total = torch.where(inside, scores, 0).double().flatten(1).sum(1)
-    return (total / inside.flatten(1).sum(1).clamp(min=1)).to(scores.dtype)
+    total = torch.where(inside, scores, 0).double().flatten(1).sum(1, keepdim=True)
+    return (total / inside.flatten(1).sum(1, keepdim=True).clamp(min=1)).to(scores.dtype)
