@@ -125,7 +125,7 @@ def test_the_ticket_of_a_mask_found_within_a_training_is_held_while_it_trains(na
 def test_a_step_at_which_weights_were_gone_already_is_refused(name, tmp_path):
     task, late = small.task(), Learned(Rewind(step="30it"), rescale=False)
     [found] = small.trainer(tmp_path).fit([Job(task, late.propose(task, []), WITHIN[name])])
-    with pytest.raises(UserError, match=r"rewind\.step=30it: by then .* rewind\.step=0it"):
+    with pytest.raises(UserError, match=r"back to step 30it: by then .* rewind\.step=0it"):
         late.propose(task, [found])
     kept = replace(late, rewind=Rewind(weights="keep", bn="keep")).propose(task, [found])
     assert states.fingerprint(kept.weights) == states.fingerprint(found.weights)

@@ -180,7 +180,7 @@ class StoredTraining:
         return engines.gradients(self.job, trainer.recipe, num_steps, engine=trainer.engine)
 
     def derived(self, name: str, compute: Callable[[], State]) -> State:
-        """What a probe computed from this training, kept beside it."""
+        """What was computed from this training, kept beside it."""
         return self.entry.derived(name, compute)
 
     def sibling(self, ticket: Ticket, arm: str, task: Task | None = None) -> Trained:
@@ -189,9 +189,9 @@ class StoredTraining:
         On another ``task`` it keeps the snapshots that this training has.
         """
         slot = Slot(self.job.slot.round, f"{self.job.slot.arm}/{arm}")
-        job = replace(self.job, ticket=ticket, slot=slot, snapshots=())
-        if task is not None:
-            job = replace(job, task=task, snapshots=self.job.snapshots)
+        snapshots = () if task is None else self.job.snapshots
+        there = task or self.job.task
+        job = replace(self.job, task=there, ticket=ticket, slot=slot, snapshots=snapshots)
         return next(self.trainer.fit([job]))
 
 

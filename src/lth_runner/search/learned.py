@@ -110,9 +110,9 @@ class Learned:
         for name in sorted(self.rewind.rewound(task) & set(task.prunable)):
             if bool(((weights[name] == 0) & (began[name] != 0)).any()):
                 raise UserError(
-                    f"rewind.step={self.rewind.step}: by then the training that finds the mask had "
-                    f"removed weights of {name}, and no whole network is left to go back to: set "
-                    "rewind.step=0it, or a step before weights are removed"
+                    f"there is no going back to step {self.rewind.step}: by then the training that "
+                    f"finds the mask had removed weights of {name}. Set rewind.step=0it (for a late "
+                    "arm, control.late.step=0it), or a step before weights are removed"
                 )
 
     def _rescaled(self, task: Task, weights: State, searched: Trained) -> State:
