@@ -111,8 +111,8 @@ class Learned:
             if bool(((weights[name] == 0) & (began[name] != 0)).any()):
                 raise UserError(
                     f"there is no going back to step {self.rewind.step}: by then the training that "
-                    f"finds the mask had removed weights of {name}. Set rewind.step=0it (for a late "
-                    "arm, control.late.step=0it), or a step before weights are removed"
+                    f"finds the mask had removed weights of {name}. Set rewind.step=0it (for a "
+                    "late arm, control.late.step=0it), or a step before weights are removed"
                 )
 
     def _rescaled(self, task: Task, weights: State, searched: Trained) -> State:
