@@ -26,7 +26,8 @@ class Synflow:
     input of ones, running statistics, float64 (the authors' float32 under- and overflows in deep
     networks). Without biases the scores of each layer sum to R; ``biases`` says what becomes of
     those of linear layers and convolutions: ``absolute``, as in the authors' code, or ``zero``,
-    which restores that sum (a norm's shift stays absolute). Made to be iterated, 100 steps of
+    which restores that sum (a norm's shift stays absolute) and prunes them first, where they are
+    prunable. Made to be iterated, 100 steps of
     exponentially falling density in the paper: in one step it removes whole layers.
     Raises UserError for norms without running statistics, which let no flow through, and for an
     infinite R.
@@ -75,4 +76,4 @@ class Synflow:
 
 def _biases(task: Task) -> set[str]:
     """The biases beside prunable weights."""
-    return {f"{name.removesuffix('weight')}bias" for name in task.prunable}
+    return {f"{name.removesuffix('weight')}bias" for name in task.dense().of_weights()}
