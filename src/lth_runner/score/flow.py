@@ -27,8 +27,8 @@ class Synflow:
     networks). Without biases the scores of each layer sum to R; ``biases`` says what becomes of
     those of linear layers and convolutions: ``absolute``, as in the authors' code, or ``zero``,
     which restores that sum (a norm's shift stays absolute) and prunes them first, where they are
-    prunable. Made to be iterated, 100 steps of
-    exponentially falling density in the paper: in one step it removes whole layers.
+    prunable. Made to be iterated, 100 steps of exponentially falling density in the paper: in one
+    step it removes whole layers.
     Raises UserError for norms without running statistics, which let no flow through, and for an
     infinite R.
     Tanaka et al., NeurIPS 2020, arXiv 2006.05467.
