@@ -152,7 +152,7 @@ def test_a_score_that_reads_no_labels_is_told_once(caplog):
 
 
 def test_unknown_corruptions_are_refused():
-    with pytest.raises(UserError, match=r"control.corrupt='label'.*labels"):
+    with pytest.raises(UserError, match=r"control\.random_data\.corrupt='label'.*labels"):
         RandomData(SEARCHES["snip"], "label")
 
 

@@ -16,23 +16,16 @@ from lth_runner.compiled.library import library
 from lth_runner.compiled.whole import WholeLinear, turned
 
 _ADAM, _MOMENTUM, _NESTEROV, _PLAIN = range(4)
+_NUMBERS = (
+    "rate", "decay", "shrink", "first", "first_rest", "second", "second_rest", "epsilon", "root",
+)  # fmt: skip
 _WITHOUT = ("amsgrad", "maximize", "dampening", "differentiable")
 
 
 class _Rule(ctypes.Structure):
-    _fields_ = [("kind", ctypes.c_int32)] + [
-        (name, ctypes.c_float)
-        for name in (
-            "rate",
-            "decay",
-            "shrink",
-            "first",
-            "first_rest",
-            "second",
-            "second_rest",
-            "epsilon",
-            "root",
-        )
+    _fields_ = [
+        ("kind", ctypes.c_int32),
+        *((name, ctypes.c_float) for name in _NUMBERS),
     ]
 
 

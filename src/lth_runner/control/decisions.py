@@ -98,7 +98,8 @@ class RandomData:
     def __post_init__(self) -> None:
         if self.corrupt not in CORRUPTIONS:
             raise UserError(
-                f"control.corrupt={self.corrupt!r}: {nearest(str(self.corrupt), CORRUPTIONS)}"
+                f"control.random_data.corrupt={self.corrupt!r}: "
+                f"{nearest(str(self.corrupt), CORRUPTIONS)}"
             )
 
     def num_trainings(self, num_rows: Sequence[int]) -> int:
