@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from lth_runner import state as states
 from lth_runner.allocate import Allocate, channels
-from lth_runner.errors import UserError, nearest
+from lth_runner.errors import UserError
 from lth_runner.mask import Mask
 from lth_runner.masking.live import LiveMask
 from lth_runner.masking.scale_penalty import ScalePenalty
@@ -21,7 +21,7 @@ from lth_runner.masking.static import Static, is_sparse
 from lth_runner.masking.updates import parse_period, period
 from lth_runner.schedule import Schedule
 from lth_runner.score.channel import no_norm, scales, watch_norms
-from lth_runner.search.early_bird import UNITS, differing
+from lth_runner.search.early_bird import check_settling, differing
 from lth_runner.seeds import derive
 from lth_runner.state import State
 from lth_runner.step import Clock, Duration, Step
@@ -65,12 +65,7 @@ class Settling:
                 f"pruner.until={self.until} must be steps (100it) or a share of the training "
                 "(40%): a mask within a training knows no epochs"
             )
-        if isinstance(self.distance, bool) or not 0 <= self.distance <= 1:
-            raise UserError(f"pruner.distance={self.distance} is outside [0, 1]")
-        if isinstance(self.window, bool) or not isinstance(self.window, int) or self.window < 2:
-            raise UserError(f"pruner.window={self.window!r}: give a whole number, at least 2")
-        if self.unit not in UNITS:
-            raise UserError(f"pruner.unit={self.unit!r}: {nearest(str(self.unit), UNITS)}")
+        check_settling(self.distance, self.window, self.unit)
         ScalePenalty(self.penalty)  # refuses what is no price
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:

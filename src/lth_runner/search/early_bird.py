@@ -48,12 +48,7 @@ class EarlyBird:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "until", Duration.parse(self.until))
-        if isinstance(self.distance, bool) or not 0 <= self.distance <= 1:
-            raise UserError(f"pruner.distance={self.distance} is outside [0, 1]")
-        if isinstance(self.window, bool) or not isinstance(self.window, int) or self.window < 2:
-            raise UserError(f"pruner.window={self.window!r}: give a whole number, at least 2")
-        if self.unit not in UNITS:
-            raise UserError(f"pruner.unit={self.unit!r}: {nearest(str(self.unit), UNITS)}")
+        check_settling(self.distance, self.window, self.unit)
 
     @property
     def num_rounds(self) -> int:
@@ -104,3 +99,13 @@ class EarlyBird:
 def differing(one: Mask, other: Mask) -> float:
     """Share of all entries, weights or channels, that are kept by one of two masks alone."""
     return ((one | other).num_kept - (one & other).num_kept) / one.num_prunable
+
+
+def check_settling(distance: float, window: int, unit: str) -> None:
+    """Raises UserError for what cannot say when masks stand still."""
+    if isinstance(distance, bool) or not 0 <= distance <= 1:
+        raise UserError(f"pruner.distance={distance} is outside [0, 1]")
+    if isinstance(window, bool) or not isinstance(window, int) or window < 2:
+        raise UserError(f"pruner.window={window!r}: give a whole number, at least 2")
+    if unit not in UNITS:
+        raise UserError(f"pruner.unit={unit!r}: {nearest(str(unit), UNITS)}")
