@@ -107,7 +107,9 @@ def _draw(axes: Axes, run: Run, field: Field) -> None:
     lowest: list[float] = []
     for row, (name, label) in enumerate(field.names):
         for column, arm in enumerate(arms):
-            index = row + column
+            index = (
+                column if field.arms else row + (len(run.arms) if row else 0)
+            )  # arms keep theirs
             x, y, spread = _means(run, arm, name, field.factor)
             if not x:
                 continue
