@@ -107,9 +107,8 @@ def _draw(axes: Axes, run: Run, field: Field) -> None:
     lowest: list[float] = []
     for row, (name, label) in enumerate(field.names):
         for column, arm in enumerate(arms):
-            index = (
-                column if field.arms else row + (len(run.arms) if row else 0)
-            )  # arms keep theirs
+            # what is no arm has a colour that no arm has
+            index = column if field.arms or not row else row + len(run.arms)
             x, y, spread = _means(run, arm, name, field.factor)
             if not x:
                 continue
