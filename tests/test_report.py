@@ -477,6 +477,26 @@ def test_same_configs_are_told_apart_by_folder_and_many_keys_are_cut(tmp_path):
     assert labels(many) == ["k0=0", "k0=1"]
 
 
+def test_a_control_that_takes_the_pruner_s_search_names_no_run(tmp_path):
+    """Nor does a key that a run does not have: snip knows no retrain."""
+    runs = []
+    for pruner, own in (("snip", {}), *(("gradual", {"retrain": x}) for x in (False, True))):
+        search = {"_target_": f"x.{pruner}", "score": {"_target_": f"x.score.{pruner}"}}
+        controls = {
+            "invert": {"_target_": "x.Invert", "search": search},
+            "random_data": {"search": search, "corrupt": "pixels" if own else "labels"},
+        }
+        config = {"pruner": {"search": search, **own}, "control": controls}
+        folder = save(tmp_path / f"{len(runs)}", [], config=config)
+        (folder / "environment.json").write_text(json.dumps({"choices": {"pruner": pruner}}))
+        runs.append(Run.load(folder))
+    assert labels(runs) == [
+        "pruner=snip, control.random_data.corrupt=labels",
+        "pruner=gradual, pruner.retrain=False, control.random_data.corrupt=pixels",
+        "pruner=gradual, pruner.retrain=True, control.random_data.corrupt=pixels",
+    ]
+
+
 def test_picture_of_many_runs_is_drawn(tmp_path):
     runs = [Run.load(fake_run(tmp_path / str(i), rounds=3, seed=i)) for i in range(9)]
     assert draw_curve(runs, tmp_path / "many.png").stat().st_size > 20_000

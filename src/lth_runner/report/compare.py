@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -21,6 +22,7 @@ from lth_runner.report.verdict import Level, judge
 from lth_runner.report.wording import accuracy, method, progress, sentence
 
 MAX_NAMED_KEYS = 4
+SEARCH_OF_CONTROL = re.compile(r"control\.[^.]+\.search\.")
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -39,7 +41,7 @@ def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
 
     Where a config repeats `rewind.step` deeper, as in `pruner.search.rewind.step`, once is enough.
     """
-    flat = [_chosen(run) | flatten(run.config) for run in runs]
+    flat = [_settings(run) for run in runs]
     keys = dict.fromkeys(key for config in flat for key in config)
     values = {key: [config.get(key) for config in flat] for key in keys}
     differing = {k: found for k, found in values.items() if any(x != found[0] for x in found)}
@@ -47,9 +49,17 @@ def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
     return {key: v for key, v in differing.items() if not _is_copy(key, differing)}
 
 
-def _chosen(run: Run) -> dict[str, Any]:
-    """The options chosen of the groups that are sections of the config."""
-    return {k: v for k, v in run.choices.items() if isinstance(v, str) and k in run.config}
+def _settings(run: Run) -> dict[str, Any]:
+    """The options chosen of the config's sections, and all keys but a control's pruner anew."""
+    chosen = {k: v for k, v in run.choices.items() if isinstance(v, str) and k in run.config}
+    flat = flatten(run.config)
+    return chosen | {key: value for key, value in flat.items() if not _repeats_pruner(key, flat)}
+
+
+def _repeats_pruner(key: str, flat: Mapping[str, Any]) -> bool:
+    """Whether control.invert.search.x, say, only says again what pruner.search.x says."""
+    pruner = SEARCH_OF_CONTROL.sub("pruner.search.", key)
+    return pruner != key and pruner in flat and flat[pruner] == flat[key]
 
 
 def _is_told(key: str, values: Mapping[str, list[Any]]) -> bool:
@@ -73,15 +83,17 @@ def _is_copy(key: str, values: Mapping[str, list[Any]]) -> bool:
 def labels(runs: Sequence[Run]) -> list[str]:
     """'key=value, ...' of the keys in which the runs differ; the folder's name breaks ties.
 
-    More than four such keys: only as many, in their order, as tell the runs apart.
+    More than four such keys: only as many, in their order, as tell the runs apart. A run is not
+    named by a key that it does not have.
     """
     found = differences(runs)
     keys = list(found)
     if len(keys) > MAX_NAMED_KEYS:
         counts = range(1, len(keys) + 1)
         keys = next((keys[:n] for n in counts if _distinct(found, keys[:n], len(runs))), keys[:4])
-    names = [", ".join(f"{key}={_plain(found[key][i])}" for key in keys) for i in range(len(runs))]
-    if len(set(names)) == len(names):
+    settings = [_settings(run) for run in runs]
+    names = [", ".join(f"{k}={_plain(own[k])}" for k in keys if k in own) for own in settings]
+    if len(set(names)) == len(names) and all(names):
         return names
     return [f"{name} {run.folder.name}".strip() for name, run in zip(names, runs, strict=True)]
 
