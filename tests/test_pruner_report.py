@@ -89,6 +89,9 @@ def test_a_cost_worked_by_hand_matters(tmp_path):
         ([-0.04, -0.041, -0.042], "control is better", "the control is better"),
         ([0.03], "one replicate", "one replicate: nothing can be said (n = 1)"),
         ([-0.003, -0.003], "undecided", "equal differences of so few seeds"),
+        ([0.0028, 0.0028, 0.0028], "undecided", "equal differences of so few seeds"),
+        ([0.0, 0.0, 0.0], "not seen", "equal differences of so few seeds"),
+        ([0.03, 0.03, 0.03], "matters", "carry information"),
     ],
 )
 def test_what_can_be_said_is_said_and_no_more(tmp_path, costs, mark, words):

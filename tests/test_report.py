@@ -134,10 +134,23 @@ def test_pairs_are_made_by_seed_and_one_pair_has_no_p():
     assert paired({1: 0.9}, {2: 0.9}) is None
 
 
-@pytest.mark.parametrize(("shift", "p"), [(0.01, 0.0), (-0.01, 1.0), (-0.005, 1.0)])
-def test_differences_without_any_spread_have_a_certain_p(shift, p):
-    dense = {0: 0.5, 1: 0.5}
-    assert paired({0: 0.5 + shift, 1: 0.5 + shift}, dense, margin=0.005).p == p
+@pytest.mark.parametrize(
+    ("differences", "tolerance", "told"),
+    [
+        ((0.0028,) * 3, 0.005, False),  # one test image of 359, three times
+        ((0.0028,) * 3, 0.002, True),
+        ((0.03,) * 3, 0.005, True),
+        ((0.03,) * 2, 0.005, False),
+        ((0.03,), 0.005, False),
+        ((0.001, 0.002), 0.005, True),
+    ],
+)
+def test_an_interval_of_no_width_proves_nothing_within_the_tolerance(differences, tolerance, told):
+    """Accuracies are multiples of one test image: equal differences are no certainty."""
+    seeds = range(len(differences))
+    result = paired({s: 0.5 + differences[s] for s in seeds}, dict.fromkeys(seeds, 0.5))
+    assert result.is_told(tolerance) is told
+    assert (result.p is None) == (len(set(differences)) == 1)
 
 
 def test_aggregate_averages_every_number_and_leaves_out_nulls_and_truth_values():
@@ -195,8 +208,62 @@ def test_sentence_of_a_winning_ticket(tmp_path):
     assert text == (
         "A ticket at 6.2 % of the weights (sparsity 93.8 %) matches the dense network "
         "(97.1 ± 0.4 against 97.0 ± 0.3 %, n = 3, p = 0.0014); its re-initialisation does not "
-        "(94.2 ± 0.2 %; it matches up to sparsity 50 %)."
+        "(94.2 ± 0.2 %; its sparsest match is at sparsity 50 %)."
     )
+
+
+def test_equal_differences_lead_over_no_control_and_have_no_p(tmp_path):
+    rows = [row(0, "ticket", s, 0.970 + s / 1000) for s in range(3)]
+    rows += [row(1, "ticket", s, 0.972 + s / 1000) for s in range(3)]
+    rows += [row(1, "reinit", s, 0.969 + s / 1000) for s in range(3)]
+    verdict = verdict_of(tmp_path, rows)
+    assert not verdict.at("reinit", 1).ticket_is_better
+    assert "n = 3, no p-value from equal differences)" in sentence(verdict)
+    assert "does not separate a winning ticket from its re-initialisation" in sentence(verdict)
+
+
+def test_where_a_control_matches_and_where_not_is_told_without_contradiction(tmp_path):
+    rows = [row(r, "ticket", 0, 0.97) for r in range(4)]
+    rows += [row(r, "reinit", 0, a) for r, a in ((1, 0.9), (2, 0.97), (3, 0.9))]
+    assert "its sparsest match is at sparsity 75 %, although it falls below at 50 %" in sentence(
+        verdict_of(tmp_path, rows)
+    )
+
+
+# three classes: up to 1/3 + .05 * 2/3 = .3667 is hardly above guessing
+THREE_CLASSES = {"dataset": {"num_classes": 3}}
+
+
+@pytest.mark.parametrize(("dense", "mark"), [(0.36, "at chance"), (0.37, "matches > control")])
+def test_a_ticket_that_matches_a_dense_network_at_chance_shows_nothing(
+    tmp_path, capsys, dense, mark
+):
+    rows = [row(0, "ticket", s, dense) for s in range(2)]
+    rows += [row(1, "ticket", s, 0.38 + s / 100) for s in range(2)]
+    rows += [row(1, "reinit", s, 0.2 + s / 100 + s / 1e4) for s in range(2)]
+    folder = save(tmp_path / "run", rows, config=THREE_CLASSES)
+    assert main([str(folder)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f" {mark} " in printed
+    page = (folder / "report.html").read_text()
+    for text in (printed, page):
+        assert ("the dense network&#x27;s accuracy is" in text.replace("'", "&#x27;")) == (
+            mark == "at chance"
+        )
+    assert ("matches the dense network (" in printed) != (mark == "at chance")
+    assert ("<td>at chance</td>" in page) == (mark == "at chance")
+
+
+def test_beside_other_runs_one_at_chance_has_no_match(tmp_path, capsys):
+    for name, dense in (("a", 0.36), ("b", 0.8)):
+        rows = [row(0, "ticket", 0, dense), row(1, "ticket", 0, dense)]
+        save(tmp_path / name, rows, config={**THREE_CLASSES, "name": name})
+    assert main([str(tmp_path)]) == 0
+    lines = {line.split()[-1]: line for line in capsys.readouterr().out.splitlines()[2:4]}
+    assert "at chance" in lines["name=a"]
+    assert "50.00 %" in lines["name=b"]
+    matching = [line.split(",")[7] for line in (tmp_path / "comparison.csv").open()]
+    assert matching[1:] == ["", "0.5"]
 
 
 def test_sentence_says_when_a_control_matches_as_well(tmp_path):
@@ -492,8 +559,8 @@ def test_a_control_that_takes_the_pruner_s_search_names_no_run(tmp_path):
         runs.append(Run.load(folder))
     assert labels(runs) == [
         "pruner=snip, control.random_data.corrupt=labels",
-        "pruner=gradual, pruner.retrain=False, control.random_data.corrupt=pixels",
-        "pruner=gradual, pruner.retrain=True, control.random_data.corrupt=pixels",
+        "pruner=gradual, control.random_data.corrupt=pixels, pruner.retrain=False",
+        "pruner=gradual, control.random_data.corrupt=pixels, pruner.retrain=True",
     ]
 
 

@@ -19,8 +19,8 @@ from lth_runner.report.rows import Run, find_runs
 from lth_runner.report.sweep import find_sweeps, rewind_step, thinned
 from lth_runner.report.sweep_overlap import step_overlaps
 from lth_runner.report.sweep_page import write_sweep
-from lth_runner.report.sweep_text import at_zero, model_sentence, text
-from lth_runner.report.tradeoff import Point, fit, seed_spread
+from lth_runner.report.sweep_text import at_zero, matching_table, model_sentence, text
+from lth_runner.report.tradeoff import Point, fit, r_squared_words, seed_spread
 
 DENSE, TAU, BETA = 0.92, 400.0, 0.03
 TOTAL = 10_000
@@ -192,6 +192,15 @@ def test_a_fit_that_should_not_be_trusted_says_why(found, words):
     assert words in "; ".join(result.doubts)
 
 
+def test_a_fit_worse_than_the_mean_is_written_without_digits():
+    """Here every ticket lies above the dense network, where the model cannot go."""
+    assert (
+        "R² is below −1, not at least 0.8"
+        in fitted(points(law=lambda k, s: 0.98 + s / 1000)).doubts
+    )
+    assert (r_squared_words(-0.1234), r_squared_words(None)) == ("−0.123", "undefined")
+
+
 def test_seed_spread_pools_by_degrees_of_freedom():
     # variances .0002 (1 degree of freedom) and .0001 (2): (.0002 + 2 * .0001) / 3
     values = {(1, 0.5): (0.50, 0.52), (2, 0.5): (0.60, 0.61, 0.62), (3, 0.5): (0.9,)}
@@ -283,6 +292,30 @@ def test_heat_map_cells_worked_by_hand_and_missing_ones_left_out(tmp_path):
     assert [row["n"] for row in rows if row["rewind"] == "500it"].count("0") == 5
     assert "fewer than 3 rewind steps" in model_sentence(sweep)
     assert all(file.stat().st_size > 100 for file in files)
+
+
+def test_the_console_says_in_a_sentence_that_a_fit_is_not_to_be_trusted(tmp_path):
+    fake_sweep(tmp_path, steps=(0, 500), sparsities=(0.5, 0.8), seeds=(0, 1), noise=0.01)
+    sweep = sweep_of(tmp_path)
+    found = " ".join(text(sweep).split())
+    assert "is not to be trusted here: fewer than 3 rewind steps above 0 (1) (and " in found
+    assert "standard error" not in found
+    assert "± standard error" in model_sentence(sweep)
+
+
+def test_a_dense_network_at_chance_is_matched_by_nothing(tmp_path):
+    for classes in (1, 2):  # of one class any guess is right: all is at chance
+        folder = tmp_path / str(classes)
+        fake_sweep(folder, steps=(200, 500), sparsities=(0.5,), accuracy=lambda k, s: DENSE,
+                   config={"dataset": {"num_classes": classes}})  # fmt: skip
+        sweep = sweep_of(folder)
+        page, at_chance = write_sweep(sweep, folder)[0].read_text(), classes == 1
+        assert ("so that a ticket which does as well shows nothing" in page) == at_chance
+        assert ("accuracy is at chance level." in model_sentence(sweep)) == at_chance
+        assert ("(1)*" in text(sweep)) != at_chance
+        assert {cell for row in matching_table(sweep)[1] for cell in row[1::3]} == (
+            {"at chance"} if at_chance else {"50 %"}
+        )
 
 
 def test_largest_matching_sparsity_of_the_mean_and_of_each_seed(tmp_path):

@@ -19,7 +19,7 @@ from lth_runner.report.page import document, html_table, replace
 from lth_runner.report.rows import TICKET, Run
 from lth_runner.report.table import WIDTH, aligned
 from lth_runner.report.verdict import Level, judge
-from lth_runner.report.wording import accuracy, method, progress, sentence
+from lth_runner.report.wording import accuracy, method, none_of, progress, sentence
 
 MAX_NAMED_KEYS = 4
 SEARCH_OF_CONTROL = re.compile(r"control\.[^.]+\.search\.")
@@ -162,7 +162,7 @@ def summary_table(runs: Sequence[Run], names: Sequence[str]) -> tuple[list[str],
             [
                 str(run.num_replicates),
                 accuracy(verdict.dense, 2) if verdict.dense else "-",
-                f"{100 * best.sparsity:.2f} %" if best else "none",
+                f"{100 * best.sparsity:.2f} %" if best else none_of(verdict),
                 f"{100 * last.sparsity:.2f} %" if last else "-",
                 accuracy(last, 2) if last else "-",
                 run.state,

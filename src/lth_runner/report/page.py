@@ -29,6 +29,7 @@ from lth_runner.report.wording import (
     kept,
     learning_sentence,
     method,
+    none_of,
     p_value,
     points,
     progress,
@@ -178,13 +179,14 @@ def _arms(run: Run, verdict: Verdict) -> str:
     for arm in run.arms:
         best = verdict.largest(arm)
         if best is None or best.against_dense is None:
-            body.append([arm, "none", "", "", "", ""])
+            body.append([arm, none_of(verdict), "", "", "", ""])
             continue
-        p = "" if best.against_dense.p is None else p_value(best.against_dense.p).removeprefix("p ")
+        pair = best.against_dense
+        p = "" if pair.p is None else p_value(pair).removeprefix("p ")
         failed = len(verdict.failed_before(arm))
         sparsity = f"{100 * best.sparsity:.2f} %" + (f" ({failed} below earlier)" if failed else "")
         body.append([arm, sparsity, kept(best.density), accuracy(best, 2),
-                     points(best.against_dense), p.removeprefix("= ")])  # fmt: skip
+                     points(pair), p.removeprefix("= ")])  # fmt: skip
     if verdict.dense is not None:
         body.append(["dense", "", "100 %", accuracy(verdict.dense, 2), "", ""])
     return html_table(header, body)

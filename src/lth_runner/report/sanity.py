@@ -11,17 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from lth_runner.report.rows import TICKET, Run, number
+from lth_runner.report.rows import TICKET, Run
 from lth_runner.report.verdict import ROUNDING, Level, Paired, Verdict
 from lth_runner.report.wording import accuracy, joined, points, removed
 
-MIN_ALIKE = 3  # seeds that must agree to the digit before an interval of no width counts
-NEAR_CHANCE = 0.05  # share of the way from chance to 1 below which an accuracy says nothing
 HINT = (
     "Ticket minus control, paired by seed, in points of test accuracy; brackets: 95 % t interval, "
     "of each line alone (not corrected for their number). 'No larger than': the interval's upper "
     "end is within the tolerance ('none, shown'). 'Not seen', a mean within the tolerance, is no "
-    "proof that there is none; a larger one with zero in its interval is undecided."
+    "proof that there is none; a larger one with zero in its interval is undecided, and so is one "
+    "within the tolerance that all seeds agree on to the digit: that makes no interval."
 )
 
 
@@ -66,8 +65,7 @@ class Check:
 
     `cost` is the ticket minus the control, paired by seed. `density` is the ticket's; the
     control's, `level.density`, is another where how many weights stay is decided too. `same`: the
-    control is the ticket itself. `ticket_at_chance`, `control_at_chance`: the mean accuracy is
-    hardly above guessing.
+    control is the ticket itself.
     """
 
     pruner: str
@@ -79,7 +77,6 @@ class Check:
     tolerance: float
     same: bool
     ticket_at_chance: bool
-    control_at_chance: bool
     num_diverged: int
 
     @property
@@ -88,12 +85,12 @@ class Check:
         low, high = self.cost.low, self.cost.high
         if self.same:
             return "the ticket itself"
-        if self.ticket_at_chance and self.control_at_chance:
+        if self.ticket_at_chance and self.level.at_chance:
             return "at chance"
         if low is None or high is None:
             return "one replicate"
-        if self.cost.n < MIN_ALIKE and high - low <= ROUNDING < abs(low):
-            return "undecided"
+        if not self.cost.is_told(self.tolerance):
+            return "undecided" if abs(low) > ROUNDING else "not seen"
         if low > ROUNDING:
             return "matters"
         if high < -ROUNDING:
@@ -127,7 +124,7 @@ class Check:
             "undecided": f"undecided, {self._open}; more seeds would tell",
         }
         text = f"{costs}: {findings[self.mark]} (n = {self.cost.n})."
-        if self.ticket_at_chance != self.control_at_chance:
+        if self.ticket_at_chance != self.level.at_chance:
             which = "ticket" if self.ticket_at_chance else "control"
             text += f" The {which}'s accuracy is at chance level."
         if (other := removed(self.level.density)) != self.sparsity:
@@ -145,7 +142,7 @@ class Check:
     def _open(self) -> str:
         """What the interval leaves open."""
         low, high = self.cost.low, self.cost.high
-        if low is None or high is None or high - low <= ROUNDING:
+        if low is None or high is None or self.cost.is_flat:
             return "equal differences of so few seeds make no interval"
         if high >= 1:
             return "the interval is too wide to exclude anything"
@@ -177,8 +174,7 @@ def checks(run: Run, verdict: Verdict, *, pruner: str = "") -> tuple[Check, ...]
                     cost=level.ticket_lead,
                     tolerance=verdict.tolerance,
                     same=_same(run, control, level.round),
-                    ticket_at_chance=is_near_chance(run, ticket),
-                    control_at_chance=is_near_chance(run, level),
+                    ticket_at_chance=ticket.at_chance,
                     num_diverged=level.num_diverged + ticket.num_diverged,
                 )
             )
@@ -191,16 +187,6 @@ def _does(run: Run, control: str) -> str:
     node = nodes.get(control) if isinstance(nodes, Mapping) else None
     corrupt = node.get("corrupt") if isinstance(node, Mapping) else None
     return WORDS[control].does.replace("corrupted data", f"corrupted {corrupt or 'data'}")
-
-
-def is_near_chance(run: Run, level: Level) -> bool:
-    """Whether an accuracy is at most c + 0.05 (1 - c), c = 1 / dataset.num_classes."""
-    dataset = run.config.get("dataset")
-    classes = number(dataset.get("num_classes")) if isinstance(dataset, Mapping) else None
-    if classes is None or classes < 1 or level.mean is None:
-        return False
-    chance = 1 / classes
-    return level.mean <= chance + NEAR_CHANCE * (1 - chance)
 
 
 def _same(run: Run, control: str, round: int) -> bool:

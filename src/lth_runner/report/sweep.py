@@ -309,7 +309,7 @@ def cost_of(runs: Sequence[Run]) -> Cost:
 
 
 def _fit(lines: Sequence[Line], dense: Level | None, tolerance: float) -> Fit | None:
-    if dense is None or dense.mean is None:
+    if dense is None or dense.mean is None or dense.at_chance:
         return None
     return fit(points(lines), dense=dense.mean, tolerance=tolerance)
 

@@ -18,7 +18,7 @@ from lth_runner.report.figures import HEIGHT, WIDTH
 from lth_runner.report.rows import TICKET
 from lth_runner.report.sweep import Column, Line, Sweep
 from lth_runner.report.verdict import Level
-from lth_runner.report.wording import accuracy, removed
+from lth_runner.report.wording import accuracy, none_of, removed
 
 PERCENT = 100.0
 SPARSITY = "sparsity (% of the weights removed, log scale of what remains)"
@@ -229,7 +229,7 @@ def _mark_line(axes: Axes, x: int, line: Line, best: Level | None) -> None:
     if best is not None:
         axes.bar([x], [best.density - 1.0], width=0.3, bottom=1.0, color=drawing.colour(0),
                  alpha=0.85, zorder=2)  # fmt: skip
-    text = removed(best.density) if best else "none"
+    text = removed(best.density) if best else none_of(line.verdict)
     axes.annotate(
         text, xy=(x, best.density if best else 1.0), xytext=(0, 4),
         textcoords="offset points", ha="center", va="bottom", fontsize=10,

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from lth_runner.report.rows import ACCURACY, FIRST_ROUND, TICKET
 from lth_runner.report.sweep import Column, Line, Sweep, thinned
 from lth_runner.report.table import WIDTH, aligned
-from lth_runner.report.tradeoff import MIN_R_SQUARED, Fit
+from lth_runner.report.tradeoff import MIN_R_SQUARED, Fit, r_squared_words
 from lth_runner.report.verdict import Level
-from lth_runner.report.wording import accuracy, joined, removed
+from lth_runner.report.wording import AT_CHANCE, accuracy, joined, none_of, removed
 
 TABLE_COLUMNS, MAX_TABLE_COLUMNS = 5, 10
 MODEL = "A(k, s) = A_dense · (1 − exp(−k/τ)) · (1 − s)^β"
@@ -27,7 +27,9 @@ def text(sweep: Sweep) -> str:
         part = columns[first : first + TABLE_COLUMNS]
         parts += ["", *columns_text(*accuracy_table(sweep, part))]
     parts += ["", *columns_text(*matching_table(sweep)), ""]
-    for sentence in (model_sentence(sweep), cost_sentence(sweep)):
+    fit = sweep.fit
+    model = model_sentence(sweep) if fit is None or fit.trusted else model_in_short(fit)
+    for sentence in (model, cost_sentence(sweep)):
         parts += textwrap.wrap(sentence, WIDTH)
     return "\n".join(parts)
 
@@ -46,8 +48,11 @@ def headline(sweep: Sweep) -> str:
     found.append(f"{_count(len(sweep.columns), 'sparsity', 'sparsities')} on the way")
     found.append(f"{'seed' if len(sweep.seeds) == 1 else 'seeds'} {_listed(sweep.seeds)}")
     dense = sweep.dense
+    chance = ", at chance level" if dense and dense.at_chance else ""
     found.append(
-        f"dense {accuracy(dense, 2)} ({dense.n})" if dense and dense.mean else "no dense network"
+        f"dense {accuracy(dense, 2)} ({dense.n}){chance}"
+        if dense and dense.mean
+        else "no dense network"
     )
     return ", ".join(found) + "."
 
@@ -112,16 +117,16 @@ def matching_table(sweep: Sweep) -> tuple[list[str], list[list[str]]]:
     body = []
     for line in sweep.lines:
         best, last = line.verdict.largest(TICKET), line.last
-        seeds = [verdict.largest(TICKET) for verdict in line.by_seed().values()]
+        seeds = [(verdict, verdict.largest(TICKET)) for verdict in line.by_seed().values()]
         failed = len(line.verdict.failed_before(TICKET))
         body.append(
             [
                 line.label,
-                (removed(best.density) if best else "none")
+                (removed(best.density) if best else none_of(line.verdict))
                 + (f" ({failed} below earlier)" if failed else ""),
                 accuracy(best, 2) if best else "",
                 removed(last.density) if last else "-",
-                ", ".join(removed(x.density) if x else "none" for x in seeds) or "-",
+                ", ".join(removed(x.density) if x else none_of(v) for v, x in seeds) or "-",
             ]
         )
     return header, body
@@ -135,14 +140,14 @@ def model_sentence(sweep: Sweep) -> str:
     """The fit, how well it describes the tickets, and whether to trust it."""
     fit = sweep.fit
     if fit is None:
-        reason = (
-            "no dense network was measured"
-            if sweep.dense is None or sweep.dense.mean is None
-            else "no ticket with a rewind step above 0 was measured, and at k = 0 it says nothing"
-        )
+        reason = "no ticket with a rewind step above 0 was measured, and at k = 0 it says nothing"
+        if sweep.dense is None or sweep.dense.mean is None:
+            reason = "no dense network was measured"
+        elif sweep.dense.at_chance:
+            reason = "the dense network's accuracy is at chance level"
         return f"The model {MODEL} was not fitted: {reason}."
     spread = "unknown from one seed" if fit.spread is None else f"{100 * fit.spread:.2f} points"
-    r_squared = "undefined" if fit.r_squared is None else f"{fit.r_squared:.3f}"
+    r_squared = r_squared_words(fit.r_squared)
     sentences = [
         f"The model {MODEL}, fitted to {fit.num_points} tickets with k > 0: "
         f"τ = {_with_error(fit.tau, fit.tau_error)} steps, "
@@ -152,6 +157,12 @@ def model_sentence(sweep: Sweep) -> str:
         trust(fit),
     ]
     return " ".join(filter(None, [*sentences, at_zero(fit)]))
+
+
+def model_in_short(fit: Fit) -> str:
+    """A fit that is not to be trusted, by its first reason alone."""
+    more = f" (and {len(fit.doubts) - 1} reasons more)" if len(fit.doubts) > 1 else ""
+    return f"The model {MODEL} is not to be trusted here: {fit.doubts[0]}{more}; see the page."
 
 
 def trust(fit: Fit) -> str:
@@ -165,12 +176,11 @@ def at_zero(fit: Fit) -> str:
     if not fit.num_at_zero or fit.accuracy_at_zero is None:
         return ""
     r_squared = fit.r_squared_with_zero
-    value = "undefined" if r_squared is None else f"{r_squared:.3f}".replace("-", "−")
     fails = r_squared is None or r_squared < MIN_R_SQUARED
     return (
         f"At k = 0 the model says 0 % for every τ and β; the {fit.num_at_zero} tickets there reach "
         f"{100 * fit.accuracy_at_zero:.2f} % on average. They are left out, as they cannot move "
-        f"the fit; counted in, R² = {value}"
+        f"the fit; counted in, R² = {r_squared_words(r_squared)}"
         + (f", below {MIN_R_SQUARED:g}: the model does not hold at k = 0." if fails else ".")
     )
 
@@ -212,6 +222,8 @@ def seeds_at(line: Line, level: Level) -> str:
 
 def matching_sentence(sweep: Sweep) -> str:
     """Whether a later rewind step matches at a larger sparsity."""
+    if sweep.dense is not None and sweep.dense.at_chance:
+        return f"{AT_CHANCE}."
     found = [(line.label, line.verdict.largest(TICKET)) for line in sweep.lines]
     matching = [(label, level) for label, level in found if level is not None]
     if not matching:

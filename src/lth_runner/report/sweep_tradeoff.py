@@ -17,7 +17,7 @@ from lth_runner.report.rows import TICKET
 from lth_runner.report.sweep import Sweep
 from lth_runner.report.sweep_figures import PERCENT, sparsity_axis
 from lth_runner.report.sweep_text import steps
-from lth_runner.report.tradeoff import Fit
+from lth_runner.report.tradeoff import Fit, r_squared_words
 
 TICK_GAP = 0.1  # of the narrow axes
 INFEASIBLE: dict[str, Any] = {
@@ -43,8 +43,8 @@ def tradeoff_figure(sweep: Sweep) -> Figure | None:
 
 
 def _detail(fit: Fit) -> str:
-    value = "undefined" if fit.r_squared is None else f"{fit.r_squared:.2f}"
-    return f"τ = {fit.tau:.3g} steps, β = {fit.beta:.3g}, R² = {value}"
+    r_squared = r_squared_words(fit.r_squared)
+    return f"τ = {fit.tau:.3g} steps, β = {fit.beta:.3g}, R² = {r_squared}"
 
 
 def _draw_model(axes: Axes, sweep: Sweep, fit: Fit) -> None:

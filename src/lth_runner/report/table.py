@@ -85,6 +85,8 @@ def _cell(level: Level | None) -> str:
 
 def _mark(verdict: Verdict, round: int) -> str:
     ticket = verdict.at(TICKET, round)
+    if verdict.at_chance:
+        return "at chance"
     if ticket is None or (verdict.dense and ticket.matches is None):
         return "?"
     mark = "no dense" if not verdict.dense else "matches" if ticket.matches else "below"

@@ -124,6 +124,13 @@ def fit(points: Iterable[Point], *, dense: float, tolerance: float) -> Fit | Non
     return Fit(**{**vars(result), "doubts": tuple(_doubts(result, used, at_bound))})
 
 
+def r_squared_words(value: float | None) -> str:
+    """R² as it is written: far below that of the mean alone, digits say nothing more."""
+    if value is None:
+        return "undefined"
+    return "below −1" if value < -1 else f"{value:.3f}".replace("-", "−")
+
+
 def seed_spread(points: Iterable[Point]) -> float | None:
     """Standard deviation over seeds at one (step, sparsity), pooled by degrees of freedom."""
     cells: dict[tuple[int, float], list[float]] = {}
@@ -166,8 +173,7 @@ def _doubts(fit: Fit, points: Sequence[Point], at_bound: Sequence[str]) -> Itera
     if len(sparsities) < MIN_DISTINCT:
         yield f"fewer than {MIN_DISTINCT} sparsities ({len(sparsities)})"
     if fit.r_squared is None or fit.r_squared < MIN_R_SQUARED:
-        value = "undefined" if fit.r_squared is None else f"{fit.r_squared:.2f}"
-        yield f"R² is {value}, below {MIN_R_SQUARED:g}"
+        yield f"R² is {r_squared_words(fit.r_squared)}, not at least {MIN_R_SQUARED:g}"
     if fit.spread is not None and fit.residual > MAX_RESIDUAL * fit.spread:
         ratio = f"{fit.residual / fit.spread:.1f} times" if fit.spread > 0 else "more than"
         yield f"residuals are {ratio} the spread over seeds: the form of the model is wrong"

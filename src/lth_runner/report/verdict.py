@@ -4,25 +4,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scipy.special import stdtr, stdtrit  # Student t: P(T <= t) and its inverse; loads fast
 
-from lth_runner.report.rows import ACCURACY, TICKET, Run, density, mean, std
+from lth_runner.report.rows import ACCURACY, TICKET, Run, density, mean, number, std
 
 CONFIDENCE = 0.95
 ROUNDING = 1e-9  # 0.970 - 0.972 is not exactly -0.002 in binary
+MIN_ALIKE = 3  # seeds that must agree to the digit before an interval of no width counts
+NEAR_CHANCE = 0.05  # share of the way from chance to 1 below which an accuracy says nothing
 
 
 @dataclass(frozen=True)
 class Paired:
-    """Mean of `first - second` over n seeds, its 95 % t interval, and p of H0: it is <= -margin."""
+    """Mean of `first - second` over n seeds, its 95 % t interval, and p of H0: it is <= -margin.
+
+    Accuracies are multiples of one test image: that all differences are equal, so that the
+    interval has no width, shows how coarse they are rather than how certain. Then there is no p.
+    """
 
     n: int
     difference: float
     low: float | None
     high: float | None
     p: float | None
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether its interval has no width."""
+        return self.low is not None and self.high is not None and self.high - self.low <= ROUNDING
+
+    def is_told(self, tolerance: float) -> bool:
+        """Whether its interval counts; a flat one does of 3 seeds and beyond the tolerance."""
+        if self.low is None:
+            return False
+        beyond = abs(self.difference) > tolerance + ROUNDING
+        return not self.is_flat or (self.n >= MIN_ALIKE and beyond)
 
 
 def paired(
@@ -40,9 +58,12 @@ def paired(
         return Paired(n, centre, None, None, None)
     error = spread / math.sqrt(n)
     half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * error
-    excess = centre + margin
-    p = float(stdtr(n - 1, -excess / error)) if error > 0 else 0.0 if excess > ROUNDING else 1.0
-    return Paired(n, centre, centre - half, centre + half, p)
+    found = Paired(n, centre, centre - half, centre + half, None)
+    return (
+        found
+        if found.is_flat
+        else replace(found, p=float(stdtr(n - 1, -(centre + margin) / error)))
+    )
 
 
 @dataclass(frozen=True)
@@ -50,7 +71,9 @@ class Level:
     """One arm in one round: accuracies (0..1) over its replicates, and how they compare.
 
     `matches`: mean >= mean of the dense network - tolerance over the common seeds, and no replicate
-    diverged; None when it cannot be said. `ticket_lead`: the ticket minus this arm, same round.
+    diverged; None when it cannot be said, as where the dense network is at chance. `at_chance`: the
+    mean is hardly above guessing. `ticket_lead`: the ticket minus this arm, same round.
+    `ticket_is_better`: the interval of that lies above zero, and counts.
     """
 
     arm: str
@@ -60,19 +83,15 @@ class Level:
     mean: float | None
     std: float | None
     num_diverged: int
+    at_chance: bool
     against_dense: Paired | None = None
     matches: bool | None = None
     ticket_lead: Paired | None = None
+    ticket_is_better: bool = False
 
     @property
     def sparsity(self) -> float:
         return 1.0 - self.density
-
-    @property
-    def ticket_is_better(self) -> bool:
-        """The interval of the paired difference ticket - this arm lies above zero."""
-        lead = self.ticket_lead
-        return lead is not None and lead.low is not None and lead.low > 0
 
 
 @dataclass(frozen=True)
@@ -83,6 +102,11 @@ class Verdict:
     dense: Level | None
     controls: tuple[str, ...]
     levels: tuple[Level, ...]
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether the dense network is at chance: to do as well as it shows nothing."""
+        return self.dense is not None and self.dense.at_chance
 
     def of(self, arm: str) -> tuple[Level, ...]:
         """The levels of an arm by growing sparsity."""
@@ -106,45 +130,62 @@ class Verdict:
 
 def judge(run: Run) -> Verdict:
     """The verdict on what the run has so far."""
-    tolerance = run.tolerance
     first = run.dense_round
-    dense_values = None if first is None else run.values(TICKET, first, ACCURACY)
-    dense = None if first is None else _level(run, TICKET, first, None, tolerance)
+    dense = None if first is None else _level(run, TICKET, first)
     levels = tuple(
         level
         for arm in run.arms
         for round in run.rounds(arm)
-        if round != first
-        and (level := _level(run, arm, round, dense_values, tolerance)) is not None
+        if round != first and (level := _level(run, arm, round)) is not None
     )
-    return Verdict(tolerance, dense, run.controls, levels)
+    values = {} if first is None else run.values(TICKET, first, ACCURACY)
+    compared = [_compared(run, level, dense, values) for level in levels]
+    return Verdict(run.tolerance, dense, run.controls, tuple(compared))
 
 
-def _level(
-    run: Run, arm: str, round: int, dense: Mapping[int, float] | None, tolerance: float
-) -> Level | None:
+def is_near_chance(run: Run, accuracy: float | None) -> bool:
+    """Whether an accuracy is at most c + 0.05 (1 - c), c = 1 / dataset.num_classes."""
+    dataset = run.config.get("dataset")
+    classes = number(dataset.get("num_classes")) if isinstance(dataset, Mapping) else None
+    if classes is None or classes < 1 or accuracy is None:
+        return False
+    chance = 1 / classes
+    return accuracy <= chance + NEAR_CHANCE * (1 - chance)
+
+
+def _level(run: Run, arm: str, round: int) -> Level | None:
     rows = run.at(arm, round)
     kept = [value for value in map(density, rows) if value is not None]
     if not rows or not (kept or round == run.dense_round):
         return None
     values = run.values(arm, round, ACCURACY)
-    num_diverged = sum(row.get("diverged") is True for row in rows)
-    against = None if dense is None else paired(values, dense, margin=tolerance)
-    matches = None
-    if dense and num_diverged:
-        matches = False
-    elif against is not None:
-        matches = against.difference >= -tolerance - ROUNDING
-    ticket = {} if arm == TICKET else run.values(TICKET, round, ACCURACY)
+    accuracy = mean(values.values()) if values else None
     return Level(
         arm=arm,
         round=round,
         density=mean(kept) if kept else 1.0,
         n=len(values),
-        mean=mean(values.values()) if values else None,
+        mean=accuracy,
         std=std(values.values()),
-        num_diverged=num_diverged,
-        against_dense=against,
-        matches=matches,
-        ticket_lead=paired(ticket, values),
+        num_diverged=sum(row.get("diverged") is True for row in rows),
+        at_chance=is_near_chance(run, accuracy),
+    )
+
+
+def _compared(
+    run: Run, level: Level, dense: Level | None, dense_values: Mapping[int, float]
+) -> Level:
+    """A level beside the dense network and the ticket of its round."""
+    values = run.values(level.arm, level.round, ACCURACY)
+    against = paired(values, dense_values, margin=run.tolerance)
+    matches = None
+    if dense_values and level.num_diverged:
+        matches = False
+    elif against is not None and not (dense and dense.at_chance):
+        matches = against.difference >= -run.tolerance - ROUNDING
+    ticket = {} if level.arm == TICKET else run.values(TICKET, level.round, ACCURACY)
+    lead = paired(ticket, values)
+    better = lead is not None and lead.is_told(run.tolerance) and (lead.low or 0.0) > ROUNDING
+    return replace(
+        level, against_dense=against, matches=matches, ticket_lead=lead, ticket_is_better=better
     )

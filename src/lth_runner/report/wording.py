@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from lth_runner.report.rows import FIRST_ROUND, TICKET, Run, mean
 from lth_runner.report.verdict import Level, Paired, Verdict, paired
 
+AT_CHANCE = (
+    "Nothing can be concluded: the dense network's accuracy is at chance level, so that a ticket "
+    "which does as well shows nothing"
+)
 CONTROL_WORDS = (
     ("reinit", "its re-initialisation"),
     ("shuffle", "its shuffled mask"),
@@ -48,10 +52,15 @@ def points(paired: Paired) -> str:
     return f"{text} points [{100 * paired.low:+.2f}, {100 * paired.high:+.2f}]".replace("-", "−")
 
 
-def p_value(p: float | None) -> str:
-    if p is None:
-        return "no p-value from one replicate"
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+def p_value(paired: Paired) -> str:
+    if paired.p is None:
+        return f"no p-value from {'equal differences' if paired.is_flat else 'one replicate'}"
+    return "p < 0.001" if paired.p < 0.001 else f"p = {paired.p:.2g}"
+
+
+def none_of(verdict: Verdict) -> str:
+    """What stands for the sparsest match where there is none."""
+    return "at chance" if verdict.at_chance else "none"
 
 
 def arm_words(arm: str) -> str:
@@ -78,6 +87,8 @@ def sentence(verdict: Verdict) -> str:
     level = f"{accuracy(dense, decimals)}, n = {dense.n}"
     if not tickets:
         return f"Only the dense network has finished so far ({level})."
+    if verdict.at_chance:
+        return " ".join(part for part in (f"{AT_CHANCE} ({level}).", _diverged(verdict)) if part)
     best = verdict.largest(TICKET)
     if best is None:
         parts = [_none_matches(verdict, level), _controls_alone(verdict)]
@@ -96,9 +107,10 @@ def _without_dense(verdict: Verdict) -> str:
         if (other := verdict.at(control, last.round)) is not None and other.ticket_is_better
     ]
     better = f" It is better than {joined(beaten)}." if beaten else ""
+    chance = ", which is at chance level" if last.at_chance else ""
     return (
         "No dense network was trained here: nothing says whether a ticket matches. The ticket at "
-        f"sparsity {removed(last.density)} reaches {level}, n = {last.n}.{better}"
+        f"sparsity {removed(last.density)} reaches {level}, n = {last.n}{chance}.{better}"
     )
 
 
@@ -111,7 +123,7 @@ def _matches(verdict: Verdict, best: Level, dense: Level) -> str:
     decimals = sentence_decimals(verdict)
     against = best.against_dense
     assert against is not None
-    p = p_value(against.p)
+    p = p_value(against)
     if against.p is not None and against.p >= 0.05:
         p += f": a loss beyond {100 * verdict.tolerance:g} points is not excluded"
     text = (
@@ -136,18 +148,25 @@ def _control_clause(verdict: Verdict, control: str, round: int) -> str:
         return f"{words} matches as well ({accuracy(level, decimals)}{ahead})"
     text = f"{words} does not ({accuracy(level, decimals)}; {_reach(verdict, control)}"
     if lead is not None and not level.ticket_is_better:
-        doubt = "one replicate" if lead.low is None else "not clear of zero"
+        doubt = _doubt(lead)
         text += f"; the ticket leads by {points(lead)}, {doubt}"
     return f"{text})"
+
+
+def _doubt(pair: Paired) -> str:
+    """Why a difference is not shown to lie above zero."""
+    if pair.low is None:
+        return "one replicate"
+    return "equal differences make no interval" if pair.is_flat else "not clear of zero"
 
 
 def _reach(verdict: Verdict, control: str) -> str:
     largest = verdict.largest(control)
     if largest is None:
         return "it matches at no sparsity tried"
-    text = f"it matches up to sparsity {removed(largest.density)}"
+    text = f"its sparsest match is at sparsity {removed(largest.density)}"
     if failed := verdict.failed_before(control):
-        text += f" but not at {joined(_sparsities(failed))}"
+        text += f", although it falls below at {joined(_sparsities(failed))}"
     return text
 
 
@@ -182,7 +201,7 @@ def _none_matches(verdict: Verdict, dense: str) -> str:
 def _controls_alone(verdict: Verdict) -> str:
     found = [(arm, verdict.largest(arm)) for arm in verdict.controls]
     matching = [
-        f"{arm_words(arm)} up to sparsity {removed(level.density)}" for arm, level in found if level
+        f"{arm_words(arm)} at sparsity {removed(level.density)}" for arm, level in found if level
     ]
     if matching:
         return f"Without a matching ticket, a control still matches: {joined(matching)}."
@@ -230,11 +249,11 @@ def learning_sentence(run: Run, verdict: Verdict) -> str:
     )
     if pair.low is None or pair.high is None:
         return f"Whether the ticket learns faster, one replicate cannot say: {where}."
-    if pair.high < 0:
+    if pair.high < 0 and not pair.is_flat:
         return f"The ticket learns faster: {where}."
-    if pair.low > 0:
+    if pair.low > 0 and not pair.is_flat:
         return f"The ticket learns more slowly: {where}."
-    return f"That the ticket learns faster is not shown: {where}, not clear of zero."
+    return f"That the ticket learns faster is not shown: {where}, {_doubt(pair)}."
 
 
 def progress(run: Run) -> str:
