@@ -170,6 +170,21 @@ def test_a_lease_is_held_by_one_and_taken_over_when_its_owner_is_gone(tmp_path):
     assert not path.exists()
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_lease_is_taken_over_from_an_owner_that_ended_and_that_nobody_waited_for(tmp_path):
+    path = tmp_path / "leases" / "key"
+    code = "import sys, pathlib, lth_runner.lease as l; l.Lease.take(pathlib.Path(sys.argv[1]))"
+    ended = subprocess.Popen([sys.executable, "-c", code, str(path)])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    try:
+        assert json.loads(path.read_text())["pid"] == ended.pid
+        successor = Lease.take(path)
+        assert successor is not None
+        successor.release()
+    finally:
+        ended.wait()
+
+
 def test_a_lease_of_another_machine_is_taken_over_once_its_file_is_cold(tmp_path):
     path = tmp_path / "key"
     path.write_text(json.dumps({"place": "elsewhere", "pid": 1, "token": "theirs"}))

@@ -125,9 +125,13 @@ def _is_alive(pid: int) -> bool:
 
 
 def _began(pid: int) -> str | None:
-    """When a process began, in its kernel's ticks: a number used again is another process."""
+    """When a process began, in its kernel's ticks: a number used again is another process.
+
+    None without /proc, and of one that has ended though its parent has not waited for it.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if facts[0] in ("Z", "X") else facts[19]
     except (OSError, IndexError):
         return None
 

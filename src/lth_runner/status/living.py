@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ def lives(owner: Mapping[str, Any], since: datetime | None) -> bool | None:
     """Whether the process ``owner`` (``host``, ``pid``) lives; None where that cannot be known.
 
     A process that began after ``since``, when the owner is known to have lived, only has its
-    number.
+    number; one that has ended and that its parent has not waited for has its number still.
     """
     pid = owner.get("pid")
     if owner.get("host") != socket.gethostname() or not isinstance(pid, int) or pid <= 0:
@@ -28,14 +28,25 @@ def lives(owner: Mapping[str, Any], since: datetime | None) -> bool | None:
         return False
     except PermissionError:
         pass
-    began = _began(pid)
+    facts = _facts(pid)
+    if facts[:1] in (["Z"], ["X"]):
+        return False
+    began = _began(facts)
     return began is None or since is None or began - since.timestamp() < SLACK_SECONDS
 
 
-def _began(pid: int) -> float | None:
+def _facts(pid: int) -> list[str]:
+    """What /proc/<pid>/stat says behind the name, the state first; nothing without /proc."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _began(facts: Sequence[str]) -> float | None:
     """When a process began, in seconds since 1970; None without /proc."""
     try:
-        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        ticks = int(facts[19])
         lines = Path("/proc/stat").read_text().splitlines()
         boot = next(int(line.split()[1]) for line in lines if line.startswith("btime "))
     except (OSError, IndexError, ValueError, StopIteration):
