@@ -173,7 +173,10 @@ def test_a_failed_point_says_the_first_line_of_its_error_in_full_at_any_width(
     run(tmp_path, "a", "failed", error=error + "\n  File ...")
     run(tmp_path, "b", "interrupted")
     text = drawing.listing(read_points(tmp_path, NOW), width=40, height=3)
-    assert error in text.splitlines()[0]
+    assert text.splitlines()[:2] == [
+        "failed       digits/a  seed=a  (round 0/2, 0 %)",
+        f"    {error}",
+    ]
     assert "File ..." not in text
 
 
@@ -205,6 +208,20 @@ def test_a_running_point_whose_process_is_gone_is_dead_at_once(tmp_path: Path) -
     run(tmp_path, "a", "running", host=socket.gethostname(), pid=pid)
     point = only(tmp_path)
     assert (point.state, point.reason) == ("dead", f"its process {pid} is gone")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_process_that_ended_and_that_nobody_waited_for_is_gone(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is not reaped
+    here = {"host": socket.gethostname(), "pid": ended.pid}
+    try:
+        run(tmp_path, "0", "running", **here)
+        os.kill(ended.pid, 0)  # the number is taken still
+        point = only(tmp_path)
+    finally:
+        ended.wait()
+    assert (point.state, point.reason) == ("dead", f"its process {ended.pid} is gone")
 
 
 def test_a_process_that_began_later_only_has_the_same_number() -> None:
@@ -318,12 +335,13 @@ def test_experiments_of_different_names_are_not_compared(tmp_path: Path) -> None
 def every_state(outputs: Path) -> None:
     run(outputs, "0", rows=[row(0)], steps={"asked": 60, "run": 50, "reused": 10, "replayed": 0})
     run(outputs, "1", "running", steps={"asked": 1000, "run": 0, "reused": 1000, "replayed": 7})
-    run(outputs, "2", "failed", error="UserError: no")
+    run(outputs, "2", "failed", error="OutOfMemoryError: no")
     run(outputs, "3", "interrupted")
     run(outputs, "4", "running", updated=ago(4000))
     sweep(outputs, [{"command": "lth-run seed=5", "name": "digits", "run_id": None}], "t1")
     absent = [{"command": "lth-run seed=6", "name": "digits", "run_id": None}]
     sweep(outputs, absent, "t2", pid=gone())
+    run(outputs, "8", "failed", error="UserError: mend this")
 
 
 def test_the_listing_puts_what_needs_a_person_first_and_sums_up(
@@ -331,12 +349,18 @@ def test_the_listing_puts_what_needs_a_person_first_and_sums_up(
 ) -> None:
     every_state(tmp_path)
     lines = shown(tmp_path, status=1, capsys=capsys)
-    order = ["failed", "dead", "missing", "interrupted", "running", "waiting", "done"]
-    assert [line.split()[0] for line in lines[:7]] == order
-    assert len({line.index("digits/") for line in lines[:7]}) == 1  # aligned
-    assert lines[7:] == [
+    bad, well = ["failed", "dead", "missing", "refused"], ["interrupted", "running", "waiting"]
+    order = [*bad, *well, "done"]
+    heads = [*lines[:8:2], *lines[8:12]]
+    assert [line.split()[0] for line in heads] == order
+    assert len({line.index("digits/") for line in heads}) == 1  # aligned
+    assert [line.strip() for line in lines[1:8:2]] == [
+        "OutOfMemoryError: no", "no sign of life for 1 h 7 min (on elsewhere)",
+        "no run folder, though sweep t2 has ended", "mend this",
+    ]  # fmt: skip
+    assert lines[12:] == [
         "",
-        f"7 points: {', '.join(f'1 {state}' for state in order)}",
+        f"8 points: {', '.join(f'1 {state}' for state in order)}",
         "steps: 1,060 asked, 50 run, 1,010 reused, 7 replayed",
     ]
 
@@ -357,15 +381,33 @@ def test_a_small_screen_cuts_what_went_well_and_never_what_did_not(tmp_path: Pat
         run(tmp_path, f"d{number}", rows=[row(0)])
     points = read_points(tmp_path, NOW)
     lines = drawing.listing(points, width=56, height=10).splitlines()
-    assert {line.split()[3] for line in lines if line.startswith("failed")} == {
-        f"E{number}" for number in range(20)
-    }
-    assert lines[20] == "and 20 more: 20 done"
-    tall = drawing.listing(points, width=56, height=30).splitlines()
-    assert len(tall) == 29  # the cursor has a line of its own
+    assert set(lines[1:40:2]) == {f"    E{number}" for number in range(20)}
+    assert lines[40] == "and 20 more: 20 done"
+    tall = drawing.listing(points, width=56, height=50).splitlines()
+    assert len(tall) == 49  # the cursor has a line of its own
     assert all(len(line) <= 56 for line in tall)
     assert "more: 14 done" in tall[-3]
-    assert tall[20].endswith("test 90.00 %")  # names are cut before results
+    assert tall[40].endswith("test 90.00 %")  # names are cut before results
+
+
+def test_columns_are_those_of_a_folder_and_a_long_one_widens_itself_alone(tmp_path: Path) -> None:
+    for number in range(2):
+        settings = {"pruner": {"sparsity": number / 2}}
+        run(tmp_path, f"s{number}", name="short", config=settings, rows=[row(0)])
+    keys = [f"train.some_long_key_{number}" for number in range(4)]
+    for key in keys:  # each run sets one of them, the others are as they were
+        config = {"train": {k.partition(".")[2]: 123456 if k == key else 0 for k in keys}}
+        command = f"lth-run name=long {key}=123456"
+        run(tmp_path, key[-1], name="long", config=config, rows=[row(0)], command=command)
+    lines = drawing.listing(read_points(tmp_path, NOW)).splitlines()[:6]
+    assert [line.split()[2] for line in lines[:4]] == [f"{key}=123456" for key in keys]
+    assert lines[5].split()[2] == "seed=s1"
+    assert max(map(len, lines)) < 100
+    # without a command all keys name it, and what stands below widens no line
+    (tmp_path / "long" / "3" / "status.json").write_text("{}")
+    lines = drawing.listing(read_points(tmp_path, NOW)).splitlines()
+    assert all(f"{key}=0" in lines[0] for key in keys[:3])
+    assert max(map(len, lines[2:])) < 100
 
 
 def test_300_runs_are_read_within_a_second(tmp_path: Path) -> None:
@@ -457,16 +499,19 @@ def test_watching_a_terminal_draws_anew_and_gives_it_back_on_ctrl_c(tmp_path: Pa
 # ---- starting again
 
 
+@pytest.mark.parametrize("refused", [[], ["--refused"]])
 def test_retry_prints_the_commands_that_did_not_end_well_and_nothing_else(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], refused: list[str]
 ) -> None:
     every_state(tmp_path)
     run(tmp_path, "7", "failed", error="x", command="lth-run 'model.widths=[8,8]'")
-    assert command.main([str(tmp_path), "--retry"]) == 0
-    assert sorted(capsys.readouterr().out.splitlines()) == sorted(
-        [f"lth-run name=digits seed={n}" for n in (2, 3, 4)]
+    assert command.main([str(tmp_path), "--retry", *refused]) == 0
+    said = capsys.readouterr()
+    assert sorted(said.out.splitlines()) == sorted(
+        [f"lth-run name=digits seed={n}" for n in (2, 3, 4, *([8] if refused else []))]
         + ["lth-run 'model.widths=[8,8]'", "lth-run seed=6"]
     )
+    assert ("left out: 1 that can only be refused again" in said.err) != bool(refused)
 
 
 def test_a_silent_point_whose_process_exists_is_not_started_twice(
@@ -601,7 +646,7 @@ def unfinished_sweep(outputs: Path) -> None:
     [
         lambda outputs: run(outputs, "1", "running"),
         lambda outputs: run(outputs, "1", "interrupted"),
-        lambda outputs: run(outputs, "1", "failed", error="x"),
+        lambda outputs: run(outputs, "1", "failed", error="OSError: no space left"),
         lambda outputs: run(outputs, "1", "running", updated=ago(99999)),
         lambda outputs: (run(outputs, "1") / "status.json").unlink(),
         unfinished_sweep,
@@ -615,6 +660,11 @@ def test_while_a_run_is_unfinished_only_damaged_files_go(
 ) -> None:
     leave(outputs)
     assert pruned(outputs, "last") == {"damaged/entries-x-1/end.safetensors"}
+
+
+def test_a_refused_run_keeps_nothing_from_going(outputs: Path) -> None:
+    run(outputs, "1", "failed", error="UserError: no such key")
+    assert "entries/unnamed/end.safetensors" in pruned(outputs)
 
 
 def test_a_lock_that_went_cold_protects_nothing(outputs: Path) -> None:
@@ -689,17 +739,23 @@ def test_amounts_as_people_write_them() -> None:
     assert [duration(n) for n in seconds] == expected
 
 
-def test_a_point_refused_before_it_had_a_folder_is_failed_with_its_first_error_line(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("exit_status", "state"), [(2, "refused"), (1, "failed"), (None, "failed")]
+)
+def test_a_point_that_ended_before_it_had_a_folder_says_its_first_error_line(
+    tmp_path: Path, exit_status: int | None, state: str
 ) -> None:
     folder = tmp_path / "sweeps" / "2026-11-20_10-00-00"
     folder.mkdir(parents=True)
     good, bad = "lth-run seed=0", "lth-run seed=1 train.batch_size=9999"
     points = "".join(json.dumps({"command": c, "name": None}) + "\n" for c in (good, bad))
     (folder / "points.jsonl").write_text(points)
+    first = {"command": bad, "error": "an earlier try", "status": 1}
     refusal = {"command": bad, "error": "batch size 9999 does not fit\nmore"}
-    (folder / "failures.jsonl").write_text(json.dumps(refusal) + "\n")
+    refusal |= {"status": exit_status} if exit_status else {}
+    text = "".join(json.dumps(line) + "\n" for line in (first, refusal))
+    (folder / "failures.jsonl").write_text(text)
     said = {point.command: point for point in read_points(tmp_path, NOW)}
-    assert (said[bad].state, said[bad].reason) == ("failed", "batch size 9999 does not fit")
+    assert (said[bad].state, said[bad].reason) == (state, "batch size 9999 does not fit")
     assert said[good].state == "missing"
     assert command.main([str(tmp_path)]) == 1

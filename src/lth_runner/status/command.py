@@ -25,8 +25,9 @@ DESCRIPTION = """\
 Show how every point of an outputs folder stands, from its files; nothing is trained.
 
 states: running, waiting (its sweep has not come to it), done, interrupted,
-  failed (with its error), dead (it says running, but its process is gone or has been
-  silent for ten minutes), missing (its sweep ended before it began)
+  failed (with its error), refused (what its command asks for is a mistake), dead (it says
+  running, but its process is gone or has been silent for ten minutes), missing (its sweep
+  ended before it began)
 """
 
 EPILOG = """\
@@ -38,8 +39,8 @@ examples:
   lth-status outputs --store             what the Store holds and what of it could go
   lth-status outputs --prune             what would be removed; with --yes it is
 
-While a run is not done, no training, snapshot or draft is removed.
-exit status: 0, 1 where a point failed, is dead or missing (with --launch: where a
+While a run is neither done nor refused, no training, snapshot or draft is removed.
+exit status: 0, 1 where a point failed, is dead, missing or refused (with --launch: where a
 command failed; --retry alone, --store and --prune: 0), 2 for a mistake in the command.
 """
 
@@ -77,6 +78,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     action.add_argument("--store", action="store_true", help="what the Store holds")
     action.add_argument("--prune", action="store_true", help="what could be removed from it")
     add("--launch", action="store_true", help="with --retry: run these commands")
+    add("--refused", action="store_true", help="with --retry: those that were refused, too")
     add("--yes", action="store_true", help="with --prune: remove it")
     add(
         "--keep", choices=("tickets", "last"), default="",
@@ -84,7 +86,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "trainings before the last round of a run",
     )  # fmt: skip
     arguments = parser.parse_args(argv)
-    for option, needed in (("launch", "retry"), ("yes", "prune"), ("keep", "prune")):
+    pairs = (("launch", "retry"), ("refused", "retry"), ("yes", "prune"), ("keep", "prune"))
+    for option, needed in pairs:
         if getattr(arguments, option) and not getattr(arguments, needed):
             parser.error(f"--{option} goes with --{needed}")
     return arguments
@@ -106,7 +109,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return _watch(outputs, arguments.watch)
     points = read_points(outputs, _now())
     if arguments.retry:
-        return _retry(points, outputs, launch=arguments.launch)
+        return _retry(points, outputs, refused=arguments.refused, launch=arguments.launch)
     if arguments.store:
         print(drawing.holdings(survey(outputs, points, _now())))
         return 0
@@ -137,13 +140,20 @@ def _watch(outputs: Path, seconds: float) -> int:
         out.flush()
 
 
-def _retry(points: Sequence[Point], outputs: Path, *, launch: bool) -> int:
-    commands, notes = retry.commands(points)
+def _retry(points: Sequence[Point], outputs: Path, *, refused: bool, launch: bool) -> int:
+    wanted = retry.chosen(points, refused=refused)
+    commands, notes = retry.commands(wanted)
+    num_refused = sum(point.state == retry.REFUSED for point in points)
+    if num_refused and not refused:
+        notes.append(
+            f"left out: {num_refused} that can only be refused again; mend their commands "
+            "(--refused adds them)"
+        )
     for note in notes:
         print(note, file=sys.stderr)
     if commands:
         try:
-            retry.check_folder(points, outputs.resolve())
+            retry.check_folder(wanted, outputs.resolve())
         except UserError as error:
             if launch:
                 raise

@@ -11,13 +11,14 @@ from lth_runner.status.quantities import duration, size
 from lth_runner.status.store_care import KINDS, LEVELS, Holdings, Item
 
 NARROWEST = 24  # a state and the beginning of a name
+SHORT = 44  # a label that others may be aligned with
 
 
 def listing(points: Sequence[Point], *, width: int | None = None, height: int | None = None) -> str:
-    """A line per point, worst first, then the sums.
+    """A line per point, worst first, below it what went wrong, then the sums.
 
     Lines of points that went well are cut to ``width``, and left out where there are more than fit
-    ``height``; those of failed, dead and missing ones never are.
+    ``height``; those of failed, dead, missing and refused ones never are.
     """
     ordered = sorted(
         zip(points, labels(points), strict=True),
@@ -25,33 +26,56 @@ def listing(points: Sequence[Point], *, width: int | None = None, height: int | 
     )
     bad = sum(point.reason is not None for point in points)
     standing = [_standing(point) for point, _ in ordered]
-    tails = [_trouble(*one) for one in standing[:bad]] + table(standing[bad:])
-    heads = table([(point.state, _where(point), label) for point, label in ordered])
-    margin = max(map(len, heads))
-    if width is not None and bad < len(heads):
-        room = max(width - 2 - max(map(len, tails[bad:])), NARROWEST)
-        heads[bad:] = [_cut(head, room) for head in heads[bad:]]
-        margin = min(margin, room)
-    lines = [f"{h:<{margin}}  {tail}".rstrip() for h, tail in zip(heads, tails, strict=True)]
-    if width is not None:
-        lines[bad:] = [_cut(line, width) for line in lines[bad:]]
+    heads = _heads(ordered)
+    troubles = [
+        line
+        for (head, _), one in zip(heads[:bad], standing[:bad], strict=True)
+        for line in _trouble(head, *one)
+    ]
+    tails = table(standing[bad:])
+    room = max((width or 0) - 2 - max(map(len, tails), default=0), NARROWEST)
+    lines = []
+    for (head, margin), tail in zip(heads[bad:], tails, strict=True):
+        if width is not None:
+            head, margin = _cut(head, room), min(margin, room)
+        line = f"{head:<{margin}}  {tail}".rstrip()
+        lines.append(line if width is None else _cut(line, width))
     if height is not None:
-        rows_of_bad = sum(-(-len(line) // (width or 80)) for line in lines[:bad])
+        rows_of_bad = sum(-(-len(line) // (width or 80)) for line in troubles)
         room = max(height - rows_of_bad - 3, 0)  # an empty line, the sums, the cursor's own
-        if len(lines) - bad > room:
-            shown = bad + max(room - 1, 0)
-            left_out = Counter(point.state for point, _ in ordered[shown:])
-            lines = [*lines[:shown], f"and {len(ordered) - shown} more: {_counts(left_out)}"]
-    return "\n".join([*lines, "", *_sums(points)])
+        if len(lines) > room:
+            shown = max(room - 1, 0)
+            left_out = Counter(point.state for point, _ in ordered[bad + shown :])
+            lines = [*lines[:shown], f"and {len(lines) - shown} more: {_counts(left_out)}"]
+    return "\n".join([*troubles, *lines, "", *_sums(points)])
+
+
+def _heads(ordered: Sequence[tuple[Point, str]]) -> list[tuple[str, int]]:
+    """State, place and label of each point, and how wide that is among those of its folder.
+
+    Folders whose labels are short share a width; one with long labels widens its own lines alone.
+    """
+    places = table([(point.state, _where(point)) for point, _ in ordered])
+    first = max(map(len, places))
+    widths: dict[str, int] = {}
+    for point, label in ordered:
+        width = 0 if point.reason is not None else len(label)  # nothing stands behind it
+        widths[point.name] = max(widths.get(point.name, 0), width)
+    shared = max((width for width in widths.values() if width <= SHORT), default=0)
+    found = []
+    for place, (point, label) in zip(places, ordered, strict=True):
+        wide = max(widths[point.name], shared)
+        found.append((f"{place:<{first}}  {label}".rstrip(), first + (2 + wide if wide else 0)))
+    return found
 
 
 def _where(point: Point) -> str:
     return f"{point.name}/{point.run_id or '-'}"
 
 
-def _trouble(place: str, share: str, reason: str) -> str:
+def _trouble(head: str, place: str, share: str, reason: str) -> tuple[str, str]:
     where = ", ".join(part for part in (place, share) if part)
-    return f"{reason}  ({where})" if where else reason
+    return f"{head}  ({where})" if where else head, f"    {reason}"
 
 
 def _standing(point: Point) -> tuple[str, str, str]:

@@ -11,13 +11,15 @@ from lth_runner.status.point import Point
 
 SAME = {"name", "paths", "record", "report", "probe", "threads", "hydra"}  # change no result
 Settings = Mapping[str, str]
+WIDEST = 72  # columns of a label
 
 
 def labels(points: Sequence[Point]) -> list[str]:
     """``pruner.sparsity=0.9  rewind.step=0it`` for each point, among those of its name.
 
     The keys are those given on command lines that differ; where these do not tell all points
-    apart, the fewest config keys that do come after them. Values of a key are aligned.
+    apart, the fewest config keys that do come after them. Values of a key are aligned; where that
+    takes too wide a line, a point is named by the keys that it was given itself.
     """
     names = {point.name: [p for p in points if p.name == point.name] for point in points}
     found = {id(p): label for group in names.values() for p, label in _group(group)}
@@ -51,11 +53,19 @@ def _group(points: Sequence[Point]) -> list[tuple[Point, str]]:
         for key, values in columns.items()
     ]
     widths = [max(map(len, column)) for column in cells]
-    rows = zip(*cells, strict=True) if cells else [()] * len(points)
-    return [
-        (point, "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip())
-        for point, row in zip(points, rows, strict=True)
-    ]
+    rows = list(zip(*cells, strict=True)) if cells else [()] * len(points)
+    found = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    if max(map(len, found)) > WIDEST:
+        own = [
+            "  ".join(
+                cell
+                for key, cell in zip(columns, row, strict=True)
+                if cell and (key in one or key not in asked or not one)
+            )
+            for row, one in zip(rows, given, strict=True)
+        ]
+        found = own if len(set(own)) == len(set(found)) else found
+    return list(zip(points, found, strict=True))
 
 
 def overrides(command: str | None) -> dict[str, str]:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-STATES = ("failed", "dead", "missing", "interrupted", "running", "waiting", "done")
-BAD = ("failed", "dead", "missing")
+STATES = ("failed", "dead", "missing", "refused", "interrupted", "running", "waiting", "done")
+BAD = ("failed", "dead", "missing", "refused")
+SETTLED = ("refused", "done")  # the same command would end in the same way
 
 
 @dataclass(frozen=True)
 class Point:
-    """One run, begun or not; ``reason`` says why it failed, is dead or missing."""
+    """One run, begun or not; ``reason`` says why it failed, is dead, missing or refused."""
 
     state: str
     name: str

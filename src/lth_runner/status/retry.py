@@ -13,17 +13,21 @@ from lth_runner.errors import UserError
 from lth_runner.status.point import Point
 
 AGAIN = ("failed", "dead", "interrupted", "missing")
+REFUSED = "refused"
 PROGRAM = "lth-run"
 EXIT_INTERRUPTED = 130
 
 
+def chosen(points: Sequence[Point], *, refused: bool) -> list[Point]:
+    """The points to start again; those whose command was refused when asked for alone."""
+    return [p for p in points if p.state in AGAIN or (refused and p.state == REFUSED)]
+
+
 def commands(points: Sequence[Point]) -> tuple[list[str], list[str]]:
-    """The commands of points to start again, each once, and why others have none."""
+    """The commands of points to start again, each once, and why some have none."""
     wanted, notes = [], []
     for point in points:
         where = f"{point.name}/{point.run_id}"
-        if point.state not in AGAIN:
-            continue
         if point.may_live:
             pid = point.status.get("pid")
             notes.append(f"{where} is left out: its process {pid} exists; end it first")
@@ -38,7 +42,7 @@ def check_folder(points: Sequence[Point], outputs: Path) -> None:
     """Raises UserError where the commands, started here, would write to another folder."""
     for point in points:
         named = point.config.get("paths.outputs")
-        if point.state in AGAIN and named is not None and Path(named).resolve() != outputs:
+        if named is not None and Path(named).resolve() != outputs:
             raise UserError(
                 f"started in {Path.cwd()}, the commands would write to {Path(named).resolve()} and "
                 f"not to {outputs}: go to the folder that they were first started in"

@@ -18,6 +18,7 @@ from lth_runner.status.quantities import duration
 
 NO_RUNS = {"store", "sweeps"}
 RUN_FILES = ("status.json", "rounds.jsonl", "config.yaml")
+REFUSAL = "UserError:"  # begins the error of a mistake that the user can mend
 DEPTH = 4  # a name may hold slashes
 
 
@@ -46,13 +47,15 @@ def run_point(folder: Path, outputs: Path, now: datetime) -> Point:
     point = Point("dead", folder.parent.name, folder.name, folder, config=config)
     if status is None or status.get("state") not in ("running", "done", "interrupted", "failed"):
         return replace(point, reason="its status.json is missing or says nothing known")
+    state, error = status["state"], str(status.get("error") or "")
+    refused = state == "failed" and error.startswith(REFUSAL)
     point = replace(
         point,
-        state=status["state"],
+        state="refused" if refused else state,
         name=str(status.get("name") or point.name),
         command=str(status["command"]) if status.get("command") else None,
         status=status,
-        reason=_first_line(status.get("error")) if status["state"] == "failed" else None,
+        reason=_first_line(error.removeprefix(REFUSAL)) if state == "failed" else None,
     )
     if point.state == "done":
         return _with_result(point)
@@ -64,8 +67,8 @@ def run_point(folder: Path, outputs: Path, now: datetime) -> Point:
     return replace(point, progress=share, seconds_left=left)
 
 
-def _first_line(error: object) -> str:
-    lines = str(error or "").strip().splitlines()
+def _first_line(error: str) -> str:
+    lines = error.strip().splitlines()
     return lines[0] if lines else "it does not say why"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lth_runner.errors import UserError
 from lth_runner.status.files import age, read_json, read_lines, training_keys
-from lth_runner.status.point import Point
+from lth_runner.status.point import SETTLED, Point
 
 KINDS = ("ends", "snapshots", "derived", "drafts", "damaged", "other")
 LEVELS = ("", "tickets", "last")  # of --keep, from what takes least to what takes most
@@ -83,7 +83,7 @@ def survey(outputs: Path, points: Sequence[Point], now: datetime) -> Holdings:
 
 
 def _stays(root: Path, points: Iterable[Point], now: datetime) -> str | None:
-    num_unfinished = sum(point.state != "done" for point in points)
+    num_unfinished = sum(point.state not in SETTLED for point in points)
     if num_unfinished:
         runs = "1 run is" if num_unfinished == 1 else f"{num_unfinished} runs are"
         return (

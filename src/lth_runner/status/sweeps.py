@@ -12,6 +12,7 @@ from lth_runner.status.living import SILENT_SECONDS, lives, moment, seconds_sinc
 from lth_runner.status.point import Point
 
 Meaning = tuple[str, ...]
+EXIT_USER = 2  # of a command that is refused
 NO_MATTER = (
     *("paths.", "record.", "report.", "probe", "threads=", "hydra.", "hydra/"),
     *("train.snapshots=", "train.checkpoint_minutes="),
@@ -31,10 +32,10 @@ def owed_points(outputs: Path, begun: Sequence[Point], now: datetime) -> list[Po
         rows = [row for row in read_lines(path) if isinstance(row.get("command"), str)]
         is_recent = any(meaning(row["command"]) in recent for row in rows)
         sweeps.append((_lives(path.parent, now, has_recent=is_recent), path.parent, rows))
-    refused = {
-        meaning(row["command"]): str(row.get("error", "")).splitlines()[:1]
+    ended = {
+        meaning(row["command"]): row
         for path in sorted(outputs.glob("sweeps/*/failures.jsonl"))
-        for row in read_lines(path)
+        for row in reversed(list(read_lines(path)))  # the last try counts
         if isinstance(row.get("command"), str)
     }
     seen: set[object] = {*known, *(point.run_id for point in begun)}
@@ -49,8 +50,9 @@ def owed_points(outputs: Path, begun: Sequence[Point], now: datetime) -> list[Po
             seen |= {key} if run_id is None else {key, run_id}
             name = row.get("name") or _name(row["command"], names)
             state, reason = "waiting", None
-            if key in refused:  # it ended before it had a run folder
-                state, reason = "failed", "".join(refused[key])
+            if key in ended:  # before it had a run folder
+                state = "refused" if ended[key].get("status") == EXIT_USER else "failed"
+                reason = "".join(str(ended[key].get("error", "")).splitlines()[:1])
             elif not alive:
                 state, reason = "missing", f"no run folder, though sweep {folder.name} has ended"
             owed.append(Point(state, name, run_id, command=row["command"], reason=reason))
