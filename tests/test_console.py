@@ -126,6 +126,19 @@ def test_the_bar_counts_every_step_once_trained_stored_or_recorded_before(
 
 
 @pytest.mark.usefixtures("counting")
+def test_a_training_beside_the_arms_is_aligned_with_those_after_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console = opened(tmp_path)
+    for arm in ("ticket/random_data", "reinit", "ticket"):
+        console.progress(Progress(1, arm, 0, 100, 0, 100, {"test_accuracy": 0.5}))
+    console.round(row(1, arm="reinit", diverged=True), mock.Mock())
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert {line.index("seed 0") for line in lines} == {len("round 1/1  ticket/random_data  ")}
+    assert len(lines) == 4
+
+
+@pytest.mark.usefixtures("counting")
 def test_a_long_training_says_a_line_at_most_every_ten_seconds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

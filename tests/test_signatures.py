@@ -152,6 +152,7 @@ WRONG = {
     "rewind.step=31ep": r"rewind\.step=31ep.*past the end",
     "rewind.weights=keeep": r"rewind\.weights='keeep'; did you mean keep",
     "seed=-1": r"seed=-1",
+    "report.tolerance=5": r"report\.tolerance=5 must be .* from 0 to below 1",
     "seed=1.5": r"seed=1\.5",
     "replicates=0": r"replicates=0",
     "device=cud": r"device='cud': did you mean",

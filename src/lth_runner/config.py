@@ -125,9 +125,11 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     if not isinstance(biases := plain["pruner"].get("biases", False), bool):
         raise UserError(f"pruner.biases={biases!r}: give true or false")
     tolerance = plain["report"].get("tolerance")
-    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or tolerance < 0:
+    is_number = isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool)
+    if not is_number or not 0 <= tolerance < 1:
         raise UserError(
-            f"report.tolerance={tolerance!r} must be an accuracy, 0.005 for half a point"
+            f"report.tolerance={tolerance!r} must be a difference of accuracies from 0 to below 1, "
+            "0.005 for half a point"
         )
     if (series := plain["report"].get("published")) is not None:
         published(str(series))

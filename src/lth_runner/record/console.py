@@ -92,6 +92,7 @@ class Console:
 
     def _place(self, place: Place) -> str:
         number, arm, seed = place
+        self._arm_width = max(self._arm_width, len(arm))  # "ticket/random_data" is in no config
         return (
             f"round {number:>{len(str(self._last_round))}}/{self._last_round}  "
             f"{arm:<{self._arm_width}}  seed {seed:>{self._seed_width}}"

@@ -81,10 +81,10 @@ def density_axis(axes: Axes, densities: Iterable[float], *, min_gap: float = 0.0
     `min_gap`: the least distance of two ticks as a fraction of the axis.
     """
     found = sorted({100 * density for density in densities if density > 0}, reverse=True)
+    if not found:  # nothing is left in any round: no place on a logarithmic axis
+        return
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())
-    if not found:
-        return
     first, last = math.log(found[0]), math.log(found[-1])
     span = max(first - last, 0.2)
     ticks = [found[0]]

@@ -10,7 +10,7 @@ from lth_runner.report.sweep import Column, Line, Sweep, thinned
 from lth_runner.report.table import WIDTH, aligned
 from lth_runner.report.tradeoff import MIN_R_SQUARED, Fit, r_squared_words
 from lth_runner.report.verdict import Level
-from lth_runner.report.wording import AT_CHANCE, accuracy, joined, none_of, removed
+from lth_runner.report.wording import accuracy, at_chance, joined, none_of, removed
 
 TABLE_COLUMNS, MAX_TABLE_COLUMNS = 5, 10
 MODEL = "A(k, s) = A_dense · (1 − exp(−k/τ)) · (1 − s)^β"
@@ -222,8 +222,9 @@ def seeds_at(line: Line, level: Level) -> str:
 
 def matching_sentence(sweep: Sweep) -> str:
     """Whether a later rewind step matches at a larger sparsity."""
-    if sweep.dense is not None and sweep.dense.at_chance:
-        return f"{AT_CHANCE}."
+    dense = sweep.dense
+    if dense is not None and dense.at_chance:
+        return at_chance(f"{accuracy(dense, 2)}, n = {dense.n}")
     found = [(line.label, line.verdict.largest(TICKET)) for line in sweep.lines]
     matching = [(label, level) for label, level in found if level is not None]
     if not matching:

@@ -7,10 +7,6 @@ from collections.abc import Sequence
 from lth_runner.report.rows import FIRST_ROUND, TICKET, Run, mean
 from lth_runner.report.verdict import Level, Paired, Verdict, paired
 
-AT_CHANCE = (
-    "Nothing can be concluded: the dense network's accuracy is at chance level, so that a ticket "
-    "which does as well shows nothing"
-)
 CONTROL_WORDS = (
     ("reinit", "its re-initialisation"),
     ("shuffle", "its shuffled mask"),
@@ -58,6 +54,14 @@ def p_value(paired: Paired) -> str:
     return "p < 0.001" if paired.p < 0.001 else f"p = {paired.p:.2g}"
 
 
+def at_chance(dense: str) -> str:
+    """What there is to say where the dense network, of this level, is hardly above guessing."""
+    return (
+        f"Nothing can be concluded: the accuracy of the dense network ({dense}) is at chance "
+        "level, so that a ticket which does as well shows nothing."
+    )
+
+
 def none_of(verdict: Verdict) -> str:
     """What stands for the sparsest match where there is none."""
     return "at chance" if verdict.at_chance else "none"
@@ -88,7 +92,7 @@ def sentence(verdict: Verdict) -> str:
     if not tickets:
         return f"Only the dense network has finished so far ({level})."
     if verdict.at_chance:
-        return " ".join(part for part in (f"{AT_CHANCE} ({level}).", _diverged(verdict)) if part)
+        return f"{at_chance(level)} {_diverged(verdict)}".strip()
     best = verdict.largest(TICKET)
     if best is None:
         parts = [_none_matches(verdict, level), _controls_alone(verdict)]
