@@ -316,7 +316,8 @@ def test_what_was_asked_for_names_points_that_have_not_begun(tmp_path: Path) -> 
         n: {"model": {"_target_": f"lth_runner.models.{n}", "widths": [8]}} for n in ("mlp", "conv")
     }
     for name, config in configs.items():
-        line = f"lth-run model={name} train.lr=0.001 probe=none name=digits"
+        no_matter = f"probe=none train.snapshots=[{len(name)}it]"
+        line = f"lth-run model={name} train.lr=0.001 {no_matter} name=digits"
         run(tmp_path, name, config={**config, "train": {"lr": 0.001}}, command=line)
     described = [f"lth-run model={name} train.lr=0.001 name=digits" for name in (*configs, "vgg")]
     sweep(tmp_path, [{"command": line, "name": None, "run_id": None} for line in described])

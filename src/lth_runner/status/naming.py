@@ -9,7 +9,10 @@ from typing import Any
 
 from lth_runner.status.point import Point
 
-SAME = {"name", "paths", "record", "report", "probe", "threads", "hydra"}  # change no result
+SAME = {  # sections and keys that change no result
+    *("name", "paths", "record", "report", "probe", "threads", "hydra"),
+    *("train.snapshots", "train.checkpoint_minutes"),
+}
 Settings = Mapping[str, str]
 WIDEST = 72  # columns of a label
 
@@ -76,9 +79,7 @@ def overrides(command: str | None) -> dict[str, str]:
         return {}
     pairs = (word.lstrip("+").split("=", 1) for word in words if not word.startswith(("-", "~")))
     return {
-        pair[0]: _text(_number(pair[1]))
-        for pair in pairs
-        if len(pair) == 2 and pair[0].partition(".")[0] not in SAME
+        pair[0]: _text(_number(pair[1])) for pair in pairs if len(pair) == 2 and _tells(pair[0])
     }
 
 
@@ -86,8 +87,12 @@ def _settings(config: Mapping[str, Any]) -> dict[str, str]:
     return {
         key: _text(value)
         for key, value in config.items()
-        if key.partition(".")[0] not in SAME and not isinstance(value, tuple)
+        if _tells(key) and not isinstance(value, tuple)
     }
+
+
+def _tells(key: str) -> bool:
+    return key not in SAME and key.partition(".")[0] not in SAME
 
 
 def _order(key: str) -> tuple[int, bool, str]:

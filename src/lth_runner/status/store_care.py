@@ -56,9 +56,9 @@ class Holdings:
 def survey(outputs: Path, points: Sequence[Point], now: datetime) -> Holdings:
     """Every file of a Store and whether it may go.
 
-    While a run is not done nothing that it could need goes: which trainings, snapshots and drafts
-    these are only the run itself can tell, so that all stay. Raises UserError where there is no
-    Store of this version.
+    While a run is neither done nor refused nothing that it could need goes: which trainings,
+    snapshots and drafts these are only the run itself can tell, so that all stay. Raises UserError
+    where there is no Store of this version.
     """
     root = outputs / "store"
     found = (read_json(root / "format.json") or {}).get("format")
