@@ -24,7 +24,7 @@ from lth_runner.report.figures import curve_figure, draw_curve
 from lth_runner.report.rows import find_runs
 from lth_runner.report.table import round_table, table
 from lth_runner.report.verdict import judge, paired
-from lth_runner.report.wording import kept, removed, sentence
+from lth_runner.report.wording import kept, learning_sentence, removed, sentence
 
 CONTROLS = ("reinit", "shuffle")
 LAYERS = {"fc1.weight": 235200, "fc2.weight": 30000, "fc3.weight": 1000}
@@ -356,6 +356,29 @@ def test_a_torn_line_elsewhere_names_file_and_line(tmp_path):
 def test_a_row_without_its_identity_names_file_and_line(tmp_path):
     with pytest.raises(UserError, match=r"rounds\.jsonl, line 2: .*seed=None"):
         Run.load(save(tmp_path, [row(0, "ticket", 0, 0.9), {"round": 1, "arm": "ticket"}]))
+
+
+@pytest.mark.parametrize(
+    ("ticket_steps", "words"),
+    [((100, 110, 120), "The ticket learns faster: its"),
+     ((100, 100, 100), "not shown: its"), ((300, 290, 280), "The ticket learns more slowly: its")],
+)  # fmt: skip
+def test_equal_steps_do_not_show_who_learns_faster(tmp_path, ticket_steps, words):
+    """Steps are multiples of what lies between two evaluations."""
+    rows = [row(0, "ticket", s, 0.9, best_val_step=200) for s in range(3)]
+    rows += [row(1, "ticket", s, 0.9, best_val_step=k) for s, k in enumerate(ticket_steps)]
+    run = Run.load(save(tmp_path, rows))
+    told = learning_sentence(run, judge(run))
+    assert words in told
+    assert ("equal differences make no interval" in told) == (words == "not shown: its")
+
+
+@pytest.mark.parametrize(("accuracy", "at_chance"), [(0.36, True), (0.37, False)])
+def test_a_ticket_without_a_dense_network_is_said_to_be_at_chance(tmp_path, accuracy, at_chance):
+    verdict = verdict_of(
+        tmp_path, [row(0, "ticket", 0, accuracy, density=0.5)], config=THREE_CLASSES
+    )
+    assert (", which is at chance level." in sentence(verdict)) == at_chance
 
 
 def test_a_row_written_twice_counts_once_and_the_later_holds(tmp_path):

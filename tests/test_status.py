@@ -400,15 +400,22 @@ def test_columns_are_those_of_a_folder_and_a_long_one_widens_itself_alone(tmp_pa
         config = {"train": {k.partition(".")[2]: 123456 if k == key else 0 for k in keys}}
         command = f"lth-run name=long {key}=123456"
         run(tmp_path, key[-1], name="long", config=config, rows=[row(0)], command=command)
-    lines = drawing.listing(read_points(tmp_path, NOW)).splitlines()[:6]
+    for number in range(2):
+        config = {"train": dict.fromkeys(("some_long_key_0", "some_long_key_1"), 123456 + number)}
+        command = " ".join(f"{key}={123456 + number}" for key in keys[:2])
+        run(tmp_path, f"w{number}", name="wide", config=config, rows=[row(0)],
+            command=f"lth-run name=wide {command}")  # fmt: skip
+    lines = drawing.listing(read_points(tmp_path, NOW)).splitlines()[:8]
+    results = {line.split()[1].split("/")[0]: line.index("sparsity 0") for line in lines}
+    assert results["long"] == results["short"] < results["wide"]
     assert [line.split()[2] for line in lines[:4]] == [f"{key}=123456" for key in keys]
     assert lines[5].split()[2] == "seed=s1"
-    assert max(map(len, lines)) < 100
+    assert max(map(len, lines[:6])) < 80
     # without a command all keys name it, and what stands below widens no line
     (tmp_path / "long" / "3" / "status.json").write_text("{}")
     lines = drawing.listing(read_points(tmp_path, NOW)).splitlines()
     assert all(f"{key}=0" in lines[0] for key in keys[:3])
-    assert max(map(len, lines[2:])) < 100
+    assert max(map(len, lines[2:7])) < 80
 
 
 def test_300_runs_are_read_within_a_second(tmp_path: Path) -> None:
