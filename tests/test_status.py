@@ -748,6 +748,21 @@ def test_amounts_as_people_write_them() -> None:
 
 
 @pytest.mark.parametrize(
+    ("error", "rows", "state"),
+    [
+        ("UserError: no such key", [], "refused"),
+        ("UserError: report.html cannot be written", [row(0)], "failed"),
+        ("RuntimeError: a bug", [], "failed"),
+    ],
+)
+def test_a_run_is_refused_when_its_command_is_a_mistake_and_nothing_was_trained(
+    tmp_path: Path, error: str, rows: list[dict[str, Any]], state: str
+) -> None:
+    run(tmp_path, "0", "failed", error=error, rows=rows)
+    assert only(tmp_path).state == state
+
+
+@pytest.mark.parametrize(
     ("exit_status", "state"), [(2, "refused"), (1, "failed"), (None, "failed")]
 )
 def test_a_point_that_ended_before_it_had_a_folder_says_its_first_error_line(

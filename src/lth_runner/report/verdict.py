@@ -59,11 +59,9 @@ def paired(
     error = spread / math.sqrt(n)
     half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * error
     found = Paired(n, centre, centre - half, centre + half, None)
-    return (
-        found
-        if found.is_flat
-        else replace(found, p=float(stdtr(n - 1, -(centre + margin) / error)))
-    )
+    if found.is_flat:
+        return found
+    return replace(found, p=float(stdtr(n - 1, -(centre + margin) / error)))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from lth_runner.status.files import age, read_config, read_json, read_lines
+from lth_runner.status.files import age, read_bytes, read_config, read_json, read_lines
 from lth_runner.status.living import SILENT_SECONDS, lives, moment, seconds_since
 from lth_runner.status.point import Point
 from lth_runner.status.progress import progress, seconds_left
@@ -48,7 +48,8 @@ def run_point(folder: Path, outputs: Path, now: datetime) -> Point:
     if status is None or status.get("state") not in ("running", "done", "interrupted", "failed"):
         return replace(point, reason="its status.json is missing or says nothing known")
     state, error = status["state"], str(status.get("error") or "")
-    refused = state == "failed" and error.startswith(REFUSAL)
+    trained = read_bytes(folder / "rounds.jsonl")  # then it was not the command: a full disk, say
+    refused = state == "failed" and error.startswith(REFUSAL) and not trained
     point = replace(
         point,
         state="refused" if refused else state,
