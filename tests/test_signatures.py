@@ -157,6 +157,13 @@ WRONG = {
     "replicates=0": r"replicates=0",
     "device=cud": r"device='cud': did you mean",
     "max_samples=0": r"max_samples=0",
+    "threads=100000": r"threads=100000: .*cores: give at most \d+, or auto",
+    "paths.outputs=null": r"paths\.outputs=None must be the path of a folder",
+    "paths.outputs=": r"paths\.outputs='' must be the path of a folder",
+    "name=null": r"name=None names a folder",
+    "model.widths=300": r"model\.widths=300 must be a list: write 'model\.widths=\[300\]'",
+    "train.snapshots=5it": r"train\.snapshots='5it' must be a list",
+    "pruner={scope:layerwise,rates:0.1}": r"pruner\.rates=0\.1 must be a mapping, such as",
     "dataset.seed=${nothing}": r"cannot be resolved",
     # told by Hydra, put in our words
     "pruner.sparsty=0.9": r"unknown key 'pruner\.sparsty': did you mean pruner\.sparsity",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -122,6 +123,9 @@ def resolve(config: DictConfig) -> dict[str, Any]:
         value = plain[key]
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise UserError(f"{key}={value!r} must be a whole number of at least {least}")
+    for key, value in plain["paths"].items():
+        if not isinstance(value, str) or not value:
+            raise UserError(f"paths.{key}={value!r} must be the path of a folder")
     if not isinstance(biases := plain["pruner"].get("biases", False), bool):
         raise UserError(f"pruner.biases={biases!r}: give true or false")
     tolerance = plain["report"].get("tolerance")
@@ -133,7 +137,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
         )
     if (series := plain["report"].get("published")) is not None:
         published(str(series))
-    if not re.fullmatch(r"[\w.+-]+", str(plain["name"])):
+    if plain["name"] is None or not re.fullmatch(r"[\w.+-]+", str(plain["name"])):
         raise UserError(f"name={plain['name']!r} names a folder: use letters, digits, _ - + and .")
     for group in ("control", "probe"):
         for key, node in plain[group].items():
@@ -256,6 +260,7 @@ def pick_device(name: str) -> torch.device:
 
 
 ALL_THREADS = torch.get_num_threads()  # the cores, or what OMP_NUM_THREADS says
+MOST_THREADS = max(1024, os.cpu_count() or 1)  # far beyond, a system ends the process that asks
 SMALL_WORK = 10_000_000  # products of one forward step below which a second thread costs more
 
 
@@ -267,6 +272,11 @@ def pick_threads(threads: int | str, task: Task, recipe: Recipe) -> int:
         return 1 if small and not convolves else ALL_THREADS
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise UserError(f"threads={threads!r}: give a whole number above 0, or auto")
+    if threads > MOST_THREADS:
+        raise UserError(
+            f"threads={threads}: this machine has {os.cpu_count()} cores: give at most "
+            f"{MOST_THREADS}, or auto"
+        )
     return threads
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -43,13 +43,18 @@ def _hints(target: Any) -> dict[str, Any]:
         return {}
 
 
-def _check_number(path: str, value: Any, hint: Any) -> None:
-    """Refuses a text, or a fraction, where the signature wants a (whole) number."""
+def _check_value(path: str, value: Any, hint: Any) -> None:
+    """Refuses a text, or a fraction, where the signature wants a (whole) number, and what is no
+
+    list or mapping where it wants one.
+    """
     union = get_origin(hint) in (Union, UnionType)
     every = set(get_args(hint) if union else [hint])
     kinds = every - {NoneType}
     if value is None and hint is not None and kinds == every and Any not in every:
         raise UserError(f"{path}=null must have a value")
+    if value is not None and kinds and value != "???":
+        _check_container(path, value, kinds)
     wanted = kinds & {int, float, bool}
     if not wanted or kinds - wanted or value == "???":
         return
@@ -61,6 +66,17 @@ def _check_number(path: str, value: Any, hint: Any) -> None:
         "true or false" if wanted == {bool} else "a number" if float in kinds else "a whole number"
     )
     raise UserError(f"{path}={value!r} must be {name}")
+
+
+def _check_container(path: str, value: Any, kinds: Collection[Any]) -> None:
+    origins = {get_origin(kind) for kind in kinds}
+    if origins <= {Mapping, dict} and not isinstance(value, Mapping):
+        raise UserError(f"{path}={value!r} must be a mapping, such as {{output: 0.1}}")
+    if not origins <= {Sequence, list, tuple} or isinstance(value, (list, tuple)):
+        return
+    one_pattern = isinstance(value, str) and all(get_args(kind) == (str,) for kind in kinds)
+    if not one_pattern:
+        raise UserError(f"{path}={value!r} must be a list: write '{path}=[{value}]'")
 
 
 def _set_at(path: str, written: Any) -> str:
@@ -102,7 +118,7 @@ def _check(path: str, node: Mapping[str, Any], written: Any) -> None:
                 )
     hints = _hints(found)
     for key in keys:
-        _check_number(_set_at(f"{path}.{key}", written), node[key], hints.get(key))
+        _check_value(_set_at(f"{path}.{key}", written), node[key], hints.get(key))
     missing = [
         name
         for name in accepted
