@@ -32,6 +32,7 @@ from lth_runner import help as helps
 from lth_runner.cli import scale_last
 from lth_runner.errors import UserError
 from lth_runner.messages import explain_bug
+from lth_runner.stopping import stop_requested
 
 LONG = ("train.shrink_to=null", "train.length=6000it", "train.eval_every=50%", "pruner.rounds=1")
 
@@ -299,7 +300,12 @@ def test_the_shell_completes_keys_and_options() -> None:
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+    "number",
+    [
+        signal.SIGHUP,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+    ],
 )
 def test_a_stopped_run_says_how_to_go_on_and_goes_on(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -324,6 +330,39 @@ def test_a_stopped_run_says_how_to_go_on_and_goes_on(
     assert lth_run(*shlex.split(told[1])[1:]).status == 0
     assert status_of(folder)["state"] == "done"
     assert len(rows(folder / "rounds.jsonl")) == 3
+
+
+def test_two_hang_ups_are_one_wish_and_nohup_stays() -> None:
+    with stop_requested() as stop:
+        assert not stop()
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+        assert stop()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_requested() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_run_whose_reader_goes_is_interrupted_and_says_so(tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        [PROGRAM, *SMALL, "train.eval_every=1it"], cwd=tmp_path, env=environ(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert child.stdout is not None
+    assert child.stderr is not None
+    assert child.stdout.readline().startswith("run ")
+    child.stdout.close()
+    err = child.stderr.read()
+    assert child.wait(timeout=30) == 130
+    assert re.fullmatch(r"interrupted; continue with:\n  lth-run .*\n", err)
+    (folder,) = folders(tmp_path / "outputs")
+    assert (status_of(folder)["state"], status_of(folder)["error"]) == ("interrupted", None)
 
 
 def test_outputs_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:

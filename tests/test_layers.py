@@ -22,8 +22,8 @@ LAYERS = [
     "probe",
     "lease export store trainer record",
     "experiment",
-    "config picking signatures report sweep status messages help uncompiled forecast launch "
-    "cli __main__",
+    "config picking signatures report sweep stopping status messages help uncompiled forecast "
+    "launch cli __main__",
 ]
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units.split()}
 

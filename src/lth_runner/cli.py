@@ -44,6 +44,7 @@ def main() -> None:
         return
     import hydra
 
+    from lth_runner.stopping import hush, nobody_reads
     from lth_runner.sweep import with_snapshots
 
     set_up_logging()
@@ -54,9 +55,10 @@ def main() -> None:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:  # whoever reads, `head` for example, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
+        if nobody_reads(error):  # whoever reads, `head` for example, has seen enough
+            hush()
+            return
         if traceback_wanted():
             raise
         sys.exit(tell(error))
@@ -107,6 +109,7 @@ def launch(config: DictConfig) -> float | None:
     from hydra.types import RunMode
 
     from lth_runner.launch import execute
+    from lth_runner.stopping import nobody_reads
     from lth_runner.sweep import choices, command, note_failure, run_name
 
     set_up_logging()
@@ -117,7 +120,7 @@ def launch(config: DictConfig) -> float | None:
         config.name = run_name(config.name, known)
         return execute(config, command(known, known.overrides.task), choices(known))
     except Exception as error:
-        if traceback_wanted():
+        if traceback_wanted() or nobody_reads(error):
             raise
         status = tell(error)
         if known.mode != RunMode.MULTIRUN:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import platform
-import signal
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ from lth_runner.report import Run as Finished
 from lth_runner.report import write
 from lth_runner.status.reading import read_points
 from lth_runner.status.store_care import remove, survey
+from lth_runner.stopping import nobody_reads, say, stop_requested
 from lth_runner.store import Store
 from lth_runner.train import Interrupted
 from lth_runner.trainer import Trainer, clock_of
@@ -147,12 +146,15 @@ def _attempt(built: Built, described: Run, store: Store) -> None:
         state = "interrupted"
         raise
     except BaseException as failure:
+        if nobody_reads(failure):
+            state = "interrupted"
+            raise KeyboardInterrupt from None
         error = f"{type(failure).__name__}: {failure}"
         raise
     finally:
         record.close(state, error)
         if state == "interrupted":
-            print(f"interrupted; continue with:\n  {described.command}", flush=True)
+            say(f"interrupted; continue with:\n  {described.command}")
 
 
 def _tell_of_no_control(experiment: Experiment) -> None:
@@ -181,35 +183,6 @@ def retain(outputs: Path, keep: str) -> None:
         "store    %s",
         found.stays or f"{len(going)} files removed, {megabytes:.1f} MB (keep={keep})",
     )
-
-
-@contextmanager
-def stop_requested() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C or SIGTERM into a wish that trainings fulfil between two steps.
-
-    An exception in the middle of a step would leave weights that no uninterrupted run has. A
-    second Ctrl-C stops at once; the last checkpoint stands.
-    """
-    wishes: list[int] = []
-
-    def wish(number: int, frame: object) -> None:
-        if wishes:
-            raise KeyboardInterrupt
-        wishes.append(number)
-
-    try:
-        before = {s: signal.signal(s, wish) for s in (signal.SIGINT, signal.SIGTERM)}
-        if callable(signal.getsignal(signal.SIGUSR2)):  # a launcher's, to queue its job again
-            before[signal.SIGUSR2] = signal.signal(signal.SIGUSR2, wish)
-    except ValueError:  # not the main thread: whoever runs us there handles signals
-        before = {}
-    try:
-        yield lambda: bool(wishes)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if signal.SIGUSR2 in wishes:
-            signal.raise_signal(signal.SIGUSR2)  # now that the checkpoint is written
 
 
 def _conclude(folder: Path) -> None:

@@ -1,0 +1,72 @@
+"""How a run is asked to stop: by a signal, or by nobody reading what it prints."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+
+@contextmanager
+def stop_requested() -> Iterator[Callable[[], bool]]:
+    """Turns Ctrl-C, SIGTERM or SIGHUP into a wish that trainings fulfil between two steps.
+
+    An exception in the middle of a step would leave weights that no uninterrupted run has. A
+    second Ctrl-C stops at once; the last checkpoint stands. SIGHUP (the terminal was closed, a
+    connection lost) may come from the shell and from the system: twice is once.
+    """
+    wishes: list[int] = []
+
+    def wish(number: int, frame: object) -> None:
+        if wishes and number != signal.SIGHUP:
+            raise KeyboardInterrupt
+        wishes.append(number)
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which nohup sets
+        numbers.append(signal.SIGHUP)
+    try:
+        before = {number: signal.signal(number, wish) for number in numbers}
+        if callable(signal.getsignal(signal.SIGUSR2)):  # a launcher's, to queue its job again
+            before[signal.SIGUSR2] = signal.signal(signal.SIGUSR2, wish)
+    except ValueError:  # not the main thread: whoever runs us there handles signals
+        before = {}
+    try:
+        yield lambda: bool(wishes)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if signal.SIGUSR2 in wishes:
+            signal.raise_signal(signal.SIGUSR2)  # now that the checkpoint is written
+
+
+def nobody_reads(failure: BaseException) -> bool:
+    """Whether a failure is that whoever read stdout (`head`, a terminal) has gone."""
+    if not isinstance(failure, OSError) or failure.errno not in (errno.EPIPE, errno.EIO):
+        return False
+    try:
+        watched = sys.stdout.fileno()
+    except (OSError, ValueError):  # not a file: someone else's, who reads it
+        return False
+    poll = select.poll()
+    poll.register(watched, 0)  # the other end's leaving is told unasked
+    return bool(poll.poll(0))
+
+
+def say(text: str) -> None:
+    """Prints where somebody still reads: on stdout, else on stderr."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        hush()
+        with suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
+
+
+def hush() -> None:
+    """Leads stdout, which nobody reads, to nowhere: the end of the process writes to it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
