@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from omegaconf import DictConfig
@@ -31,6 +32,7 @@ from lth_runner import cli
 from lth_runner import help as helps
 from lth_runner.cli import scale_last
 from lth_runner.errors import UserError
+from lth_runner.lease import Lease
 from lth_runner.messages import explain_bug
 from lth_runner.stopping import stop_requested
 
@@ -176,12 +178,46 @@ def in_order(outputs: Path) -> list[Path]:
 def test_a_failing_point_of_a_sweep_stops_no_sibling(tmp_path: Path) -> None:
     said = lth_run(*SMALL, "-m", "pruner.rate=0.2,7,0.5,8", f"paths.outputs={tmp_path}")
     assert said.status == 2
+    assert re.findall(r"^(?:point|report) .*", said.out, re.MULTILINE) == [
+        "point    1 of 4  pruner.rate=0.2",
+        "point    2 of 4  pruner.rate=7",
+        "point    3 of 4  pruner.rate=0.5",
+        "point    4 of 4  pruner.rate=8",
+        f"report   lth-report {tmp_path}/small",
+    ]
     states = [status_of(folder)["state"] for folder in folders(tmp_path)]
     assert states == ["done", "done"]
-    assert [line[:20] for line in said.err.splitlines() if line.startswith("error")] == [
-        "error: pruner.rate=7", "error: pruner.rate=8", "error: a point of th",
+    assert [line[:21] for line in said.err.splitlines()] == [
+        "error: pruner.rate=7 ", "error: pruner.rate=8 ", "error: 2 of 4 points ",
     ]  # fmt: skip
-    assert "Traceback" not in said.err
+
+
+def test_a_point_that_another_process_is_at_is_left_to_it(tmp_path: Path) -> None:
+    command = (*SMALL, "-m", "seed=0,1", f"paths.outputs={tmp_path}")
+    assert lth_run(*command).status == 0
+    _, second = in_order(tmp_path)
+    (second / "status.json").unlink()
+    lease = Lease.take(tmp_path / "store" / "leases" / f"run-small-{second.name}")
+    assert lease is not None
+    with mock.patch("lth_runner.launch.is_elsewhere", return_value=False):
+        said = lth_run(*command)
+    lease.release()
+    assert (said.status, said.err) == (0, "")
+    assert "point    left to another process: " in said.out
+    assert lth_run(*command).status == 0
+    assert status_of(second)["state"] == "done"
+
+
+def test_an_interrupted_sweep_says_how_the_whole_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lth_runner.launch._attempt", mock.Mock(side_effect=KeyboardInterrupt))
+    given = ["seed=1", "rewind.step=0it,10it", f"paths.outputs={tmp_path}"]
+    said = lth_run(*SMALL, "-m", *given)
+    assert (said.status, said.err) == (130, "")
+    typed = ["lth-run", "-m", *SMALL[1:], *given, SMALL[0]]
+    assert said.out.endswith(f"interrupted; continue with:\n  {shlex.join(typed)}\n")
+    assert "point    1 of 2  rewind.step=0it\n" in said.out
 
 
 def test_a_sweeper_gets_the_last_tickets_accuracy(

@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 
 
-class PointFailed(Exception):
-    """A point of a sweep failed, and has said why; ``args``: the message and the exit status."""
-
-
 class Lines(logging.Handler):
     """Log records as plain lines on stdout, above the live bar where there is one."""
 
@@ -58,7 +54,7 @@ def main() -> None:
     except Exception as error:
         if nobody_reads(error):  # whoever reads, `head` for example, has seen enough
             hush()
-            return
+            sys.exit(EXIT_INTERRUPTED)
         if traceback_wanted():
             raise
         sys.exit(tell(error))
@@ -93,10 +89,6 @@ def tell(error: Exception) -> int:
     """Prints what went wrong in one message, and returns the exit status."""
     from lth_runner.messages import MISTAKES, explain, explain_bug
 
-    if isinstance(error, PointFailed):
-        message, status = error.args
-        print(f"error: a point of the sweep failed, the others ran on: {message}", file=sys.stderr)
-        return status
     known = isinstance(error, MISTAKES)
     message = explain(error, conf_dir()) if known else explain_bug(error)
     print(f"error: {message}", file=sys.stderr, flush=True)
@@ -108,25 +100,46 @@ def launch(config: DictConfig) -> float | None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
+    from lth_runner.errors import UnderWay
     from lth_runner.launch import execute
-    from lth_runner.stopping import nobody_reads
-    from lth_runner.sweep import choices, command, note_failure, run_name
+    from lth_runner.stopping import nobody_reads, say
+    from lth_runner.sweep import (
+        choices,
+        command,
+        has_grid,
+        note_failure,
+        place,
+        run_name,
+        whole_command,
+    )
 
     set_up_logging()
     known = HydraConfig.get()
+    sweeps = known.mode == RunMode.MULTIRUN
+    own = command(known, known.overrides.task)
     try:
-        if known.mode == RunMode.MULTIRUN:
+        if sweeps:
+            if line := place(known):
+                print(line, flush=True)
             config.device = spread(str(config.device), int(known.job.num))
         config.name = run_name(config.name, known)
-        return execute(config, command(known, known.overrides.task), choices(known))
+        return execute(config, own, choices(known))
+    except (KeyboardInterrupt, SystemExit):  # the latter a launcher's: it queues it again
+        whole = whole_command(known) if sweeps else None
+        say(f"interrupted; continue with:\n  {whole or own}")
+        raise
     except Exception as error:
         if traceback_wanted() or nobody_reads(error):
             raise
+        if sweeps and isinstance(error, UnderWay):
+            print(f"point    left to another process: {error}", flush=True)
+            return None
         status = tell(error)
-        if known.mode != RunMode.MULTIRUN:
+        if sweeps and not has_grid(known):
+            raise  # to a sweeper that chooses its points, and may mark this one
+        if not sweeps or not note_failure(known, known.overrides.task, error, status):
             sys.exit(status)  # past Hydra, which would add lines of its own
-        note_failure(known, known.overrides.task, error)
-        raise PointFailed(str(error), status) from error
+        return None  # the others run on; the sweep's end tells of it
 
 
 def spread(device: str, point: int) -> str:

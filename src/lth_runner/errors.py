@@ -10,6 +10,10 @@ class UserError(Exception):
     """A mistake the user can mend: what was wrong, the value, what is accepted, what to do."""
 
 
+class UnderWay(UserError):
+    """Another process is at this run."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """'did you mean ...?' for a mistyped name, or the accepted names when none is near."""
     names = sorted(known)

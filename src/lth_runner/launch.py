@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from lth_runner import __version__
 from lth_runner.config import Built, build
 from lth_runner.engine import Pace
-from lth_runner.errors import UserError
+from lth_runner.errors import UnderWay
 from lth_runner.experiment import Experiment, run
 from lth_runner.forecast import warn_if_slow
 from lth_runner.lease import COLD_SECONDS, Lease, is_elsewhere
@@ -30,7 +30,7 @@ from lth_runner.report import Run as Finished
 from lth_runner.report import write
 from lth_runner.status.reading import read_points
 from lth_runner.status.store_care import remove, survey
-from lth_runner.stopping import nobody_reads, say, stop_requested
+from lth_runner.stopping import nobody_reads, stop_requested
 from lth_runner.store import Store
 from lth_runner.train import Interrupted
 from lth_runner.trainer import Trainer, clock_of
@@ -109,7 +109,7 @@ def _run(built: Built, described: Run) -> None:
         time.sleep(1.0)  # queued again on another node: the lease of the first is still warm
         lease = Lease.take(path)
     if lease is None:
-        raise UserError(
+        raise UnderWay(
             f"{described.folder} is being written by another process: the same command is under "
             "way; wait for it, or stop it"
         )
@@ -153,8 +153,6 @@ def _attempt(built: Built, described: Run, store: Store) -> None:
         raise
     finally:
         record.close(state, error)
-        if state == "interrupted":
-            say(f"interrupted; continue with:\n  {described.command}")
 
 
 def _tell_of_no_control(experiment: Experiment) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import socket
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -20,6 +21,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from lth_runner.status.files import read_json, read_lines
+from lth_runner.status.sweeps import meaning
+
+POINTS, SWEEP, FAILURES = "points.jsonl", "sweep.json", "failures.jsonl"
 ROOT_NAME = "digits_imp"  # conf/config.yaml's, and what it chooses
 ROOT_CHOICES = MappingProxyType({"model": "lenet300", "dataset": "digits", "pruner": "imp"})
 
@@ -54,33 +59,102 @@ class Describe(Callback):
     """Writes ``points.jsonl`` and ``sweep.json`` into the sweep's folder before it starts."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if not has_grid(config.hydra):
+            return
         sweeper = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
         assert isinstance(sweeper, dict)
-        if not str(sweeper.get("_target_", "")).endswith("BasicSweeper"):
-            return  # one that chooses its points as it goes
-        described = points(config.hydra.overrides.task, sweeper.get("params") or {})
+        typed = config.hydra.overrides
+        described = points(typed.task, sweeper.get("params") or {})
         lines = [
             {"command": command(config.hydra, point), "name": None, "run_id": None}
             for point in described
         ]
         text = "".join(json.dumps(line) + "\n" for line in lines)
         started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        owner = {"pid": os.getpid(), "host": socket.gethostname(), "started": started}
-        folder = Path(config.hydra.sweep.dir)
+        owner = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "started": started,
+            "command": command(config.hydra, as_typed(typed.hydra, typed.task)),
+        }
+        folder = _folder(config.hydra)
         with suppress(OSError):  # a folder that cannot be written is told by the points
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "points.jsonl").write_text(text)
-            (folder / "sweep.json").write_text(json.dumps(owner) + "\n")
+            (folder / POINTS).write_text(text)
+            (folder / SWEEP).write_text(json.dumps(owner) + "\n")
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Names what reports on the sweep; exits where points failed, which have said why."""
+        commands = _commands(config.hydra)
+        asked = set(map(meaning, commands))
+        outputs = Path(config.paths.outputs)
+        found = [read_json(path) or {} for path in outputs.glob("*/*/status.json")]
+        names = {run["name"] for run in found if meaning(run.get("command") or "") in asked}
+        if names:
+            folders = [str(outputs / name) for name in sorted(names)]
+            print(f"report   {shlex.join(['lth-report', *folders])}", flush=True)
+        if failed := [line["status"] for line in read_lines(_folder(config.hydra) / FAILURES)]:
+            print(f"error: {len(failed)} of {len(commands)} points failed", file=sys.stderr)
+            sys.exit(min(failed))  # a bug's, 1, before a mistake's
 
 
-def note_failure(known: Any, overrides: Sequence[str], error: Exception) -> None:
-    """Adds to the sweep's ``failures.jsonl`` what ended a point, maybe before it had a folder."""
-    line = {"command": command(known, overrides), "error": str(error) or type(error).__name__}
-    folder = Path(known.sweep.dir)
-    with suppress(OSError):  # the error itself is told on the terminal
+def has_grid(known: Any) -> bool:
+    """Whether a sweep's points are known before it starts, as Hydra's own sweeper has them."""
+    return str(known.sweeper.get("_target_", "")).endswith("BasicSweeper")
+
+
+def as_typed(options: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """A sweep's words before Hydra and ``with_snapshots`` added theirs."""
+    words = list(overrides)
+    if with_snapshots(words[:-1]) == words:
+        words.pop()
+    return ["-m" if word == "hydra.mode=MULTIRUN" else word for word in options] + words
+
+
+def _folder(known: Any) -> Path:
+    return Path(known.sweep.dir)
+
+
+def _commands(known: Any) -> list[str]:
+    """The commands of a sweep's points as they were written down; none where they were not."""
+    return [line["command"] for line in read_lines(_folder(known) / POINTS)]
+
+
+def place(known: Any) -> str | None:
+    """Which point of a sweep this is, and what it differs from others in, as was written down."""
+    described = [shlex.split(line) for line in _commands(known)]
+    if not described:
+        return None
+    shared = set(described[0]).intersection(*described[1:])
+    own = [word for word in known.overrides.task if word not in shared]
+    number, total = int(known.job.num) + 1, len(described)
+    return f"point    {number:>{len(str(total))}} of {total}  {shlex.join(own)}".rstrip()
+
+
+def whole_command(known: Any) -> str | None:
+    """The command of the sweep that this point is of, where it was written down."""
+    found = read_json(_folder(known) / SWEEP) or {}
+    return found.get("command")
+
+
+def note_failure(known: Any, overrides: Sequence[str], error: Exception, status: int) -> bool:
+    """Adds to the sweep's ``failures.jsonl`` what ended a point, maybe before it had a folder.
+
+    False where that could not be written.
+    """
+    line = {
+        "command": command(known, overrides),
+        "error": str(error) or type(error).__name__,
+        "status": status,
+    }
+    folder = _folder(known)
+    try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "failures.jsonl").open("a") as opened:
+        with (folder / FAILURES).open("a") as opened:
             opened.write(json.dumps(line) + "\n")
+    except OSError:  # the error itself is told on the terminal
+        return False
+    return True
 
 
 def choices(known: Any) -> dict[str, Any]:

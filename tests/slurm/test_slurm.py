@@ -129,7 +129,7 @@ def test_the_launcher_tells_of_a_failed_point_by_its_exit_status(tmp_path: Path)
         timeout=240,
     )
     assert done.returncode == 2, done.stdout + done.stderr
-    assert "error: a point of the sweep failed" in done.stderr
+    assert "error: 1 of 2 points failed" in done.stderr
     assert states(tmp_path / "outputs") == ["done"]
 
 
