@@ -259,6 +259,14 @@ def Net(shape, num_classes, *, hidden=5):
     return nn.Sequential(
         nn.Flatten(), nn.Linear(pixels, hidden), nn.ReLU(), nn.Linear(hidden, num_classes))
 
+class Recurrent(nn.Module):
+    def __init__(self, shape, num_classes):
+        super().__init__()
+        self.cells = nn.LSTM(shape[2], 5, num_layers=2, batch_first=True)
+        self.output = nn.Linear(5, num_classes)
+    def forward(self, x):
+        return self.output(self.cells(x.flatten(0, 1) if x.ndim == 3 else x[:, 0])[0][:, -1])
+
 class Broken(nn.Module):
     def __init__(self, shape, num_classes):
         super().__init__()
@@ -297,13 +305,34 @@ def test_an_experiment_and_a_network_of_ones_own(
     said = lth_run(*OWN, "model=custom", "name=broken", "model._target_=mynet.Broken")
     assert said.status == 1
     assert said.err == (
-        f"error: ValueError: forward gave up, at {tmp_path / 'mynet.py'}:16 (not foreseen: a bug "
+        f"error: ValueError: forward gave up, at {tmp_path / 'mynet.py'}:24 (not foreseen: a bug "
         "of lth-runner, or of a part of your own; LTH_TRACEBACK=1 before the same command shows "
         "the traceback)\n"
     )
     (folder,) = folders(tmp_path / "outputs", "broken")
     assert status_of(folder)["state"] == "failed"
     assert status_of(folder)["error"] == "ValueError: forward gave up"
+
+
+def test_a_run_says_what_is_shrunk_and_what_cannot_be_pruned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "mynet.py").write_text(NET)
+    monkeypatch.chdir(tmp_path)
+    given = ("model=custom", "model._target_=mynet.Recurrent", "control=none", "train.length=30it")
+    said = lth_run(*OWN, *given)
+    assert said.status == 0, said.err
+    assert "length   train.length=30it is shrunk to train.shrink_to=20it, " in caplog.text
+    # 4 * 5 * (8 + 5 + 2) and 4 * 5 * (5 + 5 + 2) in the cells, 5 * 10 + 10 at the output
+    assert (
+        "prunable 50 of 600 parameters: weights of linear and convolution layers; "
+        "cells.weight_ih_l0, cells.weight_hh_l0, cells.weight_ih_l1, cells.weight_hh_l1 stay dense"
+    ) in caplog.text
+    caplog.clear()
+    assert lth_run(*SMALL, f"paths.outputs={tmp_path}").status == 0
+    assert "engine   " in caplog.text
+    assert "length   " not in caplog.text
+    assert "prunable " not in caplog.text
 
 
 def test_a_long_exception_is_told_short() -> None:

@@ -126,6 +126,8 @@ def test_every_pruner_of_a_sweep_takes_its_sparsities_and_those_of_smoke_scale(
         ["+experiment=lenet300_mnist_pruners", f"pruner.sparsity={sparsities[-1]}"],
         ["+experiment=resnet20_imp", "+scale=smoke", "pruner.sparsity=null"],
     ]
+    if sweep == "pruners":
+        points += [[*points[0], "+scale=smoke", "pruner.rounds=null"]]
     for point in points:
         overrides = scale_last([*point, f"+sweep={sweep}", f"pruner={pruner}"])
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):

@@ -139,7 +139,7 @@ WRONG = {
     "+pruner.spars=1": r"pruner\.spars is used by nothing.*sparsity",
     "pruner.sparsity=95": r"pruner\.sparsity=95.*0\.95",
     "pruner.rate=null": r"set two of pruner\.sparsity",
-    "pruner.rounds=3": r"reach sparsity 0\.488.*allow \d+ rounds",
+    "pruner.rounds=3": r"reach sparsity 0\.488.*allow \d+ rounds \(pruner\.rounds=null.*smoke",
     "pruner.search.score._target_=lth_runner.score.No": r"score\._target_.*cannot be imported",
     "+model.widht=3": r"model\.widht is not an option of lth_runner\.models\.mlp.*widths",
     "model.num_classes=5": r"shape \(5,\).*10 classes",

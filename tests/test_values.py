@@ -40,6 +40,10 @@ def test_a_duration_past_the_end_names_its_key_and_the_end():
     clock = Clock.of(Duration.parse("4ep"), epoch=25)
     with pytest.raises(UserError, match=r"rewind\.step=101it is step 101.*0it to 100it"):
         clock.at(Duration.parse("101it"), "rewind.step")
+    short = Clock.of(Duration.parse("4ep"), epoch=25, shrink_to=Duration.parse("20it"))
+    with pytest.raises(UserError, match=r"20 steps, shrunk from 100 .*: choose 0it to 100it"):
+        short.at(Duration.parse("200it"), "rewind.step")
+    assert short.at(Duration.parse("100it"), "rewind.step") == 20
 
 
 @pytest.mark.parametrize(

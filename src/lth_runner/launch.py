@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import platform
+import shlex
 import statistics
 import subprocess
 import time
@@ -32,10 +33,12 @@ from lth_runner.status.reading import read_points
 from lth_runner.status.store_care import remove, survey
 from lth_runner.stopping import nobody_reads, stop_requested
 from lth_runner.store import Store
-from lth_runner.train import Interrupted
+from lth_runner.task import Task
+from lth_runner.train import Interrupted, Recipe
 from lth_runner.trainer import Trainer, clock_of
 from lth_runner.uncompiled import leave_compiler_out
 
+NAMED = 4  # parameters that a line names
 log = logging.getLogger(__name__)
 
 
@@ -131,6 +134,8 @@ def _attempt(built: Built, described: Run, store: Store) -> None:
             sink.open(described)
         with stop_requested() as stop:
             log.info("engine   %s (%s)", built.engine.name, built.engine_reason)
+            _tell_of_shrinking(described, built.recipe)
+            _tell_of_passed_over(built.experiment.tasks[0])
             _tell_of_no_control(built.experiment)
             warn_if_slow(built.experiment, built.recipe, built.engine, described.num_steps)
             seconds = built.recipe.checkpoint_minutes * 60
@@ -153,6 +158,26 @@ def _attempt(built: Built, described: Run, store: Store) -> None:
         raise
     finally:
         record.close(state, error)
+
+
+def _tell_of_shrinking(described: Run, recipe: Recipe) -> None:
+    given = [word for word in shlex.split(described.command) if word.startswith("train.length=")]
+    if given and recipe.shrink_to is not None:
+        log.info(
+            "length   %s is shrunk to train.shrink_to=%s, which +scale=smoke sets: "
+            "train.shrink_to=null trains the whole of it",
+            given[-1], recipe.shrink_to,
+        )  # fmt: skip
+
+
+def _tell_of_passed_over(task: Task) -> None:
+    if names := task.passed_over:
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        log.info(
+            "prunable %d of %d parameters: weights of linear and convolution layers; %s%s stay "
+            "dense",
+            task.dense().num_prunable, task.num_parameters, ", ".join(names[:NAMED]), more,
+        )  # fmt: skip
 
 
 def _tell_of_no_control(experiment: Experiment) -> None:

@@ -54,8 +54,10 @@ class Geometric:
                 raise UserError(
                     f"pruner.rounds={self.rounds} at pruner.rate={self.rate} reach sparsity "
                     f"{reached:.4g}, not pruner.sparsity={self.sparsity}: allow "
-                    f"{_rounds(self.sparsity, self.rate)} rounds, or set pruner.rate=null to let "
-                    "the rate follow, or pruner.sparsity=null to stop where the rounds end"
+                    f"{_rounds(self.sparsity, self.rate)} rounds (pruner.rounds=null: as many as "
+                    "it takes, beside +scale=smoke too, which sets rounds and rate), or set "
+                    "pruner.rate=null to let the rate follow, or pruner.sparsity=null to stop "
+                    "where the rounds end"
                 )
 
     def __call__(self) -> tuple[float, ...]:

@@ -74,8 +74,10 @@ class Clock:
         """The step a duration after the start; UserError (naming the key) past the end."""
         step = self.steps(duration, name)
         if step > self.total:
+            whole = round(self.total / self.scale)
+            shrunk = f"shrunk from {whole} as every duration is, " if self.scale != 1 else ""
             raise UserError(
                 f"{name}={duration} is step {step}, past the end of the training "
-                f"({self.total} steps, {self.epoch} an epoch): choose 0it to {self.total}it"
+                f"({self.total} steps, {shrunk}{self.epoch} an epoch): choose 0it to {whole}it"
             )
         return step

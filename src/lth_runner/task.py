@@ -69,6 +69,17 @@ class Task:
         return prunable_names(self._template, biases=self.biases)
 
     @cached_property
+    def passed_over(self) -> tuple[str, ...]:
+        """Parameters of two axes or more that no mask covers: recurrent layers', embeddings."""
+        named = self._template.named_parameters()
+        return tuple(n for n, value in named if value.ndim > 1 and n not in self.prunable)
+
+    @cached_property
+    def num_parameters(self) -> int:
+        """All values that a training may change, a shared one once."""
+        return sum(value.numel() for value in self._template.parameters())
+
+    @cached_property
     def norm(self) -> frozenset[str]:
         """Scales, shifts and running statistics of the normalisation layers."""
         return frozenset(
