@@ -341,7 +341,7 @@ def test_unfit_tensors_are_refused_with_a_reason(options: dict[str, object], say
 
 @pytest.mark.parametrize("batch_size", [0, -1, NUM + 1])
 def test_a_batch_that_does_not_fit_is_refused(batch_size: int) -> None:
-    with pytest.raises(UserError, match=f"batch size {batch_size} does not fit {NUM}"):
+    with pytest.raises(UserError, match=f"train.batch_size={batch_size} does not fit {NUM}"):
         make().stream(batch_size, seed=0)
 
 

@@ -56,7 +56,7 @@ def test_a_misspelt_option_names_the_part_and_the_nearest():
 
 
 def test_parts_are_checked_inside_lists_and_other_parts():
-    nested = {"_target_": "lth_runner.train.MultiStep", "drops": [1, part(rat=0.2)]}
+    nested = {"_target_": "lth_runner.train.MultiStep", "drops": ["1ep", part(rat=0.2)]}
     with pytest.raises(UserError, match=r"train\.drops\[1\]\.rat is not an option.*rate"):
         check_targets({"train": nested})
 
@@ -148,14 +148,14 @@ WRONG = {
     "train.length=abc": r"'abc' is not a duration",
     "train.length=0ep": r"train\.length=0ep",
     "train.warmup=99ep": r"train\.warmup=99ep.*past the end",
-    "train.batch_size=0": r"batch size 0",
+    "train.batch_size=0": r"train\.batch_size=0 does",
     "rewind.step=31ep": r"rewind\.step=31ep.*past the end",
     "rewind.weights=keeep": r"rewind\.weights='keeep'; did you mean keep",
     "seed=-1": r"seed=-1",
     "report.tolerance=5": r"report\.tolerance=5 must be .* from 0 to below 1",
     "seed=1.5": r"seed=1\.5",
     "replicates=0": r"replicates=0",
-    "device=cud": r"device='cud': did you mean",
+    "device=cud": r"device='cud': accepted: auto, cpu, cuda",
     "max_samples=0": r"max_samples=0",
     "threads=100000": r"threads=100000: .*cores: give at most \d+, or auto",
     "paths.outputs=null": r"paths\.outputs=None must be the path of a folder",

@@ -218,5 +218,8 @@ def test_the_last_matching_pattern_gives_the_value():
 
 
 def test_nearest_names_or_all_of_them():
-    assert nearest("globl", ["global", "layerwise"]) == "did you mean global?"
+    assert nearest("globl", ["global", "layerwise"]) == (
+        "did you mean global? (accepted: global, layerwise)"
+    )
+    assert nearest("k3", [f"key{n}" for n in range(9)]) == "did you mean key3?"
     assert nearest("xyz", ["b", "a"]) == "accepted: a, b"

@@ -247,7 +247,9 @@ def pick_device(name: str) -> torch.device:
         return torch.device(next(k for k in ("cuda", "mps", "cpu") if available[k]))
     kind = str(name).split(":")[0]
     if kind not in available:
-        raise UserError(f"device={name!r}: {nearest(str(name), ['auto', *available])}")
+        raise UserError(
+            f"device={name!r}: accepted: auto, cpu, cuda (a GPU; cuda:1 is the second), mps"
+        )
     if not available[kind]:
         raise UserError(
             f"device={name} was asked for, but this machine (or its torch {torch.__version__}) "

@@ -14,10 +14,15 @@ class UnderWay(UserError):
     """Another process is at this run."""
 
 
+FEW = 8  # names that are listed even where one is near
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """'did you mean ...?' for a mistyped name, or the accepted names when none is near."""
+    """'did you mean ...?' for a mistyped name; the accepted names where few, or none near."""
     names = sorted(known)
+    accepted = f"accepted: {', '.join(names)}"
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if close:
-        return f"did you mean {' or '.join(close)}?"
-    return f"accepted: {', '.join(names)}"
+        said = f"did you mean {' or '.join(close)}?"
+        return f"{said} ({accepted})" if len(names) <= FEW else said
+    return accepted

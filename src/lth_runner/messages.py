@@ -16,7 +16,6 @@ from omegaconf.errors import OmegaConfBaseException
 from lth_runner.errors import UserError, nearest
 
 MISTAKES = (UserError, HydraException, OmegaConfBaseException, OSError)
-SKELETONS = {"skeleton/pruner.yaml": "pruner", "skeleton/recipe.yaml": "train"}
 LONGEST = 400  # characters of an unforeseen exception's text
 
 
@@ -81,7 +80,10 @@ def _unknown_key(key: str, conf: Path) -> str:
         )
     known = {**_keys(conf), **{name: [] for name in _groups(conf)}}
     if known.get(key):
-        return f"{key} is a key of {', '.join(known[key])}, not of the option chosen here"
+        return (
+            f"{key} is a key of {', '.join(known[key])}, not of the option chosen here (a new key "
+            f"of your own part: +{key}=...)"
+        )
     alike = [name for name in known if name.count(".") == key.count(".")] or known
     return f"unknown key {key!r}: {nearest(key, alike)} (a new key of your own part needs a +)"
 
@@ -102,7 +104,7 @@ def _missing(error: Exception, text: str, conf: Path) -> str:
     if not options:
         return _first(text)
     close = nearest(option, options)
-    rest = "" if close.startswith("accepted") else f" (accepted: {', '.join(sorted(options))})"
+    rest = "" if "accepted" in close else f" (accepted: {', '.join(sorted(options))})"
     return f"there is no {group}={option}: {close}{rest}"
 
 
@@ -126,17 +128,30 @@ def _groups(conf: Path) -> list[str]:
 def _keys(conf: Path) -> dict[str, list[str]]:
     """Every dotted key of the default config and of its groups, with the options that have it."""
     keys: dict[str, list[str]] = {}
-    for path in conf.rglob("*.yaml"):
-        loaded = OmegaConf.load(path)
+    for path in sorted(conf.rglob("*.yaml")):
         group = path.relative_to(conf).parent.as_posix()
-        if not isinstance(loaded, DictConfig):
-            continue
+        if group == "skeleton":
+            continue  # what options are made of
         prefix = "" if group in (".", "experiment", "scale", "sweep") else group.replace("/", ".")
-        prefix = SKELETONS.get(path.relative_to(conf).as_posix(), prefix)
-        for key in _dotted(OmegaConf.to_container(loaded, resolve=False)):
+        for key in _own_keys(path, conf):
             owners = keys.setdefault(f"{prefix}.{key}" if prefix else key, [])
             owners += [f"{group}={path.stem}"] if prefix else []
     return {k: v for k, v in keys.items() if not k.startswith(("defaults", "hydra"))}
+
+
+def _own_keys(path: Path, conf: Path) -> set[str]:
+    """The dotted keys of a yaml and of those that its defaults put into the same place."""
+    loaded = OmegaConf.load(path)
+    if not isinstance(loaded, DictConfig):
+        return set()
+    keys = set(_dotted(OmegaConf.to_container(loaded, resolve=False)))
+    for entry in loaded.get("defaults") or []:
+        if isinstance(entry, str) and entry != "_self_":
+            name = entry.removesuffix("@_here_")
+            base = conf if name.startswith("/") else path.parent
+            if (below := base / f"{name.lstrip('/')}.yaml").exists():
+                keys |= _own_keys(below, conf)
+    return keys
 
 
 def _dotted(node: object, prefix: str = "") -> list[str]:

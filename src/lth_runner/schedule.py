@@ -34,12 +34,14 @@ class Geometric:
     rounds: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("sparsity", self.sparsity), ("rate", self.rate)):
+        for name, value, share in (
+            ("sparsity", self.sparsity, "of weights removed, 0.9 for 90 %"),
+            ("rate", self.rate, "of what is left that goes in each round, 0.2 for 20 %"),
+        ):
             if value is not None and not 0 < value < 1:
                 hint = f"; {value:g} % would be {value / 100:g}" if 1 < value < 100 else ""
                 raise UserError(
-                    f"pruner.{name}={value} is outside (0, 1): it is the share of weights "
-                    f"removed, 0.9 for 90 %{hint}"
+                    f"pruner.{name}={value} is outside (0, 1): it is the share {share}{hint}"
                 )
         whole = isinstance(self.rounds, int) and not isinstance(self.rounds, bool)
         if self.rounds is not None and not (whole and self.rounds >= 1):

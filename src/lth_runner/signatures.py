@@ -9,8 +9,10 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from hydra.utils import get_object
+from torch import Tensor
 
 from lth_runner.errors import UserError, nearest
+from lth_runner.step import Duration
 
 _HYDRA = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
 
@@ -55,8 +57,10 @@ def _check_value(path: str, value: Any, hint: Any) -> None:
         raise UserError(f"{path}=null must have a value")
     if value is not None and kinds and value != "???":
         _check_container(path, value, kinds)
+        _check_durations(path, value, kinds)
     wanted = kinds & {int, float, bool}
-    if not wanted or kinds - wanted or value == "???":
+    is_wrong_text = isinstance(value, str) and kinds - wanted == {Tensor}
+    if not wanted or (kinds - wanted and not is_wrong_text) or value == "???":
         return
     accepts = (int, float) if float in kinds else tuple(wanted)
     flag = isinstance(value, bool)
@@ -79,13 +83,31 @@ def _check_container(path: str, value: Any, kinds: Collection[Any]) -> None:
         raise UserError(f"{path}={value!r} must be a list: write '{path}=[{value}]'")
 
 
+def _check_durations(path: str, value: Any, kinds: Collection[Any]) -> None:
+    """Refuses, by its key, what is no duration where the signature wants one or a list of them."""
+    for kind in kinds:
+        of = get_args(kind)[0] if get_origin(kind) is Sequence else kind
+        if Duration not in (of, *get_args(of)):
+            continue
+        many = isinstance(value, (list, tuple))
+        for index, one in enumerate(value if many else [value]):
+            if isinstance(one, Mapping):  # a part, which is checked by itself
+                continue
+            try:
+                Duration.parse(one)
+            except UserError as error:
+                raise UserError(f"{path}{f'[{index}]' if many else ''}={error}") from None
+
+
 def _set_at(path: str, written: Any) -> str:
-    """The key that a value comes from where ``path`` is an interpolation of it."""
-    node = written
-    for key in path.split("."):
+    """The key that a value comes from where ``path``, or what it lies in, is interpolated."""
+    node, keys = written, path.split(".")
+    for index, key in enumerate(keys, start=1):
         node = node.get(key) if isinstance(node, Mapping) else None
-    source = re.fullmatch(r"\$\{([\w.]+)\}", node) if isinstance(node, str) else None
-    return source[1] if source else path
+        source = re.fullmatch(r"\$\{([\w.]+)\}", node) if isinstance(node, str) else None
+        if source:
+            return _set_at(".".join([source[1], *keys[index:]]), written)
+    return path
 
 
 def _check(path: str, node: Mapping[str, Any], written: Any) -> None:
@@ -113,9 +135,12 @@ def _check(path: str, node: Mapping[str, Any], written: Any) -> None:
     if inspect.Parameter.VAR_KEYWORD not in kinds:
         for key in keys:
             if key not in accepted:
-                raise UserError(
-                    f"{path}.{key} is not an option of {target}: {nearest(key, accepted)}"
+                options = (
+                    nearest(key, accepted)
+                    if accepted
+                    else f"it takes none: let it take {key}, or leave it out with ~{path}.{key}"
                 )
+                raise UserError(f"{path}.{key} is not an option of {target}: {options}")
     hints = _hints(found)
     for key in keys:
         _check_value(_set_at(f"{path}.{key}", written), node[key], hints.get(key))

@@ -73,6 +73,8 @@ class Clock:
     def at(self, duration: Duration, name: str) -> Step:
         """The step a duration after the start; UserError (naming the key) past the end."""
         step = self.steps(duration, name)
+        if duration.unit == "%" and duration.amount > 100:  # which rounding may hide
+            raise UserError(f"{name}={duration} is past the end of the training: at most 100%")
         if step > self.total:
             whole = round(self.total / self.scale)
             shrunk = f"shrunk from {whole} as every duration is, " if self.scale != 1 else ""

@@ -147,11 +147,16 @@ class Recipe:
         self.snapshot_steps(clock)
         try:
             self.rate(0, clock)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"train.learning_rate: {error} (a schedule is chosen with "
+                "train/learning_rate=cosine, a rate set with train.optimizer.lr=0.1)"
+            ) from error
+        try:
             self.make_optimizer([{"params": [nn.Parameter(torch.zeros(2, 2))]}])
         except (TypeError, ValueError, RuntimeError) as error:
             raise UserError(
-                f"train.optimizer or train.learning_rate: {error} (a schedule is chosen with "
-                "train/learning_rate=cosine, a rate set with train.optimizer.lr=0.1)"
+                f"train.optimizer: {error} (train.optimizer.lr and its other keys set that)"
             ) from error
 
     def snapshot_steps(self, clock: Clock) -> tuple[Step, ...]:

@@ -128,8 +128,10 @@ def _warn(names: tuple[str, ...], group: int) -> None:
 @functools.lru_cache(maxsize=64)
 def _warn_rounded(num: int, group: int, sparsity: float) -> None:
     """Once in a process for each density."""
+    found = 1 - num / group
     log.warning(
-        "warning: a sparsity of %.4g is not that of N in %d weights: %d of every %d are kept, a "
-        "sparsity of %.4g, as pruner.sparsity=%.4g would ask for",
-        sparsity, group, num, group, 1 - num / group, 1 - num / group,
+        "warning: a sparsity of %.4g is not that of N in %d weights: %d of every %d are kept, %s",
+        sparsity, group, num, group,
+        f"a sparsity of {found:.4g}, as pruner.sparsity={found:.4g} would ask for"
+        if found else "and so nothing is removed",
     )  # fmt: skip

@@ -77,7 +77,7 @@ class Stream:
     ) -> None:
         if not 1 <= batch_size <= len(labels):
             raise UserError(
-                f"batch size {batch_size} does not fit {len(labels)} training samples:"
+                f"train.batch_size={batch_size} does not fit {len(labels)} training samples:"
                 f" accepted 1 to {len(labels)}"
             )
         self.batch_size = batch_size
