@@ -102,6 +102,8 @@ def test_a_density_of_rounds_that_is_rounded_up_is_told(caplog):
         assert NOfM(group=16, sparsity=0.5).num_kept(0.7) == 12  # on the way to a checked target
     [told] = caplog.messages
     assert "sparsity of 0.7 is not that of N in 16 weights: 5 of every 16 are kept" in told
+    NOfM().num_kept(0.87)
+    assert caplog.messages[-1].endswith("4 of every 4 are kept, and so nothing is removed")
 
 
 def test_what_n_of_m_cannot_do_is_refused():

@@ -127,6 +127,8 @@ class Recipe:
             if getattr(self, name) not in accepted:
                 value = getattr(self, name)
                 raise UserError(f"train.{name}={value!r}; {nearest(str(value), accepted)}")
+        if not self.checkpoint_minutes > 0:
+            raise UserError(f"train.checkpoint_minutes={self.checkpoint_minutes} must be above 0")
         if Duration.parse(self.eval_every).amount <= 0:
             raise UserError(f"train.eval_every={self.eval_every} must be above 0, 1ep for example")
         if not 0 <= self.label_smoothing < 1:

@@ -278,6 +278,12 @@ def _check_augment(data: Data) -> None:
             f"{data.name}: flip and crop need images (channels, height, width), but a sample"
             f" has shape {data.shape}: switch the augmentation off"
         )
+    if data.augment.crop >= min(data.shape[1:], default=math.inf):
+        raise UserError(
+            f"{data.name}: dataset.augment_crop={data.augment.crop} would crop some images to "
+            f"their black border alone: at most {min(data.shape[1:]) - 1} for images of "
+            f"{data.shape[1]} x {data.shape[2]}"
+        )
     if data.augment and data.normalised:
         raise UserError(
             f"{data.name}: augmentation comes before normalisation: set it before .to(device)"

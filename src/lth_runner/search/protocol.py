@@ -6,7 +6,8 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from lth_runner.allocate import Allocate, collapsed
+from lth_runner.allocate import Allocate, collapsed, count
+from lth_runner.errors import UserError
 from lth_runner.mask import Mask
 from lth_runner.rewind import Rewind
 from lth_runner.score import Random, Score
@@ -41,9 +42,15 @@ class Rewinding(Protocol):
 
 def check_parts(task: Task, score: Score, allocate: Allocate, density: float) -> None:
     """Raises UserError for a score that the task cannot serve, and for a budget that no network
-    of this shape can meet."""
+    of this shape can meet, or that leaves nothing of it."""
     check_score(score, task)
     dense = task.dense()
+    if not count(density, dense.num_prunable):
+        raise UserError(
+            f"at sparsity {1 - density:.8g}, where the rounds of pruning end, none of "
+            f"{dense.num_prunable} weights would be left: lower pruner.sparsity, or pruner.rounds "
+            "or pruner.rate where it is null"
+        )
     allocate(Random()(task, {}, dense), density, dense, 0)
 
 
