@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from command import (
     PROGRAM,
     SMALL,
+    Said,
     contents,
     environ,
     folders,
@@ -28,7 +29,7 @@ from command import (
     rows,
     status_of,
 )
-from lth_runner import cli
+from lth_runner import __version__, cli
 from lth_runner import help as helps
 from lth_runner.cli import scale_last
 from lth_runner.errors import UserError
@@ -66,6 +67,10 @@ def test_what_runs_nothing_loads_little(arguments: list[str], absent: set[str]) 
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_version_is_this_packages() -> None:
+    assert lth_run("--version") == Said(0, f"lth-run {__version__}\n", "")
 
 
 def test_help_is_what_hydra_prints() -> None:

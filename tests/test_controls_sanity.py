@@ -146,7 +146,7 @@ def test_a_score_that_reads_no_labels_is_told_once(caplog):
     for num_rounds in (1, 2):  # as if there were a second one
         task, ticket, past = state_of(search)
         past *= num_rounds
-        with caplog.at_level(logging.WARNING):
+        with caplog.at_level(logging.INFO):
             RandomData(search)(task, ticket, past, 0)
     assert caplog.text.count("reads no labels") == 1
 

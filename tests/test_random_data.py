@@ -113,7 +113,7 @@ def test_its_masks_are_those_of_the_same_search_on_the_corrupted_data(tmp_path, 
     ],
 )
 def test_a_decision_by_initial_weights_trains_nothing_more(tmp_path, search, same, caplog):
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         seen, found = whole(tmp_path, search)
     assert not [slot for slot, _ in seen.steps if slot.arm == MIRROR]
     last = max(number for number, _ in found)

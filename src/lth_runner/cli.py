@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lth_runner import __version__
 from lth_runner import help as helps
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ def main() -> None:
     """Entry point of ``lth-run``; exits with 0, 1 (a bug), 2 (a mistake) or 130 (interrupted)."""
     if helps.is_plain(sys.argv[1:]):
         print(helps.text(conf_dir()))
+        return
+    if sys.argv[1:] == ["--version"]:
+        print(f"lth-run {__version__}")
         return
     import hydra
 

@@ -114,9 +114,9 @@ class RandomData:
             _tell("random_data", task, past, reason)
             return None
         if mask == ticket.mask and len(past) <= 1:  # said once
-            log.warning(
-                "warning: the decision reads no %s (its mask is the same where they are "
-                "corrupted): the arm is the ticket itself", self.corrupt,
+            log.info(
+                "control  random_data: the decision reads no %s (its mask is the same where they "
+                "are corrupted): the arm is the ticket itself", self.corrupt,
             )  # fmt: skip
         return replace(ticket, mask=mask, weights=unpruned(ticket, past))
 
