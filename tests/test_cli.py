@@ -36,6 +36,7 @@ from lth_runner.errors import UserError
 from lth_runner.lease import Lease
 from lth_runner.messages import explain_bug
 from lth_runner.stopping import stop_requested
+from lth_runner.sweep import as_typed
 
 LONG = ("train.shrink_to=null", "train.length=6000it", "train.eval_every=50%", "pruner.rounds=1")
 
@@ -221,6 +222,21 @@ def test_a_point_that_another_process_is_at_is_left_to_it(tmp_path: Path) -> Non
     assert "point    left to another process: " in said.out
     assert lth_run(*command).status == 0
     assert status_of(second)["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "typed"),
+    [
+        ([], []),
+        (["seed=0,1"], ["seed=0,1"]),
+        (["rewind.step=0it,1it", "train.snapshots=[0it,1it]"], ["rewind.step=0it,1it"]),
+        (["rewind.step=0it,1it", "train.snapshots=[5it]"],) * 2,
+    ],
+)
+def test_a_sweep_is_told_as_it_was_typed(overrides: list[str], typed: list[str]) -> None:
+    assert as_typed([], overrides) == typed
+    options = ["hydra/launcher=slurm", "hydra.mode=MULTIRUN"]
+    assert as_typed(options, overrides) == ["-m", "hydra/launcher=slurm", *typed]
 
 
 def test_an_interrupted_sweep_says_how_the_whole_goes_on(

@@ -55,6 +55,12 @@ def test_a_misspelt_option_names_the_part_and_the_nearest():
         check_targets({"pruner": {"schedule": part(sparsty=0.9)}})
 
 
+def test_a_part_that_takes_nothing_is_told_as_such():
+    bare = {"_target_": "lth_runner.train.Constant", "shape": [1, 8, 8]}
+    with pytest.raises(UserError, match=r"it takes none: let it take shape, or .* with ~model\.sh"):
+        check_targets({"model": bare})
+
+
 def test_parts_are_checked_inside_lists_and_other_parts():
     nested = {"_target_": "lth_runner.train.MultiStep", "drops": ["1ep", part(rat=0.2)]}
     with pytest.raises(UserError, match=r"train\.drops\[1\]\.rat is not an option.*rate"):

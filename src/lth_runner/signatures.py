@@ -46,10 +46,11 @@ def _hints(target: Any) -> dict[str, Any]:
 
 
 def _check_value(path: str, value: Any, hint: Any) -> None:
-    """Refuses a text, or a fraction, where the signature wants a (whole) number, and what is no
-
-    list or mapping where it wants one.
+    """Refuses what the signature does not want: a text or a fraction for a (whole) number, what is
+    no list or mapping for one, what is no duration. A part of its own may become any of them.
     """
+    if isinstance(value, Mapping) and "_target_" in value:
+        return
     union = get_origin(hint) in (Union, UnionType)
     every = set(get_args(hint) if union else [hint])
     kinds = every - {NoneType}
@@ -91,10 +92,9 @@ def _check_durations(path: str, value: Any, kinds: Collection[Any]) -> None:
             continue
         many = isinstance(value, (list, tuple))
         for index, one in enumerate(value if many else [value]):
-            if isinstance(one, Mapping):  # a part, which is checked by itself
-                continue
             try:
-                Duration.parse(one)
+                if not isinstance(one, Mapping):  # a part
+                    Duration.parse(one)
             except UserError as error:
                 raise UserError(f"{path}{f'[{index}]' if many else ''}={error}") from None
 

@@ -106,9 +106,10 @@ def has_grid(known: Any) -> bool:
 def as_typed(options: Sequence[str], overrides: Sequence[str]) -> list[str]:
     """A sweep's words before Hydra and ``with_snapshots`` added theirs."""
     words = list(overrides)
-    if with_snapshots(words[:-1]) == words:
+    if words and with_snapshots(words[:-1]) == words:
         words.pop()
-    return ["-m" if word == "hydra.mode=MULTIRUN" else word for word in options] + words
+    mode = "hydra.mode=MULTIRUN"
+    return ["-m"] * (mode in options) + [word for word in options if word != mode] + words
 
 
 def _folder(known: Any) -> Path:
