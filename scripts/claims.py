@@ -57,6 +57,7 @@ SANITY = "lth-run +experiment=lenet300_mnist_sanity"
 SNIP = "lth-run +experiment=lenet300_mnist_snip"
 FC = "Frankle & Carbin, ICLR 2019, arXiv:1803.03635"
 FRANKLE_2021 = "Frankle et al., ICLR 2021, arXiv:2009.08576"
+SU = "Su et al., NeurIPS 2020, arXiv:2009.11094"
 CTS = "Arora & Teuscher 2025, arXiv:2512.07142"
 INSTABILITY = "Frankle et al., ICML 2020, arXiv:1912.05671"
 PERCENT = (0.211, 0.070, 0.036, 0.019)  # of the weights, after rounds 7, 12, 15 and 18
@@ -166,10 +167,12 @@ def _sanity() -> tuple[Claim, ...]:
     claims = []
     for pruner in ("imp", "one_shot", "snip", "grasp", "synflow"):
         drops = pruner in ("imp", "one_shot")
-        for arm in ("shuffle", "reinit"):
+        decided = ("random_data",) if pruner in ("snip", "grasp") else ()  # synflow reads no data
+        for arm in ("shuffle", "reinit", *decided):
             kept = 0.02 if drops else 0.05
             said = "loses accuracy" if drops else "loses none"
             command = f"{SANITY} pruner={pruner} pruner.sparsity={1 - kept:g}"
+            command += " control=sanity" if arm in decided else ""
             rule = BELOW_RULE if drops else f"at most {100 * NEAR:g} points below"
             claims.append(
                 Claim(f"sanity-{pruner}-{arm}", f"MNIST, {pruner} at {100 * kept:.0f} %: {arm}",
@@ -245,7 +248,8 @@ CLAIMS = {
         _resnet(),
     ),
     "What of a mask matters; pruning before training": Group(
-        f"The controls: {FRANKLE_2021}, on other networks and data. Iterative and one-shot: {FC}.",
+        f"The controls: {FRANKLE_2021}, and of random_data (corrupted labels): {SU}, on other "
+        f"networks and data. Iterative and one-shot: {FC}.",
         _sanity(),
     ),
     "SNIP in its own recipe": Group(
