@@ -39,14 +39,15 @@ from measuring import (
     say,
 )
 
-from lth_runner import models
 from lth_runner.allocate import Global
-from lth_runner.data import Data
-from lth_runner.engine import Engine, Sequential
-from lth_runner.mask import Mask
-from lth_runner.packed import Packed, Sparse
-from lth_runner.task import Task
-from lth_runner.train import Recipe
+from lth_runner.problem import models
+from lth_runner.problem.data import Data
+from lth_runner.problem.task import Task
+from lth_runner.training.engines.engine import Engine
+from lth_runner.training.engines.packed import Packed, Sparse
+from lth_runner.training.engines.sequential import Sequential
+from lth_runner.training.recipe import Recipe
+from lth_runner.values.mask import Mask
 
 
 def hand_written(data: Data) -> Timed:
@@ -160,7 +161,8 @@ def one_step(task: Task, recipe: Recipe) -> Timed:
 
 TO_FIRST_STEP = """
 import os
-from lth_runner import cli, launch
+from lth_runner.cli import launch
+from lth_runner.cli import main as cli
 
 launch.run = lambda *_: os._exit(0)  # all that comes before it has been done, and steps timed
 cli.main()
@@ -238,9 +240,12 @@ def canonical(label: str, steps: int, *arguments: str, full: int | None = None) 
     """
     from unittest import mock
 
-    from lth_runner import cli, engine, experiment, launch
-    from lth_runner.loop import Loop
-    from lth_runner.record import Record
+    from lth_runner import experiment
+    from lth_runner.cli import launch
+    from lth_runner.cli import main as cli
+    from lth_runner.runs.record import Record
+    from lth_runner.training import train as engine
+    from lth_runner.training.loop import Loop
 
     shares = Shares()
     parts = [

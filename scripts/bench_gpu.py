@@ -12,13 +12,13 @@ import torch
 from measuring import Timed, in_turns, jobs, repeated, say
 from torch import Tensor
 
-from lth_runner import models
-from lth_runner.data import Augment, Data
-from lth_runner.engine import Sequential
-from lth_runner.graphed import Graphed
-from lth_runner.seeds import stream
-from lth_runner.task import Task
-from lth_runner.train import Recipe
+from lth_runner.problem import models
+from lth_runner.problem.data import Augment, Data
+from lth_runner.problem.task import Task
+from lth_runner.training.engines.graphed import Graphed
+from lth_runner.training.engines.sequential import Sequential
+from lth_runner.training.recipe import Recipe
+from lth_runner.values.seeds import stream
 
 RESNET20 = functools.partial(
     models.resnet_cifar, depth=20, width=16, norm="batch", shape=(3, 32, 32), num_classes=10

@@ -8,11 +8,12 @@ from __future__ import annotations
 import torch
 from measuring import ADAM, LENET, Timed, images, in_turns, jobs, ratios, repeated, say
 
-from lth_runner.compiled import SurvivingLinear, Survivors, WholeLinear
-from lth_runner.engine import Engine, Sequential
-from lth_runner.packed import Packed, Sparse
-from lth_runner.seeds import stream
-from lth_runner.task import Task
+from lth_runner.problem.task import Task
+from lth_runner.training.engines.compiled import SurvivingLinear, Survivors, WholeLinear
+from lth_runner.training.engines.engine import Engine
+from lth_runner.training.engines.packed import Packed, Sparse
+from lth_runner.training.engines.sequential import Sequential
+from lth_runner.values.seeds import stream
 
 # of imp at a rate of 0.2, after rounds 0, 1, 2, 3, 4, 5, 7, 9, 12, 15 and 18
 DENSITIES = (1.0, 0.8, 0.64, 0.512, 0.41, 0.328, 0.211, 0.134, 0.07, 0.036, 0.019)

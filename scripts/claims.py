@@ -23,8 +23,8 @@ from measures import (
 )
 from sections import FAMILIES, LATE, PRUNERS, SEARCHED
 
-from lth_runner.report.published import published
-from lth_runner.report.rows import ACCURACY, Run
+from lth_runner.runs.report.published import published
+from lth_runner.runs.report.rows import ACCURACY, Run
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lth_runner.errors import UserError
-from lth_runner.report.rows import TICKET, Run
+from lth_runner.runs.report.rows import TICKET, Run
+from lth_runner.values.errors import UserError
 
 # where a run lay and how it was shown, but not what it was
 ELSEWHERE = ("paths.", "dataset.root=", "dataset.cache=", "record", "hydra", "name=")

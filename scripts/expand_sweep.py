@@ -19,10 +19,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import setup_globals
 from hydra.types import RunMode
 
-from lth_runner.cli import EXIT_USER, conf_dir, scale_last
-from lth_runner.errors import UserError
-from lth_runner.messages import MISTAKES, explain
-from lth_runner.sweep import command, points, with_snapshots
+from lth_runner.cli.main import EXIT_USER, conf_dir, scale_last
+from lth_runner.cli.messages import MISTAKES, explain
+from lth_runner.cli.sweep import command, points, with_snapshots
+from lth_runner.values.errors import UserError
 
 PROGRAMS = ("lth-run", "lth_runner")  # lth_runner: python -m lth_runner
 OF_THE_SWEEP = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweep", "hydra.mode")

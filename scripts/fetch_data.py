@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from lth_runner.data.published import PUBLISHED, load_published
-from lth_runner.errors import UserError
+from lth_runner.problem.data.published import PUBLISHED, load_published
+from lth_runner.values.errors import UserError
 
 EXAMPLES = """
 examples:

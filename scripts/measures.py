@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Literal
 
-from lth_runner.report.pruners import find_pruners
-from lth_runner.report.rows import ACCURACY, TICKET, Run, density, mean, number, std
-from lth_runner.report.sweep import rewind_step
-from lth_runner.report.verdict import Paired, paired
+from lth_runner.runs.report.pruners import find_pruners
+from lth_runner.runs.report.rows import ACCURACY, TICKET, Run, density, mean, number, std
+from lth_runner.runs.report.sweep import rewind_step
+from lth_runner.runs.report.verdict import Paired, paired
 
 Answer = Literal["agrees", "fails", "undecided"]
 

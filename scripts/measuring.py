@@ -9,14 +9,15 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from lth_runner import models
-from lth_runner.data import Data
-from lth_runner.mask import Mask
 from lth_runner.masking import Static
-from lth_runner.seeds import stream
-from lth_runner.task import Task
-from lth_runner.ticket import Ticket
-from lth_runner.train import Job, Recipe
+from lth_runner.problem import models
+from lth_runner.problem.data import Data
+from lth_runner.problem.task import Task
+from lth_runner.search.ticket import Ticket
+from lth_runner.training.job import Job
+from lth_runner.training.recipe import Recipe
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import stream
 
 Timed = Callable[[], object]
 

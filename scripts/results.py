@@ -25,8 +25,8 @@ from measures import Found
 from pictures import curves, save
 from sections import SECTIONS, drawn, table, written
 
-from lth_runner.errors import UserError
-from lth_runner.report.rows import Run
+from lth_runner.runs.report.rows import Run
+from lth_runner.values.errors import UserError
 
 BEGIN, END = "<!-- results: written by `make results` -->", "<!-- /results -->"
 NOT_MEASURED = "not measured here"

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from evidence import command, extent, hardware
 from matplotlib.figure import Figure
 
-from lth_runner.report.pruner_figures import effort_figure, layer_figure
-from lth_runner.report.pruners import Comparison, Effort, find_pruners
-from lth_runner.report.rows import Run
-from lth_runner.report.sweep import rewind_step
-from lth_runner.report.sweep_figures import accuracy_figure
-from lth_runner.report.verdict import Level
-from lth_runner.report.wording import removed
+from lth_runner.runs.report.pruner_figures import effort_figure, layer_figure
+from lth_runner.runs.report.pruners import Comparison, Effort, find_pruners
+from lth_runner.runs.report.rows import Run
+from lth_runner.runs.report.sweep import rewind_step
+from lth_runner.runs.report.sweep_figures import accuracy_figure
+from lth_runner.runs.report.verdict import Level
+from lth_runner.runs.report.wording import removed
 
 MATCH = "\\*"  # a star that Markdown leaves alone
 

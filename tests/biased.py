@@ -7,9 +7,9 @@ from dataclasses import replace
 import torch
 
 import small
-from lth_runner.mask import Mask
-from lth_runner.seeds import stream
-from lth_runner.task import Task
+from lth_runner.problem.task import Task
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import stream
 
 PERCEPTRON = replace(small.task(), biases=True)  # 16 -> 12 -> 3, biases at zero: 228 and 15
 

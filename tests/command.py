@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from lth_runner import cli
+from lth_runner.cli import main as cli
 
 # some hundred weights, two rounds, twenty steps a training
 SMALL = (
@@ -54,7 +54,7 @@ def without_pictures() -> Iterator[None]:
             file.write_bytes(b"")
         return files
 
-    with mock.patch("lth_runner.launch.write", leave):
+    with mock.patch("lth_runner.cli.launch.write", leave):
         yield
 
 
@@ -125,7 +125,9 @@ def status_of(folder: Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def no_training() -> Iterator[None]:
     """Makes every training an error; replays for a probe are none."""
-    with mock.patch("lth_runner.loop.Loop.outcome", side_effect=AssertionError("it trained")):
+    with mock.patch(
+        "lth_runner.training.loop.Loop.outcome", side_effect=AssertionError("it trained")
+    ):
         yield
 
 

@@ -9,13 +9,13 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from lth_runner.data import Data
-from lth_runner.mask import Mask
-from lth_runner.seeds import stream
-from lth_runner.state import State
-from lth_runner.step import Clock, Step
-from lth_runner.task import Task
-from lth_runner.ticket import Ticket
+from lth_runner.problem.data import Data
+from lth_runner.problem.task import Task
+from lth_runner.search.ticket import Ticket
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import stream
+from lth_runner.values.state import State
+from lth_runner.values.steps import Clock, Step
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from lth_runner import cli
+from lth_runner.cli import main as cli
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["lth_runner.launch", "lth_runner.report.page", "sklearn.datasets"])
+SERVER.set_forkserver_preload(
+    ["lth_runner.cli.launch", "lth_runner.runs.report.page", "sklearn.datasets"]
+)
 
 
 @dataclass(frozen=True)

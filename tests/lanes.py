@@ -8,16 +8,22 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from lth_runner import engine, models
-from lth_runner import state as states
-from lth_runner.data import Augment, Data
-from lth_runner.engine import Engine, Pace, Sequential
-from lth_runner.mask import Mask
 from lth_runner.masking import Static
-from lth_runner.seeds import stream
-from lth_runner.task import Task
-from lth_runner.ticket import Ticket
-from lth_runner.train import Checkpoint, Job, MultiStep, Outcome, Recipe
+from lth_runner.problem import models
+from lth_runner.problem.data import Augment, Data
+from lth_runner.problem.task import Task
+from lth_runner.search.ticket import Ticket
+from lth_runner.store.checkpoint import Checkpoint, Outcome
+from lth_runner.training import train as engine
+from lth_runner.training.engines.engine import Engine
+from lth_runner.training.engines.sequential import Sequential
+from lth_runner.training.job import Job
+from lth_runner.training.learning_rate import MultiStep
+from lth_runner.training.pace import Pace
+from lth_runner.training.recipe import Recipe
+from lth_runner.values import state as states
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import stream
 
 SGD = functools.partial(torch.optim.SGD, lr=2**-3, momentum=0.9, weight_decay=1e-3, fused=True)
 # rates that float32 holds exactly: a record reads them in that type

@@ -8,19 +8,20 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lth_runner import models
 from lth_runner.allocate import Global
-from lth_runner.data import Data
 from lth_runner.masking import Static
-from lth_runner.rewind import Rewind
+from lth_runner.problem import models
+from lth_runner.problem.data import Data
+from lth_runner.problem.task import Task
 from lth_runner.schedule import Geometric
 from lth_runner.score import Magnitude
 from lth_runner.search import Iterative
-from lth_runner.seeds import stream
-from lth_runner.store import Store
-from lth_runner.task import Task
-from lth_runner.train import Job, Recipe, Slot
-from lth_runner.trainer import Trainer
+from lth_runner.search.rewind import Rewind
+from lth_runner.store.store import Store
+from lth_runner.training.job import Job, Slot
+from lth_runner.training.recipe import Recipe
+from lth_runner.training.trainer import Trainer
+from lth_runner.values.seeds import stream
 
 
 def blobs(*, num: int = 96, size: int = 4, classes: int = 3) -> Data:

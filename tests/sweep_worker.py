@@ -12,14 +12,14 @@ from lth_runner.allocate import Global
 from lth_runner.control import Reinit
 from lth_runner.experiment import Experiment, run
 from lth_runner.masking import Static
-from lth_runner.record import Record
-from lth_runner.rewind import Rewind
+from lth_runner.runs.record import Record
 from lth_runner.schedule import Geometric
 from lth_runner.score import Magnitude
 from lth_runner.search import Iterative
-from lth_runner.store import Store
-from lth_runner.train import Recipe
-from lth_runner.trainer import Trainer
+from lth_runner.search.rewind import Rewind
+from lth_runner.store.store import Store
+from lth_runner.training.recipe import Recipe
+from lth_runner.training.trainer import Trainer
 
 LENGTH = 300
 SPARSITIES, REWINDS, SEEDS = (0.3, 0.5, 0.6), ("0it", "60it", "90it"), (0, 1)

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from fake_past import drawn, equal, small_task
 from lth_runner.allocate import Global, LayerWise, count, keep_top
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
-from lth_runner.models import lenet300
+from lth_runner.problem.models import lenet300
 from lth_runner.schedule import Geometric
 from lth_runner.score import Magnitude, Random
-from lth_runner.seeds import stream
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import stream
 
 sizes = st.lists(st.integers(1, 30), min_size=1, max_size=4)
 densities = st.floats(0, 1)

@@ -11,13 +11,13 @@ import torch
 
 from fake_past import CLOCK, Fake, drawn, equal, small_task
 from lth_runner.allocate import ErdosRenyi, Global
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
-from lth_runner.rewind import Rewind
 from lth_runner.schedule import Geometric, Iterations
 from lth_runner.score import Force, Magnitude, Random, Snip, Synflow
 from lth_runner.search import AtInit, Iterative, KeptScores
-from lth_runner.state import State
+from lth_runner.search.rewind import Rewind
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.state import State
 
 
 @dataclass(frozen=True)

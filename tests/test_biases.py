@@ -12,7 +12,7 @@ from torch import nn
 import small
 from biased import PERCEPTRON, drawn, noise, num_by_name
 from finished import chain_task
-from lth_runner import models, score
+from lth_runner import score
 from lth_runner.allocate import (
     Channels,
     Deviation,
@@ -28,14 +28,15 @@ from lth_runner.allocate import (
     count,
 )
 from lth_runner.allocate.budget import Budget
-from lth_runner.cli import conf_dir
-from lth_runner.config import build
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
-from lth_runner.rewind import layer_group
+from lth_runner.cli.config import build
+from lth_runner.cli.main import conf_dir
+from lth_runner.problem import models
+from lth_runner.problem.task import check_fits
 from lth_runner.schedule import Iterations
 from lth_runner.score.examples import draw
-from lth_runner.task import check_fits
+from lth_runner.search.rewind import layer_group
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
 
 NAMES = ("linear1.weight", "linear1.bias", "output.weight", "output.bias")
 

@@ -11,23 +11,24 @@ import lanes
 import small
 from biased import PERCEPTRON, drawn, noise, num_by_name
 from finished import chain_task, random_mask, unchanged
-from lth_runner import state as states
 from lth_runner.allocate import Global, LayerWise, count
 from lth_runner.control import RescaledRandom, unpruned
-from lth_runner.engine import Sequential, replay
-from lth_runner.errors import UserError
-from lth_runner.loop import Loop
-from lth_runner.mask import Mask
 from lth_runner.masking import Continuous, EdgePopup, Gradual, Rigl, Set, Static, StraightThrough
 from lth_runner.masking.updates import Updates
-from lth_runner.packed import Packed, Sparse
 from lth_runner.probe import EffectiveDensity, NeuralPersistence, Signal, SpanningTree
 from lth_runner.probe.paths import live
+from lth_runner.problem.task import Task
 from lth_runner.schedule import Iterations
-from lth_runner.store import load_checkpoint, save_checkpoint
-from lth_runner.task import Task
-from lth_runner.ticket import Ticket
-from lth_runner.train import Job
+from lth_runner.search.ticket import Ticket
+from lth_runner.store.store import load_checkpoint, save_checkpoint
+from lth_runner.training.engines.packed import Packed, Sparse
+from lth_runner.training.engines.sequential import Sequential
+from lth_runner.training.job import Job
+from lth_runner.training.loop import Loop
+from lth_runner.training.train import replay
+from lth_runner.values import state as states
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
 
 HALF = Iterations(0.5)
 MASKINGS = {

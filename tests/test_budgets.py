@@ -18,9 +18,9 @@ from lth_runner.allocate import (
     collapsed,
     count,
 )
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
-from lth_runner.seeds import stream
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import stream
 
 quick = settings(derandomize=True, deadline=None, max_examples=60)
 shapes = st.lists(

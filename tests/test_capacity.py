@@ -9,16 +9,11 @@ import torch
 
 import small
 from finished import Finished, chain_task, unchanged
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
 from lth_runner.probe import Capacity
-from lth_runner.probe.capacity import (
-    description_bits,
-    log2_binomial,
-    mdl_bound,
-    occam_bound,
-)
-from lth_runner.ticket import Ticket
+from lth_runner.probe.capacity import description_bits, log2_binomial, mdl_bound, occam_bound
+from lth_runner.search.ticket import Ticket
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
 
 
 @pytest.mark.parametrize(

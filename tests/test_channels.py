@@ -17,17 +17,17 @@ from torch import nn
 import command
 import small
 from lth_runner.allocate import Channels, Global, channels, collapsed, count
-from lth_runner.cli import conf_dir
-from lth_runner.config import make, resolve
-from lth_runner.errors import UserError
-from lth_runner.loop import Loop
-from lth_runner.mask import Mask
+from lth_runner.cli.config import make, resolve
+from lth_runner.cli.main import conf_dir
 from lth_runner.masking import ScalePenalty, Static
 from lth_runner.score import FilterNorm, Magnitude, NormScale
 from lth_runner.search import EarlyBird
-from lth_runner.seeds import stream
-from lth_runner.ticket import Ticket
-from lth_runner.train import Job, Slot
+from lth_runner.search.ticket import Ticket
+from lth_runner.training.job import Job, Slot
+from lth_runner.training.loop import Loop
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import stream
 
 CONVOLUTIONAL = small.task(model=small.convolutional)
 quick = settings(derandomize=True, deadline=None, max_examples=40)

@@ -29,14 +29,15 @@ from command import (
     rows,
     status_of,
 )
-from lth_runner import __version__, cli
+from lth_runner import __version__
 from lth_runner import help as helps
-from lth_runner.cli import scale_last
-from lth_runner.errors import UserError
-from lth_runner.lease import Lease
-from lth_runner.messages import explain_bug
-from lth_runner.stopping import stop_requested
-from lth_runner.sweep import as_typed
+from lth_runner.cli import main as cli
+from lth_runner.cli.main import scale_last
+from lth_runner.cli.messages import explain_bug
+from lth_runner.cli.stopping import stop_requested
+from lth_runner.cli.sweep import as_typed
+from lth_runner.store.lease import Lease
+from lth_runner.values.errors import UserError
 
 LONG = ("train.shrink_to=null", "train.length=6000it", "train.eval_every=50%", "pruner.rounds=1")
 
@@ -63,7 +64,7 @@ def test_help_and_the_config_are_shown_without_a_run(tmp_path: Path) -> None:
 )
 def test_what_runs_nothing_loads_little(arguments: list[str], absent: set[str]) -> None:
     code = (
-        f"import sys, lth_runner.cli as c; sys.argv[1:]={arguments}\n"
+        f"import sys, lth_runner.cli.main as c; sys.argv[1:]={arguments}\n"
         f"try: c.main()\nfinally: assert not {absent} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
@@ -107,7 +108,7 @@ MISTAKES = {
     "train.lenght=3ep": "unknown key 'train.lenght': did you mean train.length",
     "train.optimizer.lrr=1": "did you mean train.optimizer.lr",
     "+foo=1": "unknown key 'foo'",
-    "+model.foo=1": "model.foo is not an option of lth_runner.models.mlp",
+    "+model.foo=1": "model.foo is not an option of lth_runner.problem.models.mlp",
     "+seed=1": "seed exists already: leave the + away to set it",
     "seed=-1": "seed=-1",
     "seed=1.5": "seed=1.5",
@@ -215,7 +216,7 @@ def test_a_point_that_another_process_is_at_is_left_to_it(tmp_path: Path) -> Non
     (second / "status.json").unlink()
     lease = Lease.take(tmp_path / "store" / "leases" / f"run-small-{second.name}")
     assert lease is not None
-    with mock.patch("lth_runner.launch.is_elsewhere", return_value=False):
+    with mock.patch("lth_runner.cli.launch.is_elsewhere", return_value=False):
         said = lth_run(*command)
     lease.release()
     assert (said.status, said.err) == (0, "")
@@ -242,7 +243,7 @@ def test_a_sweep_is_told_as_it_was_typed(overrides: list[str], typed: list[str])
 def test_an_interrupted_sweep_says_how_the_whole_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lth_runner.launch._attempt", mock.Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr("lth_runner.cli.launch._attempt", mock.Mock(side_effect=KeyboardInterrupt))
     given = ["seed=1", "rewind.step=0it,10it", f"paths.outputs={tmp_path}"]
     said = lth_run(*SMALL, "-m", *given)
     assert (said.status, said.err) == (130, "")
@@ -504,7 +505,7 @@ def test_a_full_disk_is_one_clear_error_and_tears_nothing(small_disk: Path, size
 
 
 def test_a_store_of_another_format_is_an_error_and_is_left_alone(tmp_path: Path) -> None:
-    from lth_runner.store import Store, write_json
+    from lth_runner.store.store import Store, write_json
 
     Store(tmp_path / "store")
     write_json(tmp_path / "store" / "format.json", {"format": 99})

@@ -12,11 +12,17 @@ import torch
 from torch import nn
 
 import small
-from lth_runner.compiled import SurvivingLinear, Survivors, WholeLinear, descend, library
-from lth_runner.errors import UserError
 from lth_runner.masking import Static
-from lth_runner.picking import pick_engine
-from lth_runner.seeds import stream
+from lth_runner.training.engines.choose import pick_engine
+from lth_runner.training.engines.compiled import (
+    SurvivingLinear,
+    Survivors,
+    WholeLinear,
+    descend,
+    library,
+)
+from lth_runner.values.errors import UserError
+from lth_runner.values.seeds import stream
 
 
 @pytest.fixture

@@ -11,20 +11,21 @@ from torch import nn
 
 import small
 from fake_past import CLOCK, Fake, equal, small_task
-from lth_runner import state as states
 from lth_runner.allocate import Global, count
 from lth_runner.control import RandomData
-from lth_runner.data import Augment, Data
-from lth_runner.errors import UserError
-from lth_runner.rewind import Rewind
+from lth_runner.problem.data import Augment, Data
+from lth_runner.problem.task import Task
 from lth_runner.schedule import Iterations
-from lth_runner.score import Concrete, check, objective
+from lth_runner.score import Concrete, check
+from lth_runner.score import concrete_objectives as objective
 from lth_runner.score.concrete import balanced, density_pull
 from lth_runner.search import KeptScores
-from lth_runner.seeds import stream
-from lth_runner.task import Task
-from lth_runner.ticket import Ticket
-from lth_runner.train import Job
+from lth_runner.search.rewind import Rewind
+from lth_runner.search.ticket import Ticket
+from lth_runner.training.job import Job
+from lth_runner.values import state as states
+from lth_runner.values.errors import UserError
+from lth_runner.values.seeds import stream
 
 
 def score(sparsity=0.75, **options):

@@ -14,12 +14,12 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from lth_runner.cli import conf_dir, scale_last
-from lth_runner.config import build, make, resolve
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
-from lth_runner.models import prunable_names
-from lth_runner.signatures import check_targets
+from lth_runner.cli.config import build, make, resolve
+from lth_runner.cli.main import conf_dir, scale_last
+from lth_runner.cli.signatures import check_targets
+from lth_runner.problem.models import prunable_names
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
 
 CONF = conf_dir()
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -36,7 +36,7 @@ DEFAULT_GROUPS = {
 } | {"train/learning_rate"}
 # what an option leaves to its user
 NEEDED = {
-    "model=custom": ["model._target_=lth_runner.models.lenet300"],
+    "model=custom": ["model._target_=lth_runner.problem.models.lenet300"],
     "model=torchvision": ["model.name=resnet18"],
     "rewind=partial": ["rewind.only=[output]"],
 }

@@ -14,23 +14,23 @@ from torch import nn
 
 import small
 from command import SMALL
-from lth_runner import models
-from lth_runner import state as states
-from lth_runner.cli import conf_dir, scale_last
-from lth_runner.config import build
-from lth_runner.data import Data
-from lth_runner.engine import Pace
-from lth_runner.errors import UserError
-from lth_runner.launch import describe
+from lth_runner.cli.config import build
+from lth_runner.cli.launch import describe
+from lth_runner.cli.main import conf_dir, scale_last
 from lth_runner.masking import Static
-from lth_runner.norms import recompute
 from lth_runner.probe import Instability, InstabilityByStep, StartEnd
 from lth_runner.probe.connectivity import barrier, between, children, line
-from lth_runner.seeds import derive, stream
-from lth_runner.state import State
-from lth_runner.task import Task
-from lth_runner.ticket import Trained
-from lth_runner.train import Job
+from lth_runner.problem import models
+from lth_runner.problem.batch_norm_statistics import recompute
+from lth_runner.problem.data import Data
+from lth_runner.problem.task import Task
+from lth_runner.search.ticket import Trained
+from lth_runner.training.job import Job
+from lth_runner.training.pace import Pace
+from lth_runner.values import state as states
+from lth_runner.values.errors import UserError
+from lth_runner.values.seeds import derive, stream
+from lth_runner.values.state import State
 
 TASK = small.task()
 NORMED = small.task(model=small.convolutional)

@@ -11,8 +11,8 @@ import pexpect
 import pytest
 
 from command import PROGRAM, SMALL, environ, folders, lth_run, rows
-from lth_runner.record import Console
-from lth_runner.record.record import Progress, Run
+from lth_runner.runs.record import Console
+from lth_runner.runs.record.record import Progress, Run
 
 TRAINING = re.compile(
     r"round \d/2  (ticket|reinit)  seed +\d+  (step 20/20|from the Store) +"
@@ -91,7 +91,7 @@ def row(number: int, *, arm: str = "ticket", seed: int = 0, diverged: bool = Fal
 
 @pytest.fixture
 def counting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth_runner.record.console.tqdm", Bar)
+    monkeypatch.setattr("lth_runner.runs.record.console.tqdm", Bar)
 
 
 @pytest.mark.usefixtures("counting")
@@ -143,7 +143,7 @@ def test_a_long_training_says_a_line_at_most_every_ten_seconds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("lth_runner.record.console.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("lth_runner.runs.record.console.time.monotonic", lambda: now[0])
     console = opened(tmp_path)
     for step in range(1, 101):  # three seconds between evaluations
         now[0] += 3.0

@@ -12,20 +12,21 @@ from torch import nn
 
 import small
 from fake_past import CLOCK, Fake, equal, small_task
-from lth_runner import state as states
 from lth_runner.allocate import Global, count
-from lth_runner.engine import replay
-from lth_runner.errors import UserError
-from lth_runner.loop import Loop
-from lth_runner.mask import Mask
 from lth_runner.masking import Continuous, Restarting
 from lth_runner.masking.continuous import stretch
-from lth_runner.rewind import Rewind
 from lth_runner.search import Learned
-from lth_runner.seeds import stream
-from lth_runner.step import Clock
-from lth_runner.ticket import Ticket
-from lth_runner.train import Job, MultiStep
+from lth_runner.search.rewind import Rewind
+from lth_runner.search.ticket import Ticket
+from lth_runner.training.job import Job
+from lth_runner.training.learning_rate import MultiStep
+from lth_runner.training.loop import Loop
+from lth_runner.training.train import replay
+from lth_runner.values import state as states
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import stream
+from lth_runner.values.steps import Clock
 
 QUICK = {"penalty": 1e-3, "score_lr": 1.0}  # forty steps move the scores far enough
 MODELS = [small.perceptron, small.convolutional]

@@ -9,18 +9,18 @@ import pytest
 import torch
 
 from fake_past import Fake, equal, small_task
-from lth_runner import identity
 from lth_runner.allocate import Global, LayerWise
 from lth_runner.control import Even, Invert, RandomData, Shuffle, possible
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
 from lth_runner.probe.masks import Collapse
-from lth_runner.rewind import Rewind
+from lth_runner.problem.task import Task
 from lth_runner.schedule import Geometric, Iterations
 from lth_runner.score import Magnitude, Snip, Synflow
 from lth_runner.search import AtInit, Iterative
-from lth_runner.task import Task
-from lth_runner.ticket import Ticket
+from lth_runner.search.rewind import Rewind
+from lth_runner.search.ticket import Ticket
+from lth_runner.values import identity
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
 
 
 def at_init(score, iterations=1):

@@ -28,14 +28,14 @@ from lth_runner.control import (
     check,
     unpruned,
 )
-from lth_runner.errors import UserError
-from lth_runner.rewind import Rewind
+from lth_runner.problem.task import Task
 from lth_runner.schedule import Geometric, Iterations
 from lth_runner.score import Magnitude
 from lth_runner.search import AtInit, EarlyBird, Found, Iterative, KeptScores
-from lth_runner.task import Task
-from lth_runner.ticket import Start, Ticket
-from lth_runner.train import Cosine, MultiStep
+from lth_runner.search.rewind import Rewind
+from lth_runner.search.ticket import Start, Ticket
+from lth_runner.training.learning_rate import Cosine, MultiStep
+from lth_runner.values.errors import UserError
 
 TASK = small_task(seed=5)
 HIDDEN, OUTPUT = {"hidden.weight"}, {"output.weight", "output.bias"}

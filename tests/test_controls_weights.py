@@ -20,11 +20,11 @@ from lth_runner.control import (
     random_signs,
     signed_constant,
 )
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
-from lth_runner.seeds import stream
-from lth_runner.task import Task
-from lth_runner.ticket import Ticket
+from lth_runner.problem.task import Task
+from lth_runner.search.ticket import Ticket
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import stream
 
 TASK = small_task(seed=5)
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lth_runner.data import Augment, Data
-from lth_runner.data.splits import keep_subset, moments
-from lth_runner.errors import UserError
+from lth_runner.problem.data import Augment, Data
+from lth_runner.problem.data.splits import keep_subset, moments
+from lth_runner.values.errors import UserError
 
 NUM = 50
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
@@ -172,7 +172,7 @@ def test_normalising_at_once_and_by_batch_give_equal_bits() -> None:
 
 def test_augmented_and_large_data_stay_raw_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     assert make(Augment(flip=True)).to("cpu").train[0].dtype == torch.uint8
-    monkeypatch.setattr("lth_runner.data.tensors.FLOAT_LIMIT", 100)
+    monkeypatch.setattr("lth_runner.problem.data.tensors.FLOAT_LIMIT", 100)
     assert make().to("cpu").train[0].dtype == torch.uint8
 
 

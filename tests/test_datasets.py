@@ -20,8 +20,8 @@ import torch
 import yaml
 from PIL import Image
 
-import lth_runner.data as sources
-from lth_runner.data import (
+import lth_runner.problem.data as sources
+from lth_runner.problem.data import (
     Data,
     datasets,
     digits,
@@ -30,8 +30,8 @@ from lth_runner.data import (
     synthetic,
     torchvision_dataset,
 )
-from lth_runner.data.idx import read_idx
-from lth_runner.errors import UserError
+from lth_runner.problem.data.idx import read_idx
+from lth_runner.values.errors import UserError
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = sorted((REPOSITORY / "conf" / "dataset").glob("*.yaml"))
@@ -188,7 +188,7 @@ def test_second_load_reads_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def fail(*_: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr("lth_runner.data.folder._decode", fail)
+    monkeypatch.setattr("lth_runner.problem.data.folder._decode", fail)
     assert load(root, cache).fingerprint == first.fingerprint
     with pytest.raises(AssertionError, match="decoded again"):
         load(root, cache, shape=[3, 5, 5])
@@ -486,7 +486,7 @@ def test_real_mnist_is_complete() -> None:
 def test_config_binds_to_its_source_and_is_complete(path: Path) -> None:
     config = yaml.safe_load(path.read_text())
     module, _, function = config.pop("_target_").rpartition(".")
-    assert module == "lth_runner.data"
+    assert module == "lth_runner.problem.data"
     parameters = inspect.signature(getattr(sources, function)).parameters
     assert set(config) == set(parameters)
     assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters.values())

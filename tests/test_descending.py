@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from torch import nn, optim
 
 import small
-from lth_runner import engine
-from lth_runner.compiled import WholeLinear, descend, descends, padded
-from lth_runner.engine import Sequential
-from lth_runner.mask import Mask
 from lth_runner.masking import Static
-from lth_runner.packed import Sparse, obstacle, sparse_obstacle
-from lth_runner.seeds import stream
-from lth_runner.task import Task
-from lth_runner.ticket import Ticket
-from lth_runner.train import Job
+from lth_runner.problem.task import Task
+from lth_runner.search.ticket import Ticket
+from lth_runner.training import train as engine
+from lth_runner.training.engines.compiled import WholeLinear, descend, descends, padded
+from lth_runner.training.engines.packed import Sparse, obstacle, sparse_obstacle
+from lth_runner.training.engines.sequential import Sequential
+from lth_runner.training.job import Job
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import stream
 
 OPTIMIZERS = {
     "adam": lambda p: optim.Adam(p, lr=0.01, betas=(0.8, 0.9), weight_decay=0.1),

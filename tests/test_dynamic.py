@@ -14,21 +14,21 @@ from torch import nn
 
 import command
 import small
-from lth_runner import models
-from lth_runner import state as states
 from lth_runner.allocate import ErdosRenyi, Global, NOfM, count
-from lth_runner.data import synthetic
-from lth_runner.engine import replay
-from lth_runner.errors import UserError
-from lth_runner.loop import Loop
 from lth_runner.masking import Gradual, Rigl, Set, SrSte, Static, StraightThrough, Updates, regrow
 from lth_runner.probe import Exploration
+from lth_runner.problem import models
+from lth_runner.problem.data import synthetic
+from lth_runner.problem.task import Task
 from lth_runner.schedule import Iterations
 from lth_runner.score import Random
 from lth_runner.search import AtInit, Learned
-from lth_runner.store import load_checkpoint, save_checkpoint
-from lth_runner.task import Task
-from lth_runner.train import Job
+from lth_runner.store.store import load_checkpoint, save_checkpoint
+from lth_runner.training.job import Job
+from lth_runner.training.loop import Loop
+from lth_runner.training.train import replay
+from lth_runner.values import state as states
+from lth_runner.values.errors import UserError
 
 OFTEN = Updates(every="4it")
 MOVING = {"rigl": Rigl(OFTEN), "set": Set(OFTEN), "signed": Set(OFTEN, "signed")}

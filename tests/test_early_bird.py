@@ -10,15 +10,15 @@ import torch
 
 from fake_past import CLOCK, Fake, equal, small_task
 from lth_runner.allocate import Channels, Global, channels
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
 from lth_runner.schedule import Iterations
 from lth_runner.score import Magnitude, NormScale
 from lth_runner.search import EarlyBird
 from lth_runner.search.early_bird import differing
-from lth_runner.seeds import stream
-from lth_runner.step import Clock, Duration
-from lth_runner.ticket import Ticket
+from lth_runner.search.ticket import Ticket
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import stream
+from lth_runner.values.steps import Clock, Duration
 
 
 @dataclass(frozen=True)

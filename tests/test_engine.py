@@ -9,18 +9,21 @@ import pytest
 import torch
 
 import small
-from lth_runner import engine
-from lth_runner import state as states
 from lth_runner.allocate import Global
-from lth_runner.engine import Pace, Sequential
-from lth_runner.errors import UserError
-from lth_runner.loop import Loop
 from lth_runner.masking import Static
 from lth_runner.score import Magnitude
-from lth_runner.step import Clock
-from lth_runner.store import load_checkpoint, save_checkpoint
-from lth_runner.ticket import Start, Ticket
-from lth_runner.train import Interrupted, Job, MultiStep, Recipe
+from lth_runner.search.ticket import Start, Ticket
+from lth_runner.store.store import load_checkpoint, save_checkpoint
+from lth_runner.training import train as engine
+from lth_runner.training.engines.sequential import Sequential
+from lth_runner.training.job import Job
+from lth_runner.training.learning_rate import MultiStep
+from lth_runner.training.loop import Loop
+from lth_runner.training.pace import Interrupted, Pace
+from lth_runner.training.recipe import Recipe
+from lth_runner.values import state as states
+from lth_runner.values.errors import UserError
+from lth_runner.values.steps import Clock
 
 OPTIMIZERS = {
     "momentum and decay": functools.partial(

@@ -11,10 +11,10 @@ import torch
 import yaml
 from hydra import compose, initialize_config_dir
 
-from lth_runner.cli import conf_dir, scale_last
-from lth_runner.config import make, resolve
-from lth_runner.launch import execute
-from lth_runner.signatures import check_targets
+from lth_runner.cli.config import make, resolve
+from lth_runner.cli.launch import execute
+from lth_runner.cli.main import conf_dir, scale_last
+from lth_runner.cli.signatures import check_targets
 
 # the channels of each experiment's own data, and images as small as are quick; others must be
 # added here

@@ -6,10 +6,10 @@ import logging
 import re
 
 import small
+from lth_runner.cli.forecast import warn_if_slow
 from lth_runner.experiment import Experiment
-from lth_runner.forecast import warn_if_slow
 from lth_runner.masking import Static
-from lth_runner.packed import Sparse
+from lth_runner.training.engines.packed import Sparse
 
 
 def said(caplog, num_steps, length="40it"):

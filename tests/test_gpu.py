@@ -21,12 +21,12 @@ from lanes import (
     trained,
     whole_state,
 )
-from lth_runner import picking
-from lth_runner.capturable import tried
-from lth_runner.engine import Pace, Sequential
-from lth_runner.graphed import WARM_UP, Graphed
 from lth_runner.masking import Static
-from lth_runner.train import Interrupted
+from lth_runner.training.engines import choose as picking
+from lth_runner.training.engines.cuda_graph_trial import tried
+from lth_runner.training.engines.graphed import WARM_UP, Graphed
+from lth_runner.training.engines.sequential import Sequential
+from lth_runner.training.pace import Interrupted, Pace
 from own_forward import HABITS, Own
 
 pytestmark = [

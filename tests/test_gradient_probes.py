@@ -15,16 +15,16 @@ import torch
 
 import small
 from lth_runner.control import permuted
-from lth_runner.engine import Pace
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
 from lth_runner.masking import Static
 from lth_runner.probe import EarlyGradients, GradientEnergy, Trajectory
 from lth_runner.probe.gradients import over_shuffles
 from lth_runner.probe.trajectory import movement
-from lth_runner.ticket import Ticket, Trained
-from lth_runner.train import Job
-from lth_runner.trainer import Trainer
+from lth_runner.search.ticket import Ticket, Trained
+from lth_runner.training.job import Job
+from lth_runner.training.pace import Pace
+from lth_runner.training.trainer import Trainer
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
 
 TASK = small.task()
 
@@ -154,7 +154,7 @@ def test_the_null_is_the_mean_over_shuffled_masks(past: list[Trained]) -> None:
 
 def test_a_gradient_is_computed_once_for_all_rounds(past: list[Trained]) -> None:
     measured(GradientEnergy(2), past, 1)
-    with mock.patch("lth_runner.task.Task.grad", side_effect=AssertionError("again")):
+    with mock.patch("lth_runner.problem.task.Task.grad", side_effect=AssertionError("again")):
         measured(GradientEnergy(2), past, 2)
         with pytest.raises(AssertionError, match="again"):
             measured(GradientEnergy(1), past, 2)

@@ -10,17 +10,17 @@ import torch
 
 import small
 from command import SMALL, lth_run, rows
-from lth_runner import state as states
 from lth_runner.allocate import Global, NOfM, count
-from lth_runner.engine import replay
-from lth_runner.errors import UserError
-from lth_runner.loop import Loop
 from lth_runner.masking import SrSte, Static, StraightThrough
 from lth_runner.masking.gradual import Gradual
-from lth_runner.rewind import Rewind
 from lth_runner.schedule import Iterations
 from lth_runner.search import Learned
-from lth_runner.train import Job
+from lth_runner.search.rewind import Rewind
+from lth_runner.training.job import Job
+from lth_runner.training.loop import Loop
+from lth_runner.training.train import replay
+from lth_runner.values import state as states
+from lth_runner.values.errors import UserError
 
 
 def job(model=small.perceptron, **options):

@@ -25,20 +25,24 @@ from lanes import (
     trained,
     whole_state,
 )
-from lth_runner import engine, masking, picking
-from lth_runner import state as states
+from lth_runner import masking
 from lth_runner.allocate import Global, NOfM
-from lth_runner.capturable import Trial, obstacle, tried
-from lth_runner.engine import Pace, Sequential
-from lth_runner.errors import UserError
-from lth_runner.graphed import WARM_UP, Graphed
 from lth_runner.masking import Gradual, Rigl, ScalePenalty, SrSte, Static
+from lth_runner.problem.task import Task
 from lth_runner.schedule import Geometric, Iterations
-from lth_runner.store import Store, load_checkpoint, save_checkpoint
-from lth_runner.task import Task
-from lth_runner.ticket import Start, Ticket
-from lth_runner.train import Cosine, Interrupted, Recipe
-from lth_runner.trainer import Trainer
+from lth_runner.search.ticket import Start, Ticket
+from lth_runner.store.store import Store, load_checkpoint, save_checkpoint
+from lth_runner.training import train as engine
+from lth_runner.training.engines import choose as picking
+from lth_runner.training.engines.cuda_graph_trial import Trial, obstacle, tried
+from lth_runner.training.engines.graphed import WARM_UP, Graphed
+from lth_runner.training.engines.sequential import Sequential
+from lth_runner.training.learning_rate import Cosine
+from lth_runner.training.pace import Interrupted, Pace
+from lth_runner.training.recipe import Recipe
+from lth_runner.training.trainer import Trainer
+from lth_runner.values import state as states
+from lth_runner.values.errors import UserError
 from own_forward import HABITS, Own
 from recorder import recorded
 

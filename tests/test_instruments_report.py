@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from lth_runner import state as states
-from lth_runner.report import Run, write
-from lth_runner.report.compare import compare
-from lth_runner.report.correlations import correlations, ranks, spearman, within
-from lth_runner.report.grid import grid_of
-from lth_runner.report.instruments import INSTRUMENTS, instruments
-from lth_runner.report.overlap import seed_overlaps
-from lth_runner.report.rows import TICKET
-from lth_runner.report.table import table
-from lth_runner.report.verdict import judge
-from lth_runner.report.wording import learning_sentence
+from lth_runner.runs.report import Run, write
+from lth_runner.runs.report.compare import compare
+from lth_runner.runs.report.correlations import correlations, ranks, spearman, within
+from lth_runner.runs.report.grid import grid_of
+from lth_runner.runs.report.instruments import INSTRUMENTS, instruments
+from lth_runner.runs.report.overlap import seed_overlaps
+from lth_runner.runs.report.rows import TICKET
+from lth_runner.runs.report.table import table
+from lth_runner.runs.report.verdict import judge
+from lth_runner.runs.report.wording import learning_sentence
+from lth_runner.values import state as states
 
 PROBE_DOCS = (Path(__file__).parents[1] / "docs").glob("*.md")
 PAIR = (0, 1)

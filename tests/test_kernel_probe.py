@@ -10,8 +10,6 @@ import torch
 
 import small
 from finished import chain_task, random_mask, unchanged
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
 from lth_runner.probe import TangentKernel, kernel
 from lth_runner.probe.kernel import (
     effective_rank,
@@ -21,7 +19,9 @@ from lth_runner.probe.kernel import (
     tangent_kernel,
 )
 from lth_runner.probe.reference import sample
-from lth_runner.ticket import Ticket
+from lth_runner.search.ticket import Ticket
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
 
 EYE = torch.eye(3)
 

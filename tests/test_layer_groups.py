@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from fake_past import Fake, data, drawn, small_task
-from lth_runner import models
-from lth_runner.rewind import Rewind, layer_group
-from lth_runner.task import Task
-from lth_runner.ticket import Ticket
+from lth_runner.problem import models
+from lth_runner.problem.task import Task
+from lth_runner.search.rewind import Rewind, layer_group
+from lth_runner.search.ticket import Ticket
 
 
 def branched():

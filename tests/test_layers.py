@@ -1,4 +1,4 @@
-"""Imports flow one way, from the edge down to the values."""
+"""Imports flow one way: between the packages, from the edge down to the values, and inside each."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ import lth_runner
 
 SOURCE = Path(lth_runner.__file__).parent
 LAYERS = [
-    "errors",
-    "files step seeds state identity mask patterns",
-    "data models task norms",
-    "score allocate schedule",
-    "ticket rewind control search",
-    "masking train loop engine compiled stacked berth pack packed graphed capturable",
-    "probe",
-    "lease export store trainer record",
+    "values",
+    "problem schedule",
+    "score",
+    "allocate",
+    "search",
+    "control masking store",
+    "training probe",
+    "runs",
     "experiment",
-    "config picking signatures report sweep stopping status messages help uncompiled forecast "
-    "launch cli __main__",
+    "cli __main__",
 ]
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units.split()}
 
@@ -72,11 +71,50 @@ def test_no_import_points_upward(unit):
     assert not upward, f"{unit} imports from layers above: {sorted(upward)}"
 
 
-def test_no_parts_import_each_other_in_a_circle():
+def test_no_packages_import_each_other_in_a_circle():
     try:
         TopologicalSorter(edges()).prepare()
     except CycleError as error:
         pytest.fail(str(error))
+
+
+@functools.cache
+def modules_by_name():
+    found = {".".join(parts): (path, parts) for path, parts in modules()}
+    return {name: of for name, of in found.items() if not name.endswith("__init__")}
+
+
+def module_edges():
+    """Which module imports which; a package's own __init__ stands for no module of it."""
+    known = modules_by_name()
+    for name, (path, parts) in known.items():
+        wanted = (full.partition(".")[2] for full in imported(path, parts) if ours(full))
+        yield name, {other for full in wanted if (other := defining(full, known)) != name} - {None}
+
+
+def ours(full):
+    return full.startswith("lth_runner.")
+
+
+def defining(full, known):
+    """The module that an imported name lies in, or None where a package hands it out."""
+    return next((name for name in (full, full.rpartition(".")[0]) if name in known), None)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    try:
+        TopologicalSorter(dict(module_edges())).prepare()
+    except CycleError as error:
+        pytest.fail(str(error))
+
+
+def test_no_module_imports_the_package_that_it_lies_in():
+    for name, (path, parts) in modules_by_name().items():
+        package = ".".join(["lth_runner", *parts[:-1]])
+        for full in imported(path, parts) if len(parts) > 1 else ():
+            inside = full.rpartition(".")[0] == package
+            is_module = full.partition(".")[2] in modules_by_name()
+            assert not inside or is_module, f"{name} imports {full} from its own package"
 
 
 def test_the_reading_sees_every_way_to_import(tmp_path):
@@ -91,7 +129,7 @@ def test_the_reading_sees_every_way_to_import(tmp_path):
     assert "torch" not in list(imported(path, ("package", "module"), at_start=True))
 
 
-@pytest.mark.parametrize("entry", ["cli", "report.command", "status.command"])
+@pytest.mark.parametrize("entry", ["cli.main", "runs.report.command", "runs.status.command"])
 def test_the_command_line_answers_without_loading_torch(entry):
     waiting, seen, outside = [entry], set(), set()
     while waiting:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lth_runner.mask import Mask
+from lth_runner.values.mask import Mask
 
 bits = st.lists(st.booleans(), min_size=1, max_size=40)
 
@@ -141,7 +141,7 @@ def test_a_mask_comes_back_from_its_file(tmp_path):
 
 
 def test_a_mask_is_read_from_a_whole_ticket(tmp_path):
-    from lth_runner import state as states
+    from lth_runner.values import state as states
 
     tensors = {"mask.mask.w": A["w"], "weights.mask.w": torch.zeros(4)}
     states.save(tmp_path / "ticket", tensors, {"seed": "0"})

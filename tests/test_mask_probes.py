@@ -11,19 +11,19 @@ from torch import nn
 
 import small
 from finished import Finished, chain_task, random_mask, unchanged, vectors
-from lth_runner import models
 from lth_runner.control import permuted
-from lth_runner.data import Data
-from lth_runner.engine import Pace
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
 from lth_runner.masking import Static
 from lth_runner.probe import DenseOverlap, EffectiveDensity, MaskDistance
 from lth_runner.probe.paths import live
-from lth_runner.step import Clock
-from lth_runner.task import Task
-from lth_runner.ticket import Ticket
-from lth_runner.train import Job, Slot
+from lth_runner.problem import models
+from lth_runner.problem.data import Data
+from lth_runner.problem.task import Task
+from lth_runner.search.ticket import Ticket
+from lth_runner.training.job import Job, Slot
+from lth_runner.training.pace import Pace
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.steps import Clock
 
 
 def by_definition(mask: Mask) -> Mask:

@@ -15,9 +15,9 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from lth_runner import models
-from lth_runner.errors import UserError
-from lth_runner.models.parts import num_groups
+from lth_runner.problem import models
+from lth_runner.problem.models.parts import num_groups
+from lth_runner.values.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf" / "model"
 MNIST = {"shape": [1, 28, 28], "num_classes": 10}
@@ -441,7 +441,7 @@ def test_torchvision_refusals_say_what_is_accepted(name, shape, options, message
 
 
 def test_importing_the_package_does_not_import_torchvision():
-    code = "import sys, lth_runner.models; sys.exit('torchvision' in sys.modules)"
+    code = "import sys, lth_runner.problem.models; sys.exit('torchvision' in sys.modules)"
     source = str(Path(models.__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": source}
     assert (
@@ -482,7 +482,7 @@ def test_config_binds_to_its_function_and_states_its_weight_count(path):
         config.name = "resnet50"
     arguments = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     module_name, _, name = arguments.pop("_target_").rpartition(".")
-    assert module_name == "lth_runner.models"
+    assert module_name == "lth_runner.problem.models"
     assert name in models.__all__
     factory = getattr(models, name)
     bound = inspect.signature(factory).bind(**arguments)

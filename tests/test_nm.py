@@ -14,16 +14,16 @@ import command
 import small
 from lth_runner.allocate import Global, NOfM
 from lth_runner.allocate.n_of_m import best_of_groups
-from lth_runner.errors import UserError
-from lth_runner.loop import Loop
-from lth_runner.mask import Mask
 from lth_runner.masking import SrSte
-from lth_runner.rewind import Rewind
 from lth_runner.schedule import Geometric, Iterations
 from lth_runner.score import Magnitude
 from lth_runner.search import Iterative, Learned
-from lth_runner.seeds import stream
-from lth_runner.train import Job
+from lth_runner.search.rewind import Rewind
+from lth_runner.training.job import Job
+from lth_runner.training.loop import Loop
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import stream
 
 
 def drawn(*shape: int) -> dict[str, torch.Tensor]:

@@ -12,20 +12,24 @@ from torch import nn
 
 import small
 from lanes import Memory
-from lth_runner import engine
-from lth_runner import state as states
 from lth_runner.allocate import Global
-from lth_runner.engine import Pace, Sequential, Together
-from lth_runner.mask import Mask
 from lth_runner.masking import Gradual, Static
-from lth_runner.packed import Packed, Sparse, lanes_that_fit, obstacle
 from lth_runner.schedule import Iterations
-from lth_runner.seeds import stream
-from lth_runner.stacked import stack
-from lth_runner.store import Store
-from lth_runner.ticket import Start, Ticket
-from lth_runner.train import Interrupted, Job, Outcome, Recipe
-from lth_runner.trainer import Trainer
+from lth_runner.search.ticket import Start, Ticket
+from lth_runner.store.checkpoint import Outcome
+from lth_runner.store.store import Store
+from lth_runner.training import train as engine
+from lth_runner.training.engines.engine import Together
+from lth_runner.training.engines.packed import Packed, Sparse, lanes_that_fit, obstacle
+from lth_runner.training.engines.packed_layers import stack
+from lth_runner.training.engines.sequential import Sequential
+from lth_runner.training.job import Job
+from lth_runner.training.pace import Interrupted, Pace
+from lth_runner.training.recipe import Recipe
+from lth_runner.training.trainer import Trainer
+from lth_runner.values import state as states
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import stream
 
 ADAM = functools.partial(torch.optim.Adam, lr=1e-2, fused=True)
 SGD = functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-3)

@@ -12,16 +12,16 @@ import yaml
 from omegaconf import OmegaConf
 
 from command import SMALL, lth_run, rows, status_of
-from lth_runner.report import Run
-from lth_runner.report.command import main
-from lth_runner.report.compare import labels
-from lth_runner.report.pruners import find_pruners
-from lth_runner.report.rows import find_runs
-from lth_runner.report.sanity import checks, sentences
-from lth_runner.report.table import table
-from lth_runner.report.verdict import judge
-from lth_runner.report.wording import sentence
-from lth_runner.sweep import ROOT_CHOICES, ROOT_NAME, run_name
+from lth_runner.cli.sweep import ROOT_CHOICES, ROOT_NAME, run_name
+from lth_runner.runs.report import Run
+from lth_runner.runs.report.command import main
+from lth_runner.runs.report.compare import labels
+from lth_runner.runs.report.pruners import find_pruners
+from lth_runner.runs.report.rows import find_runs
+from lth_runner.runs.report.sanity import checks, sentences
+from lth_runner.runs.report.table import table
+from lth_runner.runs.report.verdict import judge
+from lth_runner.runs.report.wording import sentence
 
 
 def row(round, arm, seed, accuracy, *, density, **extra):
@@ -183,7 +183,7 @@ def test_a_sparse_first_training_is_no_dense_network(tmp_path):
     ],
 )
 def test_as_many_trainings_are_announced_as_there_are(tmp_path, monkeypatch, arguments, trainings):
-    import lth_runner.launch as launch
+    import lth_runner.cli.launch as launch
 
     told = []
     known = launch.describe

@@ -15,13 +15,13 @@ from hydra import compose, initialize_config_dir
 
 from command import without_pictures
 from lth_runner.allocate import count
-from lth_runner.cli import conf_dir, scale_last
-from lth_runner.config import build, make, resolve
-from lth_runner.errors import UserError
-from lth_runner.launch import describe, execute
-from lth_runner.mask import Mask
+from lth_runner.cli.config import build, make, resolve
+from lth_runner.cli.launch import describe, execute
+from lth_runner.cli.main import conf_dir, scale_last
+from lth_runner.cli.signatures import check_targets
 from lth_runner.search import AtInit, Iterative
-from lth_runner.signatures import check_targets
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
 
 PRUNERS = sorted(path.stem for path in (conf_dir() / "pruner").glob("*.yaml"))
 OURS = {

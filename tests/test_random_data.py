@@ -13,15 +13,15 @@ import small
 from fake_past import Fake, small_task
 from lth_runner.allocate import Global
 from lth_runner.control import RandomData
-from lth_runner.engine import Pace
 from lth_runner.experiment import Experiment, next_jobs, run
 from lth_runner.masking import Continuous, EdgePopup, GemMiner, Gradual, Static, Supermask
-from lth_runner.record import Record
-from lth_runner.rewind import Rewind
+from lth_runner.runs.record import Record
 from lth_runner.schedule import Geometric, Iterations
 from lth_runner.score import Concrete, Magnitude, Snip, Synflow
 from lth_runner.search import AtInit, EarlyBird, Found, Iterative, KeptScores, Learned
-from lth_runner.train import Interrupted, Job, Slot
+from lth_runner.search.rewind import Rewind
+from lth_runner.training.job import Job, Slot
+from lth_runner.training.pace import Interrupted, Pace
 
 HALF = Iterations(0.5)
 TICKET, ARM, MIRROR = "ticket", "random_data", "ticket/random_data"

@@ -19,9 +19,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from command import SMALL, folders, lth_run, no_training, rows, status_of
-from lth_runner.cli import conf_dir, scale_last
-from lth_runner.export import read_ticket
-from lth_runner.status.command import main as lth_status
+from lth_runner.cli.main import conf_dir, scale_last
+from lth_runner.runs.status.command import main as lth_status
+from lth_runner.store.ticket_file import read_ticket
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

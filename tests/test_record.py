@@ -17,9 +17,9 @@ import yaml
 from safetensors import safe_open
 
 from command import SMALL, contents, folders, lth_run, no_training, rows, status_of, untimed
-from lth_runner.record import Record, RunFolder
-from lth_runner.record.folder import plain, whole_rows
-from lth_runner.record.record import Run
+from lth_runner.runs.record import Record, RunFolder
+from lth_runner.runs.record.folder import plain, whole_rows
+from lth_runner.runs.record.record import Run
 
 COMMAND = (*SMALL, "replicates=2", "seed=3", "control=[reinit,shuffle]", "probe=default")
 OF_ROUNDS = {
@@ -181,7 +181,7 @@ def test_the_rows_are_on_the_disk_before_the_status_that_says_done(
     def sync(handle: int) -> None:
         synced.append(Path(f"/proc/self/fd/{handle}").readlink().name)
 
-    monkeypatch.setattr("lth_runner.files.os.fsync", sync)
+    monkeypatch.setattr("lth_runner.values.files.os.fsync", sync)
     sink = RunFolder(draw=lambda folder: None)
     sink.open(described(tmp_path))
     before = len(synced)
@@ -210,7 +210,7 @@ def test_other_probes_measure_anew_without_training(copied: Path) -> None:
 
 
 def test_a_kill_amid_a_change_of_probes_leaves_no_run_that_looks_done(copied: Path) -> None:
-    from lth_runner.record import folder as module
+    from lth_runner.runs.record import folder as module
 
     (folder,) = folders(copied)
     before = untimed(folder / "rounds.jsonl")
@@ -265,7 +265,7 @@ def failing(folder: Path) -> object:
 def test_a_picture_that_fails_ends_no_training_but_leaves_no_run_done(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lth_runner.record.folder.DRAW_SECONDS", 0.0)
+    monkeypatch.setattr("lth_runner.runs.record.folder.DRAW_SECONDS", 0.0)
     sink = RunFolder(draw=failing)
     sink.open(described(tmp_path))
     for number in range(3):
@@ -284,7 +284,7 @@ def test_pictures_on_the_way_take_a_hundredth_of_the_time(
     takes: float, num_pictures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = mock.Mock(now=0.0)
-    monkeypatch.setattr("lth_runner.record.folder.time.monotonic", lambda: clock.now)
+    monkeypatch.setattr("lth_runner.runs.record.folder.time.monotonic", lambda: clock.now)
     pictures = []
 
     def draw(folder: Path) -> None:

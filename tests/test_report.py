@@ -15,16 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from lth_runner.errors import UserError
-from lth_runner.report import Run, aggregate, write
-from lth_runner.report.command import main
-from lth_runner.report.compare import labels
-from lth_runner.report.drawing import spread
-from lth_runner.report.figures import curve_figure, draw_curve
-from lth_runner.report.rows import find_runs
-from lth_runner.report.table import round_table, table
-from lth_runner.report.verdict import judge, paired
-from lth_runner.report.wording import kept, learning_sentence, removed, sentence
+from lth_runner.runs.report import Run, aggregate, write
+from lth_runner.runs.report.command import main
+from lth_runner.runs.report.compare import labels
+from lth_runner.runs.report.drawing import spread
+from lth_runner.runs.report.figures import curve_figure, draw_curve
+from lth_runner.runs.report.rows import find_runs
+from lth_runner.runs.report.table import round_table, table
+from lth_runner.runs.report.verdict import judge, paired
+from lth_runner.runs.report.wording import kept, learning_sentence, removed, sentence
+from lth_runner.values.errors import UserError
 
 CONTROLS = ("reinit", "shuffle")
 LAYERS = {"fc1.weight": 235200, "fc2.weight": 30000, "fc3.weight": 1000}
@@ -94,7 +94,7 @@ def fake_run(folder: Path, *, seeds=3, rounds=14, controls=CONTROLS, seed=0, con
                     })  # fmt: skip
     settings = {
         "name": "lenet-mnist", "seed": 0, "replicates": seeds,
-        "model": {"_target_": "lth_runner.models.lenet_300_100", "classes": 10},
+        "model": {"_target_": "lth_runner.problem.models.lenet_300_100", "classes": 10},
         "dataset": {"name": "mnist"}, "rewind": {"step": 0},
         "pruner": {"sparsity": 0.95, "rate": 0.2, "scope": "layer"},
     }  # fmt: skip

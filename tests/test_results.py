@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from lth_runner.cli import conf_dir
-from lth_runner.config import resolve
-from lth_runner.errors import UserError
-from lth_runner.report import Run
-from lth_runner.report.figures import curve_figure
-from lth_runner.report.page import write_run
-from lth_runner.report.published import beside, counterpart, names, published
+from lth_runner.cli.config import resolve
+from lth_runner.cli.main import conf_dir
+from lth_runner.runs.report import Run
+from lth_runner.runs.report.figures import curve_figure
+from lth_runner.runs.report.page import write_run
+from lth_runner.runs.report.published import beside, counterpart, names, published
+from lth_runner.values.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import results
@@ -291,7 +291,9 @@ def test_of_two_copies_of_a_run_the_better_evidence_counts(tmp_path: Path) -> No
 def test_an_archived_run_says_nothing_of_the_machine_s_folders(tmp_path: Path) -> None:
     config = {
         "paths": {"data": "/home/me/data"}, "record": {"wandb": {"dir": "/home/me"}},
-        "dataset": {"_target_": "lth_runner.data.imagefolder", "root": "/home/me/cifar10-jpeg.tar"},
+        "dataset": {
+            "_target_": "lth_runner.problem.data.imagefolder", "root": "/home/me/cifar10-jpeg.tar",
+        },
         "train": {"optimizer": {"lr": 0.0012345678901}},
     }  # fmt: skip
     said = "lth-run +experiment=x dataset=imagefolder dataset.root=/home/me/cifar10-jpeg.tar"

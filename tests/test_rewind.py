@@ -9,14 +9,14 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from fake_past import CLOCK, Fake, drawn, equal, small_task
-from lth_runner import state as states
 from lth_runner.allocate import Global
-from lth_runner.config import make, resolve
+from lth_runner.cli.config import make, resolve
 from lth_runner.control import Random, Reinit, Shuffle, permuted
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
-from lth_runner.rewind import Rewind
-from lth_runner.ticket import Start, Ticket
+from lth_runner.search.rewind import Rewind
+from lth_runner.search.ticket import Start, Ticket
+from lth_runner.values import state as states
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
 
 CONF = Path(__file__).parents[1] / "conf"
 STEP = 100  # 2ep of 50 steps

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lth_runner.errors import UserError
 from lth_runner.schedule import Geometric, Iterations
+from lth_runner.values.errors import UserError
 
 SHAPES = ("exponential", "linear", "cubic")
 

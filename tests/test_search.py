@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from fake_past import CLOCK, Fake, equal, small_task
 from lth_runner.allocate import Global
 from lth_runner.control import permuted
-from lth_runner.errors import UserError
-from lth_runner.rewind import Rewind
 from lth_runner.schedule import Geometric
 from lth_runner.score import Magnitude
 from lth_runner.search import Iterative
+from lth_runner.search.rewind import Rewind
+from lth_runner.values.errors import UserError
 
 quick = settings(derandomize=True, deadline=None, max_examples=60)
 

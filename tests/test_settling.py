@@ -10,16 +10,16 @@ import torch
 
 import command
 import small
-from lth_runner import state as states
 from lth_runner.allocate import Channels, Global
-from lth_runner.engine import replay
-from lth_runner.errors import UserError
-from lth_runner.loop import Loop
 from lth_runner.masking import ScalePenalty, Settling, Static
 from lth_runner.schedule import Iterations
 from lth_runner.score import NormScale
 from lth_runner.search import EarlyBird, Learned
-from lth_runner.train import Job, Slot
+from lth_runner.training.job import Job, Slot
+from lth_runner.training.loop import Loop
+from lth_runner.training.train import replay
+from lth_runner.values import state as states
+from lth_runner.values.errors import UserError
 
 HALF = Iterations(0.5)
 SGD = functools.partial(torch.optim.SGD, lr=0.1, weight_decay=1e-3)  # no state to carry on

@@ -17,11 +17,11 @@ import pytest
 import small
 import sweep_worker
 from forked import Forked
-from lth_runner import state as states
-from lth_runner.engine import Pace
-from lth_runner.lease import Lease
-from lth_runner.store import Store
-from lth_runner.trainer import Trainer
+from lth_runner.store.lease import Lease
+from lth_runner.store.store import Store
+from lth_runner.training.pace import Pace
+from lth_runner.training.trainer import Trainer
+from lth_runner.values import state as states
 from sweep_worker import POINTS, REWINDS, SEEDS, SPARSITIES
 
 SHORT = 100  # steps of a training that no worker is killed in
@@ -173,7 +173,9 @@ def test_a_lease_is_held_by_one_and_taken_over_when_its_owner_is_gone(tmp_path):
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_a_lease_is_taken_over_from_an_owner_that_ended_and_that_nobody_waited_for(tmp_path):
     path = tmp_path / "leases" / "key"
-    code = "import sys, pathlib, lth_runner.lease as l; l.Lease.take(pathlib.Path(sys.argv[1]))"
+    code = (
+        "import sys, pathlib, lth_runner.store.lease as l; l.Lease.take(pathlib.Path(sys.argv[1]))"
+    )
     ended = subprocess.Popen([sys.executable, "-c", code, str(path)])
     os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
     try:
@@ -196,7 +198,7 @@ def test_a_lease_of_another_machine_is_taken_over_once_its_file_is_cold(tmp_path
 
 
 def test_a_heartbeat_keeps_the_lease_warm(tmp_path, monkeypatch):
-    monkeypatch.setattr("lth_runner.lease.BEAT_SECONDS", 0.01)
+    monkeypatch.setattr("lth_runner.store.lease.BEAT_SECONDS", 0.01)
     lease = Lease.take(tmp_path / "key")
     assert lease is not None
     os.utime(lease.path, (0, 0))

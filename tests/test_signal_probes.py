@@ -10,16 +10,16 @@ import torch
 
 import small
 from finished import chain_task, normal, random_mask, unchanged
-from lth_runner import models
 from lth_runner.allocate import LayerWise
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
 from lth_runner.probe import Jacobian, Signal
 from lth_runner.probe.jacobian import jacobians
 from lth_runner.probe.reference import sample
 from lth_runner.probe.signal import gains, preactivation_variance, predicted_variance
+from lth_runner.problem import models
+from lth_runner.problem.task import Task
 from lth_runner.score import Magnitude
-from lth_runner.task import Task
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
 
 OPEN = "preactivation_variance_by_layer"
 PREDICTED = "preactivation_variance_predicted_by_layer"

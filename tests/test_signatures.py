@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from lth_runner.config import build, pick_device
-from lth_runner.errors import UserError
-from lth_runner.messages import explain
-from lth_runner.signatures import check_targets
+from lth_runner.cli.config import build, pick_device
+from lth_runner.cli.messages import explain
+from lth_runner.cli.signatures import check_targets
+from lth_runner.values.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf"
 SMALL = ["dataset=synthetic", "dataset.num_train=200", "device=cpu", "replicates=1"]
@@ -56,19 +56,22 @@ def test_a_misspelt_option_names_the_part_and_the_nearest():
 
 
 def test_a_part_that_takes_nothing_is_told_as_such():
-    bare = {"_target_": "lth_runner.train.Constant", "shape": [1, 8, 8]}
+    bare = {"_target_": "lth_runner.training.learning_rate.Constant", "shape": [1, 8, 8]}
     with pytest.raises(UserError, match=r"it takes none: let it take shape, or .* with ~model\.sh"):
         check_targets({"model": bare})
 
 
 def test_parts_are_checked_inside_lists_and_other_parts():
-    nested = {"_target_": "lth_runner.train.MultiStep", "drops": ["1ep", part(rat=0.2)]}
+    nested = {
+        "_target_": "lth_runner.training.learning_rate.MultiStep",
+        "drops": ["1ep", part(rat=0.2)],
+    }
     with pytest.raises(UserError, match=r"train\.drops\[1\]\.rat is not an option.*rate"):
         check_targets({"train": nested})
 
 
 def test_what_is_required_must_be_set():
-    recipe = {"_target_": "lth_runner.train.Recipe", "length": "1ep", "batch_size": "???"}
+    recipe = {"_target_": "lth_runner.training.recipe.Recipe", "length": "1ep", "batch_size": "???"}
     with pytest.raises(
         UserError, match=r"train \(lth_runner\.train\.Recipe\) needs batch_size, optimizer"
     ):
@@ -82,13 +85,18 @@ def test_a_partial_may_leave_the_rest_for_later():
 
 
 def test_any_keyword_passes_where_the_target_takes_any():
-    check_targets({"_target_": "lth_runner.models.torchvision_classifier", **KEYS, "anything": 1})
+    check_targets(
+        {"_target_": "lth_runner.problem.models.torchvision_classifier", **KEYS, "anything": 1}
+    )
     with pytest.raises(UserError, match=r"m \(lth_runner.*needs shape, num_classes, name"):
-        check_targets({"m": {"_target_": "lth_runner.models.torchvision_classifier", "any": 1}})
+        check_targets(
+            {"m": {"_target_": "lth_runner.problem.models.torchvision_classifier", "any": 1}}
+        )
 
 
 @pytest.mark.parametrize(
-    "target", ["nowhere.Net", "lth_runner.models.nothing", "justaname", "lth_runner.models"]
+    "target",
+    ["nowhere.Net", "lth_runner.problem.models.nothing", "justaname", "lth_runner.problem.models"],
 )
 def test_what_cannot_be_imported_is_told_with_its_key(target):
     with pytest.raises(UserError, match=rf"model\._target_={target} cannot be imported"):

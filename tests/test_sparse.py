@@ -12,8 +12,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 import small
-from lth_runner import engine
-from lth_runner.compiled import (
+from lth_runner.masking import Gradual, Static
+from lth_runner.problem.task import Task
+from lth_runner.search.ticket import Start, Ticket
+from lth_runner.training import train as engine
+from lth_runner.training.engines.choose import pick_engine
+from lth_runner.training.engines.compiled import (
     SAMPLES,
     SurvivingLinear,
     Survivors,
@@ -22,16 +26,12 @@ from lth_runner.compiled import (
     gather,
     padded,
 )
-from lth_runner.engine import Sequential
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
-from lth_runner.masking import Gradual, Static
-from lth_runner.packed import Packed, Sparse, sparse_obstacle
-from lth_runner.picking import pick_engine
-from lth_runner.seeds import stream
-from lth_runner.task import Task
-from lth_runner.ticket import Start, Ticket
-from lth_runner.train import Job
+from lth_runner.training.engines.packed import Packed, Sparse, sparse_obstacle
+from lth_runner.training.engines.sequential import Sequential
+from lth_runner.training.job import Job
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import stream
 
 
 def layer(kept, weights, bias):

@@ -20,16 +20,16 @@ import pexpect
 import pytest
 import yaml
 
-from lth_runner.errors import UserError
-from lth_runner.status import command, drawing, living, retry
-from lth_runner.status.naming import labels
-from lth_runner.status.point import Point
-from lth_runner.status.quantities import duration, size
-from lth_runner.status.reading import read_points
-from lth_runner.status.store_care import remove, survey
+from lth_runner.runs.status import command, drawing, living, retry
+from lth_runner.runs.status.naming import labels
+from lth_runner.runs.status.point import Point
+from lth_runner.runs.status.quantities import duration, size
+from lth_runner.runs.status.reading import read_points
+from lth_runner.runs.status.store_care import remove, survey
+from lth_runner.values.errors import UserError
 
 NOW = datetime(2100, 1, 2, 12, 0, tzinfo=timezone.utc)
-PROGRAM = [sys.executable, "-m", "lth_runner.status.command"]
+PROGRAM = [sys.executable, "-m", "lth_runner.runs.status.command"]
 DAY = 24 * 3600
 
 
@@ -313,7 +313,8 @@ def test_points_are_named_by_the_keys_in_which_they_differ(tmp_path: Path) -> No
 
 def test_what_was_asked_for_names_points_that_have_not_begun(tmp_path: Path) -> None:
     configs = {
-        n: {"model": {"_target_": f"lth_runner.models.{n}", "widths": [8]}} for n in ("mlp", "conv")
+        n: {"model": {"_target_": f"lth_runner.problem.models.{n}", "widths": [8]}}
+        for n in ("mlp", "conv")
     }
     for name, config in configs.items():
         no_matter = f"probe=none train.snapshots=[{len(name)}it]"
@@ -457,7 +458,7 @@ def test_a_mistaken_command_exits_with_2(
 def test_it_loads_neither_torch_nor_hydra(tmp_path: Path) -> None:
     run(tmp_path, "0")
     code = (
-        "import sys; from lth_runner.status.command import main; main(sys.argv[1:]); "
+        "import sys; from lth_runner.runs.status.command import main; main(sys.argv[1:]); "
         "print({'torch', 'numpy', 'hydra', 'omegaconf', 'safetensors'} & set(sys.modules))"
     )
     done = subprocess.run(

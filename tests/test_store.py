@@ -12,12 +12,14 @@ import pytest
 import torch
 
 import small
-from lth_runner import state as states
-from lth_runner.errors import UserError
-from lth_runner.step import Duration
-from lth_runner.store import Store
-from lth_runner.ticket import Start
-from lth_runner.train import Constant, Cosine, Job, Recipe
+from lth_runner.search.ticket import Start
+from lth_runner.store.store import Store
+from lth_runner.training.job import Job
+from lth_runner.training.learning_rate import Constant, Cosine
+from lth_runner.training.recipe import Recipe
+from lth_runner.values import state as states
+from lth_runner.values.errors import UserError
+from lth_runner.values.steps import Duration
 
 
 @pytest.fixture
@@ -92,7 +94,7 @@ def test_what_decides_nothing_is_not_in_the_key(tmp_path, job):
 
 def test_recipe_names_stay_what_they_are():
     """A changed description would orphan every stored training: change it knowingly."""
-    from lth_runner import identity
+    from lth_runner.values import identity
 
     plain = Recipe("10ep", 60, functools.partial(torch.optim.SGD, lr=0.1))
     assert identity.digest(identity.describe(plain)) == "629b35a3647e5303f124935b982c3ac3"
@@ -102,7 +104,7 @@ def test_a_missing_snapshot_is_replayed_from_the_nearest_earlier_one(tmp_path, j
     kept = next(iter(small.trainer(tmp_path).fit([replace(job, snapshots=(10,))])))
     fresh = next(iter(small.trainer(tmp_path / "whole").fit([replace(job, snapshots=(17,))])))
     starts = []
-    from lth_runner import engine
+    from lth_runner.training import train as engine
 
     real = engine.replay
     monkeypatch.setattr(
@@ -138,7 +140,7 @@ def test_a_damaged_training_is_set_aside_said_so_and_done_again(tmp_path, job, c
 
 @pytest.mark.parametrize("how", ["truncated", "flipped"])
 def test_a_damaged_checkpoint_is_set_aside_and_the_training_starts_over(tmp_path, job, caplog, how):
-    from lth_runner import engine
+    from lth_runner.training import train as engine
 
     trainer = small.trainer(tmp_path)
     draft = trainer.store.draft(trainer.key(job))
@@ -179,7 +181,9 @@ def test_publishing_what_another_process_published_first_keeps_one(tmp_path, job
     list(trainer.fit([job]))
     target = entries(tmp_path)[0]
     # the other process is still at it: its draft is complete when the target already exists
-    from lth_runner.engine import Pace, Sequential, train
+    from lth_runner.training.engines.sequential import Sequential
+    from lth_runner.training.pace import Pace
+    from lth_runner.training.train import train
 
     [(_, outcome)] = train(
         Sequential(), [job], trainer.recipe, [trainer.store.draft(trainer.key(job))], Pace()
@@ -191,7 +195,7 @@ def test_publishing_what_another_process_published_first_keeps_one(tmp_path, job
 
 def test_a_store_of_another_format_is_refused(tmp_path):
     store = Store(tmp_path)
-    from lth_runner.store import write_json
+    from lth_runner.store.store import write_json
 
     write_json(store.root / "format.json", {"format": 99})
     with pytest.raises(UserError, match=r"format 99.*paths\.outputs"):

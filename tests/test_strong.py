@@ -12,23 +12,23 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 
 import small
-from lth_runner import models
-from lth_runner import state as states
 from lth_runner.allocate import Global, LayerWise, count
-from lth_runner.cli import conf_dir
-from lth_runner.config import build
+from lth_runner.cli.config import build
+from lth_runner.cli.main import conf_dir
 from lth_runner.control import Reinit, Shuffle
-from lth_runner.engine import replay
-from lth_runner.errors import UserError
 from lth_runner.experiment import Experiment, next_jobs
-from lth_runner.loop import Loop
 from lth_runner.masking import EdgePopup, GemMiner, MultiPrize, Static, Supermask, measured
 from lth_runner.masking.edge_popup import uniform
 from lth_runner.probe import Accuracy, EarlyGradients, Overlap, Signs
+from lth_runner.problem import models
 from lth_runner.schedule import Iterations
 from lth_runner.search import Found
-from lth_runner.seeds import stream
-from lth_runner.train import Job
+from lth_runner.training.job import Job
+from lth_runner.training.loop import Loop
+from lth_runner.training.train import replay
+from lth_runner.values import state as states
+from lth_runner.values.errors import UserError
+from lth_runner.values.seeds import stream
 
 HALF = Iterations(0.5)
 PLAIN = {

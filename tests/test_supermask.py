@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from fake_past import Fake, drawn, small_task
-from lth_runner.data import Data
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
 from lth_runner.probe import Signs, Supermask
 from lth_runner.probe.signs import by_layer, sign_preservation
-from lth_runner.task import Task
-from lth_runner.ticket import Ticket
+from lth_runner.problem.data import Data
+from lth_runner.problem.task import Task
+from lth_runner.search.ticket import Ticket
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
 
 
 def single() -> nn.Module:

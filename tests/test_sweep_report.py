@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from lth_runner import state as states
-from lth_runner.report.command import main
-from lth_runner.report.compare import differences
-from lth_runner.report.rows import Run, find_runs
-from lth_runner.report.sweep import find_sweeps, rewind_step, thinned
-from lth_runner.report.sweep_overlap import step_overlaps
-from lth_runner.report.sweep_page import write_sweep
-from lth_runner.report.sweep_text import at_zero, matching_table, model_sentence, text
-from lth_runner.report.tradeoff import Point, fit, r_squared_words, seed_spread
+from lth_runner.runs.report.command import main
+from lth_runner.runs.report.compare import differences
+from lth_runner.runs.report.rows import Run, find_runs
+from lth_runner.runs.report.sweep import find_sweeps, rewind_step, thinned
+from lth_runner.runs.report.sweep_overlap import step_overlaps
+from lth_runner.runs.report.sweep_page import write_sweep
+from lth_runner.runs.report.sweep_text import at_zero, matching_table, model_sentence, text
+from lth_runner.runs.report.tradeoff import Point, fit, r_squared_words, seed_spread
+from lth_runner.values import state as states
 
 DENSE, TAU, BETA = 0.92, 400.0, 0.03
 TOTAL = 10_000

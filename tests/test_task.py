@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from fake_past import data, drawn, equal, network, small_task
-from lth_runner import state as states
-from lth_runner.data import Data
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
-from lth_runner.task import Task, check_fits, evaluate
+from lth_runner.problem.data import Data
+from lth_runner.problem.task import Task, check_fits, evaluate
+from lth_runner.values import state as states
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
 
 TASK = small_task(seed=3)
 

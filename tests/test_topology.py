@@ -12,12 +12,12 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 import small
 from finished import Finished, chain_task, random_mask, unchanged
 from lth_runner.allocate import Global
-from lth_runner.mask import Mask
 from lth_runner.probe import NeuralPersistence, SpanningTree
 from lth_runner.probe.topology import neural_persistence, spanning_tree, tree
 from lth_runner.score import Magnitude
-from lth_runner.seeds import stream
-from lth_runner.ticket import Ticket
+from lth_runner.search.ticket import Ticket
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import stream
 
 
 def normal(*shape, seed=0):

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from lth_runner import state as states
-from lth_runner.errors import UserError, nearest
-from lth_runner.patterns import select, value_for
-from lth_runner.seeds import derive, stream
-from lth_runner.step import Clock, Duration
+from lth_runner.values import state as states
+from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.name_patterns import select, value_for
+from lth_runner.values.seeds import derive, stream
+from lth_runner.values.steps import Clock, Duration
 
 
 @pytest.mark.parametrize(

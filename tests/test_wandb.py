@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from command import SMALL, Said, folders, lth_run, process, rows, status_of
-from lth_runner.record import Run, WeightsAndBiases
+from lth_runner.runs.record import Run, WeightsAndBiases
 
 COMMAND = (*SMALL, "replicates=2", "probe=default")
 

@@ -15,23 +15,23 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lth_runner.allocate import Global
+from lth_runner.cli.launch import environment
 from lth_runner.control import Reinit
-from lth_runner.data import Data
 from lth_runner.experiment import Experiment, run
-from lth_runner.export import load_ticket
-from lth_runner.launch import environment
 from lth_runner.masking import Static
 from lth_runner.probe import Accuracy, Signs
-from lth_runner.record import Record, Run, RunFolder
-from lth_runner.report import write
-from lth_runner.rewind import Rewind
+from lth_runner.problem.data import Data
+from lth_runner.problem.task import Task
+from lth_runner.runs.record import Record, Run, RunFolder
+from lth_runner.runs.report import write
 from lth_runner.schedule import Geometric
 from lth_runner.score import Magnitude
 from lth_runner.search import Iterative
-from lth_runner.store import Store
-from lth_runner.task import Task
-from lth_runner.train import Recipe
-from lth_runner.trainer import Trainer
+from lth_runner.search.rewind import Rewind
+from lth_runner.store.store import Store
+from lth_runner.store.ticket_file import load_ticket
+from lth_runner.training.recipe import Recipe
+from lth_runner.training.trainer import Trainer
 
 
 class Net(nn.Module):

@@ -20,14 +20,14 @@ from typing import Any
 from lth_runner.control import Control
 from lth_runner.masking import Masking, measured
 from lth_runner.probe import Probe
-from lth_runner.record import Record
+from lth_runner.problem.task import Task
+from lth_runner.runs.record import Record
 from lth_runner.search import Search
-from lth_runner.seeds import derive
-from lth_runner.step import Step
-from lth_runner.task import Task
-from lth_runner.ticket import Past, Trained
-from lth_runner.train import Job, Slot
-from lth_runner.trainer import Trainer
+from lth_runner.search.ticket import Past, Trained
+from lth_runner.training.job import Job, Slot
+from lth_runner.training.trainer import Trainer
+from lth_runner.values.seeds import derive
+from lth_runner.values.steps import Step
 
 Rounds = dict[int, list[Trained]]  # seed -> the ticket arm's finished trainings, dense first
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lth_runner import models
-from lth_runner.data import Data
-from lth_runner.mask import Mask
-from lth_runner.seeds import stream
-from lth_runner.state import State
-from lth_runner.task import Task
+from lth_runner.problem import models
+from lth_runner.problem.data import Data
+from lth_runner.problem.task import Task
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import stream
+from lth_runner.values.state import State
 
 NUM = 3
 INPUTS = torch.tensor([[1.0, 2.0], [2.0, -1.0], [-1.0, 1.0]], dtype=torch.float64)

@@ -9,13 +9,13 @@ import torch
 from score_cases import SHAPE, images, task
 from torch import nn
 
-from lth_runner import models
 from lth_runner.allocate import Global
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
+from lth_runner.problem import models
+from lth_runner.problem.task import Task
 from lth_runner.score import FilterNorm, NormScale, check
 from lth_runner.score.channel import norm_after
-from lth_runner.task import Task
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
 
 
 class Block(nn.Module):

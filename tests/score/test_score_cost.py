@@ -10,11 +10,11 @@ import sys
 import pytest
 import torch
 
-from lth_runner import models
-from lth_runner.data import Data
+from lth_runner.problem import models
+from lth_runner.problem.data import Data
+from lth_runner.problem.task import Task
 from lth_runner.score import Grasp, Score, Snip, Synflow
 from lth_runner.score.derivatives import LARGEST
-from lth_runner.task import Task
 
 SIZES = {"snip": (8, 16), "grasp": (8, 16), "synflow": (2, 2)}
 

@@ -7,9 +7,9 @@ import torch
 from score_cases import some_mask, task, three_samples
 
 from lth_runner.allocate import LayerWise
-from lth_runner.errors import UserError
 from lth_runner.score import MaskCriterion
-from lth_runner.seeds import stream
+from lth_runner.values.errors import UserError
+from lth_runner.values.seeds import stream
 
 TASK = three_samples()
 START = [[1.0, -2.0], [0.5, -0.25]]

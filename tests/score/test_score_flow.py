@@ -9,10 +9,10 @@ import torch
 from score_cases import HAND, SHAPE, flat, half_mask, images, some_mask, task, three_samples
 from torch import nn
 
-from lth_runner import models
-from lth_runner.errors import UserError
+from lth_runner.problem import models
+from lth_runner.problem.task import Task
 from lth_runner.score import Synflow, check
-from lth_runner.task import Task
+from lth_runner.values.errors import UserError
 
 
 def test_two_layers_by_hand():

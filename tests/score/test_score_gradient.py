@@ -23,13 +23,13 @@ from score_cases import (
     three_samples,
 )
 
-from lth_runner import models
 from lth_runner.allocate import Global
+from lth_runner.problem import models
+from lth_runner.problem.task import Task
 from lth_runner.score import Force, GradientMagnitude, Grasp, GraspIterated, Snip
 from lth_runner.score.examples import draw, per_class
 from lth_runner.score.gradient import _xavier
-from lth_runner.state import State
-from lth_runner.task import Task
+from lth_runner.values.state import State
 
 TASK = three_samples()
 ALL = {"batch_size": NUM}

@@ -8,13 +8,13 @@ import pytest
 import torch
 from score_cases import SHAPE, doubles, flat, images, some_mask, task, three_samples
 
-from lth_runner import models
 from lth_runner import score as scores
-from lth_runner import state as states
-from lth_runner.data import Data
-from lth_runner.errors import UserError
+from lth_runner.problem import models
+from lth_runner.problem.data import Data
+from lth_runner.problem.task import Task
 from lth_runner.score import check
-from lth_runner.task import Task
+from lth_runner.values import state as states
+from lth_runner.values.errors import UserError
 
 FREE = [
     scores.Magnitude(),

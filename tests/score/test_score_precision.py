@@ -11,16 +11,17 @@ from score_cases import images, task
 
 from lth_runner import score as scores
 from lth_runner.allocate import Global
-from lth_runner.engine import Sequential
 from lth_runner.masking import Static
-from lth_runner.packed import Packed
+from lth_runner.problem.task import Task
 from lth_runner.schedule import Iterations
 from lth_runner.score import derivatives
 from lth_runner.search import AtInit
-from lth_runner.store import Store
-from lth_runner.task import Task
-from lth_runner.train import Job, Recipe, Slot
-from lth_runner.trainer import Trainer
+from lth_runner.store.store import Store
+from lth_runner.training.engines.packed import Packed
+from lth_runner.training.engines.sequential import Sequential
+from lth_runner.training.job import Job, Slot
+from lth_runner.training.recipe import Recipe
+from lth_runner.training.trainer import Trainer
 
 
 @dataclass(frozen=True)

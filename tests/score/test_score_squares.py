@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from lth_runner.data import Data
+from lth_runner.problem.data import Data
+from lth_runner.problem.task import Task
 from lth_runner.score import derivatives, squares
-from lth_runner.seeds import stream
-from lth_runner.task import Task
+from lth_runner.values.seeds import stream
 
 
 class Shared(nn.Module):

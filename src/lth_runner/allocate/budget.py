@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lth_runner.allocate.keep import count, keep_top
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
-from lth_runner.patterns import select
 from lth_runner.score import Scores
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.name_patterns import select
 
 Counts = dict[str, int]  # prunable name -> weights
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from lth_runner.allocate.budget import refuse_biases
 from lth_runner.allocate.keep import count
 from lth_runner.allocate.threshold import Global, LayerWise
-from lth_runner.errors import UserError, nearest
-from lth_runner.mask import Mask
-from lth_runner.patterns import select
 from lth_runner.score import Scores
+from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.mask import Mask
+from lth_runner.values.name_patterns import select
 
 ACROSS = ("network", "layer")
 

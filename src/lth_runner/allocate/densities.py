@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from lth_runner.allocate.budget import Budget, refuse_biases
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
-from lth_runner.patterns import value_for
 from lth_runner.score import Scores
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.name_patterns import value_for
 
 
 @dataclass(frozen=True)

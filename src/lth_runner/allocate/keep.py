@@ -8,10 +8,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
 from lth_runner.score import Scores
-from lth_runner.seeds import stream
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import stream
 
 
 class Allocate(Protocol):

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from lth_runner.allocate.budget import refuse_biases
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
-from lth_runner.patterns import select
 from lth_runner.score import Scores
-from lth_runner.seeds import stream
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.name_patterns import select
+from lth_runner.values.seeds import stream
 
 log = logging.getLogger(__name__)
 

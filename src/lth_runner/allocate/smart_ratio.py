@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lth_runner.allocate.budget import Budget, refuse_biases
-from lth_runner.errors import UserError, nearest
-from lth_runner.mask import Mask
 from lth_runner.score import Scores
+from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.mask import Mask
 
 FORMS = ("resnet", "vgg")
 

@@ -10,10 +10,10 @@ import torch
 
 from lth_runner.allocate.budget import Budget
 from lth_runner.allocate.keep import count, keep_top
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
-from lth_runner.patterns import select, value_for
 from lth_runner.score import Scores
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.name_patterns import select, value_for
 
 
 @dataclass(frozen=True)

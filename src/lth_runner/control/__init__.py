@@ -1,8 +1,8 @@
 """Arms beside the ticket: each differs from it in exactly what its name says."""
 
+from lth_runner.control.control import Control, check, possible
 from lth_runner.control.decisions import Invert, Inverted, RandomData
 from lth_runner.control.masks import Even, Random, RescaledRandom, Shuffle, permuted, unpruned
-from lth_runner.control.protocol import Control, check, possible
 from lth_runner.control.starts import Late, Partial
 from lth_runner.control.weights import (
     MagnitudesOnly,

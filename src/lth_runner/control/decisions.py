@@ -13,15 +13,15 @@ import torch
 
 from lth_runner.control.masks import unpruned
 from lth_runner.control.mirror import Elsewhere, NoTicket, decided
-from lth_runner.data import Data
-from lth_runner.errors import UserError, nearest
-from lth_runner.mask import Mask
+from lth_runner.problem.data import Data
+from lth_runner.problem.task import Task
 from lth_runner.score import Score, Scores
 from lth_runner.search import Search
-from lth_runner.seeds import stream
-from lth_runner.state import State
-from lth_runner.task import Task
-from lth_runner.ticket import Past, Ticket
+from lth_runner.search.ticket import Past, Ticket
+from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import stream
+from lth_runner.values.state import State
 
 CORRUPTIONS = ("labels", "pixels")
 WITHOUT_SCORE = ("refuse", "leave_out")

@@ -10,12 +10,12 @@ from typing import Literal
 import torch
 
 from lth_runner.allocate import Uniform
-from lth_runner.errors import UserError, nearest
-from lth_runner.mask import Mask
-from lth_runner.seeds import derive, stream
-from lth_runner.state import State
-from lth_runner.task import Task
-from lth_runner.ticket import Past, Ticket
+from lth_runner.problem.task import Task
+from lth_runner.search.ticket import Past, Ticket
+from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import derive, stream
+from lth_runner.values.state import State
 
 SOURCES = ("fresh", "own")
 

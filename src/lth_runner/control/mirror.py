@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from lth_runner import identity
-from lth_runner.mask import Mask
+from lth_runner.problem.task import Task
 from lth_runner.search import Rewinding, Search
-from lth_runner.state import State
-from lth_runner.step import Clock, Step
-from lth_runner.task import Task
-from lth_runner.ticket import Past, Ticket, Trained
+from lth_runner.search.ticket import Past, Ticket, Trained
+from lth_runner.values import identity
+from lth_runner.values.mask import Mask
+from lth_runner.values.state import State
+from lth_runner.values.steps import Clock, Step
 
 VERSION = 1  # of what is decided; kept masks of another are not read
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lth_runner.errors import UserError
-from lth_runner.rewind import Layers, Rewind
+from lth_runner.problem.task import Task
 from lth_runner.search import Rewinding, Search
-from lth_runner.step import Clock, Duration
-from lth_runner.task import Task
-from lth_runner.ticket import Past, Ticket
+from lth_runner.search.rewind import Layers, Rewind
+from lth_runner.search.ticket import Past, Ticket
+from lth_runner.values.errors import UserError
+from lth_runner.values.steps import Clock, Duration
 
 log = logging.getLogger(__name__)
 

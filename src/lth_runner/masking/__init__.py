@@ -1,13 +1,13 @@
 """Inside one training: how the mask lives."""
 
 from lth_runner.masking.continuous import Continuous, Restarting
+from lth_runner.masking.early_bird_stop import Settling
 from lth_runner.masking.edge_popup import EdgePopup, MultiPrize
 from lth_runner.masking.gem_miner import GemMiner
 from lth_runner.masking.gradual import Gradual
 from lth_runner.masking.live import LiveMask, Masking
 from lth_runner.masking.regrow import Rigl, Set
 from lth_runner.masking.scale_penalty import ScalePenalty
-from lth_runner.masking.settling import Settling
 from lth_runner.masking.static import Static
 from lth_runner.masking.straight_through import SrSte, StraightThrough
 from lth_runner.masking.supermask import Supermask

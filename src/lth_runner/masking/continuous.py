@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
-from lth_runner import state as states
 from lth_runner.allocate import Allocate, Global
-from lth_runner.errors import UserError, nearest
-from lth_runner.mask import Mask
 from lth_runner.masking.learned import refuse_avoiding_collapse
 from lth_runner.masking.live import LiveMask
 from lth_runner.masking.static import Static, is_sparse
-from lth_runner.patterns import select
 from lth_runner.schedule import Geometric
-from lth_runner.seeds import derive
-from lth_runner.state import State
-from lth_runner.step import Clock, Step
+from lth_runner.values import state as states
+from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.mask import Mask
+from lth_runner.values.name_patterns import select
+from lth_runner.values.seeds import derive
+from lth_runner.values.state import State
+from lth_runner.values.steps import Clock, Step
 
 RESETS = ("paper", "code")
 STARTS = ("keep", "rewind")

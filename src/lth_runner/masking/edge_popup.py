@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from lth_runner.allocate import Allocate
-from lth_runner.mask import Mask
 from lth_runner.masking.frozen import Frozen, Law, Scores, unchanged
 from lth_runner.masking.live import LiveMask
 from lth_runner.schedule import Schedule
-from lth_runner.seeds import derive
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import derive
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lth_runner import state as states
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
-from lth_runner.seeds import stream
-from lth_runner.state import State
-from lth_runner.step import Step
+from lth_runner.values import state as states
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import stream
+from lth_runner.values.state import State
+from lth_runner.values.steps import Step
 
 Scores = Mapping[str, Tensor]
 

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from lth_runner.allocate import Allocate
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
 from lth_runner.masking.frozen import Frozen, Law, Scores
 from lth_runner.masking.live import LiveMask
 from lth_runner.masking.static import Static, is_sparse
 from lth_runner.schedule import Schedule
-from lth_runner.seeds import derive
-from lth_runner.step import Step
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import derive
+from lth_runner.values.steps import Step
 
 
 @dataclass(frozen=True)

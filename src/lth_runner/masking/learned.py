@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lth_runner.allocate import Allocate
-from lth_runner.errors import UserError
+from lth_runner.values.errors import UserError
 
 
 def refuse_avoiding_collapse(allocate: Allocate) -> None:

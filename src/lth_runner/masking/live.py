@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lth_runner.mask import Mask
-from lth_runner.state import State
-from lth_runner.step import Step
+from lth_runner.values.mask import Mask
+from lth_runner.values.state import State
+from lth_runner.values.steps import Step
 
 
 class LiveMask(Protocol):

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
 from lth_runner.masking.live import LiveMask
 from lth_runner.masking.static import Static
-from lth_runner.state import State
-from lth_runner.step import Step
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.state import State
+from lth_runner.values.steps import Step
 
 _SCALING = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lth_runner import state as states
-from lth_runner.mask import Mask
 from lth_runner.masking.live import LiveMask
-from lth_runner.state import State
-from lth_runner.step import Step
+from lth_runner.values import state as states
+from lth_runner.values.mask import Mask
+from lth_runner.values.state import State
+from lth_runner.values.steps import Step
 
 
 def is_sparse(kept: Mapping[str, Tensor]) -> bool:

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lth_runner import state as states
 from lth_runner.allocate import Allocate, NOfM
 from lth_runner.allocate.n_of_m import best_of_groups
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
 from lth_runner.masking.live import LiveMask
 from lth_runner.masking.static import Static, is_sparse
 from lth_runner.masking.updates import parse_period, period
 from lth_runner.schedule import Schedule
-from lth_runner.seeds import derive
-from lth_runner.state import State
-from lth_runner.step import Duration, Step
+from lth_runner.values import state as states
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import derive
+from lth_runner.values.state import State
+from lth_runner.values.steps import Duration, Step
 
 # the weights theta by name, the mask as it stands, steps done, steps in all -> what is kept now
 Choose = Callable[[State, Mapping[str, Tensor], Step, Step], Mapping[str, Tensor] | None]

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from lth_runner.allocate import Allocate
-from lth_runner.errors import UserError, nearest
-from lth_runner.mask import Mask
 from lth_runner.masking.edge_popup import top
 from lth_runner.masking.frozen import Frozen, Law, Scores, unchanged
 from lth_runner.masking.learned import refuse_avoiding_collapse
 from lth_runner.masking.live import LiveMask
-from lth_runner.patterns import select
 from lth_runner.schedule import Iterations
-from lth_runner.seeds import stream
-from lth_runner.step import Step
+from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.mask import Mask
+from lth_runner.values.name_patterns import select
+from lth_runner.values.seeds import stream
+from lth_runner.values.steps import Step
 
 
 @dataclass(frozen=True)

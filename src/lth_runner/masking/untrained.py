@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lth_runner import state as states
 from lth_runner.masking.live import Masking
-from lth_runner.norms import SIZE, recompute, statistics
-from lth_runner.seeds import derive
-from lth_runner.task import Task
-from lth_runner.ticket import Ticket
+from lth_runner.problem.batch_norm_statistics import SIZE, recompute, statistics
+from lth_runner.problem.task import Task
+from lth_runner.search.ticket import Ticket
+from lth_runner.values import state as states
+from lth_runner.values.seeds import derive
 
 NUM_SAMPLES = 10_000
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from lth_runner.errors import UserError, nearest
-from lth_runner.step import Clock, Duration, Step
+from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.steps import Clock, Duration, Step
 
 ANNEALS = ("cosine", "constant")
 

@@ -8,7 +8,7 @@ from lth_runner.probe.gradients import EarlyGradients, GradientEnergy
 from lth_runner.probe.jacobian import Jacobian
 from lth_runner.probe.kernel import TangentKernel
 from lth_runner.probe.masks import Collapse, DenseOverlap, EffectiveDensity, MaskDistance, Overlap
-from lth_runner.probe.protocol import Probe, Trains, Value
+from lth_runner.probe.probe import Probe, Trains, Value
 from lth_runner.probe.signal import Signal
 from lth_runner.probe.signs import Signs
 from lth_runner.probe.supermask import Supermask

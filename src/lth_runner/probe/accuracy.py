@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lth_runner.task import Task
-from lth_runner.ticket import Past, Trained
+from lth_runner.problem.task import Task
+from lth_runner.search.ticket import Past, Trained
 
 
 @dataclass(frozen=True)

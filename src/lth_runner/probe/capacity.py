@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lth_runner.errors import UserError
-from lth_runner.probe.protocol import Value
-from lth_runner.task import Task
-from lth_runner.ticket import Past, Trained
+from lth_runner.probe.probe import Value
+from lth_runner.problem.task import Task
+from lth_runner.search.ticket import Past, Trained
+from lth_runner.values.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,17 @@ from typing import Literal
 
 import torch
 
-from lth_runner import state as states
-from lth_runner.errors import UserError, nearest
-from lth_runner.norms import SIZE, recompute, with_statistics
-from lth_runner.probe.protocol import Value
+from lth_runner.probe.probe import Value
 from lth_runner.probe.reference import check_count, dense_training
 from lth_runner.probe.trajectory import weights_at
-from lth_runner.seeds import derive
-from lth_runner.state import State
-from lth_runner.step import Duration, Step
-from lth_runner.task import Task, evaluate
-from lth_runner.ticket import Past, Start, Ticket, Trained
+from lth_runner.problem.batch_norm_statistics import SIZE, recompute, with_statistics
+from lth_runner.problem.task import Task, evaluate
+from lth_runner.search.ticket import Past, Start, Ticket, Trained
+from lth_runner.values import state as states
+from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.seeds import derive
+from lth_runner.values.state import State
+from lth_runner.values.steps import Duration, Step
 
 Curves = dict[str, list[float]]  # test, train and, where statistics are kept, .._recomputed
 OPTIMIZERS = ("fresh", "restore")

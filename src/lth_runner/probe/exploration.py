@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lth_runner.probe.protocol import Value
-from lth_runner.state import State
-from lth_runner.task import Task
-from lth_runner.ticket import Past, Trained
+from lth_runner.probe.probe import Value
+from lth_runner.problem.task import Task
+from lth_runner.search.ticket import Past, Trained
+from lth_runner.values.state import State
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from lth_runner.allocate import Global
 from lth_runner.control import permuted
-from lth_runner.mask import Mask
-from lth_runner.probe.protocol import Value
+from lth_runner.probe.probe import Value
 from lth_runner.probe.reference import check_count, dense_training
 from lth_runner.probe.trajectory import weights_at
-from lth_runner.seeds import derive
-from lth_runner.state import State
-from lth_runner.task import Task
-from lth_runner.ticket import Past, Trained
+from lth_runner.problem.task import Task
+from lth_runner.search.ticket import Past, Trained
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import derive
+from lth_runner.values.state import State
 
 VERSION = 1  # of what is kept beside a training: raised where the arithmetic below changes
 

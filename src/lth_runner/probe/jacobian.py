@@ -10,12 +10,12 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from lth_runner.probe.protocol import Value
+from lth_runner.probe.probe import Value
 from lth_runner.probe.reference import check_count, sample
+from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
-from lth_runner.state import State
-from lth_runner.task import Task
-from lth_runner.ticket import Past, Trained
+from lth_runner.search.ticket import Past, Trained
+from lth_runner.values.state import State
 
 LIMIT = 2**25  # numbers of one block of Jacobians: 256 MiB
 

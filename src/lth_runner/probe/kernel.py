@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import grad, vmap
 
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
-from lth_runner.probe.protocol import Value
+from lth_runner.probe.probe import Value
 from lth_runner.probe.reference import check_count, dense_training, sample
+from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
-from lth_runner.state import State
-from lth_runner.task import Task
-from lth_runner.ticket import Past, Ticket, Trained
+from lth_runner.search.ticket import Past, Ticket, Trained
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.state import State
 
 LIMIT = 2**25  # numbers of one block of derivatives: 256 MiB
 OUTPUTS = ("sum", "full")

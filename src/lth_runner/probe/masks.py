@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from itertools import count, pairwise, takewhile
 
 from lth_runner.allocate import Global, collapsed
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
 from lth_runner.probe.paths import live
-from lth_runner.probe.protocol import Value
+from lth_runner.probe.probe import Value
 from lth_runner.probe.reference import dense_training
+from lth_runner.problem.task import Task
 from lth_runner.score import Magnitude
 from lth_runner.search.early_bird import differing
-from lth_runner.seeds import derive
-from lth_runner.step import Clock, Duration, Step
-from lth_runner.task import Task
-from lth_runner.ticket import Past, Trained
+from lth_runner.search.ticket import Past, Trained
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import derive
+from lth_runner.values.steps import Clock, Duration, Step
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lth_runner import state as states
-from lth_runner.mask import Mask
+from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
-from lth_runner.task import Task
+from lth_runner.values import state as states
+from lth_runner.values.mask import Mask
 
 _THROUGH = (  # modules that only move or rescale values: as paths they are the identity
     nn.modules.batchnorm._NormBase,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lth_runner.errors import UserError
-from lth_runner.seeds import derive
-from lth_runner.task import Batch, Task
-from lth_runner.ticket import Past, Trained
+from lth_runner.problem.task import Batch, Task
+from lth_runner.search.ticket import Past, Trained
+from lth_runner.values.errors import UserError
+from lth_runner.values.seeds import derive
 
 
 def sample(task: Task, num_inputs: int) -> Batch:

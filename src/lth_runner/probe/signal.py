@@ -10,14 +10,14 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
-from lth_runner import state as states
-from lth_runner.mask import Mask
-from lth_runner.probe.protocol import Value
+from lth_runner.probe.probe import Value
 from lth_runner.probe.reference import check_count, sample
+from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
-from lth_runner.state import State
-from lth_runner.task import Task
-from lth_runner.ticket import Past, Trained
+from lth_runner.search.ticket import Past, Trained
+from lth_runner.values import state as states
+from lth_runner.values.mask import Mask
+from lth_runner.values.state import State
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from lth_runner.control import random_signs, signed_constant
-from lth_runner.errors import UserError
-from lth_runner.seeds import derive
-from lth_runner.state import State
-from lth_runner.task import Task
-from lth_runner.ticket import Past, Trained
+from lth_runner.problem.task import Task
+from lth_runner.search.ticket import Past, Trained
+from lth_runner.values.errors import UserError
+from lth_runner.values.seeds import derive
+from lth_runner.values.state import State
 
 
 @dataclass(frozen=True)

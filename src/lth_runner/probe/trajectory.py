@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lth_runner.mask import Mask
-from lth_runner.probe.protocol import Value
+from lth_runner.probe.probe import Value
 from lth_runner.probe.reference import check_count, dense_training
-from lth_runner.state import State
-from lth_runner.step import Step
-from lth_runner.task import Task
-from lth_runner.ticket import Past, Trained
+from lth_runner.problem.task import Task
+from lth_runner.search.ticket import Past, Trained
+from lth_runner.values.mask import Mask
+from lth_runner.values.state import State
+from lth_runner.values.steps import Step
 
 log = logging.getLogger(__name__)
 

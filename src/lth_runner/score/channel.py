@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
+from lth_runner.problem.task import Task
 from lth_runner.score.checks import KEY, no_biases, whole
-from lth_runner.score.protocol import Scores
-from lth_runner.state import State
-from lth_runner.task import Task
+from lth_runner.score.score import Scores
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.state import State
 
 _SCALING = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
 

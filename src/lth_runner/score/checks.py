@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from lth_runner.errors import UserError, nearest
-from lth_runner.task import Task
+from lth_runner.problem.task import Task
+from lth_runner.values.errors import UserError, nearest
 
 KEY = "pruner.search.score"
 

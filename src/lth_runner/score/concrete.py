@@ -10,19 +10,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lth_runner.data import Augment
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
-from lth_runner.patterns import select
+from lth_runner.problem.data import Augment
+from lth_runner.problem.task import Task
 from lth_runner.schedule import Schedule
 from lth_runner.score import derivatives
 from lth_runner.score.checks import KEY, fraction, one_of, positive, whole
-from lth_runner.score.objective import OBJECTIVES
-from lth_runner.score.protocol import Scores
-from lth_runner.seeds import derive, stream
-from lth_runner.state import State
-from lth_runner.step import Clock, Duration
-from lth_runner.task import Task
+from lth_runner.score.concrete_objectives import OBJECTIVES
+from lth_runner.score.score import Scores
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.name_patterns import select
+from lth_runner.values.seeds import derive, stream
+from lth_runner.values.state import State
+from lth_runner.values.steps import Clock, Duration
 
 TEMPERATURE = 2 / 3
 SLACK = 1.1  # how far above the target the expected number of weights may be for nothing

@@ -9,12 +9,12 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
+from lth_runner.problem.task import Task
 from lth_runner.score.checks import KEY, one_of
-from lth_runner.score.protocol import Scores
-from lth_runner.state import State
-from lth_runner.task import Task
+from lth_runner.score.score import Scores
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.state import State
 
 Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]  # (initial, final, kept) -> scores
 

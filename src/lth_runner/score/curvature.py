@@ -9,15 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lth_runner.mask import Mask
+from lth_runner.problem.task import Batch, Task
 from lth_runner.score import derivatives
 from lth_runner.score.checks import one_of, whole
 from lth_runner.score.examples import check_draw, draw
-from lth_runner.score.protocol import Scores
+from lth_runner.score.score import Scores
 from lth_runner.score.squares import Derived, mean_squares
-from lth_runner.seeds import stream
-from lth_runner.state import State
-from lth_runner.task import Batch, Task
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import stream
+from lth_runner.values.state import State
 
 ESTIMATORS = ("ggn", "hutchinson", "fisher")
 

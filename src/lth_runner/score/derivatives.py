@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lth_runner.state import State
-from lth_runner.task import Batch, Task
+from lth_runner.problem.task import Batch, Task
+from lth_runner.values.state import State
 
 LARGEST = 64  # samples derived at once where nothing says how many
 

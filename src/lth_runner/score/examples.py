@@ -8,11 +8,11 @@ from functools import partial
 
 import torch
 
-from lth_runner.errors import UserError
+from lth_runner.problem.task import Batch, Task
 from lth_runner.score.checks import KEY
 from lth_runner.score.derivatives import LARGEST
-from lth_runner.seeds import derive, stream
-from lth_runner.task import Batch, Task
+from lth_runner.values.errors import UserError
+from lth_runner.values.seeds import derive, stream
 
 
 def draw(task: Task, num_batches: int, batch_size: int, *, draw: str = "") -> list[Batch]:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
+from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
 from lth_runner.score.checks import KEY, one_of
-from lth_runner.score.protocol import Scores
-from lth_runner.state import State
-from lth_runner.task import Task
+from lth_runner.score.score import Scores
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.state import State
 
 _RESCALING = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 

@@ -8,14 +8,14 @@ from functools import partial
 
 import torch
 
-from lth_runner.mask import Mask
+from lth_runner.problem.task import Batch, Task
 from lth_runner.score import derivatives
 from lth_runner.score.checks import one_of, positive, whole
 from lth_runner.score.examples import check_draw, check_per_class, draw, per_class
-from lth_runner.score.protocol import Scores
-from lth_runner.seeds import stream
-from lth_runner.state import State
-from lth_runner.task import Batch, Task
+from lth_runner.score.score import Scores
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import stream
+from lth_runner.values.state import State
 
 Derived = Callable[..., State]
 

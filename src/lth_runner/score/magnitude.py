@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
-from lth_runner.mask import Mask
-from lth_runner.score.protocol import Scores
-from lth_runner.seeds import stream
-from lth_runner.state import State
-from lth_runner.task import Task
+from lth_runner.problem.task import Task
+from lth_runner.score.score import Scores
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import stream
+from lth_runner.values.state import State
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lth_runner.mask import Mask
+from lth_runner.problem.task import Batch, Task
 from lth_runner.score import derivatives
 from lth_runner.score.checks import fraction, no_biases, positive, whole
 from lth_runner.score.examples import check_draw, draw
-from lth_runner.score.protocol import Scores
-from lth_runner.state import State
-from lth_runner.task import Batch, Task
+from lth_runner.score.score import Scores
+from lth_runner.values.mask import Mask
+from lth_runner.values.state import State
 
 
 @dataclass(frozen=True)

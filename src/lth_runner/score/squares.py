@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
-from lth_runner import state as states
+from lth_runner.problem.task import Batch, Task
 from lth_runner.score import derivatives
-from lth_runner.state import State
-from lth_runner.task import Batch, Task
+from lth_runner.values import state as states
+from lth_runner.values.state import State
 
 Derived = Callable[[Tensor, Tensor], Tensor]  # (logits, labels) -> what is derived, by sample
 

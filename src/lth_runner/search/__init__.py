@@ -6,7 +6,9 @@ from lth_runner.search.found import Found
 from lth_runner.search.iterative import Iterative
 from lth_runner.search.kept_scores import KeptScores
 from lth_runner.search.learned import Learned
-from lth_runner.search.protocol import Rewinding, Search
+from lth_runner.search.rewind import Rewind
+from lth_runner.search.search import Rewinding, Search
+from lth_runner.search.ticket import Start, Ticket
 
 __all__ = [
     "AtInit",
@@ -15,6 +17,9 @@ __all__ = [
     "Iterative",
     "KeptScores",
     "Learned",
+    "Rewind",
     "Rewinding",
     "Search",
+    "Start",
+    "Ticket",
 ]

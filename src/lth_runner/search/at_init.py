@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lth_runner.allocate import Allocate
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
-from lth_runner.rewind import Rewind
+from lth_runner.problem.task import Task
 from lth_runner.schedule import Schedule
 from lth_runner.score import Score
-from lth_runner.search.protocol import check_parts, warned
-from lth_runner.seeds import derive
-from lth_runner.state import State
-from lth_runner.step import Clock, Duration, Step
-from lth_runner.task import Task
-from lth_runner.ticket import Past, Start, Ticket
+from lth_runner.search.rewind import Rewind
+from lth_runner.search.search import check_parts, warned
+from lth_runner.search.ticket import Past, Start, Ticket
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import derive
+from lth_runner.values.state import State
+from lth_runner.values.steps import Clock, Duration, Step
 
 
 @dataclass(frozen=True)

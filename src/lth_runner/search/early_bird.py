@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lth_runner.allocate import Allocate, channels
-from lth_runner.errors import UserError, nearest
-from lth_runner.mask import Mask
+from lth_runner.problem.task import Task
 from lth_runner.schedule import Schedule
 from lth_runner.score import Score
-from lth_runner.search.protocol import check_parts, warned
-from lth_runner.seeds import derive
-from lth_runner.step import Clock, Duration, Step
-from lth_runner.task import Task
-from lth_runner.ticket import Past, Start, Ticket, Trained
+from lth_runner.search.search import check_parts, warned
+from lth_runner.search.ticket import Past, Start, Ticket, Trained
+from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import derive
+from lth_runner.values.steps import Clock, Duration, Step
 
 log = logging.getLogger(__name__)
 UNITS = ("weights", "channels")

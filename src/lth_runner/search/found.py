@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lth_runner.search.protocol import warned
-from lth_runner.step import Clock, Step
-from lth_runner.task import Task
-from lth_runner.ticket import Past, Start, Ticket
+from lth_runner.problem.task import Task
+from lth_runner.search.search import warned
+from lth_runner.search.ticket import Past, Start, Ticket
+from lth_runner.values.steps import Clock, Step
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lth_runner import identity
-from lth_runner import state as states
 from lth_runner.allocate import Allocate
-from lth_runner.mask import Mask
-from lth_runner.rewind import Rewind
+from lth_runner.problem.task import Task
 from lth_runner.schedule import Schedule
 from lth_runner.score import Score, Scores
 from lth_runner.search.at_init import AtInit
-from lth_runner.state import State
-from lth_runner.step import Clock, Duration, Step
-from lth_runner.task import Task
-from lth_runner.ticket import Past, Start, Ticket, Trained
+from lth_runner.search.rewind import Rewind
+from lth_runner.search.ticket import Past, Start, Ticket, Trained
+from lth_runner.values import identity
+from lth_runner.values import state as states
+from lth_runner.values.mask import Mask
+from lth_runner.values.state import State
+from lth_runner.values.steps import Clock, Duration, Step
 
 
 @dataclass(frozen=True)

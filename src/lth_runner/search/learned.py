@@ -9,17 +9,17 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from lth_runner.errors import UserError
-from lth_runner.mask import Mask
-from lth_runner.patterns import select
-from lth_runner.rewind import Rewind
+from lth_runner.problem.task import Task
 from lth_runner.score import Score
 from lth_runner.score import check as check_score
-from lth_runner.search.protocol import warned
-from lth_runner.state import State
-from lth_runner.step import Clock, Step
-from lth_runner.task import Task
-from lth_runner.ticket import Past, Start, Ticket, Trained
+from lth_runner.search.rewind import Rewind
+from lth_runner.search.search import warned
+from lth_runner.search.ticket import Past, Start, Ticket, Trained
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.name_patterns import select
+from lth_runner.values.state import State
+from lth_runner.values.steps import Clock, Step
 
 log = logging.getLogger(__name__)
 

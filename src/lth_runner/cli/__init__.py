@@ -1,0 +1,1 @@
+"""The edge: what a command line says, made into a run."""

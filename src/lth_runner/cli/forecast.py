@@ -1,0 +1,48 @@
+"""How long a run will take, before it starts."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import torch
+
+from lth_runner.experiment import Experiment
+from lth_runner.search.ticket import Ticket
+from lth_runner.training.engines.engine import Engine
+from lth_runner.training.job import Job
+from lth_runner.training.recipe import Recipe
+
+SLOW_HOURS = 0.5
+LOOK_SECONDS = 1.0  # at the pace of a run that looks slow
+log = logging.getLogger(__name__)
+
+
+def warn_if_slow(experiment: Experiment, recipe: Recipe, engine: Engine, num_steps: int) -> None:
+    """Says before it starts how long a run will take on a CPU, when that is long."""
+    if torch.device(experiment.tasks[0].device).type != "cpu":
+        return
+    # dense tickets, and not the search's: scoring may be what takes long
+    tickets = [(task, Ticket(task.dense(), task.init())) for task in experiment.tasks]
+    jobs = [Job(task, ticket, experiment.masking) for task, ticket in tickets]
+    jobs = [jobs[index] for index in engine.pick(jobs)]
+    with recipe.arithmetic(torch.device("cpu")):
+        together = engine.begin(jobs, recipe, [None] * len(jobs))
+        first = together.lanes[0]
+        times: list[float] = []
+        hours = 0.0
+        # the first steps are slow, and so are those that other work disturbs
+        while first.step < first.clock.total and (
+            len(times) < 4 or (hours > SLOW_HOURS and sum(times) < LOOK_SECONDS)
+        ):
+            began = time.perf_counter()
+            together.advance()
+            times.append(time.perf_counter() - began)
+            hours = min(times) / len(jobs) * num_steps / 3600
+    if hours > SLOW_HOURS:
+        less = ", fewer as weights go" if engine.name == "sparse" else ""
+        log.warning(
+            "warning: about %.3g hours on this CPU (%d steps of %.3g ms%s): use a GPU, or try the "
+            "experiment in small with +scale=smoke",
+            hours, num_steps, 1000 * min(times) / len(jobs), less,
+        )  # fmt: skip

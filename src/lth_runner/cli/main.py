@@ -1,0 +1,151 @@
+"""`lth-run`: the command line. It loads no torch by itself, so that --help answers at once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lth_runner import __version__
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+
+
+class Lines(logging.Handler):
+    """Log records as plain lines on stdout, above the live bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()
+
+
+def conf_dir() -> Path:
+    """The packaged conf/ where there is one, else the checkout's."""
+    package = Path(__file__).parents[1]
+    packaged = package / "conf"
+    return packaged if packaged.is_dir() else package.parents[1] / "conf"
+
+
+def main() -> None:
+    """Entry point of ``lth-run``; exits with 0, 1 (a bug), 2 (a mistake) or 130 (interrupted)."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"lth-run {__version__}")
+        return
+    import hydra
+
+    from lth_runner.cli.stopping import hush, nobody_reads
+    from lth_runner.cli.sweep import with_snapshots
+
+    set_up_logging()
+    sys.path.insert(0, str(Path.cwd()))  # model._target_=mine.Net finds mine.py in this folder
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here, and are told in one place
+    sys.argv[1:] = with_snapshots(scale_last(sys.argv[1:]))
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:
+        if nobody_reads(error):  # whoever reads, `head` for example, has seen enough
+            hush()
+            sys.exit(EXIT_INTERRUPTED)
+        if traceback_wanted():
+            raise
+        sys.exit(tell(error))
+
+
+def set_up_logging() -> None:
+    """Plain lines: ours from INFO on, the libraries' warnings; a worker process starts without."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[Lines()])
+    logging.getLogger("lth_runner").setLevel(logging.INFO)
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # says again what errors say
+
+
+def scale_last(arguments: Sequence[str]) -> list[str]:
+    """``+scale=`` holds over any experiment, wherever it stands on the command line.
+
+    Options such as -m and --config-dir come first: between overrides argparse would refuse them.
+    """
+
+    def rank(argument: str) -> int:
+        is_override = "=" in argument and not argument.startswith("-")
+        return 2 if argument.startswith("+scale=") else is_override or argument.startswith("~")
+
+    return sorted(arguments, key=rank)
+
+
+def traceback_wanted() -> bool:
+    """Whether errors are to show where they come from."""
+    return bool(os.environ.get("LTH_TRACEBACK"))
+
+
+def tell(error: Exception) -> int:
+    """Prints what went wrong in one message, and returns the exit status."""
+    from lth_runner.cli.messages import MISTAKES, explain, explain_bug
+
+    known = isinstance(error, MISTAKES)
+    message = explain(error, conf_dir()) if known else explain_bug(error)
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    return EXIT_USER if known else EXIT_BUG
+
+
+def launch(config: DictConfig) -> float | None:
+    """One run; returns the last ticket's mean test accuracy, for sweepers to optimise."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from lth_runner.cli.launch import execute
+    from lth_runner.cli.stopping import nobody_reads, say
+    from lth_runner.cli.sweep import (
+        choices,
+        command,
+        has_grid,
+        note_failure,
+        place,
+        run_name,
+        whole_command,
+    )
+    from lth_runner.values.errors import UnderWay
+
+    set_up_logging()
+    known = HydraConfig.get()
+    sweeps = known.mode == RunMode.MULTIRUN
+    own = command(known, known.overrides.task)
+    try:
+        if sweeps:
+            if line := place(known):
+                print(line, flush=True)
+            config.device = spread(str(config.device), int(known.job.num))
+        config.name = run_name(config.name, known)
+        return execute(config, own, choices(known))
+    except (KeyboardInterrupt, SystemExit):  # the latter a launcher's: it queues it again
+        whole = whole_command(known) if sweeps else None
+        say(f"interrupted; continue with:\n  {whole or own}")
+        raise
+    except Exception as error:
+        if traceback_wanted() or nobody_reads(error):
+            raise
+        if sweeps and isinstance(error, UnderWay):
+            print(f"point    left to another process: {error}", flush=True)
+            return None
+        status = tell(error)
+        if sweeps and not has_grid(known):
+            raise  # to a sweeper that chooses its points, and may mark this one
+        if not sweeps or not note_failure(known, known.overrides.task, error, status):
+            sys.exit(status)  # past Hydra, which would add lines of its own
+        return None  # the others run on; the sweep's end tells of it
+
+
+def spread(device: str, point: int) -> str:
+    """The device of one point of a sweep: points go round where there are several CUDA devices."""
+    import torch
+
+    count = torch.cuda.device_count()
+    return f"cuda:{point % count}" if device in ("auto", "cuda") and count > 1 else device

@@ -1,0 +1,171 @@
+"""One clear message for each way in which a command can be wrong."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sysconfig
+import traceback
+from pathlib import Path
+
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lth_runner.values.errors import UserError, nearest
+
+MISTAKES = (UserError, HydraException, OmegaConfBaseException, OSError)
+LONGEST = 400  # characters of an unforeseen exception's text
+
+
+def explain(error: Exception, conf: Path) -> str:
+    """What was wrong, the value, what is accepted, what to do."""
+    text = str(error)
+    if isinstance(error, MissingConfigException):  # an OSError by descent
+        return _missing(error, text, conf)
+    if isinstance(error, OSError):
+        return _explain_os(error.errno, error.strerror or text, error.filename)
+    if isinstance(error, OverrideParseException):
+        return _unparsed(error, text)
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return _unknown_key(match[1], conf)
+    if match := re.search(r"Could not append to config\. An item is already at '([^']+)'", text):
+        return f"{match[1]} exists already: leave the + away to set it"
+    if re.search("Could not (find|load)", text):
+        return _missing(error, text, conf)
+    if isinstance(error, HydraException):
+        return _first(text)
+    return text
+
+
+def _unparsed(error: OverrideParseException, text: str) -> str:
+    if "=" not in error.override:
+        return f"{error.override!r} is no key=value (with no space around the =)"
+    return (
+        f"{' '.join(text.split())} (quote lists and patterns for your shell: "
+        "'pruner.exclude=[output]')"
+    )
+
+
+def explain_bug(error: Exception) -> str:
+    """An exception that nobody foresaw: its type, its text, where it was raised."""
+    text = " ".join(str(error).split())
+    if match := re.search(r"\(os error (\d+)\)", text):  # safetensors wraps what the system says
+        return _explain_os(int(match[1]), os.strerror(int(match[1])), None)
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+    return (
+        f"{type(error).__name__}: {text}{_raised_at(error)} (not foreseen: a bug of lth-runner, or "
+        "of a part of your own; LTH_TRACEBACK=1 before the same command shows the traceback)"
+    )
+
+
+def _raised_at(error: Exception) -> str:
+    """The innermost line of the user's code or of ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = str(Path(__file__).parents[1])
+    libraries = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
+    for frame in reversed(frames):
+        if frame.filename.startswith(ours) or not frame.filename.startswith((*libraries, "<")):
+            return f", at {frame.filename}:{frame.lineno}"
+    return ""
+
+
+def _unknown_key(key: str, conf: Path) -> str:
+    group = key.split("@")[0]
+    if (conf / group).is_dir():
+        return (
+            f"{group} cannot be chosen here: write +{group}=... to add it (an experiment's yaml "
+            "needs '# @package _global_' as its very first line)"
+        )
+    known = {**_keys(conf), **{name: [] for name in _groups(conf)}}
+    if known.get(key):
+        return (
+            f"{key} is a key of {', '.join(known[key])}, not of the option chosen here (a new key "
+            f"of your own part: +{key}=...)"
+        )
+    alike = [name for name in known if name.count(".") == key.count(".")] or known
+    return f"unknown key {key!r}: {nearest(key, alike)} (a new key of your own part needs a +)"
+
+
+def _missing(error: Exception, text: str, conf: Path) -> str:
+    if "hydra/launcher" in text:
+        return (
+            f"{_first(text)}: the launchers local_parallel and slurm need their plugins: "
+            "pip install 'lth-runner[cluster]'"
+        )
+    missing = getattr(error, "missing_cfg_file", None) or ""
+    if match := re.search(r"Could not (?:find|load) '([^']+)'", text):
+        missing = match[1]
+    group, _, option = str(missing).removesuffix(".yaml").rpartition("/")
+    options = list(getattr(error, "options", None) or [])
+    if not options and group and (conf / group).is_dir():
+        options = [path.stem for path in sorted((conf / group).glob("*.yaml"))]
+    if not options:
+        return _first(text)
+    close = nearest(option, options)
+    rest = "" if "accepted" in close else f" (accepted: {', '.join(sorted(options))})"
+    return f"there is no {group}={option}: {close}{rest}"
+
+
+def _explain_os(number: int | None, reason: str, path: str | bytes | None) -> str:
+    where = os.fsdecode(path) if isinstance(path, (str, bytes)) else "a file of the run"
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"no space left to write {where}: free some, or choose another disk with "
+            "paths.outputs=...; what was finished is kept, the same command goes on from there"
+        )
+    if number in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
+        return f"{where} cannot be written ({reason}): choose a folder with paths.outputs=..."
+    return reason if path is None else f"{where}: {reason}"
+
+
+def _groups(conf: Path) -> list[str]:
+    folders = (path for path in conf.rglob("*") if path.is_dir())
+    return [path.relative_to(conf).as_posix() for path in folders]
+
+
+def _keys(conf: Path) -> dict[str, list[str]]:
+    """Every dotted key of the default config and of its groups, with the options that have it."""
+    keys: dict[str, list[str]] = {}
+    for path in sorted(conf.rglob("*.yaml")):
+        group = path.relative_to(conf).parent.as_posix()
+        if group == "skeleton":
+            continue  # what options are made of
+        prefix = "" if group in (".", "experiment", "scale", "sweep") else group.replace("/", ".")
+        for key in _own_keys(path, conf):
+            owners = keys.setdefault(f"{prefix}.{key}" if prefix else key, [])
+            owners += [f"{group}={path.stem}"] if prefix else []
+    return {k: v for k, v in keys.items() if not k.startswith(("defaults", "hydra"))}
+
+
+def _own_keys(path: Path, conf: Path) -> set[str]:
+    """The dotted keys of a yaml and of those that its defaults put into the same place."""
+    loaded = OmegaConf.load(path)
+    if not isinstance(loaded, DictConfig):
+        return set()
+    keys = set(_dotted(OmegaConf.to_container(loaded, resolve=False)))
+    for entry in loaded.get("defaults") or []:
+        if isinstance(entry, str) and entry != "_self_":
+            name = entry.removesuffix("@_here_")
+            base = conf if name.startswith("/") else path.parent
+            if (below := base / f"{name.lstrip('/')}.yaml").exists():
+                keys |= _own_keys(below, conf)
+    return keys
+
+
+def _dotted(node: object, prefix: str = "") -> list[str]:
+    if not isinstance(node, dict):
+        return []
+    found = []
+    for key, value in node.items():
+        if str(key).startswith("_"):
+            continue
+        path = f"{prefix}.{key}" if prefix else str(key)
+        found += [path, *_dotted(value, path)]
+    return found
+
+
+def _first(text: str) -> str:
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    return lines[0] if lines else text

@@ -1,0 +1,154 @@
+"""Checks a config against the signatures it will call, before anything is built."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from hydra.utils import get_object
+from torch import Tensor
+
+from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.steps import Duration
+
+_HYDRA = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
+
+
+def check_targets(config: Any, written: Any = None) -> None:
+    """Binds the keys of every ``_target_`` node to its signature, nested nodes too.
+
+    Raises UserError naming the key, the part, and the nearest accepted names. With ``written``,
+    the config before interpolation, a value is told by the key that it was set at.
+    """
+    for where, node in _targets(config, ""):
+        _check(where, node, written)
+
+
+def _targets(config: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(config, Mapping):
+        if "_target_" in config:
+            yield path, config
+        for key, value in config.items():
+            yield from _targets(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(config, list):
+        for index, value in enumerate(config):
+            yield from _targets(value, f"{path}[{index}]")
+
+
+def _hints(target: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(target if inspect.isroutine(target) else target.__init__)
+    except (NameError, TypeError, AttributeError):  # a stranger's annotations may not resolve
+        return {}
+
+
+def _check_value(path: str, value: Any, hint: Any) -> None:
+    """Refuses what the signature does not want: a text or a fraction for a (whole) number, what is
+    no list or mapping for one, what is no duration. A part of its own may become any of them.
+    """
+    if isinstance(value, Mapping) and "_target_" in value:
+        return
+    union = get_origin(hint) in (Union, UnionType)
+    every = set(get_args(hint) if union else [hint])
+    kinds = every - {NoneType}
+    if value is None and hint is not None and kinds == every and Any not in every:
+        raise UserError(f"{path}=null must have a value")
+    if value is not None and kinds and value != "???":
+        _check_container(path, value, kinds)
+        _check_durations(path, value, kinds)
+    wanted = kinds & {int, float, bool}
+    is_wrong_text = isinstance(value, str) and kinds - wanted == {Tensor}
+    if not wanted or (kinds - wanted and not is_wrong_text) or value == "???":
+        return
+    accepts = (int, float) if float in kinds else tuple(wanted)
+    flag = isinstance(value, bool)
+    if value is None or ((bool in kinds) if flag else isinstance(value, accepts)):
+        return
+    name = (
+        "true or false" if wanted == {bool} else "a number" if float in kinds else "a whole number"
+    )
+    raise UserError(f"{path}={value!r} must be {name}")
+
+
+def _check_container(path: str, value: Any, kinds: Collection[Any]) -> None:
+    origins = {get_origin(kind) for kind in kinds}
+    if origins <= {Mapping, dict} and not isinstance(value, Mapping):
+        raise UserError(f"{path}={value!r} must be a mapping, such as {{output: 0.1}}")
+    if not origins <= {Sequence, list, tuple} or isinstance(value, (list, tuple)):
+        return
+    one_pattern = isinstance(value, str) and all(get_args(kind) == (str,) for kind in kinds)
+    if not one_pattern:
+        raise UserError(f"{path}={value!r} must be a list: write '{path}=[{value}]'")
+
+
+def _check_durations(path: str, value: Any, kinds: Collection[Any]) -> None:
+    """Refuses, by its key, what is no duration where the signature wants one or a list of them."""
+    for kind in kinds:
+        of = get_args(kind)[0] if get_origin(kind) is Sequence else kind
+        if Duration not in (of, *get_args(of)):
+            continue
+        many = isinstance(value, (list, tuple))
+        for index, one in enumerate(value if many else [value]):
+            try:
+                if not isinstance(one, Mapping):  # a part
+                    Duration.parse(one)
+            except UserError as error:
+                raise UserError(f"{path}{f'[{index}]' if many else ''}={error}") from None
+
+
+def _set_at(path: str, written: Any) -> str:
+    """The key that a value comes from where ``path``, or what it lies in, is interpolated."""
+    node, keys = written, path.split(".")
+    for index, key in enumerate(keys, start=1):
+        node = node.get(key) if isinstance(node, Mapping) else None
+        source = re.fullmatch(r"\$\{([\w.]+)\}", node) if isinstance(node, str) else None
+        if source:
+            return _set_at(".".join([source[1], *keys[index:]]), written)
+    return path
+
+
+def _check(path: str, node: Mapping[str, Any], written: Any) -> None:
+    target = node["_target_"]
+    if target in (None, "???"):
+        raise UserError(f"{path}._target_ is not set: give the import path of a class or function")
+    try:
+        found = get_object(str(target))
+        parameters = inspect.signature(found).parameters
+    except UserError:
+        raise
+    except Exception as error:
+        cause = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"{path}._target_={target} cannot be imported ({cause}): is the package installed, or "
+            "the file in the current folder?"
+        ) from error
+    keys = [key for key in node if key not in _HYDRA]
+    kinds = [parameter.kind for parameter in parameters.values()]
+    accepted = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    if inspect.Parameter.VAR_KEYWORD not in kinds:
+        for key in keys:
+            if key not in accepted:
+                options = (
+                    nearest(key, accepted)
+                    if accepted
+                    else f"it takes none: let it take {key}, or leave it out with ~{path}.{key}"
+                )
+                raise UserError(f"{path}.{key} is not an option of {target}: {options}")
+    hints = _hints(found)
+    for key in keys:
+        _check_value(_set_at(f"{path}.{key}", written), node[key], hints.get(key))
+    missing = [
+        name
+        for name in accepted
+        if parameters[name].default is inspect.Parameter.empty
+        and (name not in keys or node[name] == "???")
+    ]
+    if missing and not node.get("_partial_") and not node.get("_args_"):
+        raise UserError(f"{path} ({target}) needs {', '.join(missing)}, which is not set")

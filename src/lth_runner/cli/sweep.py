@@ -1,0 +1,194 @@
+"""A sweep: its points, written down before the first one starts, so that none can go missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from lth_runner.runs.status.files import read_json, read_lines
+from lth_runner.runs.status.sweeps import meaning
+
+POINTS, SWEEP, FAILURES = "points.jsonl", "sweep.json", "failures.jsonl"
+ROOT_NAME = "digits_imp"  # conf/config.yaml's, and what it chooses
+ROOT_CHOICES = MappingProxyType({"model": "lenet300", "dataset": "digits", "pruner": "imp"})
+
+
+def points(arguments: Sequence[str], parameters: Mapping[str, Any]) -> list[list[str]]:
+    """The overrides of each point: the product of all that is swept over, on the command line or
+    in a yaml's ``hydra.sweeper.params``, in the order in which Hydra's sweeper takes them.
+    """
+    described = [f"{key}={value}" for key, value in parameters.items()]
+    known = GlobalHydra.instance()  # its loader knows the options that glob(*) stands for
+    loader = known.config_loader() if known.is_initialized() else None
+    parsed = OverridesParser.create(loader).parse_overrides([*described, *arguments])
+    [batch] = BasicSweeper.split_arguments(parsed, None)
+    return batch
+
+
+def with_snapshots(arguments: Sequence[str]) -> list[str]:
+    """Arguments of a sweep over ``rewind.step`` with those steps among ``train.snapshots``.
+
+    The dense training that the points share then keeps what they all rewind to, and nothing is
+    run again for it. Snapshots change no result and no run's name.
+    """
+    swept = [a for a in arguments if a.lstrip("+").startswith("rewind.step=") and "," in a]
+    if not swept or any("train.snapshots=" in argument for argument in arguments):
+        return list(arguments)
+    [parsed] = OverridesParser.create().parse_overrides(swept[-1:])
+    steps = [str(value) for value in parsed.sweep_string_iterator()]
+    return [*arguments, f"train.snapshots=[{','.join(steps)}]"]
+
+
+class Describe(Callback):
+    """Writes ``points.jsonl`` and ``sweep.json`` into the sweep's folder before it starts."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if not has_grid(config.hydra):
+            return
+        sweeper = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
+        assert isinstance(sweeper, dict)
+        typed = config.hydra.overrides
+        described = points(typed.task, sweeper.get("params") or {})
+        lines = [
+            {"command": command(config.hydra, point), "name": None, "run_id": None}
+            for point in described
+        ]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        owner = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "started": started,
+            "command": command(config.hydra, as_typed(typed.hydra, typed.task)),
+        }
+        folder = _folder(config.hydra)
+        with suppress(OSError):  # a folder that cannot be written is told by the points
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / POINTS).write_text(text)
+            (folder / SWEEP).write_text(json.dumps(owner) + "\n")
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Names what reports on the sweep; exits where points failed, which have said why."""
+        commands = _commands(config.hydra)
+        asked = set(map(meaning, commands))
+        outputs = Path(config.paths.outputs)
+        found = [read_json(path) or {} for path in outputs.glob("*/*/status.json")]
+        names = {run["name"] for run in found if meaning(run.get("command") or "") in asked}
+        if names:
+            folders = [str(outputs / name) for name in sorted(names)]
+            print(f"report   {shlex.join(['lth-report', *folders])}", flush=True)
+        if failed := [line["status"] for line in read_lines(_folder(config.hydra) / FAILURES)]:
+            print(f"error: {len(failed)} of {len(commands)} points failed", file=sys.stderr)
+            sys.exit(min(failed))  # a bug's, 1, before a mistake's
+
+
+def has_grid(known: Any) -> bool:
+    """Whether a sweep's points are known before it starts, as Hydra's own sweeper has them."""
+    return str(known.sweeper.get("_target_", "")).endswith("BasicSweeper")
+
+
+def as_typed(options: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """A sweep's words before Hydra and ``with_snapshots`` added theirs."""
+    words = list(overrides)
+    if words and with_snapshots(words[:-1]) == words:
+        words.pop()
+    mode = "hydra.mode=MULTIRUN"
+    return ["-m"] * (mode in options) + [word for word in options if word != mode] + words
+
+
+def _folder(known: Any) -> Path:
+    return Path(known.sweep.dir)
+
+
+def _commands(known: Any) -> list[str]:
+    """The commands of a sweep's points as they were written down; none where they were not."""
+    return [line["command"] for line in read_lines(_folder(known) / POINTS)]
+
+
+def place(known: Any) -> str | None:
+    """Which point of a sweep this is, and what it differs from others in, as was written down."""
+    described = [shlex.split(line) for line in _commands(known)]
+    if not described:
+        return None
+    shared = set(described[0]).intersection(*described[1:])
+    own = [word for word in known.overrides.task if word not in shared]
+    number, total = int(known.job.num) + 1, len(described)
+    return f"point    {number:>{len(str(total))}} of {total}  {shlex.join(own)}".rstrip()
+
+
+def whole_command(known: Any) -> str | None:
+    """The command of the sweep that this point is of, where it was written down."""
+    found = read_json(_folder(known) / SWEEP) or {}
+    return found.get("command")
+
+
+def note_failure(known: Any, overrides: Sequence[str], error: Exception, status: int) -> bool:
+    """Adds to the sweep's ``failures.jsonl`` what ended a point, maybe before it had a folder.
+
+    False where that could not be written.
+    """
+    line = {
+        "command": command(known, overrides),
+        "error": str(error) or type(error).__name__,
+        "status": status,
+    }
+    folder = _folder(known)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / FAILURES).open("a") as opened:
+            opened.write(json.dumps(line) + "\n")
+    except OSError:  # the error itself is told on the terminal
+        return False
+    return True
+
+
+def choices(known: Any) -> dict[str, Any]:
+    """Config group -> the option chosen, or the list of them, given Hydra's own config."""
+    found = OmegaConf.to_container(known.runtime.choices)
+    assert isinstance(found, dict)
+    return {str(k): v for k, v in sorted(found.items()) if not str(k).startswith("hydra/") and v}
+
+
+def run_name(given: str, known: Any) -> str:
+    """The folder of a run: its name where one was given, else after what was chosen.
+
+    The root config's name stands for its own choices: with another dataset, model or pruner and
+    neither an experiment nor a name, the run is <model>_<dataset>_<pruner>. What a yaml sweeps
+    over is left out for the yaml's name, so that its points are in one folder.
+    """
+    chosen = choices(known)
+    is_named = any(re.match(r"\+{0,2}name=", word) for word in known.overrides.task)
+    if is_named or given != ROOT_NAME or "experiment" in chosen:
+        return given
+    swept = set(ROOT_CHOICES) & set(known.sweeper.get("params") or {})
+    if not swept and all(chosen.get(key) == value for key, value in ROOT_CHOICES.items()):
+        return given
+    parts = [str(chosen.get(key)) for key in ROOT_CHOICES if key not in swept]
+    parts += [str(chosen.get("sweep", "sweep"))] if swept else []
+    return re.sub(r"[^\w.+-]+", "-", "_".join(parts))
+
+
+def command(known: Any, overrides: Sequence[str]) -> str:
+    """The command line of one point, given Hydra's own config."""
+    sources = known.runtime.config_sources
+    paths = [source.path for source in sources if source.provider == "command-line"]
+    folders = [word for path in paths for word in ("--config-dir", path)]
+    root = known.job.config_name or "config"
+    name = ["--config-name", root] if root != "config" else []
+    return shlex.join(["lth-run", *folders, *name, *overrides])

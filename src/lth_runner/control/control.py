@@ -1,0 +1,42 @@
+"""What every control answers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from lth_runner.problem.task import Task
+from lth_runner.search.ticket import Past, Ticket
+from lth_runner.values.steps import Clock
+
+log = logging.getLogger(__name__)
+
+
+class Control(Protocol):
+    """Another ticket beside the ticket; ``seed`` draws what is random.
+
+    None where there is none after all, as where a decision made otherwise comes to nothing: the
+    control has said why.
+    """
+
+    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket | None: ...
+
+
+def check(control: Control, task: Task, clock: Clock) -> None:
+    """Raises UserError, before any training, for what a control's own ``check`` refuses."""
+    own: Any = getattr(control, "check", None)
+    if own is not None:
+        own(task, clock)
+
+
+def possible(controls: Mapping[str, Control]) -> dict[str, Control]:
+    """Those that can be had; a line says of any other why it is left out.
+
+    A control that there may not be has an ``obstacle``: a reason, or None.
+    """
+    obstacles = {name: getattr(control, "obstacle", None) for name, control in controls.items()}
+    for name, obstacle in obstacles.items():
+        if obstacle is not None:
+            log.info("control  %s is left out: %s", name, obstacle)
+    return {name: control for name, control in controls.items() if obstacles[name] is None}

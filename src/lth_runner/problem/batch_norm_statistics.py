@@ -1,0 +1,49 @@
+"""Running statistics of batch normalisation, measured anew: they are data's, and no parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from lth_runner.problem.task import Batch
+from lth_runner.values import state as states
+from lth_runner.values.state import State
+
+SIZE = 500  # samples of one batch
+
+
+def with_statistics(module: nn.Module) -> dict[str, nn.modules.batchnorm._NormBase]:
+    """The layers that keep running statistics, by their path."""
+    return {
+        path: layer
+        for path, layer in module.named_modules()
+        if isinstance(layer, nn.modules.batchnorm._NormBase) and layer.running_mean is not None
+    }
+
+
+@torch.no_grad()
+def recompute(module: nn.Module, batches: Sequence[Batch]) -> None:
+    """Running statistics anew: the mean over whole batches of each batch's."""
+    layers = list(with_statistics(module).values())
+    before = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # cumulative: every batch weighs the same
+        layer.train()
+    for inputs, _ in [b for b in batches if len(b[1]) == SIZE] or batches:
+        module(inputs)
+    for layer, momentum in zip(layers, before, strict=True):
+        layer.momentum = momentum
+        layer.eval()
+
+
+def statistics(module: nn.Module) -> State:
+    """Running means, variances and counters, by name."""
+    whole = states.read(module)
+    return {
+        f"{path}.{name}" if path else name: whole[f"{path}.{name}" if path else name]
+        for path, layer in with_statistics(module).items()
+        for name, _ in layer.named_buffers()
+    }

@@ -1,0 +1,176 @@
+"""The sources that need no download, and the last step that all sources share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy
+import torch
+
+from lth_runner.problem.data.splits import Split, hold_out, keep_subset, moments
+from lth_runner.problem.data.stream import Augment
+from lth_runner.problem.data.tensors import Data
+from lth_runner.values.errors import UserError
+from lth_runner.values.seeds import stream as generator
+
+DIGITS_FILE = "datasets/data/digits.csv.gz"  # in scikit-learn's folder, 64 pixels and a label
+DIGITS_TEST = 0.2  # of each class; fixed, so that every split_seed is tested on the same images
+
+
+def assemble(
+    train: Split,
+    test: Split,
+    *,
+    name: str,
+    shape: Sequence[int],
+    num_classes: int,
+    found_classes: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    validation: float,
+    split_seed: int,
+    subset: float | None,
+    augment_flip: bool,
+    augment_crop: int,
+) -> Data:
+    """Data from what a source loaded: checked against the config, then split.
+
+    ``validation`` samples are held out of train first, then ``subset`` of the rest is kept; both
+    are counts when whole numbers and fractions otherwise. Raises UserError.
+    """
+    found_shape = tuple(train[0].shape[1:])
+    if tuple(shape) != found_shape:
+        raise UserError(
+            f"{name}: the config says shape={list(shape)} but the samples have shape"
+            f" {list(found_shape)}: set dataset.shape to [{','.join(map(str, found_shape))}]"
+        )
+    if num_classes != found_classes:
+        raise UserError(
+            f"{name}: the config says num_classes={num_classes} but the data have"
+            f" {found_classes} classes: set dataset.num_classes={found_classes}"
+        )
+    kept, val = hold_out(train, validation, seed=split_seed)
+    return Data(
+        train=keep_subset(kept, subset, seed=split_seed),
+        val=val,
+        test=test,
+        num_classes=num_classes,
+        mean=mean,
+        std=std,
+        augment=Augment(flip=augment_flip, crop=augment_crop),
+        name=name,
+    )
+
+
+def _packaged_digits(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (num, 1, 8, 8) as bytes and labels, out of the installed scikit-learn."""
+    found = find_spec("sklearn")
+    if found is None:
+        raise UserError(f"{name} needs scikit-learn: pip install scikit-learn")
+    places = [Path(place) / DIGITS_FILE for place in found.submodule_search_locations or ()]
+    file = next((place for place in places if place.is_file()), None)
+    if file is not None:  # importing scikit-learn takes a hundred times as long as reading it
+        table = torch.from_numpy(numpy.loadtxt(file, delimiter=","))
+    else:
+        from sklearn.datasets import load_digits
+
+        pixels, classes = load_digits(return_X_y=True)
+        table = torch.from_numpy(numpy.column_stack([pixels, classes]))
+    return table[:, :-1].to(torch.uint8).reshape(-1, 1, 8, 8), table[:, -1].long()
+
+
+def digits(
+    *,
+    name: str = "digits",
+    shape: Sequence[int] = (1, 8, 8),
+    num_classes: int = 10,
+    root: str | None = None,
+    validation: float = 0.1,
+    split_seed: int = 0,
+    subset: float | None = None,
+    augment_flip: bool = False,
+    augment_crop: int = 0,
+) -> Data:
+    """scikit-learn's 1797 handwritten digits, 8x8, grey levels 0..16; ``root`` is not used.
+
+    A fixed fifth of every class is the test set.
+    Source: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998.
+    """
+    images, labels = _packaged_digits(name)
+    tested = torch.zeros(len(labels), dtype=torch.bool)
+    for label in range(10):
+        members = (labels == label).nonzero().squeeze(1)
+        drawn = torch.randperm(len(members), generator=generator(0, "digits", "test", label))
+        tested[members[drawn[: round(DIGITS_TEST * len(members))]]] = True
+    mean, std = moments(images[~tested])
+    return assemble(
+        (images[~tested], labels[~tested]),
+        (images[tested], labels[tested]),
+        name=name,
+        shape=shape,
+        num_classes=num_classes,
+        found_classes=10,
+        mean=mean,
+        std=std,
+        validation=validation,
+        split_seed=split_seed,
+        subset=subset,
+        augment_flip=augment_flip,
+        augment_crop=augment_crop,
+    )
+
+
+def synthetic(
+    *,
+    name: str = "synthetic",
+    shape: Sequence[int] = (1, 8, 8),
+    num_classes: int = 10,
+    num_train: int = 1000,
+    num_test: int = 500,
+    noise: float = 1.0,
+    seed: int = 0,
+    root: str | None = None,
+    validation: float = 0.1,
+    split_seed: int = 0,
+    subset: float | None = None,
+    augment_flip: bool = False,
+    augment_crop: int = 0,
+) -> Data:
+    """Gaussian classes of any shape: x = prototype[label] + noise * N(0, 1); ``root`` is not used.
+
+    Prototypes are N(0, 1) per value, labels as balanced as the counts allow. float32.
+    """
+    for key, value in (("num_train", num_train), ("num_test", num_test)):
+        if value < num_classes:
+            raise UserError(f"{name}: {key} is {value}: give at least num_classes={num_classes}")
+    if not shape or min(shape) < 1 or num_classes < 1:
+        raise UserError(
+            f"{name}: shape is {list(shape)} and num_classes {num_classes}: give positive sizes"
+        )
+    if not (math.isfinite(noise) and noise >= 0):
+        raise UserError(f"{name}: noise is {noise}: give a standard deviation of 0 or more")
+    prototypes = torch.randn(num_classes, *shape, generator=generator(seed, "synthetic"))
+
+    def draw(split: str, num: int) -> Split:
+        labels = torch.arange(num) % num_classes
+        rng = generator(seed, "synthetic", split)
+        return prototypes[labels] + noise * torch.randn(num, *shape, generator=rng), labels
+
+    return assemble(
+        draw("train", num_train),
+        draw("test", num_test),
+        name=name,
+        shape=shape,
+        num_classes=num_classes,
+        found_classes=num_classes,
+        mean=(0.0,),
+        std=(math.sqrt(1 + noise**2),),
+        validation=validation,
+        split_seed=split_seed,
+        subset=subset,
+        augment_flip=augment_flip,
+        augment_crop=augment_crop,
+    )

@@ -1,0 +1,115 @@
+"""Making splits: reading pairs, holding out, counting, measuring moments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lth_runner.values.errors import UserError
+from lth_runner.values.seeds import stream as generator
+
+Split = tuple[Tensor, Tensor]  # inputs [n, *shape] uint8 or float32, labels [n] int64
+
+
+def as_split(pair: Any, where: str) -> Split:
+    """A pair (inputs, labels) of tensors or arrays as a Split; UserError naming ``where``."""
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise UserError(f"{where} is a {type(pair).__name__}: give a pair (inputs, labels)")
+    try:
+        inputs, labels = torch.as_tensor(pair[0]), torch.as_tensor(pair[1])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{where} does not convert to tensors: {error}") from error
+    if inputs.is_floating_point():
+        inputs = inputs.float()
+    if labels.dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
+        labels = labels.long()
+    check_split((inputs, labels), where)
+    return inputs, labels
+
+
+def check_split(split: Split, where: str) -> None:
+    """UserError unless the pair has a Split's types, shapes and lengths."""
+    inputs, labels = split
+    if inputs.dtype not in (torch.uint8, torch.float32):
+        raise UserError(f"{where} inputs are {inputs.dtype}: give uint8 images or floats")
+    if labels.dtype != torch.int64 or labels.dim() != 1:
+        raise UserError(
+            f"{where} labels are {labels.dtype} of shape {tuple(labels.shape)}:"
+            " give one integer class number for each sample"
+        )
+    if inputs.dim() < 2:
+        raise UserError(
+            f"{where} inputs have shape {tuple(inputs.shape)}: give [samples, features...]"
+        )
+    if len(inputs) != len(labels):
+        raise UserError(f"{where} has {len(inputs)} inputs but {len(labels)} labels")
+
+
+def read_batches(batches: Iterable[Any], where: str) -> Split:
+    """All batches (inputs, labels) of an iterable, read once, as one Split."""
+    pairs = [as_split(batch, where) for batch in batches]
+    if not pairs:
+        raise UserError(f"the {where} loader gave no batch: is it empty, or already used up?")
+    shapes = {tuple(inputs.shape[1:]) for inputs, _ in pairs}
+    if len(shapes) > 1:
+        raise UserError(f"the {where} loader gave samples of several shapes: {sorted(shapes)}")
+    return torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])
+
+
+def hold_out(split: Split, amount: float, *, seed: int) -> tuple[Split, Split]:
+    """(the rest, ``amount`` samples drawn by ``seed``), both in the original order."""
+    num = count_of(amount, len(split[1]), key="validation", least=0, most=len(split[1]) - 1)
+    permutation = torch.randperm(len(split[1]), generator=generator(seed, "split"))
+    return _pick(split, permutation[num:]), _pick(split, permutation[:num])
+
+
+def keep_subset(split: Split, amount: float | None, *, seed: int) -> Split:
+    """``amount`` samples drawn by ``seed`` in the original order; all of them for None.
+
+    Nested: with one seed, a smaller subset is part of a larger one.
+    """
+    if amount is None:
+        return split
+    num = count_of(amount, len(split[1]), key="subset", least=1, most=len(split[1]))
+    permutation = torch.randperm(len(split[1]), generator=generator(seed, "subset"))
+    return _pick(split, permutation[:num])
+
+
+def count_of(amount: float, total: int, *, key: str, least: int, most: int) -> int:
+    """A count if ``amount`` is an integer, else that fraction of ``total``; within least..most."""
+    is_number = isinstance(amount, (int, float)) and not isinstance(amount, bool)
+    if is_number and math.isfinite(amount) and (isinstance(amount, int) or 0 <= amount <= 1):
+        num = amount if isinstance(amount, int) else round(amount * total)
+        if least <= num <= most:
+            return num
+    raise UserError(
+        f"{key} is {amount!r}: give a fraction between 0.0 and 1.0, or a whole number of samples,"
+        f" that comes to {least}..{most} of the {total} samples"
+    )
+
+
+def moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Per-channel mean and standard deviation, in units of 255, of uint8 [n, channels, ...].
+
+    A constant channel gets standard deviation 1.
+    """
+    mean, std = [], []
+    for channel in range(images.shape[1]):
+        counts = images[:, channel].flatten().bincount(minlength=256).tolist()
+        # whole numbers up to the last division: equal bits, so equal fingerprints, on any machine
+        num = sum(counts)
+        first = sum(level * count for level, count in enumerate(counts))
+        second = sum(level**2 * count for level, count in enumerate(counts))
+        variance = (second * num - first**2) / num**2
+        mean.append(first / num / 255)
+        std.append(math.sqrt(variance) / 255 if variance > 0 else 1.0)
+    return tuple(mean), tuple(std)
+
+
+def _pick(split: Split, index: Tensor) -> Split:
+    index = index.sort().values
+    return split[0][index], split[1][index]

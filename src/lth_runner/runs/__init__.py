@@ -1,0 +1,1 @@
+"""The files of run folders: written, drawn and looked after."""

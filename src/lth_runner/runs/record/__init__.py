@@ -1,0 +1,8 @@
+"""What is kept of a run: local files are the truth, console and W&B are views of them."""
+
+from lth_runner.runs.record.console import Console
+from lth_runner.runs.record.folder import RunFolder
+from lth_runner.runs.record.record import Progress, Record, Run, Sink
+from lth_runner.runs.record.weights_and_biases import WeightsAndBiases
+
+__all__ = ["Console", "Progress", "Record", "Run", "RunFolder", "Sink", "WeightsAndBiases"]

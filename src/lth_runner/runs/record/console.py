@@ -1,0 +1,115 @@
+"""What a person at a terminal sees, and what a log file keeps: aligned plain lines."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from tqdm import tqdm
+
+from lth_runner.runs.record.folder import whole_rows
+from lth_runner.runs.record.record import Place, Progress, Row, Run
+from lth_runner.search.ticket import Ticket
+
+LINE_SECONDS = 10.0
+
+
+class Console:
+    """One line per finished training, and in long ones a line per evaluation.
+
+    On a terminal a live bar counts all steps of the run and estimates the time left; a log file
+    gets lines alone.
+    """
+
+    def open(self, run: Run) -> None:
+        arms = ["ticket", *map(str, run.config.get("control") or {})]
+        self._last_round = run.num_rounds - 1
+        self._arm_width = max(map(len, arms))
+        self._seed_width = len(str(run.config["seed"] + run.config["replicates"] - 1))
+        self._step_width = 0
+        self._last_line = time.monotonic()
+        self._counts: dict[Place, int] = {}  # steps seen of each training under way
+        self._trained = self._stored = 0
+        self._bar = tqdm(
+            total=run.num_steps,
+            initial=sum(row["steps"] for row in whole_rows(run.folder / "rounds.jsonl")),
+            unit="step",
+            unit_scale=True,
+            dynamic_ncols=True,
+            smoothing=0.05,
+            leave=False,
+            disable=not sys.stderr.isatty(),
+        )
+        self._say(f"run      {run.folder}")
+
+    def progress(self, progress: Progress) -> None:
+        place = (progress.round, progress.arm, progress.seed)
+        count = progress.step - progress.start
+        self._bar.update(count - self._counts.get(place, 0))
+        self._counts[place] = count
+        self._bar.set_description(
+            f"round {progress.round}/{self._last_round} {progress.arm} seed {progress.seed}",
+            refresh=False,
+        )
+        ends = progress.step == progress.total
+        if progress.row and (ends or time.monotonic() - self._last_line > LINE_SECONDS):
+            self._last_line = time.monotonic()
+            width = len(str(progress.total))
+            state = f"step {progress.step:>{width}}/{progress.total}"
+            self._step_width = max(self._step_width, len(state))
+            self._say(self._line(place, state, progress.row))
+
+    def metrics(self, rows: Sequence[Row]) -> None:
+        pass
+
+    def round(self, row: Row, ticket: Ticket) -> None:
+        place = (row["round"], row["arm"], row["seed"])
+        count = self._counts.pop(place, None)
+        self._bar.update(row["steps"] - (count or 0))
+        if count is None:
+            self._stored += row["steps"]
+        else:
+            self._trained += count
+        if row["diverged"]:
+            self._say(
+                f"{self._place(place)}  DIVERGED: the loss became NaN or infinite; this "
+                "replicate's chain ends here, the others go on"
+            )
+        elif count is None:
+            known = {name: row.get(name) for name in ("val_accuracy", "test_accuracy")}
+            self._say(self._line(place, "from the Store", known))
+
+    def close(self, state: str, error: str | None) -> None:
+        self._bar.close()
+        if state == "done" and self._stored:
+            trained = self._trained + sum(self._counts.values())  # those without a row too
+            self._say(f"steps    {trained} trained, {self._stored} from the Store")
+
+    def _say(self, line: str) -> None:
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
+
+    def _place(self, place: Place) -> str:
+        number, arm, seed = place
+        self._arm_width = max(self._arm_width, len(arm))  # "ticket/random_data" is in no config
+        return (
+            f"round {number:>{len(str(self._last_round))}}/{self._last_round}  "
+            f"{arm:<{self._arm_width}}  seed {seed:>{self._seed_width}}"
+        )
+
+    def _line(self, place: Place, state: str, row: Row) -> str:
+        width = max(self._step_width, len("from the Store"))
+        return "  ".join(
+            [
+                self._place(place),
+                f"{state:<{width}}",
+                f"loss {_number(row.get('train_loss'), 1, '7.4f')}",
+                f"val {_number(row.get('val_accuracy'), 100, '6.2f')} %",
+                f"test {_number(row.get('test_accuracy'), 100, '6.2f')} %",
+            ]
+        )
+
+
+def _number(value: float | None, scale: float, form: str) -> str:
+    return format("-", f">{form.split('.')[0]}") if value is None else format(value * scale, form)

@@ -1,0 +1,100 @@
+"""One run's record: a row for every finished training, handed to every sink."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from lth_runner.search.ticket import Ticket, Trained
+from lth_runner.training.job import Job
+from lth_runner.values.steps import Clock, Step
+
+Row = Mapping[str, Any]
+Place = tuple[int, str, int]  # round, arm, seed
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What sinks know of a run before it starts."""
+
+    name: str
+    run_id: str
+    folder: Path
+    config: Mapping[str, Any]  # resolved
+    environment: Mapping[str, Any]
+    command: str  # what continues it
+    probes: str  # digest of the probes: other probes, other rows
+    num_rounds: int
+    num_trainings: int
+    num_steps: Step
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands; ``row`` is set where it was just evaluated."""
+
+    round: int
+    arm: str
+    seed: int
+    step: Step
+    start: Step
+    total: Step
+    row: Row | None
+
+
+class Sink(Protocol):
+    """Somewhere that rows go."""
+
+    def open(self, run: Run) -> None: ...
+    def progress(self, progress: Progress) -> None: ...
+    def metrics(self, rows: Sequence[Row]) -> None: ...  # one training's evaluations
+    def round(self, row: Row, ticket: Ticket) -> None: ...
+    def close(self, state: str, error: str | None) -> None: ...
+
+
+@dataclass(frozen=True)
+class Record:
+    """Hands every row to every sink; ``done`` holds the places that an earlier attempt recorded."""
+
+    sinks: Sequence[Sink]
+    done: Collection[Place] = ()
+
+    def has(self, job: Job) -> bool:
+        """Whether an earlier attempt at this run has recorded the job."""
+        return (job.slot.round, job.slot.arm, job.task.seed) in self.done
+
+    def watch(self, job: Job, step: Step, clock: Clock, row: Row | None) -> None:
+        """The engine's report from within a training."""
+        slot, start = job.slot, job.ticket.start.step
+        progress = Progress(slot.round, slot.arm, job.task.seed, step, start, clock.total, row)
+        for sink in self.sinks:
+            sink.progress(progress)
+
+    def round(self, job: Job, trained: Trained, row: Row) -> None:
+        """One finished training: its evaluations, its row, its ticket."""
+        place = {"round": job.slot.round, "arm": job.slot.arm, "seed": job.task.seed}
+        metrics = [place | dict(measured) for measured in trained.history]
+        for sink in self.sinks:
+            sink.metrics(metrics)
+            sink.round(row, job.ticket)
+
+    def close(self, state: str, error: str | None = None) -> None:
+        """Ends the record: ``done``, ``interrupted`` or ``failed``.
+
+        Every sink is closed, whatever becomes of another; raises the first failure of a run that
+        was done, and only logs those of one that ends with an error of its own.
+        """
+        failures = []
+        for sink in self.sinks:
+            try:
+                sink.close(state, error)
+            except Exception as failure:
+                failures.append(failure)
+        if failures and state == "done":
+            raise failures[0]
+        for one in failures:
+            log.warning("while the record was closed: %s: %s", type(one).__name__, one)

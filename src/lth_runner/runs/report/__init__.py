@@ -1,0 +1,16 @@
+"""The report of finished and unfinished runs, made from the files in their folders alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lth_runner.runs.report.rows import Run, aggregate
+
+__all__ = ["Run", "aggregate", "write"]
+
+
+def write(run_folder: str | Path) -> tuple[Path, Path]:
+    """Draws `curve.png` and `report.html` of the run into its folder, from what it has so far."""
+    from lth_runner.runs.report.page import write_run  # loads matplotlib
+
+    return write_run(Run.load(run_folder))

@@ -1,0 +1,7 @@
+"""`python -m lth_runner.runs.report PATH...`: the same as `lth-report`."""
+
+import sys
+
+from lth_runner.runs.report.command import main
+
+sys.exit(main())

@@ -1,0 +1,124 @@
+"""The console script `lth-report`: redraw and print finished runs, compare several."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lth_runner.values.errors import UserError
+
+DESCRIPTION = """\
+Draw and print what runs have found, from the files in their folders; nothing is trained.
+
+A PATH is a run folder (it holds rounds.jsonl) or any folder above some. Runs that still
+train, failed or were interrupted are shown with the rounds they have.
+"""
+
+EPILOG = """\
+examples:
+  lth-report outputs/lenet/3f9c2a       one run: prints its table, redraws its
+                                        curve.png and report.html
+  lth-report outputs/lenet              every run below: also comparison.html, .png and
+                                        .csv into the deepest folder that holds them all;
+                                        runs that differ in pruner.sparsity, rewind.step and
+                                        seed alone also give sweep.html and its figures,
+                                        runs that differ in pruner pruners.html
+  lth-report outputs/a outputs/b --out figures
+                                        the comparison goes into figures/
+
+a ticket matches when its mean test accuracy is at least that of the dense network minus
+the tolerance of its config (report.tolerance, an accuracy difference: 0.005 is half a point).
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `lth-report`; returns 0, or 2 after one message on what the user can mend."""
+    parser = argparse.ArgumentParser(
+        prog="lth-report",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="run folder, or a folder above")
+    parser.add_argument(
+        "--out", metavar="DIR", help="where the comparison of several runs goes (made if missing)"
+    )
+    arguments = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a console without '±' must not end the report
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        _report(arguments.paths, arguments.out)
+    except UserError as error:
+        print(f"lth-report: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough; the files are written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _report(paths: Sequence[str], out: str | None) -> None:
+    # Matplotlib loads for most of a second: --help and a wrong path answer without it.
+    from lth_runner.runs.report.rows import Run, find_runs
+
+    folders = find_runs(paths)
+    runs = [Run.load(folder) for folder in folders]
+    if out is not None and len(runs) == 1:
+        raise UserError(
+            f"--out {out} is where several runs are compared, but only {folders[0]} was found; "
+            "leave --out away, or name more runs."
+        )
+    from lth_runner.runs.report.page import write_run
+
+    drawn = [write_run(run) for run in runs]
+    if len(runs) == 1:
+        from lth_runner.runs.report.table import table
+
+        print(table(runs[0]))
+        print(f"\nwritten: {drawn[0][0]}\n         {drawn[0][1]}")
+        return
+    from lth_runner.runs.report.compare import common_parent, compare
+    from lth_runner.runs.report.pruner_page import text as pruners_text
+    from lth_runner.runs.report.pruner_page import write_pruners
+    from lth_runner.runs.report.pruners import find_pruners
+    from lth_runner.runs.report.sweep import find_sweeps
+    from lth_runner.runs.report.sweep_page import write_sweep
+    from lth_runner.runs.report.sweep_text import text as sweep_text
+
+    folder = _made(Path(out)) if out is not None else common_parent(runs)
+    text, files = compare(runs, folder)
+    print(text)
+    written = list(files)
+    compared: set[Path] = set()
+    for index, comparison in enumerate(find_pruners(runs), 1):
+        written += write_pruners(
+            comparison, folder, "pruners" if index == 1 else f"pruners-{index}"
+        )
+        compared |= {run.folder for run in comparison.sweep.runs}
+        print(f"\n{pruners_text(comparison)}")
+    # one pruner at several sparsities is a line of the page that has it beside the others
+    sweeps = [
+        sweep
+        for sweep in find_sweeps(runs)
+        if len(sweep.lines) > 1 or not {run.folder for run in sweep.runs} <= compared
+    ]
+    for index, sweep in enumerate(sweeps, 1):
+        written += write_sweep(sweep, folder, "sweep" if index == 1 else f"sweep-{index}")
+        print(f"\n{sweep_text(sweep)}")
+    print("\nwritten: " + "\n         ".join(map(str, written)))
+    print(f"         and curve.png, report.html in each of the {len(runs)} run folders")
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {folder} cannot be made: {error.strerror}.") from error
+    return folder
+
+
+if __name__ == "__main__":
+    sys.exit(main())

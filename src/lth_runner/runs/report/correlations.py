@@ -1,0 +1,180 @@
+"""Which recorded quantity goes with final test accuracy, before and after density is taken out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from scipy.special import ndtri  # inverse of the normal distribution; loads fast
+
+from lth_runner.runs.report.rows import ACCURACY, Run, mean, number
+from lth_runner.runs.report.verdict import CONFIDENCE
+
+MIN_ROWS = 5  # an interval needs n > 3, and four points say little
+MAX_TEXT_LINES = 15
+NO_QUANTITY = frozenset(
+    {"round", "seed", "sparsity", "num_kept", "num_prunable", "start_step", "steps", "seconds",
+     "search_seconds"}
+)  # fmt: skip
+OUTCOMES = (
+    "train_",
+    "val_",
+    "test_",
+    "best_val_test_",
+    "best_val_loss",
+)  # what is to be explained, or nearly so
+DEFAULT_QUANTITIES = frozenset(
+    {"density", "best_val_step", "sign_preservation", "sign_preservation_dense",
+     "sign_preservation_dense_on_ticket", "jaccard_early_gradient", "jaccard_chance",
+     "jaccard_null", "jaccard_z", "mask_overlap_previous", "num_collapsed_layers"}
+)  # fmt: skip
+READING = (
+    "Spearman's rank correlation with test accuracy over all rows that have both (n: rounds, arms "
+    "and seeds pooled), with its 95 % interval (*: clear of 0). Nearly everything follows "
+    "density, and so does accuracy: the raw correlation is confounded by it. 'Within a round' "
+    "compares rows of one round alone, all of about one density: what is left there, density does "
+    "not explain. Rows of one seed are related, so intervals are too narrow, and of twenty "
+    "quantities one is clear of 0 by chance. The bounds hold the training error. No correlation "
+    "is a cause."
+)
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """r over n rows, with its 95 % interval; `low` and `high` are None where n is too small."""
+
+    n: int
+    r: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A field's correlation with accuracy: over all rows, and with the rounds' means taken out."""
+
+    field: str
+    raw: Correlation
+    within: Correlation | None
+
+
+def correlations(run: Run) -> tuple[Quantity, ...]:
+    """Every recorded scalar, strongest within a round first; none of the default probes' alone."""
+    fields = dict.fromkeys(field for row in run.rows for field in row if _is_quantity(field))
+    found = [quantity for field in fields if (quantity := _quantity(run, field)) is not None]
+    if all(one.field in DEFAULT_QUANTITIES for one in found):
+        return ()
+    return tuple(sorted(found, key=_strength, reverse=True))
+
+
+def _is_quantity(field: str) -> bool:
+    return field not in NO_QUANTITY and not field.startswith(OUTCOMES)
+
+
+def _strength(one: Quantity) -> tuple[bool, float]:
+    known = one.within or one.raw
+    return one.within is not None, abs(known.r)
+
+
+def _quantity(run: Run, field: str) -> Quantity | None:
+    points = [
+        (row["round"], x, y)
+        for row in run.rows
+        if (x := number(row.get(field))) is not None
+        and (y := number(row.get(ACCURACY))) is not None
+    ]
+    if len(points) < MIN_ROWS:
+        return None
+    rounds, first, second = zip(*points, strict=True)
+    raw = spearman(first, second)
+    return None if raw is None else Quantity(field, raw, within(first, second, rounds))
+
+
+def spearman(first: Sequence[float], second: Sequence[float]) -> Correlation | None:
+    """Pearson's correlation of the ranks, ties sharing their mean; None where one is constant."""
+    return _correlation(ranks(first), ranks(second), num_controlled=0)
+
+
+def within(
+    first: Sequence[float], second: Sequence[float], groups: Sequence[int]
+) -> Correlation | None:
+    """Partial rank correlation given the group: of what ranks differ from their group's mean.
+
+    Groups enter as g - 1 controlled variables, so that any dependence on them is taken out, not
+    only a linear one. None where nothing differs within the groups.
+    """
+    controlled = len(set(groups)) - 1
+    return _correlation(
+        _centred(ranks(first), groups), _centred(ranks(second), groups), num_controlled=controlled
+    )
+
+
+def _correlation(
+    first: Sequence[float], second: Sequence[float], *, num_controlled: int
+) -> Correlation | None:
+    """r = sum(x y) / sqrt(sum(x^2) sum(y^2)), centred; tanh(atanh(r) +- 1.96 se).
+
+    se^2 = (1 + r^2 / 2) / (n - k - 3), k variables controlled (Bonett and Wright, Psychometrika
+    2000).
+    """
+    x, y = ([value - mean(values) for value in values] for values in (first, second))
+    spread = math.sqrt(_dot(x, x) * _dot(y, y))
+    if spread < 1e-9:  # ranks are multiples of a half: what is left is rounding
+        return None
+    n, r = len(x), max(-1.0, min(1.0, _dot(x, y) / spread))
+    freedom = n - num_controlled - 3
+    if freedom < 1:
+        return Correlation(n, r, None, None)
+    if abs(r) > 1 - 1e-12:
+        return Correlation(n, r, r, r)
+    half = float(ndtri((1 + CONFIDENCE) / 2)) * math.sqrt((1 + r * r / 2) / freedom)
+    return Correlation(n, r, math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half))
+
+
+def ranks(values: Sequence[float]) -> list[float]:
+    """1 for the smallest; equal values share the mean of their ranks."""
+    order = sorted(range(len(values)), key=values.__getitem__)
+    found = [0.0] * len(values)
+    place = 0
+    for _, group in groupby(order, key=values.__getitem__):
+        members = list(group)
+        for index in members:
+            found[index] = place + (len(members) + 1) / 2
+        place += len(members)
+    return found
+
+
+def _centred(values: Sequence[float], groups: Sequence[int]) -> list[float]:
+    members: dict[int, list[float]] = {}
+    for group, value in zip(groups, values, strict=True):
+        members.setdefault(group, []).append(value)
+    means: Mapping[int, float] = {group: mean(found) for group, found in members.items()}
+    return [value - means[group] for group, value in zip(groups, values, strict=True)]
+
+
+def _dot(first: Sequence[float], second: Sequence[float]) -> float:
+    return math.fsum(a * b for a, b in zip(first, second, strict=True))
+
+
+def correlation_table(found: Sequence[Quantity]) -> tuple[list[str], list[list[str]]]:
+    """Quantity, n, and both correlations with their intervals; '*': the interval leaves out 0."""
+    header = ["quantity", "n", "with accuracy", "within a round"]
+    return header, [[one.field, str(one.raw.n), _cell(one.raw), _cell(one.within)] for one in found]
+
+
+def correlation_lines(found: Sequence[Quantity]) -> tuple[list[str], list[list[str]]]:
+    """The strongest as plain text has them, the quantity last."""
+    header, body = correlation_table(found[:MAX_TEXT_LINES])
+    return [*header[1:], header[0]], [[*line[1:], line[0]] for line in body]
+
+
+def _cell(one: Correlation | None) -> str:
+    if one is None:
+        return "-"
+    text = f"{one.r:+.2f}"
+    if one.low is not None and one.high is not None:
+        mark = "*" if one.low > 0 or one.high < 0 else " "
+        text += f" [{one.low:+.2f}, {one.high:+.2f}]{mark}"
+    return text.replace("-", "−")

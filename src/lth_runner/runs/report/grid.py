@@ -1,0 +1,136 @@
+"""Runs that differ in two settings: the accuracy of their sparsest tickets by both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from lth_runner.runs.report import drawing
+from lth_runner.runs.report.drawing import EndLabel
+from lth_runner.runs.report.lines import PERCENT, new_axes
+from lth_runner.runs.report.rows import TICKET, Run, number
+from lth_runner.runs.report.verdict import Level, Verdict, judge
+from lth_runner.runs.report.wording import removed
+
+ELSEWHERE = ("pruner.sparsity", "rewind.step", "seed")  # have a page of their own
+MIN_RUNS = 4
+LOGARITHMIC = 4  # values whose largest is so many times the smallest stand on a log axis
+
+
+@dataclass(frozen=True)
+class Grid:
+    """`across` and `down`: the two keys with their values; a cell is the run that has both."""
+
+    across: tuple[str, tuple[Any, ...]]
+    down: tuple[str, tuple[Any, ...]]
+    cells: Mapping[tuple[Any, Any], Verdict]
+
+    def ticket(self, x: object, y: object) -> Level | None:
+        """The sparsest ticket measured."""
+        levels = self.cells[x, y].of(TICKET) if (x, y) in self.cells else ()
+        return next((level for level in reversed(levels) if level.mean is not None), None)
+
+    def dense(self, x: object, y: object) -> Level | None:
+        verdict = self.cells.get((x, y))
+        level = verdict.dense if verdict else None
+        return level if level is not None and level.mean is not None else None
+
+
+def grid_of(runs: Sequence[Run], differing: Mapping[str, Sequence[Any]]) -> Grid | None:
+    """The grid of two keys in which four runs or more differ, each run in a place of its own."""
+    found = {key: [_plain(x) for x in values] for key, values in differing.items() if key != "name"}
+    if len(found) != 2 or len(runs) < MIN_RUNS or any(key in ELSEWHERE for key in found):
+        return None
+    keys = sorted(found, key=lambda key: (_numeric(found[key]), len(set(found[key]))), reverse=True)
+    across, down = keys
+    places = list(zip(found[across], found[down], strict=True))
+    if len(set(places)) < len(runs):
+        return None
+    return Grid(
+        across=(across, _values(found[across])),
+        down=(down, _values(found[down])),
+        cells={place: judge(run) for place, run in zip(places, runs, strict=True)},
+    )
+
+
+def _plain(value: object) -> Any:
+    return value if isinstance(value, (int, float, str)) else str(value)
+
+
+def _numeric(values: Sequence[Any]) -> bool:
+    return all(number(value) is not None for value in values)
+
+
+def _values(values: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(sorted(set(values), key=None if _numeric(values) else str))
+
+
+def grid_reading(grid: Grid) -> str:
+    """What is compared, and at which sparsity."""
+    levels = [x for place in grid.cells if (x := grid.ticket(*place)) is not None]
+    ends = sorted({removed(level.density) for level in levels})
+    where = f"sparsity {ends[0]}" if len(ends) == 1 else "the largest sparsity that each run has"
+    return (
+        f"Test accuracy (%) of the tickets at {where}, by {grid.across[0]} and {grid.down[0]}, "
+        "mean ± standard deviation of the seeds; behind the slash, and dashed, the dense networks."
+    )
+
+
+def grid_table(grid: Grid) -> tuple[list[str], list[list[str]]]:
+    """A line for each value down: ticket / dense, in %."""
+    header = [grid.down[0], *(f"{_short(grid.across[0])}={x}" for x in grid.across[1])]
+    return header, [
+        [str(y), *(f"{_cell(grid.ticket(x, y))} / {_cell(grid.dense(x, y))}"
+                   for x in grid.across[1])]
+        for y in grid.down[1]
+    ]  # fmt: skip
+
+
+def _short(key: str) -> str:
+    return key.rsplit(".", 1)[-1]
+
+
+def _cell(level: Level | None) -> str:
+    if level is None or level.mean is None:
+        return "-"
+    spread = "" if level.std is None else f" ± {PERCENT * level.std:.2f}"
+    return f"{PERCENT * level.mean:.2f}{spread}{'!' if level.num_diverged else ''}"
+
+
+def grid_figure(grid: Grid) -> Figure:
+    """Accuracy against the values across, a colour for each value down; dashed: dense."""
+    key, values = grid.across
+    numeric = _numeric(values) and len(values) > 1
+    places = [float(x) for x in values] if numeric else [float(i) for i in range(len(values))]
+    figure, axes = new_axes(xlabel=key, ylabel="test accuracy (%)")
+    if numeric and places[0] > 0 and places[-1] >= LOGARITHMIC * places[0]:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(places, [str(x) for x in values])
+    ends = []
+    for index, y in enumerate(grid.down[1]):
+        colour = drawing.colour(index)
+        for level_of, style, width in ((grid.dense, "--", 1.2), (grid.ticket, "-", 2.2)):
+            levels = [(at, level_of(x, y)) for at, x in zip(places, values, strict=True)]
+            points = [
+                (at, PERCENT * level.mean, PERCENT * (level.std or 0.0))
+                for at, level in levels
+                if level is not None and level.mean is not None
+            ]
+            if not points:
+                continue
+            x_line, y_line, spreads = zip(*points, strict=True)
+            axes.errorbar(
+                x_line, y_line, yerr=spreads if style == "-" else None, color=colour,
+                linestyle=style, linewidth=width, elinewidth=1, capsize=3,
+                marker=drawing.marker(index) if style == "-" else "", markersize=5,
+            )  # fmt: skip
+            if style == "-":
+                ends.append(EndLabel(x_line[-1], y_line[-1], f"{_short(grid.down[0])}={y}", colour))
+    axes.get_ylim()  # settles the limits, which labels are placed by
+    drawing.end_labels(axes, ends, size=9.5)
+    return figure

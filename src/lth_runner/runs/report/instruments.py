@@ -1,0 +1,250 @@
+"""What probes beyond the default ones measured, as figures: a table of what is drawn and how."""
+
+from __future__ import annotations
+
+from lth_runner.runs.report.drawing import Panel
+from lth_runner.runs.report.instrument_lines import (
+    DASHED,
+    Beside,
+    Each,
+    Instrument,
+    along,
+    at,
+    counted,
+    guessing,
+    instrument,
+    layer_lines,
+    path,
+    random_distance,
+    stable_below,
+    stable_from,
+    step_lines,
+    trajectory_steps,
+    vacuous,
+)
+from lth_runner.runs.report.lines import PERCENT, Scale
+from lth_runner.runs.report.rows import Run
+from lth_runner.runs.report.verdict import Verdict
+
+SHARE = Scale("share")
+POINTS = Scale("barrier (points of error)", factor=PERCENT)
+ON_PATH = Scale("error (%)", "place on the line, from one end to the other", PERCENT)
+STEPS = Scale("cosine", "steps after the start (log scale)", logarithmic_x=True)
+LAYER = "Shown is the sparsest round that matches, else the last."
+ROUNDS = (
+    "Darker is sparser; dashed: the controls of the sparsest round that matches, else the last."
+)
+
+INSTRUMENTS: tuple[Instrument, ...] = (
+    instrument(
+        "jaccard-z", "Mask and early gradient, in standard deviations",
+        "By how many standard deviations the mask shares more weights with the largest early "
+        "gradients than its shuffles within layers do; within ±2 it is what chance gives.",
+        Scale("standard deviations"), Each("jaccard_z"),
+        level=at(0, "mask shuffled\nwithin layers"),
+    ),
+    instrument(
+        "gradient-energy", "Gradient energy in the mask",
+        "Share of the dense network's squared gradient that falls on the kept weights. Above the "
+        "dashed line, the mask picks larger gradients than its layer densities explain.",
+        SHARE, Each("gradient_energy"),
+        Beside("gradient_energy_null", "mask shuffled\nwithin layers", DASHED),
+        Beside("gradient_energy_chance", "random mask"),
+    ),
+    instrument(
+        "gradient-energy-z", "Gradient energy, in standard deviations",
+        "The same as distance from the shuffled masks; within ±2 it is what chance gives.",
+        Scale("standard deviations"), Each("gradient_energy_z"),
+        level=at(0, "mask shuffled\nwithin layers"),
+    ),
+    instrument(
+        "trajectory", "Does the ticket move like the dense network?",
+        "Cosine of the moves of the same weights, within the dense network and alone, from the "
+        f"start to each step: 1 is the same direction, 0 an unrelated one. {ROUNDS}",
+        STEPS, Each("trajectory_cosine_curve"), draw=along(trajectory_steps),
+        level=at(0, "unrelated"),
+    ),
+    instrument(
+        "trajectory-norm", "How far the ticket moves",
+        f"Length of its move over that of the same weights within the dense network. {ROUNDS}",
+        Scale("ratio of lengths", STEPS.xlabel, logarithmic_x=True),
+        Each("trajectory_norm_ratio_curve"), draw=along(trajectory_steps),
+        level=at(1, "as far"),
+    ),
+    instrument(
+        "trajectory-end", "The same direction at the end of training",
+        "Cosine of the whole moves, from start to end, by density.",
+        Scale("cosine"), Each("trajectory_cosine"), level=at(0, "unrelated"),
+    ),
+    instrument(
+        "barrier", "Error barrier between two data orders",
+        "Largest error on the straight line between two trainings of the same ticket, less the "
+        "mean of its ends (test split). Below the dotted line the ticket is stable: both reach "
+        "the same linearly connected minimum. Dashed: running statistics computed anew.",
+        POINTS, Each("barrier_test"), Each("barrier_test_recomputed", "recomputed", DASHED),
+        level=stable_below("instability"),
+    ),
+    instrument(
+        "barrier-train", "The same barrier on training samples",
+        "As above, with the error on the training samples. Dashed: statistics computed anew.",
+        POINTS, Each("barrier_train"), Each("barrier_train_recomputed", "recomputed", DASHED),
+        level=stable_below("instability"),
+    ),
+    instrument(
+        "path", "Test error along that line",
+        f"Flat is no barrier, a hump is one. {ROUNDS}",
+        ON_PATH, Each("error_test_curve"), draw=along(path),
+    ),
+    instrument(
+        "path-recomputed", "Test error along that line, statistics computed anew",
+        f"A hump above that is none here comes from the statistics of norm layers. {ROUNDS}",
+        ON_PATH, Each("error_test_recomputed_curve"), draw=along(path),
+    ),
+    instrument(
+        "instability-step", "Instability of the dense network by step",
+        "Two trainings part at a step and go on with batches of their own: the barrier between "
+        "their ends. From where it stays below the dotted line, tickets rewound to that step can "
+        "be expected to match.",
+        Scale("barrier (points of error)", "step at which they part", PERCENT),
+        Beside("instability_by_step", "test", "-", 0),
+        Beside("instability_recomputed_by_step", "test,\nrecomputed", DASHED, 0),
+        Beside("instability_train_by_step", "training", "-", 1),
+        Beside("instability_train_recomputed_by_step", "training,\nrecomputed", DASHED, 1),
+        draw=step_lines, level=stable_below("instability_by_step"), note=stable_from,
+    ),
+    instrument(
+        "start-end", "Error barrier from start to end",
+        "Largest error on the line from where each training starts to where it ends, less the "
+        "mean of its ends (test split). Half the fall in error is its least value: only what "
+        "exceeds that is a hump on the way.",
+        POINTS, Each("start_end_barrier_test"),
+        Each("start_end_barrier_test_recomputed", "recomputed", DASHED),
+    ),
+    instrument(
+        "start-end-path", "Test error from start to end",
+        f"Left is the start of the training, right its end. {ROUNDS}",
+        Scale("error (%)", "place on the line, from start to end", PERCENT),
+        Each("start_end_error_test_curve"), draw=along(path),
+    ),
+    instrument(
+        "preactivation", "Pre-activation variance by layer, at the start of training",
+        "Solid: measured; dashed: predicted from the kept weights; dotted: what a random mask of "
+        f"these densities expects, for the ticket. A line that falls loses the signal. {LAYER}",
+        Scale("mean square (log scale)", logarithmic_y=True),
+        Each("preactivation_variance_by_layer"),
+        Each("preactivation_variance_predicted_by_layer", "predicted", DASHED),
+        Beside("preactivation_variance_iid_by_layer", "random mask"),
+        draw=layer_lines,
+    ),
+    instrument(
+        "chi", "Gain of the signal by layer (chi)",
+        "By how much a layer with ReLU multiplies the signal, geometric mean of the layers: 1 is "
+        "critical, below it signals die out with depth. Dotted: a random mask.",
+        Scale("chi (log scale)", logarithmic_y=True), Each("chi"), Beside("chi_iid", "random mask"),
+        level=at(1, "critical"),
+    ),
+    instrument(
+        "jacobian", "Jacobian of the output in the input, at the start",
+        "Mean square of its singular values: how much small changes of the input are amplified; "
+        "1 keeps their length.",
+        Scale("mean square (log scale)", logarithmic_y=True),
+        Each("jacobian_singular_value_mean_square"), level=at(1, "length kept"),
+    ),
+    instrument(
+        "ntk-rank", "Effective rank of the tangent kernel, at the start",
+        "exp(entropy of the eigenvalues): in how many directions the network can learn at once.",
+        Scale("effective rank"), Each("ntk_effective_rank"),
+    ),
+    instrument(
+        "ntk-alignment", "Alignment of the tangent kernel with the labels",
+        "0 to 1: larger, and the labels lie in the directions that are learned first.",
+        Scale("alignment"), Each("ntk_label_alignment"),
+    ),
+    instrument(
+        "ntk-distance", "Spectrum of the tangent kernel against the dense one",
+        "Relative distance of the eigenvalues from the dense network's at the start of its "
+        "training: 0 is the same spectrum.",
+        Scale("relative distance"), Each("ntk_spectrum_distance"), level=at(0, "as dense"),
+    ),
+    instrument(
+        "gap", "Generalisation gap",
+        "Accuracy on training samples less that on test samples.",
+        Scale("gap (points)", factor=PERCENT), Each("generalisation_gap"), level=at(0, "no gap"),
+    ),
+    instrument(
+        "bounds", "Bounds on the true error",
+        "Solid: counting the mask alone, no bound where weights are trained, to compare masks by; "
+        "dashed: Occam's, of mask and weights. From 1 on a bound is vacuous.",
+        Scale("bound (log scale)", logarithmic_y=True), Each("mdl_bound"),
+        Each("occam_bound", "Occam", DASHED), level=at(1, "vacuous above"), note=vacuous,
+    ),
+    instrument(
+        "persistence", "Neural persistence",
+        "Of the trained weights, mean of the layers, 0 to 1: larger where the strong connections "
+        "stand out from the weak ones.",
+        Scale("neural persistence"), Each("neural_persistence"),
+    ),
+    instrument(
+        "spanning-tree", "The trained dense network's strongest connections kept",
+        "Share of the edges of its maximum spanning trees that the mask keeps; dotted: random "
+        "masks of the same layer densities.",
+        SHARE, Each("spanning_tree_kept"), Beside("spanning_tree_chance", "random mask"),
+    ),
+    instrument(
+        "magnitude-overlap", "Mask and the trained dense network's largest weights",
+        "Jaccard index of the mask with equally many largest weights; dotted: a random mask.",
+        Scale("Jaccard index"), Each("mask_overlap_dense_magnitude"),
+        Beside("jaccard_chance", "random mask"),
+    ),
+    instrument(
+        "effective-density", "Effective density",
+        "Share of the weights that lie on a kept path from input to output; what is missing to "
+        "the dotted line is kept in vain.",
+        Scale("share (log scale)", logarithmic_y=True), Each("effective_density"),
+        Beside("density", "all kept"),
+    ),
+    instrument(
+        "supermask", "Accuracy of the mask before any training",
+        "The ticket's starting weights under its mask, their signs with one magnitude a layer, "
+        "and their magnitudes with random signs, against the trained ticket (test split).",
+        Scale("accuracy (%)", factor=PERCENT),
+        Beside("supermask_accuracy", "untrained", "-", 0),
+        Beside("supermask_signed_constant_accuracy", "signs only", DASHED, 2),
+        Beside("supermask_random_signs_accuracy", "random signs", DASHED, 1),
+        Beside("test_accuracy", "trained", "-"), level=guessing,
+    ),
+    instrument(
+        "mask-distance", "Distance of successive masks within the dense training",
+        "Share of the weights that only one of two successive magnitude masks keeps: where it "
+        "stays low, the mask could be drawn early.",
+        Scale("share that differs", "interval of the dense training (epochs by default)"),
+        Each("mask_distance_curve"), draw=along(counted), level=random_distance,
+    ),
+    instrument(
+        "exploration", "Weights explored within a training",
+        "Share of the weights that were active at some time; dotted: those active at the end.",
+        SHARE, Each("exploration"), Beside("density", "density"),
+    ),
+    instrument(
+        "signs-by-layer", "Sign preservation by layer",
+        f"Share of kept weights whose sign at the end is that at the start. {LAYER}",
+        SHARE, Each("sign_preservation_by_layer"), draw=layer_lines, level=at(0.5, "chance"),
+    ),
+    instrument(
+        "sign-agreement", "Signs of ticket and trained dense network",
+        "Share of the kept weights that end with the sign they have in the trained dense network.",
+        SHARE, Each("sign_agreement_dense"), level=at(0.5, "chance"),
+    ),
+)  # fmt: skip
+
+
+def instruments(run: Run, verdict: Verdict) -> list[Panel]:
+    """The panels that the rows of the run have something for."""
+    fields = {field for row in run.rows for field, value in row.items() if value is not None}
+    found = []
+    for one in INSTRUMENTS:
+        figure = one.draw(run, verdict, one) if one.lines[0].field in fields else None
+        if figure is not None:
+            reading = f"{one.reading} {one.note(run)}".strip()
+            found.append(Panel(one.key, one.heading, reading, figure))
+    return found

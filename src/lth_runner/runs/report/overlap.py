@@ -1,0 +1,140 @@
+"""How far the masks of different seeds agree, from the tickets in the run folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from lth_runner.runs.report.rows import Run, mean
+from lth_runner.runs.report.wording import kept
+
+FILE = re.compile(r"round-(\d+)(?:-seed-(\d+))?\.safetensors")
+MAX_ROUNDS = 6
+MAX_WEIGHTS = 20_000_000  # read in all; what goes beyond leaves out rounds
+READING = (
+    "Jaccard index of the tickets' masks between seeds, mean over pairs, beside what masks of the "
+    "same layer densities and of the same density alone share by chance. Seeds start from other "
+    "weights: what exceeds the first is not of single weights but of where they stand, as inputs "
+    "that are always 0."
+)
+
+Kept = Mapping[str, NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Of one round: means over pairs of seeds; `shuffled`, `random`: what chance expects."""
+
+    round: int
+    density: float
+    num_seeds: int
+    jaccard: float
+    shuffled: float
+    random: float
+
+
+def seed_overlaps(run: Run) -> tuple[Overlap, ...]:
+    """Some of the rounds with tickets of two seeds or more, the last among them."""
+    files: dict[int, list[Path]] = {}
+    for path in sorted((run.folder / "tickets").glob("round-*.safetensors")):
+        if match := FILE.fullmatch(path.name):
+            files.setdefault(int(match[1]), []).append(path)
+    several = sorted(round for round, paths in files.items() if len(paths) > 1)
+    found: list[Overlap] = []
+    read = 0
+    for round in _last_first(several):
+        if read > MAX_WEIGHTS:
+            break
+        masks = [mask for path in files[round] if (mask := masks_of(path))]
+        if len(masks) < 2 or any(mask.keys() != masks[0].keys() for mask in masks):
+            continue
+        read += sum(layer.size for mask in masks for layer in mask.values())
+        overlap = overlap_of(round, masks)
+        if overlap.density < 1:
+            found.append(overlap)
+    return tuple(sorted(found, key=lambda one: one.round))
+
+
+def _last_first(rounds: Sequence[int]) -> list[int]:
+    """At most six, evenly, the last one first."""
+    last = len(rounds) - 1
+    if last < MAX_ROUNDS:
+        return list(reversed(rounds))
+    places = {round(i * last / (MAX_ROUNDS - 1)) for i in range(MAX_ROUNDS)}
+    return [rounds[place] for place in sorted(places, reverse=True)]
+
+
+def masks_of(path: Path) -> Kept:
+    """The kept weights by name, without the weights themselves; empty where it cannot be read."""
+    try:
+        with safe_open(path, framework="np") as opened:
+            names = [name for name in opened.keys() if name.startswith("mask.")]  # noqa: SIM118
+            return {name.removeprefix("mask."): opened.get_tensor(name) for name in names}
+    except (OSError, SafetensorError):  # a run that still writes, or a file cut off
+        return {}
+
+
+def overlap_of(round: int, masks: Sequence[Kept]) -> Overlap:
+    """J = sum |A and B| / sum |A or B| over layers, mean over pairs.
+
+    Chance, of layers of n weights and densities a, b: sum a b n / sum (a + b - a b) n, a ratio of
+    expectations; `random` is the same with all layers as one.
+    """
+    pairs = list(combinations(masks, 2))
+    return Overlap(
+        round=round,
+        density=mean(_density(mask) for mask in masks),
+        num_seeds=len(masks),
+        jaccard=mean(_jaccard(one, other) for one, other in pairs),
+        shuffled=mean(_chance([(_layer(one, n), _layer(other, n), one[n].size) for n in one])
+                      for one, other in pairs),
+        random=mean(_chance([(_density(one), _density(other), 1)]) for one, other in pairs),
+    )  # fmt: skip
+
+
+def _density(mask: Kept) -> float:
+    return sum(int(layer.sum()) for layer in mask.values()) / sum(x.size for x in mask.values())
+
+
+def _layer(mask: Kept, name: str) -> float:
+    return float(mask[name].mean())
+
+
+def _jaccard(one: Kept, other: Kept) -> float:
+    both = sum(int((one[name] & other[name]).sum()) for name in one)
+    either = sum(int((one[name] | other[name]).sum()) for name in one)
+    return both / either if either else 1.0
+
+
+def _chance(layers: Sequence[tuple[float, float, int]]) -> float:
+    both = sum(a * b * size for a, b, size in layers)
+    either = sum((a + b - a * b) * size for a, b, size in layers)
+    return both / either if either else 1.0
+
+
+def overlap_table(found: Sequence[Overlap]) -> tuple[list[str], list[list[str]]]:
+    header = ["round", "weights kept", "seeds", "overlap", "shuffled within layers", "random"]
+    return header, [
+        [str(one.round), kept(one.density), str(one.num_seeds), f"{one.jaccard:.3f}",
+         f"{one.shuffled:.3f}", f"{one.random:.3f}"]
+        for one in found
+    ]  # fmt: skip
+
+
+def overlap_sentence(found: Sequence[Overlap]) -> str:
+    """The last round in one sentence; empty of none."""
+    if not found:
+        return ""
+    last = found[-1]
+    return (
+        f"Masks of different seeds at {kept(last.density)} of the weights overlap by "
+        f"{last.jaccard:.3f} (Jaccard, {last.num_seeds} seeds); by chance {last.shuffled:.3f} "
+        f"within the same layer densities, {last.random:.3f} without."
+    )

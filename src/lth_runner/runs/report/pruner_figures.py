@@ -1,0 +1,134 @@
+"""The figures that pruners side by side add to those of a sweep: layer densities, the effort."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from lth_runner.runs.report import drawing
+from lth_runner.runs.report.drawing import INK, MUTED
+from lth_runner.runs.report.layers import tail, write_cells
+from lth_runner.runs.report.pruners import Comparison, Effort
+from lth_runner.runs.report.wording import removed
+
+WIDTH = 10.0  # inches
+ROW, GAP = 0.25, 0.62  # inches: of a pruner, and between two sparsities
+MAX_WRITTEN_LAYERS = 14
+
+
+def layer_figure(comparison: Comparison) -> Figure | None:
+    """For each sparsity a heat map of pruner x layer; shades are logarithmic, the same for all."""
+    labels = [line.label for line in comparison.sweep.lines]
+    columns = [
+        column
+        for column in comparison.columns
+        if any(comparison.layers.get((label, column.level or 0)) for label in labels)
+    ]
+    found = [cells for cells in comparison.layers.values() if cells]
+    layers = list(dict.fromkeys(name for cells in found for name in cells))
+    if not columns or not layers:
+        return None
+    upright = len(layers) > MAX_WRITTEN_LAYERS // 2
+    bottom = 0.45 + (0.062 * max(len(tail(name)) for name in layers) if upright else 0)
+    high = ROW * max(len(labels), 2)
+    height = bottom + len(columns) * (high + GAP)
+    figure = drawing.new_figure(WIDTH, height)
+    left = 0.03 + 0.0085 * max(map(len, labels))
+    positive = [value for cells in found for value in cells.values() if value > 0] or [1.0]
+    norm = LogNorm(vmin=min(*positive, 99.0), vmax=100)
+    for place, column in enumerate(columns):
+        low = height - (place + 1) * (high + GAP) + 0.1
+        axes = figure.add_axes((left, low / height, 0.90 - left, high / height))
+        cells = [comparison.layers.get((label, column.level or 0), {}) for label in labels]
+        grid = [[one.get(name, math.nan) for name in layers] for one in cells]
+        image = axes.imshow(grid, aspect="auto", cmap="Blues", norm=norm)
+        if len(layers) <= MAX_WRITTEN_LAYERS:
+            write_cells(axes, grid, norm)
+        axes.set_yticks(range(len(labels)))
+        axes.set_yticklabels(labels, parse_math=False)
+        axes.set_xticks(range(len(layers)))
+        last = place == len(columns) - 1
+        axes.set_xticklabels(
+            [tail(name) for name in layers] if last else [],
+            rotation=90 if upright else 0,
+            parse_math=False,
+        )
+        axes.tick_params(length=0, labelsize=9, labelcolor=INK)
+        axes.set_title(f"sparsity {removed(1 - column.sparsity)}", loc="left", fontsize=10.5,
+                       color=INK)  # fmt: skip
+        for side in axes.spines.values():
+            side.set_visible(False)
+    top = min(2.5, height - 1) / height
+    bar = figure.colorbar(image, cax=figure.add_axes((0.92, 1 - GAP / height - top * 0.8, 0.014,
+                                                      top * 0.8)))  # fmt: skip
+    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    bar.ax.yaxis.set_minor_formatter(lambda value, _: "")
+    bar.ax.tick_params(labelsize=8.5, labelcolor=INK)
+    bar.outline.set_visible(False)
+    return figure
+
+
+def effort_figure(comparison: Comparison) -> Figure | None:
+    """Left the seconds until a mask is there, right the training steps; a row per pruner."""
+    efforts = comparison.efforts
+    if not efforts:
+        return None
+    labels = [line.label for line in comparison.sweep.lines]
+    height = 1.75 + 0.3 * max(len(labels), 3)
+    figure = drawing.new_figure(WIDTH, height)
+    left = 0.03 + 0.0085 * max(map(len, labels))
+    wide = (0.96 - left - 0.05) / 2
+    box = (0.62 / height, 1 - 1.3 / height)
+    seconds = figure.add_axes((left, box[0], wide, box[1]))
+    steps = figure.add_axes((left + wide + 0.05, box[0], wide, box[1]))
+    drawing.tidy(seconds, xlabel="seconds to find the mask (log scale)", ylabel="")
+    drawing.tidy(steps, xlabel="training steps before the ticket's own", ylabel="")
+    colours = _colours(efforts)
+    for effort in efforts:
+        y = labels.index(effort.label)
+        hexed = colours[effort.sparsity]
+        if effort.total > 0:
+            _dot(seconds, effort.total, y, hexed)
+        if effort.search:
+            seconds.plot([effort.search], [y], "|", markersize=9, color=hexed, zorder=2)
+        _dot(steps, effort.steps, y, hexed)
+    if any(effort.total > 0 for effort in efforts):
+        seconds.set_xscale("log")
+    steps.set_xlim(left=-0.03 * max([effort.steps for effort in efforts] + [1.0]))
+    steps.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    steps.locator_params(axis="x", nbins=5)
+    _rows(seconds, labels, shown=True)
+    _rows(steps, labels, shown=False)
+    for sparsity, hexed in colours.items():
+        seconds.plot([], [], "o", color=hexed, label=removed(1 - sparsity))
+    found = seconds.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=8, frameon=False,
+                           fontsize=9, title="sparsity (line: the search alone)")  # fmt: skip
+    found.get_title().set(fontsize=9, color=MUTED)
+    return figure
+
+
+def _dot(axes: Axes, x: float, y: float, hexed: str) -> None:
+    axes.plot([x], [y], "o", color=hexed, markersize=6.5, markeredgecolor="white",
+              markeredgewidth=0.6, zorder=3)  # fmt: skip
+
+
+def _colours(efforts: Sequence[Effort]) -> dict[float, str]:
+    """A shade per sparsity, darker is sparser."""
+    found = sorted({effort.sparsity for effort in efforts})
+    shades = matplotlib.colormaps["viridis_r"]
+    last = max(len(found) - 1, 1)
+    return {
+        sparsity: str(matplotlib.colors.to_hex(shades(0.15 + 0.75 * i / last)))
+        for i, sparsity in enumerate(found)
+    }
+
+
+def _rows(axes: Axes, labels: Sequence[str], *, shown: bool) -> None:
+    axes.set_yticks(range(len(labels)))
+    axes.set_yticklabels(labels if shown else [], parse_math=False)
+    axes.set_ylim(len(labels) - 0.4, -0.6)

@@ -1,0 +1,313 @@
+"""Runs that differ in their pruner: one line each, what its masks cost to find, what they keep."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lth_runner.runs.report.compare import differences, flatten
+from lth_runner.runs.report.rows import TICKET, Row, Run, density, is_dense, mean, number
+from lth_runner.runs.report.sanity import Check, checks
+from lth_runner.runs.report.sweep import (
+    ASKED_DENSITY,
+    INCIDENTAL,
+    SWEPT,
+    Column,
+    Line,
+    Sweep,
+    asked_sparsity,
+    columns_of,
+    cost_of,
+    levels_of,
+    line_of,
+    merged_run,
+    rewind_step,
+)
+from lth_runner.runs.report.verdict import judge
+
+SEEDS = re.compile(r"seed|replicates")
+MAX_NAMED_KEYS = 2
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What finding the masks of one sparsity took, before their tickets' own training.
+
+    Means over the seeds. `trainings`, `steps` and `seconds` are of the trainings that the mask was
+    made from, whoever did them and whether or not they were reused; `search` are the seconds of
+    the search itself, None where the run did not record them. `source` says what the masks were
+    made from. `own_steps` and `own_seconds`: the ticket's training.
+    """
+
+    label: str
+    sparsity: float
+    source: str
+    n: int
+    trainings: float
+    steps: float
+    seconds: float
+    search: float | None
+    own_steps: float
+    own_seconds: float
+
+    @property
+    def total(self) -> float:
+        """Seconds until the mask is there."""
+        return self.seconds + (self.search or 0.0)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Pruners side by side; the sweep's lines are the pruners."""
+
+    sweep: Sweep
+    efforts: tuple[Effort, ...]
+    layers: Mapping[tuple[str, int], Mapping[str, float]]  # (pruner, level) -> density by layer
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The measured sparsities to show."""
+        return tuple(column for column in self.sweep.shown if column.level is not None)
+
+    def checks(self, line: Line) -> tuple[Check, ...]:
+        """The sanity checks of a pruner at the sparsities shown."""
+        shown = {column.level for column in self.columns}
+        found = checks(line.run, line.verdict, pruner=line.label)
+        return tuple(check for check in found if check.level.round in shown)
+
+
+def find_pruners(runs: Sequence[Run]) -> tuple[Comparison, ...]:
+    """The groups of runs that are the same but for pruner, its sparsity and seed, with several."""
+    groups: dict[str, dict[str, list[Run]]] = {}
+    for run in runs:
+        methods = groups.setdefault(_key(run, pruner=False), {})
+        methods.setdefault(_key(run, pruner=True), []).append(run)
+    return tuple(_comparison(list(found.values())) for found in groups.values() if len(found) > 1)
+
+
+def _key(run: Run, *, pruner: bool) -> str:
+    """What runs of one comparison share; or of one pruner, without what is copied from rewind."""
+    kept = {
+        key: value
+        for key, value in flatten(run.config).items()
+        if key.startswith("pruner.") is pruner
+        and not SEEDS.fullmatch(key)
+        and not INCIDENTAL.match(key)
+        and not (pruner and SWEPT.fullmatch(key))
+    }
+    return json.dumps(kept, sort_keys=True, default=str)
+
+
+def _comparison(groups: Sequence[Sequence[Run]]) -> Comparison:
+    runs = [run for group in groups for run in group]
+    asked = {s for run in runs if (s := asked_sparsity(run)) is not None}
+    groups = [[_snapped(run, asked) for run in group] for group in groups]
+    tolerance = min(run.tolerance for run in runs)
+    merged = merged_run(runs, [row for run in runs for row in run.rows if is_dense(row)], tolerance)
+    dense = judge(merged).dense
+    kept = [_density(row) for group in groups for run in group for row in _pruned(run)]
+    levels = levels_of(kept)
+    names = _labels(groups)
+    lines = [line_of(merged, levels, g, name) for g, name in zip(groups, names, strict=True)]
+    sweep = Sweep(
+        runs=tuple(runs),
+        lines=tuple(sorted(lines, key=_quality)),
+        columns=columns_of(levels, asked),
+        dense=dense,
+        tolerance=tolerance,
+        cost=cost_of(runs),
+        fit=None,
+        by="pruner",
+    )
+    efforts = [
+        effort
+        for group, name in zip(groups, names, strict=True)
+        for run in group
+        if (effort := _effort(run, name)) is not None
+    ]
+    order = [line.label for line in sweep.lines]
+    efforts.sort(key=lambda effort: (order.index(effort.label), effort.sparsity))
+    layers = {
+        (line.label, level): _layers(line.run.at(TICKET, level))
+        for line in sweep.lines
+        for level in range(1, len(levels) + 1)
+    }
+    return Comparison(sweep, _one_per_sparsity(efforts), layers)
+
+
+def _pruned(run: Run) -> Iterator[Row]:
+    return (row for row in run.rows if not is_dense(row) and density(row) is not None)
+
+
+def _density(row: Row) -> float:
+    found = density(row)
+    assert found is not None
+    return found
+
+
+def _snapped(run: Run, asked: set[float]) -> Run:
+    """The run with densities that stand for one asked for, up to rounding by layer, made equal."""
+
+    def near(row: Row) -> Row:
+        kept = density(row)
+        if kept is None or is_dense(row):
+            return row
+        goal = min((1 - s for s in asked), key=lambda goal: abs(goal - kept), default=kept)
+        return {**row, "density": goal} if abs(goal - kept) <= ASKED_DENSITY * goal else row
+
+    return dataclasses.replace(run, rows=tuple(near(row) for row in run.rows))
+
+
+def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
+    """The pruners' names; of several of one name, with the keys in which they differ."""
+    firsts = [group[0] for group in groups]
+    names = [run.pruner for run in firsts]
+    found = list(names)
+    for name in set(names):
+        same = [index for index, other in enumerate(names) if other == name]
+        keys = [
+            (key, values)
+            for key, values in differences([firsts[index] for index in same]).items()
+            if key.startswith("pruner.") and not SWEPT.fullmatch(key)
+        ][:MAX_NAMED_KEYS]
+        for place, index in enumerate(same if len(same) > 1 else ()):
+            told = [f"{key.removeprefix('pruner.')}={values[place]}" for key, values in keys]
+            found[index] = f"{name} ({', '.join(told)})"
+    return [name if found.count(name) == 1 else f"{name} {i}" for i, name in enumerate(found, 1)]
+
+
+def _quality(line: Line) -> tuple[float, float, str]:
+    """The sparsest first, the most accurate of these first."""
+    last = line.last
+    if last is None or last.mean is None:
+        return (0.0, 0.0, line.label)
+    return (-round(last.sparsity, 2), -last.mean, line.label)
+
+
+def _effort(run: Run, label: str) -> Effort | None:
+    """The effort behind a run's last tickets."""
+    last = max(run.rounds(TICKET), default=None)
+    found = [] if last is None else [(row, _before(run, row)) for row in run.at(TICKET, last)]
+    found = [(row, before) for row, before in found if not is_dense(row) and density(row)]
+    if not found:
+        return None
+    source = found[0][1].source
+    searches = [before.search for _, before in found if before.search is not None]
+    return Effort(
+        label=label,
+        sparsity=1 - mean(_density(row) for row, _ in found),
+        source=source,
+        n=len(found),
+        trainings=mean(before.trainings for _, before in found),
+        steps=mean(before.steps for _, before in found),
+        seconds=mean(before.seconds for _, before in found),
+        search=mean(searches) if len(searches) == len(found) else None,
+        own_steps=mean(number(row.get("steps")) or 0.0 for row, _ in found),
+        own_seconds=mean(number(row.get("seconds")) or 0.0 for row, _ in found),
+    )
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What lies before one ticket's training."""
+
+    source: str
+    trainings: float
+    steps: float
+    seconds: float
+    search: float | None
+
+
+def _before(run: Run, ticket: Row) -> _Before:
+    """All earlier trainings of the ticket's seed, or what of them the mask was made from.
+
+    A pruner that decides at the start (`pruner.dense` is a key of these alone) or by chance needs
+    the first training up to the rewind step (all of it where another step is scored); early-bird
+    up to the epoch that the ticket goes on from; any other, all of them.
+    """
+    earlier = [
+        row
+        for round in run.rounds(TICKET)
+        for row in run.at(TICKET, round)
+        if row["seed"] == ticket["seed"] and round < ticket["round"]
+    ]
+    times = [number(row.get("search_seconds")) for row in [*earlier, ticket]]
+    known = [time for time in times if time is not None]
+    search = sum(known) if len(known) == len(times) else None
+    part = _part_needed(run, ticket)
+    if not earlier:
+        static = str(_node(run, "masking").get("_target_", "")).endswith(".Static")
+        return _Before("the start" if static else "its own training", 0, 0, 0, search)
+    steps = [number(row.get("steps")) or 0.0 for row in earlier]
+    seconds = [number(row.get("seconds")) or 0.0 for row in earlier]
+    if part is None:
+        return _Before("trained weights", len(earlier), sum(steps), sum(seconds), search)
+    share = min(part / steps[0], 1.0) if steps[0] else 0.0
+    source = f"step {part}" if part else "the start"
+    return _Before(source, share, share * steps[0], share * seconds[0], search)
+
+
+def _part_needed(run: Run, ticket: Row) -> int | None:
+    """The step of the first training that the mask was made at; None: whole trainings."""
+    search = _node(run, "search")
+    if str(search.get("_target_", "")).endswith(".EarlyBird"):
+        return int(ticket.get("start_step") or 0)
+    score = search.get("score")
+    by_chance = isinstance(score, Mapping) and str(score.get("_target_", "")).endswith(".Random")
+    if by_chance or "dense" in _pruner(run):
+        return None if _pruner(run).get("score_step") else rewind_step(run) or 0
+    return None
+
+
+def _pruner(run: Run) -> Mapping[str, Any]:
+    node = run.config.get("pruner")
+    return node if isinstance(node, Mapping) else {}
+
+
+def _node(run: Run, key: str) -> Mapping[str, Any]:
+    node = _pruner(run).get(key)
+    return node if isinstance(node, Mapping) else {}
+
+
+def _one_per_sparsity(efforts: Sequence[Effort]) -> tuple[Effort, ...]:
+    """Runs of other seeds at the same sparsity as one line, weighted by their seeds."""
+    groups: dict[tuple[str, float], list[Effort]] = {}
+    for effort in efforts:
+        groups.setdefault((effort.label, round(effort.sparsity, 6)), []).append(effort)
+    return tuple(_mean(group) for group in groups.values())
+
+
+def _mean(group: Sequence[Effort]) -> Effort:
+    if len(group) == 1:
+        return group[0]
+    n = sum(effort.n for effort in group)
+
+    def weighted(values: Sequence[float]) -> float:
+        return sum(e.n * value for e, value in zip(group, values, strict=True)) / n
+
+    searches = [effort.search for effort in group if effort.search is not None]
+    return dataclasses.replace(
+        group[0],
+        n=n,
+        trainings=weighted([effort.trainings for effort in group]),
+        steps=weighted([effort.steps for effort in group]),
+        seconds=weighted([effort.seconds for effort in group]),
+        search=weighted(searches) if len(searches) == len(group) else None,
+        own_steps=weighted([effort.own_steps for effort in group]),
+        own_seconds=weighted([effort.own_seconds for effort in group]),
+    )
+
+
+def _layers(rows: Sequence[Row]) -> dict[str, float]:
+    """Layer -> mean density of the tickets in %."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        layers = row.get("layer_density")
+        for name, raw in layers.items() if isinstance(layers, Mapping) else ():
+            if (value := number(raw)) is not None:
+                found.setdefault(str(name), []).append(value)
+    return {name: 100 * mean(values) for name, values in found.items()}

@@ -1,0 +1,242 @@
+"""What of a pruner's decision matters: its ticket beside the controls that take parts of it away.
+
+Frankle et al., "Pruning Neural Networks at Initialization: Why Are We Missing the Mark?", ICLR
+2021, arXiv 2009.08576; Su et al., "Sanity-Checking Pruning Methods", NeurIPS 2020, arXiv
+2009.11094.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from lth_runner.runs.report.rows import TICKET, Run
+from lth_runner.runs.report.verdict import ROUNDING, Level, Paired, Verdict
+from lth_runner.runs.report.wording import accuracy, joined, points, removed
+
+HINT = (
+    "Ticket minus control, paired by seed, in points of test accuracy; brackets: 95 % t interval, "
+    "of each line alone (not corrected for their number). 'No larger than': the interval's upper "
+    "end is within the tolerance ('none, shown'). 'Not seen', a mean within the tolerance, is no "
+    "proof that there is none; a larger one with zero in its interval is undecided, and so is one "
+    "within the tolerance that all seeds agree on to the digit: that makes no interval."
+)
+
+
+@dataclass(frozen=True)
+class Words:
+    """How sentences name what a control takes away: 'snip: <does> costs 0.1 points'."""
+
+    does: str
+    matters: str  # where it costs
+    nothing: str  # where no cost was seen
+
+
+WORDS: Mapping[str, Words] = MappingProxyType(
+    {
+        "shuffle": Words(
+            "shuffling its masks within layers",
+            "its masks carry information beyond the layer densities",
+            "no information beyond the layer densities",
+        ),
+        "reinit": Words(
+            "drawing new weights under its masks",
+            "its masks belong to the very weights that they were found with",
+            "no dependence of its masks on the weights that they were found with",
+        ),
+        "invert": Words(
+            "turning its scores round",
+            "the order of its scores matters",
+            "no information in the order of its scores",
+        ),
+        "random_data": Words(
+            "deciding by corrupted data",
+            "what it reads from the data matters",
+            "no use of what it reads from the data",
+        ),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One control in one round of one run; `does` says what it takes away.
+
+    `cost` is the ticket minus the control, paired by seed. `density` is the ticket's; the
+    control's, `level.density`, is another where how many weights stay is decided too. `same`: the
+    control is the ticket itself.
+    """
+
+    pruner: str
+    control: str
+    does: str
+    level: Level
+    density: float
+    cost: Paired
+    tolerance: float
+    same: bool
+    ticket_at_chance: bool
+    num_diverged: int
+
+    @property
+    def mark(self) -> str:
+        """The finding in a word or two."""
+        low, high = self.cost.low, self.cost.high
+        if self.same:
+            return "the ticket itself"
+        if self.ticket_at_chance and self.level.at_chance:
+            return "at chance"
+        if low is None or high is None:
+            return "one replicate"
+        if not self.cost.is_told(self.tolerance):
+            return "undecided" if abs(low) > ROUNDING else "not seen"
+        if low > ROUNDING:
+            return "matters"
+        if high < -ROUNDING:
+            return "control is better"
+        if high <= self.tolerance + ROUNDING:
+            return "none, shown"
+        return "not seen" if abs(self.cost.difference) <= self.tolerance else "undecided"
+
+    @property
+    def sentence(self) -> str:
+        """The finding in full, with its interval and the number of seeds."""
+        words = WORDS[self.control]
+        where = f"at {self.sparsity} sparsity"
+        opening = f"{self.pruner}: {self.does}"
+        if self.same:
+            return (
+                f"{opening} gives the ticket itself {where}: what is decided before its training "
+                "does not depend on it."
+            )
+        costs = f"{opening} {_costs(self.cost)} {where}"
+        findings = {
+            "at chance": "accuracy is at chance level: nothing can be concluded",
+            "one replicate": "one replicate: nothing can be said",
+            "matters": words.matters,
+            "control is better": f"{words.nothing} was seen, the control is better",
+            "none, shown": (
+                f"{words.nothing} was seen, and a cost is shown to be no larger than "
+                f"{100 * self.tolerance:g} points"
+            ),
+            "not seen": f"{words.nothing} was seen, but {self._open}",
+            "undecided": f"undecided, {self._open}; more seeds would tell",
+        }
+        text = f"{costs}: {findings[self.mark]} (n = {self.cost.n})."
+        if self.ticket_at_chance != self.level.at_chance:
+            which = "ticket" if self.ticket_at_chance else "control"
+            text += f" The {which}'s accuracy is at chance level."
+        if (other := removed(self.level.density)) != self.sparsity:
+            text += f" The control's sparsity is {other}: that is part of the difference."
+        if self.num_diverged:
+            text += f" {self.num_diverged} diverged trainings are left out."
+        return text
+
+    @property
+    def sparsity(self) -> str:
+        """The ticket's, as it is told."""
+        return removed(self.density)
+
+    @property
+    def _open(self) -> str:
+        """What the interval leaves open."""
+        low, high = self.cost.low, self.cost.high
+        if low is None or high is None or self.cost.is_flat:
+            return "equal differences of so few seeds make no interval"
+        if high >= 1:
+            return "the interval is too wide to exclude anything"
+        return f"a cost of up to {100 * high:.1f} points is not excluded"
+
+
+def _costs(cost: Paired) -> str:
+    """'costs 4.2 ± 0.3 points', half the 95 % interval behind the sign."""
+    verb, size = ("costs", cost.difference) if cost.difference >= 0 else ("gains", -cost.difference)
+    half = "" if cost.high is None else f" ± {100 * (cost.high - cost.difference):.1f}"
+    return f"{verb} {100 * size:.1f}{half} points"
+
+
+def checks(run: Run, verdict: Verdict, *, pruner: str = "") -> tuple[Check, ...]:
+    """Every sanity check that the run has, by control and growing sparsity."""
+    found = []
+    for control in (name for name in WORDS if name in verdict.controls):
+        for level in verdict.of(control):
+            ticket = verdict.at(TICKET, level.round)
+            if level.ticket_lead is None or ticket is None:
+                continue
+            found.append(
+                Check(
+                    pruner=pruner or run.pruner,
+                    control=control,
+                    does=_does(run, control),
+                    level=level,
+                    density=ticket.density,
+                    cost=level.ticket_lead,
+                    tolerance=verdict.tolerance,
+                    same=_same(run, control, level.round),
+                    ticket_at_chance=ticket.at_chance,
+                    num_diverged=level.num_diverged + ticket.num_diverged,
+                )
+            )
+    return tuple(found)
+
+
+def _does(run: Run, control: str) -> str:
+    """What a control takes away; of corrupted data what was corrupted, where the config says it."""
+    nodes = run.config.get("control")
+    node = nodes.get(control) if isinstance(nodes, Mapping) else None
+    corrupt = node.get("corrupt") if isinstance(node, Mapping) else None
+    return WORDS[control].does.replace("corrupted data", f"corrupted {corrupt or 'data'}")
+
+
+def _same(run: Run, control: str, round: int) -> bool:
+    """Whether the control's trainings are the ticket's: the same names in the Store."""
+    names = [
+        {row["seed"]: row.get("training_key") for row in run.at(arm, round)}
+        for arm in (TICKET, control)
+    ]
+    return names[0] == names[1] and None not in names[0].values()
+
+
+def sentences(found: Sequence[Check]) -> list[str]:
+    """Of each control the sparsest finding in full, and at how many sparsities it cost."""
+    told = []
+    for control in dict.fromkeys(check.control for check in found):
+        own = [check for check in found if check.control == control]
+        telling = [check for check in own if check.mark != "at chance"]
+        text = (telling or own)[-1].sentence
+        if telling and telling[-1] is not own[-1]:
+            text += (
+                f" At {own[-1].sparsity} both are at chance level: nothing can be concluded there."
+            )
+        told.append(f"{text}{_elsewhere(own)}")
+    return told
+
+
+def _elsewhere(own: Sequence[Check]) -> str:
+    """At which of several sparsities a control costs."""
+    costly = [check for check in own if check.mark == "matters"]
+    if len(own) < 2 or own[-1].cost.low is None:
+        return ""
+    if not costly:
+        return f" A cost was seen at none of {len(own)} sparsities."
+    at = [check.sparsity for check in costly]
+    listed = joined(at) if len(at) <= 4 else f"{at[0]} to {at[-1]}"
+    return f" A cost was seen at {len(costly)} of {len(own)} sparsities ({listed})."
+
+
+def sanity_table(found: Sequence[Check]) -> tuple[list[str], list[list[str]]]:
+    """A line per check: what the control reaches, what it costs, the finding."""
+    header = ["pruner", "control", "sparsity", "control's accuracy", "cost", "n", "finding"]
+    return header, [
+        [
+            check.pruner,
+            check.control,
+            check.sparsity,
+            accuracy(check.level, 2),
+            points(check.cost),
+            str(check.cost.n),
+            check.mark,
+        ]
+        for check in found
+    ]

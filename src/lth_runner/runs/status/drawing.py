@@ -1,0 +1,179 @@
+"""Points and Store as aligned text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from lth_runner.runs.status.naming import labels, natural
+from lth_runner.runs.status.point import STATES, Point
+from lth_runner.runs.status.quantities import duration, size
+from lth_runner.runs.status.store_care import KINDS, LEVELS, Holdings, Item
+
+NARROWEST = 24  # a state and the beginning of a name
+SHORT = 44  # a label that others may be aligned with
+
+
+def listing(points: Sequence[Point], *, width: int | None = None, height: int | None = None) -> str:
+    """A line per point, worst first, below it what went wrong, then the sums.
+
+    Lines of points that went well are cut to ``width``, and left out where there are more than fit
+    ``height``; those of failed, dead, missing and refused ones never are.
+    """
+    ordered = sorted(
+        zip(points, labels(points), strict=True),
+        key=lambda pair: (STATES.index(pair[0].state), natural(pair[0].name), natural(pair[1])),
+    )
+    bad = sum(point.reason is not None for point in points)
+    standing = [_standing(point) for point, _ in ordered]
+    heads = _heads(ordered)
+    troubles = [
+        line
+        for (head, _), one in zip(heads[:bad], standing[:bad], strict=True)
+        for line in _trouble(head, *one)
+    ]
+    tails = table(standing[bad:])
+    room = max((width or 0) - 2 - max(map(len, tails), default=0), NARROWEST)
+    lines = []
+    for (head, margin), tail in zip(heads[bad:], tails, strict=True):
+        if width is not None:
+            head, margin = _cut(head, room), min(margin, room)
+        line = f"{head:<{margin}}  {tail}".rstrip()
+        lines.append(line if width is None else _cut(line, width))
+    if height is not None:
+        rows_of_bad = sum(-(-len(line) // (width or 80)) for line in troubles)
+        room = max(height - rows_of_bad - 3, 0)  # an empty line, the sums, the cursor's own
+        if len(lines) > room:
+            shown = max(room - 1, 0)
+            left_out = Counter(point.state for point, _ in ordered[bad + shown :])
+            lines = [*lines[:shown], f"and {len(lines) - shown} more: {_counts(left_out)}"]
+    return "\n".join([*troubles, *lines, "", *_sums(points)])
+
+
+def _heads(ordered: Sequence[tuple[Point, str]]) -> list[tuple[str, int]]:
+    """State, place and label of each point, and how wide that is among those of its folder.
+
+    Folders whose labels are short share a width; one with long labels widens its own lines alone.
+    """
+    places = table([(point.state, _where(point)) for point, _ in ordered])
+    first = max(map(len, places))
+    widths: dict[str, int] = {}
+    for point, label in ordered:
+        width = 0 if point.reason is not None else len(label)  # nothing stands behind it
+        widths[point.name] = max(widths.get(point.name, 0), width)
+    shared = max((width for width in widths.values() if width <= SHORT), default=0)
+    found = []
+    for place, (point, label) in zip(places, ordered, strict=True):
+        wide = max(widths[point.name], shared)
+        found.append((f"{place:<{first}}  {label}".rstrip(), first + (2 + wide if wide else 0)))
+    return found
+
+
+def _where(point: Point) -> str:
+    return f"{point.name}/{point.run_id or '-'}"
+
+
+def _trouble(head: str, place: str, share: str, reason: str) -> tuple[str, str]:
+    where = ", ".join(part for part in (place, share) if part)
+    return f"{head}  ({where})" if where else head, f"    {reason}"
+
+
+def _standing(point: Point) -> tuple[str, str, str]:
+    """Round, share and time left; the result of a finished point; the reason of a bad one."""
+    status, share = point.status, ""
+    if point.state == "done":
+        sparsity = "-" if point.sparsity is None else f"{point.sparsity:.4f}"
+        if point.test_accuracy is None:
+            return f"sparsity {sparsity}", "test -", "no accuracy at the end: diverged?"
+        of = f"mean of {point.num_accuracies}" if point.num_accuracies > 1 else ""
+        return f"sparsity {sparsity}", f"test {100 * point.test_accuracy:.2f} %", of
+    if point.progress is not None:
+        share = f"{100 * point.progress:.0f} %"
+    place = []
+    if isinstance(status.get("rounds"), int):
+        place.append(f"round {status.get('round')}/{status['rounds'] - 1}")
+    if point.state == "running" and status.get("arm") is not None:
+        total = str(status.get("total"))
+        place.append(f"{status['arm']} seed {status.get('seed')}")
+        place.append(f"step {str(status.get('step')).rjust(len(total))}/{total}")
+    note = point.reason or ""
+    if point.seconds_left is not None:
+        note = f"about {duration(point.seconds_left)} left"
+    return " ".join(place), share, note
+
+
+def _sums(points: Sequence[Point]) -> list[str]:
+    sums = f"{len(points)} points: {_counts(Counter(point.state for point in points))}"
+    steps: Counter[str] = Counter()
+    for point in points:
+        known = point.status.get("steps")
+        if isinstance(known, dict):
+            steps.update({k: v for k, v in known.items() if isinstance(v, int)})
+    if len(points) == 1:
+        sums = sums.replace("points", "point", 1)
+    if not steps:
+        return [sums]
+    names = [name for name in ("asked", "run", "reused", "replayed") if name in steps]
+    return [sums, "steps: " + ", ".join(f"{steps[name]:,} {name}" for name in names)]
+
+
+def _counts(found: Counter[str]) -> str:
+    return ", ".join(f"{found[state]} {state}" for state in STATES if found[state])
+
+
+def holdings(found: Holdings) -> str:
+    """What the Store holds, by kind, and what of it could go."""
+    rows = [("", "files", "size")]
+    for kind in KINDS:
+        rows.append((kind, *_amount(item for item in found.items if item.kind == kind)))
+    rows.append(("in all", *_amount(found.items)))
+    could: dict[tuple[int, str], list[Item]] = {}
+    for item in found.going(LEVELS[-1]):
+        could.setdefault((LEVELS.index(item.level or ""), item.reason), []).append(item)
+    going = [
+        (reason, *_amount(items), f"--prune --keep {LEVELS[level]}" if level else "--prune")
+        for (level, reason), items in sorted(could.items())
+    ]
+    head = f"Store {found.root}: {found.num_trainings} trainings"
+    what = ["", "what could go, and how:", *table(going, right=(1, 2))] if going else []
+    return "\n".join([head, "", *table(rows, right=(1, 2)), *what, *_note(found)])
+
+
+def removal(found: Holdings, going: Sequence[Item], *, removed: bool) -> str:
+    """What a prune takes, or would take."""
+    if not going:
+        return "\n".join([f"Store {found.root}: nothing to remove", *_note(found)])
+    by_reason: dict[str, list[Item]] = {}
+    for item in going:
+        by_reason.setdefault(item.reason, []).append(item)
+    head = "removed" if removed else "would be removed"
+    rows = [(head, "files", "size")]
+    rows += [(reason, *_amount(items)) for reason, items in sorted(by_reason.items())]
+    rows.append(("in all", *_amount(going)))
+    tail = [] if removed else ["", "nothing has been removed: add --yes to do it"]
+    return "\n".join([*table(rows, right=(1, 2)), *_note(found), *tail])
+
+
+def _note(found: Holdings) -> list[str]:
+    return [] if found.stays is None else ["", found.stays]
+
+
+def _amount(items: Iterable[Item]) -> tuple[str, str]:
+    bytes_of = [item.size for item in items]
+    return f"{len(bytes_of):,}", size(sum(bytes_of))
+
+
+def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
+    """Rows as aligned lines, two spaces between columns; columns without text are left out."""
+    used = [i for i in range(len(rows[0])) if any(row[i] for row in rows)] if rows else []
+    widths = {i: max(len(row[i]) for row in rows) for i in used}
+    return [
+        "  ".join(
+            row[i].rjust(widths[i]) if i in right else row[i].ljust(widths[i]) for i in used
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else line[: max(width - 1, 0)] + "…"

@@ -1,0 +1,76 @@
+"""Points that did not end well, once more."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lth_runner.runs.status.point import Point
+from lth_runner.values.errors import UserError
+
+AGAIN = ("failed", "dead", "interrupted", "missing")
+REFUSED = "refused"
+PROGRAM = "lth-run"
+EXIT_INTERRUPTED = 130
+
+
+def chosen(points: Sequence[Point], *, refused: bool) -> list[Point]:
+    """The points to start again; those whose command was refused when asked for alone."""
+    return [p for p in points if p.state in AGAIN or (refused and p.state == REFUSED)]
+
+
+def commands(points: Sequence[Point]) -> tuple[list[str], list[str]]:
+    """The commands of points to start again, each once, and why some have none."""
+    wanted, notes = [], []
+    for point in points:
+        where = f"{point.name}/{point.run_id}"
+        if point.may_live:
+            pid = point.status.get("pid")
+            notes.append(f"{where} is left out: its process {pid} exists; end it first")
+        elif not point.command:
+            notes.append(f"{where} is left out: its status.json names no command")
+        else:
+            wanted.append(point.command)
+    return list(dict.fromkeys(wanted)), notes
+
+
+def check_folder(points: Sequence[Point], outputs: Path) -> None:
+    """Raises UserError where the commands, started here, would write to another folder."""
+    for point in points:
+        named = point.config.get("paths.outputs")
+        if named is not None and Path(named).resolve() != outputs:
+            raise UserError(
+                f"started in {Path.cwd()}, the commands would write to {Path(named).resolve()} and "
+                f"not to {outputs}: go to the folder that they were first started in"
+            )
+
+
+def launch(lines: Sequence[str]) -> int:
+    """Runs commands one after the other; 0, 1 where one failed, 130 after Ctrl-C.
+
+    Ctrl-C reaches the run itself, which ends between two steps; no further one is started.
+    Raises UserError, before anything starts, for a command that is not ``lth-run``.
+    """
+    parsed = [shlex.split(line) for line in lines]
+    for words, line in zip(parsed, lines, strict=True):
+        if words[:1] != [PROGRAM]:
+            raise UserError(f"{line!r} is not started: only {PROGRAM} commands are")
+    wishes: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: wishes.append(number))
+    failed = []
+    try:
+        for number, (words, line) in enumerate(zip(parsed, lines, strict=True), 1):
+            print(f"[{number}/{len(lines)}] {line}", flush=True)
+            status = subprocess.Popen([sys.executable, "-m", "lth_runner", *words[1:]]).wait()
+            if wishes or status == EXIT_INTERRUPTED:
+                return EXIT_INTERRUPTED
+            if status:
+                failed.append(f"exit status {status}: {line}")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    print("\n".join([f"{len(lines) - len(failed)} of {len(lines)} ended well", *failed]))
+    return 1 if failed else 0

@@ -1,0 +1,110 @@
+"""Run folders, read as points."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from datetime import datetime
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from lth_runner.runs.status.files import age, read_bytes, read_config, read_json, read_lines
+from lth_runner.runs.status.living import SILENT_SECONDS, lives, moment, seconds_since
+from lth_runner.runs.status.point import Point
+from lth_runner.runs.status.progress import progress, seconds_left
+from lth_runner.runs.status.quantities import duration
+
+NO_RUNS = {"store", "sweeps"}
+RUN_FILES = ("status.json", "rounds.jsonl", "config.yaml")
+REFUSAL = "UserError:"  # begins the error of a mistake that the user can mend
+DEPTH = 4  # a name may hold slashes
+
+
+def run_folders(outputs: Path) -> Iterator[Path]:
+    """Every run folder below a folder, which may be one itself."""
+    return _below(outputs, DEPTH, NO_RUNS)
+
+
+def _below(folder: Path, depth: int, skipped: Collection[str] = ()) -> Iterator[Path]:
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError:  # gone meanwhile, or not ours to read
+        return
+    if any(entry.name in RUN_FILES for entry in entries):
+        yield folder
+    elif depth:
+        for entry in entries:
+            if entry.name not in skipped and not entry.name.startswith(".") and entry.is_dir():
+                yield from _below(Path(entry.path), depth - 1)
+
+
+def run_point(folder: Path, outputs: Path, now: datetime) -> Point:
+    """How the run of a folder stands."""
+    config, status = read_config(folder / "config.yaml"), read_json(folder / "status.json")
+    point = Point("dead", folder.parent.name, folder.name, folder, config=config)
+    if status is None or status.get("state") not in ("running", "done", "interrupted", "failed"):
+        return replace(point, reason="its status.json is missing or says nothing known")
+    state, error = status["state"], str(status.get("error") or "")
+    trained = read_bytes(folder / "rounds.jsonl")  # then it was not the command: a full disk, say
+    refused = state == "failed" and error.startswith(REFUSAL) and not trained
+    point = replace(
+        point,
+        state="refused" if refused else state,
+        name=str(status.get("name") or point.name),
+        command=str(status["command"]) if status.get("command") else None,
+        status=status,
+        reason=_first_line(error.removeprefix(REFUSAL)) if state == "failed" else None,
+    )
+    if point.state == "done":
+        return _with_result(point)
+    if point.state == "running":
+        lease = f"run-{folder.parent.name}-{folder.name}"
+        point = _with_life(point, outputs / "store" / "leases" / lease, now)
+    share = progress(point)
+    left = seconds_left(point, share) if point.state == "running" else None
+    return replace(point, progress=share, seconds_left=left)
+
+
+def _first_line(error: str) -> str:
+    lines = error.strip().splitlines()
+    return lines[0] if lines else "it does not say why"
+
+
+def _with_life(point: Point, lease: Path, now: datetime) -> Point:
+    """Dead where its process is gone, or neither its status nor its lease was touched lately."""
+    updated = moment(point.status.get("updated"))
+    alive, silent = lives(point.status, updated), min(seconds_since(updated, now), age(lease, now))
+    pid, host = point.status.get("pid"), point.status.get("host")
+    if alive is False:
+        return replace(point, state="dead", reason=f"its process {pid} is gone")
+    if silent > SILENT_SECONDS:
+        when = f"no sign of life for {duration(silent)}" if isfinite(silent) else "no time stamp"
+        where = f", though process {pid} exists" if alive else f" (on {host})" if host else ""
+        return replace(point, state="dead", reason=when + where, may_live=bool(alive))
+    return point
+
+
+def _with_result(point: Point) -> Point:
+    """With the last ticket's sparsity and mean accuracy: rows are written round by round."""
+    assert point.folder is not None
+    last: list[dict[str, Any]] = []
+    for row in read_lines(point.folder / "rounds.jsonl"):
+        if row.get("arm") == "ticket":
+            if last and row.get("round") != last[0].get("round"):
+                break
+            last.append(row)
+    known = [row["test_accuracy"] for row in last if _is_number(row.get("test_accuracy"))]
+    kept = [row["sparsity"] for row in last if _is_number(row.get("sparsity"))]
+    return replace(
+        point,
+        sparsity=sum(kept) / len(kept) if kept else None,
+        test_accuracy=sum(known) / len(known) if known else None,
+        num_accuracies=len(known),
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,187 @@
+"""What the Store holds, what of it no run needs, and its removal."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from lth_runner.runs.status.files import age, read_json, read_lines, training_keys
+from lth_runner.runs.status.point import SETTLED, Point
+from lth_runner.values.errors import UserError
+
+KINDS = ("ends", "snapshots", "derived", "drafts", "damaged", "other")
+LEVELS = ("", "tickets", "last")  # of --keep, from what takes least to what takes most
+FORMAT = 1
+DRAFT_SECONDS = 24 * 3600.0
+LOCK_SECONDS = 600.0
+
+UNNAMED = "trainings that no run names"
+DRAFT = "drafts not touched for a day"
+KILLED = "pieces of files that a kill left"
+DAMAGED = "damaged files, set aside"
+SNAPSHOT = "snapshots: trained again from the start when asked for"
+DERIVED = "derived files: computed again when asked for"
+EARLIER = "trainings before the last round of a run"
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file of the Store; it may go at a ``level`` of --keep, or at none (None)."""
+
+    path: Path
+    kind: str
+    size: int  # bytes
+    reason: str = ""
+    level: str | None = None
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """All files of a Store; ``stays`` says why more cannot go."""
+
+    root: Path
+    items: Sequence[Item]
+    num_trainings: int
+    stays: str | None
+
+    def going(self, keep: str) -> list[Item]:
+        """What a prune at a level takes; each level takes what those before it take."""
+        taken = LEVELS[: LEVELS.index(keep) + 1]
+        return [item for item in self.items if item.level in taken]
+
+
+def survey(outputs: Path, points: Sequence[Point], now: datetime) -> Holdings:
+    """Every file of a Store and whether it may go.
+
+    While a run is neither done nor refused nothing that it could need goes: which trainings,
+    snapshots and drafts these are only the run itself can tell, so that all stay. Raises UserError
+    where there is no Store of this version.
+    """
+    root = outputs / "store"
+    found = (read_json(root / "format.json") or {}).get("format")
+    if found != FORMAT:
+        what = "is no Store" if found is None else f"has format {found}, not {FORMAT}"
+        raise UserError(f"{root} {what}: give the folder that runs write to (paths.outputs)")
+    stays = _stays(root, points, now)
+    named: set[str] = set()
+    last: set[str] = set()
+    for path in outputs.rglob("rounds.jsonl"):
+        named |= training_keys(path)
+        last |= _last_keys(path)
+    keys = {path.name for path in _folders(root / "entries")}
+    items = [
+        *_damaged(root),
+        *_drafts(root, now, may_go=stays is None),
+        *_entries(root, now, named, last, may_go=stays is None),
+    ]
+    seen = {item.path for item in items}
+    items += [Item(path, "other", size) for path, size, _ in _files(root) if path not in seen]
+    return Holdings(root, items, len(keys), stays)
+
+
+def _stays(root: Path, points: Iterable[Point], now: datetime) -> str | None:
+    num_unfinished = sum(point.state not in SETTLED for point in points)
+    if num_unfinished:
+        runs = "1 run is" if num_unfinished == 1 else f"{num_unfinished} runs are"
+        return (
+            f"{runs} not done, so trainings, snapshots and drafts stay: finish what is left over "
+            "(--retry prints the commands), or delete its run folder or its sweep"
+        )
+    leases = [*(root / "leases").glob("*"), *(root / "drafts").glob("*/lock")]
+    if any(age(path, now) < LOCK_SECONDS for path in leases):
+        return "a training is under way, so trainings, snapshots and drafts stay"
+    return None
+
+
+def _last_keys(path: Path) -> set[str]:
+    """The trainings of the last round that each replicate of each arm has in a rounds.jsonl."""
+    last: dict[tuple[object, object], tuple[int, str]] = {}
+    for row in read_lines(path):
+        number, key = row.get("round"), row.get("training_key")
+        if isinstance(number, int) and isinstance(key, str):
+            place = str(row.get("arm")), str(row.get("seed"))
+            last[place] = max(last.get(place, (number, key)), (number, key))
+    return {key for _, key in last.values()}
+
+
+def _damaged(root: Path) -> Iterator[Item]:
+    for path, size, _ in _files(root / "damaged"):
+        yield Item(path, "damaged", size, DAMAGED, "")
+
+
+def _drafts(root: Path, now: datetime, *, may_go: bool) -> Iterator[Item]:
+    for folder in _folders(root / "drafts"):
+        files = list(_files(folder))
+        locks = (folder / "lock", root / "leases" / folder.name)
+        locked = any(age(path, now) < LOCK_SECONDS for path in locks)
+        untouched = min([age(folder, now), *(now.timestamp() - mtime for *_, mtime in files)])
+        goes = may_go and not locked and untouched > DRAFT_SECONDS
+        for path, size, _ in files:
+            yield Item(path, "drafts", size, DRAFT, "" if goes else None)
+
+
+def _entries(
+    root: Path, now: datetime, named: Collection[str], last: Collection[str], *, may_go: bool
+) -> Iterator[Item]:
+    for folder in _folders(root / "entries"):
+        key = folder.name
+        for path, size, mtime in _files(folder):
+            if path.name.endswith(".part"):
+                kind, reason, level = (
+                    "other",
+                    KILLED,
+                    "" if now.timestamp() - mtime > DRAFT_SECONDS else None,
+                )
+            elif path.name.startswith("step-"):
+                kind, reason, level = "snapshots", SNAPSHOT, "tickets"
+            elif path.name.startswith("derived-"):
+                kind, reason, level = "derived", DERIVED, "tickets"
+            else:
+                kind, reason, level = "ends", EARLIER, None if key in last else "last"
+            if key not in named:
+                reason, level = UNNAMED, ""
+            yield Item(path, kind, size, reason, level if may_go else None)
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(p for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, int, float]]:
+    """Path, bytes and time of change of every file below; one that goes meanwhile is left out."""
+    for path in sorted(folder.rglob("*")):
+        try:
+            if path.is_file():
+                facts = path.lstat()
+                yield path, facts.st_size, facts.st_mtime
+        except FileNotFoundError:
+            continue
+
+
+def remove(found: Holdings, going: Sequence[Item]) -> None:
+    """Deletes files; a folder that loses what makes it one goes whole, by one rename first.
+
+    Raises UserError where the disk refuses.
+    """
+    entries, drafts = found.root / "entries", found.root / "drafts"
+    whole = {item.path.parent for item in going if item.path.name == "training.json"}
+    whole |= {
+        drafts / item.path.relative_to(drafts).parts[0] for item in going if item.kind == "drafts"
+    }
+    whole = {path for path in whole if path.parent in (entries, drafts)}
+    try:
+        for folder in sorted(whole):
+            doomed = found.root / "damaged" / f"removed-{folder.parent.name}-{folder.name}"
+            doomed.parent.mkdir(exist_ok=True)
+            folder.rename(doomed)  # a kill in between leaves no half of a training
+            shutil.rmtree(doomed)
+        for item in going:
+            item.path.unlink(missing_ok=True)
+        for path in sorted((found.root / "damaged").rglob("*"), reverse=True):
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+    except OSError as error:
+        raise UserError(f"the Store {found.root} cannot be pruned: {error}") from error

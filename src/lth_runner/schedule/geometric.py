@@ -1,0 +1,68 @@
+"""The same share of what remains, round after round."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from lth_runner.values.errors import UserError
+
+
+@dataclass(frozen=True)
+class Geometric:
+    """``rate`` of what remains goes in each round, down to ``sparsity`` exactly.
+
+    Two of the three suffice: density after round r is (1-rate)^r, and the last round lands on
+    1 - sparsity. Rounds that come before the last are the same for every ``sparsity``, so that
+    a sweep over it shares them.
+    """
+
+    sparsity: float | None = None
+    rate: float | None = None
+    rounds: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, share in (
+            ("sparsity", self.sparsity, "of weights removed, 0.9 for 90 %"),
+            ("rate", self.rate, "of what is left that goes in each round, 0.2 for 20 %"),
+        ):
+            if value is not None and not 0 < value < 1:
+                hint = f"; {value:g} % would be {value / 100:g}" if 1 < value < 100 else ""
+                raise UserError(
+                    f"pruner.{name}={value} is outside (0, 1): it is the share {share}{hint}"
+                )
+        whole = isinstance(self.rounds, int) and not isinstance(self.rounds, bool)
+        if self.rounds is not None and not (whole and self.rounds >= 1):
+            raise UserError(f"pruner.rounds={self.rounds!r}: give a whole number, at least 1")
+        if [self.sparsity, self.rate, self.rounds].count(None) > 1:
+            raise UserError(
+                "set two of pruner.sparsity, pruner.rate and pruner.rounds (the third may be null)"
+            )
+        if self.sparsity and self.rate and self.rounds:
+            reached = 1 - (1 - self.rate) ** self.rounds
+            if reached < self.sparsity - 1e-9:
+                raise UserError(
+                    f"pruner.rounds={self.rounds} at pruner.rate={self.rate} reach sparsity "
+                    f"{reached:.4g}, not pruner.sparsity={self.sparsity}: allow "
+                    f"{_rounds(self.sparsity, self.rate)} rounds (pruner.rounds=null: as many as "
+                    "it takes, beside +scale=smoke too, which sets rounds and rate), or set "
+                    "pruner.rate=null to let the rate follow, or pruner.sparsity=null to stop "
+                    "where the rounds end"
+                )
+
+    def __call__(self) -> tuple[float, ...]:
+        if self.sparsity is None:
+            return tuple((1 - float(self.rate or 0)) ** r for r in range(1, (self.rounds or 0) + 1))
+        if self.rate is None:
+            last = self.rounds or 1
+            return (
+                *((1 - self.sparsity) ** (r / last) for r in range(1, last)),
+                1 - self.sparsity,
+            )
+        num = _rounds(self.sparsity, self.rate)
+        return (*((1 - self.rate) ** r for r in range(1, num)), 1 - self.sparsity)
+
+
+def _rounds(sparsity: float, rate: float) -> int:
+    # the tolerance: (1 - rate)^3 computed backwards must count as three rounds, not four
+    return max(1, math.ceil(math.log1p(-sparsity) / math.log1p(-rate) - 1e-9))

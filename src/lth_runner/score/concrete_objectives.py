@@ -1,0 +1,104 @@
+"""What a relaxed mask is to keep of the dense network, on one batch: less is better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lth_runner.problem.task import Batch, Task
+from lth_runner.values.state import State
+
+# (task, dense weights, relaxed mask by name, batch) -> a scalar, differentiable by the mask
+Objective = Callable[[Task, State, State, Batch], Tensor]
+
+
+def loss(task: Task, weights: State, soft: State, batch: Batch) -> Tensor:
+    """100 * cross-entropy of the sparse network."""
+    return 100 * _loss(task, weights, soft, batch)
+
+
+def delta_loss(task: Task, weights: State, soft: State, batch: Batch) -> Tensor:
+    """10^4 * |L(sparse) / L(dense) - 1|."""
+    with torch.no_grad():
+        dense = _loss(task, weights, {}, batch)
+    return 1e4 * (_loss(task, weights, soft, batch) / dense - 1).abs()
+
+
+def reverse_kl(task: Task, weights: State, soft: State, batch: Batch) -> Tensor:
+    """100 * mean KL(p_sparse || p_dense)."""
+    sparse, dense = _log_probabilities(task, weights, soft, batch)
+    return 100 * F.kl_div(dense, sparse, reduction="batchmean", log_target=True)
+
+
+def forward_kl(task: Task, weights: State, soft: State, batch: Batch) -> Tensor:
+    """100 * mean KL(p_dense || p_sparse)."""
+    sparse, dense = _log_probabilities(task, weights, soft, batch)
+    return 100 * F.kl_div(sparse, dense, reduction="batchmean", log_target=True)
+
+
+def gradient_norm(task: Task, weights: State, soft: State, batch: Batch) -> Tensor:
+    """-|dL/dw|, the 2-norm over the masked tensors, at the sparse network."""
+    found = _gradients(task, weights, soft, list(soft), batch)
+    return -torch.stack([value.square().sum() for value in found]).sum().sqrt()
+
+
+def gradient_match(task: Task, weights: State, soft: State, batch: Batch) -> Tensor:
+    """100 * mean square difference of dL/dw, sparse and dense.
+
+    Each tensor's gradient to mean 0 and deviation 1 before, and tensors count alike.
+    """
+    sparse = _gradients(task, weights, soft, list(soft), batch)
+    dense = _gradients(task, weights, {}, list(soft), batch)
+    differences = [
+        F.mse_loss(_standard(one), _standard(other.detach()))
+        for one, other in zip(sparse, dense, strict=True)
+    ]
+    return 100 * torch.stack(differences).mean()
+
+
+OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
+    {
+        "reverse_kl": reverse_kl,
+        "forward_kl": forward_kl,
+        "loss": loss,
+        "delta_loss": delta_loss,
+        "gradient_norm": gradient_norm,
+        "gradient_match": gradient_match,
+    }
+)
+
+
+def _masked(weights: State, soft: State) -> State:
+    return {name: w * soft[name] if name in soft else w for name, w in weights.items()}
+
+
+def _loss(task: Task, weights: State, soft: State, batch: Batch) -> Tensor:
+    return task.loss(_masked(weights, soft), batch, batch_statistics=True)
+
+
+def _log_probabilities(
+    task: Task, weights: State, soft: State, batch: Batch
+) -> tuple[Tensor, Tensor]:
+    """Of the sparse network, and of the dense one."""
+    with torch.no_grad():
+        dense = task.logits(weights, batch[0], batch_statistics=True)
+    sparse = task.logits(_masked(weights, soft), batch[0], batch_statistics=True)
+    return sparse.log_softmax(1), dense.log_softmax(1)
+
+
+def _gradients(
+    task: Task, weights: State, soft: State, names: Sequence[str], batch: Batch
+) -> tuple[Tensor, ...]:
+    """dL/dw of the named dense weights, what training would move them by: z * dL/d(z * w)."""
+    leaves = {name: weights[name].detach().requires_grad_() for name in names}
+    value = _loss(task, {**weights, **leaves}, soft, batch)
+    return torch.autograd.grad(value, list(leaves.values()), create_graph=bool(soft))
+
+
+def _standard(value: Tensor) -> Tensor:
+    centred = value - value.mean()
+    return centred / (centred.square().mean() + 1e-16).sqrt()

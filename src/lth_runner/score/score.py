@@ -1,0 +1,33 @@
+"""What a score is."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from lth_runner.problem.task import Task
+from lth_runner.values.mask import Mask
+from lth_runner.values.state import State
+
+Scores = State  # prunable name -> saliency, same shape as the tensor, on the CPU
+
+
+class Score(Protocol):
+    """Saliency of every prunable weight at ``weights``; what lies outside ``mask`` is ignored.
+
+    ``weights`` are not masked yet: a score of the masked network applies ``mask`` itself.
+    """
+
+    def __call__(self, task: Task, weights: State, mask: Mask) -> Scores: ...
+
+
+@runtime_checkable
+class Demanding(Protocol):
+    """A score that not every task can serve."""
+
+    def check(self, task: Task) -> None: ...
+
+
+def check(score: Score, task: Task) -> None:
+    """Raises UserError where the task cannot serve the score, before any training."""
+    if isinstance(score, Demanding):
+        score.check(task)

@@ -1,0 +1,79 @@
+"""Tickets as files: out of a search, and back into a plain module, with one call each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lth_runner.search.ticket import Ticket
+from lth_runner.values import state as states
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.state import State
+
+FORMAT = "1"
+
+
+@dataclass(frozen=True)
+class TicketFile:
+    """What ``tickets/round-NN.safetensors`` holds."""
+
+    mask: Mask
+    weights: State  # pruned ones exactly zero
+    metadata: Mapping[str, Any]  # sparsity, seed, round, start_step, model, dataset
+
+
+def save_ticket(path: str | Path, ticket: Ticket, facts: Mapping[str, Any]) -> None:
+    """Writes ``mask.<name>`` (bool) and ``weights.<name>``, the state that training starts from.
+
+    ``facts`` (seed, round, model, dataset, ...) go into the metadata as JSON, beside the sparsity,
+    the start step and the format's version.
+    """
+    tensors = {f"mask.{name}": kept for name, kept in ticket.mask.items()}
+    tensors |= {f"weights.{name}": value for name, value in ticket.masked.items()}
+    own = {"sparsity": ticket.mask.sparsity, "start_step": ticket.start.step}
+    metadata = {name: json.dumps(value) for name, value in (own | dict(facts)).items()}
+    states.save(Path(path), tensors, {"format": FORMAT, **metadata})
+
+
+def read_ticket(path: str | Path) -> TicketFile:
+    """Reads a ticket file; it cannot run code. Raises UserError where it is none or damaged."""
+    try:
+        tensors, text = states.load(Path(path))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UserError(f"there is no ticket file {path}") from error
+    except states.Damaged as error:
+        raise UserError(f"not a ticket file, or damaged: {error}") from error
+    mask = {k.removeprefix("mask."): v for k, v in tensors.items() if k.startswith("mask.")}
+    weights = {
+        k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")
+    }
+    if not mask or not weights:
+        raise UserError(f"{path} holds no ticket: mask.<name> and weights.<name> are expected")
+    metadata = {key: _value(value) for key, value in text.items()}
+    return TicketFile(Mask(mask), weights, metadata)
+
+
+def load_ticket(path: str | Path, module: nn.Module) -> Mask:
+    """Writes a ticket's starting weights into a module of the same network; returns its mask.
+
+    Raises UserError where the module's tensors are not the ticket's.
+    """
+    ticket = read_ticket(path)
+    try:
+        states.write(module, ticket.weights)
+    except (KeyError, RuntimeError) as error:
+        raise UserError(f"{path} is a ticket of another network: {error}") from error
+    return ticket.mask
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

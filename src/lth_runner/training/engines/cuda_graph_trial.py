@@ -1,0 +1,131 @@
+"""Whether steps of a training can be recorded as a CUDA graph, and how many at once fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn, optim
+
+from lth_runner.masking import Masking
+from lth_runner.problem.task import Task, evaluate
+from lth_runner.search.ticket import Ticket
+from lth_runner.training.engines.engine import Together
+from lth_runner.training.engines.graphed import WARM_UP, Capture, Graphed, cuda_graph
+from lth_runner.training.engines.sequential import Sequential
+from lth_runner.training.job import Job
+from lth_runner.training.loop import RANDOM
+from lth_runner.training.recipe import Recipe
+
+# their fused kernels read the learning rate where it lies on the device
+OPTIMIZERS = (optim.SGD, optim.Adam, optim.AdamW)
+REPLAYED = 3  # steps of a trial after the warm-up
+TOLERANCE = 0.01  # of a step's loss: above what rounding changes, below what another batch does
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a few steps told: why they cannot be recorded, or what memory they take, in bytes."""
+
+    obstacle: str | None = None
+    lane: int = 0
+    evaluation: int = 0
+
+    def num_lanes(self, recipe: Recipe, free: float) -> int:
+        """How many trainings fit into ``free`` bytes, from 1 to ``max_packed``."""
+        return max(1, int(min(recipe.max_packed, (free - self.evaluation) / max(1, self.lane))))
+
+
+def obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
+    """Why such steps cannot be recorded, as far as their parts tell; None: no reason seen."""
+    if not masking.captures:
+        return f"{type(masking).__name__} decides between steps"
+    module = task.module()
+    for part in module.modules():
+        if isinstance(part, RANDOM):
+            return "the network draws random numbers"
+        if isinstance(part, nn.modules.batchnorm._NormBase) and part.momentum is None:
+            return f"a {type(part).__name__} without momentum asks the host to count its batches"
+    optimizer = recipe.make_optimizer([{"params": list(module.parameters())}])
+    fused = all(group.get("fused") for group in optimizer.param_groups)
+    if type(optimizer) not in OPTIMIZERS or not fused:
+        return (
+            f"{type(optimizer).__name__} may ask the host for its learning rate (SGD, Adam and "
+            "AdamW with fused=true do not)"
+        )
+    return None
+
+
+def tried(task: Task, masking: Masking, recipe: Recipe, capture: Capture = cuda_graph) -> Trial:
+    """Trains the dense network for a few steps, one by one and recorded, and compares the losses.
+
+    A network of one's own may do what no list of parts foretells: draw random numbers, count in
+    Python, ask the device a question. Raises what a training one by one raises.
+    """
+    reason = obstacle(task, masking, recipe)
+    if reason is not None:
+        return Trial(reason)
+    device = torch.device(task.device)
+    job = Job(task, Ticket(task.dense(), task.init()), masking)
+    with recipe.arithmetic(device):
+        plain = Sequential().begin([job], recipe, [None])
+        num = min(WARM_UP + REPLAYED, plain.lanes[0].clock.total)
+        random = _random_states(device)
+        expected = _losses(plain, num)
+        if not all(map(torch.equal, random, _random_states(device))):
+            return Trial("the network draws random numbers")
+        del plain
+        try:
+            found, trial = _recorded(job, recipe, capture, num)
+        except RuntimeError as error:  # what CUDA, and torch's recording of it, raise
+            return Trial(f"its step cannot be recorded: {str(error).strip().splitlines()[0]}")
+    if not torch.allclose(found, expected, rtol=TOLERANCE, atol=0.0, equal_nan=True):
+        return Trial("its step, recorded and done again, does something else")
+    return trial
+
+
+def _recorded(job: Job, recipe: Recipe, capture: Capture, num: int) -> tuple[Tensor, Trial]:
+    """The losses of the first ``num`` steps, and the memory that was in use at most."""
+    device, data = torch.device(job.task.device), job.task.data
+    _forget_most(device)
+    before = _most_bytes(device)
+    together = Graphed(capture=capture).begin([job], recipe, [None])
+    model = together.lanes[0].model
+    choosing, warm = min(num, WARM_UP - 1), min(num, WARM_UP)
+    losses = [_losses(together, choosing)]
+    _forget_most(device)  # libraries try large kernels where they choose
+    losses.append(_losses(together, warm - choosing))
+    lane = _most_bytes(device) - before
+    losses.append(_losses(together, num - warm))
+    for _ in range(2):
+        _forget_most(device)
+        still = _most_bytes(device)
+        evaluate(model, iter([next(data.batches("test", 2000))]))
+    return torch.cat(losses), Trial(None, lane, _most_bytes(device) - still)
+
+
+def _losses(together: Together, num: int) -> Tensor:
+    """The loss of each of so many steps of one training."""
+    [lane] = together.lanes
+    sums = [float(lane.loss)]
+    for _ in range(num):
+        together.advance()
+        sums.append(float(lane.loss))
+    return torch.tensor(sums, dtype=torch.float64).diff()
+
+
+def _random_states(device: torch.device) -> Sequence[Tensor]:
+    """Where torch's global streams of random numbers stand."""
+    host = torch.get_rng_state()
+    return [host, torch.cuda.get_rng_state(device)] if device.type == "cuda" else [host]
+
+
+def _most_bytes(device: torch.device) -> int:
+    """The most memory that tensors took since ``_forget_most``; 0 where nobody counts it."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+
+
+def _forget_most(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)

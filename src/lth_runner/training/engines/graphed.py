@@ -1,0 +1,182 @@
+"""Trainings of any network side by side on a CUDA device: a step of all of them is one graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lth_runner.store.checkpoint import Checkpoint
+from lth_runner.training.engines.engine import Together
+from lth_runner.training.job import Job
+from lth_runner.training.loop import Loop, autocast
+from lth_runner.training.recipe import Recipe
+
+Work = Callable[[], None]
+Capture = Callable[[Work, torch.device], Work]  # records work; the answer does it again
+
+WARM_UP = 3  # steps, in which libraries choose their kernels and the optimizer makes its state
+
+
+def cuda_graph(work: Work, device: torch.device) -> Work:
+    """Records what ``work`` launches without running it; the answer launches it all at once."""
+    graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream(device)
+    try:
+        with torch.cuda.device(device), torch.cuda.graph(graph, stream=torch.cuda.Stream(device)):
+            work()
+    finally:
+        torch.cuda.set_stream(before)  # a recording that fails leaves its own stream in place
+    return graph.replay
+
+
+@dataclass(frozen=True)
+class Graphed:
+    """Up to ``max_packed`` trainings of any network in step, on a CUDA stream each.
+
+    Every lane has a network, an optimizer and a mask of its own. A few steps are taken kernel by
+    kernel; then a step of all lanes is recorded by ``capture`` and from there on launched as one.
+    """
+
+    max_packed: int = 8
+    capture: Capture = cuda_graph
+    name: str = "graphed"
+
+    def pick(self, jobs: Sequence[Job]) -> Sequence[int]:
+        """The first and those after it that have as many steps to go."""
+        first = _kind(jobs[0])
+        return [index for index, job in enumerate(jobs) if _kind(job) == first][: self.max_packed]
+
+    def begin(
+        self, jobs: Sequence[Job], recipe: Recipe, checkpoints: Sequence[Checkpoint | None]
+    ) -> Together:
+        steps = Steps(jobs, recipe, checkpoints, self.capture)
+        return Together(steps.lanes, steps.advance)
+
+
+def _kind(job: Job) -> tuple[object, ...]:
+    return id(job.task.data), job.task.device, job.ticket.start.step
+
+
+class Steps:
+    """Steps of several loops at once, in two parts. On the host: which samples, how they are
+
+    augmented, at what learning rate; counters. On the device: all the rest, a function of that.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        recipe: Recipe,
+        checkpoints: Sequence[Checkpoint | None],
+        capture: Capture,
+    ) -> None:
+        self.lanes = [
+            Loop(job, recipe, checkpoint, num_lanes=len(jobs))
+            for job, checkpoint in zip(jobs, checkpoints, strict=True)
+        ]
+        self._capture, self._device = capture, torch.device(jobs[0].task.device)
+        self.inlet = Inlet(self.lanes, self._device)
+        parts = [self._part(lane, index) for index, lane in enumerate(self.lanes)]
+        self._work = side_by_side(parts, self._device)
+        self._to_warm_up = WARM_UP
+        self._recorded: Work | None = None
+
+    def _part(self, lane: Loop, index: int) -> Work:
+        """The device part of a lane's step. Its own first steps warm it up, so that this leaves
+
+        no trace; recording is not running.
+        """
+        draws, rates = self.inlet.draws[index], self.inlet.rates[index]
+        for group, rate in zip(lane.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+            if "capturable" in group:
+                group["capturable"] = True
+        # a cast kept from one step to the next would be one that no graph computes
+        lane.cast = autocast(lane.recipe, self._device, cached=False)
+
+        def part() -> None:
+            lane.differentiate(lane.stream.take(*draws))
+            if lane.ready():
+                lane.optimizer.step()
+            lane.live.after_step(lane.step, lane.clock.total)
+
+        return part
+
+    def advance(self) -> None:
+        """One step of every lane; the host does not wait for the device."""
+        self.inlet.send(self.lanes)
+        if self._to_warm_up:
+            self._to_warm_up -= 1
+            self._work()
+        else:
+            if self._recorded is None:
+                self._recorded = self._capture(self._work, self._device)
+            self._recorded()
+        for lane in self.lanes:
+            lane.num_losses += 1
+            lane.step += 1
+
+
+class Inlet:
+    """All that varies from step to step, at one place on the device: every lane's ``draws``
+
+    (sample numbers, augmentation) and ``rates`` (one a group of parameters) are views of it.
+    """
+
+    def __init__(self, lanes: Sequence[Loop], device: torch.device) -> None:
+        shapes = [[drawn.shape for drawn in lane.stream.draw(lane.step)] for lane in lanes]
+        self._num_draws = sum(shape.numel() for of_lane in shapes for shape in of_lane)
+        groups = [len(lane.optimizer.param_groups) for lane in lanes]
+        self._num_rates = sum(groups)
+        # int64 draws, then float32 rates, two to an int64: one copy a step
+        length = self._num_draws + (self._num_rates + 1) // 2
+        self._place = torch.zeros(length, dtype=torch.int64, device=device)
+        draws, rates = self._parted(self._place)
+        sizes = [shape.numel() for of_lane in shapes for shape in of_lane]
+        pieces = iter(draws.split(sizes))
+        self.draws = [[next(pieces).view(shape) for shape in of_lane] for of_lane in shapes]
+        self.rates = [part.unbind() for part in rates.split(groups)]
+
+    def _parted(self, place: Tensor) -> tuple[Tensor, Tensor]:
+        rates = place[self._num_draws :].view(torch.float32)
+        return place[: self._num_draws], rates[: self._num_rates]
+
+    def send(self, lanes: Sequence[Loop]) -> None:
+        """Puts the lanes' step there, behind all that the device was given to do before."""
+        # pinned, or the copy might wait; anew each time, for the last may not have left yet:
+        # torch gives memory out again only when the copy from it is done
+        pinned = self._place.device.type == "cuda"
+        block = torch.empty(self._place.shape, dtype=torch.int64, pin_memory=pinned)
+        draws, rates = self._parted(block)
+        drawn = [values.flatten() for lane in lanes for values in lane.stream.draw(lane.step)]
+        torch.cat(drawn, out=draws)
+        rates.copy_(
+            torch.tensor([rate for lane in lanes for rate in lane.rates()], dtype=rates.dtype)
+        )
+        self._place.copy_(block, non_blocking=True)
+
+
+def side_by_side(parts: Sequence[Work], device: torch.device) -> Work:
+    """All of the parts; on CUDA each on a stream of its own, begun and ended together."""
+    if device.type != "cuda":
+
+        def one_by_one() -> None:
+            for part in parts:
+                part()
+
+        return one_by_one
+    streams = [torch.cuda.Stream(device) for _ in parts]
+
+    def forked() -> None:
+        current = torch.cuda.current_stream(device)
+        begun = current.record_event()
+        for stream, part in zip(streams, parts, strict=True):
+            stream.wait_event(begun)
+            with torch.cuda.stream(stream):
+                part()
+        for stream in streams:
+            current.wait_stream(stream)
+
+    return forked

@@ -1,0 +1,187 @@
+"""Engines that train several networks as one: which trainings may go together, and how many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn, optim
+
+from lth_runner.masking import Masking
+from lth_runner.problem.task import Task
+from lth_runner.store.checkpoint import Checkpoint
+from lth_runner.training.engines.compiled import Survivors, by_feature, library
+from lth_runner.training.engines.engine import Together
+from lth_runner.training.engines.packed_layers import stack, stack_compiled
+from lth_runner.training.engines.packed_loop import EVALUATED, Pack
+from lth_runner.training.job import Job
+from lth_runner.training.loop import RANDOM
+from lth_runner.training.recipe import Recipe
+from lth_runner.values import identity
+from lth_runner.values import state as states
+from lth_runner.values.errors import UserError
+
+# activations that see every value by itself
+ELEMENTWISE = (
+    nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU,
+    nn.Mish, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Softsign, nn.Hardtanh, nn.Hardswish,
+)  # fmt: skip
+# optimizers that do so too: the update of a weight needs no other weight
+OPTIMIZERS = (
+    optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Adagrad, optim.Adadelta, optim.Adamax,
+    optim.NAdam, optim.RAdam,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Up to ``max_packed`` trainings in step, as one network with a leading axis of replicates.
+
+    Every lane's own network is a view of its slice, so that masks, evaluation and checkpoints see
+    a plain module. A lane's result does not depend on which others it was packed with.
+    """
+
+    max_packed: int = 8
+    name: str = "packed"
+
+    def pick(self, jobs: Sequence[Job]) -> Sequence[int]:
+        """The first and those after it that can go in step with it."""
+        return _alike([_kind(job) for job in jobs], self.max_packed)
+
+    def begin(
+        self, jobs: Sequence[Job], recipe: Recipe, checkpoints: Sequence[Checkpoint | None]
+    ) -> Together:
+        pack = Pack(jobs, recipe, checkpoints, sparse=None)
+        return Together(pack.lanes, pack.advance)
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """As ``Packed``, in compiled loops: a layer that keeps less than ``below`` over its survivors.
+
+    Its pruned weights are not there in training: no product, no gradient, no moment. The lanes'
+    own networks are brought up to date where somebody looks. For masks that stand still.
+    """
+
+    max_packed: int = 8
+    below: float = 0.4  # where products over survivors overtake whole ones (docs/benchmarks.md)
+    name: str = "sparse"
+
+    def pick(self, jobs: Sequence[Job]) -> Sequence[int]:
+        """The first and those after it that can go in step with it, with the same sparse layers."""
+        kinds = [(*_kind(job), self._sparse(job)) for job in jobs]
+        return _alike(kinds, self.max_packed)
+
+    def begin(
+        self, jobs: Sequence[Job], recipe: Recipe, checkpoints: Sequence[Checkpoint | None]
+    ) -> Together:
+        pack = Pack(jobs, recipe, checkpoints, sparse=self._sparse(jobs[0]))
+        return Together(pack.lanes, pack.advance)
+
+    def _sparse(self, job: Job) -> tuple[str, ...]:
+        mask = job.ticket.mask.of_weights()
+        return tuple(n for n, kept in mask.items() if kept.sum() < self.below * kept.numel())
+
+
+def _alike(kinds: Sequence[object], num: int) -> Sequence[int]:
+    return [index for index, kind in enumerate(kinds) if kind == kinds[0]][:num]
+
+
+def _kind(job: Job) -> tuple[object, ...]:
+    """What must be alike for two trainings to go in step."""
+    start = job.ticket.start
+    return (
+        id(job.task.data), job.task.device, identity.digest(job.task.identity), job.masking,
+        start.step, start.final_rate, bool(start.optimizer),
+    )  # fmt: skip
+
+
+def sparse_obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
+    """Why trainings that can be packed cannot be ``Sparse``; None where they can."""
+    if not masking.still:
+        return f"the mask of {type(masking).__name__} moves"
+    if torch.device(task.device).type != "cpu":
+        return "its compiled loops are for a CPU"
+    kinds = {value.dtype for value in task.module().parameters()}
+    if recipe.precision != "fp32" or kinds != {torch.float32}:
+        return "its compiled loops are for fp32"
+    try:
+        library()
+    except UserError as error:
+        return str(error)
+    fits = _agrees(task, sparse=True)
+    return None if fits else "its forward pass does not take a batch that lies feature by feature"
+
+
+def obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
+    """Why trainings of this kind cannot be packed; None where they can."""
+    if not masking.packs:
+        return f"{type(masking).__name__} cannot share a network's memory"
+    module = task.module()
+    if any(isinstance(part, RANDOM) for part in module.modules()):
+        return "the network draws random numbers"
+    optimizer = recipe.make_optimizer([{"params": list(module.parameters())}])
+    if type(optimizer) not in OPTIMIZERS:
+        return f"{type(optimizer).__name__} may look at a whole tensor"
+    for part in module.modules():
+        own = [*part.parameters(recurse=False), *part.buffers(recurse=False)]
+        if own and type(part) is not nn.Linear:
+            return f"it has a {type(part).__name__} layer"
+        known = isinstance(part, (nn.Linear, nn.Flatten, *ELEMENTWISE))
+        if not known and not list(part.children()):
+            return f"it has a {type(part).__name__} layer"
+    names = [name for name, _ in module.named_parameters(remove_duplicate=False)]
+    if len(names) > len(list(module.parameters())):
+        return "two of its layers share a tensor"
+    return None if _agrees(task) else "its forward pass does not take a leading axis"
+
+
+@torch.no_grad()
+def _agrees(task: Task, *, sparse: bool = False) -> bool:
+    """Whether the packed network answers what its parts do: a forward of one's own may not."""
+    modules = [task.module(), task.module()]
+    for seed, module in enumerate(modules):  # other weights in each: a mix-up must show
+        states.write(module, task.init(seed))
+    num = min(5, task.data.num_train)
+    inputs = torch.stack([task.data.sample(num, seed)[0] for seed in (0, 1)])
+    modes = (True, False)  # in training and in evaluation
+    apart = [
+        torch.stack([m.train(mode)(x) for m, x in zip(modules, inputs, strict=True)])
+        for mode in modes
+    ]
+    try:
+        if sparse:
+            kept = {n: Survivors.of([m, m]) for n, m in task.dense().of_weights().items()}
+            network = stack_compiled(modules, kept)
+            for name, survivors in kept.items():
+                own = [module.get_parameter(name) for module in modules]
+                network.get_parameter(name).copy_(survivors.gather(own))
+            features = torch.stack([by_feature(x) for x in inputs])
+            inputs = features.transpose(1, 2).unflatten(2, task.data.shape)
+        else:
+            network = stack(modules)
+        together = [network.train(mode)(inputs)[:, :num] for mode in modes]
+    except Exception:  # whatever a user's own forward raises where it meets another shape
+        return False
+    return all(
+        one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, atol=1e-5)
+        for one, other in zip(together, apart, strict=True)
+    )
+
+
+def lanes_that_fit(task: Task, recipe: Recipe, free: float) -> int:
+    """How many trainings fit into ``free`` bytes, from 1 to ``max_packed``.
+
+    Each takes weights, gradients, two moments, a mask or the places of what survives, and the
+    activations of a batch; all together those of an evaluation, and validation and test laid out
+    feature by feature.
+    """
+    num_weights = sum(p.numel() for p in task.module().parameters())
+    num_units = sum(kept.shape[0] for kept in task.dense().of_weights().values())
+    inputs = torch.Size(task.data.shape).numel()
+    lane = 4 * (11 * num_weights + recipe.batch_size * (inputs + 3 * num_units))
+    lane += 4 * EVALUATED * 2 * num_units
+    evaluation = 4 * 2000 * (inputs + 2 * num_units)
+    evaluation += 4 * inputs * (len(task.data.val[1]) + len(task.data.test[1]))
+    return max(1, int(min(recipe.max_packed, (free - evaluation) / lane)))

@@ -1,0 +1,294 @@
+"""Several networks in training as one: each layer's products of all of them in one call."""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lth_runner.store.checkpoint import Checkpoint
+from lth_runner.training.engines.compiled import (
+    SAMPLES,
+    Survivors,
+    WholeLinear,
+    by_feature,
+    descend,
+    descends,
+    gather,
+    padded,
+)
+from lth_runner.training.engines.packed_layers import slice_of, stack, stack_compiled
+from lth_runner.training.engines.packed_parameter import Berth
+from lth_runner.training.job import Job
+from lth_runner.training.loop import Loop, autocast
+from lth_runner.training.recipe import Recipe
+
+EVALUATED = 256  # samples at once, feature by feature: such a batch stays in the cache
+
+
+class Pack:
+    """Loops in step over one packed network and one optimizer.
+
+    ``sparse`` names the weights of which only the survivors take part, in compiled loops as all
+    other layers then; None: torch's batched products.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        recipe: Recipe,
+        checkpoints: Sequence[Checkpoint | None],
+        *,
+        sparse: Sequence[str] | None,
+    ) -> None:
+        self._recipe = recipe
+        modules = [job.task.module() for job in jobs]
+        kept = {n: Survivors.of([job.ticket.mask[n] for job in jobs]) for n in sparse or ()}
+        compiled = sparse is not None
+        network = stack_compiled(modules, kept) if compiled else stack(modules)
+        self._network = network.train()
+        self.lanes = [
+            Loop(job, recipe, checkpoint, model=module, num_lanes=len(jobs))
+            for job, checkpoint, module in zip(jobs, checkpoints, modules, strict=True)
+        ]
+        # a mask that stands still is applied to the slabs, once for all lanes
+        self._still = jobs[0].masking.still
+        self._berths = self._found(modules, kept)
+        self._optimizer = self._joined()
+        self._descents = self._deferred()
+        apart = {id(berth.slab) for berth, _ in self._descents}
+        rest = [berth for berth in self._berths if id(berth.slab) not in apart]
+        self._masked = [berth.slab.data for berth in rest if berth.factor is not None]
+        self._factors = [berth.factor for berth in rest if berth.factor is not None]
+        self._losses = torch.stack([lane.loss for lane in self.lanes])
+        for lane, loss in zip(self.lanes, self._losses.unbind(), strict=True):
+            lane.loss = loss  # a view: added to by all, read and reset by each
+        self._cast = autocast(recipe, jobs[0].task.device)
+        self._compiled = compiled
+        self._buffer: Tensor | None = None
+        if compiled:
+            self._settled = -1
+            self._evaluations: dict[str, tuple[int, list[dict[str, float]]]] = {}
+            self._splits: dict[str, list[tuple[Tensor, Tensor]]] = {}
+            pack = weakref.ref(self)  # a lane that held it would keep both for long
+            for index, lane in enumerate(self.lanes):
+                lane.settle = partial(_settled, pack)
+                lane.measure = partial(_measured, pack, index)
+
+    def _found(self, modules: Sequence[nn.Module], kept: dict[str, Survivors]) -> list[Berth]:
+        own = [dict(module.named_parameters()) for module in modules]
+        found = []
+        for name, slab in self._network.named_parameters():
+            berth = Berth(slab, tuple(lane[name] for lane in own), kept.get(name))
+            if berth.survivors is not None:
+                slab.data = berth.gather(berth.own)
+            masks = [lane.job.ticket.mask.get(name) for lane in self.lanes]
+            # a full layer needs no product
+            if (
+                self._still
+                and berth.survivors is None
+                and not all(mask is None or bool(mask.all()) for mask in masks)
+            ):
+                factor = berth.gather([mask.to(slab) for mask in masks if mask is not None])
+                berth = Berth(slab, berth.own, None, factor)
+            found.append(berth)
+        return found
+
+    def _joined(self) -> Optimizer:
+        """One optimizer over the slabs, in the groups of a lane's; it takes over their state."""
+        whole = {id(berth.own[0]): berth.slab for berth in self._berths}
+        groups = [
+            {**group, "params": [whole[id(p)] for p in group["params"]]}
+            for group in self.lanes[0].optimizer.param_groups
+        ]
+        optimizer = self._recipe.optimizer(groups)
+        for berth in self._berths:
+            pairs = zip(self.lanes, berth.own, strict=True)
+            found = [s for s in (lane.optimizer.state.get(own) for lane, own in pairs) if s]
+            if found:
+                optimizer.state[berth.slab] = {
+                    key: berth.gather([state[key] for state in found])
+                    if isinstance(value, Tensor) and value.shape == berth.own[0].shape
+                    else copy.deepcopy(value)  # a counter, the same in all lanes
+                    for key, value in found[0].items()
+                }
+            for state in found if berth.survivors else ():
+                state.clear()  # of what is pruned nothing is kept
+        self._share(optimizer)
+        return optimizer
+
+    def _deferred(self) -> list[tuple[Berth, WholeLinear]]:
+        """Whole layers whose step is taken along with their gradient, which nobody else sees."""
+        alone = self._still and self._recipe.clip_norm is None and descends(self._optimizer)
+        layers = [m for m in self._network.modules() if isinstance(m, WholeLinear)] if alone else []
+        berths = {id(berth.slab): berth for berth in self._berths}
+        for layer in layers:
+            layer.defers = layer.weight.requires_grad
+        return [(berths[id(layer.weight)], layer) for layer in layers if layer.defers]
+
+    def _share(self, optimizer: Optimizer) -> None:
+        """Shows each lane's optimizer its part of the packed state."""
+        for berth in self._berths:
+            state = optimizer.state.get(berth.slab, {})
+            for index, lane in enumerate(self.lanes if state else ()):
+                berth.state_of(index, state, lane.optimizer.state[berth.own[index]])
+
+    def advance(self) -> None:
+        """One step of every lane."""
+        self.backward()
+        self.update()
+
+    def backward(self) -> None:
+        """The gradients of every lane's loss on its own batch of this step."""
+        inputs, labels = self._batch()
+        for berth in self._berths:
+            berth.slab.grad = None
+        with self._cast:
+            logits = self._network(inputs)[:, : self._recipe.batch_size].flatten(0, 1)
+            losses = F.cross_entropy(
+                logits, labels, reduction="none", label_smoothing=self._recipe.label_smoothing
+            )
+            loss = losses.view(len(self.lanes), -1).mean(1)
+        self._losses += loss.detach()
+        for lane in self.lanes:
+            lane.num_losses += 1
+        loss.sum().backward()
+        for berth in () if self._still else self._berths:
+            if berth.slab.grad is not None:
+                for index, view in enumerate(berth.own):
+                    view.grad = slice_of(berth.slab.grad, index, view)
+
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        """(inputs [replicates, samples, ...], labels one after the other) of this step.
+
+        For compiled loops the inputs lie feature by feature, padded to whole vectors of samples.
+        One buffer for all steps: a fresh one of this size is a page fault a page.
+        """
+        if not self._compiled:
+            inputs, labels = zip(*(lane.batch() for lane in self.lanes), strict=True)
+            self._buffer = torch.stack(inputs, out=self._buffer)
+            return self._buffer, torch.cat(labels)
+        data, num = self.lanes[0].job.task.data, self._recipe.batch_size
+        if self._buffer is None:
+            size = len(self.lanes), torch.Size(data.shape).numel(), padded(num, SAMPLES)
+            self._buffer = torch.zeros(size)
+        plain = data.train[0].is_contiguous() and data.train[0].dtype == torch.float32
+        if data.normalised and plain:  # nothing is to be done to a sample but to lay it there
+            drawn = [lane.stream.draw(lane.step)[0] for lane in self.lanes]
+            index = torch.stack(drawn)
+            gather(data.train[0], index, self._buffer)
+            together = data.train[1].index_select(0, index.view(-1))
+        else:
+            inputs, labels = zip(*(lane.batch() for lane in self.lanes), strict=True)
+            self._buffer = torch.stack([by_feature(batch) for batch in inputs], out=self._buffer)
+            together = torch.cat(labels)
+        return self._buffer.transpose(1, 2).unflatten(2, data.shape), together
+
+    def update(self) -> None:
+        """One step of the optimizer and of every lane's mask; the clocks move on."""
+        if self._still:
+            self._clip()
+            for lane in self.lanes:
+                lane.set_rate()
+        else:
+            for lane in self.lanes:
+                lane.prepare()
+        own = self.lanes[0].optimizer.param_groups
+        for group, first in zip(self._optimizer.param_groups, own, strict=True):
+            group["lr"] = first["lr"]
+        num_before = len(self._optimizer.state)
+        self._descend()
+        self._optimizer.step()
+        if len(self._optimizer.state) > num_before:
+            self._share(self._optimizer)
+        if not self._still:
+            for lane in self.lanes:
+                lane.conclude()
+            return
+        if self._masked:
+            torch._foreach_mul_(self._masked, self._factors)
+        for lane in self.lanes:
+            lane.step += 1
+
+    def _descend(self) -> None:
+        groups = {id(p): group for group in self._optimizer.param_groups for p in group["params"]}
+        for berth, layer in self._descents:
+            descend(layer, groups[id(berth.slab)], self._optimizer.state, berth.factor)
+
+    @torch.no_grad()
+    def _clip(self) -> None:
+        """Bounds the norm of each lane's m * gradient."""
+        if self._recipe.clip_norm is None:
+            return
+        moved = [(b, b.slab.grad) for b in self._berths if b.slab.grad is not None]
+        for berth, gradient in moved:
+            if berth.factor is not None:
+                gradient.mul_(berth.factor)
+        for index in range(len(self.lanes)):
+            parts = [gradient[index, : berth.size(index)] for berth, gradient in moved]
+            total = nn.utils.get_total_norm(parts)
+            scale = (self._recipe.clip_norm / (total + 1e-6)).clamp(max=1.0)
+            torch._foreach_mul_(parts, scale)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Brings the lanes' own networks and optimizers up to date with the survivors."""
+        step = self.lanes[0].step
+        if self._settled == step:
+            return
+        for berth in self._berths:
+            if berth.survivors is not None:
+                for index, own in enumerate(berth.own):
+                    berth.survivors.scatter(berth.slab, index, own)
+        self._share(self._optimizer)
+        self._settled = step
+
+    def measured(self, lane: int, split: str) -> dict[str, float]:
+        """One lane's accuracy and loss, from a pass of all lanes over the split."""
+        step = self.lanes[0].step
+        if self._evaluations.get(split, (-1, []))[0] != step:
+            self._evaluations[split] = step, self._evaluate(split)
+        return self._evaluations[split][1][lane]
+
+    @torch.no_grad()
+    def _evaluate(self, split: str) -> list[dict[str, float]]:
+        if split not in self._splits:
+            batches = self.lanes[0].job.task.data.batches(split, EVALUATED)
+            shape = self.lanes[0].job.task.data.shape
+            self._splits[split] = [
+                (by_feature(inputs).t().unflatten(1, shape), labels) for inputs, labels in batches
+            ]
+        num, count = len(self.lanes), 0
+        totals = torch.zeros(2, num, dtype=torch.float64)
+        self._network.eval()
+        for inputs, labels in self._splits[split]:
+            logits = self._network(inputs.expand(num, *inputs.shape))[:, : len(labels)].flatten(
+                0, 1
+            )
+            repeated = labels.repeat(num)
+            losses = F.cross_entropy(logits, repeated, reduction="none")
+            right = logits.argmax(1) == repeated
+            totals += torch.stack([right.double(), losses.double()]).view(2, num, -1).sum(2)
+            count += len(labels)
+        self._network.train()
+        if not count:
+            return [{} for _ in self.lanes]
+        return [{"accuracy": right, "loss": loss} for right, loss in (totals / count).t().tolist()]
+
+
+def _settled(pack: weakref.ref[Pack]) -> None:
+    alive = pack()
+    assert alive is not None, "the pack that trained this network is gone"
+    alive.settle()
+
+
+def _measured(pack: weakref.ref[Pack], lane: int, split: str) -> dict[str, float]:
+    alive = pack()
+    assert alive is not None, "the pack that trained this network is gone"
+    return alive.measured(lane, split)

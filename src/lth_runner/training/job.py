@@ -1,0 +1,59 @@
+"""One training to be done, and all that decides its result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lth_runner.masking import Masking
+from lth_runner.problem.task import Task
+from lth_runner.search.ticket import Ticket
+from lth_runner.training.recipe import Recipe
+from lth_runner.values import identity
+from lth_runner.values import state as states
+from lth_runner.values.steps import Step
+
+# Counts what changes the arithmetic of every training without changing any recipe: a Store keeps
+# trainings of another generation apart.
+GENERATION = 3
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A job's place in a run."""
+
+    round: int
+    arm: str = "ticket"
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One training to be done: a ticket of a task, how its mask lives, and where it belongs.
+
+    ``snapshots`` are the steps at which later rounds will want the weights.
+    """
+
+    task: Task
+    ticket: Ticket
+    masking: Masking
+    slot: Slot = Slot(0)
+    snapshots: tuple[Step, ...] = ()
+
+    def identity(self, recipe: Recipe, engine: str) -> dict[str, Any]:
+        """All that decides a training's result: two jobs alike in this are the same training."""
+        start = self.ticket.start
+        optimizer = {"optimizer": states.fingerprint(start.optimizer)} if start.optimizer else {}
+        return {
+            "generation": GENERATION,
+            "task": self.task.identity,
+            "recipe": identity.describe(recipe),
+            "masking": identity.describe(self.masking),
+            "seed": self.task.seed,
+            "start": {"step": start.step, "order": start.order, "final": start.final_rate},
+            "mask": self.ticket.mask.fingerprint,
+            "weights": states.fingerprint(self.ticket.masked),
+            "device": torch.device(self.task.device).type,
+            "engine": engine,
+        } | optimizer

@@ -1,0 +1,258 @@
+"""One network in training. It asks nothing about the method it serves."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lth_runner.problem.data import Data
+from lth_runner.problem.task import Batch, Task, evaluate, seeded
+from lth_runner.store.checkpoint import Checkpoint, Outcome
+from lth_runner.training.job import Job
+from lth_runner.training.recipe import Recipe
+from lth_runner.values import state as states
+from lth_runner.values.seeds import derive
+from lth_runner.values.state import State
+
+Row = dict[str, Any]
+RANDOM = (nn.modules.dropout._DropoutNd, nn.MultiheadAttention, nn.RReLU)
+
+
+class Loop:
+    """One network in training: its state between steps is exactly a Checkpoint.
+
+    ``model`` is the network to write to where the caller has one; ``num_lanes`` trainings share
+    the time that passes.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        recipe: Recipe,
+        checkpoint: Checkpoint | None,
+        *,
+        model: nn.Module | None = None,
+        num_lanes: int = 1,
+    ) -> None:
+        task, ticket = job.task, job.ticket
+        self.job, self.recipe = job, recipe
+        self.stream = task.data.stream(recipe.batch_size, task.seed, ticket.start.order)
+        self.clock = recipe.clock(task.data.epoch(recipe.batch_size))
+        self._began, self._num_lanes = time.monotonic(), num_lanes
+        self._seconds_before = checkpoint.seconds if checkpoint else 0.0
+        self.step = checkpoint.step if checkpoint else ticket.start.step
+        self.model = (_laid_out(task, recipe) if model is None else model).train()
+        states.write(self.model, checkpoint.weights if checkpoint else ticket.masked)
+        self.live = job.masking.install(self.model, ticket.mask, task.seed)
+        self.optimizer = recipe.make_optimizer(self.live.trainable())
+        self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self._rate_shown = self._base_rates[0]
+        restored = checkpoint.optimizer if checkpoint else ticket.start.optimizer
+        if restored:
+            _restore(self.optimizer, restored)
+        if checkpoint:
+            self.live.load_state_dict(checkpoint.masking)
+        self.loss = torch.tensor(checkpoint.loss if checkpoint else 0.0, device=task.device)
+        self.num_losses = checkpoint.num_losses if checkpoint else 0
+        self._history = list(checkpoint.history) if checkpoint else []
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        # frozen ones too: their gradients must not add up
+        self._parameters = list(dict.fromkeys([*self.model.parameters(), *trained]))
+        self._is_random = any(isinstance(m, RANDOM) for m in self.model.modules())
+        self.cast = autocast(recipe, task.device)
+        # a network trained elsewhere, as part of another: what brings this one up to date, and
+        # what measures it there
+        self.settle: Callable[[], None] = lambda: None
+        self.measure: Callable[[str], dict[str, float]] = partial(_measured, self.model, task.data)
+
+    def batch(self) -> Batch:
+        """This step's training batch."""
+        return self.stream[self.step]
+
+    def weights(self) -> State:
+        """The network's weights as they stand, masked, under their stock names."""
+        self.settle()
+        return self.live.weights()
+
+    def backward(self) -> None:
+        """The dense gradients of the loss on this step's batch."""
+        self.differentiate(self.batch())
+        self.num_losses += 1
+
+    def differentiate(self, batch: Batch) -> None:
+        """The dense gradients of the loss on a batch, in new tensors; the loss is added up."""
+        inputs, labels = batch
+        for parameter in self._parameters:
+            parameter.grad = None
+        with self.cast, self._draws():
+            logits = self.model(inputs)
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        self.loss += loss.detach()
+        penalty = self.live.penalty()
+        (loss if penalty is None else loss + penalty).backward()
+
+    def _draws(self) -> AbstractContextManager[None]:
+        """Dropout and the like draw from torch's global stream: give it this step's seed."""
+        if not self._is_random:
+            return nullcontext()
+        start, seed = self.job.ticket.start, self.job.task.seed
+        return seeded(derive(seed, "forward", start.order, self.step), self.job.task.device)
+
+    def update(self) -> None:
+        """One step of the optimizer and of the mask; the clock moves on."""
+        if self.prepare():
+            self.optimizer.step()
+        self.conclude()
+
+    def prepare(self) -> bool:
+        """What comes before the optimizer's step, and whether there is to be one."""
+        if not self.ready():
+            return False
+        self.set_rate()
+        return True
+
+    def ready(self) -> bool:
+        """Makes the gradients what the optimizer is to see, if it is to step at all."""
+        if not self.live.after_backward(self.step, self.clock.total, self.optimizer):
+            return False
+        if self.recipe.clip_norm is not None:
+            self.live.clip(self.recipe.clip_norm)
+        return True
+
+    def set_rate(self) -> None:
+        """Gives the optimizer this step's learning rate."""
+        for group, rate in zip(self.optimizer.param_groups, self.rates(), strict=True):
+            group["lr"] = rate
+
+    def rates(self) -> list[float]:
+        """This step's learning rate of each group of parameters; the first is the one shown."""
+        factor = self._rate()
+        rates = [base * factor for base in self._base_rates]
+        self._rate_shown = rates[0]
+        return rates
+
+    def conclude(self) -> None:
+        """What comes after it."""
+        self.live.after_step(self.step, self.clock.total)
+        self.step += 1
+
+    def _rate(self) -> float:
+        frozen = self.job.ticket.start.final_rate
+        return self.recipe.rate(self.clock.total - 1 if frozen else self.step, self.clock)
+
+    def evaluate(self) -> Row:
+        """One row of history: training loss since the last one, validation and test."""
+        row: Row = {
+            "step": self.step,
+            "train_loss": self.loss.item() / max(1, self.num_losses),
+            "learning_rate": self._rate_shown,
+        }
+        self.loss.zero_()
+        self.num_losses = 0
+        self.settle()
+        for split in ("val", "test"):
+            row |= {f"{split}_{name}": value for name, value in self.measure(split).items()}
+        self._history.append({k: v if math.isfinite(v) else None for k, v in row.items()})
+        weights = [w for w in self.model.state_dict().values() if w.is_floating_point()]
+        if not all(torch.isfinite(torch.stack(torch._foreach_norm(weights))).tolist()):
+            self._history[-1]["train_loss"] = None
+        return self._history[-1]
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss or a weight was NaN or infinite when last looked at."""
+        last = self._history[-1] if self._history else {}
+        return any(last.get(name, 0.0) is None for name in ("train_loss", "val_loss", "test_loss"))
+
+    @property
+    def _seconds(self) -> float:
+        return self._seconds_before + (time.monotonic() - self._began) / self._num_lanes
+
+    def checkpoint(self) -> Checkpoint:
+        """The training as it stands between two steps."""
+        return Checkpoint(
+            step=self.step,
+            weights=self.weights(),
+            optimizer=_flatten(self.optimizer),
+            masking=self.live.state_dict(),
+            loss=self.loss.item(),
+            num_losses=self.num_losses,
+            history=tuple(self._history),
+            seconds=self._seconds,
+        )
+
+    def outcome(self) -> Outcome:
+        """The finished training's weights, masked, and its hard mask."""
+        return Outcome(
+            weights=self.weights(),
+            mask=self.live.mask(),
+            history=tuple(self._history),
+            seconds=self._seconds,
+            diverged=self.diverged,
+        )
+
+
+def _measured(model: nn.Module, data: Data, split: str) -> dict[str, float]:
+    return evaluate(model, data.batches(split, 2000))
+
+
+def autocast(
+    recipe: Recipe, device: torch.device | str, *, cached: bool = True
+) -> AbstractContextManager[object]:
+    """The cast of a forward pass: to bf16 where the recipe says so.
+
+    ``cached``: a weight that is used twice is cast once.
+    """
+    if recipe.precision != "bf16":
+        return nullcontext()
+    kind = torch.device(device).type
+    return torch.autocast(kind, torch.bfloat16, cache_enabled=cached)
+
+
+def _laid_out(task: Task, recipe: Recipe) -> nn.Module:
+    """A fresh network, its images channels-last where that is faster: on CPUs, and on the tensor
+
+    cores of a GPU. Those do no plain fp32; cuDNN's kernels for that are made for channels first.
+    """
+    model = task.module()
+    plain = torch.device(task.device).type == "cuda" and recipe.precision == "fp32"
+    if not plain and any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        return model.to(memory_format=torch.channels_last)
+    return model
+
+
+def _flatten(optimizer: Optimizer) -> State:
+    """An optimizer's state as named tensors, ``<index>.<name>``."""
+    kept = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": value.detach().cpu().clone()
+        if isinstance(value, Tensor)
+        else torch.tensor(value)
+        for index, entries in kept.items()
+        for name, value in entries.items()
+        if value is not None
+    }
+
+
+def _restore(optimizer: Optimizer, flat: Mapping[str, Tensor]) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    entries: dict[int, dict[str, Tensor]] = {}
+    for path, value in flat.items():
+        index, name = path.split(".", 1)
+        like = parameters[int(index)]
+        if value.shape == like.shape:  # fused kernels need the parameter's own memory layout
+            value = torch.empty_like(like, dtype=value.dtype).copy_(value)
+        else:
+            value = value.clone()  # a step counter: the optimizer counts in place
+        entries.setdefault(int(index), {})[name] = value
+    whole = optimizer.state_dict()
+    optimizer.load_state_dict({**whole, "state": entries})

@@ -1,0 +1,154 @@
+"""How every network of a run is trained."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_type_hints
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from lth_runner.training.learning_rate import Constant, LearningRate
+from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.steps import Clock, Duration, Step
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every network of a run is trained.
+
+    ``length`` and all other durations are steps (it), epochs (ep) or shares of the length (%).
+    ``optimizer`` takes parameter groups and makes an optimizer. ``decay``: weight decay acts on
+    all parameters, or on the weights only and not on norm layers and biases. ``clip_norm``: the
+    largest 2-norm of the gradient. ``shrink_to``: the whole schedule, every duration in it,
+    shrunk to so many steps. ``eval_every``: how often validation and test are measured.
+    ``snapshots``: steps of the dense training to keep beside those that rewinding asks for.
+    ``engine``: train networks one by one, or up to ``max_packed`` as one, whole or over surviving
+    weights alone, or side by side in one CUDA graph (auto: as pays).
+    """
+
+    length: Duration | str
+    batch_size: int
+    optimizer: Callable[..., Optimizer]
+    learning_rate: LearningRate = field(default_factory=Constant)
+    warmup: Duration | str = "0it"
+    decay: Literal["all", "weights"] = "all"
+    label_smoothing: float = 0.0
+    clip_norm: float | None = None
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    eval_every: Duration | str = "1ep"
+    shrink_to: Duration | str | None = None
+    deterministic: bool = False
+    # these decide no result, or have a place of their own in its identity (the engine)
+    engine: Literal["auto", "sequential", "packed", "sparse", "graphed"] = field(
+        default="auto", compare=False
+    )
+    max_packed: int = field(default=16, compare=False)
+    checkpoint_minutes: float = field(default=2.0, compare=False)
+    snapshots: Sequence[Duration | str] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("length", "warmup", "eval_every", "shrink_to"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Duration.parse(getattr(self, name)))
+        snapshots = tuple(Duration.parse(snapshot) for snapshot in self.snapshots)
+        object.__setattr__(self, "snapshots", snapshots)
+        whole = isinstance(self.max_packed, int) and not isinstance(self.max_packed, bool)
+        if not whole or self.max_packed < 1:
+            raise UserError(f"train.max_packed={self.max_packed!r} must be a whole number above 0")
+        for name in ("decay", "precision", "engine"):
+            accepted = get_args(get_type_hints(type(self))[name])
+            if getattr(self, name) not in accepted:
+                value = getattr(self, name)
+                raise UserError(f"train.{name}={value!r}; {nearest(str(value), accepted)}")
+        if not self.checkpoint_minutes > 0:
+            raise UserError(f"train.checkpoint_minutes={self.checkpoint_minutes} must be above 0")
+        if Duration.parse(self.eval_every).amount <= 0:
+            raise UserError(f"train.eval_every={self.eval_every} must be above 0, 1ep for example")
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError(f"train.label_smoothing={self.label_smoothing} is outside [0, 1)")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise UserError(f"train.clip_norm={self.clip_norm} must be above 0, or null for none")
+
+    def clock(self, epoch: Step) -> Clock:
+        """The clock of a training on data with ``epoch`` steps an epoch."""
+        shrink = None if self.shrink_to is None else Duration.parse(self.shrink_to)
+        return Clock.of(Duration.parse(self.length), epoch, shrink)
+
+    def check(self, clock: Clock, device: torch.device) -> None:
+        """Raises UserError for what this machine, this clock or this optimizer cannot do."""
+        if self.precision == "tf32" and device.type != "cuda":
+            raise UserError("train.precision=tf32 needs a CUDA device: use fp32 or bf16 here")
+        self.evaluation_period(clock)
+        self.snapshot_steps(clock)
+        try:
+            self.rate(0, clock)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"train.learning_rate: {error} (a schedule is chosen with "
+                "train/learning_rate=cosine, a rate set with train.optimizer.lr=0.1)"
+            ) from error
+        try:
+            self.make_optimizer([{"params": [nn.Parameter(torch.zeros(2, 2))]}])
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"train.optimizer: {error} (train.optimizer.lr and its other keys set that)"
+            ) from error
+
+    def snapshot_steps(self, clock: Clock) -> tuple[Step, ...]:
+        """The steps of ``snapshots``."""
+        return tuple(clock.at(Duration.parse(s), "train.snapshots") for s in self.snapshots)
+
+    def evaluation_period(self, clock: Clock) -> Step:
+        """Steps between evaluations, at least one."""
+        return max(1, clock.steps(Duration.parse(self.eval_every), "train.eval_every"))
+
+    def rate(self, step: Step, clock: Clock) -> float:
+        """The factor on the learning rate at a step, warm-up included."""
+        warmup = clock.at(Duration.parse(self.warmup), "train.warmup")
+        ramp = min(1.0, (step + 1) / warmup) if warmup else 1.0
+        return ramp * self.learning_rate(step, clock)
+
+    def make_optimizer(self, groups: Iterable[dict[str, Any]]) -> Optimizer:
+        """The optimizer over a live mask's parameter groups, weight decay as ``decay`` says."""
+        split: list[dict[str, Any]] = []
+        for group in groups:
+            parameters = list(group["params"])
+            if self.decay == "all" or "weight_decay" in group:
+                split.append({**group, "params": parameters})
+                continue
+            for decayed, rest in ((True, {}), (False, {"weight_decay": 0.0})):
+                chosen = [p for p in parameters if (p.ndim > 1) == decayed]
+                if chosen:
+                    split.append({**group, **rest, "params": chosen})
+        return self.optimizer(split)
+
+    @contextmanager
+    def arithmetic(self, device: torch.device) -> Iterator[None]:
+        """Sets the precision of fp32 matrix products, determinism and, where that is not asked
+
+        for, the trial of kernels on CUDA, and puts them back.
+        """
+        if self.deterministic and device.type == "cuda":
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS demands it
+        before = torch.get_float32_matmul_precision()
+        was_deterministic = torch.are_deterministic_algorithms_enabled()
+        torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
+        convolutions = torch.backends.cudnn.allow_tf32
+        torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
+        trying = torch.backends.cudnn.benchmark
+        torch.backends.cudnn.benchmark = device.type == "cuda" and not self.deterministic
+        if self.deterministic and not was_deterministic:
+            torch.use_deterministic_algorithms(True)  # noqa: FBT003 (torch's own signature)
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+            torch.backends.cudnn.allow_tf32 = convolutions
+            torch.backends.cudnn.benchmark = trying
+            if self.deterministic and not was_deterministic:
+                torch.use_deterministic_algorithms(False)  # noqa: FBT003

@@ -1,0 +1,29 @@
+"""Picking tensors by shell-style patterns of their names: ``output``, ``conv*``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+
+from lth_runner.values.errors import UserError, nearest
+
+
+def select(patterns: Iterable[str], names: Iterable[str], key: str) -> frozenset[str]:
+    """The names that any pattern matches; ``output`` also stands for ``output.*``.
+
+    Raises UserError, naming the config ``key``, for a pattern that matches nothing.
+    """
+    names, patterns = list(names), [patterns] if isinstance(patterns, str) else patterns
+    chosen: set[str] = set()
+    for pattern in patterns:
+        hits = {n for n in names if fnmatchcase(n, pattern) or fnmatchcase(n, f"{pattern}.*")}
+        if not hits:
+            raise UserError(f"{key}: {pattern!r} matches no tensor; {nearest(pattern, names)}")
+        chosen |= hits
+    return frozenset(chosen)
+
+
+def value_for(values: Mapping[str, float], names: Iterable[str], key: str) -> dict[str, float]:
+    """For each name that a pattern matches, the pattern's value; the last match wins."""
+    names = list(names)
+    return {n: value for pattern, value in values.items() for n in select([pattern], names, key)}

@@ -1,0 +1,85 @@
+"""Durations as people write them, and the clock that turns them into optimizer steps."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from lth_runner.values.errors import UserError
+
+Step = int  # optimizer updates done since initialisation
+
+_TEXT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(it|ep|%)\s*")
+
+
+@dataclass(frozen=True)
+class Duration:
+    """A length of training: ``500it`` steps, ``12ep`` epochs or ``10%`` of the whole training."""
+
+    amount: float
+    unit: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "amount", float(self.amount))  # 40 and 40.0 are one duration
+
+    @classmethod
+    def parse(cls, text: Duration | str) -> Duration:
+        """Reads ``500it``, ``12ep``, ``2.5ep`` or ``10%``; raises UserError on anything else."""
+        if isinstance(text, Duration):
+            return text
+        match = _TEXT.fullmatch(str(text))
+        if match is None or (match[2] == "it" and "." in match[1]):
+            raise UserError(
+                f"{text!r} is not a duration: write whole steps as 500it, epochs as 12ep, "
+                "or a share of the training as 10%"
+            )
+        return cls(float(match[1]), match[2])
+
+    def __str__(self) -> str:
+        return f"{self.amount:g}{self.unit}" if self.unit != "it" else f"{int(self.amount)}it"
+
+
+@dataclass(frozen=True)
+class Clock:
+    """How long one training lasts: ``epoch`` steps an epoch, ``total`` steps in all.
+
+    ``scale`` < 1 is a training shrunk as a whole: every duration in it shrinks alike.
+    """
+
+    epoch: Step
+    total: Step
+    scale: float = 1.0
+
+    @classmethod
+    def of(cls, length: Duration, epoch: Step, shrink_to: Duration | None = None) -> Clock:
+        """The clock of a training of ``length``, optionally shrunk to ``shrink_to``."""
+        full = cls(epoch, 0).steps(length, "train.length")
+        if full < 1:
+            raise UserError(f"train.length={length} is no training: at least one step is needed")
+        if shrink_to is None:
+            return cls(epoch, full)
+        short = cls(epoch, full).steps(shrink_to, "train.shrink_to")
+        short = max(short, 1)
+        return cls(epoch, full) if short >= full else cls(epoch, short, short / full)
+
+    def steps(self, duration: Duration, name: str) -> Step:
+        """The length of a duration, wherever it ends."""
+        if duration.unit == "%":
+            if not self.total:
+                raise UserError(f"{name}={duration}: a share of what? give steps (it) or epochs")
+            return round(duration.amount / 100 * self.total)
+        return round(duration.amount * (self.epoch if duration.unit == "ep" else 1) * self.scale)
+
+    def at(self, duration: Duration, name: str) -> Step:
+        """The step a duration after the start; UserError (naming the key) past the end."""
+        step = self.steps(duration, name)
+        if duration.unit == "%" and duration.amount > 100:  # which rounding may hide
+            raise UserError(f"{name}={duration} is past the end of the training: at most 100%")
+        if step > self.total:
+            whole = round(self.total / self.scale)
+            shrunk = f"shrunk from {whole} as every duration is, " if self.scale != 1 else ""
+            raise UserError(
+                f"{name}={duration} is step {step}, past the end of the training "
+                f"({self.total} steps, {shrunk}{self.epoch} an epoch): choose 0it to {whole}it"
+            )
+        return step
