@@ -33,7 +33,7 @@ from lth_runner.cli.main import conf_dir
 from lth_runner.problem import models
 from lth_runner.problem.task import check_fits
 from lth_runner.schedule import Iterations
-from lth_runner.score.examples import draw
+from lth_runner.score.examples import draw_batches
 from lth_runner.search.rewind import layer_group
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -185,7 +185,7 @@ def test_snips_score_of_a_bias_is_the_losss_slope_in_its_mask():
     rule = score.Snip(batch_size=16, normalise=False)
     weights = drawn(PERCEPTRON)
     found = rule(PERCEPTRON, weights, PERCEPTRON.dense())
-    [(inputs, labels)] = draw(PERCEPTRON, 1, 16)
+    [(inputs, labels)] = draw_batches(PERCEPTRON, 1, 16)
 
     def loss(name: str, index: int, factor: float) -> float:
         changed = weights[name].clone()

@@ -14,7 +14,7 @@ from lth_runner.problem import models
 from lth_runner.problem.data import Data
 from lth_runner.problem.task import Task
 from lth_runner.score import Grasp, Score, Snip, Synflow
-from lth_runner.score.derivatives import LARGEST
+from lth_runner.score.derivatives import MAX_SAMPLES
 
 SIZES = {"snip": (8, 16), "grasp": (8, 16), "synflow": (2, 2)}
 
@@ -26,9 +26,10 @@ def test_memory_cost_on_resnet50_at_224(name: str) -> None:
     one, other = SIZES[name]
     peaks = [_measured(name, size) for size in (one, other)]
     slope = (peaks[1] - peaks[0]) / (other - one) if other > one else 0.0
-    at_most = peaks[1] + slope * (LARGEST - other)
+    at_most = peaks[1] + slope * (MAX_SAMPLES - other)
     print(
-        f"{name}: {peaks} GiB at {(one, other)}, {slope:.2f} a sample, {at_most:.1f} at {LARGEST}"
+        f"{name}: {peaks} GiB at {(one, other)}, {slope:.2f} a sample, "
+        f"{at_most:.1f} at {MAX_SAMPLES}"
     )
     assert at_most < 22  # 24 GB
 

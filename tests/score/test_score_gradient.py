@@ -27,7 +27,7 @@ from lth_runner.allocate import Global
 from lth_runner.problem import models
 from lth_runner.problem.task import Task
 from lth_runner.score import Force, GradientMagnitude, Grasp, GraspIterated, Snip
-from lth_runner.score.examples import draw, per_class
+from lth_runner.score.examples import draw_batches, per_class
 from lth_runner.score.gradient import _xavier
 from lth_runner.values.state import State
 
@@ -87,7 +87,7 @@ def test_a_network_without_gradient_scores_zero_everywhere():
 
 
 def test_gradients_of_batches_are_summed_before_or_after_their_absolute_value():
-    singles = [by_hand(HAND, x.double(), y) for x, y in draw(TASK, 3, 1)]
+    singles = [by_hand(HAND, x.double(), y) for x, y in draw_batches(TASK, 3, 1)]
     signs = torch.stack([flat(g) for g in singles]).sign()
     assert (signs.min(0).values * signs.max(0).values < 0).any()  # the two ways differ here
     for absolute, reduced in (
@@ -119,7 +119,7 @@ def test_resampling_draws_another_batch_for_another_mask():
     )
     assert not torch.allclose(flat(fixed), flat(drawn))
     names = ("", mask.fingerprint, problem.dense().fingerprint)
-    firsts = [draw(problem, 1, 20, draw=name)[0][0] for name in names]
+    firsts = [draw_batches(problem, 1, 20, name=name)[0][0] for name in names]
     assert not any(torch.equal(firsts[i], firsts[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
 
 

@@ -7,7 +7,7 @@ import torch
 from score_cases import HAND, INPUTS, LABELS, NUM, by_hand, flat, half_mask, three_samples
 
 from lth_runner.score import Prospr, Snip
-from lth_runner.score.examples import draw
+from lth_runner.score.examples import draw_batches
 
 TASK = three_samples()
 STEPS = {"num_steps": 3, "inner_lr": 0.4, "batch_size": NUM}
@@ -55,7 +55,7 @@ def test_prospr_is_the_change_of_the_later_loss_in_the_mask(mask, momentum):
 
 
 def test_new_data_give_each_step_and_the_last_loss_a_batch_of_their_own():
-    batches = [(x.double(), y) for x, y in draw(TASK, 3, 1)]
+    batches = [(x.double(), y) for x, y in draw_batches(TASK, 3, 1)]
     expected = numerical(TASK.dense(), batches[:2], batches[2])
     score = Prospr(num_steps=2, inner_lr=0.4, batch_size=1, new_data_in_inner=True)
     torch.testing.assert_close(score(TASK, HAND, TASK.dense()), expected, rtol=1e-5, atol=1e-8)

@@ -76,7 +76,7 @@ def test_a_score_is_the_same_beside_a_training_in_bf16_and_a_packed_one(score, t
 def test_a_batch_in_pieces_has_the_derivatives_of_the_whole(model, second, monkeypatch):
     problem = Task(task(model).model, images(num=60))
     [batch] = problem.batches(1, 0, 50)
-    weights = derivatives.placed(problem, problem.init(), least=torch.float64)
+    weights = derivatives.to_device_and_dtype(problem, problem.init(), min_dtype=torch.float64)
     sizes = []
 
     def derived(*, batch_statistics):
@@ -102,7 +102,7 @@ def test_a_batch_in_pieces_has_the_derivatives_of_the_whole(model, second, monke
     by_batch = derived(batch_statistics=True)
     assert sizes == [50, 50]
     sizes.clear()
-    monkeypatch.setattr(derivatives, "LARGEST", 16)
+    monkeypatch.setattr(derivatives, "MAX_SAMPLES", 16)
     torch.testing.assert_close(derived(batch_statistics=False), whole, rtol=1e-9, atol=1e-12)
     assert sizes == [16, 16, 16, 2]
     sizes.clear()

@@ -85,7 +85,7 @@ def derived(logits, labels):
 @pytest.mark.parametrize("biases", [False, True])
 def test_every_network_has_each_samples_squares(monkeypatch, model, fast, biases):
     task = task_of(model, biases=biases)
-    start = derivatives.placed(task, task.init(0), least=torch.float64)
+    start = derivatives.to_device_and_dtype(task, task.init(0), min_dtype=torch.float64)
     batches = [(task.data.train[0][:4], task.data.train[1][:4]), task.data.sample(3, 0)]
     expected = {name: torch.zeros_like(start[name]) for name in task.prunable}
     for inputs, labels in batches:

@@ -56,8 +56,8 @@ class Jacobian:
 
 def jacobians(task: Task, weights: State, inputs: Tensor) -> Iterator[Tensor]:
     """Blocks of df/dx, [inputs, classes, input values]; one backward per class and block."""
-    home = derivatives.with_doubles(task)
-    placed = derivatives.placed(home, weights, least=torch.float64)
+    home = derivatives.on_device_with_float64(task)
+    placed = derivatives.to_device_and_dtype(home, weights, min_dtype=torch.float64)
     for part in inputs.split(max(1, LIMIT // (home.data.num_classes * inputs[0].numel()))):
         x = part.to(home.device, torch.float64).requires_grad_()
         with torch.enable_grad():

@@ -87,11 +87,11 @@ def tangent_kernel(task: Task, weights: State, mask: Mask, inputs: Tensor, along
     Directions are the rows of ``along`` [directions, classes]. The derivatives are held for some of
     the kept weights at a time, so that memory is bounded by blocks of LIMIT numbers and by K.
     """
-    home = derivatives.with_doubles(task)
+    home = derivatives.on_device_with_float64(task)
     # asking builds the network, which draws numbers and must not happen inside of vmap
     if unknown := mask.keys() - set(home.prunable):
         raise KeyError(f"no prunable weights: {sorted(unknown)}")
-    placed = derivatives.placed(home, weights, least=torch.float64)
+    placed = derivatives.to_device_and_dtype(home, weights, min_dtype=torch.float64)
     x = inputs.to(home.device, torch.float64).repeat_interleave(len(along), dim=0)
     e = along.to(home.device, torch.float64).repeat(len(inputs), 1)
 

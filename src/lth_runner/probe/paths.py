@@ -44,7 +44,7 @@ def live(task: Task, mask: Mask) -> Mask:
     one backward of one input. Modules alone are replaced: a function that the network calls by
     itself must send positive values to positive ones, as relu does.
     """
-    home, mask = derivatives.with_doubles(task), mask.of_weights()
+    home, mask = derivatives.on_device_with_float64(task), mask.of_weights()
     module = home.module().double().eval()
     state = {name: _as_path(value) for name, value in states.read(module).items()}
     # scaled so that neither all paths together nor a single one leaves the range of float64

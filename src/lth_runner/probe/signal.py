@@ -68,7 +68,7 @@ class Signal:
 @torch.no_grad()
 def preactivation_variance(task: Task, weights: State, inputs: Tensor) -> dict[str, float]:
     """Mean of z^2 of each prunable layer that the network runs as a module, in order of running."""
-    home = derivatives.with_doubles(task)
+    home = derivatives.on_device_with_float64(task)
     module = home.module().double().eval()
     states.write(module, weights)
     found: dict[str, list[Tensor]] = {}  # a shared layer runs more than once

@@ -1,4 +1,4 @@
-"""How much each weight matters: saliencies by prunable name; LARGER = KEEP for every score."""
+"""Scores say how much each prunable weight matters; for every score, larger means keep."""
 
 from lth_runner.score.channel import FilterNorm, NormScale
 from lth_runner.score.concrete import Concrete

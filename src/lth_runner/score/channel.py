@@ -1,4 +1,4 @@
-"""Scores of whole channels, given to each of their weights."""
+"""Scores of whole output channels, which every weight of a channel shares."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lth_runner.problem.task import Task
-from lth_runner.score.checks import KEY, no_biases, whole
+from lth_runner.score.checks import KEY, check_whole_number, refuse_biases
 from lth_runner.score.score import Scores
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -23,8 +23,9 @@ _SCALING = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
 
 @dataclass(frozen=True)
 class NormScale:
-    """|gamma| of the norm layer that reads a layer's output, for all weights of each channel.
+    """Scores each channel by |gamma| of the norm layer that reads its output.
 
+    All weights of a channel have that score.
     Layers whose output no norm reads directly have no channel to lose: their weights score above
     all others. At the start all gamma are equal, and the allocation draws among ties. The norms
     are found by a forward pass: batch norm and group norm. Raises UserError where there is none.
@@ -42,19 +43,20 @@ class NormScale:
 
 @dataclass(frozen=True)
 class FilterNorm:
-    """(sum |m * theta|^order)^(1/order) over each filter (output unit), for all of its weights.
+    """Scores each filter (output unit) by the norm of its kept weights.
 
+    It is (sum |m * theta|^order)^(1/order), and all weights of the filter have it.
     Li et al., ICLR 2017, arXiv 1608.08710, with order 1, filters ranked within each layer.
     """
 
     order: int = 1
 
     def __post_init__(self) -> None:
-        whole(1, order=self.order)
+        check_whole_number(1, order=self.order)
 
     def check(self, task: Task) -> None:
         """Raises UserError for biases."""
-        no_biases(task, "FilterNorm")
+        refuse_biases(task, "FilterNorm")
 
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
         self.check(task)
@@ -66,7 +68,10 @@ class FilterNorm:
 
 
 def scales(weights: State, mask: Mask, norms: Mapping[str, str]) -> Scores:
-    """|gamma| of each layer's norm over its channels; above all others where it has none."""
+    """Gives the weights of each channel |gamma| of the norm that follows their layer.
+
+    ``norms`` is what ``norm_after`` finds; layers without a norm score above all others.
+    """
     scale = {name: _fine(weights[norm]).abs() for name, norm in norms.items()}
     above = max(float(value.max()) for value in scale.values()) + 1
     return {
@@ -76,11 +81,11 @@ def scales(weights: State, mask: Mask, norms: Mapping[str, str]) -> Scores:
 
 
 def norm_after(task: Task) -> dict[str, str]:
-    """Prunable weight -> scale of the norm layer that reads its layer's output unchanged.
+    """Finds for each prunable weight the scale of the norm that reads its layer's output unchanged.
 
     Raises UserError for a network without such a norm, and where biases are to be pruned.
     """
-    no_biases(task, "NormScale")
+    refuse_biases(task, "NormScale")
     module = task.module().eval()
     found, _ = watch_norms(module, task.prunable)
     with torch.no_grad():
@@ -93,9 +98,10 @@ def norm_after(task: Task) -> dict[str, str]:
 def watch_norms(
     module: nn.Module, prunable: Iterable[str]
 ) -> tuple[dict[str, str], list[RemovableHandle]]:
-    """What the next forward passes will fill: prunable weight -> scale of the norm that reads it.
+    """Installs hooks that find, in the next forward pass, the norm behind each prunable weight.
 
-    The handles take the watching hooks away again.
+    The mapping, which that pass fills, leads from a prunable weight to the norm's scale; the
+    handles remove the hooks.
     """
     names = {id(value): name for name, value in module.named_parameters()}
     wanted = set(prunable)
@@ -120,7 +126,7 @@ def watch_norms(
 
 
 def no_norm() -> UserError:
-    """That a network has no norm to go by."""
+    """Makes the error for a network that has no norm layer to score channels by."""
     return UserError(
         f"{KEY}: the network has no batch or group norm with a scale right after a convolution "
         "or linear layer: use a network with norm layers (model.norm=batch), or another score"
@@ -132,5 +138,5 @@ def _fine(value: Tensor) -> Tensor:
 
 
 def _spread(scores: Tensor, kept: Tensor) -> Tensor:
-    """One score for each output channel, repeated over its weights."""
+    """Repeats the score of each output channel over the channel's weights."""
     return scores.view(-1, *[1] * (kept.ndim - 1)).expand(kept.shape).clone()

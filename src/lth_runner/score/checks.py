@@ -1,4 +1,4 @@
-"""Refusing options of a score, by the key that they are set at."""
+"""Checks that refuse a score's options, naming the config key that set them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from lth_runner.values.errors import UserError, nearest
 KEY = "pruner.search.score"
 
 
-def whole(least: int, **options: int) -> None:
+def check_whole_number(least: int, **options: int) -> None:
     """Raises UserError for an option that is no whole number of at least ``least``."""
     for key, value in options.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise UserError(f"{KEY}.{key}={value!r} must be a whole number of at least {least}")
 
 
-def positive(**options: float) -> None:
+def check_positive(**options: float) -> None:
     """Raises UserError for an option that is no finite number above 0."""
     for key, value in options.items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -26,7 +26,7 @@ def positive(**options: float) -> None:
             raise UserError(f"{KEY}.{key}={value!r} must be a number above 0")
 
 
-def fraction(**options: float) -> None:
+def check_fraction(**options: float) -> None:
     """Raises UserError for an option that is no number of at least 0 and below 1."""
     for key, value in options.items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -34,7 +34,7 @@ def fraction(**options: float) -> None:
             raise UserError(f"{KEY}.{key}={value!r} must be a number of at least 0 and below 1")
 
 
-def no_biases(task: Task, score: str) -> None:
+def refuse_biases(task: Task, score: str) -> None:
     """Raises UserError where biases are to be pruned by a score of whole channels."""
     if task.biases:
         raise UserError(
@@ -43,7 +43,7 @@ def no_biases(task: Task, score: str) -> None:
         )
 
 
-def one_of(accepted: Iterable[str], **options: str) -> None:
+def check_one_of(accepted: Iterable[str], **options: str) -> None:
     """Raises UserError for an option that is none of the ``accepted`` words."""
     names = tuple(accepted)
     for key, value in options.items():

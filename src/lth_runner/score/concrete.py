@@ -1,4 +1,4 @@
-"""Scores that are the outcome of a search: Concrete Ticket Search."""
+"""Concrete Ticket Search scores weights by the logits of a relaxed mask that it trains."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from lth_runner.problem.data import Augment
 from lth_runner.problem.task import Task
 from lth_runner.schedule import Schedule
 from lth_runner.score import derivatives
-from lth_runner.score.checks import KEY, fraction, one_of, positive, whole
+from lth_runner.score.checks import (
+    KEY,
+    check_fraction,
+    check_one_of,
+    check_positive,
+    check_whole_number,
+)
 from lth_runner.score.concrete_objectives import OBJECTIVES
 from lth_runner.score.score import Scores
 from lth_runner.values.errors import UserError
@@ -32,7 +38,7 @@ WEIGHT = 100.0  # of the penalty, before it is balanced
 
 @dataclass(frozen=True)
 class Concrete:
-    """alpha, the logit of staying, searched for so many steps with the weights frozen.
+    """Scores each weight by its trained logit alpha of being kept, the weights being frozen.
 
     z = sigma(alpha + logit(u) / tau), tau = 2/3, u uniform and drawn anew at each step; the
     network of z * w is held to ``objective``. alpha starts at logit(kappa), kappa being the last
@@ -60,17 +66,19 @@ class Concrete:
     shrink_to: Duration | str | None = None
 
     def __post_init__(self) -> None:
-        one_of(OBJECTIVES, objective=self.objective)
-        whole(1, batch_size=self.batch_size)
-        positive(lr=self.lr)
-        fraction(drop=self.drop)
+        check_one_of(OBJECTIVES, objective=self.objective)
+        check_whole_number(1, batch_size=self.batch_size)
+        check_positive(lr=self.lr)
+        check_fraction(drop=self.drop)
         for name in ("length", "shrink_to"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Duration.parse(getattr(self, name)))
 
     def check(self, task: Task) -> None:
-        """Raises UserError for a length or batches that cannot be had, and for a density that
-        leaves nothing to the layers that are searched."""
+        """Raises UserError for a length, batches or a density that cannot be had.
+
+        A density cannot be had where it leaves nothing to the layers that are searched.
+        """
         self._num_steps(task)
         self._wanted(task.dense())
         if self.batch_size == 1 and task.norm:
@@ -88,7 +96,10 @@ class Concrete:
         return Clock.of(Duration.parse(self.length), epoch, shrink).total
 
     def _wanted(self, mask: Mask) -> tuple[float, int]:
-        """How many weights the searched layers are to keep, so that all have kappa; of how many."""
+        """Counts the weights that the searched layers are to keep, and those that they have.
+
+        They are to keep so many that the whole network has the schedule's last density.
+        """
         density = self.schedule()[-1]
         fixed = select(self.exclude, mask, "pruner.exclude")
         left = {name: int(value.sum()) for name, value in mask.items()}
@@ -105,7 +116,7 @@ class Concrete:
         self.check(task)
         fixed = select(self.exclude, mask, "pruner.exclude")
         names = [name for name in mask if name not in fixed]
-        alpha = self._search(task, derivatives.placed(task, weights), mask, names)
+        alpha = self._search(task, derivatives.to_device_and_dtype(task, weights), mask, names)
         parts = _split(alpha, mask, names)
         whole_layers = {name: torch.zeros(mask[name].shape) for name in fixed}
         found = derivatives.on_cpu(whole_layers | parts)
@@ -125,7 +136,7 @@ class Concrete:
         )
         for step in range(num_steps):
             noise = _noise(len(inside), task.seed, step).to(inside)
-            batch = derivatives.fitted(batches[step], weights)
+            batch = derivatives.match_device_and_dtype(batches[step], weights)
             with torch.enable_grad(), derivatives.twice_differentiable():
                 soft = torch.sigmoid(alpha + noise) * inside
                 value = objective(task, weights, _split(soft, mask, names), batch)
@@ -140,21 +151,27 @@ class Concrete:
 
 
 def density_pull(alpha: Tensor, inside: Tensor, num_wanted: float) -> tuple[Tensor, Tensor]:
-    """The excess sum sigma(alpha) / (1.1 * wanted) - 1, and the gradient of 100 times it."""
+    """Measures how far the expected density is above its target, and the penalty's gradient.
+
+    The excess is sum sigma(alpha) / (1.1 * wanted) - 1, the gradient that of 100 times it.
+    """
     chance = torch.sigmoid(alpha) * inside
     target = SLACK * num_wanted
     return chance.sum() / target - 1, WEIGHT / target * chance * (1 - chance)
 
 
 def balanced(multiplier: Tensor | None, slope: Tensor, pull: Tensor, excess: Tensor) -> Tensor:
-    """GradBalance: the multiplier that makes both gradients equally long, averaged over steps."""
+    """Finds the penalty's multiplier that makes both gradients equally long (GradBalance).
+
+    It is a moving average over the steps, and goes to 0 where there is no excess.
+    """
     ratio = slope.norm() / pull.norm().clamp_min(torch.finfo(pull.dtype).tiny)
     wanted = torch.where(excess > 0, ratio, torch.zeros_like(ratio))
     return wanted if multiplier is None else MEMORY * multiplier + (1 - MEMORY) * wanted
 
 
 def _noise(num: int, seed: int, step: int) -> Tensor:
-    """logit(u) / tau, a step's own."""
+    """Draws a step's own logit(u) / tau."""
     drawn = torch.rand(num, generator=stream(seed, "search", "concrete", step))
     return torch.logit(drawn, eps=1e-7) / TEMPERATURE
 

@@ -1,4 +1,4 @@
-"""What a relaxed mask is to keep of the dense network, on one batch: less is better."""
+"""Objectives that say, on one batch, what a relaxed mask loses of the dense network."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ Objective = Callable[[Task, State, State, Batch], Tensor]
 
 
 def loss(task: Task, weights: State, soft: State, batch: Batch) -> Tensor:
-    """100 * cross-entropy of the sparse network."""
+    """Returns 100 * cross-entropy of the sparse network."""
     return 100 * _loss(task, weights, soft, batch)
 
 
 def delta_loss(task: Task, weights: State, soft: State, batch: Batch) -> Tensor:
-    """10^4 * |L(sparse) / L(dense) - 1|."""
+    """Returns 10^4 * |L(sparse) / L(dense) - 1|."""
     with torch.no_grad():
         dense = _loss(task, weights, {}, batch)
     return 1e4 * (_loss(task, weights, soft, batch) / dense - 1).abs()
 
 
 def reverse_kl(task: Task, weights: State, soft: State, batch: Batch) -> Tensor:
-    """100 * mean KL(p_sparse || p_dense)."""
+    """Returns 100 * mean KL(p_sparse || p_dense)."""
     sparse, dense = _log_probabilities(task, weights, soft, batch)
     return 100 * F.kl_div(dense, sparse, reduction="batchmean", log_target=True)
 
 
 def forward_kl(task: Task, weights: State, soft: State, batch: Batch) -> Tensor:
-    """100 * mean KL(p_dense || p_sparse)."""
+    """Returns 100 * mean KL(p_dense || p_sparse)."""
     sparse, dense = _log_probabilities(task, weights, soft, batch)
     return 100 * F.kl_div(sparse, dense, reduction="batchmean", log_target=True)
 
 
 def gradient_norm(task: Task, weights: State, soft: State, batch: Batch) -> Tensor:
-    """-|dL/dw|, the 2-norm over the masked tensors, at the sparse network."""
+    """Returns -|dL/dw| at the sparse network, the 2-norm over the masked tensors."""
     found = _gradients(task, weights, soft, list(soft), batch)
     return -torch.stack([value.square().sum() for value in found]).sum().sqrt()
 
 
 def gradient_match(task: Task, weights: State, soft: State, batch: Batch) -> Tensor:
-    """100 * mean square difference of dL/dw, sparse and dense.
+    """Returns 100 * the mean square difference of dL/dw at the sparse and at the dense network.
 
-    Each tensor's gradient to mean 0 and deviation 1 before, and tensors count alike.
+    Each tensor's gradient is standardised first (mean 0, deviation 1), and tensors count alike.
     """
     sparse = _gradients(task, weights, soft, list(soft), batch)
     dense = _gradients(task, weights, {}, list(soft), batch)
@@ -83,7 +83,7 @@ def _loss(task: Task, weights: State, soft: State, batch: Batch) -> Tensor:
 def _log_probabilities(
     task: Task, weights: State, soft: State, batch: Batch
 ) -> tuple[Tensor, Tensor]:
-    """Of the sparse network, and of the dense one."""
+    """Computes log p of the sparse network and of the dense one."""
     with torch.no_grad():
         dense = task.logits(weights, batch[0], batch_statistics=True)
     sparse = task.logits(_masked(weights, soft), batch[0], batch_statistics=True)
@@ -93,7 +93,7 @@ def _log_probabilities(
 def _gradients(
     task: Task, weights: State, soft: State, names: Sequence[str], batch: Batch
 ) -> tuple[Tensor, ...]:
-    """dL/dw of the named dense weights, what training would move them by: z * dL/d(z * w)."""
+    """Derives the loss by the named dense weights: dL/dw = z * dL/d(z * w)."""
     leaves = {name: weights[name].detach().requires_grad_() for name in names}
     value = _loss(task, {**weights, **leaves}, soft, batch)
     return torch.autograd.grad(value, list(leaves.values()), create_graph=bool(soft))

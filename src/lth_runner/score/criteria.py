@@ -1,4 +1,4 @@
-"""Scores that compare a weight's start with its end."""
+"""Scores that compare a weight's initial value with its trained one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lth_runner.problem.task import Task
-from lth_runner.score.checks import KEY, one_of
+from lth_runner.score.checks import KEY, check_one_of
 from lth_runner.score.score import Scores
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -21,8 +21,9 @@ Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]  # (initial, final, kept)
 
 @dataclass(frozen=True)
 class MaskCriterion:
-    """A function of the initial weight w_i, the task's own draw, and the final one w_f.
+    """Scores each weight by a function of its initial value w_i and its trained value w_f.
 
+    w_i is the task's own draw.
     criterion: ``large_final`` |w_f|, ``small_final`` -|w_f|, ``large_init`` |w_i|, ``small_init``
     -|w_i|, ``magnitude_increase`` |w_f| - |w_i|, ``movement`` |w_f - w_i|,
     ``large_init_large_final`` and ``small_init_small_final`` the lower of the two ranks within
@@ -39,7 +40,7 @@ class MaskCriterion:
     diff_sign: bool = False
 
     def __post_init__(self) -> None:
-        one_of(CRITERIA, criterion=self.criterion)
+        check_one_of(CRITERIA, criterion=self.criterion)
         if self.same_sign and self.diff_sign:
             raise UserError(f"{KEY}.same_sign and {KEY}.diff_sign leave no weight: set one of them")
 
@@ -64,7 +65,10 @@ def _fine(value: Tensor) -> Tensor:
 
 
 def _rank(values: Tensor, kept: Tensor) -> Tensor:
-    """The share of a layer's kept weights that are no larger: equal values, equal ranks."""
+    """Ranks each value by the share of a layer's kept weights that are no larger.
+
+    Equal values have equal ranks.
+    """
     ordered = values[kept].sort().values
     below = torch.searchsorted(ordered, values.contiguous(), right=True)
     return below.double() / max(len(ordered), 1)

@@ -1,4 +1,4 @@
-"""Scores from the loss's curvature: Optimal Brain Damage."""
+"""Optimal Brain Damage scores weights by the curvature of the loss."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lth_runner.problem.task import Batch, Task
 from lth_runner.score import derivatives
-from lth_runner.score.checks import one_of, whole
-from lth_runner.score.examples import check_draw, draw
+from lth_runner.score.checks import check_one_of, check_whole_number
+from lth_runner.score.examples import check_draw, draw_batches
 from lth_runner.score.score import Scores
 from lth_runner.score.squares import Derived, mean_squares
 from lth_runner.values.mask import Mask
@@ -24,8 +24,9 @@ ESTIMATORS = ("ggn", "hutchinson", "fisher")
 
 @dataclass(frozen=True)
 class Obd:
-    """1/2 H_jj theta_j^2 at m * theta, H being the loss's Hessian at a trained network.
+    """Scores each weight by 1/2 H_jj theta_j^2, what the loss gains when the weight goes.
 
+    H is the loss's Hessian at a trained network m * theta.
     estimator: ``ggn`` the exact diagonal of the generalised Gauss-Newton matrix,
     mean_n sum_c p_c (d log p_c / dtheta_j)^2, which in a ReLU network without batch norm is that
     of H; one backward per class. ``hutchinson`` the mean of v * H v over ``num_draws`` random
@@ -41,8 +42,10 @@ class Obd:
     num_draws: int = 32
 
     def __post_init__(self) -> None:
-        one_of(ESTIMATORS, estimator=self.estimator)
-        whole(1, num_batches=self.num_batches, batch_size=self.batch_size, num_draws=self.num_draws)
+        check_one_of(ESTIMATORS, estimator=self.estimator)
+        check_whole_number(
+            1, num_batches=self.num_batches, batch_size=self.batch_size, num_draws=self.num_draws
+        )
 
     def check(self, task: Task) -> None:
         """Raises UserError for more samples than there are."""
@@ -50,9 +53,9 @@ class Obd:
 
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
         self.check(task)
-        home = derivatives.with_doubles(task)
-        start = derivatives.placed(home, mask(weights), least=torch.float64)
-        batches = draw(task, self.num_batches, self.batch_size)
+        home = derivatives.on_device_with_float64(task)
+        start = derivatives.to_device_and_dtype(home, mask(weights), min_dtype=torch.float64)
+        batches = draw_batches(task, self.num_batches, self.batch_size)
         if self.estimator == "hutchinson":
             diagonal = self._hutchinson(home, start, mask, batches)
         else:
@@ -87,7 +90,10 @@ def _label_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _class_term(index: int) -> Derived:
-    """What has the squared gradient p_c (d log p_c)^2: summed over c, the GGN's diagonal."""
+    """Makes the term of class c, whose squared gradient is p_c (d log p_c / dtheta)^2.
+
+    Summed over c that is the diagonal of the generalised Gauss-Newton matrix.
+    """
 
     def term(logits: Tensor, labels: Tensor) -> Tensor:
         log_p = logits.log_softmax(1)[:, index]

@@ -1,4 +1,4 @@
-"""Derivatives of the loss in the prunable weights, in single precision at least."""
+"""Derivatives of the loss by the prunable weights, in float32 at least."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lth_runner.problem.task import Batch, Task
 from lth_runner.values.state import State
 
-LARGEST = 64  # samples derived at once where nothing says how many
+MAX_SAMPLES = 64  # in memory at once, where no option says how many
 
 
-def with_doubles(task: Task) -> Task:
-    """The task on a device that has float64."""
+def on_device_with_float64(task: Task) -> Task:
+    """Moves the task to the CPU where its own device has no float64 (MPS)."""
     return replace(task, device="cpu") if torch.device(task.device).type == "mps" else task
 
 
-def placed(task: Task, weights: State, *, least: torch.dtype = torch.float32) -> State:
-    """The weights on the task's device, their numbers in ``least`` or what is finer."""
+def to_device_and_dtype(
+    task: Task, weights: State, *, min_dtype: torch.dtype = torch.float32
+) -> State:
+    """Moves weights to the task's device, detached, and widens their floats to ``min_dtype``."""
 
     def place(value: Tensor) -> Tensor:
         if not value.is_floating_point():
             return value.detach().to(task.device)
-        return value.detach().to(task.device, torch.promote_types(value.dtype, least))
+        return value.detach().to(task.device, torch.promote_types(value.dtype, min_dtype))
 
     return {name: place(value) for name, value in weights.items()}
 
 
-def fitted(batch: Batch, weights: State) -> Batch:
-    """A batch where the weights are, and in their precision."""
+def match_device_and_dtype(batch: Batch, weights: State) -> Batch:
+    """Moves a batch to the weights' device, and its float inputs to their precision."""
     some = next(value for value in weights.values() if value.is_floating_point())
     inputs, labels = batch
     dtype = some.dtype if inputs.is_floating_point() else inputs.dtype
@@ -49,7 +51,7 @@ def gradient(
     batch_statistics: bool,
     temperature: float = 1.0,
 ) -> State:
-    """dL/dtheta of the named tensors on one batch."""
+    """Computes dL/dtheta of the named tensors on one batch."""
     own = _leaves(weights, names)
 
     def derive(piece: Batch) -> State:
@@ -72,7 +74,7 @@ def hessian_product(
     batch_statistics: bool,
     temperature: float = 1.0,
 ) -> State:
-    """H v for the loss on one batch, in the tensors that ``along`` (v) names, by two backwards."""
+    """Computes H v for the loss on one batch, in the tensors that ``along`` (v) names."""
     own = _leaves(weights, list(along))
     leaves = list(own.values())
 
@@ -91,7 +93,7 @@ def hessian_product(
 
 
 def mean(states: Iterable[State]) -> State:
-    """The mean of states, one of them in memory beside the sum."""
+    """Averages states, holding one of them in memory beside the sum."""
     total: State = {}
     num = 0
     for num, state in enumerate(states, start=1):  # noqa: B007 (how many there were)
@@ -100,28 +102,30 @@ def mean(states: Iterable[State]) -> State:
 
 
 def on_cpu(scores: Mapping[str, Tensor]) -> State:
-    """Scores as they are handed out."""
+    """Detaches tensors and moves them to the CPU, where scores are handed out."""
     return {name: value.detach().cpu() for name, value in scores.items()}
 
 
 @contextmanager
 def twice_differentiable() -> Iterator[None]:
-    """Attention by plain products: its fused kernels have no second derivative."""
+    """Computes attention by plain products, since its fused kernels have no second derivative."""
     with sdpa_kernel(SDPBackend.MATH):
         yield
 
 
 def _by_pieces(derive: Callable[[Batch], State], batch: Batch, *, whole: bool) -> State:
-    """What ``derive`` makes of a batch's mean loss, in pieces that memory holds.
+    """Applies ``derive`` to a batch's mean loss, in pieces that memory holds.
 
     The mean over the samples is the pieces' mean by their sizes, up to rounding; not so where
     samples meet in batch statistics: such a batch stays ``whole``.
     """
     num = len(batch[1])
-    if whole or num <= LARGEST:
+    if whole or num <= MAX_SAMPLES:
         return derive(batch)
     total: State = {}
-    for inputs, labels in zip(batch[0].split(LARGEST), batch[1].split(LARGEST), strict=True):
+    for inputs, labels in zip(
+        batch[0].split(MAX_SAMPLES), batch[1].split(MAX_SAMPLES), strict=True
+    ):
         share = len(labels) / num
         piece = derive((inputs, labels))
         total = {n: total[n] + share * v if total else share * v for n, v in piece.items()}
@@ -135,5 +139,5 @@ def _leaves(weights: State, names: Sequence[str]) -> State:
 def _loss(
     task: Task, weights: State, batch: Batch, temperature: float, *, batch_statistics: bool
 ) -> Tensor:
-    ready = fitted(batch, weights)
+    ready = match_device_and_dtype(batch, weights)
     return task.loss(weights, ready, temperature, batch_statistics=batch_statistics)

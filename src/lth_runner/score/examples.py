@@ -1,4 +1,4 @@
-"""The training samples that a score looks at: seeded, normalised, never augmented."""
+"""The training samples that a score looks at are seeded, normalised and never augmented."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ import torch
 
 from lth_runner.problem.task import Batch, Task
 from lth_runner.score.checks import KEY
-from lth_runner.score.derivatives import LARGEST
+from lth_runner.score.derivatives import MAX_SAMPLES
 from lth_runner.values.errors import UserError
 from lth_runner.values.seeds import derive, stream
 
 
-def draw(task: Task, num_batches: int, batch_size: int, *, draw: str = "") -> list[Batch]:
-    """``num_batches`` batches without repetition; each name ``draw`` gives others.
+def draw_batches(task: Task, num_batches: int, batch_size: int, *, name: str = "") -> list[Batch]:
+    """Draws ``num_batches`` batches without repetition; each ``name`` gives others.
 
-    Of data cut short by ``max_samples``, fewer or smaller ones.
+    From data cut short by ``max_samples`` come fewer or smaller ones.
     """
-    found = task.batches(num_batches, derive(0, "score", draw), batch_size)
+    found = task.batches(num_batches, derive(0, "score", name), batch_size)
     return [batch for batch in found if len(batch[1]) == len(found[0][1])]
 
 
 def per_class(
     task: Task, samples_per_class: int, num_batches: int | None, *, by_class: bool = False
 ) -> Callable[[], Iterator[Batch]]:
-    """Reads, each time anew, as many samples of each class: mixed, or one class after another.
+    """Makes a reader of batches that hold as many samples of each class.
 
-    In ``num_batches`` batches; by default in as few as hold at most 64 samples each.
+    Each call reads the same samples from the start: mixed, or one class after another, in
+    ``num_batches`` batches; by default in as few as hold at most 64 samples each.
     """
     data = task.data
     order = torch.randperm(data.num_train, generator=stream(task.seed, "search", "per_class"))
@@ -39,14 +40,14 @@ def per_class(
     index = order[places if by_class else places.sort().values].to(data.device)
     picked = (data.train[0][index], data.train[1][index])
     empty = (picked[0][:0], picked[1][:0])
-    size = LARGEST if num_batches is None else -(-len(index) // num_batches)
+    size = MAX_SAMPLES if num_batches is None else -(-len(index) // num_batches)
     while len(index) % size == 1 and size < len(index):  # one sample has no batch statistics
         size += 1
     return partial(replace(data, train=picked, val=empty, test=picked).batches, "train", size)
 
 
 def check_draw(task: Task, num_batches: int, batch_size: int, *, batch_statistics: bool) -> None:
-    """Raises UserError where ``draw`` would fall short of what is asked for."""
+    """Raises UserError where ``draw_batches`` would fall short of what is asked for."""
     wanted = num_batches * batch_size
     if wanted > task.data.num_train and task.data.nominal_train is None:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Scores from the network alone, without data: SynFlow."""
+"""SynFlow scores weights by the network alone, without data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
-from lth_runner.score.checks import KEY, one_of
+from lth_runner.score.checks import KEY, check_one_of
 from lth_runner.score.score import Scores
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -20,7 +20,7 @@ _RESCALING = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 @dataclass(frozen=True)
 class Synflow:
-    """|dR/dtheta * theta| with R = sum of f(1; |m * theta|): the flow through each weight.
+    """Scores each weight by the flow through it, |dR/dtheta * theta|, R = sum of f(1; |m * theta|).
 
     Every tensor of the state, biases and batch norm's statistics too, is replaced by its |.|; one
     input of ones, running statistics, float64 (the authors' float32 under- and overflows in deep
@@ -37,7 +37,7 @@ class Synflow:
     biases: str = "absolute"
 
     def __post_init__(self) -> None:
-        one_of(("absolute", "zero"), biases=self.biases)
+        check_one_of(("absolute", "zero"), biases=self.biases)
 
     def check(self, task: Task) -> None:
         """Raises UserError for norms without running statistics."""
@@ -52,8 +52,8 @@ class Synflow:
 
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
         self.check(task)
-        home = derivatives.with_doubles(task)
-        start = derivatives.placed(home, mask(weights), least=torch.float64)
+        home = derivatives.on_device_with_float64(task)
+        start = derivatives.to_device_and_dtype(home, mask(weights), min_dtype=torch.float64)
         positive = {n: v.abs() if v.is_floating_point() else v for n, v in start.items()}
         if self.biases == "zero":
             positive |= {n: torch.zeros_like(positive[n]) for n in _biases(task) & positive.keys()}
@@ -75,5 +75,5 @@ class Synflow:
 
 
 def _biases(task: Task) -> set[str]:
-    """The biases beside prunable weights."""
+    """Names the biases of the layers with prunable weights."""
     return {f"{name.removesuffix('weight')}bias" for name in task.dense().of_weights()}

@@ -1,4 +1,4 @@
-"""Scores from the gradient before training: SNIP, FORCE, GraSP."""
+"""SNIP, FORCE and GraSP score weights by gradients before training."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 
 from lth_runner.problem.task import Batch, Task
 from lth_runner.score import derivatives
-from lth_runner.score.checks import one_of, positive, whole
-from lth_runner.score.examples import check_draw, check_per_class, draw, per_class
+from lth_runner.score.checks import check_one_of, check_positive, check_whole_number
+from lth_runner.score.examples import check_draw, check_per_class, draw_batches, per_class
 from lth_runner.score.score import Scores
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import stream
@@ -22,7 +22,7 @@ Derived = Callable[..., State]
 
 @dataclass(frozen=True)
 class Snip:
-    """|dL/dm| = |theta * g(m * theta)|: how much the loss feels each connection.
+    """Scores each weight by |dL/dm| = |theta * g(m * theta)|, how much the loss feels it.
 
     absolute: ``after`` sums the signed gradients of the batches and then takes |.|, ``before``
     sums their |.|; normalise divides by the sum over all weights, which changes no ranking.
@@ -41,15 +41,15 @@ class Snip:
     resample: bool = False
 
     def __post_init__(self) -> None:
-        whole(1, num_batches=self.num_batches, batch_size=self.batch_size)
-        one_of(("after", "before"), absolute=self.absolute)
+        check_whole_number(1, num_batches=self.num_batches, batch_size=self.batch_size)
+        check_one_of(("after", "before"), absolute=self.absolute)
 
     def check(self, task: Task) -> None:
         """Raises UserError for more samples than there are."""
         _check(self, task)
 
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
-        start = derivatives.placed(task, mask(weights))
+        start = derivatives.to_device_and_dtype(task, mask(weights))
         slope = _mean_gradient(self, task, start, mask, absolute=self.absolute == "before")
         scores = {name: (start[name] * g).abs() for name, g in slope.items()}
         total = torch.stack([value.double().sum() for value in scores.values()]).sum()
@@ -60,10 +60,10 @@ class Snip:
 
 @dataclass(frozen=True)
 class Force:
-    """|theta * g(m * theta)| with the DENSE theta: a removed weight has a score and may return.
+    """Scores each weight by |theta * g(m * theta)| with the dense theta.
 
-    Options as ``Snip``. The authors' code draws a batch per step and keeps batch norm in training
-    mode, as the defaults here do.
+    So a removed weight has a score too, and may return. Options as ``Snip``. The authors' code
+    draws a batch per step and keeps batch norm in training mode, as the defaults here do.
     de Jorge et al., ICLR 2021, arXiv 2006.09081.
     """
 
@@ -73,21 +73,21 @@ class Force:
     resample: bool = True
 
     def __post_init__(self) -> None:
-        whole(1, num_batches=self.num_batches, batch_size=self.batch_size)
+        check_whole_number(1, num_batches=self.num_batches, batch_size=self.batch_size)
 
     def check(self, task: Task) -> None:
         """Raises UserError for more samples than there are."""
         _check(self, task)
 
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
-        dense = derivatives.placed(task, weights)
+        dense = derivatives.to_device_and_dtype(task, weights)
         slope = _mean_gradient(self, task, mask(dense), mask)
         return derivatives.on_cpu({name: (dense[name] * g).abs() for name, g in slope.items()})
 
 
 @dataclass(frozen=True)
 class GraspIterated:
-    """g(m * theta)^2: the share of each weight in the gradient norm of the masked network.
+    """Scores each weight by g(m * theta)^2, its share of the masked network's gradient norm.
 
     Options as ``Snip``. A removed weight has a score, but the authors never take one back.
     GraSP-It of de Jorge et al., ICLR 2021, arXiv 2006.09081.
@@ -99,23 +99,23 @@ class GraspIterated:
     resample: bool = True
 
     def __post_init__(self) -> None:
-        whole(1, num_batches=self.num_batches, batch_size=self.batch_size)
+        check_whole_number(1, num_batches=self.num_batches, batch_size=self.batch_size)
 
     def check(self, task: Task) -> None:
         """Raises UserError for more samples than there are."""
         _check(self, task)
 
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
-        start = derivatives.placed(task, mask(weights))
+        start = derivatives.to_device_and_dtype(task, mask(weights))
         slope = _mean_gradient(self, task, start, mask)
         return derivatives.on_cpu({name: g.square() for name, g in slope.items()})
 
 
 @dataclass(frozen=True)
 class GradientMagnitude:
-    """|g(m * theta)|; a removed weight has a score. Options as ``Snip``.
+    """Scores each weight by |g(m * theta)|, a removed one too.
 
-    A criterion of Zhou et al., NeurIPS 2019, arXiv 1905.01067.
+    Options as ``Snip``. A criterion of Zhou et al., NeurIPS 2019, arXiv 1905.01067.
     """
 
     num_batches: int = 1
@@ -124,22 +124,23 @@ class GradientMagnitude:
     resample: bool = False
 
     def __post_init__(self) -> None:
-        whole(1, num_batches=self.num_batches, batch_size=self.batch_size)
+        check_whole_number(1, num_batches=self.num_batches, batch_size=self.batch_size)
 
     def check(self, task: Task) -> None:
         """Raises UserError for more samples than there are."""
         _check(self, task)
 
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
-        start = derivatives.placed(task, mask(weights))
+        start = derivatives.to_device_and_dtype(task, mask(weights))
         slope = _mean_gradient(self, task, start, mask)
         return derivatives.on_cpu({name: g.abs() for name, g in slope.items()})
 
 
 @dataclass(frozen=True)
 class Grasp:
-    """theta * H g at m * theta: what removing a weight takes from the gradient norm, halved.
+    """Scores each weight by theta * H g at m * theta.
 
+    That is half of what removing the weight takes from the squared gradient norm:
     |g|^2 changes by -2 theta_j (H g)_j to first order when theta_j goes, so the lowest scores,
     below zero too, hurt it least. g and H are those of the kept prunable weights and of
     cross-entropy at logits / temperature, over ``samples_per_class`` samples of each class in
@@ -158,11 +159,11 @@ class Grasp:
     fresh_linear: bool = False
 
     def __post_init__(self) -> None:
-        one_of(("mixed", "by_class"), order=self.order)
-        positive(temperature=self.temperature)
-        whole(1, samples_per_class=self.samples_per_class)
+        check_one_of(("mixed", "by_class"), order=self.order)
+        check_positive(temperature=self.temperature)
+        check_whole_number(1, samples_per_class=self.samples_per_class)
         if self.num_batches is not None:
-            whole(1, num_batches=self.num_batches)
+            check_whole_number(1, num_batches=self.num_batches)
 
     def check(self, task: Task) -> None:
         """Raises UserError for more samples than a class has."""
@@ -172,7 +173,7 @@ class Grasp:
         self.check(task)
         by_class = self.order == "by_class"
         batches = per_class(task, self.samples_per_class, self.num_batches, by_class=by_class)
-        start = derivatives.placed(task, mask(weights))
+        start = derivatives.to_device_and_dtype(task, mask(weights))
         if self.fresh_linear:
             start |= mask(_xavier(task, start))
         slope_on = partial(derivatives.gradient, task, start, list(mask))
@@ -188,7 +189,7 @@ class Grasp:
 
 
 def _xavier(task: Task, weights: State) -> State:
-    """N(0, 2 / (in + out)) for every linear layer, a function of the task's seed."""
+    """Draws every linear layer's weights from N(0, 2 / (in + out)), by the task's seed."""
     drawn = {}
     for name in task.prunable:
         like = weights[name]
@@ -211,10 +212,10 @@ def _mean_gradient(
     *,
     absolute: bool = False,
 ) -> State:
-    """Mean gradient, or with ``absolute`` mean |gradient|, over the batches of a score."""
+    """Averages the gradient, or with ``absolute`` |gradient|, over the batches of a score."""
     _check(score, task)
     name = mask.fingerprint if score.resample else ""
-    batches = draw(task, score.num_batches, score.batch_size, draw=name)
+    batches = draw_batches(task, score.num_batches, score.batch_size, name=name)
     single = (
         derivatives.gradient(
             task, weights, list(mask), batch, batch_statistics=score.batch_statistics

@@ -1,4 +1,4 @@
-"""The weights' own size, and chance."""
+"""Scores that need no data: the weights' magnitude, and chance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lth_runner.values.state import State
 
 @dataclass(frozen=True)
 class Magnitude:
-    """|theta| (Han et al., NeurIPS 2015, arXiv 1506.02626)."""
+    """Scores each weight by |theta| (Han et al., NeurIPS 2015, arXiv 1506.02626)."""
 
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
         return {name: weights[name].abs() for name in mask}
@@ -23,7 +23,7 @@ class Magnitude:
 
 @dataclass(frozen=True)
 class Random:
-    """U(0, 1), a function of the task's seed: the score that knows nothing."""
+    """Scores each weight by a draw from U(0, 1), a function of the task's seed alone."""
 
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
         return {

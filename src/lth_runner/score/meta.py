@@ -1,4 +1,4 @@
-"""Scores through the first steps of training: ProsPr."""
+"""ProsPr scores weights by differentiating through the first steps of training."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from torch import Tensor
 
 from lth_runner.problem.task import Batch, Task
 from lth_runner.score import derivatives
-from lth_runner.score.checks import fraction, no_biases, positive, whole
-from lth_runner.score.examples import check_draw, draw
+from lth_runner.score.checks import (
+    check_fraction,
+    check_positive,
+    check_whole_number,
+    refuse_biases,
+)
+from lth_runner.score.examples import check_draw, draw_batches
 from lth_runner.score.score import Scores
 from lth_runner.values.mask import Mask
 from lth_runner.values.state import State
@@ -18,12 +23,13 @@ from lth_runner.values.state import State
 
 @dataclass(frozen=True)
 class Prospr:
-    """|dL(theta_S)/dm|: theta_0 = m * theta, then S steps of SGD on all parameters.
+    """Scores each weight by |dL(theta_S)/dm| after S steps of SGD from theta_0 = m * theta.
 
-    The mask enters at step 0 alone, and the steps are differentiated through (``first_order``
-    takes their gradients for constants). One batch serves all steps and the last loss, as in the
-    authors' command line; with ``new_data_in_inner`` each step has its own and the last loss
-    another, as in their function's default. S = 0 is SNIP. Memory grows with S.
+    The steps train all parameters. The mask enters at step 0 alone, and the steps are
+    differentiated through (``first_order`` takes their gradients for constants). One batch serves
+    all steps and the last loss, as in the authors' command line; with ``new_data_in_inner`` each
+    step has its own and the last loss another, as in their function's default. S = 0 is SNIP.
+    Memory grows with S.
     The authors' code cuts the first momentum buffer off the derivative; here it is part of it.
     structured: one mask value for each output channel, |dL/dm| given to all of its weights; the
     last layer, whose channels are the classes, scores above all others.
@@ -40,22 +46,22 @@ class Prospr:
     structured: bool = False
 
     def __post_init__(self) -> None:
-        whole(0, num_steps=self.num_steps)
-        whole(1, batch_size=self.batch_size)
-        positive(inner_lr=self.inner_lr)
-        fraction(inner_momentum=self.inner_momentum)
+        check_whole_number(0, num_steps=self.num_steps)
+        check_whole_number(1, batch_size=self.batch_size)
+        check_positive(inner_lr=self.inner_lr)
+        check_fraction(inner_momentum=self.inner_momentum)
 
     def check(self, task: Task) -> None:
         """Raises UserError for more samples than there are, and for channels of biases."""
         if self.structured:
-            no_biases(task, "prospr with structured=true")
+            refuse_biases(task, "prospr with structured=true")
         num = self.num_steps + 1 if self.new_data_in_inner else 1
         check_draw(task, num, self.batch_size, batch_statistics=self.batch_statistics)
 
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
         self.check(task)
         *inner, last = self._batches(task)
-        start = derivatives.placed(task, weights)
+        start = derivatives.to_device_and_dtype(task, weights)
         names = [name for name, _ in task.module().named_parameters()]
         kept = self._masks(task, start, mask)
         if self.structured:
@@ -82,20 +88,20 @@ class Prospr:
         }
 
     def _masks(self, task: Task, start: State, mask: Mask) -> State:
-        """What is derived by: m itself, or a 1 for each output channel of all layers but one."""
+        """Makes what the loss is derived by: m, or a 1 per output channel of all layers but one."""
         if not self.structured:
             return {name: kept.to(start[name]).requires_grad_() for name, kept in mask.items()}
         ones = {n: start[n].new_ones(len(k), *[1] * (k.ndim - 1)) for n, k in mask.items()}
         return {name: ones[name].requires_grad_() for name in task.prunable[:-1]}
 
     def _batches(self, task: Task) -> list[Batch]:
-        """A batch for each inner step, and the one of the last loss."""
+        """Draws a batch for each inner step, and the one of the last loss."""
         own = self.num_steps + 1 if self.new_data_in_inner else 1
-        found = draw(task, own, self.batch_size)
+        found = draw_batches(task, own, self.batch_size)
         return [found[step % len(found)] for step in range(self.num_steps + 1)]
 
     def _loss(self, task: Task, weights: State, batch: Batch) -> Tensor:
-        ready = derivatives.fitted(batch, weights)
+        ready = derivatives.match_device_and_dtype(batch, weights)
         return task.loss(weights, ready, batch_statistics=self.batch_statistics)
 
     def _gradient(self, task: Task, start: State, now: State, batch: Batch) -> State:

@@ -1,4 +1,4 @@
-"""What a score is."""
+"""The seam for scores: what every score takes and answers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ Scores = State  # prunable name -> saliency, same shape as the tensor, on the CP
 
 
 class Score(Protocol):
-    """Saliency of every prunable weight at ``weights``; what lies outside ``mask`` is ignored.
+    """Says how much each prunable weight matters; larger means keep.
 
-    ``weights`` are not masked yet: a score of the masked network applies ``mask`` itself.
+    The answer holds a tensor of the weight's shape for each name of ``mask``; what it says of
+    weights outside ``mask`` is ignored. ``weights`` are not masked yet: a score of the masked
+    network applies ``mask`` itself.
     """
 
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores: ...
@@ -24,7 +26,8 @@ class Score(Protocol):
 class Demanding(Protocol):
     """A score that not every task can serve."""
 
-    def check(self, task: Task) -> None: ...
+    def check(self, task: Task) -> None:
+        """Raises UserError where the task cannot serve the score."""
 
 
 def check(score: Score, task: Task) -> None:

@@ -1,4 +1,4 @@
-"""Sums of the squared gradients of single samples."""
+"""Means over samples of squared per-sample gradients."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ _TRIED = 2  # samples by which it is found out whether the fast way answers as t
 def mean_squares(
     task: Task, start: State, batches: Sequence[Batch], derived: Sequence[Derived]
 ) -> State:
-    """The mean over samples of (dd/dtheta_j)^2, summed over ``derived``, at running statistics.
+    """Averages (dd/dtheta_j)^2 over samples and sums it over the functions d of ``derived``.
 
-    A layer's gradient of one sample is what comes in times the gradient of what goes out, summed
-    over its places: one forward pass and one backward pass of a batch for each d give all of them.
-    Networks whose layers do something else with their weights have each sample derived by itself.
+    Norms use their running statistics. A layer's gradient of one sample is its input times the
+    gradient of its output, summed over positions: one forward pass and one backward pass of a
+    batch for each d give those of all samples. Networks whose layers do something else with their
+    weights have each sample derived by itself.
     """
     names = task.prunable
-    ready = [derivatives.fitted(batch, start) for batch in batches]
+    ready = [derivatives.match_device_and_dtype(batch, start) for batch in batches]
     inputs, labels = ready[0]
     few = inputs[:_TRIED], labels[:_TRIED]
     by_sample = _sums_by_sample(task, start, names, few, derived[:1])
@@ -61,7 +62,7 @@ def mean_squares(
 
 
 def _alike(one: State, other: State) -> bool:
-    """Equal but for the rounding of sums that run in another order."""
+    """Whether two states are equal but for the rounding of sums that run in another order."""
     return all(
         torch.allclose(one[n], other[n], rtol=1e-4, atol=1e-6 * float(other[n].abs().max()))
         for n in other
@@ -88,7 +89,10 @@ def _sums_by_sample(
 def _sums_by_layer(
     task: Task, start: State, names: Sequence[str], batch: Batch, derived: Sequence[Derived]
 ) -> tuple[State, int] | None:
-    """The sums, and how many numbers were held for them; None where a layer is not a plain one."""
+    """Sums the squares layer by layer; None where a layer is not a plain one.
+
+    The second answer is how many numbers were held in memory for it.
+    """
     module = task.module().to(next(iter(start.values())).dtype).eval()
     states.write(module, start)
     layers = _layers(module, names)
@@ -100,7 +104,7 @@ def _sums_by_layer(
 
     def record(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
         uses[layer] += 1
-        came[layer], went[layer] = _laid_out(layer, arguments[0].detach()), output
+        came[layer], went[layer] = _inputs_by_position(layer, arguments[0].detach()), output
         return output.clone()  # an activation in place would make it what goes out of itself
 
     for layer in layers:
@@ -116,7 +120,7 @@ def _sums_by_layer(
                 retain_graph=True, allow_unused=True, materialize_grads=True,
             )  # fmt: skip
             for (layer, own), slope in zip(layers.items(), slopes, strict=True):
-                out = _by_place(layer, slope)
+                out = _gradient_by_position(layer, slope)
                 for name, part in own.items():
                     if part == "bias":
                         total[name] += out.sum(1).square().sum(0)
@@ -128,14 +132,17 @@ def _sums_by_layer(
 
 
 def _squares(out: Tensor, came: Tensor) -> Tensor:
-    """sum_n (sum_p out[n, p, :] came[n, p, :]^T)^2."""
+    """Computes sum_n (sum_p out[n, p, :] came[n, p, :]^T)^2."""
     if out.shape[1] == 1:
         return out[:, 0].square().t() @ came[:, 0].square()
     return torch.bmm(out.transpose(1, 2), came).square().sum(0)
 
 
 def _layers(module: nn.Module, names: Sequence[str]) -> dict[nn.Module, dict[str, str]] | None:
-    """Layer -> name of the tensor -> ``weight`` or ``bias``; None where one has no plain layer."""
+    """Maps each layer to its tensors' names and those to ``weight`` or ``bias``.
+
+    None where one of the names belongs to no plain layer.
+    """
     found: dict[nn.Module, dict[str, str]] = {}
     for name in names:
         path, _, part = name.rpartition(".")
@@ -152,16 +159,16 @@ def _layers(module: nn.Module, names: Sequence[str]) -> dict[nn.Module, dict[str
     return found
 
 
-def _laid_out(layer: nn.Module, inputs: Tensor) -> Tensor:
-    """[samples, places, what meets one row of the weight]: a copy."""
+def _inputs_by_position(layer: nn.Module, inputs: Tensor) -> Tensor:
+    """Copies a layer's inputs as [samples, positions, columns of the weight]."""
     if isinstance(layer, nn.Conv2d):
         columns = F.unfold(inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]
         return columns.transpose(1, 2)
     return inputs.reshape(len(inputs), math.prod(inputs.shape[1:-1]), -1).clone()
 
 
-def _by_place(layer: nn.Module, slope: Tensor) -> Tensor:
-    """The gradient of what goes out, [samples, places, rows of the weight]."""
+def _gradient_by_position(layer: nn.Module, slope: Tensor) -> Tensor:
+    """Lays a layer's output gradient out as [samples, positions, rows of the weight]."""
     if isinstance(layer, nn.Conv2d):
         return slope.flatten(2).transpose(1, 2)
     return slope.reshape(len(slope), math.prod(slope.shape[1:-1]), -1)
