@@ -56,14 +56,14 @@ def test_a_misspelt_option_names_the_part_and_the_nearest():
 
 
 def test_a_part_that_takes_nothing_is_told_as_such():
-    bare = {"_target_": "lth_runner.training.learning_rate.Constant", "shape": [1, 8, 8]}
+    bare = {"_target_": "lth_runner.training.Constant", "shape": [1, 8, 8]}
     with pytest.raises(UserError, match=r"it takes none: let it take shape, or .* with ~model\.sh"):
         check_targets({"model": bare})
 
 
 def test_parts_are_checked_inside_lists_and_other_parts():
     nested = {
-        "_target_": "lth_runner.training.learning_rate.MultiStep",
+        "_target_": "lth_runner.training.MultiStep",
         "drops": ["1ep", part(rat=0.2)],
     }
     with pytest.raises(UserError, match=r"train\.drops\[1\]\.rat is not an option.*rate"):
@@ -71,9 +71,9 @@ def test_parts_are_checked_inside_lists_and_other_parts():
 
 
 def test_what_is_required_must_be_set():
-    recipe = {"_target_": "lth_runner.training.recipe.Recipe", "length": "1ep", "batch_size": "???"}
+    recipe = {"_target_": "lth_runner.training.Recipe", "length": "1ep", "batch_size": "???"}
     with pytest.raises(
-        UserError, match=r"train \(lth_runner\.train\.Recipe\) needs batch_size, optimizer"
+        UserError, match=r"train \(lth_runner\.training\.Recipe\) needs batch_size, optimizer"
     ):
         check_targets({"train": recipe})
 
@@ -155,7 +155,7 @@ WRONG = {
     "pruner.rate=null": r"set two of pruner\.sparsity",
     "pruner.rounds=3": r"reach sparsity 0\.488.*allow \d+ rounds \(pruner\.rounds=null.*smoke",
     "pruner.search.score._target_=lth_runner.score.No": r"score\._target_.*cannot be imported",
-    "+model.widht=3": r"model\.widht is not an option of lth_runner\.models\.mlp.*widths",
+    "+model.widht=3": r"model\.widht is not an option of lth_runner\.problem\.models\.mlp.*widths",
     "model.num_classes=5": r"shape \(5,\).*10 classes",
     "model=custom": r"model\._target_",
     "+train.optimizer.momentun=0": r"train\.optimizer\.momentun.*did you mean momentum",
