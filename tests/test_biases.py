@@ -24,8 +24,8 @@ from lth_runner.allocate import (
     SmartRatio,
     Uniform,
     channels,
-    collapsed,
     count,
+    empty_layers,
 )
 from lth_runner.allocate.budget import Budget
 from lth_runner.cli.config import build
@@ -254,8 +254,8 @@ def test_by_layer_a_bias_has_the_share_of_its_layer():
 def test_a_layer_without_weights_is_cut_whatever_its_bias_and_an_empty_bias_cuts_nothing():
     dense = PERCEPTRON.dense()
     nothing = {name: torch.zeros_like(kept) for name, kept in dense.items()}
-    assert collapsed(Mask({**dense, "linear1.bias": nothing["linear1.bias"]})) == ()
-    assert collapsed(Mask({**nothing, "linear1.bias": dense["linear1.bias"]})) == (
+    assert empty_layers(Mask({**dense, "linear1.bias": nothing["linear1.bias"]})) == ()
+    assert empty_layers(Mask({**nothing, "linear1.bias": dense["linear1.bias"]})) == (
         "linear1.weight",
         "output.weight",
     )
@@ -280,7 +280,7 @@ def test_avoiding_a_collapse_asks_nothing_of_biases(name):
 
 def test_it_is_a_bias_that_gives_its_last_one_to_an_empty_layer():
     budget = Budget(2, dict.fromkeys("abc", 5), {}, biases=frozenset("b"))
-    found = budget.whole({"a": 1.0, "b": 1.0, "c": 0.0}, avoid_collapse=True)
+    found = budget.whole_numbers({"a": 1.0, "b": 1.0, "c": 0.0}, avoid_collapse=True)
     assert found == {"a": 1, "b": 0, "c": 1}
 
 

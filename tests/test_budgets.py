@@ -15,8 +15,8 @@ from lth_runner.allocate import (
     Proportional,
     SmartRatio,
     Uniform,
-    collapsed,
     count,
+    empty_layers,
 )
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -112,8 +112,8 @@ def test_collapse_is_avoided_at_the_same_sum_and_refused_where_weights_are_too_f
 def test_without_the_option_a_layer_may_be_emptied_and_is_named():
     dense = full(NET)
     scores = noise(dense) | {"conv": 1e-9 * noise(dense)["conv"]}
-    assert collapsed(Global()(scores, 0.5, dense, 0)) == ("conv",)
-    assert collapsed(dense) == ()
+    assert empty_layers(Global()(scores, 0.5, dense, 0)) == ("conv",)
+    assert empty_layers(dense) == ()
 
 
 def test_avoiding_a_collapse_that_does_not_threaten_changes_nothing():

@@ -16,7 +16,7 @@ from torch import nn
 
 import command
 import small
-from lth_runner.allocate import Channels, Global, channels, collapsed, count
+from lth_runner.allocate import Channels, Global, channels, count, empty_layers
 from lth_runner.cli.config import make, resolve
 from lth_runner.cli.main import conf_dir
 from lth_runner.masking import ScalePenalty, Static
@@ -106,7 +106,7 @@ def test_no_layer_is_emptied_unless_asked():
     dense = full((6, 2), (6, 2), (2, 2))
     scores = {"w0": torch.ones(6, 2), "w1": torch.zeros(6, 2), "w2": torch.zeros(2, 2)}
     assert channels(Channels()(scores, 0.5, dense, 0))["w1"].sum() == 1
-    assert collapsed(Channels(allow_empty=True)(scores, 0.5, dense, 0)) == ("w1",)
+    assert empty_layers(Channels(allow_empty=True)(scores, 0.5, dense, 0)) == ("w1",)
     for across in ("network", "layer"):
         with pytest.raises(UserError, match=r"1 of 12 channels .* 2 layers: .*allow_empty=true"):
             Channels(across)(scores, 0.1, dense, 0)

@@ -13,7 +13,7 @@ from lth_runner.allocate import Channels, Global, channels
 from lth_runner.schedule import Iterations
 from lth_runner.score import Magnitude, NormScale
 from lth_runner.search import EarlyBird
-from lth_runner.search.early_bird import differing
+from lth_runner.search.early_bird import mask_distance
 from lth_runner.search.ticket import Ticket
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -68,8 +68,8 @@ def test_masks_that_never_settle_are_told(caplog):
 
 def test_masks_differ_in_what_one_alone_keeps():
     one, other = (Mask({"w": torch.tensor(k, dtype=torch.bool)}) for k in ([1, 1, 0], [0, 1, 0]))
-    assert differing(one, other) == differing(other, one) == 1 / 3
-    assert differing(one, one) == 0
+    assert mask_distance(one, other) == mask_distance(other, one) == 1 / 3
+    assert mask_distance(one, one) == 0
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Given scores and a budget, which weights stay: exact counts, ties broken by seed."""
+"""Allocations choose, by scores and a budget, which weights stay: exact counts, ties by seed."""
 
 from lth_runner.allocate.channels import Channels, channels
 from lth_runner.allocate.densities import ErdosRenyi, Proportional, Uniform
-from lth_runner.allocate.keep import Allocate, collapsed, count, keep_top
+from lth_runner.allocate.keep import Allocate, count, empty_layers, keep_top
 from lth_runner.allocate.n_of_m import NOfM
 from lth_runner.allocate.smart_ratio import SmartRatio
 from lth_runner.allocate.threshold import Deviation, Global, LayerWise
@@ -19,7 +19,7 @@ __all__ = [
     "SmartRatio",
     "Uniform",
     "channels",
-    "collapsed",
     "count",
+    "empty_layers",
     "keep_top",
 ]

@@ -1,4 +1,4 @@
-"""A network's budget as whole numbers of weights by layer."""
+"""The budget of a network, shared out to its layers as whole numbers of weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Counts = dict[str, int]  # prunable name -> weights
 
 
 def refuse_biases(within: Mask, scope: str) -> None:
-    """Raises UserError for biases in a budget that goes by what they do not have."""
+    """Raises UserError for biases in a budget that goes by inputs, outputs or depth."""
     if within.biases:
         raise UserError(
             f"pruner.biases=true: pruner.scope={scope} goes by a weight's inputs, outputs or "
@@ -27,9 +27,11 @@ def refuse_biases(within: Mask, scope: str) -> None:
 
 @dataclass(frozen=True)
 class Budget:
-    """``total`` weights for the layers of ``capacity``; ``fixed`` layers stay as they are.
+    """How many weights are to be kept, and in which layers.
 
-    Those called ``biases`` may be emptied: no signal passes through them.
+    ``total`` weights are for the layers of ``capacity``, which holds what is left of each;
+    ``fixed`` layers stay as they are. Those called ``biases`` may be emptied: no signal passes
+    through them.
     """
 
     total: int
@@ -41,7 +43,7 @@ class Budget:
     def of(
         cls, density: float, within: Mask, exclude: Iterable[str], dense: Sequence[str] = ()
     ) -> Budget:
-        """The budget that is left when excluded layers (and those called ``dense``) stay.
+        """Makes the budget that is left when the excluded layers, and those of ``dense``, stay.
 
         It counts every prunable weight, the excluded ones too: the sparsity asked for is that of
         the whole network, and the other layers give what the excluded ones do not. Raises
@@ -64,7 +66,7 @@ class Budget:
         return cls(total, capacity, fixed, within.biases)
 
     def least(self, name: str) -> int:
-        """What avoiding a collapse leaves of a tensor: a weight where there is one, no bias."""
+        """How many entries of a tensor stay at least: one of a weight that has any, no bias."""
         return 0 if name in self.biases else min(1, self.capacity[name])
 
     def check_none_empty(self) -> None:
@@ -77,7 +79,7 @@ class Budget:
             )
 
     def none_below_least(self, shares: Mapping[str, float]) -> dict[str, float]:
-        """Shares of the same sum, none below ``least``: the others give, in proportion."""
+        """Raises shares below ``least`` to it; the others give, in proportion, what that takes."""
         poor: set[str] = set()
         while True:
             owed = sum(self.least(name) - shares[name] for name in poor)
@@ -93,7 +95,7 @@ class Budget:
             poor |= fresh
 
     def proportional(self, weights: Mapping[str, float]) -> dict[str, float]:
-        """Shares c * weights with sum ``total``, none above its layer's capacity.
+        """Shares ``total`` out as c * weights, none above its layer's capacity.
 
         What a full layer cannot take goes to the others in proportion, until it fits: one factor
         c, and every layer either below its capacity or at it. Raises UserError where layers of
@@ -118,8 +120,8 @@ class Budget:
             )
         return shares
 
-    def whole(self, shares: Mapping[str, float], *, avoid_collapse: bool = False) -> Counts:
-        """Whole numbers with sum ``total``: rounded down, the largest remainders up."""
+    def whole_numbers(self, shares: Mapping[str, float], *, avoid_collapse: bool = False) -> Counts:
+        """Rounds shares to whole numbers with sum ``total``: down, the largest remainders up."""
         kept = {name: math.floor(share) for name, share in shares.items()}
         by_remainder = sorted(kept, key=lambda name: kept[name] - shares[name])
         missing = self.total - sum(kept.values())
@@ -136,7 +138,7 @@ class Budget:
         return kept
 
     def keep(self, counts: Counts, scores: Scores, within: Mask, seed: int) -> Mask:
-        """The best-scored weights of each layer, so many as its count."""
+        """Keeps as many of the best-scored weights of each layer as ``counts`` says."""
         counts = self.fixed | counts
         return Mask(
             {

@@ -1,4 +1,4 @@
-"""Whole output channels: all weights of one stay, or all go."""
+"""An allocation that keeps or removes whole output channels."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ ACROSS = ("network", "layer")
 
 @dataclass(frozen=True)
 class Channels:
-    """The best round(density * C) of C output channels; the density of weights follows from them.
+    """Keeps the best round(density * C) of C output channels, with all of their weights.
 
+    The density of weights follows from that of channels.
     A channel's score is the mean over its weights in ``within``: of ``NormScale`` and
     ``FilterNorm`` their own, of magnitudes the 1-norm over the fan-in. C counts the channels of
     all layers but the last, whose channels are the classes, and those in ``exclude``: these stay
@@ -83,7 +84,7 @@ class Channels:
 
 
 def channels(mask: Mask) -> Mask:
-    """The output channels with a weight, of every layer but the last: bool, (out, 1) each.
+    """Masks the output channels that have a weight, in every layer but the last: (out, 1) each.
 
     As columns: with a single axis they would be biases.
     """
@@ -92,6 +93,6 @@ def channels(mask: Mask) -> Mask:
 
 
 def _mean(scores: Tensor, inside: Tensor) -> Tensor:
-    """In double precision and back, so that equal scores remain equal."""
+    """Averages each channel's scores in double precision, so that equal ones remain equal."""
     total = torch.where(inside, scores, 0).double().flatten(1).sum(1, keepdim=True)
     return (total / inside.flatten(1).sum(1, keepdim=True).clamp(min=1)).to(scores.dtype)

@@ -1,4 +1,4 @@
-"""Budgets that fix a density for each layer before they look at any score."""
+"""Allocations that fix each layer's density before they look at any score."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from lth_runner.values.name_patterns import value_for
 
 @dataclass(frozen=True)
 class Uniform:
-    """The first layer dense, the others equally sparse, so that the whole meets the budget
+    """Leaves the first layer dense and gives all others one density that meets the budget.
 
-    ("uniform" of Evci et al., ICML 2020, arXiv 1911.11134, where the first layer comes on top of
-    the budget; ``LayerWise`` is the one with no layer spared).
+    "Uniform" of Evci et al., ICML 2020, arXiv 1911.11134, where the first layer comes on top of
+    the budget; ``LayerWise`` is the one with no layer spared.
     """
 
     exclude: Sequence[str] = ()
@@ -29,18 +29,20 @@ class Uniform:
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
         budget = Budget.of(density, within, self.exclude, self._dense(within))
         sizes = {name: float(within[name].numel()) for name in budget.capacity}
-        counts = budget.whole(budget.proportional(sizes), avoid_collapse=self.avoid_collapse)
+        counts = budget.whole_numbers(
+            budget.proportional(sizes), avoid_collapse=self.avoid_collapse
+        )
         return budget.keep(counts, scores, within, seed)
 
     def _dense(self, within: Mask) -> Sequence[str]:
-        """The first weight, and the bias that follows it."""
+        """Names the first weight and the bias that follows it."""
         first, *others = within
         return [first, *takewhile(within.biases.__contains__, others)] if self.dense_first else []
 
 
 @dataclass(frozen=True)
 class ErdosRenyi:
-    """A layer's density is epsilon * (n_in + n_out) / (n_in * n_out), at most 1 (ER).
+    """Gives each layer the density epsilon * (n_in + n_out) / (n_in * n_out), at most 1 (ER).
 
     With ``kernel`` (ERK) the kernel's extents count as well: sum of the weight's shape over their
     product. One epsilon makes the whole meet the budget; layers that it would fill beyond 1 are
@@ -56,17 +58,19 @@ class ErdosRenyi:
         refuse_biases(within, "erk" if self.kernel else "er")
         budget = Budget.of(density, within, self.exclude)
         weights = {name: self._weights(within[name].shape) for name in budget.capacity}
-        counts = budget.whole(budget.proportional(weights), avoid_collapse=self.avoid_collapse)
+        counts = budget.whole_numbers(
+            budget.proportional(weights), avoid_collapse=self.avoid_collapse
+        )
         return budget.keep(counts, scores, within, seed)
 
     def _weights(self, shape: Sequence[int]) -> float:
-        """Density at epsilon = 1 times the number of weights. A shape is (out, in, *kernel)."""
+        """Counts a layer's weights at epsilon = 1; its shape is (out, in, *kernel)."""
         return float(sum(shape) if self.kernel else sum(shape[:2]) * math.prod(shape[2:]))
 
 
 @dataclass(frozen=True)
 class Proportional:
-    """Densities given by layer pattern, up to the one factor that makes the whole meet the budget.
+    """Gives layers the densities of ``densities``, times one factor that meets the budget.
 
     ``densities: {conv*: 0.2, fc: 0.1}`` keeps exactly those where they add up to the budget; at
     another sparsity their proportions stay, and what a full layer cannot take goes to the others.
@@ -98,5 +102,7 @@ class Proportional:
                 "'*': 1.0 for all others"
             )
         weights = {name: given[name] * within[name].numel() for name in budget.capacity}
-        counts = budget.whole(budget.proportional(weights), avoid_collapse=self.avoid_collapse)
+        counts = budget.whole_numbers(
+            budget.proportional(weights), avoid_collapse=self.avoid_collapse
+        )
         return budget.keep(counts, scores, within, seed)

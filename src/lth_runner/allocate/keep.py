@@ -1,4 +1,4 @@
-"""Exactly so many of the largest scores, and what every budget promises."""
+"""The seam for allocations, and the exact choice of the largest scores."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from lth_runner.values.seeds import stream
 
 
 class Allocate(Protocol):
-    """Keeps the best-scored weights of ``within`` to ``density`` (share of all prunable weights).
+    """Keeps the best-scored weights of a mask until a density is reached.
 
-    The result is nested in ``within``. Raises UserError for a density that cannot be had.
+    ``density`` is the share of all prunable weights that stays, in the whole network; the result
+    is nested in ``within``. Raises UserError for a density that cannot be had.
     """
 
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask: ...
 
 
 def count(density: float, num: int) -> int:
-    """How many of ``num`` weights a density keeps: rounded to the nearest, halves up."""
+    """Counts how many of ``num`` weights a density keeps, rounded to the nearest, halves up."""
     return math.floor(density * num + 0.5)
 
 
 def keep_top(scores: Tensor, within: Tensor, num_kept: int, seed: int) -> Tensor:
-    """The ``num_kept`` largest scores inside ``within``, exactly; equal scores drawn by seed.
+    """Masks exactly the ``num_kept`` largest scores inside ``within``; ties are drawn by seed.
 
-    Selecting by index and not by threshold: with a threshold, equal scores (a constant
-    initialisation, say) all stay or all go.
+    It selects by index and not by threshold: with a threshold, equal scores (a constant
+    initialisation, say) all stay or all go. Raises UserError for scores that are not finite.
     """
     flat, inside = scores.reshape(-1), within.reshape(-1)
     num_inside = int(inside.sum())
@@ -59,18 +60,18 @@ def keep_top(scores: Tensor, within: Tensor, num_kept: int, seed: int) -> Tensor
     return kept.view_as(within)
 
 
-SAMPLE = 20_000
+SAMPLE_SIZE = 20_000
 
 
 def _kth_largest(values: Tensor, k: int) -> Tensor:
-    """The k-th largest value, exactly; a sorted sample tells first between which two it lies.
+    """Finds the k-th largest value exactly, by a sorted sample first where there are many.
 
-    Two passes and a selection among few instead of one among all, which walks through memory
-    (Floyd & Rivest, CACM 1975).
+    The sample tells between which two values it lies: two passes and a selection among few
+    instead of one among all, which walks through memory (Floyd & Rivest, CACM 1975).
     """
     num = len(values)
-    if num > 10 * SAMPLE:
-        sample = values[:: num // SAMPLE].sort(descending=True).values
+    if num > 10 * SAMPLE_SIZE:
+        sample = values[:: num // SAMPLE_SIZE].sort(descending=True).values
         place, margin = k * len(sample) / num, 4 * math.sqrt(len(sample))
         high = sample[max(0, math.floor(place - margin))]
         low = sample[min(len(sample) - 1, math.ceil(place + margin))]
@@ -81,6 +82,6 @@ def _kth_largest(values: Tensor, k: int) -> Tensor:
     return torch.kthvalue(values, len(values) - k + 1).values
 
 
-def collapsed(mask: Mask) -> tuple[str, ...]:
-    """The layers without a single weight: through them no signal passes."""
+def empty_layers(mask: Mask) -> tuple[str, ...]:
+    """Names the layers without a single weight, through which no signal passes."""
     return tuple(name for name, kept in mask.of_weights().items() if not bool(kept.any()))

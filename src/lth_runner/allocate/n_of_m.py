@@ -1,4 +1,4 @@
-"""N of every M: a pattern that sparse matrix units can use."""
+"""An allocation of N of every M weights, a pattern that sparse matrix units can use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NOfM:
-    """The N best of every M = ``group`` consecutive input channels; N = ceil(density * M).
+    """Keeps the N best of every M = ``group`` consecutive input channels, N = ceil(density * M).
 
     A weight is (out, in, *kernel): a group is M entries along ``in``, at one output channel and one
     place of the kernel. Layers whose input channels M does not divide stay as they are, and a
@@ -71,14 +71,14 @@ class NOfM:
         return Mask(kept)
 
     def num_kept(self, density: float) -> int:
-        """N: whole weights of a group, rounded up."""
+        """Counts N, the weights of a group that stay, rounded up."""
         num = max(1, math.ceil(density * self.group - 1e-6))
         if self.sparsity is None and abs(num - density * self.group) > 1e-6:
             _warn_rounded(num, self.group, 1 - density)
         return num
 
     def layers(self, within: Mask) -> tuple[str, ...]:
-        """The layers that are grouped; a warning, once, names those that M does not divide."""
+        """Names the layers that are grouped; a warning, once, names those M does not divide."""
         refuse_biases(within, "n_of_m")
         spared = select(self.exclude, within, "pruner.exclude")
         names = [name for name in within if name not in spared]
@@ -93,9 +93,9 @@ class NOfM:
 
 
 def best_of_groups(scores: Tensor, num: int, group: int, chance: Tensor | None = None) -> Tensor:
-    """The ``num`` largest of every ``group`` entries along dimension 1, on the scores' device.
+    """Masks the ``num`` largest of every ``group`` entries along dimension 1, on their device.
 
-    Of equal ones those with the larger ``chance``, without it the first.
+    Of equal ones it takes those with the larger ``chance``, without it the first.
     """
     values = _in_groups(scores, group)
     luck = None if chance is None else _in_groups(chance, group)
@@ -112,13 +112,13 @@ def best_of_groups(scores: Tensor, num: int, group: int, chance: Tensor | None =
 
 
 def _in_groups(values: Tensor, group: int) -> Tensor:
-    """(out, in, *kernel) as (group, out, *kernel, in / group), each entry's values in one piece."""
+    """Lays (out, in, *kernel) out as (group, out, *kernel, in / group), contiguous."""
     return values.movedim(1, -1).unflatten(-1, (-1, group)).movedim(-1, 0).contiguous()
 
 
 @functools.lru_cache(maxsize=16)
 def _warn(names: tuple[str, ...], group: int) -> None:
-    """Once in a process: the same holds for every replicate and every round."""
+    """Warns once in a process, since the same holds for every replicate and every round."""
     log.warning(
         "warning: %s stay dense: their input channels are no multiple of %d",
         ", ".join(names), group,
@@ -127,7 +127,7 @@ def _warn(names: tuple[str, ...], group: int) -> None:
 
 @functools.lru_cache(maxsize=64)
 def _warn_rounded(num: int, group: int, sparsity: float) -> None:
-    """Once in a process for each density."""
+    """Warns once in a process for each density."""
     found = 1 - num / group
     log.warning(
         "warning: a sparsity of %.4g is not that of N in %d weights: %d of every %d are kept, %s",

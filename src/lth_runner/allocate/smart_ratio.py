@@ -1,4 +1,4 @@
-"""Densities by depth alone."""
+"""An allocation that gives layers densities by their depth alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FORMS = ("resnet", "vgg")
 
 @dataclass(frozen=True)
 class SmartRatio:
-    """A layer's density falls with its depth: d_l ~ (L-l+1)^2 + (L-l+1), l = 1..L.
+    """Gives layers densities that fall with their depth: d_l ~ (L-l+1)^2 + (L-l+1), l = 1..L.
 
     In the form for VGG it is divided by l^2. Linear layers keep ``linear``; a network of linear
     layers alone keeps that of its last one. A layer that would have more weights than it holds is
@@ -39,11 +39,13 @@ class SmartRatio:
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
         refuse_biases(within, "smart_ratio")
         budget = Budget.of(density, within, self.exclude)
-        counts = budget.whole(self.shares(budget, within), avoid_collapse=self.avoid_collapse)
+        counts = budget.whole_numbers(
+            self.shares(budget, within), avoid_collapse=self.avoid_collapse
+        )
         return budget.keep(counts, scores, within, seed)
 
     def shares(self, budget: Budget, within: Mask) -> dict[str, float]:
-        """Weights by layer, adding up to the budget, none above its layer's capacity."""
+        """Shares the budget out to the layers, to none more than it holds."""
         deep = self._by_depth(within)
         shares, wanted = {}, {}
         for name, capacity in budget.capacity.items():
@@ -71,7 +73,11 @@ class SmartRatio:
         return {name: shares[name] for name in budget.capacity}
 
     def _by_depth(self, within: Mask) -> dict[str, float]:
-        """Unscaled densities of the layers that depth decides; excluded ones count in l and L."""
+        """Computes unscaled densities where depth decides them; excluded layers count in l and L.
+
+        Depth decides those of convolutions, and in a network without any those of all linear
+        layers but the last.
+        """
         depth = len(within)
         convolves = any(kept.ndim > 2 for kept in within.values())
         last = list(within)[-1]

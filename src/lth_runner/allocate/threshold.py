@@ -1,4 +1,4 @@
-"""Budgets that follow the scores: one threshold for all layers, or one for each."""
+"""Allocations by a threshold on the scores, one for all layers or one for each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lth_runner.values.name_patterns import select, value_for
 
 @dataclass(frozen=True)
 class Global:
-    """One threshold over all prunable weights; ``exclude`` names layers that stay as they are.
+    """Keeps the largest scores of all layers together; ``exclude`` names layers that stay.
 
     The budget counts every prunable weight, the excluded ones too: the sparsity asked for is the
     sparsity of the whole network, and the other layers give what the excluded ones do not.
@@ -52,7 +52,7 @@ class Global:
 
 @dataclass(frozen=True)
 class Deviation:
-    """A threshold of q standard deviations of each layer's weights, one q for all.
+    """Cuts each layer at q standard deviations of its weights, with one q for all layers.
 
     Han et al., NeurIPS 2015 (arXiv 1506.02626), with magnitudes as scores: the deviation is the
     root mean square of what is left of a layer, and q follows from the budget, exactly.
@@ -81,7 +81,7 @@ class Deviation:
 
 @dataclass(frozen=True)
 class LayerWise:
-    """The same share of every layer, or a share by layer where ``rates`` says so.
+    """Keeps the same share of every layer, or a share by layer where ``rates`` says so.
 
     A layer whose rate is r' where the others' is ``rate`` r keeps density^(ln(1-r') / ln(1-r)):
     after n rounds (1-r')^n of it beside (1-r)^n of the others. LeNet's output layer at half rate
@@ -124,7 +124,7 @@ class LayerWise:
             shares = budget.none_below_least(shares)
         self._check(budget, shares, sizes)
         shares = {name: min(share, capacity[name]) for name, share in shares.items()}
-        return budget.keep(budget.whole(shares), scores, within, seed)
+        return budget.keep(budget.whole_numbers(shares), scores, within, seed)
 
     def _exponent(self, rate: float) -> float:
         return math.log1p(-rate) / math.log1p(-float(self.rate or 0))

@@ -18,7 +18,7 @@ from lth_runner.masking.static import Static, is_sparse
 from lth_runner.masking.updates import parse_period, period
 from lth_runner.schedule import Schedule
 from lth_runner.score.channel import no_norm, scales, watch_norms
-from lth_runner.search.early_bird import check_settling, differing
+from lth_runner.search.early_bird import check_early_bird, mask_distance
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -65,7 +65,7 @@ class Settling:
                 f"pruner.until={self.until} must be steps (100it) or a share of the training "
                 "(40%): a mask within a training knows no epochs"
             )
-        check_settling(self.distance, self.window, self.unit)
+        check_early_bird(self.distance, self.window, self.unit)
         ScalePenalty(self.penalty)  # refuses what is no price
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
@@ -136,7 +136,7 @@ class _Settling:
 
     def _settled(self, mask: Mask) -> bool:
         units = channels(mask) if self._rule.unit == "channels" else mask
-        near = all(differing(units, other) <= self._rule.distance for other in self._recent)
+        near = all(mask_distance(units, other) <= self._rule.distance for other in self._recent)
         settled = near and len(self._recent) == self._rule.window - 1
         self._recent = [*self._recent, units][1 - self._rule.window :]
         return settled

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, pairwise, takewhile
 
-from lth_runner.allocate import Global, collapsed
+from lth_runner.allocate import Global, empty_layers
 from lth_runner.probe.paths import live
 from lth_runner.probe.probe import Value
 from lth_runner.probe.reference import dense_training
 from lth_runner.problem.task import Task
 from lth_runner.score import Magnitude
-from lth_runner.search.early_bird import differing
+from lth_runner.search.early_bird import mask_distance
 from lth_runner.search.ticket import Past, Trained
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -40,7 +40,7 @@ class Collapse:
     """
 
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, float]]:
-        empty = collapsed(trained.mask)
+        empty = empty_layers(trained.mask)
         if emptied := [name for name in empty if bool(trained.ticket.mask[name].any())]:
             log.warning(
                 "warning: the training left nothing of %s: the network is cut there",
@@ -113,7 +113,7 @@ class MaskDistance:
             magnitude_mask(task, trained, step, 1 - self.sparsity, seed)
             for step in self.steps(trained.clock)
         ]
-        yield "mask_distance_curve", [differing(one, other) for one, other in pairwise(masks)]
+        yield "mask_distance_curve", [mask_distance(one, other) for one, other in pairwise(masks)]
 
     def steps(self, clock: Clock) -> list[Step]:
         """The steps of the masks: whole multiples of ``every``, to the end of the training."""

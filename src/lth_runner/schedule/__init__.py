@@ -1,4 +1,4 @@
-"""Target densities, one per round of pruning, or per iteration of scoring."""
+"""Schedules give the target densities, one per round of pruning or iteration of scoring."""
 
 from lth_runner.schedule.geometric import Geometric
 from lth_runner.schedule.iterations import Iterations

@@ -1,4 +1,4 @@
-"""The same share of what remains, round after round."""
+"""The schedule that removes the same share of what remains in every round."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lth_runner.values.errors import UserError
 
 @dataclass(frozen=True)
 class Geometric:
-    """``rate`` of what remains goes in each round, down to ``sparsity`` exactly.
+    """Removes ``rate`` of what remains in each round, down to ``sparsity`` exactly.
 
     Two of the three suffice: density after round r is (1-rate)^r, and the last round lands on
     1 - sparsity. Rounds that come before the last are the same for every ``sparsity``, so that

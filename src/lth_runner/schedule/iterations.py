@@ -1,4 +1,4 @@
-"""Densities of a mask that is scored several times and never trained in between."""
+"""The schedule of a mask that is scored several times and never trained in between."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHAPES: Mapping[str, Callable[[float, float], float]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Iterations:
-    """``iterations`` densities down to ``sparsity`` exactly; one of them is at once.
+    """Goes down to ``sparsity`` exactly in ``iterations`` densities along a ``shape``.
 
     ``shape`` with kappa = 1 - sparsity and x = k / iterations: exponential kappa^x (Tanaka et al.,
     NeurIPS 2020, arXiv 2006.05467), linear 1 - x (1 - kappa), or cubic kappa + (1 - kappa)

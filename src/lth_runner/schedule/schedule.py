@@ -1,4 +1,4 @@
-"""The seam for target densities."""
+"""The seam for schedules of target densities."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Schedule(Protocol):
-    """The densities after each round of pruning, falling; the dense network is not among them.
+    """Gives the falling densities after each round of pruning, without that of the dense network.
 
     A search that trains between them takes them as rounds, one that only scores as iterations.
     """

@@ -1,4 +1,4 @@
-"""Between trainings: the next ticket, from the finished rounds alone."""
+"""Searches propose, between trainings, the next ticket from the finished rounds alone."""
 
 from lth_runner.search.at_init import AtInit
 from lth_runner.search.early_bird import EarlyBird

@@ -1,4 +1,4 @@
-"""Prune before training, by scores of the weights at the start."""
+"""The search that prunes before training, by scores of the weights at the start."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lth_runner.problem.task import Task
 from lth_runner.schedule import Schedule
 from lth_runner.score import Score
 from lth_runner.search.rewind import Rewind
-from lth_runner.search.search import check_parts, warned
+from lth_runner.search.search import check_parts, warn_of_empty_layers
 from lth_runner.search.ticket import Past, Start, Ticket
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -21,7 +21,7 @@ from lth_runner.values.steps import Clock, Duration, Step
 
 @dataclass(frozen=True)
 class AtInit:
-    """One ticket, pruned by scores of the weights W_k at ``rewind.step`` k; 0it is at init.
+    """Makes one ticket, pruned by scores of the weights W_k at ``rewind.step`` k; 0it is at init.
 
     The mask goes down the schedule, scored anew at each of its densities and never trained in
     between: one density is SNIP (Lee et al., ICLR 2019, arXiv 1810.02340), many are iterative
@@ -51,8 +51,10 @@ class AtInit:
         return 2 if self.dense else 1
 
     def check(self, task: Task, clock: Clock) -> None:
-        """Raises UserError for a budget or a score that this problem cannot serve, and for
-        weights that only a dense training would have."""
+        """Raises UserError for a budget or a score that this problem cannot serve.
+
+        And for weights that only a dense training would have, where there is none.
+        """
         self.rewind.check(task, clock)
         check_parts(task, self.score, self.allocate, self.schedule()[-1])
         rewind = self.rewind
@@ -71,32 +73,32 @@ class AtInit:
                 f"rewind.{name}={getattr(rewind, name)} needs the dense training, which "
                 "pruner.dense=false leaves out: set pruner.dense=true, or rewind=init"
             )
-        if self._scored(clock) and not self.dense:
+        if self._scored_step(clock) and not self.dense:
             raise UserError(
                 f"pruner.score_step={self.score_step} needs the dense training, which "
                 "pruner.dense=false leaves out: set pruner.dense=true, or pruner.score_step=null"
             )
 
-    def _scored(self, clock: Clock) -> Step:
-        """The step whose weights are scored."""
+    def _scored_step(self, clock: Clock) -> Step:
+        """Finds the step whose weights are scored."""
         if self.score_step is None:
             return self.rewind.at(clock)
         return clock.at(Duration.parse(self.score_step), "pruner.score_step")
 
     def snapshots(self, clock: Clock) -> Sequence[Step]:
-        return sorted({self.rewind.at(clock), self._scored(clock)}) if self.dense else []
+        return sorted({self.rewind.at(clock), self._scored_step(clock)}) if self.dense else []
 
     def start(self, task: Task, past: Past) -> tuple[State, Start]:
-        """The weights that are trained under the mask, and where their training starts."""
+        """Gives the weights that are trained under the mask, and where their training starts."""
         if self.dense:
             return self.rewind(task, past)
         fresh = self.rewind.weights == "reinit"
         return task.init(derive(task.seed, "reinit", 0)) if fresh else task.init(), Start()
 
     def decide(self, task: Task, past: Past) -> Mask:
-        """The mask of the ticket; of the dense training nothing is read but the scored weights."""
-        scored = past[0].at(self._scored(past[0].clock)) if self.dense else task.init()
-        return warned(self.mask(task, scored))
+        """Finds the ticket's mask, from the scored weights of the dense training alone."""
+        scored = past[0].at(self._scored_step(past[0].clock)) if self.dense else task.init()
+        return warn_of_empty_layers(self.mask(task, scored))
 
     def propose(self, task: Task, past: Past) -> Ticket | None:
         if len(past) >= self.num_rounds:
@@ -106,7 +108,7 @@ class AtInit:
         return Ticket(self.decide(task, past), *self.start(task, past))
 
     def mask(self, task: Task, weights: State) -> Mask:
-        """The mask at the end of the schedule."""
+        """Prunes a network along the schedule, scored anew at each density."""
         dense = kept = task.dense()
         for iteration, density in enumerate(self.schedule(), start=1):
             scores = self.score(task, weights if self.regrow else kept(weights), kept)

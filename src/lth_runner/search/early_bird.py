@@ -1,4 +1,4 @@
-"""Prune as soon as the mask stands still in the dense training."""
+"""The search that prunes as soon as the mask stands still in the dense training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lth_runner.allocate import Allocate, channels
 from lth_runner.problem.task import Task
 from lth_runner.schedule import Schedule
 from lth_runner.score import Score
-from lth_runner.search.search import check_parts, warned
+from lth_runner.search.search import check_parts, warn_of_empty_layers
 from lth_runner.search.ticket import Past, Start, Ticket, Trained
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.mask import Mask
@@ -25,7 +25,7 @@ UNITS = ("weights", "channels")
 
 @dataclass(frozen=True)
 class EarlyBird:
-    """The ticket of the first epoch whose mask is near the masks of the epochs before it.
+    """Takes the ticket of the first epoch whose mask is near the masks of the epochs before it.
 
     After each epoch of the dense training, a mask is drawn at the schedule's last density. When
     it differs from each of the ``window`` - 1 before it in at most ``distance`` of all weights,
@@ -48,15 +48,17 @@ class EarlyBird:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "until", Duration.parse(self.until))
-        check_settling(self.distance, self.window, self.unit)
+        check_early_bird(self.distance, self.window, self.unit)
 
     @property
     def num_rounds(self) -> int:
         return 2
 
     def check(self, task: Task, clock: Clock) -> None:
-        """Raises UserError for a budget or a score that this problem cannot serve, and for a
-        stretch of training that is shorter than the window."""
+        """Raises UserError for a budget or a score that this problem cannot serve.
+
+        And for fewer epochs until ``until`` than the window has.
+        """
         check_parts(task, self.score, self.allocate, self.schedule()[-1])
         if len(self.snapshots(clock)) < self.window:
             raise UserError(
@@ -78,9 +80,9 @@ class EarlyBird:
         recent: deque[Mask] = deque(maxlen=self.window - 1)
         for step, mask in self._masks(task, past[0]):
             units = channels(mask) if self.unit == "channels" else mask
-            near = all(differing(units, other) <= self.distance for other in recent)
+            near = all(mask_distance(units, other) <= self.distance for other in recent)
             if near and len(recent) == self.window - 1:
-                return Ticket(warned(mask), past[0].at(step), Start(step=step))
+                return Ticket(warn_of_empty_layers(mask), past[0].at(step), Start(step=step))
             recent.append(units)
         log.warning(
             "warning: no early-bird ticket: until %s no %d masks in a row were within %g of each "
@@ -96,13 +98,13 @@ class EarlyBird:
             yield step, self.allocate(scores, self.schedule()[-1], whole, seed)
 
 
-def differing(one: Mask, other: Mask) -> float:
-    """Share of all entries, weights or channels, that are kept by one of two masks alone."""
+def mask_distance(one: Mask, other: Mask) -> float:
+    """Measures the share of all entries, weights or channels, that one of two masks alone keeps."""
     return ((one | other).num_kept - (one & other).num_kept) / one.num_prunable
 
 
-def check_settling(distance: float, window: int, unit: str) -> None:
-    """Raises UserError for what cannot say when masks stand still."""
+def check_early_bird(distance: float, window: int, unit: str) -> None:
+    """Raises UserError for options that cannot say when masks stand still."""
     if isinstance(distance, bool) or not 0 <= distance <= 1:
         raise UserError(f"pruner.distance={distance} is outside [0, 1]")
     if isinstance(window, bool) or not isinstance(window, int) or window < 2:

@@ -1,4 +1,4 @@
-"""A mask that is found within a training, and then a ticket like any other."""
+"""The search that takes its mask from within a training, over the weights it started from."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lth_runner.problem.task import Task
-from lth_runner.search.search import warned
+from lth_runner.search.search import warn_of_empty_layers
 from lth_runner.search.ticket import Past, Start, Ticket
 from lth_runner.values.steps import Clock, Step
 
 
 @dataclass(frozen=True)
 class Found:
-    """Round 0 finds a mask within one training; round 1 is the ticket of that mask.
+    """Finds a mask within the training of round 0; round 1 is the ticket of that mask.
 
     The ticket's weights are those that round 0 started from, whole, so that controls may lay
     other masks over them or other weights under the mask. With ``train`` they are trained from
@@ -30,7 +30,7 @@ class Found:
         return 2
 
     def check(self, task: Task, clock: Clock) -> None:
-        """There is nothing to refuse."""
+        """Refuses nothing."""
 
     def snapshots(self, clock: Clock) -> Sequence[Step]:
         return []
@@ -41,7 +41,7 @@ class Found:
         if len(past) >= self.num_rounds:
             return None
         searched = past[0]
-        weights, mask = searched.ticket.weights, warned(searched.mask)
+        weights, mask = searched.ticket.weights, warn_of_empty_layers(searched.mask)
         if self.train:
             return Ticket(mask, weights, Start(order=1))
         ended = searched.weights

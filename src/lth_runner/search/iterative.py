@@ -1,4 +1,4 @@
-"""Train, prune, rewind, and again."""
+"""The search that trains, prunes and rewinds, round after round."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lth_runner.problem.task import Task
 from lth_runner.schedule import Schedule
 from lth_runner.score import Score
 from lth_runner.search.rewind import Rewind
-from lth_runner.search.search import check_parts, warned
+from lth_runner.search.search import check_parts, warn_of_empty_layers
 from lth_runner.search.ticket import Past, Start, Ticket
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import derive
@@ -20,10 +20,10 @@ from lth_runner.values.steps import Clock, Step
 
 @dataclass(frozen=True)
 class Iterative:
-    """Train, prune the lowest scores of the trained network, rewind, and again.
+    """Prunes the lowest scores of the trained network and rewinds it, round after round.
 
-    Iterative magnitude pruning (Frankle & Carbin, ICLR 2019, arXiv 1803.03635) with the
-    magnitude score; one-shot pruning with one round.
+    With the magnitude score it is iterative magnitude pruning (Frankle & Carbin, ICLR 2019,
+    arXiv 1803.03635); with one round it is one-shot pruning.
     """
 
     score: Score
@@ -44,16 +44,16 @@ class Iterative:
         return [self.rewind.at(clock)]
 
     def start(self, task: Task, past: Past) -> tuple[State, Start]:
-        """The weights of the next round, not yet masked, and where its training starts."""
+        """Gives the weights of the next round, not yet masked, and where its training starts."""
         return self.rewind(task, past)
 
     def decide(self, task: Task, past: Past) -> Mask:
-        """The mask of the next round, within the last one's."""
+        """Finds the mask of the next round, within the last one's."""
         last = past[-1]
         scores = self.score(task, last.weights, last.mask)
         density = self.schedule()[len(past) - 1]
         seed = derive(task.seed, "search", len(past))
-        return warned(self.allocate(scores, density, last.mask, seed))
+        return warn_of_empty_layers(self.allocate(scores, density, last.mask, seed))
 
     def propose(self, task: Task, past: Past) -> Ticket | None:
         if not past:

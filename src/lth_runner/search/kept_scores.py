@@ -1,4 +1,4 @@
-"""Prune before training by scores that are dear: each is computed once."""
+"""The search that prunes before training by scores that are dear, each computed once."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from lth_runner.values.steps import Clock, Duration, Step
 
 @dataclass(frozen=True)
 class KeptScores:
-    """As AtInit, with the scores kept beside the dense training that they belong to.
+    """Prunes as ``AtInit`` and keeps the scores beside the dense training they belong to.
 
-    For scores that are a search of their own: a run that is continued reads them. Without a dense
-    training (``dense``) there is no such place, and they are computed again, to the same bits.
+    It is for scores that are a search of their own: a run that is continued reads them. Without a
+    dense training (``dense``) there is no such place, and they are computed again, to the same
+    bits.
     """
 
     score: Score
@@ -53,30 +54,30 @@ class KeptScores:
         return self._with(self.score).num_rounds
 
     def check(self, task: Task, clock: Clock) -> None:
-        """Raises UserError as AtInit does."""
+        """Raises UserError as ``AtInit`` does."""
         self._with(self.score).check(task, clock)
 
     def snapshots(self, clock: Clock) -> Sequence[Step]:
         return self._with(self.score).snapshots(clock)
 
     def start(self, task: Task, past: Past) -> tuple[State, Start]:
-        """As AtInit; nothing is scored for it."""
+        """Gives what ``AtInit`` gives; nothing is scored for it."""
         return self._with(self.score).start(task, past)
 
     def decide(self, task: Task, past: Past) -> Mask:
-        """As AtInit."""
-        return self._looking(past).decide(task, past)
+        """Finds the mask that ``AtInit`` finds."""
+        return self._with_kept_scores(past).decide(task, past)
 
     def propose(self, task: Task, past: Past) -> Ticket | None:
-        return self._looking(past).propose(task, past)
+        return self._with_kept_scores(past).propose(task, past)
 
-    def _looking(self, past: Past) -> AtInit:
+    def _with_kept_scores(self, past: Past) -> AtInit:
         return self._with(_Kept(self.score, past[0]) if past else self.score)
 
 
 @dataclass(frozen=True)
 class _Kept:
-    """A score that is looked up first."""
+    """A score that is looked up beside a training before it is computed."""
 
     score: Score
     beside: Trained

@@ -1,4 +1,4 @@
-"""A mask found within a training, and the ticket under it."""
+"""The search whose mask is learned in round 0, and whose rewound weights are trained under it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lth_runner.problem.task import Task
 from lth_runner.score import Score
 from lth_runner.score import check as check_score
 from lth_runner.search.rewind import Rewind
-from lth_runner.search.search import warned
+from lth_runner.search.search import warn_of_empty_layers
 from lth_runner.search.ticket import Past, Start, Ticket, Trained
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Learned:
-    """Round 0 finds the mask, by its masking; round 1 trains the rewound weights under it.
+    """Takes the mask that round 0's masking learns; round 1 trains the rewound weights under it.
 
     Round 0 begins dense and ends sparse: it is a search, and no dense network to compare with.
     ``retrain``: whether there is a round 1. A masking that falls into ``rounds`` repeats its
@@ -51,8 +51,10 @@ class Learned:
         return 2 if self.retrain else 1
 
     def check(self, task: Task, clock: Clock) -> None:
-        """Raises UserError for rounds and rewind steps that the training is too short for, and
-        for a score that the task cannot serve."""
+        """Raises UserError for rounds and rewind steps that the training is too short for.
+
+        And for a score that the task cannot serve.
+        """
         if self.demands is not None:
             check_score(self.demands, task)
         select(self.exclude, task.prunable, "pruner.exclude")
@@ -78,7 +80,7 @@ class Learned:
         return [self.rewind.at(clock)] if self.retrain else []
 
     def start(self, task: Task, past: Past) -> tuple[State, Start]:
-        """The rewound weights at the learned ones' scale, in a training as long as a round.
+        """Gives the rewound weights at the learned ones' scale, for a training as long as a round.
 
         Raises UserError for a step at which round 0 had removed some of them.
         """
@@ -88,12 +90,12 @@ class Learned:
         return self._rescaled(task, weights, past[0]), late
 
     def decide(self, task: Task, past: Past) -> Mask | None:
-        """The mask that round 0 ended with; None where it is full."""
+        """Finds the mask that round 0 ended with; None where it is full."""
         mask = past[0].mask
         if mask.num_kept == mask.num_prunable:
             log.warning("warning: no weight was removed: there is no ticket to train")
             return None
-        return warned(mask)
+        return warn_of_empty_layers(mask)
 
     def propose(self, task: Task, past: Past) -> Ticket | None:
         if not past:

@@ -1,4 +1,4 @@
-"""Where the next round starts: an explicit specification, because published codes all differ."""
+"""Where the next round starts, told key by key because published codes all differ."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEAST_RATE = 1e-4  # of the schedule's 1: below, fine-tuning stands still
 
 @dataclass(frozen=True)
 class Rewind:
-    """Weights and clocks of a round's start, from the rounds before.
+    """Says which weights and clocks the next round starts with, from the rounds before.
 
     ``step`` k: how far back (Frankle et al., ICML 2020, arXiv 1912.05671; 0it is the original
     hypothesis). ``weights``: W_k of the dense training, the last round's trained weights, or a
@@ -82,7 +82,7 @@ class Rewind:
                 )
 
     def at(self, clock: Clock) -> Step:
-        """The step k; raises UserError where it lies at or past the end of the training."""
+        """Finds the step k; raises UserError where it lies at or past the end of the training."""
         step = clock.at(Duration.parse(self.step), "rewind.step")
         if step == clock.total and self.lr_clock != "restart":
             raise UserError(
@@ -110,7 +110,7 @@ class Rewind:
             )
 
     def rewound(self, task: Task) -> frozenset[str]:
-        """The tensors that go back, normalisation apart, where the weights are rewound.
+        """Names the tensors that go back, normalisation apart, where the weights are rewound.
 
         Raises UserError for a pattern that matches nothing and a group that has no layer.
         """
@@ -120,7 +120,7 @@ class Rewind:
         return select(self.only, names, "rewind.only") if self.only else frozenset(names)
 
     def __call__(self, task: Task, past: Past) -> tuple[State, Start]:
-        """The weights (not yet masked) and the start of the round after ``past``."""
+        """Gives the weights (not yet masked) and the start of the round after ``past``."""
         dense = past[0]
         step = self.at(dense.clock)
         start = Start(
@@ -152,7 +152,7 @@ class Rewind:
 
 
 def layer_group(task: Task, group: Layers) -> frozenset[str]:
-    """The tensors of a group of layers that any network has.
+    """Names the tensors of a group of layers that any network has.
 
     Layers are the modules with a prunable weight, in the network's order; a tensor of any other
     module belongs to the layer before it, or to the first. first and last are one layer each;

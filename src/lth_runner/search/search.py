@@ -1,4 +1,4 @@
-"""What every search answers, and what it says of a network that no signal passes any more."""
+"""The seam for searches, and the checks that they share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from lth_runner.allocate import Allocate, collapsed, count
+from lth_runner.allocate import Allocate, count, empty_layers
 from lth_runner.problem.task import Task
 from lth_runner.score import Random, Score
 from lth_runner.score import check as check_score
@@ -21,28 +21,40 @@ log = logging.getLogger(__name__)
 
 
 class Search(Protocol):
-    """Decides the next ticket. It keeps no state: the same past gives the same ticket."""
+    """Decides the next ticket and keeps no state: the same past gives the same ticket."""
 
     @property
-    def num_rounds(self) -> int: ...  # trainings of the ticket arm, the dense one included
-    def check(self, task: Task, clock: Clock) -> None: ...  # UserError before any training
-    def snapshots(self, clock: Clock) -> Sequence[Step]: ...  # of the first training, wanted later
-    def propose(self, task: Task, past: Past) -> Ticket | None: ...  # None: finished
+    def num_rounds(self) -> int:
+        """How many trainings the ticket arm has at most, the dense one included."""
+
+    def check(self, task: Task, clock: Clock) -> None:
+        """Raises UserError, before any training, for what this problem cannot serve."""
+
+    def snapshots(self, clock: Clock) -> Sequence[Step]:
+        """Names the steps of the first training whose weights later rounds will want."""
+
+    def propose(self, task: Task, past: Past) -> Ticket | None:
+        """Gives the ticket that follows the rounds of ``past``; None where the search ends."""
 
 
 @runtime_checkable
 class Rewinding(Protocol):
-    """A search whose tickets start where ``rewind`` says; either half of a ticket asked alone."""
+    """A search whose tickets start where ``rewind`` says, and which gives either half of one."""
 
     rewind: Rewind
 
-    def decide(self, task: Task, past: Past) -> Mask | None: ...  # as a ticket has it
-    def start(self, task: Task, past: Past) -> tuple[State, Start]: ...
+    def decide(self, task: Task, past: Past) -> Mask | None:
+        """Gives the mask of the next ticket alone; None where there is none."""
+
+    def start(self, task: Task, past: Past) -> tuple[State, Start]:
+        """Gives the weights, not yet masked, and the start of the next ticket alone."""
 
 
 def check_parts(task: Task, score: Score, allocate: Allocate, density: float) -> None:
-    """Raises UserError for a score that the task cannot serve, and for a budget that no network
-    of this shape can meet, or that leaves nothing of it."""
+    """Raises UserError for a score or a budget that the task cannot serve.
+
+    It cannot serve a budget that no network of this shape can meet, or that leaves nothing of it.
+    """
     check_score(score, task)
     dense = task.dense()
     if not count(density, dense.num_prunable):
@@ -54,9 +66,9 @@ def check_parts(task: Task, score: Score, allocate: Allocate, density: float) ->
     allocate(Random()(task, {}, dense), density, dense, 0)
 
 
-def warned(mask: Mask) -> Mask:
-    """The mask, after a warning where it leaves a layer without any weight."""
-    if empty := collapsed(mask):
+def warn_of_empty_layers(mask: Mask) -> Mask:
+    """Warns where a mask leaves a layer without any weight, and gives the mask back."""
+    if empty := empty_layers(mask):
         log.warning(
             "warning: at sparsity %.4g nothing is left of %s: the network is cut there (seen "
             "before training; pruner.avoid_collapse=true keeps one weight in every layer)",
