@@ -16,7 +16,7 @@ from lth_runner.control import RescaledRandom, unpruned
 from lth_runner.masking import Continuous, EdgePopup, Gradual, Rigl, Set, Static, StraightThrough
 from lth_runner.masking.updates import Updates
 from lth_runner.probe import EffectiveDensity, NeuralPersistence, Signal, SpanningTree
-from lth_runner.probe.paths import live
+from lth_runner.probe.paths import on_paths
 from lth_runner.problem.task import Task
 from lth_runner.schedule import Iterations
 from lth_runner.search.ticket import Ticket
@@ -203,7 +203,7 @@ def biased(mask_biases: float):
 def test_paths_and_matrices_are_those_of_weights(share):
     task, half, mask = biased(share)
     plain = replace(task, biases=False)
-    assert live(task, mask) == live(plain, half)
+    assert on_paths(task, mask) == on_paths(plain, half)
     weights = drawn(task)
     for probe in (NeuralPersistence(), SpanningTree()):
         beside = dict(probe(task, [unchanged(task.dense(), weights)], unchanged(mask, weights)))
@@ -224,6 +224,6 @@ def test_the_signal_is_predicted_with_the_biases_that_are_left():
 def test_effective_density_counts_weights():
     task, half, mask = biased(1.0)
     found = dict(EffectiveDensity()(task, [], unchanged(mask, drawn(task))))
-    alive = live(replace(task, biases=False), half)
+    alive = on_paths(replace(task, biases=False), half)
     assert found["effective_density"] == alive.density
     assert found["num_dead_weights"] == half.num_kept - alive.num_kept

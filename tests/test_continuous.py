@@ -14,7 +14,7 @@ import small
 from fake_past import CLOCK, Fake, equal, small_task
 from lth_runner.allocate import Global, count
 from lth_runner.masking import Continuous, Restarting
-from lth_runner.masking.continuous import stretch
+from lth_runner.masking.continuous import round_of
 from lth_runner.search import Learned
 from lth_runner.search.rewind import Rewind
 from lth_runner.search.ticket import Ticket
@@ -210,7 +210,7 @@ def test_a_round_begins_with_a_fresh_optimizer_and_the_weights_asked_for(weights
 def test_a_learning_rate_starts_over_in_each_round():
     schedule = Restarting(MultiStep(["2ep", "75%"], 0.1), 3)
     clock = Clock(epoch=2, total=25)
-    assert [stretch(step, 25, 3) for step in (0, 7, 8, 15, 16, 24)] == [
+    assert [round_of(step, 25, 3) for step in (0, 7, 8, 15, 16, 24)] == [
         (0, 8), (0, 8), (8, 16), (8, 16), (16, 25), (16, 25),
     ]  # fmt: skip
     rates = [round(schedule(step, clock), 5) for step in range(25)]

@@ -14,7 +14,7 @@ from finished import Finished, chain_task, random_mask, unchanged, vectors
 from lth_runner.control import permuted
 from lth_runner.masking import Static
 from lth_runner.probe import DenseOverlap, EffectiveDensity, MaskDistance
-from lth_runner.probe.paths import live
+from lth_runner.probe.paths import on_paths
 from lth_runner.problem import models
 from lth_runner.problem.data import Data
 from lth_runner.problem.task import Task
@@ -62,7 +62,7 @@ def test_dead_weights_are_those_found_by_hand():
 def test_liveness_is_reachability_from_both_sides_and_biases_feed_nothing(density, bias):
     task = chain_task(9, 12, 12, 12, 3, bias=bias)
     mask = random_mask(task, density, seed=3)
-    assert live(task, mask) == by_definition(mask)
+    assert on_paths(task, mask) == by_definition(mask)
 
 
 def images(*shape: int) -> Data:
@@ -82,12 +82,12 @@ def images(*shape: int) -> Data:
 )
 def test_every_weight_of_a_shipped_dense_network_is_alive(model, shape):
     task = Task(lambda: model(shape=shape, num_classes=4), images(*shape))
-    assert live(task, task.dense()) == task.dense()
+    assert on_paths(task, task.dense()) == task.dense()
 
 
 def test_of_a_filter_on_a_single_pixel_the_middle_alone_is_alive():
     task = Task(lambda: models.vgg(depth=11, shape=(3, 16, 16), num_classes=4), images(3, 16, 16))
-    density = live(task, task.dense()).layer_density()
+    density = on_paths(task, task.dense()).layer_density()
     assert {n: d for n, d in density.items() if d < 1} == {
         "conv7.weight": 1 / 9,
         "conv8.weight": 1 / 9,
@@ -98,7 +98,7 @@ def test_a_shortcut_keeps_alive_what_comes_before_an_empty_layer():
     task = Task(Residual, vectors(size=3, num_classes=2))
     names = list(task.dense())
     mask = Mask({**task.dense(), names[1]: torch.zeros(3, 3, dtype=torch.bool)})
-    alive = live(task, mask)
+    alive = on_paths(task, mask)
     assert [int(alive[name].sum()) for name in names] == [9, 0, 6]
 
 
@@ -117,25 +117,25 @@ def test_saturating_activations_and_trained_norms_cut_no_path():
         return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 3))
 
     task = Task(model, vectors(size=4, num_classes=3))
-    assert live(task, task.dense()) == task.dense()
+    assert on_paths(task, task.dense()) == task.dense()
 
 
 def test_neither_all_paths_nor_a_single_one_leaves_the_range_of_numbers():
     task = chain_task(*[2] * 1101)
     *_, cut, _ = task.dense()
     many = Mask({**task.dense(), cut: torch.tensor([[True, False], [True, True]])})
-    assert live(task, many) == many  # 2^1100 paths, more than float64 can count
+    assert on_paths(task, many) == many  # 2^1100 paths, more than float64 can count
     line = Mask({name: torch.tensor([[True, False], [False, False]]) for name in task.dense()})
-    assert live(task, line) == line
+    assert on_paths(task, line) == line
 
 
 def test_live_weights_are_a_part_of_the_mask_and_all_of_themselves():
     task = small.task(model=small.convolutional)
     mask = random_mask(task, 0.03)
-    alive = live(task, mask)
+    alive = on_paths(task, mask)
     assert alive <= mask
     assert alive != mask
-    assert live(task, alive) == alive
+    assert on_paths(task, alive) == alive
 
 
 # --- against the dense network

@@ -1,4 +1,4 @@
-"""Arms beside the ticket: each differs from it in exactly what its name says."""
+"""Controls are arms beside the ticket; each differs from it in exactly what its name says."""
 
 from lth_runner.control.control import Control, check, possible
 from lth_runner.control.decisions import Invert, Inverted, RandomData

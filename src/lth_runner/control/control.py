@@ -1,4 +1,4 @@
-"""What every control answers."""
+"""The seam for controls, and which of them a run can have."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ log = logging.getLogger(__name__)
 
 
 class Control(Protocol):
-    """Another ticket beside the ticket; ``seed`` draws what is random.
+    """Makes another ticket to train beside the ticket; ``seed`` draws what is random.
 
-    None where there is none after all, as where a decision made otherwise comes to nothing: the
-    control has said why.
+    It gives None where there is none after all, as where a decision made otherwise comes to
+    nothing: the control has said why.
     """
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket | None: ...
@@ -31,7 +31,7 @@ def check(control: Control, task: Task, clock: Clock) -> None:
 
 
 def possible(controls: Mapping[str, Control]) -> dict[str, Control]:
-    """Those that can be had; a line says of any other why it is left out.
+    """Leaves out the controls that cannot be had, with a line of log that says why.
 
     A control that there may not be has an ``obstacle``: a reason, or None.
     """

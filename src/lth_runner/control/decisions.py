@@ -1,4 +1,4 @@
-"""Arms with the mask that the ticket's own search finds when it decides otherwise."""
+"""Controls whose mask is what the ticket's own search finds when it decides otherwise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from lth_runner.control.masks import unpruned
-from lth_runner.control.mirror import Elsewhere, NoTicket, decided
+from lth_runner.control.mirrored_search import MirroredSearch, NoTicket, next_mask
 from lth_runner.problem.data import Data
 from lth_runner.problem.task import Task
 from lth_runner.score import Score, Scores
@@ -30,11 +30,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Invert:
-    """The ticket's search with its score turned round: the most important weights go
+    """Removes the most important weights, by the ticket's search with its score turned round.
 
-    (Frankle et al., ICLR 2021, "Missing the Mark", arXiv 2009.08576). ``search`` is the run's own;
-    where it trains between rounds, the choice of the round at hand is what is inverted. A search
-    ``without_score`` is refused with a UserError, or the arm is left out.
+    ``search`` is the run's own; where it trains between rounds, the choice of the round at hand is
+    what is inverted. A search ``without_score`` is refused with a UserError, or the arm is left
+    out. Frankle et al., ICLR 2021, "Missing the Mark", arXiv 2009.08576.
     """
 
     search: Search
@@ -54,7 +54,7 @@ class Invert:
 
     @property
     def obstacle(self) -> str | None:
-        """Why there can be no such arm; None where there can."""
+        """Says why there can be no such arm; None where there can."""
         if getattr(self.search, "score", None) is not None:
             return None
         return "this pruner's masks come out of a training and of no score"
@@ -63,7 +63,7 @@ class Invert:
         search: Any = self.search
         inverted = dataclasses.replace(search, score=Inverted(search.score))
         try:
-            return replace(ticket, mask=decided(inverted, task, past))
+            return replace(ticket, mask=next_mask(inverted, task, past))
         except NoTicket as reason:
             _tell("invert", task, past, reason)
             return None
@@ -71,7 +71,7 @@ class Invert:
 
 @dataclass(frozen=True)
 class Inverted:
-    """Another score with its sign changed: the least important first."""
+    """Turns another score's sign round, so that the least important weights stay."""
 
     score: Score
 
@@ -81,7 +81,7 @@ class Inverted:
 
 @dataclass(frozen=True)
 class RandomData:
-    """The ticket's search, deciding by corrupted training data; trained on the true ones.
+    """Lets the ticket's search decide by corrupted training data, and trains on the true ones.
 
     The whole decision is made again: every training that the search goes by is done on the
     corrupted data, from the first round on, unless nothing of it is asked but its initial
@@ -103,13 +103,14 @@ class RandomData:
             )
 
     def num_trainings(self, num_rows: Sequence[int]) -> int:
-        """Trainings that it adds to a replicate, given its rows by round: at most so many."""
+        """Counts the trainings that it adds to a replicate at most, given its rows by round."""
         return len(num_rows) - 1
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket | None:
-        there = Elsewhere(self.search, partial(self._corrupted, task), f"corrupted {self.corrupt}")
+        corrupted = partial(self._corrupted, task)
+        mirrored = MirroredSearch(self.search, corrupted, f"corrupted {self.corrupt}")
         try:
-            mask = there.mask(past)
+            mask = mirrored.mask(past)
         except NoTicket as reason:
             _tell("random_data", task, past, reason)
             return None
@@ -121,7 +122,7 @@ class RandomData:
         return replace(ticket, mask=mask, weights=unpruned(ticket, past))
 
     def _corrupted(self, task: Task) -> Task:
-        """The task with other training data, drawn by its own seed: the same in every round."""
+        """Gives the task other training data, drawn by its own seed, the same in every round."""
         return replace(task, data=self._other(task.data, task.seed))
 
     def _other(self, data: Data, seed: int) -> Data:

@@ -1,4 +1,4 @@
-"""Arms with another mask, as many weights, drawn at random."""
+"""Controls with another mask, drawn at random, that keeps as many weights."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ SOURCES = ("fresh", "own")
 
 @dataclass(frozen=True)
 class Shuffle:
-    """Each layer's mask permuted: the same densities by layer, over the same weights
+    """Permutes the mask within each layer: the same densities by layer, over the same weights.
 
-    (Frankle et al., ICLR 2021, "Missing the Mark", arXiv 2009.08576). For weights that stay
-    trained see ``unpruned``.
+    Frankle et al., ICLR 2021, "Missing the Mark", arXiv 2009.08576. For weights that stay trained
+    see ``unpruned``.
     """
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
@@ -34,7 +34,7 @@ class Shuffle:
 
 @dataclass(frozen=True)
 class Random:
-    """As many weights, drawn uniformly from all prunable ones: densities by layer even out."""
+    """Keeps as many weights, drawn uniformly from all prunable ones, so that layers even out."""
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
         num = ticket.mask.num_prunable
@@ -50,9 +50,9 @@ class Random:
 
 @dataclass(frozen=True)
 class Even:
-    """As many weights, in every layer the same share, drawn at random: densities by layer even
+    """Keeps as many weights, drawn at random, in every layer the same share.
 
-    ("even" of OpenLTH). Layers with a remainder keep one more, so that the sum is exact.
+    "Even" of OpenLTH. Layers with a remainder keep one more, so that the sum is exact.
     """
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
@@ -67,7 +67,7 @@ class Even:
 
 @dataclass(frozen=True)
 class RescaledRandom:
-    """The mask of ``Random`` over weights of critical variance: sigma^2 = 2 / d in each layer.
+    """Lays the mask of ``Random`` over weights of critical variance, 2 / d in each layer.
 
     With Var(w) = sigma^2 / fan_in, a ReLU layer of density d passes on chi = d * sigma^2 / 2 of
     a gradient's square; He's law, sigma^2 = 2, makes that d, and 2 / d makes it 1. d is each
@@ -107,7 +107,7 @@ def _under(mask: Mask, ticket: Ticket, past: Past) -> Ticket:
 
 
 def unpruned(ticket: Ticket, past: Past) -> State:
-    """The ticket's weights, whole: those that earlier rounds removed at their last trained value.
+    """Gives the ticket's weights, with what earlier rounds removed at its last trained value.
 
     Where weights stay trained between rounds (learning-rate rewinding, fine-tuning, the part that
     partial rewinding leaves), those that earlier rounds removed are zeros, and another mask would
@@ -140,7 +140,7 @@ def unpruned(ticket: Ticket, past: Past) -> State:
 
 
 def permuted(mask: Mask, seed: int) -> Mask:
-    """Each tensor's kept positions drawn anew, as many as before: the layer-conditioned null."""
+    """Draws each tensor's kept positions anew, as many as before: the layer-conditioned null."""
     return Mask(
         {
             name: kept.reshape(-1)[

@@ -1,4 +1,4 @@
-"""Arms with the ticket's mask, started from another place of the same trainings."""
+"""Controls with the ticket's mask, started from another place of the same trainings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Late:
-    """The same mask rewound to another step: the dense training's weights and the clock of there.
+    """Keeps the mask and rewinds to another step, to the dense training's weights and clock.
 
     All else is as ``search``, the run's own, has it. The step may also be an earlier one. Raises
     UserError for a search that does not rewind.
@@ -58,7 +58,7 @@ class Late:
 
 @dataclass(frozen=True)
 class Partial:
-    """The same mask with only a part of the layers rewound, the others as they were trained.
+    """Keeps the mask and rewinds only a part of the layers; the others stay as they were trained.
 
     The part is named by ``layers`` or by ``only``, as in ``Rewind``; normalisation stays trained.
     All else is as ``search``, the run's own, has it. Raises UserError for a search that does not
@@ -106,7 +106,7 @@ def _rewound_by(search: Any, rewind: Rewind) -> Search:
 
 
 def _started_by(search: Search, rewind: Rewind, task: Task, ticket: Ticket, past: Past) -> Ticket:
-    """The ticket's mask with the start that its search makes of another rewinding.
+    """Gives the ticket's mask the start that its search makes of another rewinding.
 
     Asked of the search and not of the rewinding, since a search may go on from what it rewound.
     """

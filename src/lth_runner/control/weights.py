@@ -1,4 +1,4 @@
-"""Arms with the ticket's mask over other weights."""
+"""Controls with the ticket's mask over other weights."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ SIGNS = ("drawn", "kept")
 
 @dataclass(frozen=True)
 class Reinit:
-    """The same mask over a fresh draw of the weights (Frankle & Carbin 2019, arXiv 1803.03635).
+    """Lays the mask over a fresh draw of the weights.
 
     A new network all through: its normalisation is that of the fresh draw, and no optimizer state
-    of the old one comes along. values: ``fresh``, or ``permuted``, each prunable layer's own
-    initial weights in another order, pruned ones among them. signs: as they are ``drawn``, or
-    ``kept``, those of the ticket's weights. Both by Zhou et al., NeurIPS 2019, arXiv 1905.01067.
+    of the old one comes along (Frankle & Carbin, ICLR 2019, arXiv 1803.03635). values: ``fresh``,
+    or ``permuted``, each prunable layer's own initial weights in another order, pruned ones among
+    them. signs: as they are ``drawn``, or ``kept``, those of the ticket's weights. Both by Zhou et
+    al., NeurIPS 2019, arXiv 1905.01067.
     """
 
     values: Literal["fresh", "permuted"] = "fresh"
@@ -55,7 +56,7 @@ def _permuted(values: Tensor, seed: int, name: str) -> Tensor:
 
 @dataclass(frozen=True)
 class Noise:
-    """Gaussian noise on the kept weights: w + size * s * N(0, 1).
+    """Adds Gaussian noise to the kept weights: w + size * s * N(0, 1).
 
     s is each layer's standard deviation of the kept weights about 0, sqrt(mean w^2); with
     ``relative`` false it is 1. How far the start may move and still be that ticket: Frankle,
@@ -81,7 +82,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class SignsOnly:
-    """The signs of the kept weights, with one magnitude in each layer: see ``signed_constant``."""
+    """Keeps the signs of the kept weights, with one magnitude per layer: ``signed_constant``."""
 
     magnitude: float | None = None
 
@@ -99,9 +100,9 @@ class SignsOnly:
 
 @dataclass(frozen=True)
 class MagnitudesOnly:
-    """The magnitudes of the kept weights, with signs drawn at random
+    """Keeps the magnitudes of the kept weights, with signs drawn at random.
 
-    (Zhou et al., NeurIPS 2019, arXiv 1905.01067).
+    Zhou et al., NeurIPS 2019, arXiv 1905.01067.
     """
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
@@ -110,10 +111,10 @@ class MagnitudesOnly:
 
 @dataclass(frozen=True)
 class ShuffledWeights:
-    """The kept weights' values permuted within each layer, under the same mask
+    """Permutes the kept weights' values within each layer, under the same mask.
 
-    ("reshuffle" of Zhou et al., NeurIPS 2019, arXiv 1905.01067; Su et al., NeurIPS 2020, arXiv
-    2009.11094).
+    "Reshuffle" of Zhou et al., NeurIPS 2019, arXiv 1905.01067; Su et al., NeurIPS 2020, arXiv
+    2009.11094.
     """
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
@@ -126,7 +127,7 @@ class ShuffledWeights:
 
 
 def signed_constant(weights: State, mask: Mask, magnitude: float | None = None) -> State:
-    """sign(w) * c on the kept weights, exact zeros left alone.
+    """Sets the kept weights to sign(w) * c and leaves exact zeros alone.
 
     c is ``magnitude``, or each layer's standard deviation of the kept weights about 0,
     sqrt(mean w^2), which leaves the sum of squares as it is. Zhou et al., NeurIPS 2019, arXiv
@@ -140,7 +141,7 @@ def signed_constant(weights: State, mask: Mask, magnitude: float | None = None) 
 
 
 def random_signs(weights: State, mask: Mask, seed: int) -> State:
-    """|w| times -1 or 1, each with probability 1/2, on the kept weights."""
+    """Multiplies |w| of the kept weights by -1 or 1, each with probability 1/2."""
     changed: State = {}
     for name, kept in mask.items():
         coins = torch.randint(2, kept.shape, generator=stream(seed, "signs", name))
@@ -150,6 +151,6 @@ def random_signs(weights: State, mask: Mask, seed: int) -> State:
 
 
 def _deviation(weights: Tensor, kept: Tensor) -> float:
-    """About 0, the mean of every initial law: one weight has a deviation too."""
+    """Computes the deviation about 0, the mean of every initial law: of one weight too."""
     values = weights[kept].double()
     return float(values.square().mean().sqrt()) if values.numel() else 0.0

@@ -1,7 +1,7 @@
-"""Inside one training: how the mask lives."""
+"""Maskings say how the mask lives inside one training."""
 
 from lth_runner.masking.continuous import Continuous, Restarting
-from lth_runner.masking.early_bird_stop import Settling
+from lth_runner.masking.early_bird_stop import EarlyBirdStop
 from lth_runner.masking.edge_popup import EdgePopup, MultiPrize
 from lth_runner.masking.gem_miner import GemMiner
 from lth_runner.masking.gradual import Gradual
@@ -16,6 +16,7 @@ from lth_runner.masking.updates import Updates
 
 __all__ = [
     "Continuous",
+    "EarlyBirdStop",
     "EdgePopup",
     "GemMiner",
     "Gradual",
@@ -26,7 +27,6 @@ __all__ = [
     "Rigl",
     "ScalePenalty",
     "Set",
-    "Settling",
     "SrSte",
     "Static",
     "StraightThrough",

@@ -1,4 +1,4 @@
-"""Masks learned with the weights: sigmoids that sharpen until they are steps."""
+"""Continuous sparsification learns masks with the weights, as sigmoids that sharpen to steps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STARTS = ("keep", "rewind")
 
 @dataclass(frozen=True)
 class Continuous:
-    """w * sigma(beta s) / sigma(s_0) in place of w, and 1[s > 0] in the end.
+    """Trains w * sigma(beta s) / sigma(s_0) in place of w; in the end the mask is 1[s > 0].
 
     The loss gains ``penalty`` * sum sigma(beta s) / sigma(s_0), and s is trained beside w, from
     s_0 = ``initial``, without weight decay, at ``score_lr`` (None: the weights' rate). beta grows
@@ -102,7 +102,7 @@ class Continuous:
         return _Continuous(self, model, Mask(kept), spared, seed)
 
     def beta(self, done: Step, length: Step) -> float:
-        """The sharpness at a round's step ``done``, of ``length`` steps."""
+        """Computes the sharpness at a round's step ``done``, of ``length`` steps."""
         stages = length if self.stages is None else min(self.stages, length)
         stage = done * stages // length
         return self.final_beta ** (stage / (stages - 1)) if stages > 1 else self.final_beta
@@ -110,25 +110,25 @@ class Continuous:
 
 @dataclass(frozen=True)
 class Restarting:
-    """Another schedule of the learning rate, anew in each of so many equal ``rounds``."""
+    """Starts another schedule of the learning rate anew in each of ``rounds`` equal rounds."""
 
     schedule: Callable[[Step, Clock], float]
     rounds: int
 
     def __call__(self, step: Step, clock: Clock) -> float:
-        begin, end = stretch(step, clock.total, self.rounds)
+        begin, end = round_of(step, clock.total, self.rounds)
         return self.schedule(step - begin, Clock(clock.epoch, end - begin, clock.scale))
 
 
-def stretch(step: Step, total: Step, rounds: int) -> tuple[Step, Step]:
-    """Where the round that a step lies in begins, and where it ends."""
+def round_of(step: Step, total: Step, rounds: int) -> tuple[Step, Step]:
+    """Finds where the round that a step lies in begins, and where it ends."""
     borders = [number * total // rounds for number in range(rounds + 1)]
     begin = max(border for border in borders[:-1] if border <= step)
     return begin, next((border for border in borders if border > begin), total)
 
 
-class _Soft(nn.Module):
-    """The factor on one tensor."""
+class _SigmoidFactor(nn.Module):
+    """The factor sigma(beta s) / sigma(s_0) on one tensor."""
 
     def __init__(self, weight: Tensor, initial: float) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class _Continuous:
         self._rule, self._model, self._kept, self._seed = rule, model, kept, seed
         self._own = _tensors(model)  # under stock names, which parametrisation takes away
         self._weights = list(model.parameters())
-        self._soft: dict[str, _Soft] = {}
+        self._soft: dict[str, _SigmoidFactor] = {}
         self._done = False
         self._begin = -1  # the training's first step, once it is known
         self._start = states.read(model) if rule.weights == "rewind" and rule.rounds > 1 else {}
@@ -181,7 +181,7 @@ class _Continuous:
         return True
 
     def _stretch(self, step: Step, total: Step) -> tuple[Step, Step]:
-        return stretch(step - self._begin, total - self._begin, self._rule.rounds)
+        return round_of(step - self._begin, total - self._begin, self._rule.rounds)
 
     def clip(self, max_norm: float) -> None:
         """Bounds the norm of the gradient of weights and scores together."""
@@ -211,7 +211,7 @@ class _Continuous:
             self._own[name].copy_(value)
 
     def _set(self) -> None:
-        """The mask is what the scores say, from now on."""
+        """Sets the mask to what the scores say, from now on."""
         self._done = True
         mask = self.mask()
         for name, soft in self._soft.items():
@@ -270,14 +270,14 @@ class _Continuous:
 
 
 def _tensors(model: nn.Module) -> State:
-    """The tensors themselves that ``states.read`` copies."""
+    """Names the tensors themselves that ``states.read`` copies."""
     found = {**dict(model.named_parameters()), **model.state_dict(keep_vars=True)}
     return {name: found[name] for name in states.read(model)}
 
 
-def _masked(model: nn.Module, weight: Tensor, initial: float) -> _Soft:
+def _masked(model: nn.Module, weight: Tensor, initial: float) -> _SigmoidFactor:
     """Lays one factor on a tensor, in every module that shares it."""
-    soft = _Soft(weight.detach(), initial)
+    soft = _SigmoidFactor(weight.detach(), initial)
     for module in list(model.modules()):
         for name in ("weight", "bias"):
             if module._parameters.get(name) is weight:

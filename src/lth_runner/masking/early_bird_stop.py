@@ -1,4 +1,4 @@
-"""Dense until the mask stands still, and pruned from there on, within one training."""
+"""The masking that prunes a training once its early-bird mask stands still."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Settling:
-    """Early-bird pruning that stops the dense training itself.
+class EarlyBirdStop:
+    """Stops the dense training itself once its early-bird mask stands still.
 
     After every ``every`` steps a mask is drawn at the schedule's last density by the norm layers'
     scales, as ``score.NormScale`` has them. When it differs from each of the ``window`` - 1 before
@@ -73,11 +73,11 @@ class Settling:
             return Static().install(model, kept, seed)
         zeros = {name: torch.zeros(value.shape) for name, value in kept.items()}
         self.allocate(zeros, self.schedule()[-1], Mask(kept), 0)
-        return _Settling(self, model, Mask(kept), seed)
+        return _EarlyBirdStop(self, model, Mask(kept), seed)
 
 
-class _Settling:
-    def __init__(self, rule: Settling, model: nn.Module, whole: Mask, seed: int) -> None:
+class _EarlyBirdStop:
+    def __init__(self, rule: EarlyBirdStop, model: nn.Module, whole: Mask, seed: int) -> None:
         self._rule, self._model, self._whole, self._seed = rule, model, whole, seed
         self._still = ScalePenalty(rule.penalty).install(model, whole, seed)  # the mask as it is
         self._recent: list[Mask] = []  # of units, the last ones before the next

@@ -1,4 +1,4 @@
-"""The best of a random network: top scores choose, weights stay as they were drawn."""
+"""Maskings that find subnetworks of a random network, by trained scores of its weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lth_runner.allocate import Allocate
-from lth_runner.masking.frozen import Frozen, Law, Scores, unchanged
+from lth_runner.masking.frozen import Frozen, ScoreRule, Scores, unchanged
 from lth_runner.masking.live import LiveMask
 from lth_runner.schedule import Schedule
 from lth_runner.values.mask import Mask
@@ -20,8 +20,9 @@ from lth_runner.values.seeds import derive
 
 @dataclass(frozen=True)
 class EdgePopup:
-    """The largest |s| at the schedule's last density, over weights that are never trained.
+    """Keeps the weights of the largest trained scores |s| and never trains a weight.
 
+    They are as many as the schedule's last density says.
     w_eff = m * w, and dL/ds = dL/dw_eff * w * sign(s): straight through the choice by |s|.
     Scores start as U(-1, 1) / sqrt(fan_in). ``scale_fan``: kept weights are divided by the root
     of their layer's density, as if drawn for so many inputs (the authors' code takes the share
@@ -48,7 +49,7 @@ class EdgePopup:
             model,
             kept,
             seed,
-            Law(
+            ScoreRule(
                 start=uniform,
                 choose=choose,
                 slope=lambda weight, score, held: values(weight, held) * score.sign(),
@@ -59,7 +60,7 @@ class EdgePopup:
 
 @dataclass(frozen=True)
 class MultiPrize:
-    """Binary weights: alpha * sign(w) where |s| is among the largest, alpha by layer.
+    """Finds binary weights: alpha * sign(w) where |s| is among the largest, alpha by layer.
 
     alpha = ||m * w||_1 / (number kept): the mean |w| of what is kept, no gradient through it.
     dL/ds = dL/dw_eff * w * sign(s): with respect to the gained mask alpha * m, as the authors'
@@ -84,7 +85,7 @@ class MultiPrize:
             model,
             kept,
             seed,
-            Law(
+            ScoreRule(
                 start=uniform,
                 choose=choose,
                 slope=lambda weight, score, held: weight * score.sign(),
@@ -94,19 +95,19 @@ class MultiPrize:
 
 
 def uniform(weight: Tensor, rng: torch.Generator) -> Tensor:
-    """Kaiming-uniform with a = sqrt(5): U(-1, 1) / sqrt(fan_in)."""
+    """Draws U(-1, 1) / sqrt(fan_in), Kaiming-uniform with a = sqrt(5)."""
     fan_in = weight[0].numel()
     return (2 * torch.rand(weight.shape, generator=rng) - 1) / math.sqrt(fan_in)
 
 
 def top(allocate: Allocate, schedule: Schedule, scores: Scores, within: Mask, seed: int) -> Mask:
-    """The largest scores at the schedule's last density."""
+    """Masks the largest scores at the schedule's last density."""
     near = {name: score.detach().cpu() for name, score in scores.items()}
     return allocate(near, schedule()[-1], within, derive(seed, "scores"))
 
 
 def sizes(scores: Scores) -> dict[str, Tensor]:
-    """|s|, by layer."""
+    """Computes |s| of each layer."""
     return {name: score.detach().abs() for name, score in scores.items()}
 
 

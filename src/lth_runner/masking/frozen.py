@@ -1,4 +1,4 @@
-"""Frozen weights: what is trained are scores that choose among them."""
+"""Maskings over frozen weights, which train scores that choose among them."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ Scores = Mapping[str, Tensor]
 
 
 def unchanged(weight: Tensor, kept: Tensor) -> Tensor:
-    """What stands in a kept weight's place: the weight itself."""
+    """Puts a kept weight itself in its place."""
     return weight
 
 
-def open_throughout(scores: Scores, within: Mask, step: Step, total: Step) -> Mask:
-    """No weight is ruled out while scores are trained."""
+def rule_nothing_out(scores: Scores, within: Mask, step: Step, total: Step) -> Mask:
+    """Rules no weight out while scores are trained."""
     return within
 
 
 @dataclass(frozen=True)
-class Law:
-    """How scores s choose among frozen weights w, one tensor of each by layer.
+class ScoreRule:
+    """Says how scores s choose among frozen weights w, one tensor of each by layer.
 
     ``start`` draws a layer's scores; ``choose`` is the hard mask within what is not ruled out,
     the one that is evaluated and saved; ``draw`` that of a training step, where it is another.
     ``values`` are the kept weights' values in the network, ``slope`` their derivative by the
     score, straight through the choice, from (w, s, the step's mask). ``penalty`` is added to the
-    loss; ``settle`` puts the scores right after a step and says what is not ruled out.
+    loss; ``after_step`` puts the scores right after a step and says what is not ruled out.
     """
 
     start: Callable[[Tensor, torch.Generator], Tensor]
@@ -47,28 +47,30 @@ class Law:
     values: Callable[[Tensor, Tensor], Tensor] = unchanged
     draw: Callable[[Scores, Mask, Step], Scores] | None = None
     penalty: Callable[[Scores], Tensor] | None = None
-    settle: Callable[[Scores, Mask, Step, Step], Mask] = open_throughout
+    after_step: Callable[[Scores, Mask, Step, Step], Mask] = rule_nothing_out
 
 
 class Frozen:
-    """A live mask that trains a law's scores and no weight, bias or norm parameter.
+    """A live mask that trains a rule's scores and no weight, bias or norm parameter.
 
     Before a forward pass the network's own parameters receive m * values; their gradient, times
     the slope, is the scores'. So names and structure stay stock. A sparse ticket is one that was
     found already: its mask is held, and nothing is trained.
     """
 
-    def __init__(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int, law: Law) -> None:
+    def __init__(
+        self, model: nn.Module, kept: Mapping[str, Tensor], seed: int, rule: ScoreRule
+    ) -> None:
         if Mask(kept).biases:
             raise UserError(
                 "pruner.biases=true, but this pruner chooses among weights that stay as they were "
                 "drawn, and biases at zero are no choice: leave pruner.biases out"
             )
-        self._model, self._law = model, law
+        self._model, self._rule = model, rule
         parameters = dict(model.named_parameters())
         self._layers = {name: parameters[name] for name in kept}
         self._whole = {name: p.detach().clone() for name, p in self._layers.items()}
-        self._scores = {name: _scores(w, law, seed, name) for name, w in self._whole.items()}
+        self._scores = {name: _scores(w, rule, seed, name) for name, w in self._whole.items()}
         self._within = Mask(kept)
         self._found = self._within.num_kept < self._within.num_prunable
         self._step = 0
@@ -83,12 +85,12 @@ class Frozen:
 
     @torch.no_grad()
     def _place(self, model: nn.Module, inputs: Any) -> None:
-        """The network's weights as this pass wants them: a step's draw, or the hard mask."""
-        drawn = model.training and self._law.draw is not None and not self._found
+        """Masks the network's weights as this pass wants them: by a step's draw, or by the mask."""
+        drawn = model.training and self._rule.draw is not None and not self._found
         if self._held is not None and self._held_training == drawn:
             return
-        if drawn and self._law.draw is not None:
-            masks = self._law.draw(self._scores, self._within, self._step)
+        if drawn and self._rule.draw is not None:
+            masks = self._rule.draw(self._scores, self._within, self._step)
         else:
             masks = self.mask()
         self._held = {n: masks[n].to(w.device) for n, w in self._whole.items()}
@@ -97,10 +99,12 @@ class Frozen:
             self._layers[name].copy_(value)
 
     def _effective(self, masks: Scores) -> State:
-        """m * values, pruned entries exactly +0.0; NaN where scores have diverged, as the loop
-        looks at weights alone."""
+        """Computes m * values, pruned entries exactly +0.0.
+
+        NaN where scores have diverged: the loop looks at weights alone.
+        """
         whole = self._whole
-        values = {n: self._law.values(w, masks[n].to(w.device)) for n, w in whole.items()}
+        values = {n: self._rule.values(w, masks[n].to(w.device)) for n, w in whole.items()}
         if not self._finite():
             return {name: torch.full_like(value, torch.nan) for name, value in values.items()}
         zero = torch.zeros(())
@@ -114,7 +118,7 @@ class Frozen:
         return [{"params": list(self._scores.values())}]
 
     def penalty(self) -> Tensor | None:
-        return self._law.penalty(self._scores) if self._law.penalty and not self._found else None
+        return self._rule.penalty(self._scores) if self._rule.penalty and not self._found else None
 
     @torch.no_grad()
     def after_backward(self, step: Step, total: Step, optimizer: Optimizer) -> bool:
@@ -125,7 +129,7 @@ class Frozen:
             gradient = self._layers[name].grad
             if gradient is None:  # the loss does not reach this layer
                 continue
-            through = gradient * self._law.slope(self._whole[name], score, self._held[name])
+            through = gradient * self._rule.slope(self._whole[name], score, self._held[name])
             score.grad = through if score.grad is None else score.grad + through
         return True
 
@@ -139,13 +143,13 @@ class Frozen:
             return
         self._held = None
         if self._finite():
-            self._within = self._law.settle(self._scores, self._within, step, total)
+            self._within = self._rule.after_step(self._scores, self._within, step, total)
             self._chosen = False
 
     @torch.no_grad()
     def mask(self) -> Mask:
         if not self._chosen and self._finite():  # else the last one: to tell is for the loop
-            self._mask = self._law.choose(self._scores, self._within)
+            self._mask = self._rule.choose(self._scores, self._within)
             self._chosen = True
         return self._mask
 
@@ -161,7 +165,7 @@ class Frozen:
             parameter.requires_grad_(True)  # noqa: FBT003
 
     def state_dict(self) -> State:
-        """The scores, and the weights whole: those of a checkpoint are masked."""
+        """Gives the scores, and the weights whole: those of a checkpoint are masked."""
         parts: dict[str, Scores] = {
             "scores": self._scores,
             "whole": self._whole,
@@ -184,6 +188,6 @@ class Frozen:
         self._held, self._mask, self._chosen = None, self._within, self._found
 
 
-def _scores(weight: Tensor, law: Law, seed: int, name: str) -> nn.Parameter:
-    drawn = law.start(weight, stream(seed, "scores", name))
+def _scores(weight: Tensor, rule: ScoreRule, seed: int, name: str) -> nn.Parameter:
+    drawn = rule.start(weight, stream(seed, "scores", name))
     return nn.Parameter(torch.empty_like(weight).copy_(drawn))  # in the weight's memory layout

@@ -1,4 +1,4 @@
-"""Rare gems: a mask learned over the initial weights, for a training that follows."""
+"""Rare gems: a masking that learns a mask over the initial weights, to be trained later."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lth_runner.allocate import Allocate
-from lth_runner.masking.frozen import Frozen, Law, Scores
+from lth_runner.masking.frozen import Frozen, ScoreRule, Scores
 from lth_runner.masking.live import LiveMask
 from lth_runner.masking.static import Static, is_sparse
 from lth_runner.schedule import Schedule
@@ -22,7 +22,7 @@ from lth_runner.values.steps import Step
 
 @dataclass(frozen=True)
 class GemMiner:
-    """Scores p in [0, 1], rounded in the forward pass; the lowest are ruled out on the way.
+    """Trains scores p in [0, 1], rounded in the forward pass, and rules the lowest out on the way.
 
     w_eff = a * [p > 1/2] * w, and dL/dp = dL/dw_eff * a * w: straight through the rounding. p
     starts as U(0, 1) and is clamped after every step; ``penalty`` times the sum of p^2 is added to
@@ -60,7 +60,7 @@ class GemMiner:
         def all_active(scores: Scores, active: Mask) -> Mask:
             return active
 
-        def settle(scores: Scores, active: Mask, step: Step, total: Step) -> Mask:
+        def after_step(scores: Scores, active: Mask, step: Step, total: Step) -> Mask:
             for score in scores.values():
                 score.clamp_(0, 1)
             due = _due(step + 1, total, len(densities))
@@ -76,13 +76,13 @@ class GemMiner:
             model,
             kept,
             seed,
-            Law(
+            ScoreRule(
                 start=lambda weight, rng: torch.rand(weight.shape, generator=rng),
                 choose=rounded if self.rounded else all_active,
                 slope=lambda weight, score, held: weight,
                 draw=rounded,
                 penalty=self._penalty if self.penalty else None,
-                settle=settle,
+                after_step=after_step,
             ),
         )
 
@@ -92,5 +92,5 @@ class GemMiner:
 
 
 def _due(step: Step, total: Step, num: int) -> int:
-    """How many of ``num`` densities are due once so many steps are done."""
+    """Counts how many of ``num`` densities are due once so many steps are done."""
     return sum(max(1, round(i / (num + 1) * total)) <= step for i in range(1, num + 1))

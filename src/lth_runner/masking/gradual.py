@@ -1,4 +1,4 @@
-"""The mask closes in while the network trains."""
+"""The masking that prunes gradually while the network trains."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lth_runner.values.steps import Step
 
 @dataclass(frozen=True)
 class Gradual:
-    """The smallest weights go at the schedule's densities, evenly spaced in the training.
+    """Removes the smallest weights at the schedule's densities, evenly spaced in the training.
 
     With n densities the i-th is reached after the share begin + (end - begin) i / n of the steps;
     what is left then trains on. Removed weights stay removed, where the authors' may return. Only
@@ -84,7 +84,7 @@ class _Gradual:
         self._still.after_step(step, total)
 
     def _reached(self, step: Step, total: Step) -> int:
-        """How many of the densities are due once so many steps are done."""
+        """Counts how many of the densities are due once so many steps are done."""
         if total != self._total:
             rule, num = self._rule, len(self._densities)
             shares = (rule.begin + (rule.end - rule.begin) * i / num for i in range(1, num + 1))

@@ -1,4 +1,4 @@
-"""Masks whose number of weights is learned as well."""
+"""What maskings share that learn how many weights stay."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lth_runner.values.errors import UserError
 
 
 def refuse_avoiding_collapse(allocate: Allocate) -> None:
-    """Raises UserError where a budget that is not asked is to leave a weight in every layer."""
+    """Raises UserError where ``avoid_collapse`` is set on a budget that is never asked."""
     budget: Any = allocate
     if getattr(budget, "avoid_collapse", False):
         raise UserError(

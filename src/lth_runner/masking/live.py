@@ -14,27 +14,44 @@ from lth_runner.values.steps import Step
 
 
 class LiveMask(Protocol):
-    """A mask at work in one training. The loop calls these in order and asks nothing else:
+    """A mask at work in one training, whose methods the loop calls in this order.
 
-    ``penalty`` is added to the loss; ``after_backward`` sees the dense gradients and says whether
-    the optimizer is to step; ``after_step`` puts the weights right. A mask that keeps state of its
-    own hands it over as named tensors, so that a killed training continues bit for bit.
+    The loop asks nothing else. ``step`` is that of the training, ``total`` its last.
     """
 
-    def trainable(self) -> Iterable[dict[str, Any]]: ...  # optimizer groups
-    def penalty(self) -> Tensor | None: ...
-    def after_backward(self, step: Step, total: Step, optimizer: Optimizer) -> bool: ...
-    def clip(self, max_norm: float) -> None: ...  # the gradients that count, to this 2-norm
-    def after_step(self, step: Step, total: Step) -> None: ...
-    def mask(self) -> Mask: ...  # the hard mask as it stands
-    def weights(self) -> State: ...  # under stock names, masked
-    def remove(self) -> None: ...  # leaves a plain module with those weights
-    def state_dict(self) -> State: ...
-    def load_state_dict(self, state: State) -> None: ...
+    def trainable(self) -> Iterable[dict[str, Any]]:
+        """Gives the optimizer's groups of parameters."""
+
+    def penalty(self) -> Tensor | None:
+        """Gives what is added to the loss; None for nothing."""
+
+    def after_backward(self, step: Step, total: Step, optimizer: Optimizer) -> bool:
+        """Sees the dense gradients and says whether the optimizer is to step."""
+
+    def clip(self, max_norm: float) -> None:
+        """Bounds the 2-norm of the gradients that count."""
+
+    def after_step(self, step: Step, total: Step) -> None:
+        """Puts the weights right after the optimizer's step."""
+
+    def mask(self) -> Mask:
+        """Gives the hard mask as it stands."""
+
+    def weights(self) -> State:
+        """Gives the network's weights under their stock names, masked."""
+
+    def remove(self) -> None:
+        """Leaves a plain module with those weights."""
+
+    def state_dict(self) -> State:
+        """Gives state of its own as named tensors, so that a killed training continues exactly."""
+
+    def load_state_dict(self, state: State) -> None:
+        """Takes over what ``state_dict`` gave."""
 
 
 class Masking(Protocol):
-    """How a mask lives within a training; ``install`` binds it to one network.
+    """Says how a mask lives within a training; ``install`` binds it to one network.
 
     ``packs``: whether one network may share its tensors' memory with others in training, each
     bound by an ``install`` of its own: true of a mask that trains the network's own parameters,
@@ -52,4 +69,5 @@ class Masking(Protocol):
     still: ClassVar[bool]
     captures: ClassVar[bool]
 
-    def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask: ...
+    def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
+        """Binds the mask ``kept`` to a network that is to be trained."""

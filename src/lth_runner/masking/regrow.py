@@ -1,4 +1,4 @@
-"""Sparse from the first step: connections move while the network trains, as many as before."""
+"""Maskings of dynamic sparse training, which move connections while the network trains."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REMOVALS = ("magnitude", "signed")
 
 @dataclass(frozen=True)
 class Rigl:
-    """The smallest weights go, the largest dense gradients |dL/d(m * theta)| come in their place.
+    """Replaces the smallest weights by those of the largest dense gradients |dL/d(m * theta)|.
 
     In each layer floor(f(t) n) of n, by the gradient of the step at hand, which takes the place of
     the optimizer's step. What has just gone may come back, with the value it had; what is new
@@ -46,7 +46,7 @@ class Rigl:
     updates: Updates = field(default_factory=Updates)
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
-        return _Moving(self, model, Mask(kept), seed)
+        return _Regrow(self, model, Mask(kept), seed)
 
     def survivors(self, weight: Tensor, active: Tensor, share: float, seed: int) -> Tensor:
         """The connections of a layer that stay."""
@@ -59,7 +59,7 @@ class Rigl:
 
 @dataclass(frozen=True)
 class Set:
-    """Sparse evolutionary training: the smallest weights go, others come in by chance.
+    """Replaces the smallest weights by others at random (sparse evolutionary training).
 
     The optimizer steps first. With removal=magnitude the floor(f(t) n) smallest of a layer go;
     with removal=signed, as in the authors' code, that share of the positive and that of the
@@ -89,7 +89,7 @@ class Set:
             raise UserError(f"pruner.removal={self.removal!r}: {accepted}")
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
-        return _Moving(self, model, Mask(kept), seed)
+        return _Regrow(self, model, Mask(kept), seed)
 
     def survivors(self, weight: Tensor, active: Tensor, share: float, seed: int) -> Tensor:
         """The connections of a layer that stay."""
@@ -110,7 +110,7 @@ def _largest(size: Tensor, active: Tensor, share: float, seed: int) -> Tensor:
     return keep_top(size, active, num - int(share * num + 1e-9), seed)
 
 
-class _Moving:
+class _Regrow:
     def __init__(self, rule: Rigl | Set, model: nn.Module, mask: Mask, seed: int) -> None:
         self._rule, self._model, self._seed = rule, model, seed
         self._still = Static().install(model, mask, seed)  # the mask as it stands
@@ -137,7 +137,7 @@ class _Moving:
 
     @torch.no_grad()
     def _update(self, step: Step, total: Step) -> bool:
-        """Moves connections where that is due after so many steps; whether any was dropped."""
+        """Moves connections where that is due after so many steps; says whether any was dropped."""
         share = self._rule.updates.share(step, total)
         if not share:
             return False

@@ -1,4 +1,4 @@
-"""A price on the norm layers' scales while the network is dense."""
+"""The masking that penalises the norm layers' scales while the network is dense."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SCALING = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
 
 @dataclass(frozen=True)
 class ScalePenalty:
-    """loss + ``strength`` * sum |gamma| over all batch and group norms, while nothing is removed.
+    """Adds ``strength`` * sum |gamma| over batch and group norms to the loss of a dense network.
 
     The gradient of each scale gains strength * sign(gamma), none at 0. A training under a mask
     that removes weights, a ticket's or a control's, has no penalty: it is ``Static``'s. Raises

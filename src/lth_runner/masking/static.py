@@ -1,4 +1,4 @@
-"""The mask stands still: pruned weights are zero after every step."""
+"""The masking that holds the ticket's mask: pruned weights are zero after every step."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from lth_runner.values.steps import Step
 
 
 def is_sparse(kept: Mapping[str, Tensor]) -> bool:
-    """Whether a ticket has lost weights already: a masking that finds its mask has found it."""
+    """Whether a ticket has lost weights already, so that its mask is found and is to be held."""
     return not all(bool(value.all()) for value in kept.values())
 
 
 @dataclass(frozen=True)
 class Static:
-    """theta <- m * theta after every optimizer step.
+    """Holds the ticket's mask by theta <- m * theta after every optimizer step.
 
     Multiplying after the step, and not masking gradients, keeps pruned weights at zero whatever
     momentum, weight decay or Adam's moments hold, and leaves dense gradients to look at.
@@ -52,7 +52,7 @@ class _Static:
 
     @cached_property
     def _factors(self) -> list[Tensor]:
-        """The mask as numbers, made when first needed: a pack applies masks by itself.
+        """The mask as numbers, made when first needed, since a pack applies masks by itself.
 
         In the weights' own memory layout, or the product would walk two layouts at once.
         """

@@ -1,4 +1,4 @@
-"""The network computes with m * theta; theta itself is trained, whole, and the mask drawn anew."""
+"""Maskings that compute with m * theta, train theta whole and choose the mask anew on the way."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Choose = Callable[[State, Mapping[str, Tensor], Step, Step], Mapping[str, Tensor
 
 @dataclass(frozen=True)
 class StraightThrough:
-    """theta <- theta - lr * dL/d(m * theta), for all weights; m, the largest |theta|, drawn anew.
+    """Trains all weights by dL/d(m * theta), where m, the largest |theta|, is chosen anew.
 
     After every multiple of ``every`` steps m is chosen again among all weights, at the density
     that the schedule has reached: with n densities the i-th after the share begin + (end - begin)
@@ -81,10 +81,10 @@ class StraightThrough:
                 return None  # a diverged training is for the loop to tell
             return self.allocate(size, density, whole, derive(seed, "straight-through", step))
 
-        return _Hidden(model, kept, choose, 0.0)
+        return _StraightThrough(model, kept, choose, 0.0)
 
     def _density(self, step: Step, total: Step) -> float | None:
-        """The density reached after so many steps; None before the first."""
+        """Finds the density reached after so many steps; None before the first."""
         densities = self.schedule()
         num, stretch = len(densities), self.end - self.begin
         due = (self.begin + stretch * i / num for i in range(1, num + 1))
@@ -94,7 +94,7 @@ class StraightThrough:
 
 @dataclass(frozen=True)
 class SrSte:
-    """N:M from scratch: straight-through, with a decay of the weights that the mask leaves out.
+    """Trains N:M sparse networks straight-through, and decays the weights that the mask leaves out.
 
     m keeps the N largest |theta| of every M, chosen anew after each step, the first of equal ones;
     the gradient of theta is dL/d(m * theta) + decay * (1 - m) * theta, before momentum. The first
@@ -130,12 +130,14 @@ class SrSte:
             # where the weights lie: this is done in every step
             return {name: best_of_groups(raw[name].abs(), num, budget.group) for name in grouped}
 
-        return _Hidden(model, kept, choose, self.decay)
+        return _StraightThrough(model, kept, choose, self.decay)
 
 
-class _Hidden:
-    """The network's own parameters hold m * theta, but for the optimizer's step, when they hold
-    theta: so its module, its names and its optimizer are the stock ones."""
+class _StraightThrough:
+    """A live mask whose network holds m * theta, but theta for the optimizer's step.
+
+    So its module, its names and its optimizer are the stock ones.
+    """
 
     def __init__(
         self, model: nn.Module, kept: Mapping[str, Tensor], choose: Choose, decay: float

@@ -1,4 +1,4 @@
-"""A mask of coins whose odds are learned, over weights that are never trained."""
+"""The masking that learns each weight's probability of being kept, and trains no weight."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lth_runner.allocate import Allocate
 from lth_runner.masking.edge_popup import top
-from lth_runner.masking.frozen import Frozen, Law, Scores, unchanged
+from lth_runner.masking.frozen import Frozen, ScoreRule, Scores, unchanged
 from lth_runner.masking.learned import refuse_avoiding_collapse
 from lth_runner.masking.live import LiveMask
 from lth_runner.schedule import Iterations
@@ -24,7 +24,7 @@ from lth_runner.values.steps import Step
 
 @dataclass(frozen=True)
 class Supermask:
-    """Each weight is kept with probability p = sigmoid(s); s is trained, no weight is.
+    """Keeps each weight with probability p = sigmoid(s) and trains s, but no weight.
 
     Every step draws its mask z ~ Bernoulli(p) by seed, and dz/ds = p (1 - p), straight through
     the draw. The hard mask that is evaluated and saved: with ``hard=draw`` one more draw, whose
@@ -99,11 +99,11 @@ class Supermask:
         def start(weight: Tensor, rng: torch.Generator) -> Tensor:
             return torch.full(weight.shape, float(self.logit))
 
-        return Frozen(model, kept, seed, Law(start, choose, slope, values, draw))
+        return Frozen(model, kept, seed, ScoreRule(start, choose, slope, values, draw))
 
 
 def _coins(score: Tensor, seed: int, *names: str | int) -> Tensor:
-    """z ~ Bernoulli(sigmoid(s)), a function of the seed and the names."""
+    """Draws z ~ Bernoulli(sigmoid(s)), a function of the seed and the names."""
     rng = stream(seed, "supermask", *names)
     return torch.rand(score.shape, generator=rng).to(score.device) < score.detach().sigmoid()
 

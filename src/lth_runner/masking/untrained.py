@@ -1,4 +1,4 @@
-"""What a ticket that is never trained lacks: running statistics of its own network."""
+"""Batch norm's running statistics for a ticket that is never trained."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NUM_SAMPLES = 10_000
 
 
 def measured(task: Task, ticket: Ticket, masking: Masking) -> Ticket:
-    """The ticket with batch norm's statistics measured on the network that its masking makes of it.
+    """Gives a ticket batch norm's statistics, measured on the network its masking makes of it.
 
     The mean over batches of the statistics of up to 10,000 training samples, not augmented, drawn
     by the task's seed. Scales, shifts and weights stay as they are; without batch norm all does.

@@ -1,4 +1,4 @@
-"""When connections move within a training, and how many of them."""
+"""When connections move in dynamic sparse training, and how many of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ANNEALS = ("cosine", "constant")
 
 @dataclass(frozen=True)
 class Updates:
-    """After t steps, t a multiple of ``every`` and at most T, the share f(t) of a layer moves.
+    """Moves the share f(t) of a layer after t steps, t a multiple of ``every`` and at most T.
 
     T is the share ``end`` of the training's steps; f(t) = fraction / 2 (1 + cos(pi t / T)), or
     ``fraction`` throughout with anneal=constant. At the very end nothing moves any more.
@@ -34,7 +34,7 @@ class Updates:
             raise UserError(f"pruner.anneal={self.anneal!r}: {nearest(str(self.anneal), ANNEALS)}")
 
     def share(self, step: Step, total: Step) -> float:
-        """f after ``step`` steps of ``total``; 0 where no update is due."""
+        """Computes f after ``step`` steps of ``total``; 0 where no update is due."""
         last = round(self.end * total)
         if step % period(self.every, total) or step > last or step >= total:
             return 0.0
@@ -44,7 +44,7 @@ class Updates:
 
 
 def parse_period(every: Duration | str) -> Duration:
-    """A duration between two updates; raises UserError for none and for one in epochs."""
+    """Reads a duration between two updates; raises UserError for none and for one in epochs."""
     found = Duration.parse(every)
     if found.unit == "ep" or not found.amount > 0:
         raise UserError(
@@ -55,5 +55,5 @@ def parse_period(every: Duration | str) -> Duration:
 
 
 def period(every: Duration | str, total: Step) -> Step:
-    """Steps between two updates, at least one."""
+    """Counts the steps between two updates, at least one."""
     return max(1, Clock(1, total).steps(Duration.parse(every), "pruner.every"))

@@ -1,4 +1,4 @@
-"""What is looked at in a finished training: each probe yields (name, value) pairs for its row."""
+"""Probes look at a finished training; each yields (name, value) pairs for its row."""
 
 from lth_runner.probe.accuracy import Accuracy, Learning
 from lth_runner.probe.capacity import Capacity
@@ -7,7 +7,13 @@ from lth_runner.probe.exploration import Exploration
 from lth_runner.probe.gradients import EarlyGradients, GradientEnergy
 from lth_runner.probe.jacobian import Jacobian
 from lth_runner.probe.kernel import TangentKernel
-from lth_runner.probe.masks import Collapse, DenseOverlap, EffectiveDensity, MaskDistance, Overlap
+from lth_runner.probe.masks import (
+    Collapse,
+    DenseOverlap,
+    EffectiveDensity,
+    MaskDistance,
+    RoundOverlap,
+)
 from lth_runner.probe.probe import Probe, Trains, Value
 from lth_runner.probe.signal import Signal
 from lth_runner.probe.signs import Signs
@@ -30,8 +36,8 @@ __all__ = [
     "Learning",
     "MaskDistance",
     "NeuralPersistence",
-    "Overlap",
     "Probe",
+    "RoundOverlap",
     "Signal",
     "Signs",
     "SpanningTree",

@@ -11,7 +11,7 @@ from lth_runner.search.ticket import Past, Trained
 
 @dataclass(frozen=True)
 class Accuracy:
-    """``<split>_accuracy`` (0..1) and ``<split>_loss`` (nats) at the end of training."""
+    """Reports ``<split>_accuracy`` (0..1) and ``<split>_loss`` (nats) at the end of training."""
 
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, float]]:
         for split in ("train", "val", "test"):
@@ -21,7 +21,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Learning:
-    """The step of lowest validation loss, that loss, and the test accuracy there."""
+    """Reports the step of lowest validation loss, that loss, and the test accuracy there."""
 
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, float]]:
         rows = [row for row in trained.history if row.get("val_loss") is not None]

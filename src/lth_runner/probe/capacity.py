@@ -1,4 +1,4 @@
-"""What a finished training promises about unseen data, by counting what it can say."""
+"""Generalisation bounds for a finished training, by how few bits describe its network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lth_runner.values.errors import UserError
 
 @dataclass(frozen=True)
 class Capacity:
-    """The generalisation gap, and bounds on the true error (share of wrong answers).
+    """Measures the generalisation gap and bounds the true error (share of wrong answers).
 
     With k weights kept of N, n training samples and R the training error, each bound holds with
     probability 1 - ``delta``:
@@ -61,23 +61,23 @@ class Capacity:
 
 
 def log2_binomial(num: int, chosen: int) -> float:
-    """log2 C(num, chosen): bits that name one mask of those that keep ``chosen`` of ``num``."""
+    """Computes log2 C(num, chosen), the bits that name one mask keeping ``chosen`` of ``num``."""
     parts = math.lgamma(num + 1) - math.lgamma(chosen + 1) - math.lgamma(num - chosen + 1)
     return max(0.0, parts / math.log(2))  # lgamma rounds: C(n, n) is 1
 
 
 def description_bits(kept: int, prunable: int, others: int, bits_per_weight: float) -> float:
-    """Bits of a code for k, the mask, the kept weights and the numbers that no mask covers."""
+    """Counts the bits for k, the mask, the kept weights and the numbers that no mask covers."""
     mask = math.log2(prunable + 1) + log2_binomial(prunable, kept)
     return mask + (kept + others) * bits_per_weight
 
 
 def mdl_bound(error: float, kept: int, prunable: int, num: int, delta: float) -> float:
-    """error + sqrt((kept ln prunable + ln(1/delta)) / (2 num))."""
+    """Computes error + sqrt((kept ln prunable + ln(1/delta)) / (2 num))."""
     return error + math.sqrt((kept * math.log(prunable) - math.log(delta)) / (2 * num))
 
 
 def occam_bound(error: float, bits: float, num: int, delta: float) -> float:
-    """error + sqrt((bits ln 2 + ln(1/delta) + 2 ln bits) / (2 num)), for at least one bit."""
+    """Computes error + sqrt((bits ln 2 + ln(1/delta) + 2 ln bits) / (2 num)) for bits >= 1."""
     cost = bits * math.log(2) - math.log(delta) + 2 * math.log(bits)
     return error + math.sqrt(cost / (2 * num))

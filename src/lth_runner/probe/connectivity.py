@@ -1,4 +1,4 @@
-"""Error along the line between two networks: linear mode connectivity, and stability by it."""
+"""Linear mode connectivity: the error along the line between two networks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OPTIMIZERS = ("fresh", "restore")
 
 @dataclass(frozen=True)
 class Instability:
-    """Instability analysis: two trainings of this ticket that differ in their batches alone.
+    """Measures the barrier between trainings of this ticket that differ in their batches alone.
 
     Both start from the ticket's weights, mask, step and optimizer state; the data orders are
     fresh, since the ticket's own may be the one that the mask was found with. ``barrier_<split>``
@@ -86,7 +86,7 @@ class Instability:
         yield "stable", float(_decisive(barriers) < self.tolerance)
 
     def num_trainings(self, num_rows: Sequence[int]) -> int:
-        """Trainings that it adds to a replicate with so many rows in each round."""
+        """Counts the trainings that it adds to a replicate with so many rows in each round."""
         looked_at = (num for number, num in enumerate(num_rows) if self._looks_at(number))
         return self.num_orders * sum(looked_at)
 
@@ -96,7 +96,7 @@ class Instability:
 
 @dataclass(frozen=True)
 class InstabilityByStep:
-    """Instability of the dense network as a function of the step that two trainings part at.
+    """Measures the dense network's instability by the step that two trainings part at.
 
     For each of ``steps``: the dense training's weights there, then ``num_orders`` trainings with
     data orders of their own, to the end. ``instability_by_step`` holds the barriers on test by
@@ -149,7 +149,7 @@ class InstabilityByStep:
         yield "stable_from_step", min(later, default=math.nan)
 
     def num_trainings(self, num_rows: Sequence[int]) -> int:
-        """Trainings that it adds to a replicate."""
+        """Counts the trainings that it adds to a replicate."""
         return self.num_orders * len(self.steps)
 
     def _steps(self, trained: Trained) -> list[Step]:
@@ -168,7 +168,7 @@ class InstabilityByStep:
 
 @dataclass(frozen=True)
 class StartEnd:
-    """Error on the line from the weights where a training starts to those where it ends.
+    """Measures the error on the line from the weights where a training starts to where it ends.
 
     ``start_end_barrier_<split>`` and ``start_end_error_<split>_curve`` as ``Instability`` has
     them; trains nothing. Raises UserError for options out of range.
@@ -188,20 +188,20 @@ class StartEnd:
 
 
 def barrier(errors: Sequence[float]) -> float:
-    """The largest error less the mean of the two ends."""
+    """Computes the largest error less the mean of the two ends."""
     return max(errors) - (errors[0] + errors[-1]) / 2
 
 
 def children(
     task: Task, trained: Trained, ticket: Ticket, num: int, arm: str = "instability"
 ) -> list[State] | None:
-    """Where ``num`` trainings of a ticket with fresh data orders end; None if one diverges."""
+    """Trains a ticket ``num`` times with fresh data orders; None where one diverges."""
     found = [trained.sibling(_ordered(task, ticket, i), f"{arm}-{i}") for i in range(num)]
     return None if any(child.diverged for child in found) else [child.weights for child in found]
 
 
 def again(task: Task, trained: Trained, ticket: Ticket) -> list[State] | None:
-    """Where one such training ends, and the same training run once more."""
+    """Trains a ticket once with a fresh data order, and the same training once more."""
     child = trained.sibling(_ordered(task, ticket, 0), "instability-0")
     return None if child.diverged else [child.weights, child.at(child.clock.total)]
 
@@ -214,14 +214,14 @@ def _ordered(task: Task, ticket: Ticket, index: int) -> Ticket:
 def mean_lines(
     task: Task, ends: Sequence[State], num_points: int, num_samples: int
 ) -> dict[str, list[list[float]]]:
-    """The errors between every two of ``ends``, by split."""
+    """Measures the errors between every two of ``ends``, by split."""
     lines = [line(task, *pair, num_points, num_samples) for pair in combinations(ends, 2)]
     return {split: [found[split] for found in lines] for split in lines[0]}
 
 
 @torch.no_grad()
 def line(task: Task, one: State, other: State, num_points: int, num_samples: int) -> Curves:
-    """0-1 errors at evenly spaced points from one network to another, both ends included.
+    """Measures 0-1 errors at evenly spaced points from one network to another, with both ends.
 
     Running statistics are interpolated (``test``, ``train``) and, where the network keeps any,
     computed anew from the training samples (``..._recomputed``).
@@ -247,7 +247,10 @@ def line(task: Task, one: State, other: State, num_points: int, num_samples: int
 
 
 def between(one: State, other: State, share: float) -> State:
-    """(1 - share) * one + share * other, exact at both ends; integer counters stay those of one."""
+    """Interpolates (1 - share) * one + share * other, exactly at both ends.
+
+    Integer counters stay those of ``one``.
+    """
     return {
         name: torch.lerp(value, other[name], share) if value.is_floating_point() else value
         for name, value in one.items()
@@ -255,7 +258,10 @@ def between(one: State, other: State, share: float) -> State:
 
 
 def _decisive(barriers: Mapping[str, float]) -> float:
-    """On test; with statistics recomputed where there are any. NaN, for none, is below nothing."""
+    """Picks the barrier on test, with statistics recomputed where there are any.
+
+    NaN, for none, is below nothing.
+    """
     return barriers.get("test_recomputed", barriers.get("test", math.nan))
 
 

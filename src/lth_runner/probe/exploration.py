@@ -1,4 +1,4 @@
-"""How much of the network a moving mask has tried."""
+"""How many of the weights a moving mask has tried."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lth_runner.values.state import State
 
 @dataclass(frozen=True)
 class Exploration:
-    """Share of the prunable weights that were active at some time of the training.
+    """Measures the share of the prunable weights that were active at some time of the training.
 
     In-time over-parameterisation (Liu et al., ICML 2021, arXiv 2102.02887). Of masks that regrow
     (SET, RigL), which carry it; others yield nothing. Costs a replay of the training unless its

@@ -1,4 +1,4 @@
-"""Whether gradients already point at the weights that will be kept, and how much of them stays."""
+"""Whether gradients point early at the weights that a mask keeps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VERSION = 1  # of what is kept beside a training: raised where the arithmetic be
 
 @dataclass(frozen=True)
 class EarlyGradients:
-    """Jaccard index of a mask and the support of the dense network's early gradients.
+    """Compares a mask with the support of the dense network's early gradients (Jaccard index).
 
     The support is the top k, k = weights kept, of the mean |gradient| over the dense training's
     first ``num_steps`` steps. ``jaccard_chance`` is d / (2 - d), what two random masks of density
@@ -67,7 +67,7 @@ class EarlyGradients:
 
 @dataclass(frozen=True)
 class GradientEnergy:
-    """||m * g||^2 / ||g||^2: the share of the gradient's energy that lies on the kept weights.
+    """Measures ||m * g||^2 / ||g||^2, the share of the gradient's energy on the kept weights.
 
     g is the gradient of the plain loss in the prunable weights of the dense training at the step
     where this training starts, on ``num_batches`` seeded batches of 128 training samples,
@@ -106,7 +106,7 @@ class GradientEnergy:
 
 
 def mean_magnitude(trained: Trained, num_steps: int) -> State:
-    """Mean |gradient| over a training's first steps, by parameter name."""
+    """Averages |gradient| over a training's first steps, by parameter name."""
     total: State = {}
     count = 0
     for gradients in trained.gradients(num_steps):
@@ -117,7 +117,7 @@ def mean_magnitude(trained: Trained, num_steps: int) -> State:
 
 
 def over_shuffles(values: Mapping[str, Tensor], mask: Mask) -> tuple[float, float]:
-    """Mean and standard deviation of the kept values' sum over all layer-wise shuffles of a mask.
+    """Computes mean and deviation of the kept values' sum over all layer-wise shuffles of a mask.
 
     Of N values of a layer, of mean v and variance s^2 (divisor N - 1), k are drawn without
     replacement: mean k v, variance k (1 - k / N) s^2.
@@ -132,7 +132,7 @@ def over_shuffles(values: Mapping[str, Tensor], mask: Mask) -> tuple[float, floa
 
 
 def z_score(value: float, mean: float, deviation: float) -> float:
-    """(value - mean) / deviation; NaN where nothing deviates."""
+    """Computes (value - mean) / deviation; NaN where nothing deviates."""
     return _ratio(value - mean, deviation)
 
 

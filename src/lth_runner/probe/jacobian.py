@@ -1,4 +1,4 @@
-"""How a network answers to small changes of its inputs, where the training starts."""
+"""The input-output Jacobian of a network where its training starts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIMIT = 2**25  # numbers of one block of Jacobians: 256 MiB
 
 @dataclass(frozen=True)
 class Jacobian:
-    """Singular values of df/dx at m * theta, for each of ``num_inputs`` training inputs.
+    """Computes the singular values of df/dx at m * theta, for each of ``num_inputs`` inputs.
 
     Each Jacobian is [classes, input values], in evaluation mode and float64. Mean and mean square
     run over all its min(classes, input values) singular values and over the inputs; the rank counts
@@ -55,7 +55,7 @@ class Jacobian:
 
 
 def jacobians(task: Task, weights: State, inputs: Tensor) -> Iterator[Tensor]:
-    """Blocks of df/dx, [inputs, classes, input values]; one backward per class and block."""
+    """Yields blocks of df/dx, [inputs, classes, input values]; one backward per class and block."""
     home = derivatives.on_device_with_float64(task)
     placed = derivatives.to_device_and_dtype(home, weights, min_dtype=torch.float64)
     for part in inputs.split(max(1, LIMIT // (home.data.num_classes * inputs[0].numel()))):
@@ -68,7 +68,10 @@ def jacobians(task: Task, weights: State, inputs: Tensor) -> Iterator[Tensor]:
 
 
 def condition_number(values: Tensor, ranks: Tensor) -> float:
-    """Median over rows of largest / smallest singular value of those within the rank; NaN: none."""
+    """Computes the median over rows of the largest over the smallest value within the rank.
+
+    NaN where no row has a rank above 0.
+    """
     found = [
         float(row[0] / row[rank - 1])
         for row, rank in zip(values, ranks.tolist(), strict=True)

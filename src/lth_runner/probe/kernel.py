@@ -1,4 +1,4 @@
-"""The tangent kernel of the kept weights, where the training starts."""
+"""The neural tangent kernel of the kept weights where the training starts."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ POINTS = ("masked", "dense")
 
 @dataclass(frozen=True)
 class TangentKernel:
-    """K_m = J_m J_m^T, J_m the derivative of the logits in the kept prunable weights, in float64.
+    """Computes K_m = J_m J_m^T, J_m the derivative of the logits by the kept prunable weights.
 
+    In float64.
     ``outputs=sum``: J is the derivative of sum over classes of f_c / sqrt(classes), K is
     [inputs, inputs] (Mohamadi et al., ICML 2023, arXiv 2206.12543); ``full``: of every logit, K is
     [inputs * classes] squared. ``at=masked`` takes J at m * theta, ``dense`` at theta. Evaluation
@@ -74,7 +75,7 @@ class TangentKernel:
         yield "ntk_spectrum_distance", float((values - whole).norm() / whole.norm())
 
     def kernel(self, task: Task, ticket: Ticket) -> Tensor:
-        """K_m of a ticket, float64 on the CPU."""
+        """Computes K_m of a ticket, float64 on the CPU."""
         weights = ticket.masked if self.at == "masked" else ticket.weights
         inputs, num = sample(task, self.num_inputs)[0], task.data.num_classes
         along = torch.eye(num) if self.outputs == "full" else torch.full((1, num), num**-0.5)
@@ -82,7 +83,7 @@ class TangentKernel:
 
 
 def tangent_kernel(task: Task, weights: State, mask: Mask, inputs: Tensor, along: Tensor) -> Tensor:
-    """J J^T: J has a row for every input and, within it, for every direction of the logits.
+    """Computes J J^T, where J has a row for every input and, within it, every direction of logits.
 
     Directions are the rows of ``along`` [directions, classes]. The derivatives are held for some of
     the kept weights at a time, so that memory is bounded by blocks of LIMIT numbers and by K.
@@ -114,7 +115,7 @@ def tangent_kernel(task: Task, weights: State, mask: Mask, inputs: Tensor, along
 
 
 def parts(mask: Mask, size: int) -> Iterator[dict[str, Tensor]]:
-    """Positions of the kept weights by name, in parts of ``size`` and a rest."""
+    """Splits the positions of the kept weights, by name, into parts of ``size`` and a rest."""
     part: dict[str, Tensor] = {}
     room = size
     for name, kept in mask.items():
@@ -130,12 +131,15 @@ def parts(mask: Mask, size: int) -> Iterator[dict[str, Tensor]]:
 
 
 def eigenvalues(kernel: Tensor) -> Tensor:
-    """Of a positive semi-definite matrix, largest first; what rounding made negative is 0."""
+    """Computes the eigenvalues of a positive semi-definite matrix, largest first.
+
+    What rounding made negative is 0.
+    """
     return torch.linalg.eigvalsh(kernel).flip(0).clamp(min=0)
 
 
 def effective_rank(values: Tensor) -> float:
-    """exp of the entropy of the eigenvalues' shares: k for k equal ones, 0 where all are 0."""
+    """Computes exp of the entropy of the eigenvalues' shares: k for k equal ones, 0 for all 0."""
     total = float(values.sum())
     if not total:
         return 0.0
@@ -144,7 +148,10 @@ def effective_rank(values: Tensor) -> float:
 
 
 def label_alignment(kernel: Tensor, labels: Tensor, num_classes: int) -> float:
-    """y^T K y / (||K||_F ||y||^2), in [0, 1]; NaN for K = 0. K has a row by input, or by logit."""
+    """Computes y^T K y / (||K||_F ||y||^2), in [0, 1]; NaN for K = 0.
+
+    K has a row by input, or by logit.
+    """
     y = F.one_hot(labels.cpu(), num_classes).double() - 1 / num_classes
     if len(kernel) > len(y):
         y = y.reshape(-1, 1)  # input by input, as the rows of K

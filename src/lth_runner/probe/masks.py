@@ -1,4 +1,4 @@
-"""How masks relate to one another, to the dense network, and to the paths that they leave."""
+"""How masks relate to one another, to the dense network and to the paths that they leave."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import count, pairwise, takewhile
 
 from lth_runner.allocate import Global, empty_layers
-from lth_runner.probe.paths import live
+from lth_runner.probe.paths import on_paths
 from lth_runner.probe.probe import Value
 from lth_runner.probe.reference import dense_training
 from lth_runner.problem.task import Task
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Overlap:
-    """Jaccard index of this mask and the ticket's mask of the round before."""
+class RoundOverlap:
+    """Computes the Jaccard index of this mask and the ticket's mask of the round before."""
 
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, float]]:
         if past:
@@ -34,7 +34,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Collapse:
-    """Layers without a single weight: the network is cut there.
+    """Counts the layers without a single weight, where the network is cut.
 
     A warning names those that a training has emptied: of a ticket's mask its search has told.
     """
@@ -51,7 +51,7 @@ class Collapse:
 
 @dataclass(frozen=True)
 class DenseOverlap:
-    """Jaccard index of this mask and the largest weights of the trained dense network.
+    """Computes the Jaccard index of this mask and the trained dense network's largest weights.
 
     As many weights are taken as the mask keeps, by one threshold for all layers: the mask of
     one-shot magnitude pruning. Two random masks of density d expect d / (2 - d).
@@ -68,7 +68,7 @@ class DenseOverlap:
 
 @dataclass(frozen=True)
 class EffectiveDensity:
-    """Density without the kept weights that lie on no path from an input to an output.
+    """Measures the density without kept weights that lie on no path from an input to an output.
 
     ``effective_density`` and ``..._by_layer`` count live weights among the prunable,
     ``num_dead_weights`` those that are kept and not live; biases lie on no path and do not count.
@@ -76,7 +76,7 @@ class EffectiveDensity:
     """
 
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, Value]]:
-        alive = live(task, trained.mask)
+        alive = on_paths(task, trained.mask)
         yield "effective_density", alive.density
         yield "effective_density_by_layer", alive.layer_density()
         yield "num_dead_weights", trained.mask.of_weights().num_kept - alive.num_kept
@@ -84,8 +84,10 @@ class EffectiveDensity:
 
 @dataclass(frozen=True)
 class MaskDistance:
-    """Share of the weights in which magnitude masks of the dense training differ from one to the
-    next, a mask every ``every``: what early-bird pruning watches. Of round 0 alone.
+    """Measures how far magnitude masks of the dense training are from one to the next.
+
+    The distance is the share of the weights in which two masks differ, a mask every ``every``:
+    what early-bird pruning watches. Of round 0 alone.
 
     Reads snapshots; those that were not kept are made by running the training again, once, and
     stay in the Store. Two random masks of sparsity s differ in 2s(1 - s).
@@ -116,7 +118,7 @@ class MaskDistance:
         yield "mask_distance_curve", [mask_distance(one, other) for one, other in pairwise(masks)]
 
     def steps(self, clock: Clock) -> list[Step]:
-        """The steps of the masks: whole multiples of ``every``, to the end of the training."""
+        """Names the steps of the masks, whole multiples of ``every`` to the end of the training."""
         every = Duration.parse(self.every)
         multiples = (Duration(num * every.amount, every.unit) for num in count(1))
         steps = (clock.steps(one, "probe.mask_distance.every") for one in multiples)
@@ -124,7 +126,7 @@ class MaskDistance:
 
 
 def magnitude_mask(task: Task, trained: Trained, step: Step, density: float, seed: int) -> Mask:
-    """The largest weights of a training at a step; equal ones by seed."""
+    """Masks the largest weights of a training at a step; equal ones by seed."""
     weights = trained.weights if step == trained.clock.total else trained.at(step)
     whole = task.dense()
     return Global()(Magnitude()(task, weights, whole), density, whole, seed)

@@ -35,8 +35,8 @@ _THROUGH = (  # modules that only move or rescale values: as paths they are the 
 )
 
 
-def live(task: Task, mask: Mask) -> Mask:
-    """The kept weights, not biases, on at least one path of them from an input to an output.
+def on_paths(task: Task, mask: Mask) -> Mask:
+    """Masks the kept weights, not biases, that lie on a path from an input to an output.
 
     R = sum of f(1) with every kept weight at 1 / sqrt(fan in), biases 0, activations and norms
     left out, and maxima as means, is a sum over paths: dR/dw > 0 exactly where one goes through w
@@ -65,7 +65,7 @@ def live(task: Task, mask: Mask) -> Mask:
 
 
 def _as_path(value: Tensor) -> Tensor:
-    """What is no masked weight: biases add no path, other tensors are kept whole."""
+    """Makes what is no masked weight neutral: biases add no path, other tensors are kept whole."""
     if not value.is_floating_point():
         return value
     return torch.zeros_like(value) if value.dim() < 2 else torch.ones_like(value)
@@ -76,5 +76,5 @@ def _pass_through(value: Tensor, *rest: object) -> Tensor:
 
 
 def _mean_pool(layer: nn.MaxPool2d) -> nn.Module:
-    """A maximum has a slope at one of its inputs alone, a mean at all of them."""
+    """Replaces a maximum, with a slope at one of its inputs, by a mean, with one at all of them."""
     return nn.AvgPool2d(layer.kernel_size, layer.stride, layer.padding, layer.ceil_mode)

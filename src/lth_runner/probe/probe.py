@@ -1,4 +1,4 @@
-"""The seam for instruments."""
+"""The seam for probes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Probe(Protocol):
 
 @runtime_checkable
 class Trains(Protocol):
-    """A probe or a control that trains: at most so many trainings more for a replicate, given
-    its rows by round."""
+    """A probe or a control that trains networks of its own."""
 
-    def num_trainings(self, num_rows: Sequence[int]) -> int: ...
+    def num_trainings(self, num_rows: Sequence[int]) -> int:
+        """Counts the trainings that it adds to a replicate at most, given its rows by round."""

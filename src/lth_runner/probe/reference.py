@@ -1,4 +1,4 @@
-"""What probes measure with: the same inputs throughout a replicate, and its dense training."""
+"""What probes measure with: inputs that are the same throughout a replicate, and its dense run."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from lth_runner.values.seeds import derive
 
 
 def sample(task: Task, num_inputs: int) -> Batch:
-    """``num_inputs`` training inputs with labels, all where there are fewer; not augmented."""
+    """Draws ``num_inputs`` training inputs with labels, or all there are; not augmented."""
     num = min(num_inputs, task.data.num_train)
     return task.data.sample(num, derive(task.seed, "probe", "inputs"))
 
 
 def dense_training(past: Past, trained: Trained) -> Trained | None:
-    """The replicate's dense training; None where the search prunes before its first one."""
+    """Finds the replicate's dense training; None where the search prunes before its first one."""
     first = past[0] if past else trained
     whole = first.ticket.mask.num_kept == first.ticket.mask.num_prunable
     return first if whole else None

@@ -1,4 +1,4 @@
-"""How large the signal is in each layer where the training starts, and what theory expects."""
+"""How large the signal is in each layer where the training starts, beside mean-field theory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lth_runner.values.state import State
 
 @dataclass(frozen=True)
 class Signal:
-    """Mean square of the pre-activations by layer at m * theta, beside the mean-field prediction.
+    """Measures the pre-activations' mean square by layer at m * theta, and predicts it.
 
     Measured: mean of z^2 over units, positions and ``num_inputs`` training inputs, in evaluation
     mode; layers in the order in which they are run. Predicted for a chain of layers with ReLU:
@@ -67,7 +67,7 @@ class Signal:
 
 @torch.no_grad()
 def preactivation_variance(task: Task, weights: State, inputs: Tensor) -> dict[str, float]:
-    """Mean of z^2 of each prunable layer that the network runs as a module, in order of running."""
+    """Measures the mean of z^2 of each prunable layer run as a module, in order of running."""
     home = derivatives.on_device_with_float64(task)
     module = home.module().double().eval()
     states.write(module, weights)
@@ -87,7 +87,7 @@ def _recorder(found: dict[str, list[Tensor]], name: str) -> Callable[..., None]:
 
 
 def layers_of(module: nn.Module, prunable: Iterable[str]) -> dict[str, list[nn.Module]]:
-    """The layers that hold each prunable weight: several where they share it."""
+    """Finds the layers that hold each prunable weight: several where they share it."""
     parameters = dict(module.named_parameters())
     return {
         name: [
@@ -100,12 +100,15 @@ def layers_of(module: nn.Module, prunable: Iterable[str]) -> dict[str, list[nn.M
 
 
 def gains(masked: State, mask: Mask) -> dict[str, float]:
-    """Sum of m w^2 per output of each layer: by how much it multiplies the mean square."""
+    """Sums m w^2 per output of each layer, by which it multiplies the mean square."""
     return {name: float(masked[name].double().square().sum()) / len(masked[name]) for name in mask}
 
 
 def iid_gains(weights: State, mask: Mask) -> dict[str, float]:
-    """(1 - s) sigma_w^2 of each layer: the gain that a random mask of its density expects."""
+    """Computes (1 - s) sigma_w^2 of each layer, the gain that a random mask of its density expects.
+
+    s is the layer's sparsity.
+    """
     whole, density = gains(weights, mask), mask.layer_density()
     return {name: density[name] * whole[name] for name in mask}
 
@@ -113,7 +116,7 @@ def iid_gains(weights: State, mask: Mask) -> dict[str, float]:
 def predicted_variance(
     inputs: float, gain: Mapping[str, float], bias: Mapping[str, float]
 ) -> dict[str, float]:
-    """q of each layer of a chain with ReLU; ``inputs`` is mean(x^2), ``bias`` mean(b^2)."""
+    """Predicts each layer's q in a chain with ReLU; ``inputs`` is mean(x^2), ``bias`` mean(b^2)."""
     found: dict[str, float] = {}
     below = inputs
     for name in gain:
@@ -123,13 +126,13 @@ def predicted_variance(
 
 
 def mean_square_bias(weights: State, name: str) -> float:
-    """mean(b^2) of the layer that a weight belongs to; 0 where it has no bias."""
+    """Computes mean(b^2) of the layer that a weight belongs to; 0 where it has no bias."""
     bias = weights.get(f"{name.removesuffix('weight')}bias")
     return 0.0 if bias is None else float(bias.double().square().mean())
 
 
 def geometric_mean(values: Mapping[str, float]) -> float:
-    """The factor per layer that multiplies up to the same product; 0 where one layer is empty."""
+    """Computes the geometric mean of the layers' factors; 0 where one layer is empty."""
     if min(values.values()) <= 0:
         return 0.0
     return math.exp(fmean(math.log(value) for value in values.values()))

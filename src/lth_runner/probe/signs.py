@@ -17,7 +17,7 @@ from lth_runner.values.state import State
 
 @dataclass(frozen=True)
 class Signs:
-    """Share of weights, non-zero at the start, whose sign is the same at the end.
+    """Measures the share of weights, non-zero at the start, whose sign is the same at the end.
 
     ``sign_preservation``: this network over its own mask. ``sign_preservation_dense``: the dense
     network over all prunable weights. ``sign_preservation_dense_on_ticket``: the dense network
@@ -46,14 +46,17 @@ class Signs:
 
 
 def sign_preservation(start: State, end: State, within: Mask) -> float:
-    """Share of ``within``, non-zero at the start, where sign(end) = sign(start); NaN if none is."""
+    """Measures the share of ``within``, non-zero at the start, where sign(end) = sign(start).
+
+    NaN where none is.
+    """
     counts = [_counts(start[name], end[name], kept) for name, kept in within.items()]
     same, total = sum(same for same, _ in counts), sum(total for _, total in counts)
     return same / total if total else math.nan
 
 
 def by_layer(start: State, end: State, within: Mask) -> dict[str, float]:
-    """The same in each tensor; those without a weight to count are left out."""
+    """Measures ``sign_preservation`` in each tensor that has a weight to count."""
     counts = {name: _counts(start[name], end[name], kept) for name, kept in within.items()}
     return {name: same / total for name, (same, total) in counts.items() if total}
 

@@ -16,7 +16,7 @@ from lth_runner.values.state import State
 
 @dataclass(frozen=True)
 class Supermask:
-    """Test accuracy of the ticket's weights under its mask, with no step of training.
+    """Measures the test accuracy of the ticket's weights under its mask, without any training.
 
     ``supermask_accuracy``: m * theta_k as they are. ``supermask_signed_constant_accuracy``:
     m * sign(theta_k) * c, c each layer's standard deviation of the kept weights about 0.

@@ -1,4 +1,4 @@
-"""Layers as graphs: neural persistence, and what a mask leaves of the heaviest spanning trees."""
+"""Layers as graphs: neural persistence and maximum spanning trees."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from lth_runner.values.state import State
 
 @dataclass(frozen=True)
 class NeuralPersistence:
-    """Zeroth-dimensional persistence of each layer at the end of training, normalised; the mean.
+    """Measures the normalised zeroth-dimensional persistence of each layer, and the mean of them.
 
-    A layer is a complete bipartite graph of n vertices, its inputs and outputs; its edges enter in
-    order of falling w' = |w| / max |w| of the whole network. Components merge along the maximum
-    spanning tree T: NP = sqrt(1 + sum over T of (1 - w')^2), the 1 for the component that never
-    merges; divided by sqrt(n - 1). It may exceed 1 by that one component. A pruned weight is an
-    edge of w' = 0, which equals a missing one. A convolution is its matrix
-    [outputs, inputs / groups * height * width].
+    A layer at the end of training is a complete bipartite graph of n vertices, its inputs and
+    outputs; its edges enter in order of falling w' = |w| / max |w| of the whole network.
+    Components merge along the maximum spanning tree T: NP = sqrt(1 + sum over T of (1 - w')^2),
+    the 1 for the component that never merges; divided by sqrt(n - 1). It may exceed 1 by that one
+    component. A pruned weight is an edge of w' = 0, which equals a missing one. A convolution is
+    its matrix [outputs, inputs / groups * height * width].
     Rieck et al., ICLR 2019, arXiv 1812.09764.
     """
 
@@ -41,7 +41,7 @@ class NeuralPersistence:
 
 @dataclass(frozen=True)
 class SpanningTree:
-    """Share of the trained dense network's maximum spanning trees of |w| that the mask keeps.
+    """Measures what the mask keeps of the trained dense network's maximum spanning trees of |w|.
 
     One tree a layer, of inputs + outputs - 1 edges: all that zeroth-dimensional topology sees.
     ``spanning_tree_chance`` is what random masks of the same densities by layer expect.
@@ -66,7 +66,7 @@ class SpanningTree:
 
 
 def neural_persistence(weights: State) -> dict[str, float]:
-    """NP / sqrt(n - 1) of each layer, the weights normalised by the largest of all layers."""
+    """Computes NP / sqrt(n - 1) of each layer, weights normalised by the largest of all layers."""
     largest = max(float(weight.abs().max()) for weight in weights.values()) or 1.0
     found = {}
     for name, weight in weights.items():
@@ -76,14 +76,14 @@ def neural_persistence(weights: State) -> dict[str, float]:
 
 
 def tree(weight: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """The maximum spanning tree of a layer's |w|: flat positions of its edges, and their |w|."""
+    """Finds a layer's maximum spanning tree of |w|: its edges' flat positions, and their |w|."""
     matrix = weight.detach().cpu().double().abs().flatten(1).numpy()
     edges = spanning_tree(matrix)
     return edges, matrix.reshape(-1)[edges]
 
 
 def spanning_tree(weights: np.ndarray) -> np.ndarray:
-    """Edges of a maximum spanning tree of the complete bipartite graph of rows and columns.
+    """Finds a maximum spanning tree of the complete bipartite graph of rows and columns.
 
     ``weights`` [rows, columns] are at least 0, and a weight of 0 is an edge like any other.
     Returns rows + columns - 1 flat positions. Prim's algorithm on dense arrays: O((rows +

@@ -24,8 +24,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trajectory:
-    """cos(m * (W_t - W_k) of the dense training, (W_t - W_k) of this one), over prunable weights.
+    """Measures cos(m * (W_t - W_k) of the dense training, (W_t - W_k) of this one).
 
+    Over the prunable weights.
     k is the step where this training starts; each moves from its own weights there. t is k + 1,
     k + 2, k + 4, ... up to k + ``num_steps``, and the end: ``trajectory_steps``.
     ``trajectory_cosine_curve`` and ``trajectory_norm_ratio_curve``, the norm of this training's
@@ -66,20 +67,20 @@ class Trajectory:
         yield "trajectory_cosine", cosines[-1]
 
     def steps(self, begin: Step, total: Step) -> list[Step]:
-        """begin + 1, + 2, + 4, ... up to + ``num_steps``, and the end; none where they are one."""
+        """Names begin + 1, + 2, + 4, ... up to + ``num_steps``, and the end; none for no step."""
         powers = (2**power for power in range(self.num_steps.bit_length()))
         return [*(begin + p for p in powers if begin + p < total), *([total] * (begin < total))]
 
 
 def weights_at(trained: Trained, step: Step) -> State:
-    """The weights at a step, its start and its end without running any of it again."""
+    """Reads a training's weights at a step; its start and end without running it again."""
     if step == trained.ticket.start.step:
         return trained.ticket.masked
     return trained.weights if step == trained.clock.total else trained.at(step)
 
 
 def movement(start: State, end: State, within: Mask) -> Tensor:
-    """end - start over the kept weights, as one vector in float64."""
+    """Computes end - start over the kept weights, as one vector in float64."""
     moved = [(end[n].double() - start[n].double())[kept] for n, kept in within.items()]
     return torch.cat(moved)
 
@@ -90,7 +91,7 @@ def _ratio(part: float, whole: float) -> float:
 
 @functools.lru_cache(maxsize=64)
 def _warn(dense: str) -> None:
-    """Once beside each dense training: the same holds for every arm and every round."""
+    """Warns once beside each dense training: the same holds for every arm and every round."""
     log.warning(
         "warning: no trajectories: tickets see other batches than the dense training; "
         "rewind.data_order=rewind gives them the same"

@@ -1,4 +1,4 @@
-"""What a search would have decided on other data: its trainings there, and its masks."""
+"""A search repeated on other data: its trainings there, and the masks that it finds."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ VERSION = 1  # of what is decided; kept masks of another are not read
 
 
 class NoTicket(Exception):
-    """A search that found a ticket finds none when it decides otherwise; why."""
+    """Says why a search that found a ticket finds none when it decides otherwise."""
 
 
-def decided(search: Search, task: Task, past: Past) -> Mask:
-    """The mask of the search's next ticket; raises NoTicket where there is none.
+def next_mask(search: Search, task: Task, past: Past) -> Mask:
+    """Finds the mask of the search's next ticket; raises NoTicket where there is none.
 
     Of a search that rewinds nothing is asked but its mask: what its ticket starts from may need
     trainings that the mask does not.
@@ -39,8 +39,8 @@ def decided(search: Search, task: Task, past: Past) -> Mask:
 
 
 @dataclass(frozen=True, eq=False)
-class Mirror:
-    """A finished training as it would have been on another task's data (a ticket.Trained).
+class MirroredTraining:
+    """A finished training as it would have been on another task's data (a ``Trained``).
 
     It is trained, through the Store, once something is asked that its ticket does not answer: the
     ticket, the clock and the weights at the start make no step. Raises NoTicket where that
@@ -111,8 +111,8 @@ class Mirror:
 
 
 @dataclass(frozen=True)
-class Elsewhere:
-    """A search, from its beginning, on another task: a round there for each round of the true one.
+class MirroredSearch:
+    """A search repeated from its beginning on another task, round by round beside the true one.
 
     Its masks are kept beside the true trainings. ``name`` is all that makes ``task`` another, so
     that a mask found once asks for no data, no training and no score again.
@@ -127,22 +127,25 @@ class Elsewhere:
         return self.task()
 
     def mask(self, past: Past) -> Mask:
-        """The mask of the ticket that follows rounds like those of ``past``; raises NoTicket."""
+        """Finds the mask of the ticket that follows rounds like those of ``past``.
+
+        Raises NoTicket where there is none.
+        """
         if not past:
-            return decided(self.search, self._there, past)
+            return next_mask(self.search, self._there, past)
         shapes = {name: kept.shape for name, kept in past[0].ticket.mask.items()}
         asked = {"search": identity.describe(self.search), "round": len(past), "on": self.name}
         packed = past[-1].derived(
             f"mask-v{VERSION}-{identity.digest(asked, 16)}",
-            lambda: decided(self.search, self._there, self._trainings(past)).packed(),
+            lambda: next_mask(self.search, self._there, self._trainings(past)).packed(),
         )
         return Mask.unpacked({name: packed[name] for name in shapes}, shapes)
 
     def _trainings(self, past: Past) -> Past:
-        found: list[Mirror] = []
+        found: list[MirroredTraining] = []
         for number, original in enumerate(past):
             ticket = self._ticket(past[:number], found)
-            found.append(Mirror(original, self._there, ticket))
+            found.append(MirroredTraining(original, self._there, ticket))
         return found
 
     def _ticket(self, past: Past, before: Past) -> Ticket:

@@ -11,7 +11,7 @@ import torch
 import command
 import small
 from lth_runner.allocate import Channels, Global
-from lth_runner.masking import ScalePenalty, Settling, Static
+from lth_runner.masking import EarlyBirdStop, ScalePenalty, Static
 from lth_runner.schedule import Iterations
 from lth_runner.score import NormScale
 from lth_runner.search import EarlyBird, Learned
@@ -31,8 +31,10 @@ KINDS = {
 kinds = pytest.mark.parametrize("kind", KINDS)
 
 
-def rule(kind: str, **options) -> Settling:
-    return Settling(**{"schedule": HALF, "window": 3, "every": EPOCH, **KINDS[kind], **options})
+def rule(kind: str, **options) -> EarlyBirdStop:
+    return EarlyBirdStop(
+        **{"schedule": HALF, "window": 3, "every": EPOCH, **KINDS[kind], **options}
+    )
 
 
 def job(masking) -> Job:
