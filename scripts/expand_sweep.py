@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from hydra.types import RunMode
 from lth_runner.cli.main import EXIT_USER, conf_dir, scale_last
 from lth_runner.cli.messages import MISTAKES, explain
 from lth_runner.cli.sweep import command, points, with_snapshots
+from lth_runner.runs.sweep_folder import write_points
 from lth_runner.values.errors import UserError
 
 PROGRAMS = ("lth-run", "lth_runner")  # lth_runner: python -m lth_runner
@@ -66,11 +66,9 @@ class Sweep:
                 break
             except FileExistsError:
                 continue
-        rows = [{"command": point, "name": None, "run_id": None} for point in self.points]
-        (folder / "points.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
         started = datetime.now(timezone.utc).isoformat(timespec="seconds")
         owner = {"pid": None, "host": None, "started": started}  # no process waits for the points
-        (folder / "sweep.json").write_text(f"{json.dumps(owner)}\n")
+        write_points(folder, self.points, owner)
         path = folder / "commands.txt"
         path.write_text(self.text)
         return path

@@ -357,14 +357,14 @@ def test_a_run_says_what_is_shrunk_and_what_cannot_be_pruned(
     assert "length   train.length=30it is shrunk to train.shrink_to=20it, " in caplog.text
     # 4 * 5 * (8 + 5 + 2) and 4 * 5 * (5 + 5 + 2) in the cells, 5 * 10 + 10 at the output
     assert (
-        "prunable 50 of 600 parameters: weights of linear and convolution layers; "
+        "prunable 50 of 600 parameters (8.33 %); "
         "cells.weight_ih_l0, cells.weight_hh_l0, cells.weight_ih_l1, cells.weight_hh_l1 stay dense"
     ) in caplog.text
     caplog.clear()
     assert lth_run(*SMALL, f"paths.outputs={tmp_path}").status == 0
     assert "engine   " in caplog.text
     assert "length   " not in caplog.text
-    assert "prunable " not in caplog.text
+    assert "prunable 592 of 610 parameters (97 %)\n" in caplog.text
 
 
 def test_a_long_exception_is_told_short() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from command import PROGRAM, SMALL, environ, folders, lth_run, rows
 from lth_runner.runs.record import Console
-from lth_runner.runs.record.record import Progress, Run
+from lth_runner.runs.record.record import Progress, RunDescription
 
 TRAINING = re.compile(
     r"round \d/2  (ticket|reinit)  seed +\d+  (step 20/20|from the Store) +"
@@ -78,7 +78,9 @@ class Bar:
 
 def opened(folder: Path, *, replicates: int = 1) -> Console:
     config = {"seed": 0, "replicates": replicates, "control": {"reinit": {}}}
-    run = Run("small", "0", folder, config, {}, "lth-run", "p", 2, 3 * replicates, 300 * replicates)
+    run = RunDescription(
+        "small", "0", folder, config, {}, "lth-run", "p", 2, 3 * replicates, 300 * replicates
+    )
     console = Console()
     console.open(run)
     return console

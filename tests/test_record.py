@@ -17,9 +17,9 @@ import yaml
 from safetensors import safe_open
 
 from command import SMALL, contents, folders, lth_run, no_training, rows, status_of, untimed
-from lth_runner.runs.record import Record, RunFolder
-from lth_runner.runs.record.folder import plain, whole_rows
-from lth_runner.runs.record.record import Run
+from lth_runner.runs.folder import plain
+from lth_runner.runs.record import Record, RunDescription, RunFolder
+from lth_runner.values.json_files import whole_objects
 
 COMMAND = (*SMALL, "replicates=2", "seed=3", "control=[reinit,shuffle]", "probe=default")
 OF_ROUNDS = {
@@ -54,6 +54,7 @@ def test_a_finished_run_folder_holds_the_promised_files_and_no_others(outputs: P
     (folder,) = folders(outputs)
     assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == {
         "config.yaml", "status.json", "rounds.jsonl", "metrics.jsonl", "environment.json",
+        "problem.json",
         "curve.png", "report.html",
         *(f"tickets/round-0{n}{seed}.safetensors" for n in range(3) for seed in ("", "-seed-4")),
     }  # fmt: skip
@@ -214,14 +215,14 @@ def test_a_kill_amid_a_change_of_probes_leaves_no_run_that_looks_done(copied: Pa
 
     (folder,) = folders(copied)
     before = untimed(folder / "rounds.jsonl")
-    real = module.replace_text
+    real = module.replace_rows
 
-    def killed(path: Path, text: str, *, synced: bool = True) -> None:
+    def killed(path: Path, rows: list[Any]) -> None:
         if path.name == "metrics.jsonl":
             raise KeyboardInterrupt  # rounds.jsonl has been emptied by now
-        real(path, text, synced=synced)
+        real(path, rows)
 
-    with mock.patch.object(module, "replace_text", killed):
+    with mock.patch.object(module, "replace_rows", killed):
         assert lth_run(*COMMAND, "probe=none", f"paths.outputs={copied}").status == 130
     with no_training():
         assert lth_run(*COMMAND, f"paths.outputs={copied}").status == 0
@@ -249,13 +250,13 @@ def test_a_failed_run_says_why_and_the_same_command_goes_on(tmp_path: Path) -> N
     assert (status_of(folder)["state"], status_of(folder)["error"]) == ("done", None)
 
 
-def described(folder: Path, **changed: Any) -> Run:
+def described(folder: Path, **changed: Any) -> RunDescription:
     facts: dict[str, Any] = {
         "name": "small", "run_id": "0", "folder": folder, "environment": {}, "command": "lth-run",
         "config": {"seed": 0, "model": {}, "dataset": {}}, "probes": "p", "num_rounds": 1,
         "num_trainings": 1, "num_steps": 1,
     }  # fmt: skip
-    return Run(**(facts | changed))
+    return RunDescription(**(facts | changed))
 
 
 def failing(folder: Path) -> object:
@@ -317,8 +318,8 @@ def test_rows_are_plain_json_and_whole(tmp_path: Path) -> None:
         "a": None, "b": None, "c": 1.5, "d": True, "e": None,
     }  # fmt: skip
     path = tmp_path / "rows.jsonl"
-    assert whole_rows(path) == []
+    assert whole_objects(path) == []
     path.write_bytes(b'{"a": 1}\n{"a": 2}\n{"a": 3}')
-    assert whole_rows(path) == [{"a": 1}, {"a": 2}]
+    assert whole_objects(path) == [{"a": 1}, {"a": 2}]
     path.write_bytes(b'{"a": 1}\n\xff\n{"a": 3}\n')
-    assert whole_rows(path) == [{"a": 1}]
+    assert whole_objects(path) == [{"a": 1}]

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from command import SMALL, Said, folders, lth_run, process, rows, status_of
-from lth_runner.runs.record import Run, WeightsAndBiases
+from lth_runner.runs.record import RunDescription, WeightsAndBiases
 
 COMMAND = (*SMALL, "replicates=2", "probe=default")
 
@@ -231,7 +231,7 @@ def test_a_continued_run_sends_the_rows_of_the_earlier_attempt_again(
     place = {"round": 1, "arm": "ticket", "seed": 0}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(place | {"step": 20}) + "\n")
     (tmp_path / "rounds.jsonl").write_text(json.dumps(place | {"sparsity": 0.2}) + "\n")
-    run = Run("small", "0123456789", tmp_path, {}, {}, "lth-run", "p", 2, 3, 60)
+    run = RunDescription("small", "0123456789", tmp_path, {}, {}, "lth-run", "p", 2, 3, 60)
     wandb = Failing("never")
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     monkeypatch.setenv("WANDB_MODE", "")
@@ -252,7 +252,7 @@ def test_a_continued_run_sends_the_rows_of_the_earlier_attempt_again(
 def test_an_offline_view_begins_with_the_first_rows(
     mode: str, starts_at_once: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Run("small", "0123456789", tmp_path, {}, {}, "lth-run", "p", 2, 3, 60)
+    run = RunDescription("small", "0123456789", tmp_path, {}, {}, "lth-run", "p", 2, 3, 60)
     monkeypatch.setenv("WANDB_MODE", "")
     wandb = Failing("never")
     monkeypatch.setitem(sys.modules, "wandb", wandb)

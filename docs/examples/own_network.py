@@ -22,7 +22,7 @@ from lth_runner.masking import Static
 from lth_runner.probe import Accuracy, Signs
 from lth_runner.problem.data import Data
 from lth_runner.problem.task import Task
-from lth_runner.runs.record import Record, Run, RunFolder
+from lth_runner.runs.record import Record, RunDescription, RunFolder, problem_facts
 from lth_runner.runs.report import write
 from lth_runner.schedule import Geometric
 from lth_runner.score import Magnitude
@@ -74,7 +74,7 @@ def main(folder: Path) -> None:
     trainer = Trainer(recipe, Store(folder / "store"))
     search.check(tasks[0], trainer.clock(tasks[0]))  # refuses now what would fail later
 
-    record = record_in(folder, search.num_rounds, trainer.clock(tasks[0]).total)
+    record = record_in(folder, tasks[0], search.num_rounds, trainer.clock(tasks[0]).total)
     rounds = run(experiment, trainer, record)
     record.close("done")
 
@@ -88,11 +88,11 @@ def main(folder: Path) -> None:
     print(f"round-03 in a plain module: {mask.num_kept} weights kept, {zeros} are zero")
 
 
-def record_in(folder: Path, num_rounds: int, num_steps: int) -> Record:
+def record_in(folder: Path, task: Task, num_rounds: int, num_steps: int) -> Record:
     """rounds.jsonl, tickets/ and curve.png in a folder; Record([]) writes nothing."""
     num_trainings = 2 * (1 + 2 * (num_rounds - 1))  # two seeds; two arms from round 1 on
     sink = RunFolder(draw=write)
-    described = Run(
+    described = RunDescription(
         name="own_network",
         run_id="",
         folder=folder,
@@ -103,6 +103,7 @@ def record_in(folder: Path, num_rounds: int, num_steps: int) -> Record:
         num_rounds=num_rounds,
         num_trainings=num_trainings,
         num_steps=num_trainings * num_steps,
+        problem=problem_facts(task),
     )
     done = sink.done(described)
     sink.open(described)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import platform
 import shlex
-import statistics
 import subprocess
 import time
 from collections.abc import Mapping
@@ -23,9 +21,18 @@ from lth_runner.cli.forecast import warn_if_slow
 from lth_runner.cli.stopping import nobody_reads, stop_requested
 from lth_runner.experiment import Experiment, run
 from lth_runner.probe import Trains
-from lth_runner.problem.task import Task
-from lth_runner.runs.record import Console, Record, Run, RunFolder, Sink, WeightsAndBiases
-from lth_runner.runs.record.folder import is_whole, whole_rows
+from lth_runner.runs.folder import CURVE, PAGE, ROUNDS, STATUS, is_whole, read_status
+from lth_runner.runs.measure import ending
+from lth_runner.runs.record import (
+    Console,
+    Record,
+    RunDescription,
+    RunFolder,
+    Sink,
+    WeightsAndBiases,
+    coverage,
+    problem_facts,
+)
 from lth_runner.runs.report import Run as Finished
 from lth_runner.runs.report import write
 from lth_runner.runs.status.reading import read_points
@@ -37,14 +44,13 @@ from lth_runner.training.recipe import Recipe
 from lth_runner.training.trainer import Trainer, clock_of
 from lth_runner.values.errors import UnderWay
 
-NAMED = 4  # parameters that a line names
 log = logging.getLogger(__name__)
 
 
 def execute(
     config: DictConfig, command: str, choices: Mapping[str, Any] | None = None
 ) -> float | None:
-    """Runs, continues or returns a finished run; the last ticket's mean test accuracy.
+    """Runs, continues or returns a finished run; the last tickets' mean headline on the test split.
 
     ``choices``: the options that the config is composed of, for whoever reads the run folder.
     """
@@ -54,10 +60,10 @@ def execute(
     if not _is_done(described):
         _run(built, described)
     _conclude(described.folder)
-    return last_accuracy(described.folder)
+    return ending(described.folder).value
 
 
-def describe(built: Built, command: str, choices: Mapping[str, Any]) -> Run:
+def describe(built: Built, command: str, choices: Mapping[str, Any]) -> RunDescription:
     """What is known of a run before it starts."""
     experiment, name = built.experiment, str(built.resolved["name"])
     clock = clock_of(experiment.tasks[0], built.recipe)
@@ -65,7 +71,7 @@ def describe(built: Built, command: str, choices: Mapping[str, Any]) -> Run:
     parts = [*experiment.probes, *experiment.controls.values()]
     added = sum(part.num_trainings(num_rows) for part in parts if isinstance(part, Trains))
     trainings = len(experiment.tasks) * (sum(num_rows) + added)
-    return Run(
+    return RunDescription(
         name=name,
         run_id=built.run_id,
         folder=built.outputs / name / built.run_id,
@@ -76,6 +82,7 @@ def describe(built: Built, command: str, choices: Mapping[str, Any]) -> Run:
         num_rounds=len(num_rows),
         num_trainings=trainings,
         num_steps=trainings * clock.total,
+        problem=problem_facts(experiment.tasks[0]),
     )
 
 
@@ -87,21 +94,18 @@ def rows_by_round(experiment: Experiment) -> list[int]:
     return [*[1] * alone, *[arms] * (rounds - alone)]
 
 
-def _is_done(described: Run) -> bool:
-    try:
-        status = json.loads((described.folder / "status.json").read_text())
-    except (FileNotFoundError, ValueError):
-        return False
+def _is_done(described: RunDescription) -> bool:
+    status = read_status(described.folder)
     if status.get("state") != "done" or status.get("probes") != described.probes:
         return False
     if not is_whole(described.folder, status):
         log.warning("%s lacks rows or tickets: written again from the Store", described.folder)
-        (described.folder / "status.json").unlink()  # what it says is no longer so
+        (described.folder / STATUS).unlink()  # what it says is no longer so
         return False
     return True
 
 
-def _run(built: Built, described: Run) -> None:
+def _run(built: Built, described: RunDescription) -> None:
     store = Store(built.outputs / "store")
     path = store.root / "leases" / f"run-{described.name}-{described.run_id}"
     lease = Lease.take(path)
@@ -121,7 +125,7 @@ def _run(built: Built, described: Run) -> None:
     retain(built.outputs, str(built.resolved["store"]["keep"]))
 
 
-def _attempt(built: Built, described: Run, store: Store) -> None:
+def _attempt(built: Built, described: RunDescription, store: Store) -> None:
     folder = RunFolder(draw=write)
     view = WeightsAndBiases(**built.resolved["record"]["wandb"])
     sinks: list[Sink] = [folder, view, Console()]
@@ -133,7 +137,7 @@ def _attempt(built: Built, described: Run, store: Store) -> None:
         with stop_requested() as stop:
             log.info("engine   %s (%s)", built.engine.name, built.engine_reason)
             _tell_of_shrinking(described, built.recipe)
-            _tell_of_passed_over(built.experiment.tasks[0])
+            log.info("prunable %s", coverage(described.problem))
             _tell_of_no_control(built.experiment)
             warn_if_slow(built.experiment, built.recipe, built.engine, described.num_steps)
             seconds = built.recipe.checkpoint_minutes * 60
@@ -158,23 +162,13 @@ def _attempt(built: Built, described: Run, store: Store) -> None:
         record.close(state, error)
 
 
-def _tell_of_shrinking(described: Run, recipe: Recipe) -> None:
+def _tell_of_shrinking(described: RunDescription, recipe: Recipe) -> None:
     given = [word for word in shlex.split(described.command) if word.startswith("train.length=")]
     if given and recipe.shrink_to is not None:
         log.info(
             "length   %s is shrunk to train.shrink_to=%s, which +scale=smoke sets: "
             "train.shrink_to=null trains the whole of it",
             given[-1], recipe.shrink_to,
-        )  # fmt: skip
-
-
-def _tell_of_passed_over(task: Task) -> None:
-    if names := task.passed_over:
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        log.info(
-            "prunable %d of %d parameters: weights of linear and convolution layers; %s%s stay "
-            "dense",
-            task.dense().num_prunable, task.num_parameters, ", ".join(names[:NAMED]), more,
         )  # fmt: skip
 
 
@@ -209,20 +203,11 @@ def retain(outputs: Path, keep: str) -> None:
 def _conclude(folder: Path) -> None:
     from lth_runner.runs.report.table import table  # loads scipy: not before the first step
 
-    page, rows = folder / "report.html", folder / "rounds.jsonl"
+    page, rows = folder / PAGE, folder / ROUNDS
     if not page.exists() or page.stat().st_mtime < rows.stat().st_mtime:
         write(folder)  # killed between its last row and its picture
     print(f"\n{table(Finished.load(folder))}\n")
-    print(f"picture  {folder / 'curve.png'}\npage     {folder / 'report.html'}", flush=True)
-
-
-def last_accuracy(folder: Path) -> float | None:
-    """Mean test accuracy over replicates of the last round's tickets."""
-    rows = [row for row in whole_rows(folder / "rounds.jsonl") if row["arm"] == "ticket"]
-    last = max((row["round"] for row in rows), default=None)
-    values = [row.get("test_accuracy") for row in rows if row["round"] == last]
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else None
+    print(f"picture  {folder / CURVE}\npage     {page}", flush=True)
 
 
 def environment(device: torch.device | str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -21,10 +20,16 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from lth_runner.runs.status.files import read_json, read_lines
+from lth_runner.runs.folder import STATUS, read_status
 from lth_runner.runs.status.sweeps import meaning
+from lth_runner.runs.sweep_folder import (
+    add_failure,
+    read_failures,
+    read_owner,
+    read_points,
+    write_points,
+)
 
-POINTS, SWEEP, FAILURES = "points.jsonl", "sweep.json", "failures.jsonl"
 ROOT_NAME = "digits_imp"  # conf/config.yaml's, and what it chooses
 ROOT_CHOICES = MappingProxyType({"model": "lenet300", "dataset": "digits", "pruner": "imp"})
 
@@ -65,11 +70,7 @@ class Describe(Callback):
         assert isinstance(sweeper, dict)
         typed = config.hydra.overrides
         described = points(typed.task, sweeper.get("params") or {})
-        lines = [
-            {"command": command(config.hydra, point), "name": None, "run_id": None}
-            for point in described
-        ]
-        text = "".join(json.dumps(line) + "\n" for line in lines)
+        commands = [command(config.hydra, point) for point in described]
         started = datetime.now(timezone.utc).isoformat(timespec="seconds")
         owner = {
             "pid": os.getpid(),
@@ -80,20 +81,19 @@ class Describe(Callback):
         folder = _folder(config.hydra)
         with suppress(OSError):  # a folder that cannot be written is told by the points
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / POINTS).write_text(text)
-            (folder / SWEEP).write_text(json.dumps(owner) + "\n")
+            write_points(folder, commands, owner)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Names what reports on the sweep; exits where points failed, which have said why."""
         commands = _commands(config.hydra)
         asked = set(map(meaning, commands))
         outputs = Path(config.paths.outputs)
-        found = [read_json(path) or {} for path in outputs.glob("*/*/status.json")]
+        found = [read_status(path.parent) for path in outputs.glob(f"*/*/{STATUS}")]
         names = {run["name"] for run in found if meaning(run.get("command") or "") in asked}
         if names:
             folders = [str(outputs / name) for name in sorted(names)]
             print(f"report   {shlex.join(['lth-report', *folders])}", flush=True)
-        if failed := [line["status"] for line in read_lines(_folder(config.hydra) / FAILURES)]:
+        if failed := [line["status"] for line in read_failures(_folder(config.hydra))]:
             print(f"error: {len(failed)} of {len(commands)} points failed", file=sys.stderr)
             sys.exit(min(failed))  # a bug's, 1, before a mistake's
 
@@ -118,7 +118,7 @@ def _folder(known: Any) -> Path:
 
 def _commands(known: Any) -> list[str]:
     """The commands of a sweep's points as they were written down; none where they were not."""
-    return [line["command"] for line in read_lines(_folder(known) / POINTS)]
+    return [line["command"] for line in read_points(_folder(known))]
 
 
 def place(known: Any) -> str | None:
@@ -134,25 +134,15 @@ def place(known: Any) -> str | None:
 
 def whole_command(known: Any) -> str | None:
     """The command of the sweep that this point is of, where it was written down."""
-    found = read_json(_folder(known) / SWEEP) or {}
-    return found.get("command")
+    return read_owner(_folder(known)).get("command")
 
 
 def note_failure(known: Any, overrides: Sequence[str], error: Exception, status: int) -> bool:
-    """Adds to the sweep's ``failures.jsonl`` what ended a point, maybe before it had a folder.
-
-    False where that could not be written.
-    """
-    line = {
-        "command": command(known, overrides),
-        "error": str(error) or type(error).__name__,
-        "status": status,
-    }
-    folder = _folder(known)
+    """Adds to the sweep's failures what ended a point; False where that could not be written."""
+    folder, told = _folder(known), str(error) or type(error).__name__
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / FAILURES).open("a") as opened:
-            opened.write(json.dumps(line) + "\n")
+        add_failure(folder, command(known, overrides), told, status)
     except OSError:  # the error itself is told on the terminal
         return False
     return True

@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from lth_runner.values.json_files import read_object
+from lth_runner.values.processes import began, is_alive, place
 
 BEAT_SECONDS = 10.0
 COLD_SECONDS = 90.0
@@ -34,7 +36,7 @@ class Lease:
         """The lease on ``path``, or None while another process is alive that has it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         token = secrets.token_hex(8)
-        owner = {"place": _place(), "pid": os.getpid(), "began": _began(os.getpid())}
+        owner = {"place": place(), "pid": os.getpid(), "began": began(os.getpid())}
         for _ in range(2):
             try:  # the file system lets one process alone create it
                 handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
@@ -65,7 +67,7 @@ class Lease:
 
 def is_elsewhere(path: Path) -> bool:
     """Whether a lease's owner is where its process cannot be looked at from here."""
-    return _read(path).get("place") not in (None, _place())
+    return _read(path).get("place") not in (None, place())
 
 
 def _set_cold_aside(path: Path, token: str, cold_seconds: float) -> bool:
@@ -88,8 +90,8 @@ def _set_cold_aside(path: Path, token: str, cold_seconds: float) -> bool:
 
 def _is_cold(path: Path, owner: dict[str, object], cold_seconds: float) -> bool:
     pid = owner.get("pid")
-    if owner.get("place") == _place() and isinstance(pid, int):
-        return not (_is_alive(pid) and _began(pid) == owner.get("began"))
+    if owner.get("place") == place() and isinstance(pid, int):
+        return not (is_alive(pid) and began(pid) == owner.get("began"))
     try:
         return _now_on_disk(path.parent) - path.stat().st_mtime > cold_seconds
     except FileNotFoundError:
@@ -97,43 +99,7 @@ def _is_cold(path: Path, owner: dict[str, object], cold_seconds: float) -> bool:
 
 
 def _read(path: Path) -> dict[str, object]:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _place() -> str:
-    """Where process numbers mean the same: a host, its boot, its process namespace."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        space = str(Path("/proc/self/ns/pid").readlink())
-    except OSError:  # not Linux
-        boot = space = ""
-    return f"{socket.gethostname()}/{boot}/{space}"
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _began(pid: int) -> str | None:
-    """When a process began, in its kernel's ticks: a number used again is another process.
-
-    None without /proc, and of one that has ended though its parent has not waited for it.
-    """
-    try:
-        facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if facts[0] in ("Z", "X") else facts[19]
-    except (OSError, IndexError):
-        return None
+    return read_object(path) or {}
 
 
 def _now_on_disk(folder: Path) -> float:

@@ -2,7 +2,18 @@
 
 from lth_runner.runs.record.console import Console
 from lth_runner.runs.record.folder import RunFolder
-from lth_runner.runs.record.record import Progress, Record, Run, Sink
+from lth_runner.runs.record.problem_facts import coverage, problem_facts
+from lth_runner.runs.record.record import Progress, Record, RunDescription, Sink
 from lth_runner.runs.record.weights_and_biases import WeightsAndBiases
 
-__all__ = ["Console", "Progress", "Record", "Run", "RunFolder", "Sink", "WeightsAndBiases"]
+__all__ = [
+    "Console",
+    "Progress",
+    "Record",
+    "RunDescription",
+    "RunFolder",
+    "Sink",
+    "WeightsAndBiases",
+    "coverage",
+    "problem_facts",
+]

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from lth_runner.runs.record.folder import whole_rows
-from lth_runner.runs.record.record import Place, Progress, Row, Run
+from lth_runner.runs.folder import Row, read_rounds
+from lth_runner.runs.record.record import Place, Progress, RunDescription
 from lth_runner.search.ticket import Ticket
 
 LINE_SECONDS = 10.0
@@ -22,7 +22,7 @@ class Console:
     gets lines alone.
     """
 
-    def open(self, run: Run) -> None:
+    def open(self, run: RunDescription) -> None:
         arms = ["ticket", *map(str, run.config.get("control") or {})]
         self._last_round = run.num_rounds - 1
         self._arm_width = max(map(len, arms))
@@ -33,7 +33,7 @@ class Console:
         self._trained = self._stored = 0
         self._bar = tqdm(
             total=run.num_steps,
-            initial=sum(row["steps"] for row in whole_rows(run.folder / "rounds.jsonl")),
+            initial=sum(row["steps"] for row in read_rounds(run.folder)),
             unit="step",
             unit_scale=True,
             dynamic_ncols=True,

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from lth_runner.runs.folder import Row
 from lth_runner.search.ticket import Ticket, Trained
 from lth_runner.training.job import Job
 from lth_runner.values.steps import Clock, Step
 
-Row = Mapping[str, Any]
 Place = tuple[int, str, int]  # round, arm, seed
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Run:
+class RunDescription:
     """What sinks know of a run before it starts."""
 
     name: str
@@ -31,6 +31,7 @@ class Run:
     num_rounds: int
     num_trainings: int
     num_steps: Step
+    problem: Mapping[str, Any] = field(default_factory=dict)  # what problem.json is to say
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Progress:
 class Sink(Protocol):
     """Somewhere that rows go."""
 
-    def open(self, run: Run) -> None: ...
+    def open(self, run: RunDescription) -> None: ...
     def progress(self, progress: Progress) -> None: ...
     def metrics(self, rows: Sequence[Row]) -> None: ...  # one training's evaluations
     def round(self, row: Row, ticket: Ticket) -> None: ...

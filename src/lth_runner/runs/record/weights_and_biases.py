@@ -10,8 +10,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lth_runner.runs.record.folder import plain, whole_rows
-from lth_runner.runs.record.record import Progress, Row, Run
+from lth_runner.runs.folder import CURVE, Row, plain, read_metrics, read_rounds
+from lth_runner.runs.record.record import Progress, RunDescription
 from lth_runner.search.ticket import Ticket
 from lth_runner.values.errors import UserError, nearest
 
@@ -57,10 +57,10 @@ class WeightsAndBiases:
         self.broken = self._mode == "disabled"
 
     @_never_fatal
-    def open(self, run: Run) -> None:
+    def open(self, run: RunDescription) -> None:
         self._run, self._folder = run, run.folder
         self._length = run.num_steps // max(1, run.num_trainings)
-        self._earlier = [whole_rows(run.folder / f"{name}.jsonl") for name in ("metrics", "rounds")]
+        self._earlier = [read_metrics(run.folder), read_rounds(run.folder)]
         if self._mode != "offline":
             self._begin()
 
@@ -109,7 +109,7 @@ class WeightsAndBiases:
         import wandb
 
         self._begin()
-        curve = self._folder / "curve.png"
+        curve = self._folder / CURVE
         try:
             if curve.exists():
                 self._wandb.log({"curve": wandb.Image(str(curve))})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from lth_runner.runs.measure import Ending
 from lth_runner.runs.status.naming import labels, natural
 from lth_runner.runs.status.point import STATES, Point
 from lth_runner.runs.status.quantities import duration, size
@@ -81,12 +82,8 @@ def _trouble(head: str, place: str, share: str, reason: str) -> tuple[str, str]:
 def _standing(point: Point) -> tuple[str, str, str]:
     """Round, share and time left; the result of a finished point; the reason of a bad one."""
     status, share = point.status, ""
-    if point.state == "done":
-        sparsity = "-" if point.sparsity is None else f"{point.sparsity:.4f}"
-        if point.test_accuracy is None:
-            return f"sparsity {sparsity}", "test -", "no accuracy at the end: diverged?"
-        of = f"mean of {point.num_accuracies}" if point.num_accuracies > 1 else ""
-        return f"sparsity {sparsity}", f"test {100 * point.test_accuracy:.2f} %", of
+    if point.ending is not None:
+        return _result(point.ending)
     if point.progress is not None:
         share = f"{100 * point.progress:.0f} %"
     place = []
@@ -100,6 +97,16 @@ def _standing(point: Point) -> tuple[str, str, str]:
     if point.seconds_left is not None:
         note = f"about {duration(point.seconds_left)} left"
     return " ".join(place), share, note
+
+
+def _result(ending: Ending) -> tuple[str, str, str]:
+    measure, name = ending.measure, ending.measure.name
+    sparsity = "-" if ending.sparsity is None else f"{ending.sparsity:.4f}"
+    if ending.value is None:
+        return f"sparsity {sparsity}", "test -", f"no {name} at the end: diverged?"
+    what = "test" if name == "accuracy" else f"test {name}"
+    of = f"mean of {ending.num}" if ending.num > 1 else ""
+    return f"sparsity {sparsity}", f"{what} {measure.text(ending.value)}", of
 
 
 def _sums(points: Sequence[Point]) -> list[str]:

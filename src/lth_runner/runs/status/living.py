@@ -1,13 +1,14 @@
-"""Whether a process that left its number in a file still lives."""
+"""Signs of life: of a process that left its number in a file, of a file, of a time stamp."""
 
 from __future__ import annotations
 
-import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+from lth_runner.values.processes import is_alive, seconds_of_begin
 
 SILENT_SECONDS = 600.0
 SLACK_SECONDS = 60.0  # between a process's begin and the clock it read afterwards
@@ -22,36 +23,10 @@ def lives(owner: Mapping[str, Any], since: datetime | None) -> bool | None:
     pid = owner.get("pid")
     if owner.get("host") != socket.gethostname() or not isinstance(pid, int) or pid <= 0:
         return None
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
+    if not is_alive(pid):
         return False
-    except PermissionError:
-        pass
-    facts = _facts(pid)
-    if facts[:1] in (["Z"], ["X"]):
-        return False
-    began = _began(facts)
+    began = seconds_of_begin(pid)
     return began is None or since is None or began - since.timestamp() < SLACK_SECONDS
-
-
-def _facts(pid: int) -> list[str]:
-    """What /proc/<pid>/stat says behind the name, the state first; nothing without /proc."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def _began(facts: Sequence[str]) -> float | None:
-    """When a process began, in seconds since 1970; None without /proc."""
-    try:
-        ticks = int(facts[19])
-        lines = Path("/proc/stat").read_text().splitlines()
-        boot = next(int(line.split()[1]) for line in lines if line.startswith("btime "))
-    except (OSError, IndexError, ValueError, StopIteration):
-        return None
-    return boot + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def moment(text: object) -> datetime | None:
@@ -66,3 +41,11 @@ def moment(text: object) -> datetime | None:
 def seconds_since(stamp: datetime | None, now: datetime) -> float:
     """Seconds from a time stamp to now; infinite where there is none."""
     return float("inf") if stamp is None else (now - stamp).total_seconds()
+
+
+def age(path: Path, now: datetime) -> float:
+    """Seconds since a file was touched; infinite where there is none."""
+    try:
+        return now.timestamp() - path.stat().st_mtime
+    except OSError:
+        return float("inf")

@@ -7,12 +7,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lth_runner.runs.incidental import is_incidental
 from lth_runner.runs.status.point import Point
 
-SAME = {  # sections and keys that change no result
-    *("name", "paths", "record", "report", "probe", "threads", "hydra"),
-    *("train.snapshots", "train.checkpoint_minutes"),
-}
 Settings = Mapping[str, str]
 WIDEST = 72  # columns of a label
 
@@ -92,7 +89,7 @@ def _settings(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _tells(key: str) -> bool:
-    return key not in SAME and key.partition(".")[0] not in SAME
+    return key != "name" and not is_incidental(key)
 
 
 def _order(key: str) -> tuple[int, bool, str]:

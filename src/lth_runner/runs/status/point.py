@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lth_runner.runs.measure import Ending
+
 STATES = ("failed", "dead", "missing", "refused", "interrupted", "running", "waiting", "done")
 BAD = ("failed", "dead", "missing", "refused")
 SETTLED = ("refused", "done")  # the same command would end in the same way
@@ -27,6 +29,4 @@ class Point:
     may_live: bool = False  # silent, yet its process is there: not to be started twice
     progress: float | None = None  # 0..1
     seconds_left: float | None = None
-    sparsity: float | None = None  # of the last ticket, and its mean over replicates:
-    test_accuracy: float | None = None
-    num_accuracies: int = 0
+    ending: Ending | None = None  # of a point that is done

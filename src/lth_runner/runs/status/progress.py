@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lth_runner.runs.status.files import read_bytes
+from lth_runner.runs.folder import ROUNDS, TICKETS
 from lth_runner.runs.status.living import moment
 from lth_runner.runs.status.point import Point
+from lth_runner.values.json_files import read_bytes
 
 
 def _trainings(point: Point) -> tuple[int, Sequence[str], int]:
@@ -27,7 +28,7 @@ def progress(point: Point) -> float | None:
         return None
     status = point.status
     assert point.folder is not None
-    done = float(read_bytes(point.folder / "rounds.jsonl").count(b"\n"))
+    done = float(read_bytes(point.folder / ROUNDS).count(b"\n"))
     facts = [status.get(name) for name in ("round", "seed", "step", "total")]
     first, arm = point.config.get("seed", 0), status.get("arm")
     numbers = [value for value in [*facts, first] if isinstance(value, int)]
@@ -47,7 +48,7 @@ def seconds_left(point: Point, share: float | None) -> float | None:
     if share is None or started is None or updated is None or point.folder is None:
         return None
     replicates, arms, trainings = _trainings(point)
-    rounds = _rounds_before(point.folder / "tickets", started.timestamp())
+    rounds = _rounds_before(point.folder / TICKETS, started.timestamp())
     before = replicates * (1 + (rounds - 1) * len(arms)) / trainings if rounds else 0.0
     if share <= before or updated <= started:
         return None

@@ -8,16 +8,17 @@ from dataclasses import replace
 from datetime import datetime
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
-from lth_runner.runs.status.files import age, read_bytes, read_config, read_json, read_lines
-from lth_runner.runs.status.living import SILENT_SECONDS, lives, moment, seconds_since
+from lth_runner.runs.folder import CONFIG, ROUNDS, STATUS, read_flat_config, read_status
+from lth_runner.runs.measure import ending
+from lth_runner.runs.status.living import SILENT_SECONDS, age, lives, moment, seconds_since
 from lth_runner.runs.status.point import Point
 from lth_runner.runs.status.progress import progress, seconds_left
 from lth_runner.runs.status.quantities import duration
+from lth_runner.values.json_files import read_bytes
 
 NO_RUNS = {"store", "sweeps"}
-RUN_FILES = ("status.json", "rounds.jsonl", "config.yaml")
+RUN_FILES = (STATUS, ROUNDS, CONFIG)
 REFUSAL = "UserError:"  # begins the error of a mistake that the user can mend
 DEPTH = 4  # a name may hold slashes
 
@@ -43,12 +44,12 @@ def _below(folder: Path, depth: int, skipped: Collection[str] = ()) -> Iterator[
 
 def run_point(folder: Path, outputs: Path, now: datetime) -> Point:
     """How the run of a folder stands."""
-    config, status = read_config(folder / "config.yaml"), read_json(folder / "status.json")
+    config, status = read_flat_config(folder), read_status(folder)
     point = Point("dead", folder.parent.name, folder.name, folder, config=config)
-    if status is None or status.get("state") not in ("running", "done", "interrupted", "failed"):
+    if status.get("state") not in ("running", "done", "interrupted", "failed"):
         return replace(point, reason="its status.json is missing or says nothing known")
     state, error = status["state"], str(status.get("error") or "")
-    trained = read_bytes(folder / "rounds.jsonl")  # then it was not the command: a full disk, say
+    trained = read_bytes(folder / ROUNDS)  # then it was not the command: a full disk, say
     refused = state == "failed" and error.startswith(REFUSAL) and not trained
     point = replace(
         point,
@@ -59,7 +60,7 @@ def run_point(folder: Path, outputs: Path, now: datetime) -> Point:
         reason=_first_line(error.removeprefix(REFUSAL)) if state == "failed" else None,
     )
     if point.state == "done":
-        return _with_result(point)
+        return replace(point, ending=ending(folder))
     if point.state == "running":
         lease = f"run-{folder.parent.name}-{folder.name}"
         point = _with_life(point, outputs / "store" / "leases" / lease, now)
@@ -85,26 +86,3 @@ def _with_life(point: Point, lease: Path, now: datetime) -> Point:
         where = f", though process {pid} exists" if alive else f" (on {host})" if host else ""
         return replace(point, state="dead", reason=when + where, may_live=bool(alive))
     return point
-
-
-def _with_result(point: Point) -> Point:
-    """With the last ticket's sparsity and mean accuracy: rows are written round by round."""
-    assert point.folder is not None
-    last: list[dict[str, Any]] = []
-    for row in read_lines(point.folder / "rounds.jsonl"):
-        if row.get("arm") == "ticket":
-            if last and row.get("round") != last[0].get("round"):
-                break
-            last.append(row)
-    known = [row["test_accuracy"] for row in last if _is_number(row.get("test_accuracy"))]
-    kept = [row["sparsity"] for row in last if _is_number(row.get("sparsity"))]
-    return replace(
-        point,
-        sparsity=sum(kept) / len(kept) if kept else None,
-        test_accuracy=sum(known) / len(known) if known else None,
-        num_accuracies=len(known),
-    )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

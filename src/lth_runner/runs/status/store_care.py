@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from lth_runner.runs.status.files import age, read_json, read_lines, training_keys
+from lth_runner.runs.folder import ROUNDS, training_keys
+from lth_runner.runs.status.living import age
 from lth_runner.runs.status.point import SETTLED, Point
 from lth_runner.values.errors import UserError
+from lth_runner.values.json_files import objects_from_end, read_object
 
 KINDS = ("ends", "snapshots", "derived", "drafts", "damaged", "other")
 LEVELS = ("", "tickets", "last")  # of --keep, from what takes least to what takes most
@@ -61,14 +63,14 @@ def survey(outputs: Path, points: Sequence[Point], now: datetime) -> Holdings:
     where there is no Store of this version.
     """
     root = outputs / "store"
-    found = (read_json(root / "format.json") or {}).get("format")
+    found = (read_object(root / "format.json") or {}).get("format")
     if found != FORMAT:
         what = "is no Store" if found is None else f"has format {found}, not {FORMAT}"
         raise UserError(f"{root} {what}: give the folder that runs write to (paths.outputs)")
     stays = _stays(root, points, now)
     named: set[str] = set()
     last: set[str] = set()
-    for path in outputs.rglob("rounds.jsonl"):
+    for path in outputs.rglob(ROUNDS):
         named |= training_keys(path)
         last |= _last_keys(path)
     keys = {path.name for path in _folders(root / "entries")}
@@ -99,7 +101,7 @@ def _stays(root: Path, points: Iterable[Point], now: datetime) -> str | None:
 def _last_keys(path: Path) -> set[str]:
     """The trainings of the last round that each replicate of each arm has in a rounds.jsonl."""
     last: dict[tuple[object, object], tuple[int, str]] = {}
-    for row in read_lines(path):
+    for row in objects_from_end(path):
         number, key = row.get("round"), row.get("training_key")
         if isinstance(number, int) and isinstance(key, str):
             place = str(row.get("arm")), str(row.get("seed"))

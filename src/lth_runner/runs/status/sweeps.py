@@ -6,17 +6,20 @@ import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from lth_runner.runs.status.files import read_json, read_lines
+from lth_runner.runs.incidental import is_incidental
 from lth_runner.runs.status.living import SILENT_SECONDS, lives, moment, seconds_since
 from lth_runner.runs.status.point import Point
+from lth_runner.runs.sweep_folder import (
+    read_failures,
+    read_owner,
+    read_points,
+    sweep_folders,
+)
 
 Meaning = tuple[str, ...]
 EXIT_USER = 2  # of a command that is refused
-NO_MATTER = (
-    *("paths.", "record.", "report.", "probe", "threads=", "hydra.", "hydra/"),
-    *("train.snapshots=", "train.checkpoint_minutes="),
-)  # words that change no run's identity begin so
 
 
 def owed_points(outputs: Path, begun: Sequence[Point], now: datetime) -> list[Point]:
@@ -28,22 +31,19 @@ def owed_points(outputs: Path, begun: Sequence[Point], now: datetime) -> list[Po
         if seconds_since(moment(point.status.get("updated")), now) < SILENT_SECONDS
     }
     sweeps = []
-    for path in outputs.glob("sweeps/*/points.jsonl"):
-        rows = [row for row in read_lines(path) if isinstance(row.get("command"), str)]
+    ended: dict[Meaning, dict[str, Any]] = {}
+    for folder in sorted(sweep_folders(outputs)):
+        rows = read_points(folder)
         is_recent = any(meaning(row["command"]) in recent for row in rows)
-        sweeps.append((_lives(path.parent, now, has_recent=is_recent), path.parent, rows))
-    ended = {
-        meaning(row["command"]): row
-        for path in sorted(outputs.glob("sweeps/*/failures.jsonl"))
-        for row in reversed(list(read_lines(path)))  # the last try counts
-        if isinstance(row.get("command"), str)
-    }
+        sweeps.append((_lives(folder, now, has_recent=is_recent), folder, rows))
+        # the last try counts
+        ended |= {meaning(row["command"]): row for row in read_failures(folder)}
     seen: set[object] = {*known, *(point.run_id for point in begun)}
     owed = []
     for alive, folder, rows in sorted(sweeps, key=lambda sweep: sweep[:2], reverse=True):
         keys = [meaning(row["command"]) for row in rows]
         names = {known[key].name for key in keys if key in known}
-        for row, key in zip(reversed(rows), reversed(keys), strict=True):
+        for row, key in zip(rows, keys, strict=True):
             run_id = row.get("run_id")
             if key in seen or (run_id is not None and run_id in seen):
                 continue
@@ -66,7 +66,7 @@ def meaning(command: str) -> Meaning:
     except ValueError:
         words = [command]
     bare = {word.lstrip("+") for word in words}
-    return tuple(sorted(word for word in bare if not word.startswith(NO_MATTER)))
+    return tuple(sorted(word for word in bare if not is_incidental(word.partition("=")[0])))
 
 
 def _name(command: str, siblings: set[str]) -> str:
@@ -78,7 +78,7 @@ def _name(command: str, siblings: set[str]) -> str:
 
 
 def _lives(folder: Path, now: datetime, *, has_recent: bool) -> bool:
-    owner = read_json(folder / "sweep.json") or {}
+    owner = read_owner(folder)
     started = moment(owner.get("started"))
     alive = lives(owner, started)
     if alive is None:  # on another machine: its points tell, or its being new

@@ -1,0 +1,223 @@
+"""The files of a run folder: every program that reads or writes one does it through this module.
+
+``read_...`` takes a folder as it is: what is missing or torn is no error. ``checked_...`` raises
+UserError for what nobody but an editor or a failing disk can have done to a file. Rows are
+appended; every other file is replaced whole or not at all.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lth_runner.values.errors import UserError
+from lth_runner.values.files import write_whole
+from lth_runner.values.json_files import (
+    decoded,
+    objects_from_end,
+    read_bytes,
+    read_object,
+    whole_objects,
+)
+
+Row = Mapping[str, Any]
+
+CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
+PROBLEM = "problem.json"
+STATUS = "status.json"
+ROUNDS = "rounds.jsonl"
+METRICS = "metrics.jsonl"
+TICKETS = "tickets"
+CURVE = "curve.png"
+PAGE = "report.html"
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_BLOCK = re.compile(r"^(?=[^\s#-])", re.MULTILINE)  # where a top-level key begins
+_KEY = re.compile(rb'"training_key":\s*"([^"]*)"')
+
+
+# --- reading a folder as it is
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """Returns what ``status.json`` says, nothing where it is missing or torn."""
+    return read_object(folder / STATUS) or {}
+
+
+def read_environment(folder: Path) -> dict[str, Any]:
+    """Returns what ``environment.json`` says, nothing where it is missing or torn."""
+    return read_object(folder / ENVIRONMENT) or {}
+
+
+def read_problem(folder: Path) -> dict[str, Any]:
+    """Returns what ``problem.json`` says, nothing where it is torn or the run is an older one."""
+    return read_object(folder / PROBLEM) or {}
+
+
+def read_rounds(folder: Path) -> list[dict[str, Any]]:
+    """Returns the rows of finished trainings, up to the first that is torn."""
+    return whole_objects(folder / ROUNDS)
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Returns the evaluations within trainings, up to the first that is torn."""
+    return whole_objects(folder / METRICS)
+
+
+def last_tickets(folder: Path) -> list[dict[str, Any]]:
+    """Returns the rows of the last round's tickets: rows are written round by round."""
+    found: list[dict[str, Any]] = []
+    for row in objects_from_end(folder / ROUNDS):
+        if row.get("arm") == "ticket":
+            if found and row.get("round") != found[0].get("round"):
+                break
+            found.append(row)
+    return found
+
+
+def training_keys(rounds: Path) -> set[str]:
+    """Returns every training that a ``rounds.jsonl`` names, in torn lines as well."""
+    return {key.decode(errors="replace") for key in _KEY.findall(read_bytes(rounds))}
+
+
+def read_flat_config(folder: Path) -> dict[str, Any]:
+    """Returns the config as ``{"pruner.sparsity": 0.9}``, empty where there is none to be read.
+
+    A key that holds others has their names for its value: ``{"control": ("reinit",)}``.
+    """
+    text = read_bytes(folder / CONFIG).decode(errors="replace")
+    blocks = [text] if "&id" in text else _BLOCK.split(text)  # an alias reaches beyond its block
+    found: dict[str, Any] = {}
+    for block in blocks:
+        found |= _flat_block(block)
+    return found
+
+
+@functools.lru_cache(maxsize=4096)  # the points of a sweep share most of their config
+def _flat_block(text: str) -> Mapping[str, Any]:
+    try:
+        found = yaml.load(text, _LOADER)
+    except yaml.YAMLError:
+        return {}
+    return dict(_flat(found, "")) if isinstance(found, dict) else {}
+
+
+def _flat(value: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            yield f"{prefix}{key}", tuple(map(str, item))
+            yield from _flat(item, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", item
+
+
+def is_whole(folder: Path, status: Mapping[str, Any]) -> bool:
+    """Returns whether a finished run's folder still holds its rows, its tickets and its config."""
+    rows = read_rounds(folder)
+    num_tickets = sum(row["arm"] == "ticket" for row in rows)
+    return (
+        sum(row["steps"] for row in rows) == status.get("steps", {}).get("asked")
+        and len(list((folder / TICKETS).glob("*.safetensors"))) >= num_tickets > 0
+        and all((folder / name).exists() for name in (CONFIG, ENVIRONMENT))
+    )
+
+
+# --- reading what must be right
+
+
+def checked_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    """Yields (line number, row) of a file of rows, without a last line that is torn.
+
+    Raises UserError for a file that cannot be read, and for any other line that is no row.
+    """
+    content = _checked_bytes(path).split(b"\n")
+    lines = [(number, line) for number, line in enumerate(content, 1) if line.strip()]
+    for position, (number, line) in enumerate(lines, 1):
+        try:
+            row = decoded(line)
+        except ValueError as error:
+            if position == len(lines):  # the writer was killed in the middle of it
+                return
+            raise UserError(
+                f"{path}, line {number} is not JSON ({error}). Only the last line may be "
+                "torn: remove this line, or run the experiment again to rewrite the file."
+            ) from error
+        if not isinstance(row, dict):
+            raise UserError(f"{path}, line {number} holds {row!r}, not a JSON object.")
+        yield number, row
+
+
+def checked_mapping(path: Path) -> dict[str, Any]:
+    """Returns what a JSON or YAML file holds, nothing where there is no such file.
+
+    Raises UserError where it cannot be read or holds something else.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        text = _checked_bytes(path).decode()
+        found = json.loads(text) if path.suffix == ".json" else yaml.load(text, _LOADER)
+    except (ValueError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} cannot be read: {reason}.") from error
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds a {type(found).__name__}, not a mapping of keys to values.")
+    return found
+
+
+def _checked_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+# --- writing
+
+
+def plain(row: Row) -> dict[str, Any]:
+    """Returns a row as JSON has it: NaN and infinity become null, at any depth."""
+    return {name: _plain(value) for name, value in row.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return plain(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def append_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Adds rows at the end of a file, each on a line."""
+    with path.open("a") as opened:
+        opened.write(_lines(rows))
+
+
+def replace_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Writes a file of rows anew."""
+    write_whole(path, _lines(rows).encode())
+
+
+def _lines(rows: Iterable[Row]) -> str:
+    return "".join(json.dumps(plain(row)) + "\n" for row in rows)
+
+
+def write_facts(path: Path, facts: Mapping[str, Any], *, synced: bool = True) -> None:
+    """Writes a small JSON file for people and programs to read: status, environment, problem."""
+    write_whole(path, (json.dumps(facts, indent=2) + "\n").encode(), synced=synced)
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Writes the resolved config in its own order."""
+    write_whole(folder / CONFIG, yaml.safe_dump(dict(config), sort_keys=False).encode())

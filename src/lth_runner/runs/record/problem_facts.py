@@ -1,0 +1,38 @@
+"""What ``problem.json`` says: how a run is measured, and how much of its network a mask covers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from lth_runner.problem.task import Task
+from lth_runner.values.measure import ACCURACY, LOSS
+
+NAMED = 4  # parameters that a line names
+
+
+def problem_facts(task: Task) -> dict[str, Any]:
+    """Lists what readers of a run must know of its problem, the headline measure first."""
+    chance = 1 / task.data.num_classes
+    return {
+        "objective": "CrossEntropy",
+        "measures": [replace(ACCURACY, chance=chance).facts(), LOSS.facts()],
+        "num_parameters": task.num_parameters,
+        "num_prunable": task.dense().num_prunable,
+        "passed_over": list(task.passed_over),
+        "origin": None,
+    }
+
+
+def coverage(problem: Mapping[str, Any]) -> str:
+    """Says which share of all parameters a mask covers, and names the large ones that it does not.
+
+    ``passed_over`` are parameters of two axes or more; biases and normalisation go without saying.
+    """
+    prunable, total = problem["num_prunable"], problem["num_parameters"]
+    names = problem["passed_over"]
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    stay = "stay" if len(names) > 1 else "stays"
+    dense = f"; {', '.join(names[:NAMED])}{more} {stay} dense" if names else ""
+    return f"{prunable} of {total} parameters ({100 * prunable / total:.3g} %){dense}"

@@ -1,0 +1,59 @@
+"""The files of a sweep's folder: its points, who runs it, and which points failed.
+
+They are written before the first point starts, so that none can go missing, and failures as they
+come: a point may fail before it has a run folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lth_runner.runs.folder import append_rows, replace_rows, write_facts
+from lth_runner.values.json_files import objects_from_end, read_object
+
+POINTS = "points.jsonl"
+OWNER = "sweep.json"
+FAILURES = "failures.jsonl"
+
+
+def sweep_folders(outputs: Path) -> Iterator[Path]:
+    """Yields the folder of every sweep that wrote its points down."""
+    for path in outputs.glob(f"sweeps/*/{POINTS}"):
+        yield path.parent
+
+
+def write_points(folder: Path, commands: Sequence[str], owner: Mapping[str, Any]) -> None:
+    """Writes a sweep down: the command of each point, and the process that runs them.
+
+    A point's name and run id are known only once it has started.
+    """
+    points = [{"command": command, "name": None, "run_id": None} for command in commands]
+    replace_rows(folder / POINTS, points)
+    write_facts(folder / OWNER, owner)
+
+
+def read_points(folder: Path) -> list[dict[str, Any]]:
+    """Returns the points of a sweep that have a command, in their order."""
+    return _with_command(folder / POINTS)
+
+
+def read_owner(folder: Path) -> dict[str, Any]:
+    """Returns who runs a sweep: ``pid``, ``host``, ``started``, ``command``; maybe nothing."""
+    return read_object(folder / OWNER) or {}
+
+
+def add_failure(folder: Path, command: str, error: str, status: int) -> None:
+    """Notes that a point ended with an exit ``status`` other than 0, and what was told."""
+    append_rows(folder / FAILURES, [{"command": command, "error": error, "status": status}])
+
+
+def read_failures(folder: Path) -> list[dict[str, Any]]:
+    """Returns what went wrong in a sweep, in order."""
+    return _with_command(folder / FAILURES)
+
+
+def _with_command(path: Path) -> list[dict[str, Any]]:
+    rows = [row for row in objects_from_end(path) if isinstance(row.get("command"), str)]
+    return rows[::-1]

@@ -1,0 +1,58 @@
+"""JSON in files that a kill or a power cut may have torn: what is whole is read, nothing raises."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_decode = json.JSONDecoder(parse_constant=lambda _: None).decode  # json.loads makes one a line
+
+
+def read_bytes(path: Path) -> bytes:
+    """Returns a file's contents, nothing where there is none to be read."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """Returns the JSON object of a file, or None where there is none to be read."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def decoded(line: bytes) -> Any:
+    """Returns the value of one line, NaN and infinity as None; raises ValueError for a torn one."""
+    return _decode(line.decode())
+
+
+def whole_objects(path: Path) -> list[dict[str, Any]]:
+    """Returns the objects of a file of JSON lines, up to the first line that is torn."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    found: list[dict[str, Any]] = []
+    for line in content.split(b"\n")[:-1]:  # what follows the last newline is not whole
+        try:
+            found.append(decoded(line))
+        except ValueError:
+            break
+    return found
+
+
+def objects_from_end(path: Path) -> Iterator[dict[str, Any]]:
+    """Yields the objects of a file of JSON lines, the last one first, and skips what is none."""
+    for line in reversed(read_bytes(path).split(b"\n")):
+        try:
+            found = decoded(line)
+        except ValueError:
+            continue
+        if isinstance(found, dict):
+            yield found
