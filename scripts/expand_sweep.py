@@ -11,19 +11,22 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.utils import setup_globals
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
+from omegaconf import DictConfig
 
-from lth_runner.cli.main import EXIT_USER, conf_dir, scale_last
+from lth_runner.cli.arguments import refuse_misplaced
+from lth_runner.cli.main import EXIT_USER, conf_dir
 from lth_runner.cli.messages import MISTAKES, explain
-from lth_runner.cli.sweep import command, points, with_snapshots
+from lth_runner.cli.sweep import command_line, has_grid, points, with_snapshots
 from lth_runner.runs.sweep_folder import write_points
 from lth_runner.values.errors import UserError
 
+HYDRAS = ("hydra.", "hydra/")  # whose keys are Hydra's
 PROGRAMS = ("lth-run", "lth_runner")  # lth_runner: python -m lth_runner
 OF_THE_SWEEP = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweep", "hydra.mode")
 EXAMPLES = """
@@ -80,47 +83,68 @@ def expand(words: Sequence[str]) -> Sweep:
     Raises UserError or Hydra's own exceptions for what ``lth-run -m`` would refuse as well.
     """
     program, arguments = split_program(words)
-    parser = get_args_parser()
-    parsed, unknown = parser.parse_known_args(with_snapshots(scale_last(arguments)))
-    if unknown:
-        raise UserError(f"lth-run has no option {unknown[0]}")
-    setup_globals()
-    try:
-        hydra = Hydra.create_main_hydra2("lth-run", search_path(parsed.config_dir))
-        config = hydra.compose_config(
-            parsed.config_name or "config",
-            overrides=parsed.overrides,
-            run_mode=RunMode.MULTIRUN,
-            with_log_configuration=False,
-        )
-        known, sweeper = config.hydra, config.hydra.sweeper
-        if not sweeper._target_.endswith(".BasicSweeper"):
+    refuse_misplaced(arguments)
+    given = parsed(arguments)
+    folders = [] if given.config_dir is None else [own_folder(given.config_dir)]
+    for folder in folders:
+        look_into(folder)
+    with initialize_config_dir(str(conf_dir().absolute()), version_base="1.3"):
+
+        def composed(overrides: Sequence[str]) -> DictConfig:
+            return compose(given.config_name, list(overrides), return_hydra_config=True)
+
+        loader = GlobalHydra.instance().config_loader()
+        [one, *_] = points(given.overrides, {}, loader)
+        known = composed(one).hydra
+        sweeper = known.sweeper
+        if not has_grid(known):
             raise UserError(
                 f"the sweeper {sweeper._target_} chooses its points as results come in: only a "
                 "grid (hydra/sweeper=basic) can be written down beforehand"
             )
-        found = points(known.overrides.task, sweeper.params or {})
-        for point in found:
-            hydra.config_loader.load_sweep_config(config, point)
-        fixed = [x for x in known.overrides.hydra if not x.startswith(OF_THE_SWEEP)]
+        of_hydra = [word for word in given.overrides if word.lstrip("+~").startswith(HYDRAS)]
+        task = [word for word in given.overrides if word not in of_hydra]
+        every = points(task, sweeper.params or {}, loader)
+        kept, *_ = [composed([*point, *of_hydra]).train.snapshots for point in every]
+        fixed = [word for word in of_hydra if not word.startswith(OF_THE_SWEEP)]
         if known.mode == RunMode.MULTIRUN:  # by a yaml that every point reads again
             fixed.append("hydra.mode=RUN")
-        commands = tuple(command(known, point) for point in found)
-        return Sweep(commands, tuple(program), tuple(fixed), Path(str(known.sweep.dir)))
-    finally:
-        GlobalHydra.instance().clear()
+        commands = [
+            command_line(folders, given.config_name, point) for point in with_snapshots(every, kept)
+        ]
+        return Sweep(tuple(commands), tuple(program), tuple(fixed), Path(str(known.sweep.dir)))
 
 
-def search_path(config_dir: str | None) -> ConfigSearchPath:
-    """Where lth-run looks for yaml: the user's folder before its own."""
-    path = create_config_search_path(str(conf_dir()))
-    if config_dir is not None:
-        mine = Path(config_dir).absolute()
-        if not mine.is_dir():
-            raise UserError(f"--config-dir {config_dir}: there is no such folder")
-        anchor = SearchPathQuery(provider="schema")
-        path.prepend(provider="command-line", path=f"file://{mine}", anchor=anchor)
-    return path
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """What of lth-run's options a sweep may have; raises UserError for any other."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("-cd", "--config-dir")
+    parser.add_argument("-cn", "--config-name", default="config")
+    parser.add_argument("overrides", nargs="*")
+    found, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        raise UserError(f"lth-run has no option {unknown[0]} for a sweep")
+    return found
+
+
+def own_folder(name: str) -> Path:
+    """The folder of --config-dir."""
+    mine = Path(name).absolute()
+    if not mine.is_dir():
+        raise UserError(f"--config-dir {name}: there is no such folder")
+    return mine
+
+
+def look_into(folder: Path) -> None:
+    """Makes Hydra look for yaml where lth-run's --config-dir does: behind its own folder."""
+
+    class OwnFolder(SearchPathPlugin):
+        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+            anchor = SearchPathQuery(provider="schema")
+            search_path.prepend("command-line", f"file://{folder}", anchor)
+
+    Plugins.instance().register(OwnFolder)
 
 
 def split_program(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -30,23 +30,18 @@ from command import (
     status_of,
 )
 from lth_runner import __version__
-from lth_runner import help as helps
+from lth_runner.cli import arguments as arguments_of
 from lth_runner.cli import main as cli
-from lth_runner.cli.main import scale_last
 from lth_runner.cli.messages import explain_bug
 from lth_runner.cli.stopping import stop_requested
-from lth_runner.cli.sweep import as_typed
+from lth_runner.cli.sweep import as_typed, with_snapshots
 from lth_runner.store.lease import Lease
 from lth_runner.values.errors import UserError
 
 LONG = ("train.shrink_to=null", "train.length=6000it", "train.eval_every=50%", "pruner.rounds=1")
 
 
-def test_help_and_the_config_are_shown_without_a_run(tmp_path: Path) -> None:
-    shown = lth_run("--help")
-    assert shown.status == 0
-    for word in ("pruner: ", "rewind: ", "lth-run -m ", "--config-dir", "paths.outputs", "-sc"):
-        assert word in shown.out
+def test_the_config_is_shown_without_a_run(tmp_path: Path) -> None:
     config = lth_run("--cfg", "job", "model=lenet300", f"paths.outputs={tmp_path}")
     assert config.status == 0
     assert re.search(r"^pruner:$", config.out, re.MULTILINE)
@@ -54,11 +49,30 @@ def test_help_and_the_config_are_shown_without_a_run(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_help_names_every_group_and_choice_and_those_of_a_folder_of_ones_own(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "my_net.yaml").touch()
+    shown = lth_run("--help", "--config-dir", str(tmp_path / "mine"), "seed=1")
+    assert (shown.status, shown.err) == (0, "")
+    listed = re.sub(r"\n    ", " ", shown.out)
+    for path in cli.conf_dir().glob("*/**/*.yaml"):
+        group = path.parent.relative_to(cli.conf_dir()).as_posix()
+        line = re.search(rf"^  \+?{group}: (.*)$", listed, re.MULTILINE)
+        inner = group.split("/")[0] in ("skeleton", "hydra")
+        assert inner if line is None else path.stem in line[1].split(", ")
+    assert re.search(r"^  model: .*, my_net,", listed, re.MULTILINE)
+    for word in ("lth-run -m ", "--config-dir", "paths.outputs", "-sc"):
+        assert word in shown.out
+    assert max(map(len, shown.out.splitlines())) <= 100
+
+
 @pytest.mark.parametrize(
     ("arguments", "absent"),
     [
         (["--help"], {"torch", "wandb", "matplotlib", "sklearn", "hydra", "omegaconf", "tqdm"}),
-        (["--help", "model=mlp"], {"torch", "wandb", "matplotlib", "sklearn"}),
+        (["--help", "model=mlp"], {"torch", "hydra", "omegaconf"}),
         (["--cfg", "job"], {"torch", "wandb", "matplotlib", "sklearn"}),
     ],
 )
@@ -73,27 +87,6 @@ def test_what_runs_nothing_loads_little(arguments: list[str], absent: set[str]) 
 
 def test_the_version_is_this_packages() -> None:
     assert lth_run("--version") == Said(0, f"lth-run {__version__}\n", "")
-
-
-def test_help_is_what_hydra_prints() -> None:
-    by_hydra = lth_run("--help", "seed=0")  # an override: Hydra composes and prints
-    assert lth_run("--help") == lth_run("-h") == by_hydra
-    assert "hydra/" not in by_hydra.out
-
-
-def test_help_lists_what_a_folder_or_a_plugin_adds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "mine" / "model").mkdir(parents=True)
-    (tmp_path / "mine" / "model" / "my_net.yaml").touch()
-    said = lth_run("--help", "--config-dir", str(tmp_path / "mine"))
-    assert re.search(r"^model: .*, my_net,", said.out, re.MULTILINE)
-
-    assert helps.is_plain(["--help"])
-    for name in ("hydra_joblib_launcher", "another"):
-        (tmp_path / "hydra_plugins" / name).mkdir(parents=True)
-        monkeypatch.syspath_prepend(tmp_path)
-        assert helps.is_plain(["--help"]) == (name != "another")
 
 
 OWN = tuple(a for a in SMALL if not a.startswith(("name", "control", "model")))
@@ -140,7 +133,8 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_ends_in_one_line_that_says_what_to_do(mistake: str, tmp_path: Path) -> None:
-    said = lth_run(*SMALL, f"paths.outputs={tmp_path}", *shlex.split(mistake))
+    words = [*SMALL, f"paths.outputs={tmp_path}", *shlex.split(mistake)]
+    said = lth_run(*arguments_of.in_order(words))
     assert said.status == 2
     assert said.err.startswith("error: ")
     assert MISTAKES[mistake] in said.err
@@ -163,18 +157,42 @@ def test_the_traceback_is_shown_when_asked_for() -> None:
         lth_run(*SMALL, "seed=-1", environment={"LTH_TRACEBACK": "1"})
 
 
-def test_overrides_may_stand_on_both_sides_of_options() -> None:
-    given = ["+scale=smoke", "seed=1", "-m", "--config-dir", "./mine", "~probe", "model=a,b"]
-    assert scale_last(given) == [
-        "-m", "--config-dir", "./mine", "seed=1", "~probe", "model=a,b", "+scale=smoke",
-    ]  # fmt: skip
-    assert scale_last(["a=1", "--cfg=job", "b=-1"]) == ["--cfg=job", "a=1", "b=-1"]
+@pytest.mark.parametrize(
+    "words",
+    [
+        "-m a=1,2 b=-1",
+        "a=1,2 b=3 -m",
+        "--config-dir mine a=1 +experiment=x +scale=smoke --cfg job",
+        "+scale=smoke a=1",
+        "-sc query=bash",
+        "",
+    ],
+)
+def test_options_may_stand_before_all_overrides_or_behind_them(words: str) -> None:
+    arguments_of.refuse_misplaced(words.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "right"),
+    [
+        ("a=1,2 -m b=3", "-m a=1,2 b=3"),
+        ("-m a=1,2 --config-dir mine b=3", "-m --config-dir mine a=1,2 b=3"),
+        ("+scale=smoke a=1 +experiment=x", "a=1 +experiment=x +scale=smoke"),
+        ("+scale=smoke -m +experiment=x", "-m +experiment=x +scale=smoke"),
+    ],
+)
+def test_misplaced_words_are_told_with_their_right_order(words: str, right: str) -> None:
+    said = lth_run(*words.split())
+    assert (said.status, said.out) == (2, "")
+    assert said.err.endswith(f": write lth-run {right}\n")
+    assert said.err.count("\n") == 1
+    arguments_of.refuse_misplaced(right.split())
 
 
 def test_a_sweep_makes_a_folder_for_each_point_and_shares_the_dense_training(
     tmp_path: Path,
 ) -> None:
-    said = lth_run(*SMALL, "-m", "pruner.rate=0.2,0.5", f"paths.outputs={tmp_path}")
+    said = lth_run("-m", *SMALL, "pruner.rate=0.2,0.5", f"paths.outputs={tmp_path}")
     assert said.status == 0, said.err
     first, second = ([*rows(f / "rounds.jsonl")] for f in in_order(tmp_path))
     assert [row["reused"] for row in first] == [False] * 5
@@ -183,7 +201,7 @@ def test_a_sweep_makes_a_folder_for_each_point_and_shares_the_dense_training(
     entries = [path.name for path in (tmp_path / "store" / "entries").iterdir()]
     assert sorted(entries) == sorted({row["training_key"] for row in [*first, *second]})
     assert status_of(in_order(tmp_path)[1])["command"] == shlex.join(
-        ["lth-run", *SMALL[1:], "pruner.rate=0.5", f"paths.outputs={tmp_path}", SMALL[0]]
+        ["lth-run", *SMALL, "pruner.rate=0.5", f"paths.outputs={tmp_path}"]
     )
 
 
@@ -193,7 +211,7 @@ def in_order(outputs: Path) -> list[Path]:
 
 
 def test_a_failing_point_of_a_sweep_stops_no_sibling(tmp_path: Path) -> None:
-    said = lth_run(*SMALL, "-m", "pruner.rate=0.2,7,0.5,8", f"paths.outputs={tmp_path}")
+    said = lth_run("-m", *SMALL, "pruner.rate=0.2,7,0.5,8", f"paths.outputs={tmp_path}")
     assert said.status == 2
     assert re.findall(r"^(?:point|report) .*", said.out, re.MULTILINE) == [
         "point    1 of 4  pruner.rate=0.2",
@@ -210,7 +228,7 @@ def test_a_failing_point_of_a_sweep_stops_no_sibling(tmp_path: Path) -> None:
 
 
 def test_a_point_that_another_process_is_at_is_left_to_it(tmp_path: Path) -> None:
-    command = (*SMALL, "-m", "seed=0,1", f"paths.outputs={tmp_path}")
+    command = ("-m", *SMALL, "seed=0,1", f"paths.outputs={tmp_path}")
     assert lth_run(*command).status == 0
     _, second = in_order(tmp_path)
     (second / "status.json").unlink()
@@ -225,19 +243,41 @@ def test_a_point_that_another_process_is_at_is_left_to_it(tmp_path: Path) -> Non
     assert status_of(second)["state"] == "done"
 
 
+def test_a_sweep_over_rewind_steps_keeps_them_all_in_the_training_that_its_points_share(
+    tmp_path: Path,
+) -> None:
+    swept = ("seed=0", "rewind.step=0it,3it,9it", "control=none", f"paths.outputs={tmp_path}")
+    assert lth_run("-m", *SMALL, *swept).status == 0
+    found = in_order(tmp_path)
+    assert [status_of(folder)["steps"]["replayed"] for folder in found] == [0, 0, 0]
+    kept = "train.snapshots=[0it,3it,9it]"
+    (path,) = (tmp_path / "sweeps").glob("*/points.jsonl")
+    assert all(shlex.split(row["command"])[-1] == kept for row in rows(path))
+    assert all(kept not in status_of(folder)["command"] for folder in found)
+    names = {folder.name for folder in found}
+    assert lth_run(*shlex.split(rows(path)[1]["command"])[1:]).status == 0  # one alone
+    assert {folder.name for folder in in_order(tmp_path)} == names
+
+
 @pytest.mark.parametrize(
-    ("overrides", "typed"),
+    ("described", "kept", "word"),
     [
-        ([], []),
-        (["seed=0,1"], ["seed=0,1"]),
-        (["rewind.step=0it,1it", "train.snapshots=[0it,1it]"], ["rewind.step=0it,1it"]),
-        (["rewind.step=0it,1it", "train.snapshots=[5it]"],) * 2,
+        ([["a=1"], ["a=2"]], [], None),
+        ([["rewind.step=1it", "a=1"], ["rewind.step=1it", "a=2"]], [], None),
+        ([["rewind.step=1it"], ["rewind.step=2it"]], ["5it"], "train.snapshots=[5it,1it,2it]"),
+        ([["rewind.step=1it", "train.snapshots=[]"], ["rewind.step=2it"]], [], None),
     ],
 )
-def test_a_sweep_is_told_as_it_was_typed(overrides: list[str], typed: list[str]) -> None:
-    assert as_typed([], overrides) == typed
+def test_what_points_rewind_to_is_kept_unless_the_words_say_what_is(
+    described: list[list[str]], kept: list[str], word: str | None
+) -> None:
+    assert with_snapshots(described, kept) == [[*p, *([word] if word else [])] for p in described]
+
+
+def test_a_sweep_is_told_as_it_was_typed() -> None:
+    assert as_typed([], ["seed=0,1"]) == ["seed=0,1"]
     options = ["hydra/launcher=slurm", "hydra.mode=MULTIRUN"]
-    assert as_typed(options, overrides) == ["-m", "hydra/launcher=slurm", *typed]
+    assert as_typed(options, ["seed=0,1"]) == ["-m", "hydra/launcher=slurm", "seed=0,1"]
 
 
 def test_an_interrupted_sweep_says_how_the_whole_goes_on(
@@ -245,9 +285,9 @@ def test_an_interrupted_sweep_says_how_the_whole_goes_on(
 ) -> None:
     monkeypatch.setattr("lth_runner.cli.launch._attempt", mock.Mock(side_effect=KeyboardInterrupt))
     given = ["seed=1", "rewind.step=0it,10it", f"paths.outputs={tmp_path}"]
-    said = lth_run(*SMALL, "-m", *given)
+    said = lth_run("-m", *SMALL, *given)
     assert (said.status, said.err) == (130, "")
-    typed = ["lth-run", "-m", *SMALL[1:], *given, SMALL[0]]
+    typed = ["lth-run", "-m", *SMALL, *given]
     assert said.out.endswith(f"interrupted; continue with:\n  {shlex.join(typed)}\n")
     assert "point    1 of 2  rewind.step=0it\n" in said.out
 
@@ -319,7 +359,7 @@ def test_an_experiment_and_a_network_of_ones_own(
     (tmp_path / "mine" / "experiment" / "my_own.yaml").write_text(MINE)
     (tmp_path / "mynet.py").write_text(NET)
     monkeypatch.chdir(tmp_path)
-    said = lth_run(*OWN, "model=mlp", "--config-dir", "./mine", "+experiment=my_own")
+    said = lth_run("--config-dir", "./mine", "+experiment=my_own", *OWN, "model=mlp")
     assert said.status == 0, said.err
     (folder,) = folders(tmp_path / "outputs", "mine")
     assert {row["arm"] for row in rows(folder / "rounds.jsonl")} == {"ticket", "shuffle"}
@@ -465,7 +505,7 @@ def test_a_run_whose_reader_goes_is_interrupted_and_says_so(tmp_path: Path) -> N
 def test_outputs_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     for arguments in ((), ("-m", "seed=0,1")):
-        said = lth_run(*SMALL, *arguments, f"paths.outputs={tmp_path}/file/x")
+        said = lth_run(*arguments, *SMALL, f"paths.outputs={tmp_path}/file/x")
         assert (said.status, said.out) == (2, "")
         assert re.fullmatch(
             rf"error: .*{tmp_path}/file.* cannot be written.*paths\.outputs=\.\.\.\n", said.err

@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from lth_runner.cli.config import build, make, resolve
-from lth_runner.cli.main import conf_dir, scale_last
+from lth_runner.cli.main import conf_dir
 from lth_runner.cli.signatures import check_targets
 from lth_runner.problem.models import prunable_names
 from lth_runner.values.errors import UserError
@@ -172,11 +172,8 @@ def test_a_rewind_preset_chosen_for_an_experiment_is_the_preset(
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_smoke_scale_holds_over_an_experiment_in_either_order(experiment: str) -> None:
-    chosen = f"+experiment={experiment}"
-    behind = resolved(*scale_last([chosen, "+scale=smoke"]))
-    before = resolved(*scale_last(["+scale=smoke", chosen]))
-    assert before == behind
+def test_smoke_scale_holds_over_an_experiment(experiment: str) -> None:
+    behind = resolved(f"+experiment={experiment}", "+scale=smoke")
     assert behind["replicates"] == 1
     assert behind["train"]["shrink_to"] == "20it"
     in_rounds = experiment in set(ITERATIVE) - AT_ONCE
@@ -184,5 +181,5 @@ def test_smoke_scale_holds_over_an_experiment_in_either_order(experiment: str) -
 
 
 def test_the_command_line_holds_over_smoke_scale() -> None:
-    arguments = scale_last(["+scale=smoke", "train.shrink_to=5it", "+experiment=digits_imp"])
-    assert resolved(*arguments)["train"]["shrink_to"] == "5it"
+    plain = resolved("+experiment=digits_imp", "train.shrink_to=5it", "+scale=smoke")
+    assert plain["train"]["shrink_to"] == "5it"

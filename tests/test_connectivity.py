@@ -16,7 +16,7 @@ import small
 from command import SMALL
 from lth_runner.cli.config import build
 from lth_runner.cli.launch import describe
-from lth_runner.cli.main import conf_dir, scale_last
+from lth_runner.cli.main import conf_dir
 from lth_runner.masking import Static
 from lth_runner.probe import Instability, InstabilityByStep, StartEnd
 from lth_runner.probe.connectivity import barrier, between, children, line
@@ -191,7 +191,7 @@ def test_a_run_announces_the_trainings_that_its_probes_add() -> None:
     def announced(probe: str) -> int:
         words = [*SMALL, "record=local", "control=[reinit]", f"probe={probe}", "replicates=2"]
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-            config = compose("config", overrides=scale_last([*words, "pruner.rounds=2"]))
+            config = compose("config", overrides=[*words, "pruner.rounds=2"])
         return describe(build(config), "lth-run", {}).num_trainings
 
     rows = 1 + 2 + 2

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 
 from lth_runner.cli.config import make, resolve
 from lth_runner.cli.launch import execute
-from lth_runner.cli.main import conf_dir, scale_last
+from lth_runner.cli.main import conf_dir
 from lth_runner.cli.signatures import check_targets
 
 # the channels of each experiment's own data, and images as small as are quick; others must be
@@ -59,8 +59,8 @@ def test_an_experiment_trains_end_to_end(
     monkeypatch.setenv("WANDB_MODE", "disabled")
     controls = ["reinit"] if experiment in LIGHT else []
     overrides = [
-        "+scale=smoke",
         f"+experiment={experiment}",
+        "+scale=smoke",
         "dataset=synthetic",
         f"dataset.shape={list(SHAPES[experiment])}".replace(" ", ""),
         "train.shrink_to=3it",
@@ -77,7 +77,7 @@ def test_an_experiment_trains_end_to_end(
     else:
         overrides.append(f"probe={'default' if experiment in LIGHT else 'none'}")
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        config = compose("config", overrides=scale_last(overrides))
+        config = compose("config", overrides=overrides)
 
     threads = torch.get_num_threads()
     try:
@@ -129,7 +129,7 @@ def test_every_pruner_of_a_sweep_takes_its_sparsities_and_those_of_smoke_scale(
     if sweep == "pruners":
         points += [[*points[0], "+scale=smoke", "pruner.rounds=null"]]
     for point in points:
-        overrides = scale_last([*point, f"+sweep={sweep}", f"pruner={pruner}"])
+        overrides = [*point, f"+sweep={sweep}", f"pruner={pruner}"]
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
             plain = resolve(compose("config", overrides=overrides))
         check_targets(plain)

@@ -17,7 +17,7 @@ from command import without_pictures
 from lth_runner.allocate import count
 from lth_runner.cli.config import build, make, resolve
 from lth_runner.cli.launch import describe, execute
-from lth_runner.cli.main import conf_dir, scale_last
+from lth_runner.cli.main import conf_dir
 from lth_runner.cli.signatures import check_targets
 from lth_runner.search import AtInit, Iterative
 from lth_runner.values.errors import UserError
@@ -35,7 +35,7 @@ ON_CPU = ["device=cpu", "threads=1"]  # tests run side by side: more would wait 
 
 def composed(*overrides: str) -> Any:
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        return compose("config", overrides=scale_last(overrides))
+        return compose("config", overrides=list(overrides))
 
 
 def built(*overrides: str) -> Any:

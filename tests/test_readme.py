@@ -19,7 +19,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from command import SMALL, folders, lth_run, no_training, rows, status_of
-from lth_runner.cli.main import conf_dir, scale_last
+from lth_runner.cli.main import conf_dir
 from lth_runner.runs.status.command import main as lth_status
 from lth_runner.store.ticket_file import read_ticket
 
@@ -124,7 +124,7 @@ def overrides(words: list[str]) -> list[str]:
 def test_commands_of_the_readme_compose(words: list[str]) -> None:
     single = [re.sub(r"(=[^\[,]+),.*", r"\1", word) for word in overrides(words)]
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        compose("config", overrides=scale_last(single))
+        compose("config", overrides=single)
 
 
 def test_make_targets_exist() -> None:

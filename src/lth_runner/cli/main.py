@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lth_runner import __version__
+from lth_runner.cli.arguments import own_folders, refuse_misplaced
+from lth_runner.cli.help import help_text
+from lth_runner.cli.loading import uncollected
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -36,19 +38,22 @@ def conf_dir() -> Path:
 
 def main() -> None:
     """Entry point of ``lth-run``; exits with 0, 1 (a bug), 2 (a mistake) or 130 (interrupted)."""
-    if sys.argv[1:] == ["--version"]:
+    words = sys.argv[1:]
+    if words == ["--version"]:
         print(f"lth-run {__version__}")
         return
-    import hydra
-
+    if {"-h", "--help"} & set(words):
+        print(help_text([conf_dir(), *own_folders(words)]), end="")
+        return
     from lth_runner.cli.stopping import hush, nobody_reads
-    from lth_runner.cli.sweep import with_snapshots
 
     set_up_logging()
     sys.path.insert(0, str(Path.cwd()))  # model._target_=mine.Net finds mine.py in this folder
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here, and are told in one place
-    sys.argv[1:] = with_snapshots(scale_last(sys.argv[1:]))
     try:
+        refuse_misplaced(words)
+        with uncollected():
+            import hydra
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
@@ -66,19 +71,6 @@ def set_up_logging() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[Lines()])
     logging.getLogger("lth_runner").setLevel(logging.INFO)
     logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # says again what errors say
-
-
-def scale_last(arguments: Sequence[str]) -> list[str]:
-    """``+scale=`` holds over any experiment, wherever it stands on the command line.
-
-    Options such as -m and --config-dir come first: between overrides argparse would refuse them.
-    """
-
-    def rank(argument: str) -> int:
-        is_override = "=" in argument and not argument.startswith("-")
-        return 2 if argument.startswith("+scale=") else is_override or argument.startswith("~")
-
-    return sorted(arguments, key=rank)
 
 
 def traceback_wanted() -> bool:
@@ -101,7 +93,8 @@ def launch(config: DictConfig) -> float | None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from lth_runner.cli.launch import execute
+    with uncollected():
+        from lth_runner.cli.launch import execute
     from lth_runner.cli.stopping import nobody_reads, say
     from lth_runner.cli.sweep import (
         choices,
@@ -110,6 +103,7 @@ def launch(config: DictConfig) -> float | None:
         note_failure,
         place,
         run_name,
+        snapshots,
         whole_command,
     )
     from lth_runner.values.errors import UnderWay
@@ -123,6 +117,7 @@ def launch(config: DictConfig) -> float | None:
             if line := place(known):
                 print(line, flush=True)
             config.device = spread(str(config.device), int(known.job.num))
+            config.train.snapshots = snapshots(known, config.train.snapshots)
         config.name = run_name(config.name, known)
         return execute(config, own, choices(known))
     except (KeyboardInterrupt, SystemExit):  # the latter a launcher's: it queues it again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
@@ -14,9 +15,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
@@ -29,35 +31,71 @@ from lth_runner.runs.sweep_folder import (
     read_points,
     write_points,
 )
+from lth_runner.values.errors import UserError
 
 ROOT_NAME = "digits_imp"  # conf/config.yaml's, and what it chooses
 ROOT_CHOICES = MappingProxyType({"model": "lenet300", "dataset": "digits", "pruner": "imp"})
 
 
-def points(arguments: Sequence[str], parameters: Mapping[str, Any]) -> list[list[str]]:
+def points(
+    arguments: Sequence[str], parameters: Mapping[str, Any], loader: ConfigLoader | None = None
+) -> list[list[str]]:
     """The overrides of each point: the product of all that is swept over, on the command line or
     in a yaml's ``hydra.sweeper.params``, in the order in which Hydra's sweeper takes them.
+
+    ``loader`` knows the options that glob(*) stands for. Raises UserError for a range without
+    steps, as ``interval`` is, of which there is no product.
     """
     described = [f"{key}={value}" for key, value in parameters.items()]
-    known = GlobalHydra.instance()  # its loader knows the options that glob(*) stands for
-    loader = known.config_loader() if known.is_initialized() else None
-    parsed = OverridesParser.create(loader).parse_overrides([*described, *arguments])
-    [batch] = BasicSweeper.split_arguments(parsed, None)
-    return batch
+    values: dict[str, list[str]] = {}
+    for one in OverridesParser.create(loader).parse_overrides([*described, *arguments]):
+        if one.is_sweep_override() and not one.is_discrete_sweep():
+            raise UserError(f"{one.input_line} has no list of values: a sweep takes a,b or range()")
+        found = (
+            list(one.sweep_string_iterator())
+            if one.is_sweep_override()
+            else [one.get_value_element_as_str()]
+        )
+        values[one.get_key_element()] = found
+    return [
+        [f"{key}={value}" for key, value in zip(values, chosen, strict=True)]
+        for chosen in itertools.product(*values.values())
+    ]
 
 
-def with_snapshots(arguments: Sequence[str]) -> list[str]:
-    """Arguments of a sweep over ``rewind.step`` with those steps among ``train.snapshots``.
+def with_snapshots(described: Sequence[Sequence[str]], kept: Sequence[str]) -> list[list[str]]:
+    """Points that rewind to different steps, each with all of these among ``train.snapshots``.
 
-    The dense training that the points share then keeps what they all rewind to, and nothing is
-    run again for it. Snapshots change no result and no run's name.
+    The dense training that the points share then keeps what they all go back to, and nothing is
+    run again for it. Snapshots change no result and no run's name. ``kept``: what the config
+    names already; a sweep whose words say themselves what is kept is left as it is.
     """
-    swept = [a for a in arguments if a.lstrip("+").startswith("rewind.step=") and "," in a]
-    if not swept or any("train.snapshots=" in argument for argument in arguments):
-        return list(arguments)
-    [parsed] = OverridesParser.create().parse_overrides(swept[-1:])
-    steps = [str(value) for value in parsed.sweep_string_iterator()]
-    return [*arguments, f"train.snapshots=[{','.join(steps)}]"]
+    steps = dict.fromkeys(
+        word.partition("=")[2]
+        for point in described
+        for word in point
+        if word.lstrip("+").startswith("rewind.step=")
+    )
+    asked = any(_is_snapshots(word) for point in described for word in point)
+    if asked or len(steps) < 2:
+        return [list(point) for point in described]
+    word = f"train.snapshots=[{','.join(dict.fromkeys([*map(str, kept), *steps]))}]"
+    return [[*point, word] for point in described]
+
+
+def snapshots(known: Any, kept: Sequence[str]) -> list[str]:
+    """The snapshots of a point's dense training: as written down, or else those of its config."""
+    described = _commands(known)
+    number = int(known.job.num)
+    words = shlex.split(described[number]) if number < len(described) else []
+    for parsed in OverridesParser.create().parse_overrides([w for w in words if _is_snapshots(w)]):
+        steps = parsed.value()
+        return [str(step) for step in (steps if isinstance(steps, list) else [steps])]
+    return list(kept)
+
+
+def _is_snapshots(word: str) -> bool:
+    return word.lstrip("+").startswith("train.snapshots=")
 
 
 class Describe(Callback):
@@ -69,7 +107,12 @@ class Describe(Callback):
         sweeper = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
         assert isinstance(sweeper, dict)
         typed = config.hydra.overrides
-        described = points(typed.task, sweeper.get("params") or {})
+        loader = GlobalHydra.instance().config_loader()
+        try:
+            described = points(typed.task, sweeper.get("params") or {}, loader)
+        except (UserError, HydraException):
+            return  # which the sweeper tells, too
+        described = with_snapshots(described, config.train.snapshots)
         commands = [command(config.hydra, point) for point in described]
         started = datetime.now(timezone.utc).isoformat(timespec="seconds")
         owner = {
@@ -104,12 +147,9 @@ def has_grid(known: Any) -> bool:
 
 
 def as_typed(options: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """A sweep's words before Hydra and ``with_snapshots`` added theirs."""
-    words = list(overrides)
-    if words and with_snapshots(words[:-1]) == words:
-        words.pop()
+    """A sweep's words before Hydra added its own."""
     mode = "hydra.mode=MULTIRUN"
-    return ["-m"] * (mode in options) + [word for word in options if word != mode] + words
+    return [*["-m"] * (mode in options), *[word for word in options if word != mode], *overrides]
 
 
 def _folder(known: Any) -> Path:
@@ -177,8 +217,12 @@ def run_name(given: str, known: Any) -> str:
 def command(known: Any, overrides: Sequence[str]) -> str:
     """The command line of one point, given Hydra's own config."""
     sources = known.runtime.config_sources
-    paths = [source.path for source in sources if source.provider == "command-line"]
-    folders = [word for path in paths for word in ("--config-dir", path)]
-    root = known.job.config_name or "config"
+    folders = [Path(source.path) for source in sources if source.provider == "command-line"]
+    return command_line(folders, known.job.config_name or "config", overrides)
+
+
+def command_line(folders: Sequence[Path], root: str, overrides: Sequence[str]) -> str:
+    """``lth-run`` with folders of yaml of one's own, another root than config.yaml, overrides."""
+    own = [word for folder in folders for word in ("--config-dir", str(folder))]
     name = ["--config-name", root] if root != "config" else []
-    return shlex.join(["lth-run", *folders, *name, *overrides])
+    return shlex.join(["lth-run", *own, *name, *overrides])

@@ -1,0 +1,70 @@
+"""The words behind ``lth-run``: which of them are options, and in what order they must stand."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lth_runner.values.errors import UserError
+
+# options whose value is the next word
+VALUED = {
+    *("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp"),
+    *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
+}
+OWN_FOLDER = ("--config-dir", "-cd")
+
+
+def refuse_misplaced(words: Sequence[str]) -> None:
+    """Raises UserError for options between overrides, and for a scale before its experiment.
+
+    argparse, by which Hydra reads the words, takes the overrides from one place alone. What an
+    experiment sets would hold over a scale that stands before it.
+    """
+    places = [is_option for is_option, _ in _parted(words)]
+    if True in places and False in places:
+        first, last = places.index(False), len(places) - 1 - places[::-1].index(False)
+        if any(places[first:last]):
+            raise _misplaced("options stand before all overrides or behind them", words)
+    overrides = [word for is_option, (word, *_) in _parted(words) if not is_option]
+    scales = [i for i, word in enumerate(overrides) if word.startswith("+scale=")]
+    experiments = [i for i, word in enumerate(overrides) if word.startswith("+experiment=")]
+    if scales and experiments and min(scales) < max(experiments):
+        raise _misplaced(
+            f"{overrides[experiments[-1]]} would hold over the {overrides[scales[0]]} before it",
+            words,
+        )
+
+
+def own_folders(words: Sequence[str]) -> list[Path]:
+    """The folders of yaml that are named on the command line."""
+    found = []
+    for _, (word, *value) in _parted(words):
+        name, _, joined = word.partition("=")
+        if name in OWN_FOLDER and (value or joined):
+            found.append(Path(value[0] if value else joined))
+    return found
+
+
+def in_order(words: Sequence[str]) -> list[str]:
+    """The same words as they must stand: options, overrides, the scale."""
+
+    def rank(part: tuple[bool, list[str]]) -> int:
+        is_option, (word, *_) = part
+        return 0 if is_option else 2 if word.startswith("+scale=") else 1
+
+    return [word for _, part in sorted(_parted(words), key=rank) for word in part]
+
+
+def _misplaced(why: str, words: Sequence[str]) -> UserError:
+    return UserError(f"{why}: write {shlex.join(['lth-run', *in_order(words)])}")
+
+
+def _parted(words: Sequence[str]) -> Iterator[tuple[bool, list[str]]]:
+    """Each option, with its value, and each override; and whether it is an option."""
+    left = list(words)
+    while left:
+        word = left.pop(0)
+        is_option = word.startswith("-")
+        yield is_option, [word, *([left.pop(0)] if word in VALUED and left else [])]
