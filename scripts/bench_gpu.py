@@ -13,7 +13,7 @@ from measuring import Timed, in_turns, jobs, repeated, say
 from torch import Tensor
 
 from lth_runner.problem import models
-from lth_runner.problem.data import Augment, Data
+from lth_runner.problem.data import Data, FlipCrop
 from lth_runner.problem.task import Task
 from lth_runner.training.engines.graphed import Graphed
 from lth_runner.training.engines.sequential import Sequential
@@ -73,7 +73,7 @@ def coloured(num: int) -> Data:
     """Images in bytes, augmented as CIFAR-10's are."""
     images = torch.randint(256, (num, 3, 32, 32), generator=stream(0, "i"), dtype=torch.uint8)
     labels, channels = torch.arange(num) % 10, {"mean": (0.5,) * 3, "std": (0.25,) * 3}
-    augment = Augment(flip=True, crop=4)
+    augment = FlipCrop(flip=True, crop=4)
     return Data.from_tensors(
         (images, labels), (images[:100], labels[:100]), validation=100, augment=augment, **channels
     )

@@ -10,7 +10,7 @@ from torch import nn
 
 from lth_runner.masking import Static
 from lth_runner.problem import models
-from lth_runner.problem.data import Augment, Data
+from lth_runner.problem.data import Data, FlipCrop
 from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Ticket
 from lth_runner.store.checkpoint import Checkpoint, Outcome
@@ -43,7 +43,7 @@ def pictures(device: str = "cpu", num: int = 80) -> Data:
         return (prototypes[labels] + noise).to(torch.uint8), labels
 
     channels = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
-    augment = Augment(flip=True, crop=1)
+    augment = FlipCrop(flip=True, crop=1)
     data = Data.from_tensors(draw(num), draw(30), validation=20, augment=augment, **channels)
     return data.to(device)
 

@@ -31,7 +31,9 @@ from lth_runner.allocate.budget import Budget
 from lth_runner.cli.config import build
 from lth_runner.cli.main import conf_dir
 from lth_runner.problem import models
-from lth_runner.problem.task import check_fits
+from lth_runner.problem.covers import Covers
+from lth_runner.problem.fits import check_fits
+from lth_runner.problem.requirements import check
 from lth_runner.schedule import Iterations
 from lth_runner.score.examples import draw_batches
 from lth_runner.search.rewind import layer_group
@@ -57,8 +59,8 @@ def test_the_numbers_of_weights_and_of_weights_and_biases(model, shape, weights,
     with torch.device("meta"):
         module = model(shape=shape, num_classes=10)
     sizes = {name: value.numel() for name, value in module.named_parameters()}
-    assert sum(sizes[name] for name in models.prunable_names(module)) == weights
-    assert sum(sizes[name] for name in models.prunable_names(module, biases=True)) == with_biases
+    assert sum(sizes[name] for name in Covers().names(module)) == weights
+    assert sum(sizes[name] for name in Covers().names(module, biases=True)) == with_biases
 
 
 def test_each_bias_stands_behind_its_weight_and_no_norms_shift_is_one():
@@ -73,7 +75,7 @@ def test_a_shared_weights_biases_are_each_prunable_and_a_shared_bias_once():
     first, second, third = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3)
     second.weight, third.bias = first.weight, first.bias
     module = nn.Sequential(first, second, third)
-    found = models.prunable_names(module, biases=True)
+    found = Covers().names(module, biases=True)
     assert found == ("0.weight", "0.bias", "1.bias", "2.weight")
 
 
@@ -309,4 +311,4 @@ def test_channels_are_those_of_weights():
 )
 def test_scores_of_whole_channels_refuse_biases(wrong):
     with pytest.raises(UserError, match=r"pruner\.biases=true.*whole output channels"):
-        score.check(wrong, PERCEPTRON)
+        check(wrong, PERCEPTRON)

@@ -82,7 +82,7 @@ def test_a_soft_mask_lies_on_biases_too():
     without = {
         n: torch.zeros_like(w) if n in task.dense().biases else w for n, w in weights.items()
     }
-    torch.testing.assert_close(module(inputs), task.logits(without, inputs))
+    torch.testing.assert_close(module(inputs), task.outputs(without, inputs))
     live_mask.remove()
     assert torch.equal(module.get_parameter("output.bias"), weights["output.bias"])
 

@@ -13,10 +13,11 @@ import small
 from fake_past import CLOCK, Fake, equal, small_task
 from lth_runner.allocate import Global, count
 from lth_runner.control import RandomData
-from lth_runner.problem.data import Augment, Data
+from lth_runner.problem.data import Data, FlipCrop
+from lth_runner.problem.requirements import check
 from lth_runner.problem.task import Task
 from lth_runner.schedule import Iterations
-from lth_runner.score import Concrete, check
+from lth_runner.score import Concrete
 from lth_runner.score import concrete_objectives as objective
 from lth_runner.score.concrete import balanced, density_pull
 from lth_runner.search import KeptScores
@@ -196,7 +197,7 @@ def test_the_rate_falls_to_a_tenth_after_its_share_of_the_search():
 
 def test_samples_are_not_augmented():
     task = small.task(model=small.convolutional)
-    augmented = replace(task, data=replace(task.data, augment=Augment(flip=True, crop=1)))
+    augmented = replace(task, data=replace(task.data, augment=FlipCrop(flip=True, crop=1)))
     one, two = (score()(problem, task.init(), task.dense()) for problem in (task, augmented))
     assert equal(one, two)
 

@@ -63,7 +63,7 @@ def test_installing_changes_no_weight_and_no_answer(model, initial):
     assert list(live.weights()) == list(task.init())
     assert live.mask().density == 1
     inputs = task.batches(1, 0, 8)[0][0]
-    plain = task.logits(task.init(), inputs)
+    plain = task.outputs(task.init(), inputs)
     torch.testing.assert_close(module.eval()(inputs), plain, rtol=1e-5, atol=1e-6)
 
 
@@ -106,7 +106,7 @@ def test_the_sharper_the_nearer_to_the_hard_network(model, beta, tolerance):
     torch.testing.assert_close(module(inputs), soft, rtol=tolerance, atol=tolerance)
     mask, weights = live.mask(), live.weights()
     assert all(torch.equal(mask[name], scores[name] > 0) for name in mask)
-    torch.testing.assert_close(task.logits(weights, inputs), module(inputs), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(task.outputs(weights, inputs), module(inputs), rtol=1e-4, atol=1e-5)
     for name, kept in mask.items():
         scaled = task.init()[name] * (1 + math.exp(-0.1))
         assert torch.equal(weights[name], torch.where(kept, scaled, 0.0))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lth_runner.problem.data import Augment, Data
+from lth_runner.problem.data import Data, FlipCrop
 from lth_runner.problem.data.splits import keep_subset, moments
 from lth_runner.values.errors import UserError
 
@@ -26,7 +26,7 @@ def images(num: int = NUM, seed: int = 0) -> tuple[Tensor, Tensor]:
     return pixels, torch.arange(num) % 10
 
 
-def make(augment: Augment | None = None, **options: object) -> Data:
+def make(augment: FlipCrop | None = None, **options: object) -> Data:
     options = {"mean": MEAN, "std": STD, "validation": 0, **options}
     return Data.from_tensors(images(), images(20, seed=1), augment=augment, **options)  # type: ignore[arg-type]
 
@@ -60,8 +60,8 @@ def test_one_batch_may_be_the_whole_set() -> None:
     assert sorted(inputs.flatten().tolist()) == list(range(23))
 
 
-@pytest.mark.parametrize("augment", [None, Augment(flip=True, crop=2)])
-def test_any_order_of_steps_gives_the_batches_of_the_sequence(augment: Augment | None) -> None:
+@pytest.mark.parametrize("augment", [None, FlipCrop(flip=True, crop=2)])
+def test_any_order_of_steps_gives_the_batches_of_the_sequence(augment: FlipCrop | None) -> None:
     data = make(augment)
     stream = data.stream(8, seed=3, order=1)
     sequence = [stream[step] for step in range(20)]
@@ -93,7 +93,7 @@ def test_a_step_before_the_first_is_an_index_error() -> None:
 # --- augmentation
 
 
-def reference(pixels: Tensor, draws: Tensor, augment: Augment) -> Tensor:
+def reference(pixels: Tensor, draws: Tensor, augment: FlipCrop) -> Tensor:
     """One image at a time: paste in a black frame, cut out, mirror by reversing the columns."""
     out = torch.zeros_like(pixels)
     border, (height, width) = augment.crop, pixels.shape[2:]
@@ -108,9 +108,9 @@ def reference(pixels: Tensor, draws: Tensor, augment: Augment) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "augment", [Augment(flip=True, crop=2), Augment(flip=True), Augment(crop=3)]
+    "augment", [FlipCrop(flip=True, crop=2), FlipCrop(flip=True), FlipCrop(crop=3)]
 )
-def test_augmented_batch_equals_the_slow_reference(augment: Augment) -> None:
+def test_augmented_batch_equals_the_slow_reference(augment: FlipCrop) -> None:
     data, plain = make(augment), make()
     step, seed = 4, 5
     draws = augment.draw(16, seed, 0, step)
@@ -121,24 +121,24 @@ def test_augmented_batch_equals_the_slow_reference(augment: Augment) -> None:
 
 
 def test_draws_cover_every_offset_and_both_flips() -> None:
-    rows, columns, flips = Augment(flip=True, crop=2).draw(500, 0, 0, 0)
+    rows, columns, flips = FlipCrop(flip=True, crop=2).draw(500, 0, 0, 0)
     assert set(rows.tolist()) == set(columns.tolist()) == {0, 1, 2, 3, 4}
     assert 200 < int(flips.sum()) < 300
     assert not torch.equal(rows, columns)
 
 
 def test_crop_leaves_the_flips_as_they_were() -> None:
-    flips = Augment(flip=True).draw(64, 0, 0, 9)[2]
-    assert torch.equal(flips, Augment(flip=True, crop=4).draw(64, 0, 0, 9)[2])
+    flips = FlipCrop(flip=True).draw(64, 0, 0, 9)[2]
+    assert torch.equal(flips, FlipCrop(flip=True, crop=4).draw(64, 0, 0, 9)[2])
 
 
 def test_each_step_draws_anew() -> None:
-    augment = Augment(crop=4)
+    augment = FlipCrop(crop=4)
     assert not torch.equal(augment.draw(64, 0, 0, 0), augment.draw(64, 0, 0, 1))
 
 
 def test_evaluation_and_samples_are_never_augmented() -> None:
-    augmented, plain = make(Augment(flip=True, crop=2)), make()
+    augmented, plain = make(FlipCrop(flip=True, crop=2)), make()
     for split in ("train", "test"):
         for a, b in zip(augmented.batches(split, 7), plain.batches(split, 7), strict=True):
             assert torch.equal(a[0], b[0])
@@ -171,7 +171,7 @@ def test_normalising_at_once_and_by_batch_give_equal_bits() -> None:
 
 
 def test_augmented_and_large_data_stay_raw_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert make(Augment(flip=True)).to("cpu").train[0].dtype == torch.uint8
+    assert make(FlipCrop(flip=True)).to("cpu").train[0].dtype == torch.uint8
     monkeypatch.setattr("lth_runner.problem.data.tensors.FLOAT_LIMIT", 100)
     assert make().to("cpu").train[0].dtype == torch.uint8
 
@@ -220,8 +220,8 @@ def test_fingerprint_sees_every_part() -> None:
         make(),
         make(mean=(0.1, 0.2, 0.4)),
         make(std=(0.5, 0.6, 0.8)),
-        make(Augment(flip=True)),
-        make(Augment(crop=1)),
+        make(FlipCrop(flip=True)),
+        make(FlipCrop(crop=1)),
         make(validation=1),
         make(validation=1, split_seed=1),
         make(num_classes=11),
@@ -304,18 +304,17 @@ NAN[2, 1] = math.nan
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"train": (NAN, Y)}, "train inputs hold NaN"),
-        ({"test": (X + math.inf, Y)}, "test inputs hold NaN or inf"),
+        ({"train": (NAN, Y)}, "train holds NaN"),
+        ({"test": (X + math.inf, Y)}, "test holds NaN or inf"),
         ({"num_classes": 2}, "labels run from 0 to 2: accepted 0 to 1"),
         ({"test": (X, Y - 1)}, "test labels run from -1"),
-        ({"train": (X, Y[:3])}, "4 inputs but 3 labels"),
+        ({"train": (X, Y[:3])}, "4 inputs but 3 targets"),
         ({"train": (X[:0], Y[:0])}, "train is empty"),
         ({"test": (X[:0], Y[:0])}, "test is empty"),
-        ({"test": (X[:, :2], Y)}, "test samples are torch.float32 of shape (2,)"),
-        ({"test": (X.byte(), Y)}, "test samples are torch.uint8"),
-        ({"train": (X.long(), Y)}, "inputs are torch.int64"),
-        ({"train": (X, Y.float())}, "labels are torch.float32"),
-        ({"train": (X, Y[:, None])}, "shape (4, 1)"),
+        ({"test": (X[:, :2], Y)}, "test samples are float32 of shape (2,)"),
+        ({"test": (X.byte(), Y)}, "test samples are uint8"),
+        ({"train": (X.long(), Y)}, "train's are int64"),
+        ({"train": (X, Y.float()), "num_classes": 3}, "targets are torch.float32"),
         ({"train": (X[:, 0], Y)}, "[samples, features...]"),
         ({"train": X}, "give a pair"),
         ({"train": (["a"], [0])}, "does not convert"),
@@ -329,7 +328,7 @@ NAN[2, 1] = math.nan
         ({"mean": (0.0, 0.0), "std": (1.0, 1.0)}, "give 1 or 3 of each"),
         ({"std": (0.0,)}, "positive"),
         ({"mean": (math.nan,)}, "finite"),
-        ({"augment": Augment(flip=True)}, "flip and crop need images"),
+        ({"augment": FlipCrop(flip=True)}, "flip and crop need images"),
     ],
 )  # fmt: skip
 def test_unfit_tensors_are_refused_with_a_reason(options: dict[str, object], says: str) -> None:
@@ -348,7 +347,7 @@ def test_a_batch_that_does_not_fit_is_refused(batch_size: int) -> None:
 @pytest.mark.parametrize("crop", [-1, 1.5, True])
 def test_a_border_that_is_no_count_of_pixels_is_refused(crop: object) -> None:
     with pytest.raises(UserError, match="whole pixels"):
-        Augment(crop=crop)  # type: ignore[arg-type]
+        FlipCrop(crop=crop)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("amount", [0, 101, 0.0, 1.01, "all"])
@@ -366,7 +365,7 @@ def test_other_misuse_is_refused() -> None:
     with pytest.raises(UserError, match="cannot draw 51 of 50"):
         make().sample(51, seed=0)
     with pytest.raises(UserError, match="before normalisation"):
-        replace(make().to("cpu"), augment=Augment(flip=True))
+        replace(make().to("cpu"), augment=FlipCrop(flip=True))
     with pytest.raises(UserError, match="several shapes"):
         Data.from_loaders([(X, Y), (X[:, :2], Y)], [(X, Y)])
     with pytest.raises(UserError, match="no batch"):

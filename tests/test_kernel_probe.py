@@ -34,7 +34,7 @@ def explicit(task, weights, mask, inputs, along):
     rows = []
     for x in inputs.double():
         for direction in along.double():
-            logit = home.logits(weights, x[None])[0] @ direction
+            logit = home.outputs(weights, x[None])[0] @ direction
             found = torch.autograd.grad(logit, leaves)
             rows.append(torch.cat([g[mask[n]] for n, g in zip(mask, found, strict=True)]))
     jacobian = torch.stack(rows)

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from lth_runner.problem import models
+from lth_runner.problem.covers import Covers
 from lth_runner.problem.models.parts import num_groups
 from lth_runner.values.errors import UserError
 
@@ -73,7 +74,7 @@ def on_meta(factory, **arguments):
 
 def sizes_of_prunable(module):
     tensors = dict(module.named_parameters())
-    return [tensors[name].numel() for name in models.prunable_names(module)]
+    return [tensors[name].numel() for name in Covers().names(module)]
 
 
 @pytest.mark.parametrize("case", COUNTS, ids=case_name)
@@ -125,7 +126,7 @@ def test_odd_shapes_fit(factory, arguments, shape):
 def test_the_classifier_is_called_output_and_comes_last(case):
     factory, arguments = case
     module = on_meta(factory, **arguments)
-    assert models.prunable_names(module)[-1] == "output.weight"
+    assert Covers().names(module)[-1] == "output.weight"
     assert isinstance(module.output, nn.Linear)
 
 
@@ -134,7 +135,7 @@ def test_prunable_names_follow_the_forward_pass(case):
     factory, arguments = case
     module = on_meta(factory, **arguments).eval()
     called = []
-    names = models.prunable_names(module)
+    names = Covers().names(module)
     for name in names:
         layer = module.get_submodule(name.removesuffix(".weight"))
         layer.register_forward_hook(lambda *_, name=name: called.append(name))
@@ -384,14 +385,14 @@ class Assorted(nn.Module):
 
 def test_prunable_names_are_convolution_and_linear_weights_once():
     module = Assorted()
-    names = models.prunable_names(module)
+    names = Covers().names(module)
     expected = ("line.weight", "volume.weight", "attention.out_proj.weight", "first.weight")
     assert names == expected
     assert set(names) <= set(dict(module.named_parameters()))
 
 
 def test_a_bare_linear_layer_is_prunable():
-    assert models.prunable_names(nn.Linear(2, 2)) == ("weight",)
+    assert Covers().names(nn.Linear(2, 2)) == ("weight",)
 
 
 # ---- torchvision

@@ -240,7 +240,7 @@ def test_a_diverged_training_is_recorded_with_nulls_and_its_siblings_go_on(tmp_p
 
 
 def test_a_failed_run_says_why_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    with mock.patch("lth_runner.probe.Accuracy.__call__", side_effect=ZeroDivisionError("oh")):
+    with mock.patch("lth_runner.probe.Performance.__call__", side_effect=ZeroDivisionError("oh")):
         said = lth_run(*SMALL, f"paths.outputs={tmp_path}")
     (folder,) = folders(tmp_path)
     found = status_of(folder)

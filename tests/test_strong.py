@@ -19,7 +19,7 @@ from lth_runner.control import Reinit, Shuffle
 from lth_runner.experiment import Experiment, next_jobs
 from lth_runner.masking import EdgePopup, GemMiner, MultiPrize, Static, Supermask, measured
 from lth_runner.masking.edge_popup import uniform
-from lth_runner.probe import Accuracy, EarlyGradients, RoundOverlap, Signs
+from lth_runner.probe import EarlyGradients, Performance, RoundOverlap, Signs
 from lth_runner.problem import models
 from lth_runner.schedule import Iterations
 from lth_runner.search import Found
@@ -306,7 +306,7 @@ def test_the_second_round_is_the_saved_ticket_untrained_beside_its_controls(name
     assert not torch.equal(same[0], same[1])
     assert not torch.equal(same[0], same[2])
     assert (shuffle.weights["0.weight"] != 0).equal(shuffle.mask["0.weight"])
-    probes = (Accuracy(), Signs(), RoundOverlap(), EarlyGradients(5, 2))
+    probes = (Performance(), Signs(), RoundOverlap(), EarlyGradients(5, 2))
     seen = {n: v for probe in probes for n, v in probe(task, [found], ticket)}
     assert seen["test_accuracy"] == task.evaluate(found.weights, "test")["accuracy"]
     assert seen["sign_preservation"] == seen["mask_overlap_previous"] == 1.0

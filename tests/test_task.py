@@ -12,7 +12,9 @@ from torch import nn
 
 from fake_past import data, drawn, equal, network, small_task
 from lth_runner.problem.data import Data
-from lth_runner.problem.task import Task, check_fits, evaluate
+from lth_runner.problem.fits import check_fits
+from lth_runner.problem.objective import CrossEntropy
+from lth_runner.problem.task import Task, evaluate
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -55,7 +57,7 @@ def test_norm_names_scales_shifts_and_statistics():
 def test_logits_and_loss_are_a_plain_modules(batch_statistics):
     inputs, labels = TASK.data.sample(20, 0)
     expected = plain(training=batch_statistics)(inputs)
-    logits = TASK.logits(weights(), inputs, batch_statistics=batch_statistics)
+    logits = TASK.outputs(weights(), inputs, batch_statistics=batch_statistics)
     loss = TASK.loss(weights(), (inputs, labels), 2.0, batch_statistics=batch_statistics)
     assert torch.equal(logits, expected)
     assert torch.equal(loss, F.cross_entropy(expected / 2.0, labels))
@@ -101,7 +103,7 @@ def test_batches_are_seeded_samples_without_repetition():
 def test_nothing_writes_to_the_weights_it_is_given():
     given = weights()
     before = states.fingerprint(given)
-    TASK.logits(given, TASK.data.sample(20, 0)[0], batch_statistics=True)
+    TASK.outputs(given, TASK.data.sample(20, 0)[0], batch_statistics=True)
     TASK.grad(given, 1, batch_statistics=True)
     TASK.evaluate(given, "test")
     assert states.fingerprint(given) == before
@@ -110,10 +112,10 @@ def test_nothing_writes_to_the_weights_it_is_given():
 
 def test_one_call_leaves_no_trace_in_the_next():
     inputs = TASK.data.sample(20, 0)[0]
-    before = TASK.logits(weights(), inputs)
+    before = TASK.outputs(weights(), inputs)
     TASK.evaluate(TASK.init(), "test")
-    TASK.logits(drawn(TASK, "other"), inputs, batch_statistics=True)
-    assert torch.equal(TASK.logits(weights(), inputs), before)
+    TASK.outputs(drawn(TASK, "other"), inputs, batch_statistics=True)
+    assert torch.equal(TASK.outputs(weights(), inputs), before)
 
 
 def test_batch_statistics_leave_dropout_off():
@@ -122,7 +124,7 @@ def test_batch_statistics_leave_dropout_off():
 
     task = Task(with_dropout, data())
     inputs = data().sample(20, 0)[0]
-    one, again = (task.logits(task.init(), inputs, batch_statistics=True) for _ in range(2))
+    one, again = (task.outputs(task.init(), inputs, batch_statistics=True) for _ in range(2))
     assert torch.equal(one, again)
 
 
@@ -213,7 +215,7 @@ def test_an_empty_split_has_no_measurements():
 def test_evaluating_a_network_puts_its_mode_back():
     module = network().train()
     before = states.fingerprint(states.read(module))
-    evaluate(module, data().batches("test", 7))
+    evaluate(module, data().batches("test", 7), CrossEntropy())
     assert module.training
     assert states.fingerprint(states.read(module)) == before
 
@@ -243,5 +245,5 @@ def test_a_network_that_fits_is_let_through():
     check_fits(TASK)
     masked = Mask({name: ~kept for name, kept in TASK.dense().items()})(weights())
     bias = masked["output.bias"]
-    logits = TASK.logits(masked, TASK.data.sample(4, 0)[0])
+    logits = TASK.outputs(masked, TASK.data.sample(4, 0)[0])
     assert torch.equal(logits, bias.expand(4, 3))  # with no weight left, the bias alone answers

@@ -19,7 +19,7 @@ from lth_runner.cli.launch import environment
 from lth_runner.control import Reinit
 from lth_runner.experiment import Experiment, run
 from lth_runner.masking import Static
-from lth_runner.probe import Accuracy, Signs
+from lth_runner.probe import Performance, Signs
 from lth_runner.problem.data import Data
 from lth_runner.problem.task import Task
 from lth_runner.runs.record import Record, RunDescription, RunFolder, problem_facts
@@ -69,7 +69,7 @@ def main(folder: Path) -> None:
         optimizer=functools.partial(torch.optim.SGD, lr=0.2, momentum=0.9),
     )
     experiment = Experiment(
-        tasks, search, Static(), controls={"reinit": Reinit()}, probes=[Accuracy(), Signs()]
+        tasks, search, Static(), controls={"reinit": Reinit()}, probes=[Performance(), Signs()]
     )
     trainer = Trainer(recipe, Store(folder / "store"))
     search.check(tasks[0], trainer.clock(tasks[0]))  # refuses now what would fail later

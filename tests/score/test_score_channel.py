@@ -11,8 +11,9 @@ from torch import nn
 
 from lth_runner.allocate import Global
 from lth_runner.problem import models
+from lth_runner.problem.requirements import check
 from lth_runner.problem.task import Task
-from lth_runner.score import FilterNorm, NormScale, check
+from lth_runner.score import FilterNorm, NormScale
 from lth_runner.score.channel import norm_after
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask

@@ -10,8 +10,9 @@ from score_cases import HAND, SHAPE, flat, half_mask, images, some_mask, task, t
 from torch import nn
 
 from lth_runner.problem import models
+from lth_runner.problem.requirements import check
 from lth_runner.problem.task import Task
-from lth_runner.score import Synflow, check
+from lth_runner.score import Synflow
 from lth_runner.values.errors import UserError
 
 
@@ -60,7 +61,7 @@ def test_layers_and_units_pass_on_what_they_get():
     totals = [float(value.sum()) for value in found.values()]
     masked = some_mask(problem)(problem.init())
     positive = {n: w.abs().double() for n, w in masked.items()}
-    flow = problem.logits(positive, torch.ones(1, 2, 8, 8, dtype=torch.float64)).sum()
+    flow = problem.outputs(positive, torch.ones(1, 2, 8, 8, dtype=torch.float64)).sum()
     assert totals == pytest.approx([float(flow)] * 3, rel=1e-12)
 
 

@@ -11,8 +11,8 @@ from score_cases import SHAPE, doubles, flat, images, some_mask, task, three_sam
 from lth_runner import score as scores
 from lth_runner.problem import models
 from lth_runner.problem.data import Data
+from lth_runner.problem.requirements import check
 from lth_runner.problem.task import Task
-from lth_runner.score import check
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 

@@ -91,7 +91,7 @@ def test_every_network_has_each_samples_squares(monkeypatch, model, fast, biases
     for inputs, labels in batches:
         for one, label in zip(inputs.double(), labels, strict=True):
             own = {name: start[name].clone().requires_grad_() for name in task.prunable}
-            value = derived(task.logits(start | own, one[None]), label[None])
+            value = derived(task.outputs(start | own, one[None]), label[None])
             gradients = torch.autograd.grad(value, list(own.values()))
             for name, g in zip(own, gradients, strict=True):
                 expected[name] += g.square() / 7

@@ -25,7 +25,8 @@ from lth_runner.experiment import Experiment
 from lth_runner.masking import Masking
 from lth_runner.probe import Probe
 from lth_runner.problem.data import Data
-from lth_runner.problem.task import Task, check_fits
+from lth_runner.problem.fits import check_fits
+from lth_runner.problem.task import Task
 from lth_runner.runs.report.published import published
 from lth_runner.search import Search
 from lth_runner.search.rewind import Rewind

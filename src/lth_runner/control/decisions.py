@@ -14,6 +14,7 @@ import torch
 from lth_runner.control.masks import unpruned
 from lth_runner.control.mirrored_search import MirroredSearch, NoTicket, next_mask
 from lth_runner.problem.data import Data
+from lth_runner.problem.requirements import Classification, classification
 from lth_runner.problem.task import Task
 from lth_runner.score import Score, Scores
 from lth_runner.search import Search
@@ -22,6 +23,7 @@ from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import stream
 from lth_runner.values.state import State
+from lth_runner.values.steps import Clock
 
 CORRUPTIONS = ("labels", "pixels")
 WITHOUT_SCORE = ("refuse", "leave_out")
@@ -121,15 +123,23 @@ class RandomData:
             )  # fmt: skip
         return replace(ticket, mask=mask, weights=unpruned(ticket, past))
 
+    def check(self, task: Task, clock: Clock) -> None:
+        """Raises UserError for a problem without what is to be corrupted."""
+        self._parts(task)
+
+    def _parts(self, task: Task) -> Classification:
+        """The training samples; pixels too are corrupted where there are labels beside them."""
+        return classification(task, f"control.random_data with corrupt={self.corrupt}")
+
     def _corrupted(self, task: Task) -> Task:
         """Gives the task other training data, drawn by its own seed, the same in every round."""
-        return replace(task, data=self._other(task.data, task.seed))
+        return replace(task, data=self._other(self._parts(task), task.seed))
 
-    def _other(self, data: Data, seed: int) -> Data:
-        inputs, labels = data.train
+    def _other(self, known: Classification, seed: int) -> Data:
+        data, inputs, labels = known.data, known.inputs, known.labels
         draw = stream(seed, "control", "random-data")
         if self.corrupt == "labels":
-            drawn = torch.randint(data.num_classes, labels.shape, generator=draw)
+            drawn = torch.randint(known.num_classes, labels.shape, generator=draw)
             return replace(data, train=(inputs, drawn.to(labels)))
         flat = inputs.flatten(2) if inputs.ndim > 2 else inputs[:, None]
         order = torch.rand(len(flat), 1, flat.shape[2], generator=draw).argsort(2)

@@ -93,7 +93,7 @@ class RescaledRandom:
         if self.weights == "own":
             scaled = {name: arm.weights[name] / d**0.5 for name, d in density.items()}
             return replace(arm, weights=arm.weights | scaled)
-        fresh = task.init(derive(seed, "reinit"))
+        fresh = task.fresh(derive(seed, "reinit"))
         drawn = {
             name: torch.randn(fresh[name].shape, generator=stream(seed, "rescaled", name))
             * (2 / (d * fresh[name][0].numel())) ** 0.5

@@ -40,7 +40,7 @@ class Reinit:
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
         # another seed than the task's own, which would silently reproduce the ticket
-        fresh = task.init(derive(seed, "reinit"))
+        fresh = task.fresh(derive(seed, "reinit"))
         if self.values == "permuted":
             own = task.init()
             fresh |= {name: _permuted(own[name], seed, name) for name in ticket.mask}

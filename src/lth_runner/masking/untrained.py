@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lth_runner.masking.live import Masking
-from lth_runner.problem.batch_norm_statistics import SIZE, recompute, statistics
+from lth_runner.problem.batch_norm_statistics import pieces, recompute, statistics
 from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Ticket
 from lth_runner.values import state as states
@@ -28,7 +28,7 @@ def measured(task: Task, ticket: Ticket, masking: Masking) -> Ticket:
     drawn = task.data.sample(
         min(NUM_SAMPLES, task.data.num_train), derive(task.seed, "search", "statistics")
     )
-    recompute(module, list(zip(drawn[0].split(SIZE), drawn[1].split(SIZE), strict=True)))
+    recompute(module, pieces(drawn))
     found = {name: value.cpu() for name, value in statistics(module).items()}
     live.remove()
     return replace(ticket, weights=ticket.weights | found)

@@ -1,6 +1,5 @@
 """Probes look at a finished training; each yields (name, value) pairs for its row."""
 
-from lth_runner.probe.accuracy import Accuracy, Learning
 from lth_runner.probe.capacity import Capacity
 from lth_runner.probe.connectivity import Instability, InstabilityByStep, StartEnd
 from lth_runner.probe.exploration import Exploration
@@ -14,6 +13,7 @@ from lth_runner.probe.masks import (
     MaskDistance,
     RoundOverlap,
 )
+from lth_runner.probe.performance import Learning, Performance
 from lth_runner.probe.probe import Probe, Trains, Value
 from lth_runner.probe.signal import Signal
 from lth_runner.probe.signs import Signs
@@ -22,7 +22,6 @@ from lth_runner.probe.topology import NeuralPersistence, SpanningTree
 from lth_runner.probe.trajectory import Trajectory
 
 __all__ = [
-    "Accuracy",
     "Capacity",
     "Collapse",
     "DenseOverlap",
@@ -36,6 +35,7 @@ __all__ = [
     "Learning",
     "MaskDistance",
     "NeuralPersistence",
+    "Performance",
     "Probe",
     "RoundOverlap",
     "Signal",

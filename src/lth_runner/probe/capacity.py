@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lth_runner.probe.probe import Value
+from lth_runner.problem.requirements import classification
 from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Past, Trained
 from lth_runner.values.errors import UserError
@@ -39,6 +40,10 @@ class Capacity:
             raise UserError(
                 f"probe.capacity.bits_per_weight={self.bits_per_weight!r}: give a number from 0 up"
             )
+
+    def check(self, task: Task) -> None:
+        """Raises UserError for an objective without a share of right answers."""
+        classification(task, "probe.capacity, which bounds the share of wrong answers,")
 
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, Value]]:
         weights, mask, num = trained.weights, trained.mask, task.data.num_train

@@ -14,7 +14,7 @@ import torch
 from lth_runner.probe.probe import Value
 from lth_runner.probe.reference import check_count, dense_training
 from lth_runner.probe.trajectory import weights_at
-from lth_runner.problem.batch_norm_statistics import SIZE, recompute, with_statistics
+from lth_runner.problem.batch_norm_statistics import SIZE, pieces, recompute, with_statistics
 from lth_runner.problem.task import Task, evaluate
 from lth_runner.search.ticket import Past, Start, Ticket, Trained
 from lth_runner.values import state as states
@@ -228,14 +228,15 @@ def line(task: Task, one: State, other: State, num_points: int, num_samples: int
     """
     seed = derive(task.seed, "probe", "connectivity")
     drawn = task.data.sample(min(num_samples, task.data.num_train), seed)
-    train = list(zip(drawn[0].split(SIZE), drawn[1].split(SIZE), strict=True))
+    train = pieces(drawn)
+    headline = task.objective.measures[0]
     module = task.module().eval()
     curves: Curves = {}
 
     def measure(suffix: str) -> None:
         for split, batches in (("test", task.data.batches("test", SIZE)), ("train", iter(train))):
-            error = 1 - evaluate(module, batches)["accuracy"]
-            curves.setdefault(split + suffix, []).append(error)
+            value = evaluate(module, batches, task.objective)[headline.name]
+            curves.setdefault(split + suffix, []).append(headline.error(value))
 
     for point in range(num_points):
         states.write(module, between(one, other, point / (num_points - 1)))

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from lth_runner.probe.probe import Value
-from lth_runner.probe.reference import check_count, sample
+from lth_runner.probe.reference import check_count, sample_numbers
+from lth_runner.problem.requirements import input_shape
 from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
 from lth_runner.search.ticket import Past, Trained
 from lth_runner.values.state import State
 
+WHAT = "probe.jacobian, which derives by the inputs,"
 LIMIT = 2**25  # numbers of one block of Jacobians: 256 MiB
 
 
@@ -38,14 +40,19 @@ class Jacobian:
     def __post_init__(self) -> None:
         check_count("jacobian.num_inputs", self.num_inputs)
 
+    def check(self, task: Task) -> None:
+        """Raises UserError for inputs that are tokens."""
+        input_shape(task, WHAT)
+
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, Value]]:
         found: list[Tensor] = []
         influence = torch.zeros(())
-        for block in jacobians(task, trained.ticket.masked, sample(task, self.num_inputs)[0]):
+        inputs = sample_numbers(task, self.num_inputs, WHAT)
+        for block in jacobians(task, trained.ticket.masked, inputs):
             found.append(torch.linalg.svdvals(block).cpu())
             influence = torch.maximum(influence, block.abs().amax(dim=(0, 1)).cpu())
         values = torch.cat(found)
-        tolerance = torch.finfo(values.dtype).eps * max(task.data.num_classes, influence.numel())
+        tolerance = torch.finfo(values.dtype).eps * max(len(values[0]), influence.numel())
         ranks = (values > tolerance * values[:, :1]).sum(dim=1)
         yield "jacobian_singular_value_mean", float(values.mean())
         yield "jacobian_singular_value_mean_square", float(values.square().mean())
@@ -58,11 +65,13 @@ def jacobians(task: Task, weights: State, inputs: Tensor) -> Iterator[Tensor]:
     """Yields blocks of df/dx, [inputs, classes, input values]; one backward per class and block."""
     home = derivatives.on_device_with_float64(task)
     placed = derivatives.to_device_and_dtype(home, weights, min_dtype=torch.float64)
-    for part in inputs.split(max(1, LIMIT // (home.data.num_classes * inputs[0].numel()))):
+    few = inputs[:1].to(home.device, torch.float64)
+    num_outputs = home.outputs(placed, few).numel()
+    for part in inputs.split(max(1, LIMIT // (num_outputs * inputs[0].numel()))):
         x = part.to(home.device, torch.float64).requires_grad_()
         with torch.enable_grad():
-            # no input acts on another's logits: one sum has the gradients of all
-            totals = home.logits(placed, x).sum(dim=0)
+            # no input acts on another's outputs: one sum has the gradients of all
+            totals = home.outputs(placed, x).flatten(1).sum(dim=0)
         rows = [torch.autograd.grad(total, x, retain_graph=True)[0] for total in totals]
         yield torch.stack([row.flatten(1) for row in rows], dim=1)
 

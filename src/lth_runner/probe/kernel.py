@@ -12,7 +12,13 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from lth_runner.probe.probe import Value
-from lth_runner.probe.reference import check_count, dense_training, sample
+from lth_runner.probe.reference import (
+    check_count,
+    dense_training,
+    sample,
+    sample_numbers,
+)
+from lth_runner.problem.requirements import classification, input_shape
 from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
 from lth_runner.search.ticket import Past, Ticket, Trained
@@ -20,6 +26,7 @@ from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.state import State
 
+WHAT = "probe.kernel, which aligns a kernel with the labels,"
 LIMIT = 2**25  # numbers of one block of derivatives: 256 MiB
 OUTPUTS = ("sum", "full")
 POINTS = ("masked", "dense")
@@ -55,14 +62,21 @@ class TangentKernel:
             if value not in known:
                 raise UserError(f"probe.kernel.{key}={value!r}: give {' or '.join(known)}")
 
+    def check(self, task: Task) -> None:
+        """Raises UserError for a problem without classes, and for inputs that are tokens."""
+        classification(task, WHAT)
+        input_shape(task, WHAT)
+
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, Value]]:
+        num = classification(task, WHAT).num_classes
         labels = sample(task, self.num_inputs)[1]
+        assert isinstance(labels, Tensor)
         kernel = self.kernel(task, trained.ticket)
         values = eigenvalues(kernel)
         yield "ntk_eigenvalues_curve", values[: self.num_eigenvalues].tolist()
         yield "ntk_trace", float(values.sum())
         yield "ntk_effective_rank", effective_rank(values)
-        yield "ntk_label_alignment", label_alignment(kernel, labels, task.data.num_classes)
+        yield "ntk_label_alignment", label_alignment(kernel, labels, num)
         dense = dense_training(past, trained)
         if dense is None:
             return
@@ -77,7 +91,8 @@ class TangentKernel:
     def kernel(self, task: Task, ticket: Ticket) -> Tensor:
         """Computes K_m of a ticket, float64 on the CPU."""
         weights = ticket.masked if self.at == "masked" else ticket.weights
-        inputs, num = sample(task, self.num_inputs)[0], task.data.num_classes
+        num = classification(task, WHAT).num_classes
+        inputs = sample_numbers(task, self.num_inputs, WHAT)
         along = torch.eye(num) if self.outputs == "full" else torch.full((1, num), num**-0.5)
         return tangent_kernel(task, weights, ticket.mask, inputs, along)
 
@@ -97,7 +112,7 @@ def tangent_kernel(task: Task, weights: State, mask: Mask, inputs: Tensor, along
     e = along.to(home.device, torch.float64).repeat(len(inputs), 1)
 
     def slope(own: State, one: Tensor, direction: Tensor) -> Tensor:
-        return (home.logits(placed | own, one[None])[0] * direction).sum()
+        return (home.outputs(placed | own, one[None])[0] * direction).sum()
 
     each = vmap(grad(slope), in_dims=(None, 0, 0))
     kernel = torch.zeros(len(x), len(x), dtype=torch.float64, device=home.device)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from itertools import count, pairwise, takewhile
 
 from lth_runner.allocate import Global, empty_layers
-from lth_runner.probe.paths import on_paths
+from lth_runner.probe.paths import WHAT, on_paths
 from lth_runner.probe.probe import Value
 from lth_runner.probe.reference import dense_training
+from lth_runner.problem.requirements import input_shape
 from lth_runner.problem.task import Task
 from lth_runner.score import Magnitude
 from lth_runner.search.early_bird import mask_distance
@@ -74,6 +75,10 @@ class EffectiveDensity:
     ``num_dead_weights`` those that are kept and not live; biases lie on no path and do not count.
     Vysogorets & Kempe, JMLR 2023, arXiv 2107.02306.
     """
+
+    def check(self, task: Task) -> None:
+        """Raises UserError for inputs that are tokens."""
+        input_shape(task, WHAT)
 
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, Value]]:
         alive = on_paths(task, trained.mask)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lth_runner.problem.requirements import ones_input
 from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
 from lth_runner.values import state as states
 from lth_runner.values.mask import Mask
+
+WHAT = "probe.effective_density, which follows paths from plain inputs,"
 
 _THROUGH = (  # modules that only move or rescale values: as paths they are the identity
     nn.modules.batchnorm._NormBase,
@@ -57,7 +60,7 @@ def on_paths(task: Task, mask: Mask) -> Mask:
             vars(layer)["forward"] = _mean_pool(layer)
     parameters = dict(module.named_parameters())
     own = [parameters[name] for name in mask]
-    ones = torch.ones(1, *task.data.shape, dtype=torch.float64, device=home.device)
+    ones = ones_input(home, WHAT, torch.float64)
     with torch.enable_grad():
         flow = module(ones).sum()
     found = torch.autograd.grad(flow, own, allow_unused=True, materialize_grads=True)

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from lth_runner.problem.task import Batch, Task
+from torch import Tensor
+
+from lth_runner.problem.requirements import input_shape
+from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Past, Trained
 from lth_runner.values.errors import UserError
 from lth_runner.values.seeds import derive
+from lth_runner.values.tree import Batch
 
 
 def sample(task: Task, num_inputs: int) -> Batch:
     """Draws ``num_inputs`` training inputs with labels, or all there are; not augmented."""
     num = min(num_inputs, task.data.num_train)
     return task.data.sample(num, derive(task.seed, "probe", "inputs"))
+
+
+def sample_numbers(task: Task, num_inputs: int, what: str) -> Tensor:
+    """Draws as ``sample`` does, inputs that are plain numbers; raises UserError for others."""
+    input_shape(task, what)
+    inputs = sample(task, num_inputs)[0]
+    assert isinstance(inputs, Tensor)
+    return inputs
 
 
 def dense_training(past: Past, trained: Trained) -> Trained | None:

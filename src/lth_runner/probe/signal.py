@@ -11,13 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from lth_runner.probe.probe import Value
-from lth_runner.probe.reference import check_count, sample
+from lth_runner.probe.reference import check_count, sample_numbers
+from lth_runner.problem.requirements import input_shape
 from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
 from lth_runner.search.ticket import Past, Trained
 from lth_runner.values import state as states
 from lth_runner.values.mask import Mask
 from lth_runner.values.state import State
+
+WHAT = "probe.signal, which predicts the layers' signal from plain inputs,"
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,14 @@ class Signal:
     def __post_init__(self) -> None:
         check_count("signal.num_inputs", self.num_inputs)
 
+    def check(self, task: Task) -> None:
+        """Raises UserError for inputs that are tokens."""
+        input_shape(task, WHAT)
+
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, Value]]:
         ticket = trained.ticket
         mask = ticket.mask.of_weights()
-        inputs = sample(task, self.num_inputs)[0]
+        inputs = sample_numbers(task, self.num_inputs, WHAT)
         measured = preactivation_variance(task, ticket.masked, inputs)
         actual, iid = gains(ticket.masked, mask), iid_gains(ticket.weights, mask)
         yield "preactivation_variance_by_layer", measured

@@ -36,11 +36,13 @@ class Supermask:
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, float]]:
         mask, weights = trained.ticket.mask, trained.ticket.masked
 
-        def accuracy(state: State) -> float:
-            return task.evaluate(state, "test")["accuracy"]
+        name = task.objective.measures[0].name
 
-        yield "supermask_accuracy", accuracy(weights)
-        yield "supermask_signed_constant_accuracy", accuracy(signed_constant(weights, mask))
+        def headline(state: State) -> float:
+            return task.evaluate(state, "test")[name]
+
+        yield f"supermask_{name}", headline(weights)
+        yield f"supermask_signed_constant_{name}", headline(signed_constant(weights, mask))
         seed = derive(task.seed, "probe", "supermask", mask.fingerprint)
         draws = (random_signs(weights, mask, derive(seed, i)) for i in range(self.num_draws))
-        yield "supermask_random_signs_accuracy", fmean(accuracy(draw) for draw in draws)
+        yield f"supermask_random_signs_{name}", fmean(headline(draw) for draw in draws)

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from lth_runner.problem.task import Batch
+from lth_runner.problem.task import answer
 from lth_runner.values import state as states
+from lth_runner.values import tree
 from lth_runner.values.state import State
+from lth_runner.values.tree import Batch
 
 SIZE = 500  # samples of one batch
 
@@ -32,11 +34,17 @@ def recompute(module: nn.Module, batches: Sequence[Batch]) -> None:
         layer.reset_running_stats()
         layer.momentum = None  # cumulative: every batch weighs the same
         layer.train()
-    for inputs, _ in [b for b in batches if len(b[1]) == SIZE] or batches:
-        module(inputs)
+    for inputs, _ in [b for b in batches if tree.length(b[1]) == SIZE] or batches:
+        answer(module, inputs)
     for layer, momentum in zip(layers, before, strict=True):
         layer.momentum = momentum
         layer.eval()
+
+
+def pieces(batch: Batch) -> list[Batch]:
+    """Cuts samples into the batches that statistics are measured on, the last one short."""
+    inputs, targets = (tree.split(part, SIZE) for part in batch)
+    return list(zip(inputs, targets, strict=True))
 
 
 def statistics(module: nn.Module) -> State:

@@ -1,83 +1,120 @@
-"""The problem as pure functions of the weights: a network's shape, data, and a seed."""
+"""The problem as pure functions of the weights: a network, data, what is learned, and a seed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import numpy
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lth_runner.problem.data import Data
-from lth_runner.problem.models import prunable_names
-from lth_runner.values import identity
+from lth_runner.problem.coordinates import Coordinates, constants, merged, stock_name
+from lth_runner.problem.covers import Covers
+from lth_runner.problem.data import Dataset
+from lth_runner.problem.norm_layers import NORM_LAYERS
+from lth_runner.problem.objective import CrossEntropy, Objective
+from lth_runner.problem.origin import Origin
+from lth_runner.values import identity, tree
 from lth_runner.values import state as states
-from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import derive
 from lth_runner.values.state import State
-
-Batch = tuple[Tensor, Tensor]
-_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+from lth_runner.values.tree import Batch, Tree
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One replicate's problem: ``model`` builds the network, ``seed`` names its random streams.
+    """One replicate's problem: what is to be learned, from where, in which numbers.
 
-    ``biases``: those of layers with prunable weights may be pruned as well; a norm's shift never.
+    ``model`` builds the network, ``seed`` names its random streams. ``objective`` is the loss and
+    what is measured; ``origin`` the weights to start from where that is no draw; ``coordinates``
+    the numbers that are trained where these are not the weights; ``covers`` what a mask covers,
+    and with ``biases`` those of layers with covered weights too.
     Scores, rewinding and probes see weights as values and never a live module:
-    ``task.logits(weights, inputs)`` is f(x; theta).
+    ``task.outputs(weights, inputs)`` is f(x; theta).
     """
 
     model: Callable[[], nn.Module]
-    data: Data
+    data: Dataset
     seed: int = 0
     device: torch.device | str = "cpu"
     biases: bool = False
+    objective: Objective = field(default_factory=CrossEntropy)
+    origin: Origin | None = None
+    coordinates: Coordinates | None = None
+    covers: Covers = field(default_factory=Covers)
 
     def with_seed(self, seed: int) -> Task:
-        """The same problem with other random streams: a replicate."""
+        """Returns the same problem with other random streams: a replicate."""
         return replace(self, seed=seed)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What the problem is, apart from its seed: the network's description and the data's."""
-        classes = {type(module) for module in self._template.modules()}
+        """What the problem is, apart from its seed and the weights that a training starts from."""
+        with _global_seed(0):  # the stock network: coordinates put classes of torch in its place
+            classes = {type(module) for module in self.model().modules()}
         own = {f"{c.__module__}.{c.__qualname__}": identity.source(c) for c in classes}
         code = {name: found for name, found in sorted(own.items()) if found}  # the user's alone
         described = {"model": identity.describe(self.model), "data": self.data.fingerprint}
         described |= {"biases": True} if self.biases else {}
+        for name, default in (
+            ("objective", CrossEntropy()), ("coordinates", None), ("covers", Covers()),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            described |= {name: identity.describe(value)} if value != default else {}
+        if self.coordinates is not None:  # what no State holds; the rest is in a ticket's weights
+            described["constants"] = states.fingerprint(constants(self._template))
         return described | ({"code": code} if code else {})
 
     @cached_property
+    def _template_and_covered(self) -> tuple[nn.Module, tuple[str, ...]]:
+        module, covered = self._built(self._constants_seed)
+        return module.to(self.device), covered
+
+    @property
     def _template(self) -> nn.Module:
-        with _global_seed(0):
-            return self.model().to(self.device)
+        return self._template_and_covered[0]
 
-    @cached_property
+    @property
+    def _constants_seed(self) -> int | None:
+        """The seed of the weights that coordinates turn into constants; None: there are none."""
+        return self.seed if self.coordinates is not None else None
+
+    def _built(
+        self, seed: int | None, *, from_origin: bool = True
+    ) -> tuple[nn.Module, tuple[str, ...]]:
+        """The network in its coordinates, drawn by a seed, and what a mask covers of it."""
+        with _global_seed(0 if seed is None else derive(seed, "init")):
+            module = self.model()
+            if from_origin and self.origin is not None and seed is not None:
+                self.origin.lay(module)
+            if self.coordinates is not None:
+                return module, self.coordinates.install(module)
+        return module, self.covers.names(module, biases=self.biases)
+
+    @property
     def prunable(self) -> tuple[str, ...]:
-        """Tensors that a mask covers: weights of convolutions and linear layers, in the network's
-
-        order, each with its bias behind it where ``biases`` may be pruned.
-        """
-        return prunable_names(self._template, biases=self.biases)
+        """The parameters that a mask covers, in the network's order."""
+        return self._template_and_covered[1]
 
     @cached_property
     def passed_over(self) -> tuple[str, ...]:
-        """Parameters of two axes or more that no mask covers: recurrent layers', embeddings."""
+        """Parameters of two axes or more that no mask covers."""
         named = self._template.named_parameters()
         return tuple(n for n, value in named if value.ndim > 1 and n not in self.prunable)
 
     @cached_property
     def num_parameters(self) -> int:
-        """All values that a training may change, a shared one once."""
-        return sum(value.numel() for value in self._template.parameters())
+        """All values of the network that are no running statistics, a shared one once."""
+        frozen = constants(self._template) if self.coordinates is not None else {}
+        still = sum(value.numel() for n, value in frozen.items() if not n.endswith(".base"))
+        return still + sum(value.numel() for value in self._template.parameters())
 
     @cached_property
     def norm(self) -> frozenset[str]:
@@ -85,37 +122,66 @@ class Task:
         return frozenset(
             f"{path}.{name}" if path else name
             for path, module in self._template.named_modules()
-            if isinstance(module, _NORMS)
+            if isinstance(module, NORM_LAYERS)
             for name in states.read(module)
         )
 
     def init(self, seed: int | None = None) -> State:
-        """Fresh weights, a function of the seed (the task's own where none is given)."""
-        with _global_seed(derive(self.seed if seed is None else seed, "init")):
-            return states.read(self.model())
+        """Draws fresh weights by the seed (the task's own where none is given), the origin's laid
+
+        over them.
+        """
+        return states.read(self._built(self.seed if seed is None else seed)[0])
+
+    def fresh(self, seed: int) -> State:
+        """Draws weights of which nothing is the origin's: what a re-initialisation starts from."""
+        return states.read(self._built(seed, from_origin=False)[0])
 
     def module(self) -> nn.Module:
-        """A fresh network on the task's device; its weights are to be written over."""
-        with _global_seed(0):
-            return self.model().to(self.device)
+        """Builds a network on the task's device; its weights are to be written over."""
+        return self._built(self._constants_seed)[0].to(self.device)
 
-    def dense(self) -> Mask:
-        """The mask that keeps every prunable weight."""
+    def merged(self, weights: State) -> State:
+        """Computes the stock network's tensors, whatever the coordinates: for files, for others."""
+        if self.coordinates is None:
+            return weights
+        module = self.module()
+        states.write(module, weights)
+        return merged(module)
+
+    def stock_names(self, mask: Mask) -> Mask:
+        """Names a mask's tensors as the stock network does."""
+        return Mask({stock_name(name): kept for name, kept in mask.items()})
+
+    @cached_property
+    def _full(self) -> Mask:
         parameters = dict(self._template.named_parameters())
         return Mask({n: torch.ones(parameters[n].shape, dtype=torch.bool) for n in self.prunable})
 
-    def logits(self, weights: State, inputs: Tensor, *, batch_statistics: bool = False) -> Tensor:
-        """f(x; theta), normalised by running or by the batch's statistics; changes nothing."""
+    def dense(self) -> Mask:
+        """The mask that keeps every prunable weight."""
+        return self._full
+
+    @cached_property
+    def is_random(self) -> bool:
+        """Whether a training step draws random numbers: seen in a forward pass, by no list."""
+        return _draws(self)
+
+    def outputs(self, weights: State, inputs: Tree, *, batch_statistics: bool = False) -> Tensor:
+        """Computes f(x; theta), normalised by running or by the batch's statistics."""
         self._template.eval()  # no dropout: a score is a function of the weights
         for module in self._template.modules():
-            if isinstance(module, _NORMS):
+            if isinstance(module, NORM_LAYERS):
                 module.train(batch_statistics)
         # functional_call writes updated running statistics into the tensors it is given
         own = {
             n: w.clone() if batch_statistics and n in self.norm else w for n, w in weights.items()
         }
         aside = {n: b for n, b in self._template.named_buffers() if n not in own}
-        return functional_call(self._template, aside | own, (inputs,), strict=True)
+        positional = (inputs,) if isinstance(inputs, Tensor) else ()
+        named = dict(inputs) if isinstance(inputs, Mapping) else None
+        found: Tensor = functional_call(self._template, aside | own, positional, named, strict=True)
+        return found
 
     def loss(
         self,
@@ -125,17 +191,19 @@ class Task:
         *,
         batch_statistics: bool = False,
     ) -> Tensor:
-        """Mean cross-entropy of softmax(f(x; theta) / temperature)."""
-        logits = self.logits(weights, batch[0], batch_statistics=batch_statistics)
-        return F.cross_entropy(logits / temperature, batch[1])
+        """Computes the objective's loss of f(x; theta) / temperature."""
+        outputs = self.outputs(weights, batch[0], batch_statistics=batch_statistics)
+        return self.objective.loss(outputs / temperature, batch[1])
 
     def batches(self, num: int, stream: int, size: int = 128) -> list[Batch]:
-        """``num`` seeded batches of training samples, normalised and not augmented."""
-        drawn = self.data.sample(min(num * size, self.data.num_train), derive(self.seed, stream))
-        return list(zip(drawn[0].split(size), drawn[1].split(size), strict=True))[:num]
+        """Draws ``num`` seeded batches of training samples, normalised and not augmented."""
+        wanted = min(num * size, self.data.num_train)
+        inputs, targets = self.data.sample(wanted, derive(self.seed, stream))
+        pieces = zip(tree.split(inputs, size), tree.split(targets, size), strict=True)
+        return list(pieces)[:num]
 
     def grad(self, weights: State, num_batches: int, *, batch_statistics: bool = False) -> State:
-        """Mean gradient of the loss over ``num_batches`` seeded batches, by parameter name."""
+        """Averages the gradient of the loss over ``num_batches`` seeded batches, by parameter."""
         total: State = {}
         batches = self.batches(num_batches, 0)
         for batch in batches:
@@ -144,7 +212,7 @@ class Task:
         return {name: value / len(batches) for name, value in total.items()}
 
     def gradient(self, weights: State, batch: Batch, *, batch_statistics: bool = False) -> State:
-        """Gradient of the loss on one batch with respect to every parameter, pruned ones too."""
+        """Computes the loss's gradient on one batch in every parameter, pruned ones too."""
         placed = {name: value.to(self.device).detach() for name, value in weights.items()}
         leaves = [placed[name].requires_grad_() for name, _ in self._template.named_parameters()]
         loss = self.loss(placed, batch, batch_statistics=batch_statistics)
@@ -153,54 +221,42 @@ class Task:
         return {name: value.cpu() for name, value in zip(names, found, strict=True)}
 
     def evaluate(self, weights: State, split: str, size: int = 2000) -> dict[str, float]:
-        """``accuracy`` (0..1) and mean ``loss`` on a split; empty when the split is."""
+        """Measures the objective on a split, a figure by name; empty when the split is."""
         placed = {name: w.to(self.device) for name, w in weights.items()}
         self._template.eval()
         states.write(self._template, placed)
-        return evaluate(self._template, self.data.batches(split, size))
+        return evaluate(self._template, self.data.batches(split, size), self.objective)
+
+
+def answer(module: nn.Module, inputs: Tree) -> Tensor:
+    """Runs a network on its inputs, which are its arguments by name where they are a mapping."""
+    found: Tensor = module(inputs) if isinstance(inputs, Tensor) else module(**inputs)
+    return found
 
 
 @torch.no_grad()
-def evaluate(module: nn.Module, batches: Iterator[Batch]) -> dict[str, float]:
-    """Accuracy and mean cross-entropy of a network in evaluation mode, one transfer at the end."""
-    totals, count = [], 0
+def evaluate(module: nn.Module, batches: Iterator[Batch], objective: Objective) -> dict[str, float]:
+    """Measures a network in evaluation mode, with one transfer from its device at the end."""
     training = module.training
     module.eval()
-    for inputs, labels in batches:
-        logits = module(inputs).float()
-        right = (logits.argmax(1) == labels).sum()
-        totals.append(torch.stack([right, F.cross_entropy(logits, labels, reduction="sum")]))
-        count += len(labels)
+    totals = [objective.totals(answer(module, x).float(), targets) for x, targets in batches]
     module.train(training)
-    if not count:
+    if not totals:
         return {}
-    accuracy, loss = (torch.stack(totals).cpu().double().sum(0) / count).tolist()
-    return {"accuracy": accuracy, "loss": loss}
+    return objective.values(torch.stack(totals).cpu().double().sum(0))
 
 
-def check_fits(task: Task) -> None:
-    """Raises UserError where the network cannot take the data, before any training."""
-    shape, classes = (2, *task.data.shape), task.data.num_classes
-    try:
-        weights = {name: value.to(task.device) for name, value in task.init(0).items()}
-        out = task.logits(weights, torch.zeros(shape, device=task.device))
-    except (RuntimeError, ValueError, IndexError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"the model cannot take inputs of shape {shape[1:]}: {reason}") from error
-    if not isinstance(out, Tensor):
-        raise UserError(f"the model answers with a {type(out).__name__}, not a tensor of logits")
-    if out.shape != (2, classes):
-        raise UserError(
-            f"the model answers with shape {tuple(out.shape[1:])} for one input, but the data have "
-            f"{classes} classes: its last layer must have {classes} outputs"
-        )
-    if not task.prunable:
-        raise UserError("the model has no convolution or linear weights: nothing can be pruned")
-    if task.biases and not task.dense().biases:
-        raise UserError(
-            "pruner.biases=true, but no convolution or linear layer of the model has a bias: leave "
-            "it out"
-        )
+@torch.no_grad()
+def _draws(task: Task) -> bool:
+    inputs, _ = task.data.sample(min(2, task.data.num_train), 0)
+    module = task.module().train()
+    for part in module.modules():
+        if isinstance(part, NORM_LAYERS):
+            part.eval()  # a single sample has no batch statistics
+    with seeded(0, task.device):
+        before = random_states(task.device)
+        answer(module, inputs)
+        return not all(map(torch.equal, before, random_states(task.device)))
 
 
 @contextmanager
@@ -218,3 +274,16 @@ def seeded(seed: int, device: torch.device | str) -> Iterator[None]:
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(seed)
         yield
+
+
+def random_states(device: torch.device | str) -> list[Tensor]:
+    """Reads where torch's global streams of random numbers stand."""
+    on = torch.device(device)
+    host = [torch.get_rng_state()]
+    return [*host, torch.cuda.get_rng_state(on)] if on.type == "cuda" else host
+
+
+def foreign_random_states() -> tuple[Any, bytes]:
+    """Reads where Python's and numpy's global streams stand, which nothing here seeds."""
+    kind, keys, *rest = numpy.random.get_state()
+    return (random.getstate(), kind, rest), numpy.asarray(keys).tobytes()

@@ -8,7 +8,7 @@ from lth_runner.score.flow import Synflow
 from lth_runner.score.gradient import Force, GradientMagnitude, Grasp, GraspIterated, Snip
 from lth_runner.score.magnitude import Magnitude, Random
 from lth_runner.score.meta import Prospr
-from lth_runner.score.score import Score, Scores, check
+from lth_runner.score.score import Score, Scores
 
 __all__ = [
     "Concrete",
@@ -27,5 +27,4 @@ __all__ = [
     "Scores",
     "Snip",
     "Synflow",
-    "check",
 ]

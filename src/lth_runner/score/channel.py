@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from lth_runner.problem.task import Task
+from lth_runner.problem.task import Task, answer
 from lth_runner.score.checks import KEY, check_whole_number, refuse_biases
 from lth_runner.score.score import Scores
 from lth_runner.values.errors import UserError
@@ -89,7 +89,7 @@ def norm_after(task: Task) -> dict[str, str]:
     module = task.module().eval()
     found, _ = watch_norms(module, task.prunable)
     with torch.no_grad():
-        module(torch.zeros(1, *task.data.shape, device=task.device))
+        answer(module, task.data.sample(1, 0)[0])
     if not found:
         raise no_norm()
     return found

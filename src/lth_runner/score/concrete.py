@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from lth_runner.problem.data import Augment
+from lth_runner.problem.requirements import probabilities
 from lth_runner.problem.task import Task
 from lth_runner.schedule import Schedule
 from lth_runner.score import derivatives
@@ -21,7 +21,7 @@ from lth_runner.score.checks import (
     check_positive,
     check_whole_number,
 )
-from lth_runner.score.concrete_objectives import OBJECTIVES
+from lth_runner.score.concrete_objectives import OBJECTIVES, OF_PROBABILITIES
 from lth_runner.score.score import Scores
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -79,6 +79,8 @@ class Concrete:
 
         A density cannot be had where it leaves nothing to the layers that are searched.
         """
+        if self.objective in OF_PROBABILITIES:
+            probabilities(task, f"{KEY}.objective={self.objective} (loss does without)")
         self._num_steps(task)
         self._wanted(task.dense())
         if self.batch_size == 1 and task.norm:
@@ -131,7 +133,7 @@ class Concrete:
         alpha = torch.full_like(inside, even, requires_grad=True)
         optimizer = torch.optim.Adam([alpha], lr=self.lr)
         objective, multiplier = OBJECTIVES[self.objective], None
-        batches = replace(task.data, augment=Augment()).stream(
+        batches = task.data.unaugmented().stream(
             min(self.batch_size, task.data.num_train), derive(task.seed, "search", "concrete")
         )
         for step in range(num_steps):

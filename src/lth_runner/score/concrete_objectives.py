@@ -9,15 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lth_runner.problem.task import Batch, Task
+from lth_runner.problem.task import Task
 from lth_runner.values.state import State
+from lth_runner.values.tree import Batch
 
 # (task, dense weights, relaxed mask by name, batch) -> a scalar, differentiable by the mask
 Objective = Callable[[Task, State, State, Batch], Tensor]
 
 
 def loss(task: Task, weights: State, soft: State, batch: Batch) -> Tensor:
-    """Returns 100 * cross-entropy of the sparse network."""
+    """Returns 100 * the loss of the sparse network."""
     return 100 * _loss(task, weights, soft, batch)
 
 
@@ -72,6 +73,9 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
 )
 
 
+OF_PROBABILITIES = ("reverse_kl", "forward_kl")  # of classes, on axis 1
+
+
 def _masked(weights: State, soft: State) -> State:
     return {name: w * soft[name] if name in soft else w for name, w in weights.items()}
 
@@ -85,8 +89,8 @@ def _log_probabilities(
 ) -> tuple[Tensor, Tensor]:
     """Computes log p of the sparse network and of the dense one."""
     with torch.no_grad():
-        dense = task.logits(weights, batch[0], batch_statistics=True)
-    sparse = task.logits(_masked(weights, soft), batch[0], batch_statistics=True)
+        dense = task.outputs(weights, batch[0], batch_statistics=True)
+    sparse = task.outputs(_masked(weights, soft), batch[0], batch_statistics=True)
     return sparse.log_softmax(1), dense.log_softmax(1)
 
 

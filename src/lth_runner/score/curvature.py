@@ -9,15 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lth_runner.problem.task import Batch, Task
+from lth_runner.problem.requirements import classification
+from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
-from lth_runner.score.checks import check_one_of, check_whole_number
+from lth_runner.score.checks import KEY, check_one_of, check_whole_number
 from lth_runner.score.examples import check_draw, draw_batches
 from lth_runner.score.score import Scores
 from lth_runner.score.squares import Derived, mean_squares
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import stream
 from lth_runner.values.state import State
+from lth_runner.values.tree import Batch
 
 ESTIMATORS = ("ggn", "hutchinson", "fisher")
 
@@ -48,7 +50,9 @@ class Obd:
         )
 
     def check(self, task: Task) -> None:
-        """Raises UserError for more samples than there are."""
+        """Raises UserError for more samples than there are, and for a problem without classes."""
+        if self.estimator != "hutchinson":
+            classification(task, f"{KEY}.estimator={self.estimator} (hutchinson does without)")
         check_draw(task, self.num_batches, self.batch_size, batch_statistics=False)
 
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
@@ -61,7 +65,8 @@ class Obd:
         else:
             derived: list[Derived] = [_label_loss]
             if self.estimator == "ggn":
-                derived = [_class_term(c) for c in range(task.data.num_classes)]
+                num = classification(task, KEY).num_classes
+                derived = [_class_term(c) for c in range(num)]
             diagonal = mean_squares(home, start, batches, derived)
         return derivatives.on_cpu(
             {n: 0.5 * h.clamp(min=0) * start[n].square() for n, h in diagonal.items()}

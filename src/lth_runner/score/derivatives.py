@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lth_runner.problem.task import Batch, Task
+from lth_runner.problem.task import Task
+from lth_runner.values import tree
 from lth_runner.values.state import State
+from lth_runner.values.tree import Batch
 
 MAX_SAMPLES = 64  # in memory at once, where no option says how many
 
@@ -37,9 +39,13 @@ def to_device_and_dtype(
 def match_device_and_dtype(batch: Batch, weights: State) -> Batch:
     """Moves a batch to the weights' device, and its float inputs to their precision."""
     some = next(value for value in weights.values() if value.is_floating_point())
-    inputs, labels = batch
-    dtype = some.dtype if inputs.is_floating_point() else inputs.dtype
-    return inputs.to(some.device, dtype), labels.to(some.device)
+    inputs, targets = batch
+
+    def match(value: Tensor) -> Tensor:
+        dtype = some.dtype if value.is_floating_point() else value.dtype
+        return value.to(some.device, dtype)
+
+    return tree.each(match, inputs), tree.each(match, targets)
 
 
 def gradient(
@@ -62,7 +68,7 @@ def gradient(
         )
         return dict(zip(names, found, strict=True))
 
-    return _by_pieces(derive, batch, whole=batch_statistics and bool(task.norm))
+    return _by_pieces(derive, task, batch, whole=batch_statistics and bool(task.norm))
 
 
 def hessian_product(
@@ -89,7 +95,7 @@ def hessian_product(
             found = torch.autograd.grad(slope, leaves, allow_unused=True, materialize_grads=True)
         return dict(zip(own, found, strict=True))
 
-    return _by_pieces(derive, batch, whole=batch_statistics and bool(task.norm))
+    return _by_pieces(derive, task, batch, whole=batch_statistics and bool(task.norm))
 
 
 def mean(states: Iterable[State]) -> State:
@@ -113,21 +119,21 @@ def twice_differentiable() -> Iterator[None]:
         yield
 
 
-def _by_pieces(derive: Callable[[Batch], State], batch: Batch, *, whole: bool) -> State:
+def _by_pieces(derive: Callable[[Batch], State], task: Task, batch: Batch, *, whole: bool) -> State:
     """Applies ``derive`` to a batch's mean loss, in pieces that memory holds.
 
-    The mean over the samples is the pieces' mean by their sizes, up to rounding; not so where
-    samples meet in batch statistics: such a batch stays ``whole``.
+    The loss is the pieces' mean by the terms that each is the mean of, up to rounding; not so
+    where samples meet in batch statistics: such a batch stays ``whole``.
     """
-    num = len(batch[1])
-    if whole or num <= MAX_SAMPLES:
+    if whole or tree.length(batch[1]) <= MAX_SAMPLES:
         return derive(batch)
     total: State = {}
-    for inputs, labels in zip(
-        batch[0].split(MAX_SAMPLES), batch[1].split(MAX_SAMPLES), strict=True
+    num = task.objective.weight(batch[1])
+    for inputs, targets in zip(
+        tree.split(batch[0], MAX_SAMPLES), tree.split(batch[1], MAX_SAMPLES), strict=True
     ):
-        share = len(labels) / num
-        piece = derive((inputs, labels))
+        share = task.objective.weight(targets) / num
+        piece = derive((inputs, targets))
         total = {n: total[n] + share * v if total else share * v for n, v in piece.items()}
     return total
 

@@ -8,11 +8,16 @@ from functools import partial
 
 import torch
 
-from lth_runner.problem.task import Batch, Task
+from lth_runner.problem.requirements import classification
+from lth_runner.problem.task import Task
 from lth_runner.score.checks import KEY
 from lth_runner.score.derivatives import MAX_SAMPLES
+from lth_runner.values import tree
 from lth_runner.values.errors import UserError
 from lth_runner.values.seeds import derive, stream
+from lth_runner.values.tree import Batch
+
+PER_CLASS = f"{KEY} draws as many samples of each class: it"
 
 
 def draw_batches(task: Task, num_batches: int, batch_size: int, *, name: str = "") -> list[Batch]:
@@ -21,7 +26,8 @@ def draw_batches(task: Task, num_batches: int, batch_size: int, *, name: str = "
     From data cut short by ``max_samples`` come fewer or smaller ones.
     """
     found = task.batches(num_batches, derive(0, "score", name), batch_size)
-    return [batch for batch in found if len(batch[1]) == len(found[0][1])]
+    size = tree.length(found[0][1])
+    return [batch for batch in found if tree.length(batch[1]) == size]
 
 
 def per_class(
@@ -32,13 +38,14 @@ def per_class(
     Each call reads the same samples from the start: mixed, or one class after another, in
     ``num_batches`` batches; by default in as few as hold at most 64 samples each.
     """
-    data = task.data
+    known = classification(task, PER_CLASS)
+    data = known.data
     order = torch.randperm(data.num_train, generator=stream(task.seed, "search", "per_class"))
-    labels = data.train[1].cpu()[order]
-    taken = [(labels == c).nonzero()[:samples_per_class, 0] for c in range(data.num_classes)]
+    labels = known.labels.cpu()[order]
+    taken = [(labels == c).nonzero()[:samples_per_class, 0] for c in range(known.num_classes)]
     places = torch.cat(taken)
     index = order[places if by_class else places.sort().values].to(data.device)
-    picked = (data.train[0][index], data.train[1][index])
+    picked = (known.inputs[index], known.labels[index])
     empty = (picked[0][:0], picked[1][:0])
     size = MAX_SAMPLES if num_batches is None else -(-len(index) // num_batches)
     while len(index) % size == 1 and size < len(index):  # one sample has no batch statistics
@@ -63,13 +70,14 @@ def check_draw(task: Task, num_batches: int, batch_size: int, *, batch_statistic
 
 def check_per_class(task: Task, samples_per_class: int, num_batches: int | None) -> None:
     """Raises UserError where a class has too few samples, or a batch would be left empty."""
-    counts = torch.bincount(task.data.train[1].cpu(), minlength=task.data.num_classes)
+    known = classification(task, PER_CLASS)
+    counts = torch.bincount(known.labels.cpu(), minlength=known.num_classes)
     if int(counts.min()) < samples_per_class and task.data.nominal_train is None:
         raise UserError(
             f"{KEY}.samples_per_class={samples_per_class}, but class {int(counts.argmin())} has "
             f"{int(counts.min())} training samples: lower it"
         )
-    total = samples_per_class * task.data.num_classes
+    total = samples_per_class * known.num_classes
     if num_batches is not None and 2 * num_batches > total:
         raise UserError(
             f"{KEY}.num_batches={num_batches} cuts {total} samples into batches of less than 2: "

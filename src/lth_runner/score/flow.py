@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from lth_runner.problem.norm_layers import NORM_LAYERS
+from lth_runner.problem.requirements import input_shape, ones_input
 from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
 from lth_runner.score.checks import KEY, check_one_of
@@ -15,7 +17,7 @@ from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.state import State
 
-_RESCALING = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+WHAT = f"{KEY}: SynFlow, which feeds the network ones,"
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,12 @@ class Synflow:
         check_one_of(("absolute", "zero"), biases=self.biases)
 
     def check(self, task: Task) -> None:
-        """Raises UserError for norms without running statistics."""
+        """Raises UserError for norms without running statistics, and for inputs that are tokens."""
+        input_shape(task, WHAT)
         for name, module in task.module().named_modules():
             batch_norm = isinstance(module, nn.modules.batchnorm._NormBase)
             untracked = batch_norm and module.running_var is None
-            if untracked or isinstance(module, _RESCALING):
+            if untracked or (isinstance(module, NORM_LAYERS) and not batch_norm):
                 raise UserError(
                     f"{KEY}: SynFlow cannot score a network with {type(module).__name__} ({name}), "
                     "which scales the flow away: use batch norm (norm: batch) or none"
@@ -58,9 +61,9 @@ class Synflow:
         if self.biases == "zero":
             positive |= {n: torch.zeros_like(positive[n]) for n in _biases(task) & positive.keys()}
         own = {name: positive[name].requires_grad_() for name in mask}
-        ones = torch.ones(1, *task.data.shape, dtype=torch.float64, device=home.device)
+        ones = ones_input(home, WHAT, torch.float64)
         with torch.enable_grad():
-            flow = home.logits(positive, ones).sum()
+            flow = home.outputs(positive, ones).sum()
         if not bool(torch.isfinite(flow)):
             raise UserError(
                 f"{KEY}: SynFlow's R is {flow.item()}: the weights are too large for the network's "

@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from lth_runner.problem.task import Batch, Task
+from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
 from lth_runner.score.checks import check_one_of, check_positive, check_whole_number
 from lth_runner.score.examples import check_draw, check_per_class, draw_batches, per_class
@@ -16,6 +16,7 @@ from lth_runner.score.score import Scores
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import stream
 from lth_runner.values.state import State
+from lth_runner.values.tree import Batch
 
 Derived = Callable[..., State]
 

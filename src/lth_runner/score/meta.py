@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lth_runner.problem.task import Batch, Task
+from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
 from lth_runner.score.checks import (
     check_fraction,
@@ -19,6 +19,7 @@ from lth_runner.score.examples import check_draw, draw_batches
 from lth_runner.score.score import Scores
 from lth_runner.values.mask import Mask
 from lth_runner.values.state import State
+from lth_runner.values.tree import Batch
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from lth_runner.problem.task import Task
 from lth_runner.values.mask import Mask
@@ -20,17 +20,3 @@ class Score(Protocol):
     """
 
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores: ...
-
-
-@runtime_checkable
-class Demanding(Protocol):
-    """A score that not every task can serve."""
-
-    def check(self, task: Task) -> None:
-        """Raises UserError where the task cannot serve the score."""
-
-
-def check(score: Score, task: Task) -> None:
-    """Raises UserError where the task cannot serve the score, before any training."""
-    if isinstance(score, Demanding):
-        score.check(task)

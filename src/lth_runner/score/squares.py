@@ -11,11 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
-from lth_runner.problem.task import Batch, Task
+from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
 from lth_runner.values import state as states
 from lth_runner.values.state import State
+from lth_runner.values.tree import Batch
 
+Plain = tuple[Tensor, Tensor]  # a batch of inputs and class numbers
 Derived = Callable[[Tensor, Tensor], Tensor]  # (logits, labels) -> what is derived, by sample
 
 _NUMBERS = 2**25  # in memory at once: 256 MB of float64
@@ -33,7 +35,7 @@ def mean_squares(
     weights have each sample derived by itself.
     """
     names = task.prunable
-    ready = [derivatives.match_device_and_dtype(batch, start) for batch in batches]
+    ready = [_plain(derivatives.match_device_and_dtype(batch, start)) for batch in batches]
     inputs, labels = ready[0]
     few = inputs[:_TRIED], labels[:_TRIED]
     by_sample = _sums_by_sample(task, start, names, few, derived[:1])
@@ -41,7 +43,7 @@ def mean_squares(
     if by_layer is not None and _alike(by_layer[0], by_sample):
         chunk = max(1, _NUMBERS * len(few[1]) // by_layer[1])
 
-        def sums(part: Batch) -> State:
+        def sums(part: Plain) -> State:
             found = _sums_by_layer(task, start, names, part, derived)
             assert found is not None
             return found[0]
@@ -49,7 +51,7 @@ def mean_squares(
     else:
         chunk = max(1, _NUMBERS // sum(start[name].numel() for name in names))
 
-        def sums(part: Batch) -> State:
+        def sums(part: Plain) -> State:
             return _sums_by_sample(task, start, names, part, derived)
 
     total = {name: torch.zeros_like(start[name]) for name in names}
@@ -61,6 +63,13 @@ def mean_squares(
     return {name: value / num for name, value in total.items()}
 
 
+def _plain(batch: Batch) -> Plain:
+    inputs, labels = batch
+    assert isinstance(inputs, Tensor)  # a score that comes here has asked for classes
+    assert isinstance(labels, Tensor)
+    return inputs, labels
+
+
 def _alike(one: State, other: State) -> bool:
     """Whether two states are equal but for the rounding of sums that run in another order."""
     return all(
@@ -70,14 +79,14 @@ def _alike(one: State, other: State) -> bool:
 
 
 def _sums_by_sample(
-    task: Task, start: State, names: Sequence[str], batch: Batch, derived: Sequence[Derived]
+    task: Task, start: State, names: Sequence[str], batch: Plain, derived: Sequence[Derived]
 ) -> State:
     own = {name: start[name] for name in names}
     total = {name: torch.zeros_like(value) for name, value in own.items()}
     for d in derived:
 
         def value(own: State, one: Tensor, label: Tensor, d: Derived = d) -> Tensor:
-            return d(task.logits(start | own, one[None]), label[None])[0]
+            return d(task.outputs(start | own, one[None]), label[None])[0]
 
         with derivatives.twice_differentiable():
             found = vmap(grad(value), in_dims=(None, 0, 0))(own, *batch)
@@ -87,7 +96,7 @@ def _sums_by_sample(
 
 
 def _sums_by_layer(
-    task: Task, start: State, names: Sequence[str], batch: Batch, derived: Sequence[Derived]
+    task: Task, start: State, names: Sequence[str], batch: Plain, derived: Sequence[Derived]
 ) -> tuple[State, int] | None:
     """Sums the squares layer by layer; None where a layer is not a plain one.
 

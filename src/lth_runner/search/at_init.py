@@ -93,7 +93,7 @@ class AtInit:
         if self.dense:
             return self.rewind(task, past)
         fresh = self.rewind.weights == "reinit"
-        return task.init(derive(task.seed, "reinit", 0)) if fresh else task.init(), Start()
+        return task.fresh(derive(task.seed, "reinit", 0)) if fresh else task.init(), Start()
 
     def decide(self, task: Task, past: Past) -> Mask:
         """Finds the ticket's mask, from the scored weights of the dense training alone."""

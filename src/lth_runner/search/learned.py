@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from lth_runner.problem.requirements import check as check_score
 from lth_runner.problem.task import Task
 from lth_runner.score import Score
-from lth_runner.score import check as check_score
 from lth_runner.search.rewind import Rewind
 from lth_runner.search.search import warn_of_empty_layers
 from lth_runner.search.ticket import Past, Start, Ticket, Trained

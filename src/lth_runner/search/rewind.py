@@ -135,7 +135,7 @@ class Rewind:
         if self.weights == "keep":
             return past[-1].weights
         if self.weights == "reinit":
-            return task.init(derive(task.seed, "reinit", len(past)))
+            return task.fresh(derive(task.seed, "reinit", len(past)))
         early = past[0].at(step)
         if not self.only and not self.layers:
             return early

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from lth_runner.allocate import Allocate, count, empty_layers
+from lth_runner.problem.requirements import check as check_score
 from lth_runner.problem.task import Task
 from lth_runner.score import Random, Score
-from lth_runner.score import check as check_score
 from lth_runner.search.rewind import Rewind
 from lth_runner.search.ticket import Past, Start, Ticket
 from lth_runner.values.errors import UserError

@@ -10,21 +10,20 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lth_runner.problem.data import Data
-from lth_runner.problem.task import Batch, Task, evaluate, seeded
+from lth_runner.problem.objective import smoothed
+from lth_runner.problem.task import Task, answer, evaluate, seeded
 from lth_runner.store.checkpoint import Checkpoint, Outcome
 from lth_runner.training.job import Job
 from lth_runner.training.recipe import Recipe
 from lth_runner.values import state as states
 from lth_runner.values.seeds import derive
 from lth_runner.values.state import State
+from lth_runner.values.tree import Batch
 
 Row = dict[str, Any]
-RANDOM = (nn.modules.dropout._DropoutNd, nn.MultiheadAttention, nn.RReLU)
 
 
 class Loop:
@@ -67,12 +66,12 @@ class Loop:
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         # frozen ones too: their gradients must not add up
         self._parameters = list(dict.fromkeys([*self.model.parameters(), *trained]))
-        self._is_random = any(isinstance(m, RANDOM) for m in self.model.modules())
+        self.objective = smoothed(task.objective, recipe.label_smoothing)
         self.cast = autocast(recipe, task.device)
         # a network trained elsewhere, as part of another: what brings this one up to date, and
         # what measures it there
         self.settle: Callable[[], None] = lambda: None
-        self.measure: Callable[[str], dict[str, float]] = partial(_measured, self.model, task.data)
+        self.measure: Callable[[str], dict[str, float]] = partial(_measured, self.model, task)
 
     def batch(self) -> Batch:
         """This step's training batch."""
@@ -90,19 +89,18 @@ class Loop:
 
     def differentiate(self, batch: Batch) -> None:
         """The dense gradients of the loss on a batch, in new tensors; the loss is added up."""
-        inputs, labels = batch
+        inputs, targets = batch
         for parameter in self._parameters:
             parameter.grad = None
         with self.cast, self._draws():
-            logits = self.model(inputs)
-            loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+            loss = self.objective.loss(answer(self.model, inputs), targets)
         self.loss += loss.detach()
         penalty = self.live.penalty()
         (loss if penalty is None else loss + penalty).backward()
 
     def _draws(self) -> AbstractContextManager[None]:
         """Dropout and the like draw from torch's global stream: give it this step's seed."""
-        if not self._is_random:
+        if not self.job.task.is_random:
             return nullcontext()
         start, seed = self.job.ticket.start, self.job.task.seed
         return seeded(derive(seed, "forward", start.order, self.step), self.job.task.device)
@@ -201,8 +199,8 @@ class Loop:
         )
 
 
-def _measured(model: nn.Module, data: Data, split: str) -> dict[str, float]:
-    return evaluate(model, data.batches(split, 2000))
+def _measured(model: nn.Module, task: Task, split: str) -> dict[str, float]:
+    return evaluate(model, task.data.batches(split, 2000), task.objective)
 
 
 def autocast(

@@ -1,17 +1,33 @@
-"""The data: a value made of tensors (``Data``), and the sources that fill it."""
+"""The data: tables in memory (``Data``), samples made when asked for (``SampledData``), sources."""
 
+from lth_runner.problem.data.augmentation import Augmentation, Chain, Cutout, FlipCrop, Transforms
+from lth_runner.problem.data.dataset import Batches, Dataset
 from lth_runner.problem.data.datasets import digits, synthetic
 from lth_runner.problem.data.folder import imagefolder
 from lth_runner.problem.data.published import torchvision_dataset
+from lth_runner.problem.data.sampled import SampledData
+from lth_runner.problem.data.samples import Chosen, MapStyle, Masked, Samples, Tokens
 from lth_runner.problem.data.splits import Split
-from lth_runner.problem.data.stream import Augment, Stream
+from lth_runner.problem.data.stream import Stream
 from lth_runner.problem.data.tensors import Data
 
 __all__ = [
-    "Augment",
+    "Augmentation",
+    "Batches",
+    "Chain",
+    "Chosen",
+    "Cutout",
     "Data",
+    "Dataset",
+    "FlipCrop",
+    "MapStyle",
+    "Masked",
+    "SampledData",
+    "Samples",
     "Split",
     "Stream",
+    "Tokens",
+    "Transforms",
     "digits",
     "imagefolder",
     "synthetic",

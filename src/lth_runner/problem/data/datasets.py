@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy
 import torch
 
+from lth_runner.problem.data.augmentation import Augmentation, FlipCrop, chain
 from lth_runner.problem.data.splits import Split, hold_out, keep_subset, moments
-from lth_runner.problem.data.stream import Augment
 from lth_runner.problem.data.tensors import Data
+from lth_runner.values import tree
 from lth_runner.values.errors import UserError
 from lth_runner.values.seeds import stream as generator
 
@@ -35,13 +36,14 @@ def assemble(
     subset: float | None,
     augment_flip: bool,
     augment_crop: int,
+    augment: Augmentation | Sequence[Augmentation] | None = None,
 ) -> Data:
     """Data from what a source loaded: checked against the config, then split.
 
     ``validation`` samples are held out of train first, then ``subset`` of the rest is kept; both
     are counts when whole numbers and fractions otherwise. Raises UserError.
     """
-    found_shape = tuple(train[0].shape[1:])
+    found_shape = tuple(tree.tensors(train[0])[0].shape[1:])
     if tuple(shape) != found_shape:
         raise UserError(
             f"{name}: the config says shape={list(shape)} but the samples have shape"
@@ -60,7 +62,7 @@ def assemble(
         num_classes=num_classes,
         mean=mean,
         std=std,
-        augment=Augment(flip=augment_flip, crop=augment_crop),
+        augment=chain(FlipCrop(flip=augment_flip, crop=augment_crop), augment),
         name=name,
     )
 
@@ -93,6 +95,7 @@ def digits(
     subset: float | None = None,
     augment_flip: bool = False,
     augment_crop: int = 0,
+    augment: Augmentation | Sequence[Augmentation] | None = None,
 ) -> Data:
     """scikit-learn's 1797 handwritten digits, 8x8, grey levels 0..16; ``root`` is not used.
 
@@ -120,6 +123,7 @@ def digits(
         subset=subset,
         augment_flip=augment_flip,
         augment_crop=augment_crop,
+        augment=augment,
     )
 
 
@@ -138,6 +142,7 @@ def synthetic(
     subset: float | None = None,
     augment_flip: bool = False,
     augment_crop: int = 0,
+    augment: Augmentation | Sequence[Augmentation] | None = None,
 ) -> Data:
     """Gaussian classes of any shape: x = prototype[label] + noise * N(0, 1); ``root`` is not used.
 
@@ -173,4 +178,5 @@ def synthetic(
         subset=subset,
         augment_flip=augment_flip,
         augment_crop=augment_crop,
+        augment=augment,
     )

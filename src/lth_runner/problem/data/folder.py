@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lth_runner.problem.data.augmentation import Augmentation
 from lth_runner.problem.data.datasets import assemble
 from lth_runner.problem.data.splits import moments
 from lth_runner.problem.data.tensors import Data
@@ -46,6 +47,7 @@ def imagefolder(
     subset: float | None = None,
     augment_flip: bool = False,
     augment_crop: int = 0,
+    augment: Augmentation | Sequence[Augmentation] | None = None,
     cache: str | None = None,
 ) -> Data:
     """train/<class>/* and test/<class>/* images under ``root``, a folder or a tar archive of it.
@@ -74,6 +76,7 @@ def imagefolder(
         subset=subset,
         augment_flip=augment_flip,
         augment_crop=augment_crop,
+        augment=augment,
     )
 
 

@@ -3,50 +3,67 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lth_runner.values import tree
 from lth_runner.values.errors import UserError
 from lth_runner.values.seeds import stream as generator
+from lth_runner.values.tree import Batch, Tree
 
-Split = tuple[Tensor, Tensor]  # inputs [n, *shape] uint8 or float32, labels [n] int64
+Split = Batch  # all samples of a split: inputs and targets
 
 
 def as_split(pair: Any, where: str) -> Split:
-    """A pair (inputs, labels) of tensors or arrays as a Split; UserError naming ``where``."""
+    """Turns a pair (inputs, targets) of tensors, arrays or mappings of them into a Split.
+
+    Whole numbers become int64, but for images in uint8; other numbers float32. Raises UserError
+    naming ``where``.
+    """
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-        raise UserError(f"{where} is a {type(pair).__name__}: give a pair (inputs, labels)")
+        raise UserError(f"{where} is a {type(pair).__name__}: give a pair (inputs, targets)")
     try:
-        inputs, labels = torch.as_tensor(pair[0]), torch.as_tensor(pair[1])
+        inputs, targets = _as_tree(pair[0]), _as_tree(pair[1])
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{where} does not convert to tensors: {error}") from error
-    if inputs.is_floating_point():
-        inputs = inputs.float()
-    if labels.dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
-        labels = labels.long()
-    check_split((inputs, labels), where)
-    return inputs, labels
+    targets = tree.each(lambda v: v.long() if v.dtype == torch.uint8 else v, targets)
+    check_split((inputs, targets), where)
+    return inputs, targets
+
+
+def _as_tree(value: Any) -> Tree:
+    if isinstance(value, Mapping):
+        return {str(name): _standard(torch.as_tensor(part)) for name, part in value.items()}
+    return _standard(torch.as_tensor(value))
+
+
+def _standard(value: Tensor) -> Tensor:
+    if value.is_floating_point():
+        return value.float()
+    return value.long() if value.dtype in (torch.int8, torch.int16, torch.int32) else value
 
 
 def check_split(split: Split, where: str) -> None:
-    """UserError unless the pair has a Split's types, shapes and lengths."""
-    inputs, labels = split
-    if inputs.dtype not in (torch.uint8, torch.float32):
-        raise UserError(f"{where} inputs are {inputs.dtype}: give uint8 images or floats")
-    if labels.dtype != torch.int64 or labels.dim() != 1:
+    """Raises UserError unless the pair has a Split's types, shapes and lengths."""
+    inputs, targets = split
+    if isinstance(inputs, Tensor):
+        if inputs.dtype not in (torch.uint8, torch.float32, torch.int64):
+            raise UserError(
+                f"{where} inputs are {inputs.dtype}: give uint8 images, floats or token numbers"
+            )
+        if inputs.dim() < 2:
+            raise UserError(
+                f"{where} inputs have shape {tuple(inputs.shape)}: give [samples, features...]"
+            )
+    counts = {len(value) for part in split for value in tree.tensors(part)}
+    if len(counts) > 1:
         raise UserError(
-            f"{where} labels are {labels.dtype} of shape {tuple(labels.shape)}:"
-            " give one integer class number for each sample"
+            f"{where} has {tree.length(inputs)} inputs but {tree.length(targets)} targets: give "
+            "one of each for every sample"
         )
-    if inputs.dim() < 2:
-        raise UserError(
-            f"{where} inputs have shape {tuple(inputs.shape)}: give [samples, features...]"
-        )
-    if len(inputs) != len(labels):
-        raise UserError(f"{where} has {len(inputs)} inputs but {len(labels)} labels")
 
 
 def read_batches(batches: Iterable[Any], where: str) -> Split:
@@ -54,16 +71,18 @@ def read_batches(batches: Iterable[Any], where: str) -> Split:
     pairs = [as_split(batch, where) for batch in batches]
     if not pairs:
         raise UserError(f"the {where} loader gave no batch: is it empty, or already used up?")
-    shapes = {tuple(inputs.shape[1:]) for inputs, _ in pairs}
+    shapes = {tree.describe(inputs) for inputs, _ in pairs}
     if len(shapes) > 1:
         raise UserError(f"the {where} loader gave samples of several shapes: {sorted(shapes)}")
-    return torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])
+    return tree.cat([x for x, _ in pairs]), tree.cat([y for _, y in pairs])
 
 
 def hold_out(split: Split, amount: float, *, seed: int) -> tuple[Split, Split]:
     """(the rest, ``amount`` samples drawn by ``seed``), both in the original order."""
-    num = count_of(amount, len(split[1]), key="validation", least=0, most=len(split[1]) - 1)
-    permutation = torch.randperm(len(split[1]), generator=generator(seed, "split"))
+    num = count_of(
+        amount, tree.length(split[1]), key="validation", least=0, most=tree.length(split[1]) - 1
+    )
+    permutation = torch.randperm(tree.length(split[1]), generator=generator(seed, "split"))
     return _pick(split, permutation[num:]), _pick(split, permutation[:num])
 
 
@@ -74,8 +93,8 @@ def keep_subset(split: Split, amount: float | None, *, seed: int) -> Split:
     """
     if amount is None:
         return split
-    num = count_of(amount, len(split[1]), key="subset", least=1, most=len(split[1]))
-    permutation = torch.randperm(len(split[1]), generator=generator(seed, "subset"))
+    num = count_of(amount, tree.length(split[1]), key="subset", least=1, most=tree.length(split[1]))
+    permutation = torch.randperm(tree.length(split[1]), generator=generator(seed, "subset"))
     return _pick(split, permutation[:num])
 
 
@@ -112,4 +131,4 @@ def moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 def _pick(split: Split, index: Tensor) -> Split:
     index = index.sort().values
-    return split[0][index], split[1][index]
+    return tree.rows(split[0], index), tree.rows(split[1], index)

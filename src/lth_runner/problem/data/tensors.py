@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lth_runner.problem.data.augmentation import Augmentation, FlipCrop
 from lth_runner.problem.data.splits import (
     Split,
     as_split,
@@ -20,17 +21,20 @@ from lth_runner.problem.data.splits import (
     keep_subset,
     read_batches,
 )
-from lth_runner.problem.data.stream import Augment, Stream
+from lth_runner.problem.data.stream import Stream
+from lth_runner.values import tree
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.seeds import stream as generator
+from lth_runner.values.tree import Batch, Tree
 
 SPLITS = ("train", "val", "test")
+IGNORED = -100  # a target that takes no part
 FLOAT_LIMIT = 2**30  # bytes: larger float copies of uint8 images are normalised batch by batch
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Data:
-    """A classification problem held in memory.
+    """A table held in memory: inputs and targets, each a tensor or tensors by name.
 
     A batch is ``(inputs * unit - mean) / std`` per channel, with unit 1/255 for uint8 inputs and 1
     for float ones. ``normalised`` says that the inputs already went through it (see ``to``).
@@ -40,10 +44,10 @@ class Data:
     train: Split
     val: Split
     test: Split
-    num_classes: int
+    num_classes: int | None
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
-    augment: Augment = field(default_factory=Augment)
+    augment: Augmentation = field(default_factory=FlipCrop)
     name: str = "tensors"
     normalised: bool = False
     nominal_train: int | None = None  # training samples before ``limited``; None: all are here
@@ -64,24 +68,25 @@ class Data:
         split_seed: int = 0,
         mean: tuple[float, ...] = (0.0,),
         std: tuple[float, ...] = (1.0,),
-        augment: Augment | None = None,
+        augment: Augmentation | None = None,
         num_classes: int | None = None,
         name: str = "tensors",
     ) -> Data:
-        """Data from (inputs, labels) pairs of tensors or arrays.
+        """Makes data of (inputs, targets) pairs of tensors or arrays, or mappings of them by name.
 
         Without ``val``, ``validation`` samples (a count, or a fraction below 1; 0 for none) are
-        held out of ``train`` by ``split_seed``. ``num_classes`` defaults to the largest label + 1.
+        held out of ``train`` by ``split_seed``. ``num_classes`` defaults to the largest target + 1
+        where targets are whole numbers; other targets have no classes.
         """
         kept, tested = as_split(train, f"{name}: train"), as_split(test, f"{name}: test")
-        if not len(kept[1]):
+        if not tree.length(kept[1]):
             raise UserError(f"{name}: train is empty: it needs at least one sample")
         if val is None:
             kept, held = hold_out(kept, validation, seed=split_seed)
         else:
             held = as_split(val, f"{name}: val")
         if num_classes is None:
-            num_classes = max(int(y.max()) + 1 for _, y in (kept, held, tested) if len(y))
+            num_classes = _num_classes((kept, held, tested))
         return cls(
             train=kept,
             val=held,
@@ -89,7 +94,7 @@ class Data:
             num_classes=num_classes,
             mean=tuple(mean),
             std=tuple(std),
-            augment=augment or Augment(),
+            augment=augment or FlipCrop(),
             name=name,
         )
 
@@ -115,26 +120,34 @@ class Data:
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one input, for example (3, 32, 32)."""
-        return tuple(self.train[0].shape[1:])
+        inputs = self.train[0]
+        if not isinstance(inputs, Tensor):
+            raise TypeError(f"inputs by name have no one shape: {tree.describe(inputs)}")
+        return tuple(inputs.shape[1:])
 
     @property
     def num_train(self) -> int:
         """The number of training samples."""
-        return len(self.train[1])
+        return tree.length(self.train[1])
 
     @property
     def device(self) -> torch.device:
         """Where the tensors are."""
-        return self.train[0].device
+        return tree.tensors(self.train[0])[0].device
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the raw tensors, mean, std and augmentation: the same on every device."""
         moments = [self.mean, self.std, self.normalised, self.num_classes]
         nominal = [self.nominal_train] if self.nominal_train not in (None, self.num_train) else []
-        facts = [*moments, self.augment.flip, self.augment.crop, *nominal]
+        facts = [*moments, self.augment.identity, *nominal]
         digest = hashlib.sha256(repr(facts).encode())
-        for tensor in (*self.train, *self.val, *self.test):
+        for part in (*self.train, *self.val, *self.test):
+            digest.update(repr(sorted(part) if isinstance(part, Mapping) else []).encode())
+        parts = [
+            value for part in (*self.train, *self.val, *self.test) for value in tree.tensors(part)
+        ]
+        for tensor in parts:
             digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
             array = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
             digest.update(array.data)
@@ -148,7 +161,7 @@ class Data:
             raise UserError(f"max_samples={max_samples!r}: give a whole number above 0, or null")
 
         def cut(split: Split) -> Split:  # drawn, and not the first ones: folders come by class
-            few = len(split[1]) > max_samples
+            few = tree.length(split[1]) > max_samples
             return keep_subset(split, max_samples, seed=0) if few else split
 
         return replace(
@@ -169,15 +182,19 @@ class Data:
         The batches hold the same numbers either way, and the fingerprint is that of the raw data.
         """
         splits = (self.train, self.val, self.test)
-        num_values = sum(inputs.numel() for inputs, _ in splits)
-        at_once = not self.normalised and not self.augment and num_values * 4 < FLOAT_LIMIT
-        raw = [(inputs.to(device), labels.to(device)) for inputs, labels in splits]
+        num_values = sum(value.numel() for inputs, _ in splits for value in tree.tensors(inputs))
+        at_once = self._is_numeric and not self.normalised and not self.augment
+        raw = [_moved(split, device) for split in splits]
         moved = replace(self, train=raw[0], val=raw[1], test=raw[2])
-        if at_once:
-            ready = [(moved._normalise(inputs), labels) for inputs, labels in raw]
+        if at_once and num_values * 4 < FLOAT_LIMIT:
+            ready = [(moved._ready(inputs), targets) for inputs, targets in raw]
             moved = replace(self, train=ready[0], val=ready[1], test=ready[2], normalised=True)
         moved.__dict__["fingerprint"] = self.fingerprint  # where cached_property looks
         return moved
+
+    def unaugmented(self) -> Data:
+        """Returns the same samples as they are."""
+        return replace(self, augment=FlipCrop()) if self.augment else self
 
     def stream(self, batch_size: int, seed: int, order: int = 0) -> Stream:
         """Training batches by step; ``order`` tells apart the orders of one seed."""
@@ -187,21 +204,20 @@ class Data:
             seed=seed,
             order=order,
             augment=self.augment,
-            normalise=None if self.normalised else self._normalise,
+            normalise=self._normalise if self._to_normalise else None,
         )
 
-    def batches(self, split: str, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, split: str, size: int) -> Iterator[Batch]:
         """A split in order, for evaluation: normalised, never augmented, the last batch short."""
         if split not in SPLITS:
             raise UserError(f"no split is called {split!r}: {nearest(split, SPLITS)}")
         if size < 1:
             raise UserError(f"evaluation batch size is {size}: give at least 1")
-        inputs, labels = getattr(self, split)
-        for begin in range(0, len(labels), size):
-            batch = inputs[begin : begin + size]
-            yield self._ready(batch), labels[begin : begin + size]
+        inputs, targets = getattr(self, split)
+        pieces = zip(tree.split(inputs, size), tree.split(targets, size), strict=True)
+        yield from ((self._ready(piece), wanted) for piece, wanted in pieces)
 
-    def sample(self, num: int, seed: int) -> tuple[Tensor, Tensor]:
+    def sample(self, num: int, seed: int) -> Batch:
         """``num`` training samples drawn without replacement by a seed, normalised, unaugmented."""
         if not 1 <= num <= self.num_train:
             raise UserError(
@@ -210,11 +226,20 @@ class Data:
             )
         permutation = torch.randperm(self.num_train, generator=generator(seed, "sample"))
         index = permutation[:num].to(self.device)
-        inputs, labels = self.train
-        return self._ready(inputs.index_select(0, index)), labels.index_select(0, index)
+        inputs, targets = self.train
+        return self._ready(tree.rows(inputs, index)), tree.rows(targets, index)
 
-    def _ready(self, inputs: Tensor) -> Tensor:
-        return inputs if self.normalised else self._normalise(inputs)
+    @property
+    def _is_numeric(self) -> bool:
+        """Whether inputs are images or numbers, which are normalised, and no tokens or names."""
+        return isinstance(self.train[0], Tensor) and self.train[0].dtype != torch.int64
+
+    @property
+    def _to_normalise(self) -> bool:
+        return self._is_numeric and not self.normalised
+
+    def _ready(self, inputs: Tree) -> Tree:
+        return tree.each(self._normalise, inputs) if self._to_normalise else inputs
 
     def _normalise(self, inputs: Tensor) -> Tensor:
         # two roundings (subtract, then multiply), on whole data and on a batch alike: equal bits
@@ -223,7 +248,7 @@ class Data:
 
     @cached_property
     def _affine(self) -> tuple[Tensor, Tensor]:
-        unit = 255.0 if self.train[0].dtype == torch.uint8 else 1.0
+        unit = 255.0 if tree.tensors(self.train[0])[0].dtype == torch.uint8 else 1.0
         shift = torch.tensor([unit * m for m in self.mean])
         scale = torch.tensor([1.0 / (unit * s) for s in self.std])
         if len(self.mean) > 1:
@@ -232,35 +257,65 @@ class Data:
         return shift.to(self.device), scale.to(self.device)
 
 
+def _moved(split: Split, device: torch.device | str) -> Split:
+    inputs, targets = (tree.each(lambda value: value.to(device), part) for part in split)
+    return inputs, targets
+
+
+def _num_classes(splits: Sequence[Split]) -> int | None:
+    """The largest target + 1 where targets are whole numbers."""
+    found = []
+    for _, targets in splits:
+        if not isinstance(targets, Tensor) or targets.dtype != torch.int64:
+            return None
+        if targets.numel():
+            found.append(int(targets.max()) + 1)
+    return max(found)
+
+
 def _check_splits(data: Data) -> None:
     for split in SPLITS:
-        inputs, labels = getattr(data, split)
+        inputs, targets = getattr(data, split)
         where = f"{data.name}: {split}"
-        check_split((inputs, labels), where)
-        if tuple(inputs.shape[1:]) != data.shape or inputs.dtype != data.train[0].dtype:
+        check_split((inputs, targets), where)
+        if tree.describe(inputs) != tree.describe(data.train[0]):
             raise UserError(
-                f"{where} samples are {inputs.dtype} of shape {tuple(inputs.shape[1:])}, train's"
-                f" are {data.train[0].dtype} of shape {data.shape}: give the same in every split"
+                f"{where} samples are {tree.describe(inputs)}, train's are"
+                f" {tree.describe(data.train[0])}: give the same in every split"
             )
-        if len(labels):
-            _check_values(data, inputs, labels, where)
+        if tree.length(targets):
+            _check_values(data, inputs, targets, where)
         elif split != "val":
             raise UserError(f"{where} is empty: it needs at least one sample")
 
 
-def _check_values(data: Data, inputs: Tensor, labels: Tensor, where: str) -> None:
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= data.num_classes:
+def _check_values(data: Data, inputs: Tree, targets: Tree, where: str) -> None:
+    if data.num_classes is not None and isinstance(targets, Tensor):
+        _check_classes(data.num_classes, targets, where)
+    for values in (*tree.tensors(inputs), *tree.tensors(targets)):
+        if values.is_floating_point() and not data.normalised and not values.isfinite().all():
+            raise UserError(f"{where} holds NaN or infinite values: clean the data first")
+
+
+def _check_classes(num_classes: int, targets: Tensor, where: str) -> None:
+    if targets.dtype != torch.int64:
+        raise UserError(
+            f"{where} targets are {targets.dtype} of shape {tuple(targets.shape)}: with"
+            f" num_classes={num_classes} give integer class numbers; set num_classes=null for other"
+            " targets"
+        )
+    known = targets[targets != IGNORED]
+    low, high = (int(known.min()), int(known.max())) if known.numel() else (0, 0)
+    if low < 0 or high >= num_classes:
         raise UserError(
             f"{where} labels run from {low} to {high}:"
-            f" accepted 0 to {data.num_classes - 1} (num_classes={data.num_classes})"
+            f" accepted 0 to {num_classes - 1} (num_classes={num_classes})"
         )
-    if inputs.is_floating_point() and not data.normalised and not inputs.isfinite().all():
-        raise UserError(f"{where} inputs hold NaN or infinite values: clean the data first")
 
 
 def _check_moments(data: Data) -> None:
-    accepted = sorted({1, data.shape[0]})
+    channels = data.shape[0] if isinstance(data.train[0], Tensor) else 1
+    accepted = sorted({1, channels})
     if len(data.mean) != len(data.std) or len(data.mean) not in accepted:
         raise UserError(
             f"{data.name}: mean has {len(data.mean)} and std {len(data.std)} values:"
@@ -273,18 +328,14 @@ def _check_moments(data: Data) -> None:
 
 
 def _check_augment(data: Data) -> None:
-    if data.augment and len(data.shape) != 3:
+    if not data.augment:
+        return
+    if not isinstance(data.train[0], Tensor):
         raise UserError(
-            f"{data.name}: flip and crop need images (channels, height, width), but a sample"
-            f" has shape {data.shape}: switch the augmentation off"
+            f"{data.name}: inputs by name cannot be augmented: leave the augmentation out"
         )
-    if data.augment.crop >= min(data.shape[1:], default=math.inf):
-        raise UserError(
-            f"{data.name}: dataset.augment_crop={data.augment.crop} would crop some images to "
-            f"their black border alone: at most {min(data.shape[1:]) - 1} for images of "
-            f"{data.shape[1]} x {data.shape[2]}"
-        )
-    if data.augment and data.normalised:
+    data.augment.check(data.shape, data.name)
+    if data.normalised:
         raise UserError(
             f"{data.name}: augmentation comes before normalisation: set it before .to(device)"
         )

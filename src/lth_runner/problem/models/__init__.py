@@ -2,7 +2,6 @@
 
 from lth_runner.problem.models.fully_connected import lenet300, mlp
 from lth_runner.problem.models.plain import conv, lenet5, vgg
-from lth_runner.problem.models.prunable import prunable_names
 from lth_runner.problem.models.residual import resnet18, resnet50, resnet_cifar, wide_resnet
 from lth_runner.problem.models.torchvision_models import torchvision_classifier
 
@@ -11,7 +10,6 @@ __all__ = [
     "lenet5",
     "lenet300",
     "mlp",
-    "prunable_names",
     "resnet18",
     "resnet50",
     "resnet_cifar",

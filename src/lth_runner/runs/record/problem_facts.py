@@ -7,21 +7,24 @@ from dataclasses import replace
 from typing import Any
 
 from lth_runner.problem.task import Task
-from lth_runner.values.measure import ACCURACY, LOSS
+from lth_runner.values import identity
 
 NAMED = 4  # parameters that a line names
 
 
 def problem_facts(task: Task) -> dict[str, Any]:
     """Lists what readers of a run must know of its problem, the headline measure first."""
-    chance = 1 / task.data.num_classes
+    objective, origin = task.objective, task.origin
+    chance = objective.chance(task.data.num_classes)
+    measures = [replace(one, chance=chance.get(one.name)) for one in objective.measures]
     return {
-        "objective": "CrossEntropy",
-        "measures": [replace(ACCURACY, chance=chance).facts(), LOSS.facts()],
+        "objective": type(objective).__name__,
+        "measures": [measure.facts() for measure in measures],
         "num_parameters": task.num_parameters,
         "num_prunable": task.dense().num_prunable,
         "passed_over": list(task.passed_over),
-        "origin": None,
+        "origin": None if origin is None else identity.describe(origin),
+        "coordinates": None if task.coordinates is None else type(task.coordinates).__name__,
     }
 
 

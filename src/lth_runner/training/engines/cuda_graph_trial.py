@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn, optim
 
 from lth_runner.masking import Masking
-from lth_runner.problem.task import Task, evaluate
+from lth_runner.problem.data import Data
+from lth_runner.problem.task import Task, evaluate, random_states
 from lth_runner.search.ticket import Ticket
 from lth_runner.training.engines.engine import Together
 from lth_runner.training.engines.graphed import WARM_UP, Capture, Graphed, cuda_graph
 from lth_runner.training.engines.sequential import Sequential
 from lth_runner.training.job import Job
-from lth_runner.training.loop import RANDOM
 from lth_runner.training.recipe import Recipe
 
 # their fused kernels read the learning rate where it lies on the device
@@ -41,10 +40,13 @@ def obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
     """Why such steps cannot be recorded, as far as their parts tell; None: no reason seen."""
     if not masking.captures:
         return f"{type(masking).__name__} decides between steps"
+    data = task.data
+    if not isinstance(data, Data) or not data.augment.captures:
+        return "its batches are made by the host"
+    if task.is_random:
+        return "the network draws random numbers"
     module = task.module()
     for part in module.modules():
-        if isinstance(part, RANDOM):
-            return "the network draws random numbers"
         if isinstance(part, nn.modules.batchnorm._NormBase) and part.momentum is None:
             return f"a {type(part).__name__} without momentum asks the host to count its batches"
     optimizer = recipe.make_optimizer([{"params": list(module.parameters())}])
@@ -71,9 +73,9 @@ def tried(task: Task, masking: Masking, recipe: Recipe, capture: Capture = cuda_
     with recipe.arithmetic(device):
         plain = Sequential().begin([job], recipe, [None])
         num = min(WARM_UP + REPLAYED, plain.lanes[0].clock.total)
-        random = _random_states(device)
+        random = random_states(device)
         expected = _losses(plain, num)
-        if not all(map(torch.equal, random, _random_states(device))):
+        if not all(map(torch.equal, random, random_states(device))):
             return Trial("the network draws random numbers")
         del plain
         try:
@@ -101,7 +103,7 @@ def _recorded(job: Job, recipe: Recipe, capture: Capture, num: int) -> tuple[Ten
     for _ in range(2):
         _forget_most(device)
         still = _most_bytes(device)
-        evaluate(model, iter([next(data.batches("test", 2000))]))
+        evaluate(model, iter([next(data.batches("test", 2000))]), job.task.objective)
     return torch.cat(losses), Trial(None, lane, _most_bytes(device) - still)
 
 
@@ -113,12 +115,6 @@ def _losses(together: Together, num: int) -> Tensor:
         together.advance()
         sums.append(float(lane.loss))
     return torch.tensor(sums, dtype=torch.float64).diff()
-
-
-def _random_states(device: torch.device) -> Sequence[Tensor]:
-    """Where torch's global streams of random numbers stand."""
-    host = torch.get_rng_state()
-    return [host, torch.cuda.get_rng_state(device)] if device.type == "cuda" else [host]
 
 
 def _most_bytes(device: torch.device) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lth_runner.problem.data import Stream
 from lth_runner.store.checkpoint import Checkpoint
 from lth_runner.training.engines.engine import Together
 from lth_runner.training.job import Job
@@ -55,6 +56,11 @@ class Graphed:
         return Together(steps.lanes, steps.advance)
 
 
+def _stream(lane: Loop) -> Stream:
+    assert isinstance(lane.stream, Stream)  # the trial has refused other data
+    return lane.stream
+
+
 def _kind(job: Job) -> tuple[object, ...]:
     return id(job.task.data), job.task.device, job.ticket.start.step
 
@@ -97,7 +103,7 @@ class Steps:
         lane.cast = autocast(lane.recipe, self._device, cached=False)
 
         def part() -> None:
-            lane.differentiate(lane.stream.take(*draws))
+            lane.differentiate(_stream(lane).take(*draws))
             if lane.ready():
                 lane.optimizer.step()
             lane.live.after_step(lane.step, lane.clock.total)
@@ -126,7 +132,7 @@ class Inlet:
     """
 
     def __init__(self, lanes: Sequence[Loop], device: torch.device) -> None:
-        shapes = [[drawn.shape for drawn in lane.stream.draw(lane.step)] for lane in lanes]
+        shapes = [[drawn.shape for drawn in _stream(lane).draw(lane.step)] for lane in lanes]
         self._num_draws = sum(shape.numel() for of_lane in shapes for shape in of_lane)
         groups = [len(lane.optimizer.param_groups) for lane in lanes]
         self._num_rates = sum(groups)
@@ -150,7 +156,7 @@ class Inlet:
         pinned = self._place.device.type == "cuda"
         block = torch.empty(self._place.shape, dtype=torch.int64, pin_memory=pinned)
         draws, rates = self._parted(block)
-        drawn = [values.flatten() for lane in lanes for values in lane.stream.draw(lane.step)]
+        drawn = [values.flatten() for lane in lanes for values in _stream(lane).draw(lane.step)]
         torch.cat(drawn, out=draws)
         rates.copy_(
             torch.tensor([rate for lane in lanes for rate in lane.rates()], dtype=rates.dtype)

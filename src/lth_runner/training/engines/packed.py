@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn, optim
+from torch import Tensor, nn, optim
 
 from lth_runner.masking import Masking
+from lth_runner.problem.data import Data
+from lth_runner.problem.objective import Separable
 from lth_runner.problem.task import Task
 from lth_runner.store.checkpoint import Checkpoint
 from lth_runner.training.engines.compiled import Survivors, by_feature, library
 from lth_runner.training.engines.engine import Together
-from lth_runner.training.engines.packed_layers import pack_networks, pack_networks_compiled
+from lth_runner.training.engines.packed_layers import stack, stack_compiled
 from lth_runner.training.engines.packed_loop import EVALUATED, Pack
 from lth_runner.training.job import Job
-from lth_runner.training.loop import RANDOM
 from lth_runner.training.recipe import Recipe
-from lth_runner.values import identity
+from lth_runner.values import identity, tree
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 
@@ -32,6 +33,8 @@ OPTIMIZERS = (
     optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Adagrad, optim.Adadelta, optim.Adamax,
     optim.NAdam, optim.RAdam,
 )  # fmt: skip
+
+SAMPLED = 64  # samples by which data that are not in memory are judged
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,8 @@ def sparse_obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
         return f"the mask of {type(masking).__name__} moves"
     if torch.device(task.device).type != "cpu":
         return "its compiled loops are for a CPU"
+    if not isinstance(task.data, Data):
+        return "its compiled loops are for data held in memory"
     kinds = {value.dtype for value in task.module().parameters()}
     if recipe.precision != "fp32" or kinds != {torch.float32}:
         return "its compiled loops are for fp32"
@@ -118,13 +123,18 @@ def obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
     """Why trainings of this kind cannot be packed; None where they can."""
     if not masking.packs:
         return f"{type(masking).__name__} cannot share a network's memory"
+    reason = _objective_obstacle(task)
+    if reason is not None:
+        return reason
     module = task.module()
-    if any(isinstance(part, RANDOM) for part in module.modules()):
+    if task.is_random:
         return "the network draws random numbers"
     optimizer = recipe.make_optimizer([{"params": list(module.parameters())}])
     if type(optimizer) not in OPTIMIZERS:
         return f"{type(optimizer).__name__} may look at a whole tensor"
     for part in module.modules():
+        if hooked(part):
+            return f"its {type(part).__name__} carries hooks"
         own = [*part.parameters(recurse=False), *part.buffers(recurse=False)]
         if own and type(part) is not nn.Linear:
             return f"it has a {type(part).__name__} layer"
@@ -137,6 +147,30 @@ def obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
     return None if _agrees(task) else "its forward pass does not take a leading axis"
 
 
+def _objective_obstacle(task: Task) -> str | None:
+    """Why the losses of several networks cannot be told apart in one; None where they can."""
+    name = type(task.objective).__name__
+    if not isinstance(task.objective, Separable):
+        return f"{name} has another number of terms for each sample"
+    inputs, targets = task.data.sample(min(SAMPLED, task.data.num_train), 0)
+    if isinstance(task.data, Data):
+        targets = task.data.train[1]
+    if not isinstance(inputs, Tensor):
+        return "its inputs are tensors by name"
+    counts = sum(value.numel() for value in tree.tensors(targets))
+    if task.objective.weight(targets) != counts:
+        return f"{name} leaves out some of the targets"
+    return None
+
+
+def hooked(part: nn.Module) -> bool:
+    """Whether a module or one of its own parameters carries hooks, which a stack would drop."""
+    hooks = [part._forward_hooks, part._forward_pre_hooks, part._backward_hooks,
+             part._backward_pre_hooks]  # fmt: skip
+    parameters = part.parameters(recurse=False)
+    return any(hooks) or any(getattr(p, "_backward_hooks", None) for p in parameters)
+
+
 @torch.no_grad()
 def _agrees(task: Task, *, sparse: bool = False) -> bool:
     """Whether the packed network answers what its parts do: a forward of one's own may not."""
@@ -144,7 +178,8 @@ def _agrees(task: Task, *, sparse: bool = False) -> bool:
     for seed, module in enumerate(modules):  # other weights in each: a mix-up must show
         states.write(module, task.init(seed))
     num = min(5, task.data.num_train)
-    inputs = torch.stack([task.data.sample(num, seed)[0] for seed in (0, 1)])
+    inputs = torch.stack([_plain_inputs(task, num, seed) for seed in (0, 1)])
+    shape = inputs.shape[2:]
     modes = (True, False)  # in training and in evaluation
     apart = [
         torch.stack([m.train(mode)(x) for m, x in zip(modules, inputs, strict=True)])
@@ -153,14 +188,14 @@ def _agrees(task: Task, *, sparse: bool = False) -> bool:
     try:
         if sparse:
             kept = {n: Survivors.of([m, m]) for n, m in task.dense().of_weights().items()}
-            network = pack_networks_compiled(modules, kept)
+            network = stack_compiled(modules, kept)
             for name, survivors in kept.items():
                 own = [module.get_parameter(name) for module in modules]
                 network.get_parameter(name).copy_(survivors.gather(own))
             features = torch.stack([by_feature(x) for x in inputs])
-            inputs = features.transpose(1, 2).unflatten(2, task.data.shape)
+            inputs = features.transpose(1, 2).unflatten(2, shape)
         else:
-            network = pack_networks(modules)
+            network = stack(modules)
         together = [network.train(mode)(inputs)[:, :num] for mode in modes]
     except Exception:  # whatever a user's own forward raises where it meets another shape
         return False
@@ -168,6 +203,12 @@ def _agrees(task: Task, *, sparse: bool = False) -> bool:
         one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, atol=1e-5)
         for one, other in zip(together, apart, strict=True)
     )
+
+
+def _plain_inputs(task: Task, num: int, seed: int) -> Tensor:
+    inputs = task.data.sample(num, seed)[0]
+    assert isinstance(inputs, Tensor)  # the objective's obstacle has seen to it
+    return inputs
 
 
 def lanes_that_fit(task: Task, recipe: Recipe, free: float) -> int:
@@ -179,9 +220,11 @@ def lanes_that_fit(task: Task, recipe: Recipe, free: float) -> int:
     """
     num_weights = sum(p.numel() for p in task.module().parameters())
     num_units = sum(kept.shape[0] for kept in task.dense().of_weights().values())
-    inputs = torch.Size(task.data.shape).numel()
+    inputs = _plain_inputs(task, 1, 0).numel()
     lane = 4 * (11 * num_weights + recipe.batch_size * (inputs + 3 * num_units))
     lane += 4 * EVALUATED * 2 * num_units
     evaluation = 4 * 2000 * (inputs + 2 * num_units)
-    evaluation += 4 * inputs * (len(task.data.val[1]) + len(task.data.test[1]))
+    if isinstance(task.data, Data):
+        evaluated = (task.data.val, task.data.test)
+        evaluation += 4 * inputs * sum(tree.length(targets) for _, targets in evaluated)
     return max(1, int(min(recipe.max_packed, (free - evaluation) / lane)))

@@ -1,7 +1,4 @@
-"""Several networks packed into one with a leading axis of replicates, in the same memory.
-
-A slab is a tensor [replicates, values] that holds one parameter of all networks.
-"""
+"""Several networks as one with a leading axis of replicates, in the same memory."""
 
 from __future__ import annotations
 
@@ -21,27 +18,24 @@ from lth_runner.training.engines.compiled import (
 )
 
 
-def pack_networks(modules: Sequence[nn.Module]) -> nn.Module:
-    """Makes one network over inputs [replicates, batch, ...] with the weights of all ``modules``.
+def stack(modules: Sequence[nn.Module]) -> nn.Module:
+    """One network over inputs [replicates, batch, ...] with the weights of all ``modules``,
 
-    The modules' own parameters become views of it.
+    whose own parameters become views of it.
     """
     num = len(modules)
-    network = _with_replicates(copy.deepcopy(modules[0]), "", lambda layer, _: _Linear(layer, num))
-    return _share_memory(network, modules, ())
+    network = _widened(copy.deepcopy(modules[0]), "", lambda layer, _: _Linear(layer, num))
+    return _shared(network, modules, ())
 
 
-def pack_networks_compiled(
-    modules: Sequence[nn.Module], sparse: Mapping[str, Survivors]
-) -> nn.Module:
-    """Makes the same network in compiled loops, which take samples in a multiple of SAMPLES.
+def stack_compiled(modules: Sequence[nn.Module], sparse: Mapping[str, Survivors]) -> nn.Module:
+    """The same in compiled loops: samples in a multiple of SAMPLES, feature by feature in memory.
 
-    Samples lie feature by feature in memory. Of the weights named in ``sparse`` the network has
-    room for the survivors, in memory of its own.
+    Of the weights named in ``sparse`` it has room for the survivors, in memory of its own.
     """
     num = len(modules)
 
-    def pack_linear(layer: nn.Linear, name: str) -> nn.Module:
+    def wide(layer: nn.Linear, name: str) -> nn.Module:
         bias = None if layer.bias is None else _slab(layer.bias, num)
         if name in sparse:
             kept = layer.weight.new_zeros(num, sparse[name].width)
@@ -50,14 +44,10 @@ def pack_networks_compiled(
         shape = layer.out_features, layer.in_features
         return WholeLinear(shape, _slab(layer.weight, num), bias)
 
-    return _share_memory(
-        _with_replicates(copy.deepcopy(modules[0]), "", pack_linear), modules, sparse
-    )
+    return _shared(_widened(copy.deepcopy(modules[0]), "", wide), modules, sparse)
 
 
-def _share_memory(
-    network: nn.Module, modules: Sequence[nn.Module], apart: Container[str]
-) -> nn.Module:
+def _shared(network: nn.Module, modules: Sequence[nn.Module], apart: Container[str]) -> nn.Module:
     """Turns the modules' parameters into views of the network's, all but those named."""
     slabs = dict(network.named_parameters())
     for index, module in enumerate(modules):
@@ -68,26 +58,26 @@ def _share_memory(
     return network
 
 
-def _with_replicates(
-    module: nn.Module, path: str, pack_linear: Callable[[nn.Linear, str], nn.Module]
+def _widened(
+    module: nn.Module, path: str, wide: Callable[[nn.Linear, str], nn.Module]
 ) -> nn.Module:
     if type(module) is nn.Linear:
-        return pack_linear(module, f"{path}weight")
+        return wide(module, f"{path}weight")
     if isinstance(module, nn.Flatten):
         return nn.Flatten(*(d if d < 0 else d + 1 for d in (module.start_dim, module.end_dim)))
     for name, child in module.named_children():
-        setattr(module, name, _with_replicates(child, f"{path}{name}.", pack_linear))
+        setattr(module, name, _widened(child, f"{path}{name}.", wide))
     return module
 
 
 def _slab(like: Tensor, num: int) -> nn.Parameter:
-    """Makes a slab [num, like's values], padded with zeros to whole vectors."""
+    """[num, like's values, padded with zeros to whole vectors]."""
     values = like.new_zeros((num, padded(like.numel(), VECTOR)))
     return nn.Parameter(values, requires_grad=like.requires_grad)
 
 
 class _Linear(nn.Module):
-    """Computes y[r] = x[r] W[r]^T + b[r]."""
+    """y[r] = x[r] W[r]^T + b[r]."""
 
     def __init__(self, like: nn.Linear, num: int) -> None:
         super().__init__()
@@ -110,9 +100,9 @@ def _matrices(slab: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 class _Products(torch.autograd.Function):
-    """A batched linear layer whose weight gradient comes in the weight's own layout.
+    """A batched linear layer whose weight gradient comes in the weight's own layout: autograd's
 
-    Autograd's comes transposed, and copying it costs half as much as computing it.
+    comes transposed, and copying it costs half as much as computing it.
     """
 
     @staticmethod
@@ -150,5 +140,5 @@ def _empty_but_padding(slab: Tensor, used: int) -> Tensor:
 
 
 def slice_of(slab: Tensor, index: int, like: Tensor) -> Tensor:
-    """Views one replicate's values of a slab in the shape of its own tensor."""
+    """One replicate's values of a slab, as a view in the shape of its own tensor."""
     return slab[index, : like.numel()].view(like.shape)

@@ -8,30 +8,28 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lth_runner.problem.data import Data, Stream
+from lth_runner.problem.objective import Separable, smoothed
 from lth_runner.store.checkpoint import Checkpoint
 from lth_runner.training.engines.compiled import (
     SAMPLES,
     Survivors,
     WholeLinear,
     by_feature,
-    can_fuse_step,
-    fused_step,
+    descend,
+    descends,
     gather,
     padded,
 )
-from lth_runner.training.engines.packed_layers import (
-    pack_networks,
-    pack_networks_compiled,
-    slice_of,
-)
-from lth_runner.training.engines.packed_parameter import PackedParameter
+from lth_runner.training.engines.packed_layers import slice_of, stack, stack_compiled
+from lth_runner.training.engines.packed_parameter import Berth
 from lth_runner.training.job import Job
 from lth_runner.training.loop import Loop, autocast
 from lth_runner.training.recipe import Recipe
+from lth_runner.values.tree import Batch
 
 EVALUATED = 256  # samples at once, feature by feature: such a batch stays in the cache
 
@@ -52,10 +50,13 @@ class Pack:
         sparse: Sequence[str] | None,
     ) -> None:
         self._recipe = recipe
+        objective = smoothed(jobs[0].task.objective, recipe.label_smoothing)
+        assert isinstance(objective, Separable)
+        self._objective = objective
         modules = [job.task.module() for job in jobs]
         kept = {n: Survivors.of([job.ticket.mask[n] for job in jobs]) for n in sparse or ()}
         compiled = sparse is not None
-        network = pack_networks_compiled(modules, kept) if compiled else pack_networks(modules)
+        network = stack_compiled(modules, kept) if compiled else stack(modules)
         self._network = network.train()
         self.lanes = [
             Loop(job, recipe, checkpoint, model=module, num_lanes=len(jobs))
@@ -85,13 +86,11 @@ class Pack:
                 lane.settle = partial(_settled, pack)
                 lane.measure = partial(_measured, pack, index)
 
-    def _found(
-        self, modules: Sequence[nn.Module], kept: dict[str, Survivors]
-    ) -> list[PackedParameter]:
+    def _found(self, modules: Sequence[nn.Module], kept: dict[str, Survivors]) -> list[Berth]:
         own = [dict(module.named_parameters()) for module in modules]
         found = []
         for name, slab in self._network.named_parameters():
-            berth = PackedParameter(slab, tuple(lane[name] for lane in own), kept.get(name))
+            berth = Berth(slab, tuple(lane[name] for lane in own), kept.get(name))
             if berth.survivors is not None:
                 slab.data = berth.gather(berth.own)
             masks = [lane.job.ticket.mask.get(name) for lane in self.lanes]
@@ -102,7 +101,7 @@ class Pack:
                 and not all(mask is None or bool(mask.all()) for mask in masks)
             ):
                 factor = berth.gather([mask.to(slab) for mask in masks if mask is not None])
-                berth = PackedParameter(slab, berth.own, None, factor)
+                berth = Berth(slab, berth.own, None, factor)
             found.append(berth)
         return found
 
@@ -129,21 +128,21 @@ class Pack:
         self._share(optimizer)
         return optimizer
 
-    def _deferred(self) -> list[tuple[PackedParameter, WholeLinear]]:
+    def _deferred(self) -> list[tuple[Berth, WholeLinear]]:
         """Whole layers whose step is taken along with their gradient, which nobody else sees."""
-        alone = self._still and self._recipe.clip_norm is None and can_fuse_step(self._optimizer)
+        alone = self._still and self._recipe.clip_norm is None and descends(self._optimizer)
         layers = [m for m in self._network.modules() if isinstance(m, WholeLinear)] if alone else []
         berths = {id(berth.slab): berth for berth in self._berths}
         for layer in layers:
-            layer.fuses_step = layer.weight.requires_grad
-        return [(berths[id(layer.weight)], layer) for layer in layers if layer.fuses_step]
+            layer.defers = layer.weight.requires_grad
+        return [(berths[id(layer.weight)], layer) for layer in layers if layer.defers]
 
     def _share(self, optimizer: Optimizer) -> None:
         """Shows each lane's optimizer its part of the packed state."""
         for berth in self._berths:
             state = optimizer.state.get(berth.slab, {})
             for index, lane in enumerate(self.lanes if state else ()):
-                berth.share_state(index, state, lane.optimizer.state[berth.own[index]])
+                berth.state_of(index, state, lane.optimizer.state[berth.own[index]])
 
     def advance(self) -> None:
         """One step of every lane."""
@@ -152,15 +151,13 @@ class Pack:
 
     def backward(self) -> None:
         """The gradients of every lane's loss on its own batch of this step."""
-        inputs, labels = self._batch()
+        inputs, targets = self._batch()
         for berth in self._berths:
             berth.slab.grad = None
         with self._cast:
-            logits = self._network(inputs)[:, : self._recipe.batch_size].flatten(0, 1)
-            losses = F.cross_entropy(
-                logits, labels, reduction="none", label_smoothing=self._recipe.label_smoothing
-            )
-            loss = losses.view(len(self.lanes), -1).mean(1)
+            outputs = self._network(inputs)[:, : self._recipe.batch_size].flatten(0, 1)
+            terms = self._objective.terms(outputs, targets)
+            loss = terms.view(len(self.lanes), -1).mean(1)
         self._losses += loss.detach()
         for lane in self.lanes:
             lane.num_losses += 1
@@ -177,24 +174,30 @@ class Pack:
         One buffer for all steps: a fresh one of this size is a page fault a page.
         """
         if not self._compiled:
-            inputs, labels = zip(*(lane.batch() for lane in self.lanes), strict=True)
+            inputs, targets = zip(*(_plain(lane.batch()) for lane in self.lanes), strict=True)
             self._buffer = torch.stack(inputs, out=self._buffer)
-            return self._buffer, torch.cat(labels)
-        data, num = self.lanes[0].job.task.data, self._recipe.batch_size
+            return self._buffer, torch.cat(targets)
+        data, num = self._data, self._recipe.batch_size
         if self._buffer is None:
             size = len(self.lanes), torch.Size(data.shape).numel(), padded(num, SAMPLES)
             self._buffer = torch.zeros(size)
-        plain = data.train[0].is_contiguous() and data.train[0].dtype == torch.float32
+        whole, wanted = _plain(data.train)
+        plain = whole.is_contiguous() and whole.dtype == torch.float32
         if data.normalised and plain:  # nothing is to be done to a sample but to lay it there
-            drawn = [lane.stream.draw(lane.step)[0] for lane in self.lanes]
-            index = torch.stack(drawn)
-            gather(data.train[0], index, self._buffer)
-            together = data.train[1].index_select(0, index.view(-1))
+            index = torch.stack([_drawn(lane) for lane in self.lanes])
+            gather(whole, index, self._buffer)
+            together = wanted.index_select(0, index.view(-1))
         else:
-            inputs, labels = zip(*(lane.batch() for lane in self.lanes), strict=True)
+            inputs, targets = zip(*(_plain(lane.batch()) for lane in self.lanes), strict=True)
             self._buffer = torch.stack([by_feature(batch) for batch in inputs], out=self._buffer)
-            together = torch.cat(labels)
+            together = torch.cat(targets)
         return self._buffer.transpose(1, 2).unflatten(2, data.shape), together
+
+    @property
+    def _data(self) -> Data:
+        data = self.lanes[0].job.task.data
+        assert isinstance(data, Data)  # compiled loops are for nothing else
+        return data
 
     def update(self) -> None:
         """One step of the optimizer and of every lane's mask; the clocks move on."""
@@ -225,7 +228,7 @@ class Pack:
     def _descend(self) -> None:
         groups = {id(p): group for group in self._optimizer.param_groups for p in group["params"]}
         for berth, layer in self._descents:
-            fused_step(layer, groups[id(berth.slab)], self._optimizer.state, berth.factor)
+            descend(layer, groups[id(berth.slab)], self._optimizer.state, berth.factor)
 
     @torch.no_grad()
     def _clip(self) -> None:
@@ -265,27 +268,37 @@ class Pack:
     @torch.no_grad()
     def _evaluate(self, split: str) -> list[dict[str, float]]:
         if split not in self._splits:
-            batches = self.lanes[0].job.task.data.batches(split, EVALUATED)
-            shape = self.lanes[0].job.task.data.shape
+            batches = map(_plain, self._data.batches(split, EVALUATED))
+            shape = self._data.shape
             self._splits[split] = [
-                (by_feature(inputs).t().unflatten(1, shape), labels) for inputs, labels in batches
+                (by_feature(inputs).t().unflatten(1, shape), targets) for inputs, targets in batches
             ]
-        num, count = len(self.lanes), 0
-        totals = torch.zeros(2, num, dtype=torch.float64)
+        num, measured = len(self.lanes), self.lanes[0].job.task.objective
+        assert isinstance(measured, Separable)
+        totals: list[Tensor] = []
         self._network.eval()
-        for inputs, labels in self._splits[split]:
-            logits = self._network(inputs.expand(num, *inputs.shape))[:, : len(labels)].flatten(
-                0, 1
-            )
-            repeated = labels.repeat(num)
-            losses = F.cross_entropy(logits, repeated, reduction="none")
-            right = logits.argmax(1) == repeated
-            totals += torch.stack([right.double(), losses.double()]).view(2, num, -1).sum(2)
-            count += len(labels)
+        for inputs, targets in self._splits[split]:
+            outputs = self._network(inputs.expand(num, *inputs.shape))[:, : len(targets)]
+            repeated = targets.repeat(num, *[1] * (targets.ndim - 1))
+            added = measured.totals_by_sample(outputs.flatten(0, 1), repeated)
+            totals.append(added.view(len(added), num, -1).sum(2))
         self._network.train()
-        if not count:
+        if not totals:
             return [{} for _ in self.lanes]
-        return [{"accuracy": right, "loss": loss} for right, loss in (totals / count).t().tolist()]
+        return [measured.values(lane) for lane in torch.stack(totals).sum(0).t()]
+
+
+def _plain(batch: Batch) -> tuple[Tensor, Tensor]:
+    inputs, targets = batch
+    assert isinstance(inputs, Tensor)  # what cannot be packed has been told before
+    assert isinstance(targets, Tensor)
+    return inputs, targets
+
+
+def _drawn(lane: Loop) -> Tensor:
+    """The numbers of the samples of a lane's step."""
+    assert isinstance(lane.stream, Stream)
+    return lane.stream.draw(lane.step)[0]
 
 
 def _settled(pack: weakref.ref[Pack]) -> None:

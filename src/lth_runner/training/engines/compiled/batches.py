@@ -1,4 +1,4 @@
-"""Batches that lie feature by feature in memory, as the compiled loops take them."""
+"""Batches feature by feature in memory, as the compiled loops take them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ VECTOR = 64
 
 
 def padded(num: int, to: int) -> int:
-    """Rounds ``num`` up to a multiple of ``to``."""
+    """``num`` rounded up to a multiple of ``to``."""
     return -(-num // to) * to
 
 
 def by_feature(inputs: Tensor) -> Tensor:
-    """Lays a batch [samples, ...] out as [features, samples in whole vectors].
+    """[features, samples in whole vectors] of a batch [samples, ...].
 
     The first sample stands in for those that are missing: zeros might be divided by.
     """
@@ -29,10 +29,9 @@ def by_feature(inputs: Tensor) -> Tensor:
 
 
 def feature_major(batch: Tensor, num_features: int) -> Tensor:
-    """Lays a batch [replicates, samples, features] out as [replicates, features, samples].
+    """[replicates, features, samples], contiguous but for replicates that share their memory.
 
-    Contiguous but for replicates that share their memory. Raises ValueError for what the compiled
-    loops would read or write beyond.
+    Raises ValueError for what the compiled loops would read or write beyond.
     """
     if (
         batch.dim() != 3
@@ -52,7 +51,7 @@ def feature_major(batch: Tensor, num_features: int) -> Tensor:
 
 
 def gather(data: Tensor, index: Tensor, into: Tensor) -> None:
-    """Gathers every replicate's batch feature by feature: into[n, :, s] = data[index[n, s]], flat.
+    """into[n, :, s] = data[index[n, s]], flat: every replicate's batch, feature by feature.
 
     A sample of the batch stands in for those that a whole vector lacks.
     ``data`` is contiguous fp32 [samples, ...], ``index`` int64 [replicates, num], ``into``
@@ -65,6 +64,6 @@ def gather(data: Tensor, index: Tensor, into: Tensor) -> None:
     )  # fmt: skip
 
 
-def pointer(slab: Tensor | None) -> tuple[int | None, int]:
-    """Gives a slab's address and how many values lie between two replicates."""
+def placed(slab: Tensor | None) -> tuple[int | None, int]:
+    """Its address, and how many values lie between two replicates."""
     return (None, 0) if slab is None else (slab.data_ptr(), slab.stride(0))

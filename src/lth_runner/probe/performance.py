@@ -1,4 +1,4 @@
-"""How well a network does, and when it did best."""
+"""Probes of how well a network does, and of when it did best."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from lth_runner.search.ticket import Past, Trained
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """Reports ``<split>_accuracy`` (0..1) and ``<split>_loss`` (nats) at the end of training."""
+class Performance:
+    """Measures the trained network on each split by its objective, ``<split>_<measure>``.
+
+    Of a classification these are accuracy (0..1) and loss (nats).
+    """
 
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, float]]:
         for split in ("train", "val", "test"):
@@ -21,7 +24,10 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Learning:
-    """Reports the step of lowest validation loss, that loss, and the test accuracy there."""
+    """Finds the step of lowest validation loss, that loss, and the headline on test there.
+
+    The last is ``best_val_test_<measure>``, the accuracy of a classification.
+    """
 
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, float]]:
         rows = [row for row in trained.history if row.get("val_loss") is not None]
@@ -29,4 +35,5 @@ class Learning:
             best = min(rows, key=lambda row: row["val_loss"])
             yield "best_val_step", best["step"]
             yield "best_val_loss", best["val_loss"]
-            yield "best_val_test_accuracy", best["test_accuracy"]
+            name = task.objective.measures[0].name
+            yield f"best_val_test_{name}", best[f"test_{name}"]

@@ -1,0 +1,269 @@
+"""Augmentation of images held in memory: random numbers first, then a function of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lth_runner.problem.data.global_streams import all_seeded
+from lth_runner.values import identity
+from lth_runner.values.errors import UserError
+from lth_runner.values.seeds import stream as generator
+
+
+class Augmentation(Protocol):
+    """Changes images, each by random numbers of its own.
+
+    ``draw`` gives all random numbers of a step, int64 [rows, num], a function of (seed, order,
+    step); ``apply`` is a function of them and of the images [n, channels, height, width], not yet
+    normalised, and keeps their shape and type. So a step can be asked for again, and recorded.
+    ``captures``: whether ``apply`` runs on the images' device and asks the host nothing.
+    """
+
+    @property
+    def captures(self) -> bool: ...
+    @property
+    def identity(self) -> Any: ...  # as JSON has it: what tells this augmentation from another
+    def __bool__(self) -> bool: ...  # whether it changes anything
+    def check(self, shape: tuple[int, ...], name: str) -> None: ...  # UserError: not for these
+    def draw(self, num: int, seed: int, order: int, step: int) -> Tensor: ...
+    def apply(self, images: Tensor, draws: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True, eq=False)
+class FlipCrop:
+    """Flips at random, and crops the image at random out of a black border of ``crop`` pixels."""
+
+    captures: ClassVar[bool] = True
+
+    flip: bool = False
+    crop: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.crop, bool) or not isinstance(self.crop, int) or self.crop < 0:
+            raise UserError(
+                f"augment crop is {self.crop!r}: give the border in whole pixels (0 = no crop)"
+            )
+
+    @property
+    def identity(self) -> Any:
+        return [self.flip, self.crop]
+
+    def __bool__(self) -> bool:
+        return self.flip or self.crop > 0
+
+    def check(self, shape: tuple[int, ...], name: str) -> None:
+        if self and len(shape) != 3:
+            raise UserError(
+                f"{name}: flip and crop need images (channels, height, width), but a sample"
+                f" has shape {shape}: switch the augmentation off"
+            )
+        if self.crop and self.crop >= min(shape[1:]):
+            raise UserError(
+                f"{name}: dataset.augment_crop={self.crop} would crop some images to "
+                f"their black border alone: at most {min(shape[1:]) - 1} for images of "
+                f"{shape[1]} x {shape[2]}"
+            )
+
+    def draw(self, num: int, seed: int, order: int, step: int) -> Tensor:
+        """Draws, for each image, row offset, column offset, flip or not: int64 [3, num].
+
+        Both kinds are always drawn, so switching one on leaves the other as it was.
+        """
+        rng = generator(seed, "augment", order, step)
+        offsets = torch.randint(2 * self.crop + 1, (2, num), generator=rng)
+        return torch.cat((offsets, torch.randint(2, (1, num), generator=rng)))
+
+    def apply(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Crops, then flips."""
+        rows, columns, flips = draws
+        if self.crop:
+            images = _crop(images, rows, columns, border=self.crop)
+        if self.flip:
+            images = torch.where(flips.bool()[:, None, None, None], images.flip(3), images)
+        return images
+
+
+def _crop(images: Tensor, rows: Tensor, columns: Tensor, *, border: int) -> Tensor:
+    height, width = images.shape[2:]
+    padded = F.pad(images, (border,) * 4)
+    # every window of every image, as a view: [n, channels, 2*border+1, 2*border+1, height, width]
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+    return windows[torch.arange(len(images), device=images.device), :, rows, columns]
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """Blackens a square of ``size`` pixels around a random place of each image.
+
+    The square may lie partly outside. DeVries & Taylor, 2017, arXiv 1708.04552.
+    """
+
+    captures: ClassVar[bool] = True
+
+    size: int = 8
+
+    def __post_init__(self) -> None:
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
+            raise UserError(f"dataset.augment: cutout's size={self.size!r}: give whole pixels")
+
+    @property
+    def identity(self) -> Any:
+        return identity.describe(self)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def check(self, shape: tuple[int, ...], name: str) -> None:
+        if len(shape) != 3:
+            raise UserError(
+                f"{name}: cutout needs images (channels, height, width), but a sample has shape "
+                f"{shape}: leave it out"
+            )
+        if self.size >= 2 * min(shape[1:]):
+            raise UserError(
+                f"{name}: cutout's size={self.size} blackens whole images of {shape[1]} x "
+                f"{shape[2]}: give less than {2 * min(shape[1:])}"
+            )
+
+    def draw(self, num: int, seed: int, order: int, step: int) -> Tensor:
+        """Draws the centres as shares of height and width, in 2^-31: int64 [2, num]."""
+        return torch.randint(2**31, (2, num), generator=generator(seed, "cutout", order, step))
+
+    def apply(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Sets the squares to zero."""
+        inside = []
+        for axis, drawn in zip((2, 3), draws, strict=True):
+            length = images.shape[axis]
+            centre = (drawn * length) >> 31
+            place = torch.arange(length, device=images.device)
+            away = place[None] - centre[:, None]
+            inside.append((away >= -(self.size // 2)) & (away < self.size - self.size // 2))
+        hidden = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+        return images.masked_fill(hidden, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Transforms:
+    """Applies any transform, such as a pipeline of ``torchvision.transforms.v2``, image by image.
+
+    Its random numbers, from torch's, numpy's or Python's global streams, are seeded for every
+    image of every step. It keeps an image's shape and type, uint8 or float: normalisation comes
+    after it. Raises UserError, before any training, for one that does not, and for one that gives
+    another image under the same seed.
+    """
+
+    captures: ClassVar[bool] = False
+
+    transform: Any
+
+    @property
+    def identity(self) -> Any:
+        try:
+            return identity.describe(self.transform)
+        except TypeError:
+            said = repr(self.transform)
+        if re.search(r" at 0x[0-9a-f]+", said):
+            raise UserError(
+                f"dataset.augment: {type(self.transform).__name__} has no name of its own (its "
+                "repr is an address): give it a __repr__ that says its options, or make it a "
+                "dataclass"
+            )
+        return said
+
+    def __bool__(self) -> bool:
+        return True
+
+    def check(self, shape: tuple[int, ...], name: str) -> None:
+        for image in (torch.zeros(shape, dtype=torch.uint8), torch.rand(shape)):
+            self._check_on(image, name)
+
+    def _check_on(self, image: Tensor, name: str) -> None:
+        said = type(self.transform).__name__
+        try:
+            found, again = (self._changed(image, 1) for _ in range(2))
+        except (RuntimeError, ValueError, TypeError) as error:
+            if image.dtype != torch.uint8:
+                return  # for bytes alone: floats are not these data's, or are told below
+            reason = (str(error).strip().splitlines() or [""])[0]
+            raise UserError(
+                f"{name}: dataset.augment {said} cannot take an image: {reason}"
+            ) from error
+        if (
+            not isinstance(found, Tensor)
+            or found.shape != image.shape
+            or found.dtype != image.dtype
+        ):
+            got = (
+                f"{found.dtype}, {tuple(found.shape)}" if isinstance(found, Tensor) else type(found)
+            )
+            raise UserError(
+                f"{name}: dataset.augment {said} makes {got} of an image of {image.dtype}, "
+                f"{tuple(image.shape)}: it must keep shape and type (normalisation comes after it)"
+            )
+        if not torch.equal(found, again):
+            raise UserError(
+                f"{name}: dataset.augment {said} gives another image under the same seed: a killed "
+                "run could not go on; draw its random numbers from torch, numpy or random"
+            )
+
+    def _changed(self, image: Tensor, seed: int) -> Any:
+        with all_seeded(seed):
+            return self.transform(image)
+
+    def draw(self, num: int, seed: int, order: int, step: int) -> Tensor:
+        """Draws a seed for each image: int64 [1, num]."""
+        return torch.randint(2**31, (1, num), generator=generator(seed, "transforms", order, step))
+
+    def apply(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Applies the transform to each image under its seed."""
+        pairs = zip(images, draws[0].tolist(), strict=True)
+        return torch.stack([self._changed(image, seed) for image, seed in pairs])
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """Applies several augmentations one after the other."""
+
+    parts: Sequence[Augmentation]
+
+    @property
+    def captures(self) -> bool:
+        return all(part.captures for part in self.parts)
+
+    @property
+    def identity(self) -> Any:
+        return [part.identity for part in self.parts]
+
+    def __bool__(self) -> bool:
+        return any(map(bool, self.parts))
+
+    def check(self, shape: tuple[int, ...], name: str) -> None:
+        for part in self.parts:
+            part.check(shape, name)
+
+    def draw(self, num: int, seed: int, order: int, step: int) -> Tensor:
+        """Draws the parts' numbers, one below the other, and how many rows each has."""
+        drawn = [part.draw(num, seed, order, step) for part in self.parts]
+        return torch.cat(drawn)
+
+    def apply(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Applies the parts in order, each with its own rows."""
+        begin = 0
+        for part in self.parts:
+            num = len(part.draw(1, 0, 0, 0))
+            images = part.apply(images, draws[begin : begin + num])
+            begin += num
+        return images
+
+
+def chain(first: FlipCrop, others: Augmentation | Sequence[Augmentation] | None) -> Augmentation:
+    """Puts further augmentations behind flip and crop; returns those alone where there is none."""
+    more = [] if others is None else list(others) if isinstance(others, Sequence) else [others]
+    return Chain([first, *more]) if more else first

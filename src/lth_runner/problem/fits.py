@@ -1,0 +1,95 @@
+"""Whether a network, its data and what is to be learned fit together, before any training."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lth_runner.problem.task import Task, answer, foreign_random_states, seeded
+from lth_runner.values import tree
+from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.tree import Tree
+
+
+def check_fits(task: Task) -> None:
+    """Raises UserError where network, data and objective do not fit, naming what to change."""
+    inputs, targets = task.data.sample(min(2, task.data.num_train), 0)
+    task.init()  # refuses an origin that does not fit
+    _check_names(task, inputs)
+    outputs = _answered(task, inputs)
+    task.objective.check(outputs, targets, task.data.num_classes)
+    if not task.prunable:
+        raise UserError(
+            "the model has no weights that a mask covers, linear and convolution layers by "
+            "default: nothing can be pruned; covers.types and covers.also add others"
+        )
+    if task.biases and not task.dense().biases:
+        raise UserError(
+            "pruner.biases=true, but no convolution or linear layer of the model has a bias: leave "
+            "it out"
+        )
+
+
+def _check_names(task: Task, inputs: Tree) -> None:
+    """Refuses a batch by name without the names that the network takes."""
+    if not isinstance(inputs, Mapping):
+        return
+    parameters = inspect.signature(task.module().forward).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for name in inputs:
+        if name not in parameters:
+            raise UserError(
+                f"the data give the model {', '.join(sorted(inputs))}, but its forward takes no "
+                f"{name!r}: {nearest(name, parameters)}"
+            )
+    empty = inspect.Parameter.empty
+    needed = [
+        n for n, p in parameters.items() if p.default is empty and p.kind is not p.VAR_POSITIONAL
+    ]
+    if lacking := [name for name in needed if name not in inputs]:
+        raise UserError(
+            f"the model's forward needs {', '.join(lacking)}, but the data give "
+            f"{', '.join(sorted(inputs))}: name the inputs as the model does"
+        )
+
+
+@torch.no_grad()
+def _answered(task: Task, inputs: Tree) -> Any:
+    """What the network answers in evaluation; refuses what it cannot take, and foreign draws."""
+    module = task.module().eval()
+    before = foreign_random_states()
+    try:
+        with seeded(0, task.device):
+            outputs = answer(module, inputs)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"the model cannot take inputs {_shown(inputs)}: {reason}{_beyond(module, inputs)}"
+        ) from error
+    if foreign_random_states() != before:
+        raise UserError(
+            "the model draws random numbers from numpy or from Python's random, which no seed of "
+            "this program reaches: draw them with torch"
+        )
+    return outputs
+
+
+def _shown(inputs: Tree) -> str:
+    if isinstance(inputs, Tensor):
+        return f"of shape {tuple(inputs.shape[1:])}"
+    return f"({tree.describe(inputs)})"
+
+
+def _beyond(module: torch.nn.Module, inputs: Tree) -> str:
+    """Says where token numbers lie beyond an embedding: torch's own error does not."""
+    rows = [m.num_embeddings for m in module.modules() if isinstance(m, torch.nn.Embedding)]
+    numbers = [t for t in tree.tensors(inputs) if t.dtype == torch.int64 and t.numel()]
+    if not rows or not numbers:
+        return ""
+    largest = max(int(value.max()) for value in numbers)
+    return f" (the largest token number is {largest}, the largest embedding has {max(rows)} rows)"

@@ -1,0 +1,19 @@
+"""What a network is to learn and how well it has, as functions of its answers and the targets."""
+
+from lth_runner.problem.objective.cross_entropy import CrossEntropy
+from lth_runner.problem.objective.multi_label import MultiLabel
+from lth_runner.problem.objective.next_token import NextToken
+from lth_runner.problem.objective.objective import Objective, Separable, smoothed
+from lth_runner.problem.objective.squared_error import SquaredError
+from lth_runner.values.measure import Measure
+
+__all__ = [
+    "CrossEntropy",
+    "Measure",
+    "MultiLabel",
+    "NextToken",
+    "Objective",
+    "Separable",
+    "SquaredError",
+    "smoothed",
+]

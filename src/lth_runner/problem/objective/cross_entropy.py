@@ -1,0 +1,98 @@
+"""Classification of images, sentences or pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lth_runner.problem.objective.objective import check_is_tensor, mean_loss
+from lth_runner.values.errors import UserError
+from lth_runner.values.measure import ACCURACY, LOSS, Measure
+from lth_runner.values.tree import Tree, describe
+
+IGNORED = -100  # a target that takes no part, as torch has it
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Minimises the mean of -log softmax(outputs)[target], the classes on axis 1.
+
+    ``outputs`` are [samples, classes, ...] and ``targets`` [samples, ...], int64 class numbers, or
+    -100 where a place (a pixel) takes no part. Measures: ``accuracy``, the share of places whose
+    largest output is the target's, and ``loss`` in nats.
+    """
+
+    label_smoothing: float = 0.0
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        return ACCURACY, LOSS
+
+    def chance(self, num_classes: int | None) -> Mapping[str, float]:
+        """Guesses one of the classes."""
+        return {"accuracy": 1 / num_classes} if num_classes else {}
+
+    def loss(self, outputs: Tensor, targets: Tree) -> Tensor:
+        return F.cross_entropy(outputs, _labels(targets), label_smoothing=self.label_smoothing)
+
+    def weight(self, targets: Tree) -> float:
+        return float((_labels(targets) != IGNORED).sum())
+
+    def totals(self, outputs: Tensor, targets: Tree) -> Tensor:
+        labels = _labels(targets)
+        right = (outputs.argmax(1) == labels).sum()
+        summed = F.cross_entropy(outputs, labels, reduction="sum")
+        return torch.stack([right, summed, (labels != IGNORED).sum()])
+
+    def terms(self, outputs: Tensor, targets: Tree) -> Tensor:
+        """Computes the loss of every place by itself."""
+        return F.cross_entropy(
+            outputs, _labels(targets), reduction="none", label_smoothing=self.label_smoothing
+        )
+
+    def totals_by_sample(self, outputs: Tensor, targets: Tree) -> Tensor:
+        """Computes what each sample adds to ``totals``."""
+        labels = _labels(targets)
+        losses = F.cross_entropy(outputs, labels, reduction="none")
+        parts = outputs.argmax(1) == labels, losses, labels != IGNORED
+        return torch.stack([part.double().reshape(len(labels), -1).sum(1) for part in parts])
+
+    def values(self, totals: Tensor) -> dict[str, float]:
+        right, summed, count = totals.tolist()
+        return {"accuracy": mean_loss(right, count), "loss": mean_loss(summed, count)}
+
+    def smoothed(self, amount: float) -> CrossEntropy:
+        """Returns the same with uniform targets mixed in, for training alone."""
+        return replace(self, label_smoothing=amount)
+
+    def check(self, outputs: Any, targets: Tree, num_classes: int | None) -> None:
+        """Raises UserError for outputs and targets that are not of one classification."""
+        check_is_tensor(outputs)
+        if not isinstance(targets, Tensor) or targets.dtype != torch.int64:
+            raise UserError(
+                f"objective=classification needs class numbers (int64) as targets, not "
+                f"{describe(targets)}: choose another objective (regression, multi_label), or "
+                "another dataset"
+            )
+        if num_classes is None:
+            raise UserError(
+                "objective=classification needs dataset.num_classes, which this dataset lacks: "
+                "choose objective=regression, or give the number of classes"
+            )
+        if outputs.shape != (len(targets), num_classes, *targets.shape[1:]):
+            wanted = (num_classes, *targets.shape[1:])
+            raise UserError(
+                f"the model answers with shape {tuple(outputs.shape[1:])} for one input, but the "
+                f"data have {num_classes} classes: its last layer must have {num_classes} outputs"
+                + (f", its answer the shape {wanted}" if len(wanted) > 1 else "")
+            )
+
+
+def _labels(targets: Tree) -> Tensor:
+    assert isinstance(targets, Tensor)
+    return targets

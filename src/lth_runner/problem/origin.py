@@ -1,0 +1,229 @@
+"""Weights to start from that are not a draw, named by what they hold and not by where they lie."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.name_patterns import select
+
+INDEX = "model.safetensors.index.json"  # which file of a folder holds which tensor
+CHUNK = 2**24  # bytes that are hashed at once
+NAMED = 4  # tensors that a message names
+
+
+class Origin(Protocol):
+    """Writes its weights into a fresh network; what it does not hold stays as it was drawn.
+
+    Raises UserError where the network's tensors are not those that it holds.
+    """
+
+    def lay(self, module: nn.Module) -> None: ...
+
+
+@dataclass(frozen=True)
+class File:
+    """Starts from a safetensors file, or from a folder of them: a checkpoint, a ticket, a training.
+
+    ``under`` is the prefix of the names in the file that are meant, ``into`` where they go in the
+    network: of a ticket file or a training of the Store ``under`` is ``weights.``, which is found
+    by itself. ``fresh``: patterns of parameters that are drawn anew, a task's head; what the file
+    has of them is not looked at. ``unused``: patterns of the file's names that have no place in the
+    network, another head. Raises UserError for tensors that the file lacks or has besides, and for
+    one of another shape, with both shapes.
+    """
+
+    path: str = field(compare=False)
+    under: str | None = None
+    into: str = ""
+    fresh: Sequence[str] = ()
+    unused: Sequence[str] = ()
+    content: str = field(init=False, default="")  # SHA-256: all that tells one file from another
+
+    def __post_init__(self) -> None:
+        for name in ("fresh", "unused"):
+            object.__setattr__(self, name, tuple(getattr(self, name) or ()))
+        digest = hashlib.sha256()
+        for file in self._files:
+            _hash(file, digest)
+        object.__setattr__(self, "content", digest.hexdigest())
+
+    @cached_property
+    def _files(self) -> list[Path]:
+        """The files of the path, in the order of their names."""
+        place = Path(self.path).expanduser()
+        if place.is_file():
+            return [place]
+        if not place.is_dir():
+            raise UserError(f"origin.path={self.path}: there is no such file or folder of weights")
+        if (index := place / INDEX).is_file():
+            shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            return [place / shard for shard in shards]
+        found = sorted(place.glob("*.safetensors"))
+        whole = [file for file in found if file.name in ("model.safetensors", "end.safetensors")]
+        if not found:
+            raise UserError(f"origin.path={self.path}: the folder holds no .safetensors file")
+        if not whole and len(found) > 1:
+            raise UserError(
+                f"origin.path={self.path}: the folder holds {len(found)} .safetensors files and no "
+                f"{INDEX} that says which is which: give one of them"
+            )
+        return whole or found
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Goes through the tensors that are meant, under the network's names, one in memory."""
+        for file in self._files:
+            try:
+                with safe_open(file, framework="pt") as opened:
+                    names = list(opened.keys())
+                    under = self._under(names)
+                    for name in names:
+                        if name.startswith(under):
+                            yield self.into + name[len(under) :], opened.get_tensor(name)
+            except (SafetensorError, OSError) as error:
+                raise UserError(f"origin.path={file} is no safetensors file: {error}") from error
+
+    def _under(self, names: Sequence[str]) -> str:
+        if self.under is not None:
+            return self.under
+        return "weights." if any(name.startswith("weights.") for name in names) else ""
+
+    @torch.no_grad()
+    def lay(self, module: nn.Module) -> None:
+        """Writes the file's weights into a network, one tensor at a time."""
+        own, first = lying_in(module), first_names(module)
+        spared = select(self.fresh, own, "origin.fresh")
+        held: set[str] = set()
+        besides = []
+        for name, value in self._tensors():
+            place = first.get(name, name)
+            if place in spared:
+                continue
+            if place not in own:
+                besides.append(name)
+                continue
+            if value.shape != own[place].shape:
+                raise UserError(
+                    f"origin.path={self.path}: {name} has shape {tuple(value.shape)}, the "
+                    f"network's has {tuple(own[place].shape)}: name it in origin.fresh to draw it "
+                    "anew"
+                )
+            own[place].copy_(value)
+            held.add(place)
+        self._refuse_besides(besides, own)
+        if lacking := sorted(own.keys() - held - spared):
+            raise UserError(
+                f"origin.path={self.path} lacks {_listed(lacking)}: name them in origin.fresh to "
+                "draw them anew" + self._hint(held)
+            )
+
+    def _refuse_besides(self, besides: Sequence[str], own: Mapping[str, Tensor]) -> None:
+        unused = select(self.unused, besides, "origin.unused") if besides else frozenset()
+        if left := sorted(set(besides) - unused):
+            raise UserError(
+                f"origin.path={self.path} has {_listed(left)}, which the network has not "
+                f"({nearest(left[0], own)}): name them in origin.unused to leave them out, or "
+                "set origin.under or origin.into where only their prefix differs"
+            )
+
+    def _hint(self, held: set[str]) -> str:
+        return "" if held else " (nothing in it fits: set origin.under or origin.into?)"
+
+
+@dataclass(frozen=True)
+class ModelsOwn:
+    """Starts from the weights that a library publishes for its model: torchvision's, by their name.
+
+    ``weights`` is what torchvision calls them, ``DEFAULT`` or ``IMAGENET1K_V1``; they are read
+    from torch's cache of downloads, or fetched into it. ``fresh``: patterns of parameters that are
+    drawn anew, the classifier where the classes differ. Named by content. Raises UserError where
+    they cannot be had.
+    """
+
+    name: str
+    weights: str = "DEFAULT"
+    fresh: Sequence[str] = ()
+    content: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fresh", tuple(self.fresh or ()))
+        digest = hashlib.sha256()
+        for name, value in sorted(self._state.items()):
+            digest.update(f"{name}:{value.dtype}:{tuple(value.shape)};".encode())
+            digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        object.__setattr__(self, "content", digest.hexdigest())
+
+    @cached_property
+    def _state(self) -> Mapping[str, Tensor]:
+        try:
+            from torchvision import models
+
+            found: Mapping[str, Tensor] = models.get_model(
+                self.name, weights=self.weights
+            ).state_dict()
+        except ImportError as error:
+            raise UserError(f"origin.name={self.name} needs torchvision: {error}") from error
+        except (ValueError, KeyError, OSError, RuntimeError) as error:
+            raise UserError(
+                f"origin.name={self.name} with origin.weights={self.weights} cannot be had: "
+                f"{str(error).strip().splitlines()[0]} (without internet: fetch them on a "
+                "connected machine and copy torch's cache, ~/.cache/torch/hub/checkpoints)"
+            ) from error
+        return found
+
+    @torch.no_grad()
+    def lay(self, module: nn.Module) -> None:
+        """Writes the published weights into a network of the same library model."""
+        own = lying_in(module)
+        spared = select(self.fresh, own, "origin.fresh")
+        if wrong := sorted((own.keys() ^ self._state.keys()) - spared):
+            raise UserError(
+                f"origin.name={self.name}: {_listed(wrong)} are in the network or in the "
+                "published weights alone: name the network's in origin.fresh to draw them anew"
+            )
+        for name in own.keys() - spared:
+            if own[name].shape != self._state[name].shape:
+                raise UserError(
+                    f"origin.name={self.name}: {name} has shape {tuple(self._state[name].shape)}, "
+                    f"the network's has {tuple(own[name].shape)}: name it in origin.fresh to draw "
+                    "it anew"
+                )
+            own[name].copy_(self._state[name])
+
+
+def lying_in(module: nn.Module) -> dict[str, Tensor]:
+    """Maps the names of what a network starts from to the tensors themselves."""
+    held = module.state_dict(keep_vars=True)
+    buffers = {name: value for name, value in module.named_buffers() if name in held}
+    return dict(module.named_parameters()) | buffers
+
+
+def first_names(module: nn.Module) -> dict[str, str]:
+    """Maps every name that a shared parameter has to the first one."""
+    first = {id(value): name for name, value in module.named_parameters()}
+    named = module.named_parameters(remove_duplicate=False)
+    return {name: first[id(value)] for name, value in named}
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _hash(path: Path, digest: hashlib._Hash) -> None:
+    try:
+        with path.open("rb") as opened:
+            while chunk := opened.read(CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise UserError(f"origin.path={path} cannot be read: {error.strerror}") from error

@@ -1,0 +1,85 @@
+"""What a score, a control or a probe needs of a problem, refused before any training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from lth_runner.problem.data import Data
+from lth_runner.problem.objective import CrossEntropy
+from lth_runner.problem.task import Task
+from lth_runner.values import tree
+from lth_runner.values.errors import UserError
+
+
+@runtime_checkable
+class Demanding(Protocol):
+    """A part that not every problem can serve."""
+
+    def check(self, task: Task) -> None: ...  # UserError: not for this one
+
+
+@dataclass(frozen=True)
+class Classification:
+    """A table of samples with one class number each."""
+
+    data: Data
+    inputs: Tensor
+    labels: Tensor  # int64 [samples]
+    num_classes: int
+
+
+def check(part: object, task: Task) -> None:
+    """Raises UserError where the problem cannot serve a part that says what it needs."""
+    if isinstance(part, Demanding):
+        part.check(task)
+
+
+def classification(task: Task, what: str) -> Classification:
+    """Returns the training samples with their classes.
+
+    Raises UserError, naming ``what`` needs them, for other objectives and for data without.
+    """
+    if isinstance(task.objective, CrossEntropy) and isinstance(task.data, Data):
+        inputs, labels = task.data.train
+        num = task.data.num_classes
+        plain = isinstance(labels, Tensor) and labels.ndim == 1 and isinstance(inputs, Tensor)
+        if plain and num is not None and isinstance(labels, Tensor) and isinstance(inputs, Tensor):
+            return Classification(task.data, inputs, labels, num)
+    raise UserError(
+        f"{what} needs samples in memory with a class number each, and this problem "
+        f"({type(task.objective).__name__} on {task.data.name}) has none: leave it out, or choose "
+        "another"
+    )
+
+
+def input_shape(task: Task, what: str) -> tuple[int, ...]:
+    """Returns the shape of one input, a tensor of numbers.
+
+    Raises UserError, naming ``what`` feeds the network inputs of its own or derives by them, where
+    inputs are tokens or tensors by name.
+    """
+    inputs, _ = task.data.sample(1, 0)
+    if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+        raise UserError(
+            f"{what} needs inputs that are plain numbers, and those of {task.data.name} are "
+            f"{tree.describe(inputs)}: leave it out, or choose another"
+        )
+    return tuple(inputs.shape[1:])
+
+
+def probabilities(task: Task, what: str) -> None:
+    """Raises UserError, naming ``what`` compares them, where outputs are no classes' logits."""
+    if not isinstance(task.objective, CrossEntropy):
+        raise UserError(
+            f"{what} compares the probabilities of classes, and {type(task.objective).__name__} "
+            "has none on axis 1: choose another"
+        )
+
+
+def ones_input(task: Task, what: str, dtype: torch.dtype) -> Tensor:
+    """Makes one input of ones; raises UserError as ``input_shape`` does."""
+    return torch.ones(1, *input_shape(task, what), dtype=dtype, device=task.device)
