@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -41,9 +42,6 @@ class EdgePopup:
     scale_fan: bool = False
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
-        def choose(scores: Scores, within: Mask) -> Mask:
-            return top(self.allocate, self.schedule, sizes(scores), within, seed)
-
         values = _scaled if self.scale_fan else unchanged
         return Frozen(
             model,
@@ -51,7 +49,7 @@ class EdgePopup:
             seed,
             ScoreRule(
                 start=uniform,
-                choose=choose,
+                choose=partial(largest, self.allocate, self.schedule, seed),
                 slope=lambda weight, score, held: values(weight, held) * score.sign(),
                 values=values,
             ),
@@ -78,16 +76,13 @@ class MultiPrize:
     schedule: Schedule
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
-        def choose(scores: Scores, within: Mask) -> Mask:
-            return top(self.allocate, self.schedule, sizes(scores), within, seed)
-
         return Frozen(
             model,
             kept,
             seed,
             ScoreRule(
                 start=uniform,
-                choose=choose,
+                choose=partial(largest, self.allocate, self.schedule, seed),
                 slope=lambda weight, score, held: weight * score.sign(),
                 values=_binary,
             ),
@@ -106,9 +101,12 @@ def top(allocate: Allocate, schedule: Schedule, scores: Scores, within: Mask, se
     return allocate(near, schedule()[-1], within, derive(seed, "scores"))
 
 
-def sizes(scores: Scores) -> dict[str, Tensor]:
-    """Computes |s| of each layer."""
-    return {name: score.detach().abs() for name, score in scores.items()}
+def largest(
+    allocate: Allocate, schedule: Schedule, seed: int, scores: Scores, within: Mask
+) -> Mask:
+    """Masks the largest |s| at the schedule's last density."""
+    sizes = {name: score.detach().abs() for name, score in scores.items()}
+    return top(allocate, schedule, sizes, within, seed)
 
 
 def _scaled(weight: Tensor, kept: Tensor) -> Tensor:

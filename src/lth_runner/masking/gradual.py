@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lth_runner.allocate import Allocate
+from lth_runner.masking.due_steps import check_stretch, due_steps
 from lth_runner.masking.live import LiveMask
 from lth_runner.masking.static import Static, is_sparse
 from lth_runner.schedule import Schedule
-from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import derive
 from lth_runner.values.state import State
@@ -43,11 +43,7 @@ class Gradual:
     end: float = 0.75
 
     def __post_init__(self) -> None:
-        if not 0 <= self.begin <= self.end <= 1:
-            raise UserError(
-                f"pruner.begin={self.begin} and pruner.end={self.end} are shares of the training: "
-                "0 <= begin <= end <= 1"
-            )
+        check_stretch(self.begin, self.end)
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
         if is_sparse(kept):
@@ -87,9 +83,7 @@ class _Gradual:
         """Counts how many of the densities are due once so many steps are done."""
         if total != self._total:
             rule, num = self._rule, len(self._densities)
-            shares = (rule.begin + (rule.end - rule.begin) * i / num for i in range(1, num + 1))
-            self._due = [max(1, round(share * total)) for share in shares]
-            self._total = total
+            self._due, self._total = due_steps(rule.begin, rule.end, num, total), total
         return bisect_right(self._due, step)
 
     def _close(self, reached: int) -> None:

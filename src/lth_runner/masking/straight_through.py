@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 
 from lth_runner.allocate import Allocate, NOfM
 from lth_runner.allocate.n_of_m import best_of_groups
+from lth_runner.masking.due_steps import check_stretch, due_steps
 from lth_runner.masking.live import LiveMask
 from lth_runner.masking.static import Static, is_sparse
 from lth_runner.masking.updates import parse_period, period
@@ -55,11 +57,7 @@ class StraightThrough:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "every", parse_period(self.every))
-        if not 0 <= self.begin <= self.end <= 1:
-            raise UserError(
-                f"pruner.begin={self.begin} and pruner.end={self.end} are shares of the training: "
-                "0 <= begin <= end <= 1"
-            )
+        check_stretch(self.begin, self.end)
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
         if is_sparse(kept):
@@ -86,9 +84,8 @@ class StraightThrough:
     def _density(self, step: Step, total: Step) -> float | None:
         """Finds the density reached after so many steps; None before the first."""
         densities = self.schedule()
-        num, stretch = len(densities), self.end - self.begin
-        due = (self.begin + stretch * i / num for i in range(1, num + 1))
-        reached = sum(max(1, round(share * total)) <= step for share in due)
+        due = due_steps(self.begin, self.end, len(densities), total)
+        reached = bisect_right(due, step)
         return densities[reached - 1] if reached else None
 
 
