@@ -18,7 +18,7 @@ from lth_runner.training.engines.compiled import (
     SurvivingLinear,
     Survivors,
     WholeLinear,
-    descend,
+    fused_step,
     library,
 )
 from lth_runner.values.errors import UserError
@@ -100,7 +100,7 @@ def test_machines_with_shorter_vectors_compute_the_same(monkeypatch, fresh_libra
     survivors = Survivors.of(kept)
     sparse = SurvivingLinear(survivors, nn.Parameter(survivors.gather(list(weights))), None)
     whole = WholeLinear((23, 37), nn.Parameter(weights.flatten(1).clone()), None)
-    whole.defers = True
+    whole.fuses_step = True
     sgd = torch.optim.SGD([whole.weight], lr=1.0)
     inputs = torch.randn(2, 48, 37, generator=stream(0, "inputs"))
     upstream = torch.randn(2, 48, 23, generator=stream(0, "upstream"))
@@ -112,7 +112,7 @@ def test_machines_with_shorter_vectors_compute_the_same(monkeypatch, fresh_libra
         y.backward(upstream)
         torch.testing.assert_close(y, inputs @ matrices.transpose(1, 2), **close)
         torch.testing.assert_close(x.grad, upstream @ matrices, **close)
-    descend(whole, sgd.param_groups[0], sgd.state, None)
+    fused_step(whole, sgd.param_groups[0], sgd.state, None)
     torch.testing.assert_close(whole.weight.view(2, 23, 37), weights - gradient, **close)
     for n in range(2):
         found = sparse.weight.grad[n, : int(kept[n].sum())]

@@ -21,7 +21,7 @@ from lth_runner.store.store import Store
 from lth_runner.training import train as engine
 from lth_runner.training.engines.engine import Together
 from lth_runner.training.engines.packed import Packed, Sparse, lanes_that_fit, obstacle
-from lth_runner.training.engines.packed_layers import stack
+from lth_runner.training.engines.packed_layers import pack_networks
 from lth_runner.training.engines.sequential import Sequential
 from lth_runner.training.job import Job
 from lth_runner.training.pace import Interrupted, Pace
@@ -265,7 +265,7 @@ def test_each_module_is_a_view_of_its_slice():
     modules = [small.perceptron() for _ in range(3)]
     inputs = torch.randn(3, 5, 1, 4, 4, generator=stream(0, "x"))
     apart = torch.stack([m(x) for m, x in zip(modules, inputs, strict=True)])
-    network = stack(modules)
+    network = pack_networks(modules)
     torch.testing.assert_close(network(inputs), apart)
     with torch.no_grad():
         for parameter in modules[1].parameters():

@@ -1,30 +1,5 @@
-"""What is to be learned, from where, in which numbers: a task, and the parts that it is made of."""
+"""What is to be learned: a network, data, and a seed."""
 
-from lth_runner.problem.coordinates import Coordinates, Delta
-from lth_runner.problem.covers import Covers
-from lth_runner.problem.objective import (
-    CrossEntropy,
-    Measure,
-    MultiLabel,
-    NextToken,
-    Objective,
-    SquaredError,
-)
-from lth_runner.problem.origin import File, ModelsOwn, Origin
-from lth_runner.problem.task import Task
+from lth_runner.problem.task import Batch, Task
 
-__all__ = [
-    "Coordinates",
-    "Covers",
-    "CrossEntropy",
-    "Delta",
-    "File",
-    "Measure",
-    "ModelsOwn",
-    "MultiLabel",
-    "NextToken",
-    "Objective",
-    "Origin",
-    "SquaredError",
-    "Task",
-]
+__all__ = ["Batch", "Task"]

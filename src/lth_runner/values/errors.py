@@ -1,4 +1,4 @@
-"""The one exception a user's mistake ends in."""
+"""The one exception that a user's mistake ends in."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake the user can mend: what was wrong, the value, what is accepted, what to do."""
+    """A mistake that the user can mend.
+
+    Its message says what was wrong, the value, what is accepted and what to do.
+    """
 
 
 class UnderWay(UserError):
-    """Another process is at this run."""
+    """Says that another process is at this run."""
 
 
 FEW = 8  # names that are listed even where one is near
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """'did you mean ...?' for a mistyped name; the accepted names where few, or none near."""
+    """Suggests the nearest known names for a mistyped one; all of them where few or none near."""
     names = sorted(known)
     accepted = f"accepted: {', '.join(names)}"
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)

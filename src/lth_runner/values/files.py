@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Writing files whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_whole(path: Path, content: bytes, *, synced: bool = True) -> None:
-    """Replaces a file by new content: a kill or a power cut leaves the old one or the new one.
+    """Replaces a file by new content, so that a kill or a power cut leaves the old or the new one.
 
     Not ``synced``, a power cut may take it, and nobody waits for the disk.
     """

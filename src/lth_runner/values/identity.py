@@ -1,4 +1,4 @@
-"""What a value is, as canonical JSON: the names under which results are stored and found."""
+"""What a value is, as canonical JSON, from which come the names that results are stored under."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def describe(value: Any) -> Any:
-    """A JSON value that is equal for equal parts.
+    """Describes a part as a JSON value that is equal for equal parts.
 
     Arguments that equal their defaults are left out, so that a new option whose default changes
     nothing renames nothing. Parts describe themselves by class and fields, factories by target
@@ -52,7 +52,7 @@ def describe(value: Any) -> Any:
 
 
 def _is_made(field: dataclasses.Field[Any], value: Any) -> bool:
-    """Whether a field holds what its default factory makes."""
+    """Returns whether a field holds what its default factory makes."""
     factory = field.default_factory
     return factory is not dataclasses.MISSING and _same(factory(), value)
 
@@ -82,7 +82,7 @@ def _same(default: Any, value: Any) -> bool:
 
 
 def source(target: Callable[..., Any]) -> dict[str, str]:
-    """For a user's own code, the hash of its file: an edited network is another network."""
+    """Hashes the file of a user's own code, since an edited network is another network."""
     if target.__module__.split(".")[0] in ("lth_runner", "torch", "torchvision", "builtins"):
         return {}
     try:
@@ -111,10 +111,10 @@ def _code(code: CodeType) -> Iterator[bytes]:
 
 
 def canonical(value: Any) -> str:
-    """Canonical JSON: sorted keys, no spaces, no NaN."""
+    """Writes canonical JSON: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def digest(value: Any, length: int = 32) -> str:
-    """The first ``length`` hexadecimal digits of SHA-256 over the canonical JSON of a value."""
+    """Hashes a value: the first ``length`` hexadecimal digits of SHA-256 of its canonical JSON."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:length]

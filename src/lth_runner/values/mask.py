@@ -37,7 +37,10 @@ class Mask(Mapping[str, Tensor]):
         return len(self._kept)
 
     def __call__(self, weights: State) -> State:
-        """m * theta, pruned entries exactly +0.0 (a product would leave -0.0 and NaN behind)."""
+        """Applies the mask: m * theta, pruned entries exactly +0.0.
+
+        A product would leave -0.0 and NaN behind.
+        """
         zero = torch.zeros(())
         return {
             name: torch.where(self._kept[name].to(w.device), w, zero.to(w))
@@ -48,25 +51,27 @@ class Mask(Mapping[str, Tensor]):
 
     @cached_property
     def num_kept(self) -> int:
+        """How many weights are kept."""
         return sum(int(kept.sum()) for kept in self._kept.values())
 
     @cached_property
     def num_prunable(self) -> int:
+        """How many weights the mask covers."""
         return sum(kept.numel() for kept in self._kept.values())
 
     @property
     def density(self) -> float:
-        """Share of the prunable weights that are kept."""
+        """The share of the prunable weights that are kept."""
         return self.num_kept / self.num_prunable
 
     @property
     def sparsity(self) -> float:
-        """Share of the prunable weights that are removed."""
+        """The share of the prunable weights that are removed."""
         return 1 - self.density
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over names, shapes and packed bits."""
+        """The SHA-256 over names, shapes and packed bits."""
         digest = hashlib.sha256()
         for name in sorted(self._kept):
             digest.update(f"{name}:{tuple(self._kept[name].shape)};".encode())
@@ -75,11 +80,11 @@ class Mask(Mapping[str, Tensor]):
 
     @cached_property
     def biases(self) -> frozenset[str]:
-        """Those of the tensors that are biases, told by their single axis; a weight has more."""
+        """The tensors that are biases, told by their single axis; a weight has more."""
         return frozenset(name for name, kept in self._kept.items() if kept.ndim == 1)
 
     def of_weights(self) -> Mask:
-        """The mask without biases: for what is about matrices, filters and paths."""
+        """Returns the mask without biases, for what is about matrices, filters and paths."""
         if not self.biases:
             return self
         return Mask({n: kept for n, kept in self._kept.items() if n not in self.biases})
@@ -94,7 +99,7 @@ class Mask(Mapping[str, Tensor]):
         return f"Mask({self.num_kept} of {self.num_prunable} kept)"
 
     def layer_density(self) -> dict[str, float]:
-        """Density of each prunable tensor."""
+        """Returns the density of each prunable tensor."""
         return {name: int(kept.sum()) / kept.numel() for name, kept in self._kept.items()}
 
     def _with(self, other: Mask, combine: Callable[[Tensor, Tensor], Tensor]) -> Mask:
@@ -112,21 +117,21 @@ class Mask(Mapping[str, Tensor]):
         return Mask({name: ~kept for name, kept in self._kept.items()})
 
     def __le__(self, other: Mask) -> bool:
-        """Nested: every weight kept here is kept there."""
+        """Returns whether this mask is nested in the other: all it keeps is kept there."""
         return (self & other).num_kept == self.num_kept
 
     def overlap(self, other: Mask) -> float:
-        """Jaccard index |A and B| / |A or B|; two empty masks overlap fully."""
+        """Computes the Jaccard index |A and B| / |A or B|; two empty masks overlap fully."""
         union = (self | other).num_kept
         return (self & other).num_kept / union if union else 1.0
 
     def packed(self) -> State:
-        """One bit a weight: ``name`` -> uint8 bytes, the last one padded with zeros."""
+        """Packs one bit a weight: ``name`` -> uint8 bytes, the last one padded with zeros."""
         return {n: torch.from_numpy(np.packbits(kept.numpy())) for n, kept in self._kept.items()}
 
     @classmethod
     def unpacked(cls, packed: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> Mask:
-        """The inverse of ``packed``, given the tensors' shapes."""
+        """Unpacks what ``packed`` packs, given the tensors' shapes."""
         return cls(
             {
                 name: torch.from_numpy(

@@ -1,4 +1,4 @@
-"""Picking tensors by shell-style patterns of their names: ``output``, ``conv*``."""
+"""Choosing tensors by shell-style patterns of their names: ``output``, ``conv*``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lth_runner.values.errors import UserError, nearest
 
 
 def select(patterns: Iterable[str], names: Iterable[str], key: str) -> frozenset[str]:
-    """The names that any pattern matches; ``output`` also stands for ``output.*``.
+    """Selects the names that any pattern matches; ``output`` also stands for ``output.*``.
 
     Raises UserError, naming the config ``key``, for a pattern that matches nothing.
     """
@@ -24,6 +24,6 @@ def select(patterns: Iterable[str], names: Iterable[str], key: str) -> frozenset
 
 
 def value_for(values: Mapping[str, float], names: Iterable[str], key: str) -> dict[str, float]:
-    """For each name that a pattern matches, the pattern's value; the last match wins."""
+    """Gives each name that a pattern matches the pattern's value; the last match wins."""
     names = list(names)
     return {n: value for pattern, value in values.items() for n in select([pattern], names, key)}

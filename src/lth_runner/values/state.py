@@ -1,4 +1,4 @@
-"""Named tensors: reading them from a module, hashing them, keeping them in safetensors files."""
+"""Named tensors, read from a module, hashed, and kept in safetensors files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _persistent(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def read(module: nn.Module) -> State:
-    """A copy on the CPU of every parameter and persistent buffer, under its stock name."""
+    """Copies every parameter and persistent buffer to the CPU, under its stock name."""
     return {name: value.detach().cpu().clone() for name, value in _persistent(module)}
 
 
@@ -43,7 +43,7 @@ def write(module: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes, independent of order and device."""
+    """Hashes names, types, shapes and bytes (SHA-256), independent of order and device."""
     digest = hashlib.sha256()
     for name in sorted(state):
         value = state[name].detach().cpu().contiguous()
@@ -53,7 +53,7 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
 
 
 class Damaged(Exception):
-    """A file is not what was written: truncated, flipped bits, or not a file of ours."""
+    """Says that a file is not what was written: truncated, flipped bits, or no file of ours."""
 
 
 def save(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -64,7 +64,7 @@ def save(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -
 
 
 def load(path: Path) -> tuple[State, dict[str, str]]:
-    """The tensors and the metadata of a sealed file; such a file cannot run code.
+    """Reads the tensors and the metadata of a sealed file; such a file cannot run code.
 
     Raises Damaged where the seal does not fit, FileNotFoundError where there is no file.
     """
@@ -80,7 +80,7 @@ def load(path: Path) -> tuple[State, dict[str, str]]:
 
 
 def _in_order(content: bytes) -> bytes:
-    """The file with its metadata sorted: the library leaves their order to chance."""
+    """Sorts a file's metadata, whose order the library leaves to chance."""
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
     metadata = dict(sorted(header.pop("__metadata__").items()))
@@ -91,7 +91,7 @@ def _in_order(content: bytes) -> bytes:
 
 
 def _unshared(state: Mapping[str, Tensor]) -> State:
-    """Contiguous CPU tensors with memory of their own: the format holds no two views of one."""
+    """Gives contiguous CPU tensors memory of their own: the format holds no two views of one."""
     seen: set[int] = set()
     own: State = {}
     for name, value in state.items():

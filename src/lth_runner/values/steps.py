@@ -41,7 +41,7 @@ class Duration:
 
 @dataclass(frozen=True)
 class Clock:
-    """How long one training lasts: ``epoch`` steps an epoch, ``total`` steps in all.
+    """Says how long one training lasts: ``epoch`` steps an epoch, ``total`` steps in all.
 
     ``scale`` < 1 is a training shrunk as a whole: every duration in it shrinks alike.
     """
@@ -52,7 +52,7 @@ class Clock:
 
     @classmethod
     def of(cls, length: Duration, epoch: Step, shrink_to: Duration | None = None) -> Clock:
-        """The clock of a training of ``length``, optionally shrunk to ``shrink_to``."""
+        """Makes the clock of a training of ``length``, optionally shrunk to ``shrink_to``."""
         full = cls(epoch, 0).steps(length, "train.length")
         if full < 1:
             raise UserError(f"train.length={length} is no training: at least one step is needed")
@@ -63,7 +63,7 @@ class Clock:
         return cls(epoch, full) if short >= full else cls(epoch, short, short / full)
 
     def steps(self, duration: Duration, name: str) -> Step:
-        """The length of a duration, wherever it ends."""
+        """Counts the steps of a duration, wherever it ends."""
         if duration.unit == "%":
             if not self.total:
                 raise UserError(f"{name}={duration}: a share of what? give steps (it) or epochs")
@@ -71,7 +71,7 @@ class Clock:
         return round(duration.amount * (self.epoch if duration.unit == "ep" else 1) * self.scale)
 
     def at(self, duration: Duration, name: str) -> Step:
-        """The step a duration after the start; UserError (naming the key) past the end."""
+        """Finds the step a duration after the start; UserError (naming the key) past the end."""
         step = self.steps(duration, name)
         if duration.unit == "%" and duration.amount > 100:  # which rounding may hide
             raise UserError(f"{name}={duration} is past the end of the training: at most 100%")

@@ -26,7 +26,7 @@ from lth_runner.values.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedDataset:
     """What torchvision calls a dataset, where it keeps it, and its channel moments (of 0..1)."""
 
     cls: str
@@ -49,12 +49,12 @@ _CIFAR10_MOMENTS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 _CIFAR100_MOMENTS = ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
 _SVHN_MOMENTS = ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970))
 PUBLISHED = {
-    "mnist": Published("MNIST", "MNIST", 10, (0.1307,), (0.3081,), _MNIST_CONTENTS),
-    "fashion_mnist": Published("FashionMNIST", "FashionMNIST", 10, (0.2860,), (0.3530,)),
-    "kmnist": Published("KMNIST", "KMNIST", 10, (0.1918,), (0.3483,)),
-    "cifar10": Published("CIFAR10", "cifar-10-batches-py", 10, *_CIFAR10_MOMENTS),
-    "cifar100": Published("CIFAR100", "cifar-100-python", 100, *_CIFAR100_MOMENTS),
-    "svhn": Published("SVHN", "", 10, *_SVHN_MOMENTS),
+    "mnist": PublishedDataset("MNIST", "MNIST", 10, (0.1307,), (0.3081,), _MNIST_CONTENTS),
+    "fashion_mnist": PublishedDataset("FashionMNIST", "FashionMNIST", 10, (0.2860,), (0.3530,)),
+    "kmnist": PublishedDataset("KMNIST", "KMNIST", 10, (0.1918,), (0.3483,)),
+    "cifar10": PublishedDataset("CIFAR10", "cifar-10-batches-py", 10, *_CIFAR10_MOMENTS),
+    "cifar100": PublishedDataset("CIFAR100", "cifar-100-python", 100, *_CIFAR100_MOMENTS),
+    "svhn": PublishedDataset("SVHN", "", 10, *_SVHN_MOMENTS),
 }
 # what torchvision raises for files that are missing, damaged, or out of the network's reach
 _FAILURES = (OSError, RuntimeError, ValueError, AssertionError, EOFError, HTTPException, zlib.error)
@@ -146,7 +146,7 @@ def _import_datasets(name: str) -> ModuleType:
 
 
 def _read(
-    datasets: ModuleType, entry: Published, root: Path, *, download: bool
+    datasets: ModuleType, entry: PublishedDataset, root: Path, *, download: bool
 ) -> tuple[Split, Split]:
     make: Callable[..., Any] = getattr(datasets, entry.cls)
     if entry.cls == "SVHN":
@@ -168,7 +168,7 @@ def _as_images(images: Any, labels: Any) -> Split:
 
 
 def _from_archives(
-    datasets: ModuleType, entry: Published, root: Path
+    datasets: ModuleType, entry: PublishedDataset, root: Path
 ) -> tuple[Split, Split] | None:
     """The splits from published archives in ``root``, checked by MD5; None when they are not there.
 
@@ -209,7 +209,7 @@ def _md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def _download(datasets: ModuleType, entry: Published, root: Path) -> tuple[Split, Split]:
+def _download(datasets: ModuleType, entry: PublishedDataset, root: Path) -> tuple[Split, Split]:
     """Download beside the final place and rename, so that runs starting at once do not collide."""
     new = not root.exists()
     root.mkdir(parents=True, exist_ok=True)
@@ -220,7 +220,9 @@ def _download(datasets: ModuleType, entry: Published, root: Path) -> tuple[Split
             root.rmdir()  # nothing came: leave no empty folder that looks like data
 
 
-def _download_into(datasets: ModuleType, entry: Published, root: Path) -> tuple[Split, Split]:
+def _download_into(
+    datasets: ModuleType, entry: PublishedDataset, root: Path
+) -> tuple[Split, Split]:
     with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as folder:
         splits = _read(datasets, entry, Path(folder), download=True)
         if _is_ready(datasets, entry, root):  # another run was quicker
@@ -233,7 +235,7 @@ def _download_into(datasets: ModuleType, entry: Published, root: Path) -> tuple[
     return splits
 
 
-def _is_ready(datasets: ModuleType, entry: Published, root: Path) -> bool:
+def _is_ready(datasets: ModuleType, entry: PublishedDataset, root: Path) -> bool:
     try:
         _read(datasets, entry, root, download=False)
     except _FAILURES:

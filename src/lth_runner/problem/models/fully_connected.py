@@ -1,4 +1,4 @@
-"""Multilayer perceptrons."""
+"""Multilayer perceptrons, LeNet-300-100 among them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def mlp(
     gamma: str = "one",
     activation: str = "relu",
 ) -> nn.Module:
-    """Perceptron prod(shape) -> widths... -> num_classes: linear (+ norm) + ReLU per width.
+    """Builds a perceptron prod(shape) -> widths... -> num_classes.
 
-    Layers: linear1, norm1, relu1, linear2, ..., output; a linear layer before a norm has no bias.
+    Linear (+ norm) + ReLU per width: linear1, norm1, relu1, linear2, ..., output; a linear layer
+    before a norm has no bias.
     `shape` may have any number of dimensions, `widths` may be empty (a linear classifier).
     Raises UserError: a size or width below 1, unknown `norm`, `init`, `gamma` or `activation`.
     """
@@ -56,9 +57,10 @@ def lenet300(
     gamma: str = "one",
     activation: str = "relu",
 ) -> nn.Module:
-    """LeNet-300-100, `mlp` of widths (300, 100); 266,200 weights on 28x28 with 10 classes.
+    """Builds LeNet-300-100, an `mlp` of widths (300, 100).
 
-    Raises UserError: as `mlp`. LeCun et al., Proc. IEEE 1998.
+    266,200 weights on 28x28 with 10 classes. Raises UserError: as `mlp`.
+    LeCun et al., Proc. IEEE 1998.
     """
     return mlp(
         shape=shape,

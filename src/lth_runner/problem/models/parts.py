@@ -1,4 +1,4 @@
-"""What all networks share: norm layers, initial values, and checks of what the caller asked for."""
+"""What all networks share: norm layers, activations, initial values and checks of options."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ACTIVATIONS = ("relu", "sign")
 
 
 def signed_constant(weight: Tensor) -> Tensor:
-    """Fills with sqrt(2/fan_in), the sign drawn at random, in place."""
+    """Fills a tensor in place with sqrt(2/fan_in), the signs drawn at random."""
     nn.init.kaiming_normal_(weight)
     size = math.sqrt(2 / weight[0].numel())
     return weight.data.copy_(torch.where(weight >= 0, size, -size))
@@ -39,12 +39,12 @@ INITS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
 
 
 def num_groups(channels: int) -> int:
-    """GroupNorm's group count: 32, or else the largest divisor of `channels` below 32."""
+    """Finds GroupNorm's number of groups: 32, or else the largest divisor of `channels` below."""
     return max(g for g in range(1, min(MAX_GROUPS, channels) + 1) if channels % g == 0)
 
 
 def norm_layer(channels: int, *, norm: str, flat: bool = False) -> nn.Module:
-    """The norm layer for (N, channels, H, W) inputs, or for (N, channels) ones if `flat`.
+    """Builds the norm layer for (N, channels, H, W) inputs, or for (N, channels) ones if `flat`.
 
     batch: BatchNorm; group: GroupNorm of `num_groups(channels)` groups (Wu & He, ECCV 2018,
     arXiv:1803.08494); layer: GroupNorm of one group; none: identity.
@@ -66,7 +66,7 @@ def norm_layer(channels: int, *, norm: str, flat: bool = False) -> nn.Module:
 
 
 class Sign(nn.Module):
-    """sign(x), 0 at 0; its gradient that of x clipped to [-1, 1].
+    """Computes sign(x), 0 at 0, with the gradient of x clipped to [-1, 1].
 
     Binary activations as in Hubara et al., NeurIPS 2016, arXiv:1602.02830.
     """
@@ -77,15 +77,15 @@ class Sign(nn.Module):
 
 
 def activation_layer(activation: str) -> nn.Module:
-    """What follows a hidden layer: relu or `Sign`. Raises UserError: unknown `activation`."""
+    """Builds what follows a hidden layer, relu or `Sign`; raises UserError for another word."""
     check_name(activation, ACTIVATIONS, what="activation")
     return Sign() if activation == "sign" else nn.ReLU()
 
 
 def initialise(module: nn.Module, *, init: str, gamma: str) -> nn.Module:
-    """`initialise_weights`, and norm scales of 1 (gamma=one) or U(0, 1) (uniform), shifts of 0.
+    """Draws the weights, and sets norm scales to 1 or U(0, 1) and their shifts to 0.
 
-    Raises UserError: unknown `init` or `gamma`.
+    `init`: as `initialise_weights`; `gamma`: one or uniform. Raises UserError for other words.
     """
     check_name(gamma, GAMMAS, what="gamma")
     initialise_weights(module, init=init)
@@ -100,7 +100,7 @@ def initialise(module: nn.Module, *, init: str, gamma: str) -> nn.Module:
 
 
 def initialise_weights(module: nn.Module, *, init: str) -> nn.Module:
-    """Draw the weights of all convolution and linear layers in place; return `module`.
+    """Draws the weights of all convolution and linear layers in place; returns `module`.
 
     The law's std (normal) or bound (uniform), fan_in being the inputs of one output unit:
     kaiming_normal sqrt(2/fan_in), kaiming_uniform sqrt(6/fan_in) (He et al., ICCV 2015,
@@ -136,7 +136,7 @@ def check_positive(value: int, *, what: str) -> None:
 
 
 def image_shape(shape: Sequence[int], *, model: str, smallest: int = 1) -> tuple[int, int, int]:
-    """`shape` as (channels, height, width).
+    """Reads `shape` as (channels, height, width).
 
     Raises UserError: not three whole numbers above 0, or a side below `smallest`.
     """

@@ -1,4 +1,4 @@
-"""Convolutional networks without shortcuts: LeNet-5, Conv-2/4/6, VGG."""
+"""Convolutional networks without shortcuts: LeNet-5, Conv-2, Conv-4, Conv-6 and VGG."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ def lenet5(
     gamma: str = "one",
     activation: str = "relu",
 ) -> nn.Module:
-    """LeNet-5 as shipped with Caffe: conv 5x5 20, pool, conv 5x5 50, pool, linear 500, output.
+    """Builds LeNet-5 as shipped with Caffe.
 
+    Layers: conv 5x5 20, pool, conv 5x5 50, pool, linear 500, output.
     430,500 weights (431,080 with biases) on 1x28x28 with 10 classes. ReLU after each hidden layer,
     where Caffe's own has one after the linear layer only; convolutions are not padded.
     Raises UserError: sides below 16, unknown `norm`, `init`, `gamma` or `activation`.
@@ -74,8 +75,9 @@ def conv(
     gamma: str = "one",
     activation: str = "relu",
 ) -> nn.Module:
-    """Conv-2, Conv-4 or Conv-6: pairs of 3x3 convolutions, each with a 2x2 max-pool, then 256, 256.
+    """Builds Conv-2, Conv-4 or Conv-6: pairs of 3x3 convolutions, then linear 256, 256.
 
+    A 2x2 max-pool follows each pair.
     4,300,992, 2,425,024 or 2,261,184 weights on 3x32x32 with 10 classes.
     Raises UserError: `depth` not 2, 4 or 6, sides below 2, 4 or 8, unknown `norm`, `init`,
     `gamma` or `activation`.
@@ -108,7 +110,7 @@ def vgg(
     gamma: str = "one",
     activation: str = "relu",
 ) -> nn.Module:
-    """VGG for small images: five stages of 3x3 convolutions and one linear layer.
+    """Builds VGG for small images: five stages of 3x3 convolutions and one linear layer.
 
     A 2x2 max-pool follows each of the first four stages, a global average pool the fifth.
     VGG-16 has 14,715,584 weights on 3x32x32 with 10 classes.
@@ -147,7 +149,7 @@ def _features(
     num_pools: int,
     activation: str,
 ) -> OrderedDict[str, nn.Module]:
-    """conv1, norm1, relu1, conv2, ... with pool1, ... after the first `num_pools` stages."""
+    """Builds conv1, norm1, relu1, conv2, ... with pool1, ... after the first `num_pools` stages."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     i = 0
     for stage, widths in enumerate(plan, start=1):

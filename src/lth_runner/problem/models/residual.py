@@ -1,4 +1,4 @@
-"""Residual networks: CIFAR ResNets, ResNet-18/50, Wide ResNets."""
+"""Residual networks: CIFAR ResNets, ResNet-18, ResNet-50 and Wide ResNets."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def resnet_cifar(
     init: str = "default",
     gamma: str = "one",
 ) -> nn.Module:
-    """ResNet of three stages of (depth - 2) / 6 basic blocks with width, 2 width, 4 width channels.
+    """Builds a ResNet of three stages of (depth - 2) / 6 basic blocks for small images.
 
-    1x1 projection shortcuts where the shape changes. ResNet-20 has 270,896 weights in 22 tensors
-    on 3x32x32 with 10 classes.
+    The stages have width, 2 width and 4 width channels, with 1x1 projection shortcuts where the
+    shape changes. ResNet-20 has 270,896 weights in 22 tensors on 3x32x32 with 10 classes.
     Raises UserError: `depth` not 6n + 2, unknown `norm`, `init` or `gamma`.
     He et al., CVPR 2016, arXiv:1512.03385; projections as in Frankle et al., ICML 2020,
     arXiv:1912.05671.
@@ -58,7 +58,7 @@ def resnet18(
     init: str = "default",
     gamma: str = "one",
 ) -> nn.Module:
-    """ResNet-18: stages of 2, 2, 2, 2 basic blocks with 64, 128, 256, 512 channels.
+    """Builds ResNet-18: stages of 2, 2, 2, 2 basic blocks with 64, 128, 256, 512 channels.
 
     stem: cifar (3x3 convolution, no pool) or imagenet (7x7 convolution and 3x3 max-pool, both of
     stride 2). 11,164,352 weights on 3x32x32 with 10 classes.
@@ -82,7 +82,7 @@ def resnet50(
     init: str = "default",
     gamma: str = "one",
 ) -> nn.Module:
-    """ResNet-50: stages of 3, 4, 6, 3 bottleneck blocks with 256, 512, 1024, 2048 channels.
+    """Builds ResNet-50: stages of 3, 4, 6, 3 bottlenecks with 256, 512, 1024, 2048 channels.
 
     The stride is in the 3x3 convolution. stem: as `resnet18`. 25,557,032 parameters, of which
     25,502,912 weights, with 1000 classes.
@@ -107,9 +107,10 @@ def wide_resnet(
     init: str = "default",
     gamma: str = "one",
 ) -> nn.Module:
-    """WRN-depth-width: three stages of (depth - 4) / 6 pre-activation blocks, 16, 32, 64 x width.
+    """Builds WRN-depth-width: three stages of (depth - 4) / 6 pre-activation blocks.
 
-    No dropout. WRN-28-10 has 36,479,194 parameters on 3x32x32 with 10 classes.
+    The stages have 16, 32, 64 times width channels; no dropout. WRN-28-10 has 36,479,194
+    parameters on 3x32x32 with 10 classes.
     Raises UserError: `depth` not 6n + 4, `width` below 1, unknown `norm`, `init` or `gamma`.
     Zagoruyko & Komodakis, BMVC 2016, arXiv:1605.07146.
     """
@@ -126,7 +127,7 @@ def wide_resnet(
 
 
 class _BasicBlock(nn.Module):
-    """relu(norm(conv(relu(norm(conv x)))) + shortcut(x)), both 3x3."""
+    """Computes relu(norm(conv(relu(norm(conv x)))) + shortcut(x)), both 3x3."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm: str) -> None:
         super().__init__()
@@ -145,7 +146,7 @@ class _BasicBlock(nn.Module):
 
 
 class _Bottleneck(nn.Module):
-    """1x1 to outputs / 4 channels, 3x3 (with the stride), 1x1 to outputs, plus shortcut."""
+    """Convolves 1x1 to outputs / 4 channels, 3x3 (with the stride), 1x1 back, plus shortcut."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm: str) -> None:
         super().__init__()
@@ -169,7 +170,10 @@ class _Bottleneck(nn.Module):
 
 
 class _PreActivationBlock(nn.Module):
-    """conv(relu(norm(conv(a)))) + shortcut with a = relu(norm(x)); a projection reads a, not x."""
+    """Computes conv(relu(norm(conv(a)))) + shortcut with a = relu(norm(x)).
+
+    A projection reads a, not x.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm: str) -> None:
         super().__init__()
@@ -222,7 +226,7 @@ def _add_stages(
     block: Block,
     norm: str,
 ) -> int:
-    """Add one stage of blocks per (channels, number of blocks, first stride); return channels."""
+    """Adds one stage of blocks per (channels, number of blocks, first stride); returns channels."""
     for i, (outputs, num_blocks, first_stride) in enumerate(stages, start=1):
         blocks: OrderedDict[str, nn.Module] = OrderedDict()
         for j in range(1, num_blocks + 1):

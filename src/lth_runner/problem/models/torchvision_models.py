@@ -31,7 +31,7 @@ def torchvision_classifier(
     init: str = "default",
     **options: Any,
 ) -> nn.Module:
-    """torchvision's model `name` with random weights; `options` go to its constructor.
+    """Builds torchvision's model `name` with random weights; `options` go to its constructor.
 
     Layer names, norm, dropout and (with init=default) initial values are torchvision's own;
     in-place activation modules are made out-of-place. Images must have three channels. Models with
@@ -93,7 +93,7 @@ def _takes(model: nn.Module, side: int) -> bool:
 
 
 def _output_without_data(model: nn.Module, size: tuple[int, int]) -> Any:
-    """The output for a batch of two on the meta device: shapes only, at no arithmetic."""
+    """Computes the output for a batch of two on the meta device: shapes without arithmetic."""
     tensors = itertools.chain(model.named_parameters(), model.named_buffers())
     state = {key: torch.empty_like(value, device="meta") for key, value in tensors}
     return functional_call(model, state, torch.empty(2, 3, *size, device="meta"))

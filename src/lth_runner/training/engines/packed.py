@@ -15,7 +15,7 @@ from lth_runner.problem.task import Task
 from lth_runner.store.checkpoint import Checkpoint
 from lth_runner.training.engines.compiled import Survivors, by_feature, library
 from lth_runner.training.engines.engine import Together
-from lth_runner.training.engines.packed_layers import stack, stack_compiled
+from lth_runner.training.engines.packed_layers import pack_networks, pack_networks_compiled
 from lth_runner.training.engines.packed_loop import EVALUATED, Pack
 from lth_runner.training.job import Job
 from lth_runner.training.recipe import Recipe
@@ -188,14 +188,14 @@ def _agrees(task: Task, *, sparse: bool = False) -> bool:
     try:
         if sparse:
             kept = {n: Survivors.of([m, m]) for n, m in task.dense().of_weights().items()}
-            network = stack_compiled(modules, kept)
+            network = pack_networks_compiled(modules, kept)
             for name, survivors in kept.items():
                 own = [module.get_parameter(name) for module in modules]
                 network.get_parameter(name).copy_(survivors.gather(own))
             features = torch.stack([by_feature(x) for x in inputs])
             inputs = features.transpose(1, 2).unflatten(2, shape)
         else:
-            network = stack(modules)
+            network = pack_networks(modules)
         together = [network.train(mode)(inputs)[:, :num] for mode in modes]
     except Exception:  # whatever a user's own forward raises where it meets another shape
         return False

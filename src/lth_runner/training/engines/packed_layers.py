@@ -1,4 +1,7 @@
-"""Several networks as one with a leading axis of replicates, in the same memory."""
+"""Several networks packed into one with a leading axis of replicates, in the same memory.
+
+A slab is a tensor [replicates, values] that holds one parameter of all networks.
+"""
 
 from __future__ import annotations
 
@@ -18,24 +21,27 @@ from lth_runner.training.engines.compiled import (
 )
 
 
-def stack(modules: Sequence[nn.Module]) -> nn.Module:
-    """One network over inputs [replicates, batch, ...] with the weights of all ``modules``,
+def pack_networks(modules: Sequence[nn.Module]) -> nn.Module:
+    """Makes one network over inputs [replicates, batch, ...] with the weights of all ``modules``.
 
-    whose own parameters become views of it.
+    The modules' own parameters become views of it.
     """
     num = len(modules)
-    network = _widened(copy.deepcopy(modules[0]), "", lambda layer, _: _Linear(layer, num))
-    return _shared(network, modules, ())
+    network = _with_replicates(copy.deepcopy(modules[0]), "", lambda layer, _: _Linear(layer, num))
+    return _share_memory(network, modules, ())
 
 
-def stack_compiled(modules: Sequence[nn.Module], sparse: Mapping[str, Survivors]) -> nn.Module:
-    """The same in compiled loops: samples in a multiple of SAMPLES, feature by feature in memory.
+def pack_networks_compiled(
+    modules: Sequence[nn.Module], sparse: Mapping[str, Survivors]
+) -> nn.Module:
+    """Makes the same network in compiled loops, which take samples in a multiple of SAMPLES.
 
-    Of the weights named in ``sparse`` it has room for the survivors, in memory of its own.
+    Samples lie feature by feature in memory. Of the weights named in ``sparse`` the network has
+    room for the survivors, in memory of its own.
     """
     num = len(modules)
 
-    def wide(layer: nn.Linear, name: str) -> nn.Module:
+    def pack_linear(layer: nn.Linear, name: str) -> nn.Module:
         bias = None if layer.bias is None else _slab(layer.bias, num)
         if name in sparse:
             kept = layer.weight.new_zeros(num, sparse[name].width)
@@ -44,10 +50,14 @@ def stack_compiled(modules: Sequence[nn.Module], sparse: Mapping[str, Survivors]
         shape = layer.out_features, layer.in_features
         return WholeLinear(shape, _slab(layer.weight, num), bias)
 
-    return _shared(_widened(copy.deepcopy(modules[0]), "", wide), modules, sparse)
+    return _share_memory(
+        _with_replicates(copy.deepcopy(modules[0]), "", pack_linear), modules, sparse
+    )
 
 
-def _shared(network: nn.Module, modules: Sequence[nn.Module], apart: Container[str]) -> nn.Module:
+def _share_memory(
+    network: nn.Module, modules: Sequence[nn.Module], apart: Container[str]
+) -> nn.Module:
     """Turns the modules' parameters into views of the network's, all but those named."""
     slabs = dict(network.named_parameters())
     for index, module in enumerate(modules):
@@ -58,26 +68,26 @@ def _shared(network: nn.Module, modules: Sequence[nn.Module], apart: Container[s
     return network
 
 
-def _widened(
-    module: nn.Module, path: str, wide: Callable[[nn.Linear, str], nn.Module]
+def _with_replicates(
+    module: nn.Module, path: str, pack_linear: Callable[[nn.Linear, str], nn.Module]
 ) -> nn.Module:
     if type(module) is nn.Linear:
-        return wide(module, f"{path}weight")
+        return pack_linear(module, f"{path}weight")
     if isinstance(module, nn.Flatten):
         return nn.Flatten(*(d if d < 0 else d + 1 for d in (module.start_dim, module.end_dim)))
     for name, child in module.named_children():
-        setattr(module, name, _widened(child, f"{path}{name}.", wide))
+        setattr(module, name, _with_replicates(child, f"{path}{name}.", pack_linear))
     return module
 
 
 def _slab(like: Tensor, num: int) -> nn.Parameter:
-    """[num, like's values, padded with zeros to whole vectors]."""
+    """Makes a slab [num, like's values], padded with zeros to whole vectors."""
     values = like.new_zeros((num, padded(like.numel(), VECTOR)))
     return nn.Parameter(values, requires_grad=like.requires_grad)
 
 
 class _Linear(nn.Module):
-    """y[r] = x[r] W[r]^T + b[r]."""
+    """Computes y[r] = x[r] W[r]^T + b[r]."""
 
     def __init__(self, like: nn.Linear, num: int) -> None:
         super().__init__()
@@ -100,9 +110,9 @@ def _matrices(slab: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 class _Products(torch.autograd.Function):
-    """A batched linear layer whose weight gradient comes in the weight's own layout: autograd's
+    """A batched linear layer whose weight gradient comes in the weight's own layout.
 
-    comes transposed, and copying it costs half as much as computing it.
+    Autograd's comes transposed, and copying it costs half as much as computing it.
     """
 
     @staticmethod
@@ -140,5 +150,5 @@ def _empty_but_padding(slab: Tensor, used: int) -> Tensor:
 
 
 def slice_of(slab: Tensor, index: int, like: Tensor) -> Tensor:
-    """One replicate's values of a slab, as a view in the shape of its own tensor."""
+    """Views one replicate's values of a slab in the shape of its own tensor."""
     return slab[index, : like.numel()].view(like.shape)

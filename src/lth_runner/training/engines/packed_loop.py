@@ -19,13 +19,17 @@ from lth_runner.training.engines.compiled import (
     Survivors,
     WholeLinear,
     by_feature,
-    descend,
-    descends,
+    can_fuse_step,
+    fused_step,
     gather,
     padded,
 )
-from lth_runner.training.engines.packed_layers import slice_of, stack, stack_compiled
-from lth_runner.training.engines.packed_parameter import Berth
+from lth_runner.training.engines.packed_layers import (
+    pack_networks,
+    pack_networks_compiled,
+    slice_of,
+)
+from lth_runner.training.engines.packed_parameter import PackedParameter
 from lth_runner.training.job import Job
 from lth_runner.training.loop import Loop, autocast
 from lth_runner.training.recipe import Recipe
@@ -56,7 +60,7 @@ class Pack:
         modules = [job.task.module() for job in jobs]
         kept = {n: Survivors.of([job.ticket.mask[n] for job in jobs]) for n in sparse or ()}
         compiled = sparse is not None
-        network = stack_compiled(modules, kept) if compiled else stack(modules)
+        network = pack_networks_compiled(modules, kept) if compiled else pack_networks(modules)
         self._network = network.train()
         self.lanes = [
             Loop(job, recipe, checkpoint, model=module, num_lanes=len(jobs))
@@ -86,11 +90,13 @@ class Pack:
                 lane.settle = partial(_settled, pack)
                 lane.measure = partial(_measured, pack, index)
 
-    def _found(self, modules: Sequence[nn.Module], kept: dict[str, Survivors]) -> list[Berth]:
+    def _found(
+        self, modules: Sequence[nn.Module], kept: dict[str, Survivors]
+    ) -> list[PackedParameter]:
         own = [dict(module.named_parameters()) for module in modules]
         found = []
         for name, slab in self._network.named_parameters():
-            berth = Berth(slab, tuple(lane[name] for lane in own), kept.get(name))
+            berth = PackedParameter(slab, tuple(lane[name] for lane in own), kept.get(name))
             if berth.survivors is not None:
                 slab.data = berth.gather(berth.own)
             masks = [lane.job.ticket.mask.get(name) for lane in self.lanes]
@@ -101,7 +107,7 @@ class Pack:
                 and not all(mask is None or bool(mask.all()) for mask in masks)
             ):
                 factor = berth.gather([mask.to(slab) for mask in masks if mask is not None])
-                berth = Berth(slab, berth.own, None, factor)
+                berth = PackedParameter(slab, berth.own, None, factor)
             found.append(berth)
         return found
 
@@ -128,21 +134,21 @@ class Pack:
         self._share(optimizer)
         return optimizer
 
-    def _deferred(self) -> list[tuple[Berth, WholeLinear]]:
+    def _deferred(self) -> list[tuple[PackedParameter, WholeLinear]]:
         """Whole layers whose step is taken along with their gradient, which nobody else sees."""
-        alone = self._still and self._recipe.clip_norm is None and descends(self._optimizer)
+        alone = self._still and self._recipe.clip_norm is None and can_fuse_step(self._optimizer)
         layers = [m for m in self._network.modules() if isinstance(m, WholeLinear)] if alone else []
         berths = {id(berth.slab): berth for berth in self._berths}
         for layer in layers:
-            layer.defers = layer.weight.requires_grad
-        return [(berths[id(layer.weight)], layer) for layer in layers if layer.defers]
+            layer.fuses_step = layer.weight.requires_grad
+        return [(berths[id(layer.weight)], layer) for layer in layers if layer.fuses_step]
 
     def _share(self, optimizer: Optimizer) -> None:
         """Shows each lane's optimizer its part of the packed state."""
         for berth in self._berths:
             state = optimizer.state.get(berth.slab, {})
             for index, lane in enumerate(self.lanes if state else ()):
-                berth.state_of(index, state, lane.optimizer.state[berth.own[index]])
+                berth.share_state(index, state, lane.optimizer.state[berth.own[index]])
 
     def advance(self) -> None:
         """One step of every lane."""
@@ -228,7 +234,7 @@ class Pack:
     def _descend(self) -> None:
         groups = {id(p): group for group in self._optimizer.param_groups for p in group["params"]}
         for berth, layer in self._descents:
-            descend(layer, groups[id(berth.slab)], self._optimizer.state, berth.factor)
+            fused_step(layer, groups[id(berth.slab)], self._optimizer.state, berth.factor)
 
     @torch.no_grad()
     def _clip(self) -> None:

@@ -1,4 +1,4 @@
-"""Where a parameter of several networks lies that are trained as one."""
+"""One parameter of several networks that are trained as one."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from lth_runner.training.engines.packed_layers import slice_of
 
 
 @dataclass(frozen=True, eq=False)
-class Berth:
-    """Where one parameter of all lanes lies: ``slab``, whose slices are the lanes' ``own`` tensors
+class PackedParameter:
+    """One parameter of all lanes, in one tensor.
 
-    or, of a sparse layer, hold what survives of them. ``factor``: the mask of a whole layer.
+    The slices of ``slab`` are the lanes' ``own`` tensors or, of a sparse layer, hold what survives
+    of them. ``factor``: the mask of a whole layer.
     """
 
     slab: nn.Parameter
@@ -25,11 +26,11 @@ class Berth:
     factor: Tensor | None = None
 
     def size(self, lane: int) -> int:
-        """How many values of a lane the slab holds."""
+        """Counts the values of a lane that the slab holds."""
         return len(self.survivors.flat[lane]) if self.survivors else self.own[lane].numel()
 
     def gather(self, values: Sequence[Tensor]) -> Tensor:
-        """A slab of tensors in the lanes' own shapes."""
+        """Makes a slab of tensors in the lanes' own shapes."""
         if self.survivors:
             return self.survivors.gather([value.detach() for value in values])
         joined = torch.zeros_like(self.slab)
@@ -37,10 +38,11 @@ class Berth:
             slice_of(joined, index, value).copy_(value)
         return joined
 
-    def state_of(self, lane: int, state: dict[str, Tensor], before: dict[str, Tensor]) -> None:
-        """Writes a lane's share of the optimizer's ``state`` into ``before``: as views that move
+    def share_state(self, lane: int, state: dict[str, Tensor], before: dict[str, Tensor]) -> None:
+        """Writes a lane's share of the optimizer's ``state`` into ``before``.
 
-        with it or, of a sparse layer, as tensors with zeros where nothing survives.
+        As views that move with it or, of a sparse layer, as tensors with zeros where nothing
+        survives.
         """
         own = self.own[lane]
         for key, value in state.items():

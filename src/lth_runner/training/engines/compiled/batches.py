@@ -1,4 +1,4 @@
-"""Batches feature by feature in memory, as the compiled loops take them."""
+"""Batches that lie feature by feature in memory, as the compiled loops take them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ VECTOR = 64
 
 
 def padded(num: int, to: int) -> int:
-    """``num`` rounded up to a multiple of ``to``."""
+    """Rounds ``num`` up to a multiple of ``to``."""
     return -(-num // to) * to
 
 
 def by_feature(inputs: Tensor) -> Tensor:
-    """[features, samples in whole vectors] of a batch [samples, ...].
+    """Lays a batch [samples, ...] out as [features, samples in whole vectors].
 
     The first sample stands in for those that are missing: zeros might be divided by.
     """
@@ -29,9 +29,10 @@ def by_feature(inputs: Tensor) -> Tensor:
 
 
 def feature_major(batch: Tensor, num_features: int) -> Tensor:
-    """[replicates, features, samples], contiguous but for replicates that share their memory.
+    """Lays a batch [replicates, samples, features] out as [replicates, features, samples].
 
-    Raises ValueError for what the compiled loops would read or write beyond.
+    Contiguous but for replicates that share their memory. Raises ValueError for what the compiled
+    loops would read or write beyond.
     """
     if (
         batch.dim() != 3
@@ -51,7 +52,7 @@ def feature_major(batch: Tensor, num_features: int) -> Tensor:
 
 
 def gather(data: Tensor, index: Tensor, into: Tensor) -> None:
-    """into[n, :, s] = data[index[n, s]], flat: every replicate's batch, feature by feature.
+    """Gathers every replicate's batch feature by feature: into[n, :, s] = data[index[n, s]], flat.
 
     A sample of the batch stands in for those that a whole vector lacks.
     ``data`` is contiguous fp32 [samples, ...], ``index`` int64 [replicates, num], ``into``
@@ -64,6 +65,6 @@ def gather(data: Tensor, index: Tensor, into: Tensor) -> None:
     )  # fmt: skip
 
 
-def placed(slab: Tensor | None) -> tuple[int | None, int]:
-    """Its address, and how many values lie between two replicates."""
+def pointer(slab: Tensor | None) -> tuple[int | None, int]:
+    """Gives a slab's address and how many values lie between two replicates."""
     return (None, 0) if slab is None else (slab.data_ptr(), slab.stride(0))

@@ -27,7 +27,7 @@ OPTIONAL = (("-march=native", "-fopenmp"), ("-march=native",), ("-fopenmp",), ()
 SIGNATURES = {
     "lth_combine": "iiiii pppp i pi pi pi",
     "lth_correlate": "iiiii ppp i pi pi pi",
-    "lth_descend": "iiiii pp pppp i pi pi",
+    "lth_fused_step": "iiiii pp pppp i pi pi",
     "lth_gather": "iiiii ppp",
     "lth_multiply": "iiiii ii pi pi pi pi",
     "lth_relate": "iiiii p pi pi pi",
@@ -38,7 +38,7 @@ KINDS = {"i": ctypes.c_int64, "p": ctypes.c_void_p}
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The functions of the C files here, compiled once and kept in the user's cache.
+    """Loads the functions of the C files here, compiled once and kept in the user's cache.
 
     What is kept serves every machine with the same processor, libraries and home, one without a
     compiler too. Raises UserError, with the compiler's own words, where they cannot be had.
@@ -78,7 +78,7 @@ def _temporary() -> Path:
 
 
 def _own(folder: Path) -> Path:
-    """The folder, made where it is not there; nobody else may write to it: its code is run."""
+    """Makes a folder that nobody else may write to, since its code is run."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     facts = folder.lstat()
     private = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid()
@@ -88,7 +88,7 @@ def _own(folder: Path) -> Path:
 
 
 def _processor() -> str:
-    """What -march=native answers to: a home may be shared by machines of several kinds."""
+    """Describes what -march=native answers to: a home may be shared by unlike machines."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lth_runner.training.engines.compiled.batches import VECTOR, feature_major, padded, placed
+from lth_runner.training.engines.compiled.batches import VECTOR, feature_major, padded, pointer
 from lth_runner.training.engines.compiled.library import library
 
 
 @dataclass(frozen=True, eq=False)
 class Survivors:
-    """Where the kept weights of one layer lie, replicate by replicate.
+    """The places of the kept weights of one layer, replicate by replicate.
 
     A slab [replicates, width] holds each replicate's kept weights in the order of ``flat``, zeros
     behind them. ``start`` and ``columns`` are the matrices compressed by rows; ``start_back``,
@@ -33,7 +33,7 @@ class Survivors:
 
     @staticmethod
     def of(kept: Sequence[Tensor]) -> Survivors:
-        """``kept``: one boolean matrix [out, in] a replicate."""
+        """Finds them in ``kept``, one boolean matrix [out, in] a replicate."""
         flat = tuple(one.flatten().nonzero().flatten() for one in kept)
         num_rows, num_columns = kept[0].shape
         width = max(VECTOR, max(padded(len(f), VECTOR) for f in flat))
@@ -53,10 +53,11 @@ class Survivors:
 
     @property
     def width(self) -> int:
+        """How many values a replicate's row of the slab has."""
         return self.columns.shape[1]
 
     def gather(self, dense: Sequence[Tensor]) -> Tensor:
-        """The slab of one tensor [out, in] a replicate."""
+        """Gathers the slab from one tensor [out, in] a replicate."""
         slab = dense[0].new_zeros(len(self.flat), self.width)
         for index, value in enumerate(dense):
             slab[index, : len(self.flat[index])] = value.reshape(-1)[self.flat[index]]
@@ -69,7 +70,7 @@ class Survivors:
 
 
 def _starts(sorted_into: Tensor, num: int) -> Tensor:
-    """Where each of ``num`` rows begins, and where the last ends."""
+    """Finds where each of ``num`` rows begins, and where the last ends."""
     counts = torch.bincount(sorted_into, minlength=num)
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
@@ -79,10 +80,10 @@ def _stretched(values: Tensor, width: int) -> Tensor:
 
 
 class SurvivingLinear(nn.Module):
-    """y[r] = x[r] W[r]^T + b[r] over inputs [replicates, samples, in], W a slab of survivors.
+    """Computes y[r] = x[r] W[r]^T + b[r] over the survivors of W.
 
-    Samples come in a multiple of SAMPLES. Cheapest where they lie feature by feature in memory, as
-    the outputs do.
+    Inputs are [replicates, samples, in], with samples in a multiple of SAMPLES. Cheapest where
+    they lie feature by feature in memory, as the outputs do.
     """
 
     def __init__(self, survivors: Survivors, weight: nn.Parameter, bias: nn.Parameter | None):
@@ -121,7 +122,7 @@ class _Products(torch.autograd.Function):
         if to_weight or to_bias:
             to_kept = torch.zeros_like(weight)
             to_shift = torch.zeros_like(bias) if to_bias else None
-            _correlate(survivors, to_kept, to_shift, features, outer)
+            _kept_gradients(survivors, to_kept, to_shift, features, outer)
             found[1:3] = to_kept, to_shift
         return tuple(found)
 
@@ -140,17 +141,17 @@ def _combine(
     library().lth_combine(
         num, num_rows, samples, torch.get_num_threads(), index.shape[1],
         start.data_ptr(), index.data_ptr(), None if order is None else order.data_ptr(),
-        *placed(weight), *placed(bias), *placed(features), *placed(outputs),
+        *pointer(weight), *pointer(bias), *pointer(features), *pointer(outputs),
     )  # fmt: skip
     return outputs
 
 
-def _correlate(
+def _kept_gradients(
     survivors: Survivors, weight: Tensor, bias: Tensor | None, features: Tensor, outer: Tensor
 ) -> None:
     num, _, samples = features.shape
     library().lth_correlate(
         num, survivors.shape[0], samples, torch.get_num_threads(), survivors.width,
         survivors.start.data_ptr(), survivors.columns.data_ptr(),
-        *placed(weight), *placed(bias), *placed(features), *placed(outer),
+        *pointer(weight), *pointer(bias), *pointer(features), *pointer(outer),
     )  # fmt: skip

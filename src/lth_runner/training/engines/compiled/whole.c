@@ -120,14 +120,14 @@ INLINE void step(rule by, vector gradient, place at, int64_t offset, int64_t num
 /* The gradients of a few rows and vectors of features, the sums over samples of dy[r][s] x[s][.]:
    written to their places, or taken there by a rule. */
 INLINE void relate_rows(
-    int rows, int num, int64_t samples, const float *dy, const float *x, int descends, rule by,
+    int rows, int num, int64_t samples, const float *dy, const float *x, int fused, rule by,
     place at, int64_t offset, int64_t row, int64_t last)
 {
     vector total[ROWS][WHOLE * EACH];
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < num; v++) {
             total[r][v] = (vector){0};
-            if (descends) { /* what these sums will meet is on its way while they are made */
+            if (fused) { /* what these sums will meet is on its way while they are made */
                 int64_t soon = offset + r * row + WIDTH * v;
                 __builtin_prefetch(at.weights + soon, 1);
                 if (at.first) __builtin_prefetch(at.first + soon, 1);
@@ -140,7 +140,7 @@ INLINE void relate_rows(
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < num; v++) {
             int64_t here = offset + r * row + WIDTH * v, left = last - WIDTH * v;
-            if (descends)
+            if (fused)
                 step(by, total[r][v], at, here, left);
             else
                 put(at.weights + here, total[r][v], left);
@@ -163,11 +163,11 @@ INLINE void turn(int64_t samples, const float *from, int64_t num, float *to)
         }
 }
 
-/* `turned` has room for the batch sample by sample, in blocks of features: `samples` times
+/* `transposed` has room for the batch sample by sample, in blocks of features: `samples` times
    `features` in whole blocks a replicate. */
 INLINE void relate(
     int64_t replicates, int64_t rows, int64_t features, int64_t samples, int64_t threads,
-    float *turned, int descends, rule by, place at, int64_t stride, const float *x, int64_t x_stride,
+    float *transposed, int fused, rule by, place at, int64_t stride, const float *x, int64_t x_stride,
     const float *dy, int64_t dy_stride)
 {
     int64_t block = WHOLE * LANES, blocks = (features + block - 1) / block;
@@ -176,11 +176,11 @@ INLINE void relate(
         for (int64_t b = 0; b < blocks; b++) {
             int64_t f = b * block, here = smaller(block, features - f);
             int num = (int)((here + LANES - 1) / LANES);
-            float *own = turned + (n * blocks + b) * samples * block;
+            float *own = transposed + (n * blocks + b) * samples * block;
             const float *from = x + n * x_stride + f * samples, *outer = dy + n * dy_stride;
             turn(samples, from, here, own);
 #define RELATE(count, width)                                                                      \
-    relate_rows(count, width, samples, outer + r * samples, own, descends, by, at,                \
+    relate_rows(count, width, samples, outer + r * samples, own, fused, by, at,                \
                 n * stride + r * features + f, features, here)
 #define RELATE_ALL(width) RELATE(ROWS, width)
 #define RELATE_ONE(width) RELATE(1, width)
@@ -192,20 +192,20 @@ INLINE void relate(
 
 /* The gradients of weights: w[r][f] = sum over samples of dy[r][s] x[f][s]. */
 void lth_relate(int64_t replicates, int64_t rows, int64_t features, int64_t samples,
-                int64_t threads, float *turned, float *weights, int64_t stride, const float *x,
+                int64_t threads, float *transposed, float *weights, int64_t stride, const float *x,
                 int64_t x_stride, const float *dy, int64_t dy_stride)
 {
-    relate(replicates, rows, features, samples, threads, turned, 0, (rule){0},
+    relate(replicates, rows, features, samples, threads, transposed, 0, (rule){0},
            (place){weights, 0, 0, 0}, stride, x, x_stride, dy, dy_stride);
 }
 
 /* The same, and a step of a rule in one go: no gradient is written. */
-void lth_descend(int64_t replicates, int64_t rows, int64_t features, int64_t samples,
-                 int64_t threads, float *turned, const rule *by, float *weights, float *first,
+void lth_fused_step(int64_t replicates, int64_t rows, int64_t features, int64_t samples,
+                 int64_t threads, float *transposed, const rule *by, float *weights, float *first,
                  float *second, const float *factor, int64_t stride, const float *x,
                  int64_t x_stride, const float *dy, int64_t dy_stride)
 {
-    relate(replicates, rows, features, samples, threads, turned, 1, *by,
+    relate(replicates, rows, features, samples, threads, transposed, 1, *by,
            (place){weights, first, second, factor}, stride, x, x_stride, dy, dy_stride);
 }
 

@@ -1,4 +1,4 @@
-"""Whole linear layers of several replicates at once."""
+"""Whole linear layers for several replicates at once."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lth_runner.training.engines.compiled.batches import feature_major, padded, placed
+from lth_runner.training.engines.compiled.batches import feature_major, padded, pointer
 from lth_runner.training.engines.compiled.library import SAMPLES, library
 
 
 class WholeLinear(nn.Module):
-    """y[r] = x[r] W[r]^T + b[r] over inputs [replicates, samples, in].
+    """Computes y[r] = x[r] W[r]^T + b[r] over inputs [replicates, samples, in].
 
     ``weight`` [replicates, at least out * in] and ``bias`` [replicates, at least out] hold each
     replicate's values, zeros behind them; ``shape`` is (out, in). Samples come in a multiple of
     SAMPLES. Cheapest where they lie feature by feature in memory, as the outputs do.
 
-    ``defers``: the backward pass makes no gradient of the weight but leaves what it takes, for
-    ``descend``.
+    ``fuses_step``: the backward pass makes no gradient of the weight but keeps its operands, for
+    ``fused_step``.
     """
 
     def __init__(
@@ -28,23 +28,23 @@ class WholeLinear(nn.Module):
     ) -> None:
         super().__init__()
         self.shape, self.weight, self.bias = shape, weight, bias
-        self.defers = False
-        self._left: list[tuple[Tensor, Tensor]] = []
+        self.fuses_step = False
+        self._operands: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, inputs: Tensor) -> Tensor:
         found: Tensor = _Products.apply(inputs, self.weight, self.bias, self)
         return found
 
-    def leave(self, features: Tensor, outer: Tensor) -> None:
+    def keep_operands(self, features: Tensor, outer: Tensor) -> None:
         """Keeps what one use of the layer would make its gradient of, feature by feature."""
-        self._left.append((features, outer))
+        self._operands.append((features, outer))
 
-    def taken(self) -> tuple[Tensor, Tensor] | None:
-        """Inputs and upstream gradients of all uses since the last time, as one batch."""
-        left, self._left = self._left, []
-        if len(left) < 2:
-            return left[0] if left else None
-        features, outer = (torch.cat(parts, 2) for parts in zip(*left, strict=True))
+    def take_operands(self) -> tuple[Tensor, Tensor] | None:
+        """Hands out inputs and upstream gradients of all uses since the last time, as one batch."""
+        kept, self._operands = self._operands, []
+        if len(kept) < 2:
+            return kept[0] if kept else None
+        features, outer = (torch.cat(parts, 2) for parts in zip(*kept, strict=True))
         return features, outer
 
 
@@ -71,16 +71,16 @@ class _Products(torch.autograd.Function):
         if to_inputs:
             back = num_columns, num_rows
             found[0] = _multiply(weight, back, (1, num_columns), None, outer).transpose(1, 2)
-        if to_weight and layer.defers:
-            layer.leave(features, outer)
+        if to_weight and layer.fuses_step:
+            layer.keep_operands(features, outer)
         elif to_weight:
             found[1] = to_whole = torch.empty_like(weight)
             to_whole[:, num_rows * num_columns :] = 0  # what the padding's would be
-            _relate(layer.shape, to_whole, features, outer)
+            _weight_gradient(layer.shape, to_whole, features, outer)
         if to_bias:
             found[2] = torch.zeros_like(bias)
             num, _, samples = outer.shape
-            library().lth_total(num, num_rows, samples, *placed(found[2]), *placed(outer))
+            library().lth_total(num, num_rows, samples, *pointer(found[2]), *pointer(outer))
         return tuple(found)
 
 
@@ -91,26 +91,28 @@ def _multiply(
     bias: Tensor | None,
     features: Tensor,
 ) -> Tensor:
-    """Outputs, feature by feature, of matrices whose rows and columns lie ``strides`` apart."""
+    """Multiplies matrices, whose rows and columns lie ``strides`` apart, with a batch."""
     num, _, samples = features.shape
     outputs = features.new_empty(num, shape[0], samples)
     library().lth_multiply(
         num, *shape, samples, torch.get_num_threads(), *strides,
-        *placed(weight), *placed(bias), *placed(features), *placed(outputs),
+        *pointer(weight), *pointer(bias), *pointer(features), *pointer(outputs),
     )  # fmt: skip
     return outputs
 
 
-def _relate(shape: tuple[int, int], weight: Tensor, features: Tensor, outer: Tensor) -> None:
+def _weight_gradient(
+    shape: tuple[int, int], weight: Tensor, features: Tensor, outer: Tensor
+) -> None:
     num, _, samples = features.shape
-    room = turned(features)
+    room = transposed_buffer(features)
     library().lth_relate(
         num, *shape, samples, torch.get_num_threads(), room.data_ptr(),
-        *placed(weight), *placed(features), *placed(outer),
+        *pointer(weight), *pointer(features), *pointer(outer),
     )  # fmt: skip
 
 
-def turned(features: Tensor) -> Tensor:
-    """Room for a batch [replicates, features, samples] sample by sample, in whole blocks."""
+def transposed_buffer(features: Tensor) -> Tensor:
+    """Makes room for a batch [replicates, features, samples] sample by sample, in whole blocks."""
     num, wide, samples = features.shape
     return features.new_empty(num, samples, padded(wide, 4 * SAMPLES))

@@ -13,7 +13,7 @@ from lth_runner.masking import Static
 from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Ticket
 from lth_runner.training import train as engine
-from lth_runner.training.engines.compiled import WholeLinear, descend, descends, padded
+from lth_runner.training.engines.compiled import WholeLinear, can_fuse_step, fused_step, padded
 from lth_runner.training.engines.packed import Sparse, obstacle, sparse_obstacle
 from lth_runner.training.engines.sequential import Sequential
 from lth_runner.training.job import Job
@@ -29,19 +29,19 @@ OPTIMIZERS = {
 }
 
 
-def deferring(weights):
+def fusing(weights):
     """A layer of replicates' matrices [replicates, out, in] that leaves its gradient."""
     num, *shape = weights.shape
     slab = torch.zeros(num, padded(weights[0].numel(), 64))
     slab[:, : weights[0].numel()] = weights.flatten(1)
     layer = WholeLinear(tuple(shape), nn.Parameter(slab), None)
-    layer.defers = True
+    layer.fuses_step = True
     return layer
 
 
 def test_one_step_of_a_layer_of_six_weights_by_hand():
     """W = [[1, 2, 3], [4, 5, 6]], x = (1, 2, 3), dL/dy = (1, -2): g = (1, 2, 3; -2, -4, -6)."""
-    layer = deferring(torch.tensor([[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]))
+    layer = fusing(torch.tensor([[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]))
     sgd = optim.SGD([layer.weight], lr=0.5, weight_decay=1.0)
     inputs = torch.zeros(1, 16, 3)
     inputs[0, 0] = torch.tensor([1.0, 2.0, 3.0])
@@ -49,17 +49,17 @@ def test_one_step_of_a_layer_of_six_weights_by_hand():
     assert layer.weight.grad is None
     factor = torch.ones_like(layer.weight.data)
     factor[0, 1] = 0
-    descend(layer, sgd.param_groups[0], sgd.state, factor)
+    fused_step(layer, sgd.param_groups[0], sgd.state, factor)
     # w - 0.5 (g + w), and the second weight is pruned
     assert layer.weight[0, :6].tolist() == [0, 0, 0, 3, 4.5, 6]
 
 
 def test_the_first_step_of_adam_moves_every_weight_by_the_rate():
     weights = torch.randn(2, 7, 5, generator=stream(0, "weights"))
-    layer = deferring(weights)
+    layer = fusing(weights)
     adam = optim.Adam([layer.weight], lr=0.01, eps=0)
     layer(torch.randn(2, 32, 5, generator=stream(0, "inputs"))).square().sum().backward()
-    descend(layer, adam.param_groups[0], adam.state, None)
+    fused_step(layer, adam.param_groups[0], adam.state, None)
     moved = layer.weight[:, :35].view(2, 7, 5) - weights
     torch.testing.assert_close(moved.abs(), torch.full_like(moved, 0.01), rtol=1e-4, atol=0)
     assert not layer.weight[:, 35:].any()
@@ -78,9 +78,9 @@ def test_it_is_the_optimizers_step_and_the_mask_after_it(seed, shape, samples, k
         return torch.randn(*size, generator=stream(seed, f"{size}"))
 
     num, size = 2, shape[0] * shape[1]
-    layer = deferring(draw(num, *shape))
+    layer = fusing(draw(num, *shape))
     ours = OPTIMIZERS[kind]([layer.weight])
-    assert descends(ours)
+    assert can_fuse_step(ours)
     kept = (draw(num, layer.weight.shape[1]) > 0).float() if masked else None
     plain = nn.Parameter(layer.weight.detach().clone())
     theirs = OPTIMIZERS[kind]([plain])
@@ -90,7 +90,7 @@ def test_it_is_the_optimizers_step_and_the_mask_after_it(seed, shape, samples, k
             draw(num, 16 * samples, shape[0]),
         )
         layer(inputs).backward(upstream)
-        descend(layer, ours.param_groups[0], ours.state, kept)
+        fused_step(layer, ours.param_groups[0], ours.state, kept)
         gradient = torch.bmm(upstream.transpose(1, 2), inputs).flatten(1)
         plain.grad = torch.zeros_like(plain)
         plain.grad[:, :size] = gradient
@@ -109,10 +109,10 @@ def test_threads_change_no_bit():
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            layer = deferring(torch.randn(3, 203, 150, generator=stream(0, "weights")))
+            layer = fusing(torch.randn(3, 203, 150, generator=stream(0, "weights")))
             adam = OPTIMIZERS["adam"]([layer.weight])
             layer(torch.randn(3, 80, 150, generator=stream(0, "inputs"))).square().sum().backward()
-            descend(layer, adam.param_groups[0], adam.state, None)
+            fused_step(layer, adam.param_groups[0], adam.state, None)
             found.append([layer.weight, *adam.state[layer.weight].values()])
     finally:
         torch.set_num_threads(before)
@@ -131,7 +131,7 @@ def test_threads_change_no_bit():
     ],
 )
 def test_a_rule_that_is_not_known_is_left_to_torch(optimizer):
-    assert not descends(optimizer([nn.Parameter(torch.ones(2))]))
+    assert not can_fuse_step(optimizer([nn.Parameter(torch.ones(2))]))
 
 
 class Again(nn.Module):

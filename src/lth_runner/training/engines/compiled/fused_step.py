@@ -1,4 +1,4 @@
-"""A whole layer's gradient and its optimizer's step in one pass over the weights."""
+"""A whole layer's weight gradient and its optimizer's step, fused in one pass over the weights."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, optim
 from torch.optim import Optimizer
 
-from lth_runner.training.engines.compiled.batches import placed
+from lth_runner.training.engines.compiled.batches import pointer
 from lth_runner.training.engines.compiled.library import library
-from lth_runner.training.engines.compiled.whole import WholeLinear, turned
+from lth_runner.training.engines.compiled.whole import WholeLinear, transposed_buffer
 
 _ADAM, _MOMENTUM, _NESTEROV, _PLAIN = range(4)
 _NUMBERS = (
@@ -29,30 +29,30 @@ class _Rule(ctypes.Structure):
     ]
 
 
-def descends(optimizer: Optimizer) -> bool:
-    """Whether ``descend`` knows its rule: SGD, Adam and AdamW without rarer options."""
+def can_fuse_step(optimizer: Optimizer) -> bool:
+    """Whether ``fused_step`` knows the optimizer: SGD, Adam and AdamW without rarer options."""
     return type(optimizer) in (optim.SGD, optim.Adam, optim.AdamW) and not any(
         group.get(option) for group in optimizer.param_groups for option in _WITHOUT
     )
 
 
 @torch.no_grad()
-def descend(
+def fused_step(
     layer: WholeLinear,
     group: Mapping[str, Any],
     states: MutableMapping[Any, dict[str, Any]],
     factor: Tensor | None,
 ) -> None:
-    """What the optimizer's step would do to ``layer.weight`` by the gradient that it deferred.
+    """Takes the optimizer's step of ``layer.weight`` by the gradient that the layer did not make.
 
     ``group`` is the optimizer's of that weight, ``states`` what it holds of every weight;
     ``factor``, the mask, multiplies what comes out. Agrees with torch's kernels within float
     tolerance: Adam as fused ones compute it, Kingma & Ba, ICLR 2015, arXiv 1412.6980.
     """
-    taken = layer.taken()
-    if taken is None:
+    operands = layer.take_operands()
+    if operands is None:
         return  # it took no part in this step: torch leaves such a weight alone
-    weight, (features, outer) = layer.weight, taken
+    weight, (features, outer) = layer.weight, operands
     state = states[weight]
     moments = _moments(group)
     for name in moments:
@@ -62,11 +62,11 @@ def descend(
     slabs = [state[name] for name in moments] + [None] * (2 - len(moments))
     assert all(slab.stride() == weight.stride() for slab in (*slabs, factor) if slab is not None)
     num, _, samples = features.shape
-    room = turned(features)
-    library().lth_descend(
+    room = transposed_buffer(features)
+    library().lth_fused_step(
         num, *layer.shape, samples, torch.get_num_threads(), room.data_ptr(),
-        ctypes.byref(rule), weight.data_ptr(), *(placed(slab)[0] for slab in slabs),
-        placed(factor)[0], weight.stride(0), *placed(features), *placed(outer),
+        ctypes.byref(rule), weight.data_ptr(), *(pointer(slab)[0] for slab in slabs),
+        pointer(factor)[0], weight.stride(0), *pointer(features), *pointer(outer),
     )  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def _moments(group: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _rule(group: Mapping[str, Any], state: dict[str, Any]) -> _Rule:
-    """The rule of this step; Adam's is counted in ``state``."""
+    """Makes the numbers of this step; Adam's steps are counted in ``state``."""
     rate, decay = float(group["lr"]), group["weight_decay"]
     if "betas" not in group:
         momentum = group["momentum"]
