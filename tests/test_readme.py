@@ -198,7 +198,10 @@ def composed(*words: str) -> dict[str, Any]:
 
 
 DOCUMENTED = {key: cells for key, cells in table(CONFIGURATION).items() if len(cells) == 3}
-WITH_KEYS = ("model", "dataset", "train", "train/learning_rate", "pruner", "rewind")
+WITH_KEYS = (
+    "model", "dataset", "train", "train/learning_rate", "pruner", "rewind", "origin",
+    "coordinates", "covers",
+)  # fmt: skip
 CHOICES = [[f"{of}={name}" for of, name in options() if of == group] for group in WITH_KEYS]
 
 
@@ -207,12 +210,16 @@ def test_every_key_is_documented_and_every_documented_key_exists() -> None:
         "model=torchvision": ["model.name=x"],
         "model=custom": ["model._target_=x"],
         "rewind=partial": ["rewind.only=[x]"],
+        "origin=file": ["origin.path=x"],
+        "origin=torchvision": ["origin.name=x"],
+        "coordinates=delta": ["coordinates.only=[x]"],
     }
     existing = set()
     for chosen in itertools.zip_longest(*CHOICES):  # an option of each group at a time
         words = [word for option in chosen if option for word in (option, *needed.get(option, []))]
         found = composed(*words)
         existing |= {key for key, _ in leaves(found) if key.split(".")[0] != "control"}
+    existing -= {"origin", "coordinates"}  # null: there is no such part
     assert existing == set(DOCUMENTED)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -24,8 +25,10 @@ from lth_runner.control import check as check_control
 from lth_runner.experiment import Experiment
 from lth_runner.masking import Masking
 from lth_runner.probe import Probe
-from lth_runner.problem.data import Data
+from lth_runner.problem.data import Dataset
 from lth_runner.problem.fits import check_fits
+from lth_runner.problem.objective import smoothed
+from lth_runner.problem.requirements import check as check_part
 from lth_runner.problem.task import Task
 from lth_runner.runs.report.published import published
 from lth_runner.search import Search
@@ -35,11 +38,13 @@ from lth_runner.training.engines.engine import Engine
 from lth_runner.training.job import GENERATION
 from lth_runner.training.recipe import Recipe
 from lth_runner.values import identity
+from lth_runner.values import state as states
 from lth_runner.values.errors import UserError, nearest
 
 ROOT = {
     "name", "seed", "replicates", "device", "paths", "dataset", "model", "pruner", "rewind",
     "max_samples", "store", "threads", "train", "control", "probe", "record", "report",
+    "objective", "origin", "coordinates", "covers",
 }  # fmt: skip
 KEEP = ("all", "tickets", "last")  # of the Store, once a run is done
 WANDB = ("mode", "project", "entity", "group")
@@ -74,9 +79,15 @@ def build(config: DictConfig) -> Built:
     controls: dict[str, Control] = {k: make(v) for k, v in resolved["control"].items()}
     controls = possible(controls)
     probes: list[Probe] = [make(node) for node in resolved["probe"].values()]
-    data: Data = make(resolved["dataset"]).limited(resolved["max_samples"]).to(device)
+    data: Dataset = make(resolved["dataset"]).limited(resolved["max_samples"]).to(device)
     biases = resolved["pruner"].get("biases", False)
-    first = Task(_model_factory(resolved["model"]), data, resolved["seed"], device, biases)
+    first = Task(
+        _model_factory(resolved["model"]), data, resolved["seed"], device, biases,
+        objective=make(resolved["objective"]),
+        origin=make_or_none(resolved["origin"]),
+        coordinates=make_or_none(resolved["coordinates"]),
+        covers=make(resolved["covers"]),
+    )  # fmt: skip
     check_fits(first)
     data.stream(recipe.batch_size, first.seed)  # refuses a batch larger than the data
     clock = recipe.clock(data.epoch(recipe.batch_size))
@@ -87,6 +98,9 @@ def build(config: DictConfig) -> Built:
         rewind.check_rate(recipe.rate, clock)
     for control in controls.values():
         check_control(control, first, clock)
+    for probe in probes:
+        check_part(probe, first)
+    smoothed(first.objective, recipe.label_smoothing)
     tasks = [first.with_seed(first.seed + index) for index in range(resolved["replicates"])]
     experiment = Experiment(tasks, search, masking, controls, probes)
     engine, reason = pick_engine(recipe, first, masking)
@@ -130,13 +144,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
             raise UserError(f"paths.{key}={value!r} must be the path of a folder")
     if not isinstance(biases := plain["pruner"].get("biases", False), bool):
         raise UserError(f"pruner.biases={biases!r}: give true or false")
-    tolerance = plain["report"].get("tolerance")
-    is_number = isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool)
-    if not is_number or not 0 <= tolerance < 1:
-        raise UserError(
-            f"report.tolerance={tolerance!r} must be a difference of accuracies from 0 to below 1, "
-            "0.005 for half a point"
-        )
+    _check_tolerance(plain["report"].get("tolerance"))
     if (series := plain["report"].get("published")) is not None:
         published(str(series))
     if plain["name"] is None or not re.fullmatch(r"[\w.+-]+", str(plain["name"])):
@@ -159,6 +167,16 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     if mode not in WANDB_MODES:
         raise UserError(f"record.wandb.mode={mode!r}: {nearest(str(mode), WANDB_MODES)}")
     return {str(key): value for key, value in plain.items()}
+
+
+def _check_tolerance(tolerance: Any) -> None:
+    is_number = isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool)
+    share = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", tolerance) if isinstance(tolerance, str) else None
+    if not (is_number and 0 <= tolerance < math.inf) and not (share and float(share[1]) < 100):
+        raise UserError(
+            f"report.tolerance={tolerance!r} must be a difference of the headline measure, 0.005 "
+            "for half a point of accuracy, or a share of the dense network's value, 2%"
+        )
 
 
 def _check_pruner(config: DictConfig) -> None:
@@ -209,6 +227,11 @@ def make(node: Mapping[str, Any]) -> Any:
         return instantiate(dict(node), _convert_="all")
     except InstantiationException as error:
         raise _root_cause(error) from error
+
+
+def make_or_none(node: Mapping[str, Any] | None) -> Any:
+    """Builds one part; None where the config has none."""
+    return None if node is None else make(node)
 
 
 def _root_cause(error: InstantiationException) -> UserError:
@@ -298,6 +321,8 @@ def run_id(experiment: Experiment, recipe: Recipe, engine: Engine) -> str:
         "engine": engine.name,
         "seeds": [task.seed for task in experiment.tasks],
         "recipe": identity.describe(recipe),
+        # by their values: a network that loads them itself, or an origin, may bring others
+        "starts": [states.fingerprint(task.init()) for task in experiment.tasks],
         "search": identity.describe(experiment.search),
         "masking": identity.describe(experiment.masking),
         "controls": identity.describe(experiment.controls),

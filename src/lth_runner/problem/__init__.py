@@ -1,5 +1,30 @@
-"""What is to be learned: a network, data, and a seed."""
+"""What is to be learned, from where, in which numbers: a task, and the parts that it is made of."""
 
-from lth_runner.problem.task import Batch, Task
+from lth_runner.problem.coordinates import Coordinates, Delta
+from lth_runner.problem.covers import Covers
+from lth_runner.problem.objective import (
+    CrossEntropy,
+    Measure,
+    MultiLabel,
+    NextToken,
+    Objective,
+    SquaredError,
+)
+from lth_runner.problem.origin import File, ModelsOwn, Origin
+from lth_runner.problem.task import Task
 
-__all__ = ["Batch", "Task"]
+__all__ = [
+    "Coordinates",
+    "Covers",
+    "CrossEntropy",
+    "Delta",
+    "File",
+    "Measure",
+    "ModelsOwn",
+    "MultiLabel",
+    "NextToken",
+    "Objective",
+    "Origin",
+    "SquaredError",
+    "Task",
+]
