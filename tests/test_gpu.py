@@ -100,7 +100,7 @@ def test_a_replay_depends_on_nothing_but_its_inlet():
             for _ in range(WARM_UP + 1):
                 together.advance()
             steps = together.advance.__self__
-            steps.inlet.send(steps.lanes)
+            steps.inputs.send(steps.lanes)
             for lane in steps.lanes:
                 lane.step += poison
             steps._recorded()

@@ -166,19 +166,19 @@ def test_a_recorded_step_depends_on_nothing_but_its_inlet(monkeypatch):
     clean, poisoned = after(poison=False), after(poison=True)
     assert all(map(torch.equal, clean, poisoned))
     assert not all(map(torch.equal, before, clean))
-    steps.inlet._place.copy_(steps.inlet._place.flip(0) * 0)  # other samples, rates of zero
+    steps.inputs._memory.copy_(steps.inputs._memory.flip(0) * 0)  # other samples, rates of zero
     assert not all(map(torch.equal, clean, after(poison=False)))
 
 
 def test_the_inlet_holds_each_lanes_own_step():
     how = recipe(warmup="8it", decay="weights")
     steps, _ = begun(2, how)
-    steps.inlet.send(steps.lanes)
-    for lane, draws, rates in zip(steps.lanes, steps.inlet.draws, steps.inlet.rates, strict=True):
+    steps.inputs.send(steps.lanes)
+    for lane, draws, rates in zip(steps.lanes, steps.inputs.draws, steps.inputs.rates, strict=True):
         expected = lane.job.task.data.stream(10, lane.job.task.seed)[lane.step]
         assert all(map(torch.equal, lane.stream.take(*draws), expected))
         assert [rate.item() for rate in rates] == [2**-3 * 5 / 8] * 2
-    assert not torch.equal(steps.inlet.draws[0][0], steps.inlet.draws[1][0])
+    assert not torch.equal(steps.inputs.draws[0][0], steps.inputs.draws[1][0])
 
 
 def test_a_diverging_lane_leaves_the_others_as_they_are():

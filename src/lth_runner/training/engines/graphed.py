@@ -1,4 +1,4 @@
-"""Trainings of any network side by side on a CUDA device: a step of all of them is one graph."""
+"""The engine that records a step of several trainings as one CUDA graph."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def cuda_graph(work: Work, device: torch.device) -> Work:
 
 @dataclass(frozen=True)
 class Graphed:
-    """Up to ``max_packed`` trainings of any network in step, on a CUDA stream each.
+    """Trains up to ``max_packed`` networks of any kind in step, on a CUDA stream each.
 
     Every lane has a network, an optimizer and a mask of its own. A few steps are taken kernel by
     kernel; then a step of all lanes is recorded by ``capture`` and from there on launched as one.
@@ -45,14 +45,14 @@ class Graphed:
     name: str = "graphed"
 
     def pick(self, jobs: Sequence[Job]) -> Sequence[int]:
-        """The first and those after it that have as many steps to go."""
+        """Picks the first and those after it that have as many steps to go."""
         first = _kind(jobs[0])
         return [index for index, job in enumerate(jobs) if _kind(job) == first][: self.max_packed]
 
     def begin(
         self, jobs: Sequence[Job], recipe: Recipe, checkpoints: Sequence[Checkpoint | None]
     ) -> Together:
-        steps = Steps(jobs, recipe, checkpoints, self.capture)
+        steps = GraphedSteps(jobs, recipe, checkpoints, self.capture)
         return Together(steps.lanes, steps.advance)
 
 
@@ -65,10 +65,11 @@ def _kind(job: Job) -> tuple[object, ...]:
     return id(job.task.data), job.task.device, job.ticket.start.step
 
 
-class Steps:
-    """Steps of several loops at once, in two parts. On the host: which samples, how they are
+class GraphedSteps:
+    """Steps of several loops at once, each in a part on the host and one on the device.
 
-    augmented, at what learning rate; counters. On the device: all the rest, a function of that.
+    On the host: which samples, how they are augmented, at what learning rate; counters. On the
+    device: all the rest, a function of that.
     """
 
     def __init__(
@@ -83,18 +84,19 @@ class Steps:
             for job, checkpoint in zip(jobs, checkpoints, strict=True)
         ]
         self._capture, self._device = capture, torch.device(jobs[0].task.device)
-        self.inlet = Inlet(self.lanes, self._device)
-        parts = [self._part(lane, index) for index, lane in enumerate(self.lanes)]
-        self._work = side_by_side(parts, self._device)
+        self.inputs = StepInputs(self.lanes, self._device)
+        parts = [self._device_part(lane, index) for index, lane in enumerate(self.lanes)]
+        self._work = on_own_streams(parts, self._device)
         self._to_warm_up = WARM_UP
         self._recorded: Work | None = None
 
-    def _part(self, lane: Loop, index: int) -> Work:
-        """The device part of a lane's step. Its own first steps warm it up, so that this leaves
+    def _device_part(self, lane: Loop, index: int) -> Work:
+        """Makes the device part of a lane's step.
 
-        no trace; recording is not running.
+        The lane's own first steps warm it up, so that this leaves no trace; recording is not
+        running.
         """
-        draws, rates = self.inlet.draws[index], self.inlet.rates[index]
+        draws, rates = self.inputs.draws[index], self.inputs.rates[index]
         for group, rate in zip(lane.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
             if "capturable" in group:
@@ -111,8 +113,8 @@ class Steps:
         return part
 
     def advance(self) -> None:
-        """One step of every lane; the host does not wait for the device."""
-        self.inlet.send(self.lanes)
+        """Takes one step of every lane; the host does not wait for the device."""
+        self.inputs.send(self.lanes)
         if self._to_warm_up:
             self._to_warm_up -= 1
             self._work()
@@ -125,10 +127,11 @@ class Steps:
             lane.step += 1
 
 
-class Inlet:
-    """All that varies from step to step, at one place on the device: every lane's ``draws``
+class StepInputs:
+    """All that varies from step to step, in one piece of the device's memory.
 
-    (sample numbers, augmentation) and ``rates`` (one a group of parameters) are views of it.
+    Every lane's ``draws`` (sample numbers, augmentation) and ``rates`` (one a group of
+    parameters) are views of it.
     """
 
     def __init__(self, lanes: Sequence[Loop], device: torch.device) -> None:
@@ -138,34 +141,34 @@ class Inlet:
         self._num_rates = sum(groups)
         # int64 draws, then float32 rates, two to an int64: one copy a step
         length = self._num_draws + (self._num_rates + 1) // 2
-        self._place = torch.zeros(length, dtype=torch.int64, device=device)
-        draws, rates = self._parted(self._place)
+        self._memory = torch.zeros(length, dtype=torch.int64, device=device)
+        draws, rates = self._split(self._memory)
         sizes = [shape.numel() for of_lane in shapes for shape in of_lane]
         pieces = iter(draws.split(sizes))
         self.draws = [[next(pieces).view(shape) for shape in of_lane] for of_lane in shapes]
         self.rates = [part.unbind() for part in rates.split(groups)]
 
-    def _parted(self, place: Tensor) -> tuple[Tensor, Tensor]:
-        rates = place[self._num_draws :].view(torch.float32)
-        return place[: self._num_draws], rates[: self._num_rates]
+    def _split(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        rates = memory[self._num_draws :].view(torch.float32)
+        return memory[: self._num_draws], rates[: self._num_rates]
 
     def send(self, lanes: Sequence[Loop]) -> None:
-        """Puts the lanes' step there, behind all that the device was given to do before."""
+        """Sends the lanes' step there, behind all that the device was given to do before."""
         # pinned, or the copy might wait; anew each time, for the last may not have left yet:
         # torch gives memory out again only when the copy from it is done
-        pinned = self._place.device.type == "cuda"
-        block = torch.empty(self._place.shape, dtype=torch.int64, pin_memory=pinned)
-        draws, rates = self._parted(block)
+        pinned = self._memory.device.type == "cuda"
+        block = torch.empty(self._memory.shape, dtype=torch.int64, pin_memory=pinned)
+        draws, rates = self._split(block)
         drawn = [values.flatten() for lane in lanes for values in _stream(lane).draw(lane.step)]
         torch.cat(drawn, out=draws)
         rates.copy_(
             torch.tensor([rate for lane in lanes for rate in lane.rates()], dtype=rates.dtype)
         )
-        self._place.copy_(block, non_blocking=True)
+        self._memory.copy_(block, non_blocking=True)
 
 
-def side_by_side(parts: Sequence[Work], device: torch.device) -> Work:
-    """All of the parts; on CUDA each on a stream of its own, begun and ended together."""
+def on_own_streams(parts: Sequence[Work], device: torch.device) -> Work:
+    """Joins the parts of a step; on CUDA each runs on a stream of its own, all from one begin."""
     if device.type != "cuda":
 
         def one_by_one() -> None:

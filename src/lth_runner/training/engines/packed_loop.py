@@ -1,4 +1,4 @@
-"""Several networks in training as one: each layer's products of all of them in one call."""
+"""Training several networks as one, with each layer's products of all of them in one call."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ EVALUATED = 256  # samples at once, feature by feature: such a batch stays in th
 
 
 class Pack:
-    """Loops in step over one packed network and one optimizer.
+    """Trainings in step, over one packed network and one optimizer.
 
     ``sparse`` names the weights of which only the survivors take part, in compiled loops as all
     other layers then; None: torch's batched products.
@@ -68,13 +68,13 @@ class Pack:
         ]
         # a mask that stands still is applied to the slabs, once for all lanes
         self._still = jobs[0].masking.still
-        self._berths = self._found(modules, kept)
-        self._optimizer = self._joined()
-        self._descents = self._deferred()
-        apart = {id(berth.slab) for berth, _ in self._descents}
-        rest = [berth for berth in self._berths if id(berth.slab) not in apart]
-        self._masked = [berth.slab.data for berth in rest if berth.factor is not None]
-        self._factors = [berth.factor for berth in rest if berth.factor is not None]
+        self._parameters = self._pack_parameters(modules, kept)
+        self._optimizer = self._pack_optimizer()
+        self._fused = self._fused_layers()
+        apart = {id(packed.slab) for packed, _ in self._fused}
+        rest = [packed for packed in self._parameters if id(packed.slab) not in apart]
+        self._masked = [packed.slab.data for packed in rest if packed.factor is not None]
+        self._factors = [packed.factor for packed in rest if packed.factor is not None]
         self._losses = torch.stack([lane.loss for lane in self.lanes])
         for lane, loss in zip(self.lanes, self._losses.unbind(), strict=True):
             lane.loss = loss  # a view: added to by all, read and reset by each
@@ -90,76 +90,77 @@ class Pack:
                 lane.settle = partial(_settled, pack)
                 lane.measure = partial(_measured, pack, index)
 
-    def _found(
+    def _pack_parameters(
         self, modules: Sequence[nn.Module], kept: dict[str, Survivors]
     ) -> list[PackedParameter]:
+        """Names each parameter's tensors; slabs of survivors and masks of whole layers are made."""
         own = [dict(module.named_parameters()) for module in modules]
         found = []
         for name, slab in self._network.named_parameters():
-            berth = PackedParameter(slab, tuple(lane[name] for lane in own), kept.get(name))
-            if berth.survivors is not None:
-                slab.data = berth.gather(berth.own)
+            packed = PackedParameter(slab, tuple(lane[name] for lane in own), kept.get(name))
+            if packed.survivors is not None:
+                slab.data = packed.gather(packed.own)
             masks = [lane.job.ticket.mask.get(name) for lane in self.lanes]
             # a full layer needs no product
             if (
                 self._still
-                and berth.survivors is None
+                and packed.survivors is None
                 and not all(mask is None or bool(mask.all()) for mask in masks)
             ):
-                factor = berth.gather([mask.to(slab) for mask in masks if mask is not None])
-                berth = PackedParameter(slab, berth.own, None, factor)
-            found.append(berth)
+                factor = packed.gather([mask.to(slab) for mask in masks if mask is not None])
+                packed = PackedParameter(slab, packed.own, None, factor)
+            found.append(packed)
         return found
 
-    def _joined(self) -> Optimizer:
-        """One optimizer over the slabs, in the groups of a lane's; it takes over their state."""
-        whole = {id(berth.own[0]): berth.slab for berth in self._berths}
+    def _pack_optimizer(self) -> Optimizer:
+        """Makes one optimizer over the slabs, in the groups of a lane's, and with their state."""
+        whole = {id(packed.own[0]): packed.slab for packed in self._parameters}
         groups = [
             {**group, "params": [whole[id(p)] for p in group["params"]]}
             for group in self.lanes[0].optimizer.param_groups
         ]
         optimizer = self._recipe.optimizer(groups)
-        for berth in self._berths:
-            pairs = zip(self.lanes, berth.own, strict=True)
+        for packed in self._parameters:
+            pairs = zip(self.lanes, packed.own, strict=True)
             found = [s for s in (lane.optimizer.state.get(own) for lane, own in pairs) if s]
             if found:
-                optimizer.state[berth.slab] = {
-                    key: berth.gather([state[key] for state in found])
-                    if isinstance(value, Tensor) and value.shape == berth.own[0].shape
+                optimizer.state[packed.slab] = {
+                    key: packed.gather([state[key] for state in found])
+                    if isinstance(value, Tensor) and value.shape == packed.own[0].shape
                     else copy.deepcopy(value)  # a counter, the same in all lanes
                     for key, value in found[0].items()
                 }
-            for state in found if berth.survivors else ():
+            for state in found if packed.survivors else ():
                 state.clear()  # of what is pruned nothing is kept
         self._share(optimizer)
         return optimizer
 
-    def _deferred(self) -> list[tuple[PackedParameter, WholeLinear]]:
-        """Whole layers whose step is taken along with their gradient, which nobody else sees."""
+    def _fused_layers(self) -> list[tuple[PackedParameter, WholeLinear]]:
+        """Finds the whole layers whose gradient nobody else sees, so that it can be fused."""
         alone = self._still and self._recipe.clip_norm is None and can_fuse_step(self._optimizer)
         layers = [m for m in self._network.modules() if isinstance(m, WholeLinear)] if alone else []
-        berths = {id(berth.slab): berth for berth in self._berths}
+        by_slab = {id(packed.slab): packed for packed in self._parameters}
         for layer in layers:
             layer.fuses_step = layer.weight.requires_grad
-        return [(berths[id(layer.weight)], layer) for layer in layers if layer.fuses_step]
+        return [(by_slab[id(layer.weight)], layer) for layer in layers if layer.fuses_step]
 
     def _share(self, optimizer: Optimizer) -> None:
         """Shows each lane's optimizer its part of the packed state."""
-        for berth in self._berths:
-            state = optimizer.state.get(berth.slab, {})
+        for packed in self._parameters:
+            state = optimizer.state.get(packed.slab, {})
             for index, lane in enumerate(self.lanes if state else ()):
-                berth.share_state(index, state, lane.optimizer.state[berth.own[index]])
+                packed.share_state(index, state, lane.optimizer.state[packed.own[index]])
 
     def advance(self) -> None:
-        """One step of every lane."""
+        """Takes one step of every lane."""
         self.backward()
         self.update()
 
     def backward(self) -> None:
-        """The gradients of every lane's loss on its own batch of this step."""
+        """Computes the gradients of every lane's loss on its own batch of this step."""
         inputs, targets = self._batch()
-        for berth in self._berths:
-            berth.slab.grad = None
+        for packed in self._parameters:
+            packed.slab.grad = None
         with self._cast:
             outputs = self._network(inputs)[:, : self._recipe.batch_size].flatten(0, 1)
             terms = self._objective.terms(outputs, targets)
@@ -168,13 +169,13 @@ class Pack:
         for lane in self.lanes:
             lane.num_losses += 1
         loss.sum().backward()
-        for berth in () if self._still else self._berths:
-            if berth.slab.grad is not None:
-                for index, view in enumerate(berth.own):
-                    view.grad = slice_of(berth.slab.grad, index, view)
+        for packed in () if self._still else self._parameters:
+            if packed.slab.grad is not None:
+                for index, view in enumerate(packed.own):
+                    view.grad = slice_of(packed.slab.grad, index, view)
 
     def _batch(self) -> tuple[Tensor, Tensor]:
-        """(inputs [replicates, samples, ...], labels one after the other) of this step.
+        """Gathers this step's inputs [replicates, samples, ...] and targets, lane after lane.
 
         For compiled loops the inputs lie feature by feature, padded to whole vectors of samples.
         One buffer for all steps: a fresh one of this size is a page fault a page.
@@ -206,7 +207,7 @@ class Pack:
         return data
 
     def update(self) -> None:
-        """One step of the optimizer and of every lane's mask; the clocks move on."""
+        """Takes one step of the optimizer and of every lane's mask; the clocks move on."""
         if self._still:
             self._clip()
             for lane in self.lanes:
@@ -218,7 +219,7 @@ class Pack:
         for group, first in zip(self._optimizer.param_groups, own, strict=True):
             group["lr"] = first["lr"]
         num_before = len(self._optimizer.state)
-        self._descend()
+        self._step_fused()
         self._optimizer.step()
         if len(self._optimizer.state) > num_before:
             self._share(self._optimizer)
@@ -231,22 +232,22 @@ class Pack:
         for lane in self.lanes:
             lane.step += 1
 
-    def _descend(self) -> None:
+    def _step_fused(self) -> None:
         groups = {id(p): group for group in self._optimizer.param_groups for p in group["params"]}
-        for berth, layer in self._descents:
-            fused_step(layer, groups[id(berth.slab)], self._optimizer.state, berth.factor)
+        for packed, layer in self._fused:
+            fused_step(layer, groups[id(packed.slab)], self._optimizer.state, packed.factor)
 
     @torch.no_grad()
     def _clip(self) -> None:
         """Bounds the norm of each lane's m * gradient."""
         if self._recipe.clip_norm is None:
             return
-        moved = [(b, b.slab.grad) for b in self._berths if b.slab.grad is not None]
-        for berth, gradient in moved:
-            if berth.factor is not None:
-                gradient.mul_(berth.factor)
+        moved = [(b, b.slab.grad) for b in self._parameters if b.slab.grad is not None]
+        for packed, gradient in moved:
+            if packed.factor is not None:
+                gradient.mul_(packed.factor)
         for index in range(len(self.lanes)):
-            parts = [gradient[index, : berth.size(index)] for berth, gradient in moved]
+            parts = [gradient[index, : packed.size(index)] for packed, gradient in moved]
             total = nn.utils.get_total_norm(parts)
             scale = (self._recipe.clip_norm / (total + 1e-6)).clamp(max=1.0)
             torch._foreach_mul_(parts, scale)
@@ -257,15 +258,15 @@ class Pack:
         step = self.lanes[0].step
         if self._settled == step:
             return
-        for berth in self._berths:
-            if berth.survivors is not None:
-                for index, own in enumerate(berth.own):
-                    berth.survivors.scatter(berth.slab, index, own)
+        for packed in self._parameters:
+            if packed.survivors is not None:
+                for index, own in enumerate(packed.own):
+                    packed.survivors.scatter(packed.slab, index, own)
         self._share(self._optimizer)
         self._settled = step
 
     def measured(self, lane: int, split: str) -> dict[str, float]:
-        """One lane's accuracy and loss, from a pass of all lanes over the split."""
+        """Measures one lane by a pass of all lanes over the split, made once a step."""
         step = self.lanes[0].step
         if self._evaluations.get(split, (-1, []))[0] != step:
             self._evaluations[split] = step, self._evaluate(split)
@@ -302,7 +303,7 @@ def _plain(batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def _drawn(lane: Loop) -> Tensor:
-    """The numbers of the samples of a lane's step."""
+    """Draws the numbers of the samples of a lane's step."""
     assert isinstance(lane.stream, Stream)
     return lane.stream.draw(lane.step)[0]
 
