@@ -152,8 +152,13 @@ def test_children_differ_from_the_ticket_in_their_data_order_alone(tmp_path: Pat
     orders = [derive(0, "probe", "instability", index) for index in (0, 1)]
     assert [ticket.start.order for ticket, _ in asked] == orders
     for ticket, _ in asked:
-        start = replace(ticket.start, order=past[1].ticket.start.order)
-        assert replace(ticket, start=start) == past[1].ticket
+        assert (ticket.mask, ticket.fingerprint) == (
+            past[1].ticket.mask,
+            past[1].ticket.fingerprint,
+        )
+        own, start = ticket.start, past[1].ticket.start
+        assert own.fingerprint == start.fingerprint
+        assert replace(own, order=start.order, optimizer={}) == replace(start, optimizer={})
         assert start.optimizer
     assert len({states.fingerprint(end) for end in [*ends, past[1].weights]}) == 3
     for end in ends:

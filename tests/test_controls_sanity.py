@@ -58,7 +58,7 @@ def test_an_arm_differs_in_its_mask_alone_at_the_same_sum(name, kind):
     control = {"invert": Invert(search), "random_data": RandomData(search), "even": Even()}[kind]
     arm, again, other = (control(task, ticket, past, seed) for seed in (1, 1, 2))
     assert arm.mask.num_kept == ticket.mask.num_kept
-    assert arm.weights is ticket.weights
+    assert equal(arm.weights, ticket.weights)
     assert arm.start is ticket.start
     assert arm.mask == again.mask
     data_free = kind == "random_data" and name != "snip"

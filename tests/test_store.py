@@ -236,3 +236,23 @@ def test_no_stored_file_holds_pickled_code(tmp_path, job):
     for path in tmp_path.rglob("*.json"):
         json.loads(path.read_text())
     shutil.rmtree(tmp_path)
+
+
+def test_a_training_is_hashed_once_when_written_once_when_read_and_its_start_once(
+    tmp_path, job, monkeypatch
+):
+    hashed = []
+    real = states.fingerprint
+    monkeypatch.setattr(states, "fingerprint", lambda s: hashed.append(sorted(s)[0]) or real(s))
+    start, end = "linear1.bias", "mask.linear1.weight"
+    trained = next(iter(small.trainer(tmp_path).fit([job])))
+    assert (hashed.count(start), hashed.count(end)) == (1, 1)
+    for _ in range(3):
+        assert trained.weights.keys() == job.ticket.weights.keys()
+        assert trained.mask == job.ticket.mask
+        assert small.trainer(tmp_path).key(replace(job, snapshots=(1,))) == trained.key
+    assert (hashed.count(start), hashed.count(end)) == (1, 2)
+    again = next(iter(small.trainer(tmp_path).fit([job])))
+    assert again.weights.keys() == trained.weights.keys()
+    assert again.mask == trained.mask
+    assert (hashed.count(start), hashed.count(end)) == (1, 3)

@@ -65,7 +65,7 @@ class Invert:
         search: Any = self.search
         inverted = dataclasses.replace(search, score=Inverted(search.score))
         try:
-            return replace(ticket, mask=next_mask(inverted, task, past))
+            return ticket.under(next_mask(inverted, task, past))
         except NoTicket as reason:
             _tell("invert", task, past, reason)
             return None
@@ -121,7 +121,7 @@ class RandomData:
                 "control  random_data: the decision reads no %s (its mask is the same where they "
                 "are corrupted): the arm is the ticket itself", self.corrupt,
             )  # fmt: skip
-        return replace(ticket, mask=mask, weights=unpruned(ticket, past))
+        return unpruned(ticket, past).under(mask)
 
     def check(self, task: Task, clock: Clock) -> None:
         """Raises UserError for a problem without what is to be corrupted."""

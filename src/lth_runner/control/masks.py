@@ -15,7 +15,6 @@ from lth_runner.search.ticket import Past, Ticket
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import derive, stream
-from lth_runner.values.state import State
 
 SOURCES = ("fresh", "own")
 
@@ -29,7 +28,7 @@ class Shuffle:
     """
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
-        return _under(permuted(ticket.mask, seed), ticket, past)
+        return unpruned(ticket, past).under(permuted(ticket.mask, seed))
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Random:
             name: part.view_as(ticket.mask[name])
             for name, part in zip(ticket.mask, parts, strict=True)
         }
-        return _under(Mask(mask), ticket, past)
+        return unpruned(ticket, past).under(Mask(mask))
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Even:
         }
         spread = Uniform(dense_first=False)
         mask = spread(scores, ticket.mask.density, task.dense(), seed)
-        return _under(mask, ticket, past)
+        return unpruned(ticket, past).under(mask)
 
 
 @dataclass(frozen=True)
@@ -102,12 +101,8 @@ class RescaledRandom:
         return replace(arm, weights=fresh | drawn, start=replace(arm.start, optimizer={}))
 
 
-def _under(mask: Mask, ticket: Ticket, past: Past) -> Ticket:
-    return replace(ticket, mask=mask, weights=unpruned(ticket, past))
-
-
-def unpruned(ticket: Ticket, past: Past) -> State:
-    """Gives the ticket's weights, with what earlier rounds removed at its last trained value.
+def unpruned(ticket: Ticket, past: Past) -> Ticket:
+    """Gives the ticket with what earlier rounds removed at its last trained value.
 
     Where weights stay trained between rounds (learning-rate rewinding, fine-tuning, the part that
     partial rewinding leaves), those that earlier rounds removed are zeros, and another mask would
@@ -116,16 +111,16 @@ def unpruned(ticket: Ticket, past: Past) -> State:
     UserError for weights that were removed within the first training: they have no such value.
     """
     if not past or past[-1].mask.num_kept == past[-1].mask.num_prunable:
-        return ticket.weights
-    last = past[-1].weights
-    same = {n for n in ticket.mask if torch.equal(ticket.weights[n], last[n])}
+        return ticket
+    weights, last = ticket.weights, past[-1].weights
+    same = {n for n in ticket.mask if torch.equal(weights[n], last[n])}
     # a bias of which nothing is left is zero, as it was at many a start: it goes with the others
     mute = {n for n in same & ticket.mask.biases if not last[n].any()}
     if same - mute < ticket.mask.keys() - mute:
         same -= mute
-    trained = {n: ticket.weights[n] for n in ticket.mask if n in same}
+    trained = {n: weights[n] for n in ticket.mask if n in same}
     if not trained:
-        return ticket.weights
+        return ticket
     known = reduce(or_, (earlier.mask for earlier in past))
     if not all(known[name].all() for name in trained):
         raise UserError(
@@ -136,7 +131,7 @@ def unpruned(ticket: Ticket, past: Past) -> State:
     for earlier in past:
         mask, ended = earlier.mask, earlier.weights
         trained = {name: torch.where(mask[name], ended[name], w) for name, w in trained.items()}
-    return ticket.weights | trained
+    return replace(ticket, weights=weights | trained)
 
 
 def permuted(mask: Mask, seed: int) -> Mask:

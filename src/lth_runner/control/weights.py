@@ -45,7 +45,8 @@ class Reinit:
             own = task.init()
             fresh |= {name: _permuted(own[name], seed, name) for name in ticket.mask}
         if self.signs == "kept":
-            fresh |= {n: torch.copysign(fresh[n], ticket.weights[n]) for n in ticket.mask}
+            weights = ticket.weights
+            fresh |= {n: torch.copysign(fresh[n], weights[n]) for n in ticket.mask}
         return replace(ticket, weights=fresh, start=replace(ticket.start, optimizer={}))
 
 
@@ -71,13 +72,13 @@ class Noise:
             raise UserError(f"control.noise.size={self.size!r} must be above 0, 0.01 for example")
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
-        changed: State = {}
+        weights = ticket.weights
         for name, kept in ticket.mask.items():
-            weights = ticket.weights[name]
-            unit = _deviation(weights, kept) if self.relative else 1.0
-            noise = torch.randn(weights.shape, generator=stream(seed, "noise", name)).to(weights)
-            changed[name] = torch.where(kept, weights + self.size * unit * noise, weights)
-        return replace(ticket, weights=ticket.weights | changed)
+            own = weights[name]
+            unit = _deviation(own, kept) if self.relative else 1.0
+            noise = torch.randn(own.shape, generator=stream(seed, "noise", name)).to(own)
+            weights[name] = torch.where(kept, own + self.size * unit * noise, own)
+        return replace(ticket, weights=weights)
 
 
 @dataclass(frozen=True)
@@ -118,12 +119,12 @@ class ShuffledWeights:
     """
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
-        changed: State = {}
+        weights = ticket.weights
         for name, kept in ticket.mask.items():
-            values = ticket.weights[name][kept]
+            values = weights[name][kept]
             order = torch.randperm(len(values), generator=stream(seed, "shuffle-weights", name))
-            changed[name] = ticket.weights[name].masked_scatter(kept, values[order])
-        return replace(ticket, weights=ticket.weights | changed)
+            weights[name] = weights[name].masked_scatter(kept, values[order])
+        return replace(ticket, weights=weights)
 
 
 def signed_constant(weights: State, mask: Mask, magnitude: float | None = None) -> State:

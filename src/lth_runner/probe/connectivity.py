@@ -208,7 +208,7 @@ def again(task: Task, trained: Trained, ticket: Ticket) -> list[State] | None:
 
 def _ordered(task: Task, ticket: Ticket, index: int) -> Ticket:
     order = derive(task.seed, "probe", "instability", index)  # rewinding's are 0, 1, 2, ...
-    return replace(ticket, start=replace(ticket.start, order=order))
+    return ticket.starting(replace(ticket.start, order=order))
 
 
 def mean_lines(

@@ -32,9 +32,8 @@ class NeuralPersistence:
     """
 
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, Value]]:
-        layers = neural_persistence(
-            {name: trained.weights[name] for name in trained.mask.of_weights()}
-        )
+        weights = trained.weights
+        layers = neural_persistence({name: weights[name] for name in trained.mask.of_weights()})
         yield "neural_persistence", fmean(layers.values())
         yield "neural_persistence_by_layer", layers
 
@@ -52,17 +51,17 @@ class SpanningTree:
         dense = dense_training(past, trained)
         if dense is None:
             return
-        trees = dense.derived(
-            "spanning-trees",
-            lambda: {
-                n: torch.from_numpy(tree(dense.weights[n])[0]) for n in dense.mask.of_weights()
-            },
-        )
+        trees = dense.derived("spanning-trees", lambda: _trees(dense))
         total = sum(map(len, trees.values()))
         kept = sum(int(trained.mask[n].flatten()[edges].sum()) for n, edges in trees.items())
         density = trained.mask.layer_density()
         yield "spanning_tree_kept", kept / total
         yield "spanning_tree_chance", sum(len(t) * density[n] for n, t in trees.items()) / total
+
+
+def _trees(trained: Trained) -> State:
+    weights = trained.weights
+    return {name: torch.from_numpy(tree(weights[name])[0]) for name in trained.mask.of_weights()}
 
 
 def neural_persistence(weights: State) -> dict[str, float]:

@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from lth_runner.problem.task import Task
+from lth_runner.values import state as states
 from lth_runner.values.mask import Mask
 from lth_runner.values.state import State
 from lth_runner.values.steps import Clock, Step
+
+
+class Copied:
+    """A field of tensors that is read as a copy: what a reader writes to it, nobody else sees.
+
+    The field takes over the tensors it is given. Each reading copies all of them: read once, then
+    look up. ``default``: what the field holds where nothing is given; None, it must be given.
+    """
+
+    def __init__(self, default: tuple[()] | None = None) -> None:
+        self._default = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object | None, owner: type) -> State:
+        if instance is not None:
+            return states.copied(vars(instance)[f"_{self._name}"])
+        if self._default is None:  # so a dataclass asks for a field's default
+            raise AttributeError(self._name)
+        return self._default  # type: ignore[return-value]  # a dataclass takes no dictionary here
+
+    def __set__(self, instance: object, state: Mapping[str, Tensor]) -> None:
+        vars(instance)[f"_{self._name}"] = dict(state)
 
 
 @dataclass(frozen=True)
@@ -25,7 +53,22 @@ class Start:
     step: Step = 0
     order: int = 0
     final_rate: bool = False
-    optimizer: State = field(default_factory=dict)
+    optimizer: Copied = Copied(default=())
+
+    @property
+    def has_optimizer(self) -> bool:
+        """Whether there is optimizer state to restore."""
+        return bool(self._held)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The hash of the optimizer state, made once."""
+        return states.fingerprint(self._held)
+
+    @property
+    def _held(self) -> State:
+        held: State = vars(self)["_optimizer"]
+        return held
 
 
 @dataclass(frozen=True)
@@ -37,13 +80,32 @@ class Ticket:
     """
 
     mask: Mask
-    weights: State
+    weights: Copied = Copied()
     start: Start = Start()
 
     @property
     def masked(self) -> State:
-        """The weights m * theta, pruned ones exactly zero."""
-        return self.mask(self.weights)
+        """The weights m * theta, pruned ones exactly zero; a copy, too."""
+        found = self.mask(self._held)
+        return {n: value if n in self.mask else value.clone() for n, value in found.items()}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The hash of the masked weights, made once."""
+        return states.fingerprint(self.masked)
+
+    def under(self, mask: Mask) -> Ticket:
+        """Returns the same weights and start under another mask, without a copy of the weights."""
+        return Ticket(mask, self._held, self.start)
+
+    def starting(self, start: Start) -> Ticket:
+        """Returns the same subnetwork with another start, without a copy of the weights."""
+        return Ticket(self.mask, self._held, start)
+
+    @property
+    def _held(self) -> State:
+        held: State = vars(self)["_weights"]
+        return held
 
 
 class Trained(Protocol):

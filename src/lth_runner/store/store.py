@@ -9,13 +9,12 @@ under ``damaged/`` and done again.
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 from lth_runner.values.files import write_whole
 from lth_runner.values.mask import Mask
-from lth_runner.values.state import Damaged, State
+from lth_runner.values.state import Damaged, SealedFile, State
 from lth_runner.values.steps import Step
 
 FORMAT = 1
@@ -35,20 +34,35 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished training's folder."""
+    """A finished training's folder.
+
+    A file is checked against its hash when it is first asked for, then only mapped: what is handed
+    out is the caller's own to write to, and no other caller sees it. Raises Damaged for an end that
+    the disk has changed since it was found.
+    """
 
     folder: Path
     facts: Mapping[str, Any]  # seconds, diverged, history, run, ...
+    _files: dict[tuple[Path, int], SealedFile] = field(
+        default_factory=dict, compare=False, repr=False
+    )  # by time of writing: a damaged one is written again
 
-    def end(self) -> tuple[Mask, State]:
-        """The hard mask and the weights at the end."""
-        return _end(self.folder)
+    @property
+    def mask(self) -> Mask:
+        """The hard mask at the end."""
+        weights, packed = self.weights, _under(self._read("end", "mask."), "mask.")
+        return Mask.unpacked(packed, {name: weights[name].shape for name in packed})
+
+    @property
+    def weights(self) -> State:
+        """The weights at the end."""
+        return _under(self._read("end", "weights."), "weights.")
 
     def nearest_snapshot(self, step: Step) -> Checkpoint | None:
-        """The latest intact snapshot at or before a step."""
+        """Returns the latest intact snapshot at or before a step."""
         for path in sorted(self.folder.glob("step-*.safetensors"), reverse=True):
             if int(path.stem.removeprefix("step-")) <= step:
-                checkpoint = _snapshot(path, path.stat().st_mtime_ns)
+                checkpoint = _checkpoint_in(self._file(path), path)
                 if checkpoint is not None:
                     return checkpoint
         return None
@@ -58,17 +72,26 @@ class Entry:
         save_checkpoint(self.folder / f"step-{checkpoint.step:08d}.safetensors", checkpoint)
 
     def derived(self, name: str, compute: Callable[[], State]) -> State:
-        """What was computed from this training, by a probe for example, computed once."""
-        path = self.folder / f"derived-{name}.safetensors"
+        """Returns what was computed from this training, by a probe for example, computed once."""
         try:
-            return states.load(path)[0]
+            return self._read(f"derived-{name}")
         except FileNotFoundError:
             pass
         except Damaged as damage:
-            set_aside(path, damage)
+            set_aside(self.folder / f"derived-{name}.safetensors", damage)
         value = compute()
-        states.save(path, value, {})
+        states.save(self.folder / f"derived-{name}.safetensors", value, {})
         return value
+
+    def check(self) -> None:
+        """Raises Damaged or FileNotFoundError where the end is not what was written."""
+        self._read("end")
+
+    def _read(self, name: str, prefix: str = "") -> State:
+        return self._file(self.folder / f"{name}.safetensors").read(prefix)[0]
+
+    def _file(self, path: Path) -> SealedFile:
+        return self._files.setdefault((path, path.stat().st_mtime_ns), SealedFile(path))
 
 
 @dataclass(frozen=True)
@@ -128,12 +151,12 @@ class Store:
         if not folder.exists():
             return None
         try:
-            facts = read_json(path)
-            states.load(folder / "end.safetensors")
+            entry = Entry(folder, read_json(path))
+            entry.check()
         except (Damaged, FileNotFoundError) as damage:
             set_aside(folder, damage)
             return None
-        return Entry(folder, facts)
+        return entry
 
     def draft(self, key: str) -> Draft:
         """Where a training keeps its checkpoints until it is published."""
@@ -159,41 +182,25 @@ class Store:
             states.save(draft / "end.safetensors", _pack(outcome), {})
             write_json(draft / "training.json", whole)
             draft.rename(target)
+            published: Entry | None = Entry(target, whole)
         except OSError:
             # another process that took this training over may have published it meanwhile, and
             # the draft with it
             if not target.exists():
                 raise
             shutil.rmtree(draft, ignore_errors=True)
+            published = self.find(key)
         # after the rename: a kill before it must find the checkpoint
         for leftover in (target / "checkpoint.safetensors", *target.glob(".*.part")):
             leftover.unlink(missing_ok=True)  # a killed owner's half-written files too
-        entry = self.find(key)
-        if entry is None:
+        if published is None:
             raise OSError(f"{target} is not what was just written to it: is the disk failing?")
-        return entry
-
-
-@functools.lru_cache(maxsize=4)
-def _end(folder: Path) -> tuple[Mask, State]:
-    """Entries never change: the last few are kept in memory, so that rounds share one copy."""
-    return _unpack(states.load(folder / "end.safetensors")[0])
-
-
-@functools.lru_cache(maxsize=4)
-def _snapshot(path: Path, written: int) -> Checkpoint | None:
-    return load_checkpoint(path)
+        return published
 
 
 def _pack(outcome: Outcome) -> State:
     mask = {f"mask.{name}": bits for name, bits in outcome.mask.packed().items()}
     return mask | {f"weights.{name}": value for name, value in outcome.weights.items()}
-
-
-def _unpack(tensors: State) -> tuple[Mask, State]:
-    weights = _under(tensors, "weights.")
-    packed = _under(tensors, "mask.")
-    return Mask.unpacked(packed, {name: weights[name].shape for name in packed}), weights
 
 
 def _under(tensors: State, prefix: str) -> State:
@@ -220,8 +227,12 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 def load_checkpoint(path: Path) -> Checkpoint | None:
     """A checkpoint, or None where there is none; a damaged one is set aside and counts as none."""
+    return _checkpoint_in(SealedFile(path), path)
+
+
+def _checkpoint_in(file: SealedFile, path: Path) -> Checkpoint | None:
     try:
-        tensors, metadata = states.load(path)
+        tensors, metadata = file.read()
     except FileNotFoundError:
         return None
     except Damaged as damage:

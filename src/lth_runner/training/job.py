@@ -12,7 +12,6 @@ from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Ticket
 from lth_runner.training.recipe import Recipe
 from lth_runner.values import identity
-from lth_runner.values import state as states
 from lth_runner.values.steps import Step
 
 # Counts what changes the arithmetic of every training without changing any recipe: a Store keeps
@@ -44,7 +43,7 @@ class Job:
     def identity(self, recipe: Recipe, engine: str) -> dict[str, Any]:
         """All that decides a training's result: two jobs alike in this are the same training."""
         start = self.ticket.start
-        optimizer = {"optimizer": states.fingerprint(start.optimizer)} if start.optimizer else {}
+        optimizer = {"optimizer": start.fingerprint} if start.has_optimizer else {}
         return {
             "generation": GENERATION,
             "task": self.task.identity,
@@ -53,7 +52,7 @@ class Job:
             "seed": self.task.seed,
             "start": {"step": start.step, "order": start.order, "final": start.final_rate},
             "mask": self.ticket.mask.fingerprint,
-            "weights": states.fingerprint(self.ticket.masked),
+            "weights": self.ticket.fingerprint,
             "device": torch.device(self.task.device).type,
             "engine": engine,
         } | optimizer

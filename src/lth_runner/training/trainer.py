@@ -54,13 +54,13 @@ class Trainer:
                     if entry is not None:
                         found[other] = entry
                         del missing[other]
-                if key not in found and not self._train_some(missing):
+                if key not in found and not self._train_some(missing, found):
                     if self.pace.stop():
                         raise Interrupted
                     time.sleep(POLL_SECONDS)
             yield StoredTraining(job, self, found[key], key, found[key].facts["run"] != self.run)
 
-    def _train_some(self, missing: Mapping[str, Job]) -> bool:
+    def _train_some(self, missing: dict[str, Job], found: dict[str, Entry]) -> bool:
         """Trains those that the engine takes together and no other process has; False: none."""
         leases: dict[str, Lease] = {}
         try:
@@ -76,7 +76,9 @@ class Trainer:
             for index, outcome in engines.train(self.engine, batch, self.recipe, drafts, self.pace):
                 job, key = batch[index], picked[index]
                 steps = self.clock(job.task).total - job.ticket.start.step
-                self.store.publish(key, outcome, {"run": self.run, "steps": steps})
+                facts = {"run": self.run, "steps": steps}
+                found[key] = self.store.publish(key, outcome, facts)
+                del missing[key]
                 leases[key].release()
             return True
         finally:
@@ -130,18 +132,18 @@ class StoredTraining:
     def clock(self) -> Clock:
         return self.trainer.clock(self.job.task)
 
-    @property
+    @cached_property
     def mask(self) -> Mask:
-        kept = self.entry.end()[0]  # files name tensors by the alphabet; budgets go by layer order
+        kept = self.entry.mask  # files name tensors by the alphabet; budgets go by layer order
         return Mask({name: kept[name] for name in self.job.task.prunable})
 
     @property
     def weights(self) -> State:
-        return self.entry.end()[1]
+        return self.entry.weights
 
     @property
     def history(self) -> Sequence[Mapping[str, Any]]:
-        return self.entry.facts["history"]
+        return [dict(row) for row in self.entry.facts["history"]]
 
     @property
     def diverged(self) -> bool:

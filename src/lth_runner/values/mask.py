@@ -18,7 +18,7 @@ from lth_runner.values.state import State
 class Mask(Mapping[str, Tensor]):
     """Kept weights by parameter name (bool, CPU); ``mask(weights)`` is m * theta.
 
-    The tensors are never written to after construction; every operation makes a new mask.
+    Nothing changes it: a tensor is read as a copy, and every operation makes a new mask.
     """
 
     def __init__(self, kept: Mapping[str, Tensor]) -> None:
@@ -28,7 +28,7 @@ class Mask(Mapping[str, Tensor]):
         self._kept = {name: value.detach().cpu().clone() for name, value in kept.items()}
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._kept[name]
+        return self._kept[name].clone()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._kept)

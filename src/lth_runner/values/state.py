@@ -6,15 +6,24 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
-from lth_runner.values.files import write_whole
+from lth_runner.values.files import whole_file
 
 State = dict[str, Tensor]  # parameter or buffer name -> value; BatchNorm statistics travel along
+
+# in the order in which a file of the safetensors library has them, the last first
+_DTYPES = {
+    torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.float8_e5m2: "F8_E5M2",
+    torch.float8_e4m3fn: "F8_E4M3", torch.int16: "I16", torch.float16: "F16",
+    torch.bfloat16: "BF16", torch.int32: "I32", torch.float32: "F32", torch.complex64: "C64",
+    torch.float64: "F64", torch.int64: "I64",
+}  # fmt: skip
+_ORDER = tuple(_DTYPES)
 
 
 def _persistent(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -48,8 +57,18 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
     for name in sorted(state):
         value = state[name].detach().cpu().contiguous()
         digest.update(f"{name}:{value.dtype}:{tuple(value.shape)};".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().data if value.numel() else b"")
+        digest.update(_bytes(value))
     return digest.hexdigest()
+
+
+def copied(state: Mapping[str, Tensor]) -> State:
+    """Returns a state with tensors of its own: nobody sees what is written to them."""
+    return {name: value.clone() for name, value in state.items()}
+
+
+def _bytes(value: Tensor) -> memoryview | bytes:
+    """The bytes of a contiguous tensor on the CPU, without a copy."""
+    return value.reshape(-1).view(torch.uint8).numpy().data if value.numel() else b""
 
 
 class Damaged(Exception):
@@ -57,49 +76,71 @@ class Damaged(Exception):
 
 
 def save(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes a safetensors file, whole or not at all, sealed with a hash of all it holds."""
-    tensors = _unshared(state)
-    sealed = {**metadata, "seal": _seal(tensors, metadata)}
-    write_whole(path, _in_order(serialize(tensors, sealed)))
+    """Writes a safetensors file, whole or not at all, sealed with a hash of all it holds.
+
+    The tensors go to the disk one by one: the file is never in memory beside them.
+    """
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    names = sorted(tensors, key=lambda name: (-_ORDER.index(tensors[name].dtype), name))
+    described: dict[str, Any] = {}
+    end = 0
+    for name in names:
+        value, begin = tensors[name], end
+        end += value.nbytes
+        described[name] = {
+            "dtype": _DTYPES[value.dtype],
+            "shape": list(value.shape),
+            "data_offsets": [begin, end],
+        }
+    sealed = dict(sorted({**metadata, "seal": _seal(tensors, metadata)}.items()))
+    header = json.dumps({"__metadata__": sealed, **described}, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors are aligned to eight bytes
+    with whole_file(path) as opened:
+        opened.write(len(header).to_bytes(8, "little") + header)
+        for name in names:
+            opened.write(_bytes(tensors[name]))
+
+
+class SealedFile:
+    """A file that ``save`` wrote, read as often as one likes and checked against its seal once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._is_checked = path, False
+
+    def read(self, prefix: str = "") -> tuple[State, dict[str, str]]:
+        """Returns the tensors whose names begin with ``prefix``, and the metadata.
+
+        The tensors are the reader's own, and memory is taken only by what is written to. Such a
+        file cannot run code. Raises Damaged where the seal does not fit, FileNotFoundError where
+        there is no file.
+        """
+        tensors, metadata = _read(self._path, prefix if self._is_checked else "")
+        seal = metadata.pop("seal", None)
+        if not self._is_checked:
+            if seal != _seal(tensors, metadata):
+                raise Damaged(
+                    f"{self._path}: its contents do not fit the hash they were written with"
+                )
+            self._is_checked = True
+        return {n: value for n, value in tensors.items() if n.startswith(prefix)}, metadata
 
 
 def load(path: Path) -> tuple[State, dict[str, str]]:
-    """Reads the tensors and the metadata of a sealed file; such a file cannot run code.
+    """Returns the tensors and the metadata of a sealed file; such a file cannot run code.
 
     Raises Damaged where the seal does not fit, FileNotFoundError where there is no file.
     """
+    return SealedFile(path).read()
+
+
+def _read(path: Path, prefix: str) -> tuple[State, dict[str, str]]:
     try:
-        with safe_open(path, framework="pt") as opened:
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
-            metadata = dict(opened.metadata() or {})
+        with safe_open(path, framework="pt") as opened:  # maps the file: pages, copied on writing
+            names = [name for name in opened.keys() if name.startswith(prefix)]  # noqa: SIM118 (not a dict)
+            tensors = {name: opened.get_tensor(name) for name in names}
+            return tensors, dict(opened.metadata() or {})
     except SafetensorError as error:
         raise Damaged(f"{path}: {error}") from error
-    if metadata.pop("seal", None) != _seal(tensors, metadata):
-        raise Damaged(f"{path}: its contents do not fit the hash they were written with")
-    return tensors, metadata
-
-
-def _in_order(content: bytes) -> bytes:
-    """Sorts a file's metadata, whose order the library leaves to chance."""
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    metadata = dict(sorted(header.pop("__metadata__").items()))
-    text = json.dumps({"__metadata__": metadata, **header}, separators=(",", ":"))
-    encoded = text.encode()
-    encoded += b" " * (-len(encoded) % 8)  # tensors are aligned to eight bytes
-    return len(encoded).to_bytes(8, "little") + encoded + content[8 + length :]
-
-
-def _unshared(state: Mapping[str, Tensor]) -> State:
-    """Gives contiguous CPU tensors memory of their own: the format holds no two views of one."""
-    seen: set[int] = set()
-    own: State = {}
-    for name, value in state.items():
-        tensor = value.detach().cpu().contiguous()
-        address = tensor.untyped_storage().data_ptr()
-        own[name] = tensor.clone() if address in seen else tensor
-        seen.add(address)
-    return own
 
 
 def _seal(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
