@@ -13,7 +13,7 @@ import small
 from lth_runner.control import Reinit, Shuffle
 from lth_runner.experiment import Experiment, run
 from lth_runner.masking import Static
-from lth_runner.probe import Accuracy, Signs
+from lth_runner.probe import Performance, Signs
 from lth_runner.runs.record import Record
 from lth_runner.search.ticket import Past, Ticket, Trained
 
@@ -99,7 +99,7 @@ def rows_of(folder: Any, *, spoilt: bool) -> list[dict[str, Any]]:
         search=small.imp(rounds=2, **REWIND),
         masking=Static(),
         controls=({"spoiling": Spoiling()} if spoilt else {}) | controls,
-        probes=(*spoiling, Accuracy(), Signs()),
+        probes=(*spoiling, Performance(), Signs()),
     )
     rows = Rows()
     trainer = small.trainer(folder, recipe=small.recipe(snapshots=["10it"]))
