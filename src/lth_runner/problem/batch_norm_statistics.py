@@ -1,4 +1,4 @@
-"""Running statistics of batch normalisation, measured anew: they are data's, and no parameters."""
+"""Measuring batch norm's running statistics anew: they belong to the data and are not trained."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIZE = 500  # samples of one batch
 
 
 def with_statistics(module: nn.Module) -> dict[str, nn.modules.batchnorm._NormBase]:
-    """The layers that keep running statistics, by their path."""
+    """Finds the layers that keep running statistics, by their path."""
     return {
         path: layer
         for path, layer in module.named_modules()
@@ -27,7 +27,7 @@ def with_statistics(module: nn.Module) -> dict[str, nn.modules.batchnorm._NormBa
 
 @torch.no_grad()
 def recompute(module: nn.Module, batches: Sequence[Batch]) -> None:
-    """Running statistics anew: the mean over whole batches of each batch's."""
+    """Measures running statistics anew, as the mean of each whole batch's own."""
     layers = list(with_statistics(module).values())
     before = [layer.momentum for layer in layers]
     for layer in layers:
@@ -48,7 +48,7 @@ def pieces(batch: Batch) -> list[Batch]:
 
 
 def statistics(module: nn.Module) -> State:
-    """Running means, variances and counters, by name."""
+    """Reads running means, variances and counters, by name."""
     whole = states.read(module)
     return {
         f"{path}.{name}" if path else name: whole[f"{path}.{name}" if path else name]

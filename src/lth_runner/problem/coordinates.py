@@ -1,4 +1,4 @@
-"""In which numbers a network is trained: its own weights, or others that they are computed from."""
+"""The numbers that a network is trained in, where its weights are computed from others."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from lth_runner.values.state import State
 
 
 class Coordinates(Protocol):
-    """Turns a network, its starting weights in place, into one whose parameters are other numbers.
+    """Turns a network with its starting weights into one whose parameters are other numbers.
 
     What is not trained becomes a constant: a buffer that no State holds, since it is a function of
-    the task's model, origin and seed. ``install`` returns the parameters that a mask covers, in
-    the network's order. Raises UserError for a network that has no such numbers.
+    the task's model, origin and seed.
     """
 
-    def install(self, module: nn.Module) -> tuple[str, ...]: ...
+    def install(self, module: nn.Module) -> tuple[str, ...]:
+        """Changes the network; returns the parameters that a mask covers, in its order.
+
+        Raises UserError for a network that has no such numbers.
+        """
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Whether a network, its data and what is to be learned fit together, before any training."""
+"""The check, before any training, that a network, its data and its objective fit together."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _check_names(task: Task, inputs: Tree) -> None:
 
 @torch.no_grad()
 def _answered(task: Task, inputs: Tree) -> Any:
-    """What the network answers in evaluation; refuses what it cannot take, and foreign draws."""
+    """Runs the network in evaluation; refuses inputs it cannot take, and foreign random draws."""
     module = task.module().eval()
     before = foreign_random_states()
     try:

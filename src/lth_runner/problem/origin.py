@@ -23,12 +23,13 @@ NAMED = 4  # tensors that a message names
 
 
 class Origin(Protocol):
-    """Writes its weights into a fresh network; what it does not hold stays as it was drawn.
+    """Holds the weights that a network starts from, in place of a draw."""
 
-    Raises UserError where the network's tensors are not those that it holds.
-    """
+    def lay(self, module: nn.Module) -> None:
+        """Writes its weights into a fresh network; what it does not hold stays as it was drawn.
 
-    def lay(self, module: nn.Module) -> None: ...
+        Raises UserError where the network's tensors are not those that it holds.
+        """
 
 
 @dataclass(frozen=True)

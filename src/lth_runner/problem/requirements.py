@@ -19,7 +19,8 @@ from lth_runner.values.errors import UserError
 class Demanding(Protocol):
     """A part that not every problem can serve."""
 
-    def check(self, task: Task) -> None: ...  # UserError: not for this one
+    def check(self, task: Task) -> None:
+        """Raises UserError for a problem that cannot serve it."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def input_shape(task: Task, what: str) -> tuple[int, ...]:
     return tuple(inputs.shape[1:])
 
 
-def probabilities(task: Task, what: str) -> None:
+def check_probabilities(task: Task, what: str) -> None:
     """Raises UserError, naming ``what`` compares them, where outputs are no classes' logits."""
     if not isinstance(task.objective, CrossEntropy):
         raise UserError(

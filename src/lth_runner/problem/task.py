@@ -30,7 +30,7 @@ from lth_runner.values.tree import Batch, Tree
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One replicate's problem: what is to be learned, from where, in which numbers.
+    """The problem of one replicate: what is to be learned, from where, in which numbers.
 
     ``model`` builds the network, ``seed`` names its random streams. ``objective`` is the loss and
     what is measured; ``origin`` the weights to start from where that is no draw; ``coordinates``
@@ -89,7 +89,7 @@ class Task:
     def _built(
         self, seed: int | None, *, from_origin: bool = True
     ) -> tuple[nn.Module, tuple[str, ...]]:
-        """The network in its coordinates, drawn by a seed, and what a mask covers of it."""
+        """Builds the network in its coordinates, drawn by a seed, and names what a mask covers."""
         with _global_seed(0 if seed is None else derive(seed, "init")):
             module = self.model()
             if from_origin and self.origin is not None and seed is not None:
@@ -127,9 +127,9 @@ class Task:
         )
 
     def init(self, seed: int | None = None) -> State:
-        """Draws fresh weights by the seed (the task's own where none is given), the origin's laid
+        """Draws fresh weights by a seed and writes the origin's over them.
 
-        over them.
+        The seed is the task's own where none is given.
         """
         return states.read(self._built(self.seed if seed is None else seed)[0])
 
@@ -159,7 +159,7 @@ class Task:
         return Mask({n: torch.ones(parameters[n].shape, dtype=torch.bool) for n in self.prunable})
 
     def dense(self) -> Mask:
-        """The mask that keeps every prunable weight."""
+        """Returns the mask that keeps every prunable weight."""
         return self._full
 
     @cached_property

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lth_runner.problem.requirements import probabilities
+from lth_runner.problem.requirements import check_probabilities
 from lth_runner.problem.task import Task
 from lth_runner.schedule import Schedule
 from lth_runner.score import derivatives
@@ -80,7 +80,7 @@ class Concrete:
         A density cannot be had where it leaves nothing to the layers that are searched.
         """
         if self.objective in OF_PROBABILITIES:
-            probabilities(task, f"{KEY}.objective={self.objective} (loss does without)")
+            check_probabilities(task, f"{KEY}.objective={self.objective} (loss does without)")
         self._num_steps(task)
         self._wanted(task.dense())
         if self.batch_size == 1 and task.norm:

@@ -6,7 +6,7 @@ from lth_runner.problem.data.datasets import digits, synthetic
 from lth_runner.problem.data.folder import imagefolder
 from lth_runner.problem.data.published import torchvision_dataset
 from lth_runner.problem.data.sampled import SampledData
-from lth_runner.problem.data.samples import Chosen, MapStyle, Masked, Samples, Tokens
+from lth_runner.problem.data.samples import MapStyle, Masked, Samples, Subset, Tokens
 from lth_runner.problem.data.splits import Split
 from lth_runner.problem.data.stream import Stream
 from lth_runner.problem.data.tensors import Data
@@ -15,7 +15,6 @@ __all__ = [
     "Augmentation",
     "Batches",
     "Chain",
-    "Chosen",
     "Cutout",
     "Data",
     "Dataset",
@@ -26,6 +25,7 @@ __all__ = [
     "Samples",
     "Split",
     "Stream",
+    "Subset",
     "Tokens",
     "Transforms",
     "digits",

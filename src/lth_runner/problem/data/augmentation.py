@@ -1,4 +1,4 @@
-"""Augmentation of images held in memory: random numbers first, then a function of them."""
+"""Augmentation of images in memory, in two parts: random numbers, and a function of them."""
 
 from __future__ import annotations
 
@@ -20,20 +20,32 @@ from lth_runner.values.seeds import stream as generator
 class Augmentation(Protocol):
     """Changes images, each by random numbers of its own.
 
-    ``draw`` gives all random numbers of a step, int64 [rows, num], a function of (seed, order,
-    step); ``apply`` is a function of them and of the images [n, channels, height, width], not yet
-    normalised, and keeps their shape and type. So a step can be asked for again, and recorded.
-    ``captures``: whether ``apply`` runs on the images' device and asks the host nothing.
+    The numbers come first and the images are a function of them, so that a step can be asked for
+    again, and recorded.
     """
 
     @property
-    def captures(self) -> bool: ...
+    def captures(self) -> bool:
+        """Whether ``apply`` runs on the images' device and asks the host nothing."""
+
     @property
-    def identity(self) -> Any: ...  # as JSON has it: what tells this augmentation from another
-    def __bool__(self) -> bool: ...  # whether it changes anything
-    def check(self, shape: tuple[int, ...], name: str) -> None: ...  # UserError: not for these
-    def draw(self, num: int, seed: int, order: int, step: int) -> Tensor: ...
-    def apply(self, images: Tensor, draws: Tensor) -> Tensor: ...
+    def identity(self) -> Any:
+        """What tells this augmentation from another, as JSON has it."""
+
+    def __bool__(self) -> bool:
+        """Whether it changes anything."""
+
+    def check(self, shape: tuple[int, ...], name: str) -> None:
+        """Raises UserError for samples of a shape that it cannot change."""
+
+    def draw(self, num: int, seed: int, order: int, step: int) -> Tensor:
+        """Draws all random numbers of a step, int64 [rows, num], by (seed, order, step)."""
+
+    def apply(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Changes images [n, channels, height, width], not yet normalised, by what was drawn.
+
+        Their shape and type stay.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +261,7 @@ class Chain:
             part.check(shape, name)
 
     def draw(self, num: int, seed: int, order: int, step: int) -> Tensor:
-        """Draws the parts' numbers, one below the other, and how many rows each has."""
+        """Draws the parts' numbers, one part's rows below the other's."""
         drawn = [part.draw(num, seed, order, step) for part in self.parts]
         return torch.cat(drawn)
 

@@ -1,4 +1,4 @@
-"""The seam for data: what a Task asks of it."""
+"""The seam for data: what a task asks of them."""
 
 from __future__ import annotations
 
@@ -19,27 +19,45 @@ class Batches(Protocol):
 
 
 class Dataset(Protocol):
-    """Three splits, train, val and test, that hand out batches.
-
-    ``num_classes`` is the number of classes, or of tokens in the vocabulary; None where there is
-    no such number. ``nominal_train`` is the number of training samples before ``limited``; None
-    where all are here. ``fingerprint`` tells contents apart, wherever they lie.
-    """
+    """Three splits, train, val and test, that hand out batches."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What messages call the data."""
+
     @property
-    def num_classes(self) -> int | None: ...
+    def num_classes(self) -> int | None:
+        """How many classes, or tokens in the vocabulary; None where there is no such number."""
+
     @property
-    def nominal_train(self) -> int | None: ...
+    def nominal_train(self) -> int | None:
+        """How many training samples there were before ``limited``; None where all are here."""
+
     @property
-    def num_train(self) -> int: ...
+    def num_train(self) -> int:
+        """How many training samples there are."""
+
     @property
-    def fingerprint(self) -> str: ...
-    def limited(self, max_samples: int | None) -> Dataset: ...  # of each split, drawn by one seed
-    def to(self, device: torch.device | str) -> Dataset: ...
-    def unaugmented(self) -> Dataset: ...  # the same samples, as they are
-    def epoch(self, batch_size: int) -> int: ...  # steps that an epoch counts for in a duration
-    def stream(self, batch_size: int, seed: int, order: int = 0) -> Batches: ...
-    def batches(self, split: str, size: int) -> Iterator[Batch]: ...  # in order, for evaluation
-    def sample(self, num: int, seed: int) -> Batch: ...  # of train, without replacement
+    def fingerprint(self) -> str:
+        """What tells contents apart, wherever they lie."""
+
+    def limited(self, max_samples: int | None) -> Dataset:
+        """Keeps at most so many samples of each split, drawn by a fixed seed; all for None."""
+
+    def to(self, device: torch.device | str) -> Dataset:
+        """Returns the data with its batches on a device."""
+
+    def unaugmented(self) -> Dataset:
+        """Returns the same samples as they are."""
+
+    def epoch(self, batch_size: int) -> int:
+        """Counts the steps of an epoch in a duration, which is that of all nominal samples."""
+
+    def stream(self, batch_size: int, seed: int, order: int = 0) -> Batches:
+        """Returns training batches by step; ``order`` tells apart the orders of one seed."""
+
+    def batches(self, split: str, size: int) -> Iterator[Batch]:
+        """Goes through a split in order, for evaluation."""
+
+    def sample(self, num: int, seed: int) -> Batch:
+        """Draws training samples without replacement."""

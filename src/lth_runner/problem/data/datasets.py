@@ -1,4 +1,4 @@
-"""The sources that need no download, and the last step that all sources share."""
+"""Data that need no download, and the last step that all sources of data share."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def assemble(
     augment_crop: int,
     augment: Augmentation | Sequence[Augmentation] | None = None,
 ) -> Data:
-    """Data from what a source loaded: checked against the config, then split.
+    """Makes data of what a source loaded: checked against the config, then split.
 
     ``validation`` samples are held out of train first, then ``subset`` of the rest is kept; both
     are counts when whole numbers and fractions otherwise. Raises UserError.
@@ -68,7 +68,7 @@ def assemble(
 
 
 def _packaged_digits(name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (num, 1, 8, 8) as bytes and labels, out of the installed scikit-learn."""
+    """Reads images (num, 1, 8, 8) as bytes and labels out of the installed scikit-learn."""
     found = find_spec("sklearn")
     if found is None:
         raise UserError(f"{name} needs scikit-learn: pip install scikit-learn")
@@ -97,7 +97,7 @@ def digits(
     augment_crop: int = 0,
     augment: Augmentation | Sequence[Augmentation] | None = None,
 ) -> Data:
-    """scikit-learn's 1797 handwritten digits, 8x8, grey levels 0..16; ``root`` is not used.
+    """Reads scikit-learn's 1797 handwritten digits, 8x8, grey levels 0..16; needs no ``root``.
 
     A fixed fifth of every class is the test set.
     Source: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998.
@@ -144,9 +144,10 @@ def synthetic(
     augment_crop: int = 0,
     augment: Augmentation | Sequence[Augmentation] | None = None,
 ) -> Data:
-    """Gaussian classes of any shape: x = prototype[label] + noise * N(0, 1); ``root`` is not used.
+    """Draws Gaussian classes of any shape: x = prototype[label] + noise * N(0, 1).
 
-    Prototypes are N(0, 1) per value, labels as balanced as the counts allow. float32.
+    Prototypes are N(0, 1) per value, labels as balanced as the counts allow. float32; ``root`` is
+    not used.
     """
     for key, value in (("num_train", num_train), ("num_test", num_test)):
         if value < num_classes:

@@ -1,4 +1,4 @@
-"""Images in folders, or in a tar of them: decoded once, then read from a cache."""
+"""Images in folders, or in a tar of them, decoded once and then read from a cache."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def imagefolder(
     augment: Augmentation | Sequence[Augmentation] | None = None,
     cache: str | None = None,
 ) -> Data:
-    """train/<class>/* and test/<class>/* images under ``root``, a folder or a tar archive of it.
+    """Reads train/<class>/* and test/<class>/* images under ``root``, a folder or a tar of it.
 
     Images are resized (not cropped) to ``shape`` = (1 or 3, height, width); classes are numbered
     in the order of their sorted names. Decoded pixels are kept in the folder ``cache`` (default:
@@ -81,7 +81,7 @@ def imagefolder(
 
 
 def default_cache() -> Path:
-    """$XDG_CACHE_HOME/lth-runner, or ~/.cache/lth-runner."""
+    """Returns $XDG_CACHE_HOME/lth-runner, or ~/.cache/lth-runner."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lth-runner"
 
 
@@ -212,7 +212,7 @@ def _pixels(content: bytes, shape: tuple[int, ...], *, where: str) -> np.ndarray
 
 
 def _cached(root: Path, shape: tuple[int, ...], folder: Path) -> tuple[dict[str, Tensor], int]:
-    """(tensors, number of classes), from the cache file or decoded into it."""
+    """Reads (tensors, number of classes) from the cache file, or decodes them into it."""
     images = None if root.is_file() else _list(root)
     key = json.dumps([CACHE_FORMAT, shape, _stamps(root, images)])
     path = folder / f"imagefolder-{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
@@ -230,7 +230,7 @@ def _cached(root: Path, shape: tuple[int, ...], folder: Path) -> tuple[dict[str,
 
 
 def _stamps(root: Path, images: Images | None) -> list[tuple[str, int, int]]:
-    """(name, size, time) of every file: of the archive itself where there is one."""
+    """Lists (name, size, time) of every file: of the archive itself where there is one."""
     if images is None:
         names = [root.name]
         root = root.parent

@@ -17,7 +17,7 @@ UNSIGNED_BYTES = b"\0\0\x08"  # how a file of them begins; then the number of di
 
 
 def read_idx(folder: Path, contents: frozenset[str]) -> tuple[Split, Split] | None:
-    """(train, test), images [n, rows, columns] as bytes, of a folder's four files.
+    """Reads (train, test), images [n, rows, columns] as bytes, from a folder's four files.
 
     Plain ones are taken as they are, packed ones where the MD5 sum of what is in them is one of
     ``contents``. None where a file is missing or not what it should be.
@@ -33,7 +33,7 @@ def read_idx(folder: Path, contents: frozenset[str]) -> tuple[Split, Split] | No
 
 
 def _content(path: Path, contents: frozenset[str]) -> bytes:
-    """What a file holds, plain or packed; nothing where it cannot be had or is another's."""
+    """Reads a file, plain or packed; gives nothing where it cannot be had or is another's."""
     try:
         if path.is_file():
             return path.read_bytes()
@@ -47,7 +47,7 @@ def _content(path: Path, contents: frozenset[str]) -> bytes:
 
 
 def _tensor(content: bytes, num_dimensions: int) -> Tensor | None:
-    """The tensor of bytes that an IDX file describes, big-endian sizes before the values."""
+    """Reads the tensor of bytes that an IDX file holds, big-endian sizes before the values."""
     start = 4 + 4 * num_dimensions
     if len(content) < start or content[:4] != UNSIGNED_BYTES + bytes([num_dimensions]):
         return None

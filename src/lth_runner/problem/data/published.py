@@ -1,4 +1,4 @@
-"""Published image sets through torchvision's dataset classes: found, unpacked or downloaded."""
+"""Published image sets, found, unpacked or downloaded through torchvision's dataset classes."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def torchvision_dataset(
     augment_crop: int = 0,
     augment: Augmentation | Sequence[Augmentation] | None = None,
 ) -> Data:
-    """One of torchvision's image sets, from ``root`` or downloaded into it on first use.
+    """Reads one of torchvision's image sets from ``root``, downloaded into it on first use.
 
     CIFAR's published files are pickles: torchvision unpickles them only after their MD5 sums
     match the published ones. Nothing else read here can run code.
@@ -100,7 +100,7 @@ def torchvision_dataset(
 
 
 def load_published(name: str, root: Path) -> tuple[Split, Split]:
-    """(train, test) in torchvision's order: as found, else from archives there, else downloaded.
+    """Reads (train, test) in torchvision's order: as found, from archives there, or downloaded.
 
     Writes into ``root`` only to publish a download; archives unpack in a temporary folder.
     """
@@ -170,7 +170,7 @@ def _as_images(images: Any, labels: Any) -> Split:
 def _from_archives(
     datasets: ModuleType, entry: PublishedDataset, root: Path
 ) -> tuple[Split, Split] | None:
-    """The splits from published archives in ``root``, checked by MD5; None when they are not there.
+    """Reads the splits from published archives in ``root``, checked by MD5; None for no archive.
 
     Unpacked in a temporary folder, since ``root`` may be read-only.
     """
@@ -210,7 +210,7 @@ def _md5(content: bytes) -> str:
 
 
 def _download(datasets: ModuleType, entry: PublishedDataset, root: Path) -> tuple[Split, Split]:
-    """Download beside the final place and rename, so that runs starting at once do not collide."""
+    """Downloads beside the final place and renames, so that runs at once do not collide."""
     new = not root.exists()
     root.mkdir(parents=True, exist_ok=True)
     try:

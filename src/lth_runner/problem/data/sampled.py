@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 
 from lth_runner.problem.data.order import Order, sent
-from lth_runner.problem.data.samples import Chosen, Samples
+from lth_runner.problem.data.samples import Samples, Subset
 from lth_runner.problem.data.splits import count_of
 from lth_runner.values import identity, tree
 from lth_runner.values.errors import UserError, nearest
@@ -51,8 +51,8 @@ class SampledData:
         permutation = torch.randperm(len(train), generator=generator(split_seed, "split"))
         rest, held = permutation[num:].sort().values, permutation[:num].sort().values
         return cls(
-            train=Chosen(train, rest),
-            val=Chosen(train, held) if num else None,
+            train=Subset(train, rest),
+            val=Subset(train, held) if num else None,
             test=test,
             num_classes=num_classes,
             name=name,
@@ -79,7 +79,7 @@ class SampledData:
             if len(samples) <= max_samples:
                 return samples
             order = torch.randperm(len(samples), generator=generator(0, "subset"))
-            return Chosen(samples, order[:max_samples].sort().values)
+            return Subset(samples, order[:max_samples].sort().values)
 
         return replace(
             self,

@@ -1,4 +1,4 @@
-"""Samples that are made when they are asked for: files, tokens, a user's own data set."""
+"""Samples that are made when they are asked for, of files, tokens or a user's own data set."""
 
 from __future__ import annotations
 
@@ -21,21 +21,25 @@ CHUNK = 2**24  # bytes, or values, that are hashed at once
 
 
 class Samples(Protocol):
-    """One split, addressable by number.
-
-    ``take`` is a pure function: the same numbers and the same draws give the same batch, so that a
-    step can be asked for again, ahead of its time, or by one rank in parts. What is random about a
-    sample (augmentation, corruption) is drawn from ``draw``.
-    """
+    """One split whose samples are taken by their numbers."""
 
     @property
-    def fingerprint(self) -> str: ...  # of the contents, wherever they lie
-    def __len__(self) -> int: ...
-    def take(self, index: Tensor, draw: torch.Generator) -> Batch: ...
+    def fingerprint(self) -> str:
+        """What tells contents apart, wherever they lie."""
+
+    def __len__(self) -> int:
+        """How many samples there are."""
+
+    def take(self, index: Tensor, draw: torch.Generator) -> Batch:
+        """Makes a batch, a pure function: the same numbers and draws give the same batch.
+
+        So a step can be asked for again, ahead of its time, or by one rank in parts. What is
+        random about a sample (augmentation, corruption) is drawn from ``draw``.
+        """
 
 
 @dataclass(frozen=True, eq=False)
-class Chosen:
+class Subset:
     """Some of the samples of a split, by their numbers."""
 
     samples: Samples
@@ -229,7 +233,7 @@ def _generator(seed: int) -> torch.Generator:
 
 
 def _floats(value: Tree) -> Tree:
-    """Float64, which numbers of Python and numpy come as, in torch's default type."""
+    """Turns float64, which numbers of Python and numpy come as, into torch's default type."""
     double = torch.float64
     return tree.each(lambda v: v.to(torch.get_default_dtype()) if v.dtype == double else v, value)
 

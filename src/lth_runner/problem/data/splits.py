@@ -1,4 +1,4 @@
-"""Making splits: reading pairs, holding out, counting, measuring moments."""
+"""Making splits of data: reading pairs, holding out, counting, measuring moments."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def check_split(split: Split, where: str) -> None:
 
 
 def read_batches(batches: Iterable[Any], where: str) -> Split:
-    """All batches (inputs, labels) of an iterable, read once, as one Split."""
+    """Reads all batches (inputs, targets) of an iterable once, into one Split."""
     pairs = [as_split(batch, where) for batch in batches]
     if not pairs:
         raise UserError(f"the {where} loader gave no batch: is it empty, or already used up?")
@@ -78,7 +78,7 @@ def read_batches(batches: Iterable[Any], where: str) -> Split:
 
 
 def hold_out(split: Split, amount: float, *, seed: int) -> tuple[Split, Split]:
-    """(the rest, ``amount`` samples drawn by ``seed``), both in the original order."""
+    """Splits into (the rest, ``amount`` samples drawn by ``seed``), both in the original order."""
     num = count_of(
         amount, tree.length(split[1]), key="validation", least=0, most=tree.length(split[1]) - 1
     )
@@ -87,7 +87,7 @@ def hold_out(split: Split, amount: float, *, seed: int) -> tuple[Split, Split]:
 
 
 def keep_subset(split: Split, amount: float | None, *, seed: int) -> Split:
-    """``amount`` samples drawn by ``seed`` in the original order; all of them for None.
+    """Keeps ``amount`` samples drawn by ``seed`` in the original order; all of them for None.
 
     Nested: with one seed, a smaller subset is part of a larger one.
     """
@@ -99,7 +99,10 @@ def keep_subset(split: Split, amount: float | None, *, seed: int) -> Split:
 
 
 def count_of(amount: float, total: int, *, key: str, least: int, most: int) -> int:
-    """A count if ``amount`` is an integer, else that fraction of ``total``; within least..most."""
+    """Reads ``amount`` as a count if it is an integer, else as a fraction of ``total``.
+
+    Raises UserError for what does not come to least..most.
+    """
     is_number = isinstance(amount, (int, float)) and not isinstance(amount, bool)
     if is_number and math.isfinite(amount) and (isinstance(amount, int) or 0 <= amount <= 1):
         num = amount if isinstance(amount, int) else round(amount * total)
@@ -112,7 +115,7 @@ def count_of(amount: float, total: int, *, key: str, least: int, most: int) -> i
 
 
 def moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Per-channel mean and standard deviation, in units of 255, of uint8 [n, channels, ...].
+    """Computes each channel's mean and deviation, in units of 255, of uint8 [n, channels, ...].
 
     A constant channel gets standard deviation 1.
     """

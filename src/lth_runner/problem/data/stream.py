@@ -13,7 +13,7 @@ from lth_runner.values.tree import Batch, Tree
 
 
 class Stream:
-    """Endless training batches: ``stream[step]`` depends on (seed, order, step) and nothing else.
+    """Endless training batches, where ``stream[step]`` depends on (seed, order, step) alone.
 
     In two parts, so that a step can be recorded: ``draw`` on the host, ``take`` on the data's
     device. Raises UserError when one batch does not fit the training set.
@@ -44,9 +44,10 @@ class Stream:
         return self.take(*(sent(drawn, self._device) for drawn in self.draw(step)))
 
     def draw(self, step: int) -> tuple[Tensor, ...]:
-        """Draws all that varies from step to step: the samples' numbers, int64 [batch_size],
+        """Draws all that varies from step to step.
 
-        and where images are augmented the random numbers of that, int64 [rows, batch_size].
+        That is the samples' numbers, int64 [batch_size], and where images are augmented the
+        random numbers of that, int64 [rows, batch_size].
         """
         index = self._chosen[step]
         if self._augment is None:

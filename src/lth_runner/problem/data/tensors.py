@@ -1,4 +1,4 @@
-"""Data as tensors: three splits in memory, normalisation, augmentation, and an identity."""
+"""Data held in memory as tensors, in three splits."""
 
 from __future__ import annotations
 
@@ -106,8 +106,9 @@ class Data:
         val: Iterable[tuple[Any, Any]] | None = None,
         **options: Any,
     ) -> Data:
-        """Data from iterables of (inputs, labels) batches, each read once; see ``from_tensors``.
+        """Makes data of iterables of (inputs, targets) batches, each read once.
 
+        Options as ``from_tensors``.
         A loader's own transforms are part of what is read, so its random ones are frozen here.
         """
         return cls.from_tensors(
@@ -137,7 +138,7 @@ class Data:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the raw tensors, mean, std and augmentation: the same on every device."""
+        """The SHA-256 of the raw tensors, mean, std and augmentation, the same on every device."""
         moments = [self.mean, self.std, self.normalised, self.num_classes]
         nominal = [self.nominal_train] if self.nominal_train not in (None, self.num_train) else []
         facts = [*moments, self.augment.identity, *nominal]
@@ -154,7 +155,7 @@ class Data:
         return digest.hexdigest()
 
     def limited(self, max_samples: int | None) -> Data:
-        """At most ``max_samples`` of each split, drawn by a fixed seed; all of them for None."""
+        """Keeps at most ``max_samples`` of each split, drawn by a fixed seed; all for None."""
         if max_samples is None:
             return self
         if isinstance(max_samples, bool) or not isinstance(max_samples, int) or max_samples < 1:
@@ -173,11 +174,11 @@ class Data:
         )
 
     def epoch(self, batch_size: int) -> int:
-        """Steps that an epoch counts for in a duration: those of the whole training set."""
+        """Counts the steps of an epoch in a duration: those of the whole training set."""
         return (self.nominal_train or self.num_train) // batch_size
 
     def to(self, device: torch.device | str) -> Data:
-        """The data on a device, normalised once and for all where memory allows it.
+        """Returns the data on a device, normalised once and for all where memory allows it.
 
         The batches hold the same numbers either way, and the fingerprint is that of the raw data.
         """
@@ -197,7 +198,7 @@ class Data:
         return replace(self, augment=FlipCrop()) if self.augment else self
 
     def stream(self, batch_size: int, seed: int, order: int = 0) -> Stream:
-        """Training batches by step; ``order`` tells apart the orders of one seed."""
+        """Returns training batches by step; ``order`` tells apart the orders of one seed."""
         return Stream(
             *self.train,
             batch_size=batch_size,
@@ -208,7 +209,7 @@ class Data:
         )
 
     def batches(self, split: str, size: int) -> Iterator[Batch]:
-        """A split in order, for evaluation: normalised, never augmented, the last batch short."""
+        """Goes through a split in order: normalised, never augmented, the last batch short."""
         if split not in SPLITS:
             raise UserError(f"no split is called {split!r}: {nearest(split, SPLITS)}")
         if size < 1:
@@ -218,7 +219,7 @@ class Data:
         yield from ((self._ready(piece), wanted) for piece, wanted in pieces)
 
     def sample(self, num: int, seed: int) -> Batch:
-        """``num`` training samples drawn without replacement by a seed, normalised, unaugmented."""
+        """Draws ``num`` training samples without replacement, normalised and not augmented."""
         if not 1 <= num <= self.num_train:
             raise UserError(
                 f"cannot draw {num} of {self.num_train} training samples:"
@@ -263,7 +264,7 @@ def _moved(split: Split, device: torch.device | str) -> Split:
 
 
 def _num_classes(splits: Sequence[Split]) -> int | None:
-    """The largest target + 1 where targets are whole numbers."""
+    """Counts classes by the largest target, where targets are whole numbers."""
     found = []
     for _, targets in splits:
         if not isinstance(targets, Tensor) or targets.dtype != torch.int64:

@@ -1,4 +1,4 @@
-"""What a network is to learn and how well it has, as functions of its answers and the targets."""
+"""Objectives say what a network is to learn and how well it has learned it."""
 
 from lth_runner.problem.objective.cross_entropy import CrossEntropy
 from lth_runner.problem.objective.multi_label import MultiLabel

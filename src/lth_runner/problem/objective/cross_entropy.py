@@ -1,4 +1,4 @@
-"""Classification of images, sentences or pixels."""
+"""The objective of classification, of images, sentences or pixels."""
 
 from __future__ import annotations
 

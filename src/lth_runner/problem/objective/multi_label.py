@@ -1,4 +1,4 @@
-"""Several labels at once: each is there or not."""
+"""The objective of several labels at once, each there or not."""
 
 from __future__ import annotations
 

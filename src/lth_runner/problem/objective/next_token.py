@@ -1,4 +1,4 @@
-"""Language modelling: the next token, or the ones that are masked."""
+"""The objective of language modelling, of the next token or of masked ones."""
 
 from __future__ import annotations
 

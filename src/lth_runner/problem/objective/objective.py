@@ -1,4 +1,4 @@
-"""The seam for what is to be learned."""
+"""The seam for objectives: what is to be learned, and how well it was."""
 
 from __future__ import annotations
 
@@ -14,38 +14,56 @@ from lth_runner.values.tree import Tree
 
 
 class Objective(Protocol):
-    """What is learned, from a network's ``outputs`` and the ``targets`` of the same samples.
+    """Says what is learned, from a network's ``outputs`` and the ``targets`` of the same samples.
 
-    ``loss`` is a mean, differentiable, over as many terms as ``weight`` says: so parts of a batch
-    add up to the whole, those of several devices too. ``totals`` are sums over samples in a
-    one-dimensional float tensor: batches are added, and ``values`` makes the figures of the sum,
-    one by the name of each of ``measures``. The first of these is the headline: verdicts,
-    tolerance, axes and what a sweeper optimises go by it. A measure called ``loss`` is what
-    ``Learning`` looks for the best step by. ``chance`` is what a network that has learned nothing
-    reaches, by the name of a measure. Implement it as a frozen dataclass.
+    Implement it as a frozen dataclass.
     """
 
     @property
-    def measures(self) -> tuple[Measure, ...]: ...  # the headline first
-    def chance(self, num_classes: int | None) -> Mapping[str, float]: ...  # of those that have one
-    def loss(self, outputs: Tensor, targets: Tree) -> Tensor: ...
-    def weight(self, targets: Tree) -> float: ...  # how many terms the loss is the mean of
-    def totals(self, outputs: Tensor, targets: Tree) -> Tensor: ...
-    def values(self, totals: Tensor) -> dict[str, float]: ...
-    def check(self, outputs: Any, targets: Tree, num_classes: int | None) -> None: ...  # UserError
+    def measures(self) -> tuple[Measure, ...]:
+        """The figures on a split, the headline first.
+
+        Verdicts, tolerance, axes and what a sweeper optimises go by the headline. A measure called
+        ``loss`` is what ``Learning`` looks for the best step by.
+        """
+
+    def chance(self, num_classes: int | None) -> Mapping[str, float]:
+        """Gives what a network that has learned nothing reaches, by the name of a measure."""
+
+    def loss(self, outputs: Tensor, targets: Tree) -> Tensor:
+        """Computes the loss, a differentiable mean over as many terms as ``weight`` says.
+
+        So parts of a batch add up to the whole, those of several devices too.
+        """
+
+    def weight(self, targets: Tree) -> float:
+        """Counts the terms that the loss is the mean of."""
+
+    def totals(self, outputs: Tensor, targets: Tree) -> Tensor:
+        """Sums over samples what the measures are made of: a one-dimensional float tensor.
+
+        Those of several batches are added.
+        """
+
+    def values(self, totals: Tensor) -> dict[str, float]:
+        """Makes each measure, by its name, of added totals."""
+
+    def check(self, outputs: Any, targets: Tree, num_classes: int | None) -> None:
+        """Raises UserError for outputs and targets that do not fit."""
 
 
 @runtime_checkable
 class Separable(Protocol):
     """An objective whose loss is a mean of as many terms for every sample.
 
-    Trainings that are packed into one network are told apart by them. ``terms`` are all that the
-    loss is the mean of, [samples, ...]; ``totals_by_sample`` what each sample adds to the totals,
-    float64 [totals, samples].
+    Trainings that are packed into one network are told apart by them.
     """
 
-    def terms(self, outputs: Tensor, targets: Tree) -> Tensor: ...
-    def totals_by_sample(self, outputs: Tensor, targets: Tree) -> Tensor: ...
+    def terms(self, outputs: Tensor, targets: Tree) -> Tensor:
+        """Computes all terms that the loss is the mean of, [samples, ...]."""
+
+    def totals_by_sample(self, outputs: Tensor, targets: Tree) -> Tensor:
+        """Computes what each sample adds to the totals, float64 [totals, samples]."""
 
 
 def smoothed(objective: Objective, amount: float) -> Objective:

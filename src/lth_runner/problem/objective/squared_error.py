@@ -1,4 +1,4 @@
-"""Regression."""
+"""The objective of regression."""
 
 from __future__ import annotations
 
