@@ -104,7 +104,7 @@ def test_pruned_weights_are_exactly_zero_in_every_lane_after_every_step(by):
     for _ in range(5):
         together.advance()
         for loop, job in zip(together.lanes, chosen, strict=True):
-            loop.settle()
+            loop.bring_up_to_date()
             weights = dict(loop.model.named_parameters())
             assert all(bool((weights[n][~m] == 0).all()) for n, m in job.ticket.mask.items())
 

@@ -175,7 +175,7 @@ def test_no_moment_is_kept_of_a_pruned_weight_of_a_dense_start_either():
     [loop] = (together := Sparse().begin([late], recipe, [None])).lanes
     for _ in range(3):
         together.advance()
-    loop.settle()
+    loop.bring_up_to_date()
     for name, kept in late.ticket.mask.items():
         moments = loop.optimizer.state[loop.model.get_parameter(name)]
         whole = [value for value in moments.values() if value.shape == kept.shape]

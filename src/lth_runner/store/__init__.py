@@ -1,4 +1,4 @@
-"""Trainings kept under the hash of all that decides them, and tickets as files."""
+"""The Store keeps trainings under the hash of all that decides them; tickets are files."""
 
 from lth_runner.store.checkpoint import Checkpoint, Keeper, Outcome
 from lth_runner.store.lease import Lease

@@ -1,4 +1,4 @@
-"""What is kept of a training: under way, and finished."""
+"""What is kept of a training under way, and of a finished one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lth_runner.values.steps import Step
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training stopped between two steps: all that is needed to go on, bit for bit."""
+    """A training between two steps, with all that is needed to go on bit for bit."""
 
     step: Step
     weights: State
@@ -26,7 +26,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished training hands over."""
+    """The result of a finished training."""
 
     weights: State
     mask: Mask
@@ -36,8 +36,13 @@ class Outcome:
 
 
 class Keeper(Protocol):
-    """Where one training's checkpoints and snapshots go."""
+    """Takes the checkpoints and snapshots of one training."""
 
-    def load(self) -> Checkpoint | None: ...
-    def save(self, checkpoint: Checkpoint) -> None: ...
-    def snapshot(self, checkpoint: Checkpoint) -> None: ...
+    def load(self) -> Checkpoint | None:
+        """Reads the last checkpoint; None where there is none."""
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Keeps a checkpoint in place of the last one."""
+
+    def snapshot(self, checkpoint: Checkpoint) -> None:
+        """Keeps a checkpoint for good, under its step."""

@@ -1,4 +1,4 @@
-"""Who is at work on a training: a file that one process owns and keeps warm.
+"""Leases say which process is at work on a training, by a file that it owns and keeps warm.
 
 Processes on one machine, or on nodes with a shared file system, agree through the file alone. An
 owner that died is noticed by its cold file, on its own machine by its process being gone. Should
@@ -33,7 +33,7 @@ class Lease:
 
     @classmethod
     def take(cls, path: Path, *, cold_seconds: float = COLD_SECONDS) -> Lease | None:
-        """The lease on ``path``, or None while another process is alive that has it."""
+        """Takes the lease on ``path``; None while another process is alive that has it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         token = secrets.token_hex(8)
         owner = {"place": place(), "pid": os.getpid(), "began": began(os.getpid())}
@@ -103,7 +103,7 @@ def _read(path: Path) -> dict[str, object]:
 
 
 def _now_on_disk(folder: Path) -> float:
-    """The file server's clock: nodes' own clocks differ."""
+    """Reads the file server's clock, since nodes' own clocks differ."""
     probe = folder / f".now.{os.getpid()}.{time.monotonic_ns()}"
     try:
         probe.touch()

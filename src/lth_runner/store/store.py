@@ -1,4 +1,4 @@
-"""Content-addressed trainings on disk: each is kept under the hash of all that decides it.
+"""Content-addressed trainings on disk, each kept under the hash of all that decides it.
 
 ``entries/<key>/training.json`` and ``end.safetensors`` are a finished training;
 ``step-N.safetensors`` its snapshots, ``derived-*.safetensors`` what was computed from it.
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished training's folder.
+    """The folder of a finished training.
 
     A file is checked against its hash when it is first asked for, then only mapped: what is handed
     out is the caller's own to write to, and no other caller sees it. Raises Damaged for an end that
@@ -96,7 +96,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Draft:
-    """A training under way: the engine's Keeper."""
+    """The folder of a training under way (a ``Keeper``)."""
 
     folder: Path
 
@@ -145,7 +145,7 @@ class Store:
             )
 
     def find(self, key: str) -> Entry | None:
-        """A finished training, or None; a damaged one is set aside and counts as not done."""
+        """Finds a finished training; a damaged one is set aside and counts as not done."""
         folder = self.root / "entries" / key
         path = folder / "training.json"
         if not folder.exists():
@@ -159,11 +159,11 @@ class Store:
         return entry
 
     def draft(self, key: str) -> Draft:
-        """Where a training keeps its checkpoints until it is published."""
+        """Gives the folder where a training keeps its checkpoints until it is published."""
         return Draft(self.root / "drafts" / key)
 
     def claim(self, key: str) -> Lease | None:
-        """The right to train, or None while another living process has it."""
+        """Takes the right to train; None while another living process has it."""
         return Lease.take(self.root / "leases" / key)
 
     def publish(self, key: str, outcome: Outcome, facts: Mapping[str, Any]) -> Entry:
@@ -208,7 +208,7 @@ def _under(tensors: State, prefix: str) -> State:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """One sealed file: tensors by kind, the rest as JSON."""
+    """Writes a checkpoint to one sealed file: tensors by kind, the rest as JSON."""
     kinds = {
         "weights.": checkpoint.weights,
         "optimizer.": checkpoint.optimizer,
@@ -226,7 +226,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint | None:
-    """A checkpoint, or None where there is none; a damaged one is set aside and counts as none."""
+    """Reads a checkpoint, None where there is none; a damaged one is set aside, as if none."""
     return _checkpoint_in(SealedFile(path), path)
 
 

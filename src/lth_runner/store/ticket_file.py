@@ -1,4 +1,4 @@
-"""Tickets as files: out of a search, and back into a plain module, with one call each."""
+"""Tickets as files, written and read back into a plain module with one call each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORMAT = "1"
 
 @dataclass(frozen=True)
 class TicketFile:
-    """What ``tickets/round-NN.safetensors`` holds."""
+    """The contents of a file ``tickets/round-NN.safetensors``."""
 
     mask: Mask
     weights: State  # pruned ones exactly zero

@@ -21,7 +21,7 @@ GENERATION = 3
 
 @dataclass(frozen=True)
 class Slot:
-    """A job's place in a run."""
+    """The place of a job in a run."""
 
     round: int
     arm: str = "ticket"
@@ -41,7 +41,7 @@ class Job:
     snapshots: tuple[Step, ...] = ()
 
     def identity(self, recipe: Recipe, engine: str) -> dict[str, Any]:
-        """All that decides a training's result: two jobs alike in this are the same training."""
+        """Describes all that decides a training's result: jobs alike in it are one training."""
         start = self.ticket.start
         optimizer = {"optimizer": start.fingerprint} if start.has_optimizer else {}
         return {

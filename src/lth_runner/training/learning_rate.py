@@ -11,14 +11,14 @@ from lth_runner.values.steps import Clock, Duration, Step
 
 
 class LearningRate(Protocol):
-    """The factor on the optimizer's learning rate at a step: a pure function, nothing to carry."""
+    """Gives the factor on the optimizer's learning rate at a step, as a pure function."""
 
     def __call__(self, step: Step, clock: Clock) -> float: ...
 
 
 @dataclass(frozen=True)
 class Constant:
-    """1 throughout."""
+    """Keeps the factor at 1."""
 
     def __call__(self, step: Step, clock: Clock) -> float:
         return 1.0
@@ -26,7 +26,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class MultiStep:
-    """Multiplied by ``factor`` at each of ``drops``."""
+    """Multiplies the factor by ``factor`` at each of ``drops``."""
 
     drops: Sequence[Duration | str]
     factor: float = 0.1
@@ -44,7 +44,10 @@ class MultiStep:
 
 @dataclass(frozen=True)
 class Cosine:
-    """From 1 to ``final`` along half a cosine (Loshchilov & Hutter, ICLR 2017, 1608.03983)."""
+    """Goes from 1 to ``final`` along half a cosine.
+
+    Loshchilov & Hutter, ICLR 2017, arXiv 1608.03983.
+    """
 
     final: float = 0.0
 
@@ -54,7 +57,7 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Linear:
-    """From 1 to ``final`` along a line."""
+    """Goes from 1 to ``final`` along a line."""
 
     final: float = 0.0
 

@@ -1,4 +1,4 @@
-"""One network in training. It asks nothing about the method it serves."""
+"""The training loop of one network, which asks nothing about the method that it serves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Row = dict[str, Any]
 
 
 class Loop:
-    """One network in training: its state between steps is exactly a Checkpoint.
+    """One network in training, whose state between steps is exactly a ``Checkpoint``.
 
     ``model`` is the network to write to where the caller has one; ``num_lanes`` trainings share
     the time that passes.
@@ -49,7 +49,7 @@ class Loop:
         self._began, self._num_lanes = time.monotonic(), num_lanes
         self._seconds_before = checkpoint.seconds if checkpoint else 0.0
         self.step = checkpoint.step if checkpoint else ticket.start.step
-        self.model = (_laid_out(task, recipe) if model is None else model).train()
+        self.model = (_fresh_network(task, recipe) if model is None else model).train()
         states.write(self.model, checkpoint.weights if checkpoint else ticket.masked)
         self.live = job.masking.install(self.model, ticket.mask, task.seed)
         self.optimizer = recipe.make_optimizer(self.live.trainable())
@@ -70,25 +70,25 @@ class Loop:
         self.cast = autocast(recipe, task.device)
         # a network trained elsewhere, as part of another: what brings this one up to date, and
         # what measures it there
-        self.settle: Callable[[], None] = lambda: None
+        self.bring_up_to_date: Callable[[], None] = lambda: None
         self.measure: Callable[[str], dict[str, float]] = partial(_measured, self.model, task)
 
     def batch(self) -> Batch:
-        """This step's training batch."""
+        """Returns this step's training batch."""
         return self.stream[self.step]
 
     def weights(self) -> State:
-        """The network's weights as they stand, masked, under their stock names."""
-        self.settle()
+        """Returns the network's weights as they stand, masked, under their stock names."""
+        self.bring_up_to_date()
         return self.live.weights()
 
     def backward(self) -> None:
-        """The dense gradients of the loss on this step's batch."""
+        """Computes the dense gradients of the loss on this step's batch."""
         self.differentiate(self.batch())
         self.num_losses += 1
 
     def differentiate(self, batch: Batch) -> None:
-        """The dense gradients of the loss on a batch, in new tensors; the loss is added up."""
+        """Computes the dense gradients of the loss on a batch, in new tensors; adds the loss up."""
         inputs, targets = batch
         for parameter in self._parameters:
             parameter.grad = None
@@ -99,27 +99,27 @@ class Loop:
         (loss if penalty is None else loss + penalty).backward()
 
     def _draws(self) -> AbstractContextManager[None]:
-        """Dropout and the like draw from torch's global stream: give it this step's seed."""
+        """Seeds, for this step, torch's global stream, which dropout and the like draw from."""
         if not self.job.task.is_random:
             return nullcontext()
         start, seed = self.job.ticket.start, self.job.task.seed
         return seeded(derive(seed, "forward", start.order, self.step), self.job.task.device)
 
     def update(self) -> None:
-        """One step of the optimizer and of the mask; the clock moves on."""
-        if self.prepare():
+        """Takes one step of the optimizer and of the mask; the clock moves on."""
+        if self.before_step():
             self.optimizer.step()
-        self.conclude()
+        self.after_step()
 
-    def prepare(self) -> bool:
-        """What comes before the optimizer's step, and whether there is to be one."""
-        if not self.ready():
+    def before_step(self) -> bool:
+        """Does what comes before the optimizer's step; says whether there is to be one."""
+        if not self.prepare_gradients():
             return False
         self.set_rate()
         return True
 
-    def ready(self) -> bool:
-        """Makes the gradients what the optimizer is to see, if it is to step at all."""
+    def prepare_gradients(self) -> bool:
+        """Makes the gradients what the optimizer is to see; says whether it is to step at all."""
         if not self.live.after_backward(self.step, self.clock.total, self.optimizer):
             return False
         if self.recipe.clip_norm is not None:
@@ -132,14 +132,14 @@ class Loop:
             group["lr"] = rate
 
     def rates(self) -> list[float]:
-        """This step's learning rate of each group of parameters; the first is the one shown."""
+        """Computes this step's learning rate of each group of parameters; shows the first."""
         factor = self._rate()
         rates = [base * factor for base in self._base_rates]
         self._rate_shown = rates[0]
         return rates
 
-    def conclude(self) -> None:
-        """What comes after it."""
+    def after_step(self) -> None:
+        """Does what comes after the optimizer's step."""
         self.live.after_step(self.step, self.clock.total)
         self.step += 1
 
@@ -148,7 +148,7 @@ class Loop:
         return self.recipe.rate(self.clock.total - 1 if frozen else self.step, self.clock)
 
     def evaluate(self) -> Row:
-        """One row of history: training loss since the last one, validation and test."""
+        """Adds a row of history: training loss since the last one, validation and test."""
         row: Row = {
             "step": self.step,
             "train_loss": self.loss.item() / max(1, self.num_losses),
@@ -156,7 +156,7 @@ class Loop:
         }
         self.loss.zero_()
         self.num_losses = 0
-        self.settle()
+        self.bring_up_to_date()
         for split in ("val", "test"):
             row |= {f"{split}_{name}": value for name, value in self.measure(split).items()}
         self._history.append({k: v if math.isfinite(v) else None for k, v in row.items()})
@@ -176,7 +176,7 @@ class Loop:
         return self._seconds_before + (time.monotonic() - self._began) / self._num_lanes
 
     def checkpoint(self) -> Checkpoint:
-        """The training as it stands between two steps."""
+        """Returns the training as it stands between two steps."""
         return Checkpoint(
             step=self.step,
             weights=self.weights(),
@@ -189,7 +189,7 @@ class Loop:
         )
 
     def outcome(self) -> Outcome:
-        """The finished training's weights, masked, and its hard mask."""
+        """Returns the finished training's weights, masked, and its hard mask."""
         return Outcome(
             weights=self.weights(),
             mask=self.live.mask(),
@@ -206,7 +206,7 @@ def _measured(model: nn.Module, task: Task, split: str) -> dict[str, float]:
 def autocast(
     recipe: Recipe, device: torch.device | str, *, cached: bool = True
 ) -> AbstractContextManager[object]:
-    """The cast of a forward pass: to bf16 where the recipe says so.
+    """Makes the cast of a forward pass: to bf16 where the recipe says so.
 
     ``cached``: a weight that is used twice is cast once.
     """
@@ -216,10 +216,11 @@ def autocast(
     return torch.autocast(kind, torch.bfloat16, cache_enabled=cached)
 
 
-def _laid_out(task: Task, recipe: Recipe) -> nn.Module:
-    """A fresh network, its images channels-last where that is faster: on CPUs, and on the tensor
+def _fresh_network(task: Task, recipe: Recipe) -> nn.Module:
+    """Builds a fresh network, its images channels-last where that is faster.
 
-    cores of a GPU. Those do no plain fp32; cuDNN's kernels for that are made for channels first.
+    It is on CPUs, and on the tensor cores of a GPU. Those do no plain fp32; cuDNN's kernels for
+    that are made for channels first.
     """
     model = task.module()
     plain = torch.device(task.device).type == "cuda" and recipe.precision == "fp32"
@@ -229,7 +230,7 @@ def _laid_out(task: Task, recipe: Recipe) -> nn.Module:
 
 
 def _flatten(optimizer: Optimizer) -> State:
-    """An optimizer's state as named tensors, ``<index>.<name>``."""
+    """Reads an optimizer's state as named tensors, ``<index>.<name>``."""
     kept = optimizer.state_dict()["state"]
     return {
         f"{index}.{name}": value.detach().cpu().clone()

@@ -14,7 +14,7 @@ Watch = Callable[[Job, Step, Clock, Row | None], None]
 
 @dataclass(frozen=True)
 class Pace:
-    """When a training looks up: whether to stop, how often to checkpoint, whom to tell."""
+    """Says whether a training is to stop, how often to checkpoint and whom to tell."""
 
     stop: Callable[[], bool] = lambda: False
     checkpoint_seconds: float = 120.0
@@ -23,4 +23,4 @@ class Pace:
 
 
 class Interrupted(Exception):
-    """The run was asked to stop; every training stands checkpointed."""
+    """Says that the run was asked to stop; every training stands checkpointed."""

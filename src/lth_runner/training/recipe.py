@@ -1,4 +1,4 @@
-"""How every network of a run is trained."""
+"""The recipe that every network of a run is trained by."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lth_runner.values.steps import Clock, Duration, Step
 
 @dataclass(frozen=True)
 class Recipe:
-    """How every network of a run is trained.
+    """Says how every network of a run is trained.
 
     ``length`` and all other durations are steps (it), epochs (ep) or shares of the length (%).
     ``optimizer`` takes parameter groups and makes an optimizer. ``decay``: weight decay acts on
@@ -75,7 +75,7 @@ class Recipe:
             raise UserError(f"train.clip_norm={self.clip_norm} must be above 0, or null for none")
 
     def clock(self, epoch: Step) -> Clock:
-        """The clock of a training on data with ``epoch`` steps an epoch."""
+        """Makes the clock of a training on data with ``epoch`` steps an epoch."""
         shrink = None if self.shrink_to is None else Duration.parse(self.shrink_to)
         return Clock.of(Duration.parse(self.length), epoch, shrink)
 
@@ -100,21 +100,21 @@ class Recipe:
             ) from error
 
     def snapshot_steps(self, clock: Clock) -> tuple[Step, ...]:
-        """The steps of ``snapshots``."""
+        """Lists the steps of ``snapshots``."""
         return tuple(clock.at(Duration.parse(s), "train.snapshots") for s in self.snapshots)
 
     def evaluation_period(self, clock: Clock) -> Step:
-        """Steps between evaluations, at least one."""
+        """Counts the steps between evaluations, at least one."""
         return max(1, clock.steps(Duration.parse(self.eval_every), "train.eval_every"))
 
     def rate(self, step: Step, clock: Clock) -> float:
-        """The factor on the learning rate at a step, warm-up included."""
+        """Computes the factor on the learning rate at a step, warm-up included."""
         warmup = clock.at(Duration.parse(self.warmup), "train.warmup")
         ramp = min(1.0, (step + 1) / warmup) if warmup else 1.0
         return ramp * self.learning_rate(step, clock)
 
     def make_optimizer(self, groups: Iterable[dict[str, Any]]) -> Optimizer:
-        """The optimizer over a live mask's parameter groups, weight decay as ``decay`` says."""
+        """Makes the optimizer over a live mask's parameter groups, decay as ``decay`` says."""
         split: list[dict[str, Any]] = []
         for group in groups:
             parameters = list(group["params"])
@@ -129,9 +129,9 @@ class Recipe:
 
     @contextmanager
     def arithmetic(self, device: torch.device) -> Iterator[None]:
-        """Sets the precision of fp32 matrix products, determinism and, where that is not asked
+        """Sets the precision of fp32 matrix products and determinism, and puts them back.
 
-        for, the trial of kernels on CUDA, and puts them back.
+        Where determinism is not asked for, CUDA tries its kernels.
         """
         if self.deterministic and device.type == "cuda":
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS demands it

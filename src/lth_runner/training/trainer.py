@@ -1,4 +1,4 @@
-"""Trainings through the Store: what has been done before is read, what is missing is trained."""
+"""Trainings through the Store, which reads what has been done and trains what is missing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ POLL_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Trainer:
-    """``fit`` a list of jobs and get a list of finished trainings, in the same order.
+    """Turns a list of jobs into finished trainings, in the same order.
 
     ``run`` names who asks: a training done by another run counts as reused.
     """
@@ -86,7 +86,7 @@ class Trainer:
                 lease.release()
 
     def _claim(self, missing: Mapping[str, Job], leases: dict[str, Lease]) -> list[str] | None:
-        """What the engine takes together of what is free, claimed; None: there is news first."""
+        """Claims what the engine takes together of what is free; None where there is news first."""
         free = dict(missing)
         while free:
             keys = list(free)
@@ -106,17 +106,17 @@ class Trainer:
         return []
 
     def clock(self, task: Task) -> Clock:
-        """The clock of every training on a task."""
+        """Makes the clock of every training on a task."""
         return clock_of(task, self.recipe)
 
     def key(self, job: Job) -> str:
-        """The name under which the Store knows a job's result."""
+        """Names a job's result as the Store does."""
         return identity.digest(job.identity(self.recipe, self.engine.name))
 
 
 @dataclass(frozen=True)
 class StoredTraining:
-    """A finished training, read from the Store (implements ticket.Trained)."""
+    """A finished training, read from the Store (a ``Trained``)."""
 
     job: Job
     trainer: Trainer
@@ -154,15 +154,15 @@ class StoredTraining:
         return self.entry.facts["seconds"]
 
     def at(self, step: Step) -> State:
-        """The weights at a step of this training."""
+        """Reads the weights at a step of this training."""
         return self._snapshot(step).weights
 
     def optimizer_at(self, step: Step) -> State:
-        """The optimizer's state at a step of this training."""
+        """Reads the optimizer's state at a step of this training."""
         return self._snapshot(step).optimizer
 
     def masking_at(self, step: Step) -> State:
-        """The state of its live mask at a step of this training."""
+        """Reads the state of its live mask at a step of this training."""
         return self._snapshot(step).masking
 
     def _snapshot(self, step: Step) -> Checkpoint:
@@ -178,18 +178,18 @@ class StoredTraining:
         return found
 
     def gradients(self, num_steps: int) -> Iterator[State]:
-        """The loss gradients of the first steps, by running them again."""
+        """Runs the first steps again and yields the gradients of the loss."""
         left = self.clock.total - self.ticket.start.step
         self.trainer.pace.replayed(min(num_steps, left))
         trainer = self.trainer
         return engines.gradients(self.job, trainer.recipe, num_steps, engine=trainer.engine)
 
     def derived(self, name: str, compute: Callable[[], State]) -> State:
-        """What was computed from this training, kept beside it."""
+        """Reads what was computed from this training and is kept beside it."""
         return self.entry.derived(name, compute)
 
     def sibling(self, ticket: Ticket, arm: str, task: Task | None = None) -> Trained:
-        """Another ticket, trained by the same recipe and masking: stored like any.
+        """Trains another ticket by the same recipe and masking, stored like any.
 
         On another ``task`` it keeps the snapshots that this training has.
         """
@@ -201,5 +201,5 @@ class StoredTraining:
 
 
 def clock_of(task: Task, recipe: Recipe) -> Clock:
-    """The clock of every training of a recipe on a task's data."""
+    """Makes the clock of every training of a recipe on a task's data."""
     return recipe.clock(task.data.epoch(recipe.batch_size))

@@ -1,4 +1,4 @@
-"""How trainings are done: one by one, packed as one network, or recorded as a graph."""
+"""Engines do trainings one by one, packed as one network, or recorded as a CUDA graph."""
 
 from lth_runner.training.engines.engine import Engine, Together
 from lth_runner.training.engines.packed import Packed, Sparse

@@ -1,4 +1,4 @@
-"""The seam between what is trained and how: one by one, or several in step."""
+"""The seam for engines: how trainings are done, one by one or several in step."""
 
 from __future__ import annotations
 
@@ -21,11 +21,19 @@ class Together:
 
 
 class Engine(Protocol):
-    """How trainings are done, one by one or several in step."""
+    """Does trainings one by one or several in step."""
 
     @property
-    def name(self) -> str: ...
-    def pick(self, jobs: Sequence[Job]) -> Sequence[int]: ...  # which to train together first
+    def name(self) -> str:
+        """What tells its results from another engine's, which round otherwise."""
+
+    def pick(self, jobs: Sequence[Job]) -> Sequence[int]:
+        """Picks the jobs, by their numbers, that are to be trained together first."""
+
     def begin(
         self, jobs: Sequence[Job], recipe: Recipe, checkpoints: Sequence[Checkpoint | None]
-    ) -> Together: ...  # raises OutOfMemory where they do not fit
+    ) -> Together:
+        """Begins trainings together, each from its checkpoint where there is one.
+
+        Raises what torch raises where they do not fit into memory.
+        """

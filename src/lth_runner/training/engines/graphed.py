@@ -106,7 +106,7 @@ class GraphedSteps:
 
         def part() -> None:
             lane.differentiate(_stream(lane).take(*draws))
-            if lane.ready():
+            if lane.prepare_gradients():
                 lane.optimizer.step()
             lane.live.after_step(lane.step, lane.clock.total)
 

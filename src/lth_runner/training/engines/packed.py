@@ -1,4 +1,4 @@
-"""Engines that train several networks as one: which trainings may go together, and how many."""
+"""The engines that train several networks as one, and which trainings they can take."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SAMPLED = 64  # samples by which data that are not in memory are judged
 
 @dataclass(frozen=True)
 class Packed:
-    """Up to ``max_packed`` trainings in step, as one network with a leading axis of replicates.
+    """Trains up to ``max_packed`` networks in step, as one with a leading axis of replicates.
 
     Every lane's own network is a view of its slice, so that masks, evaluation and checkpoints see
     a plain module. A lane's result does not depend on which others it was packed with.
@@ -49,7 +49,7 @@ class Packed:
     name: str = "packed"
 
     def pick(self, jobs: Sequence[Job]) -> Sequence[int]:
-        """The first and those after it that can go in step with it."""
+        """Picks the first and those after it that can go in step with it."""
         return _alike([_kind(job) for job in jobs], self.max_packed)
 
     def begin(
@@ -61,10 +61,11 @@ class Packed:
 
 @dataclass(frozen=True)
 class Sparse:
-    """As ``Packed``, in compiled loops: a layer that keeps less than ``below`` over its survivors.
+    """Trains as ``Packed`` does, in compiled loops and sparse layers over their survivors alone.
 
-    Its pruned weights are not there in training: no product, no gradient, no moment. The lanes'
-    own networks are brought up to date where somebody looks. For masks that stand still.
+    A layer is sparse that keeps less than ``below``. Its pruned weights are not there in training:
+    no product, no gradient, no moment. The lanes' own networks are brought up to date where
+    somebody looks. For masks that stand still.
     """
 
     max_packed: int = 8
@@ -72,7 +73,7 @@ class Sparse:
     name: str = "sparse"
 
     def pick(self, jobs: Sequence[Job]) -> Sequence[int]:
-        """The first and those after it that can go in step with it, with the same sparse layers."""
+        """Picks the first and those after it that go in step, with the same sparse layers."""
         kinds = [(*_kind(job), self._sparse(job)) for job in jobs]
         return _alike(kinds, self.max_packed)
 
@@ -92,7 +93,7 @@ def _alike(kinds: Sequence[object], num: int) -> Sequence[int]:
 
 
 def _kind(job: Job) -> tuple[object, ...]:
-    """What must be alike for two trainings to go in step."""
+    """Describes what must be alike for two trainings to go in step."""
     start = job.ticket.start
     return (
         id(job.task.data), job.task.device, identity.digest(job.task.identity), job.masking,
@@ -101,7 +102,7 @@ def _kind(job: Job) -> tuple[object, ...]:
 
 
 def sparse_obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
-    """Why trainings that can be packed cannot be ``Sparse``; None where they can."""
+    """Says why trainings that can be packed cannot be ``Sparse``; None where they can."""
     if not masking.still:
         return f"the mask of {type(masking).__name__} moves"
     if torch.device(task.device).type != "cpu":
@@ -120,7 +121,7 @@ def sparse_obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
 
 
 def obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
-    """Why trainings of this kind cannot be packed; None where they can."""
+    """Says why trainings of this kind cannot be packed; None where they can."""
     if not masking.packs:
         return f"{type(masking).__name__} cannot share a network's memory"
     reason = _objective_obstacle(task)
@@ -148,7 +149,7 @@ def obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
 
 
 def _objective_obstacle(task: Task) -> str | None:
-    """Why the losses of several networks cannot be told apart in one; None where they can."""
+    """Says why the losses of several networks cannot be told apart; None where they can."""
     name = type(task.objective).__name__
     if not isinstance(task.objective, Separable):
         return f"{name} has another number of terms for each sample"
@@ -212,7 +213,7 @@ def _plain_inputs(task: Task, num: int, seed: int) -> Tensor:
 
 
 def lanes_that_fit(task: Task, recipe: Recipe, free: float) -> int:
-    """How many trainings fit into ``free`` bytes, from 1 to ``max_packed``.
+    """Counts the trainings that fit into ``free`` bytes, from 1 to ``max_packed``.
 
     Each takes weights, gradients, two moments, a mask or the places of what survives, and the
     activations of a batch; all together those of an evaluation, and validation and test laid out

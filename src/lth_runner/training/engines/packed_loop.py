@@ -82,12 +82,12 @@ class Pack:
         self._compiled = compiled
         self._buffer: Tensor | None = None
         if compiled:
-            self._settled = -1
+            self._up_to_date_at = -1
             self._evaluations: dict[str, tuple[int, list[dict[str, float]]]] = {}
             self._splits: dict[str, list[tuple[Tensor, Tensor]]] = {}
             pack = weakref.ref(self)  # a lane that held it would keep both for long
             for index, lane in enumerate(self.lanes):
-                lane.settle = partial(_settled, pack)
+                lane.bring_up_to_date = partial(_bring_up_to_date, pack)
                 lane.measure = partial(_measured, pack, index)
 
     def _pack_parameters(
@@ -214,7 +214,7 @@ class Pack:
                 lane.set_rate()
         else:
             for lane in self.lanes:
-                lane.prepare()
+                lane.before_step()
         own = self.lanes[0].optimizer.param_groups
         for group, first in zip(self._optimizer.param_groups, own, strict=True):
             group["lr"] = first["lr"]
@@ -225,7 +225,7 @@ class Pack:
             self._share(self._optimizer)
         if not self._still:
             for lane in self.lanes:
-                lane.conclude()
+                lane.after_step()
             return
         if self._masked:
             torch._foreach_mul_(self._masked, self._factors)
@@ -253,17 +253,17 @@ class Pack:
             torch._foreach_mul_(parts, scale)
 
     @torch.no_grad()
-    def settle(self) -> None:
+    def bring_up_to_date(self) -> None:
         """Brings the lanes' own networks and optimizers up to date with the survivors."""
         step = self.lanes[0].step
-        if self._settled == step:
+        if self._up_to_date_at == step:
             return
         for packed in self._parameters:
             if packed.survivors is not None:
                 for index, own in enumerate(packed.own):
                     packed.survivors.scatter(packed.slab, index, own)
         self._share(self._optimizer)
-        self._settled = step
+        self._up_to_date_at = step
 
     def measured(self, lane: int, split: str) -> dict[str, float]:
         """Measures one lane by a pass of all lanes over the split, made once a step."""
@@ -308,10 +308,10 @@ def _drawn(lane: Loop) -> Tensor:
     return lane.stream.draw(lane.step)[0]
 
 
-def _settled(pack: weakref.ref[Pack]) -> None:
+def _bring_up_to_date(pack: weakref.ref[Pack]) -> None:
     alive = pack()
     assert alive is not None, "the pack that trained this network is gone"
-    alive.settle()
+    alive.bring_up_to_date()
 
 
 def _measured(pack: weakref.ref[Pack], lane: int, split: str) -> dict[str, float]:

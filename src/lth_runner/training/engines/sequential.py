@@ -14,7 +14,7 @@ from lth_runner.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Sequential:
-    """One training after the other."""
+    """Trains one network after the other."""
 
     name: str = "sequential"
 
