@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -75,7 +76,7 @@ class Task:
     @cached_property
     def _template_and_covered(self) -> tuple[nn.Module, tuple[str, ...]]:
         module, covered = self._built(self._constants_seed)
-        return module.to(self.device), covered
+        return without_values(module.to(self.device)), covered
 
     @property
     def _template(self) -> nn.Module:
@@ -123,7 +124,7 @@ class Task:
             f"{path}.{name}" if path else name
             for path, module in self._template.named_modules()
             if isinstance(module, NORM_LAYERS)
-            for name in states.read(module)
+            for name, _ in states.named_tensors(module)
         )
 
     def init(self, seed: int | None = None) -> State:
@@ -223,9 +224,13 @@ class Task:
     def evaluate(self, weights: State, split: str, size: int = 2000) -> dict[str, float]:
         """Measures the objective on a split, a figure by name; empty when the split is."""
         placed = {name: w.to(self.device) for name, w in weights.items()}
-        self._template.eval()
-        states.write(self._template, placed)
-        return evaluate(self._template, self.data.batches(split, size), self.objective)
+        batches = self.data.batches(split, size)
+        with torch.no_grad():
+            totals = [
+                self.objective.totals(self.outputs(placed, inputs).float(), targets)
+                for inputs, targets in batches
+            ]
+        return _figures(totals, self.objective)
 
 
 def answer(module: nn.Module, inputs: Tree) -> Tensor:
@@ -241,9 +246,31 @@ def evaluate(module: nn.Module, batches: Iterator[Batch], objective: Objective) 
     module.eval()
     totals = [objective.totals(answer(module, x).float(), targets) for x, targets in batches]
     module.train(training)
+    return _figures(totals, objective)
+
+
+def _figures(totals: Sequence[Tensor], objective: Objective) -> dict[str, float]:
     if not totals:
         return {}
-    return objective.values(torch.stack(totals).cpu().double().sum(0))
+    return objective.values(torch.stack(list(totals)).cpu().double().sum(0))
+
+
+def without_values(module: nn.Module) -> nn.Module:
+    """Copies a network without the memory of the tensors that a State holds.
+
+    Who runs such a copy gives it all of them (``functional_call``); one that keeps a tensor
+    elsewhere than where it is registered cannot be run, instead of with values of its own. A
+    network that cannot be copied is returned as it is.
+    """
+    bare: dict[int, Any] = {}
+    for _, value in states.named_tensors(module):
+        empty = torch.empty_like(value, device="meta")
+        is_parameter = isinstance(value, nn.Parameter)
+        bare[id(value)] = nn.Parameter(empty, value.requires_grad) if is_parameter else empty
+    try:
+        return copy.deepcopy(module, bare)
+    except (TypeError, RuntimeError):  # it holds what has no copy: a lock, a file, a graph
+        return module
 
 
 @torch.no_grad()

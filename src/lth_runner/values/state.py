@@ -26,7 +26,8 @@ _DTYPES = {
 _ORDER = tuple(_DTYPES)
 
 
-def _persistent(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Goes through the tensors that a State holds: parameters, and buffers that are persistent."""
     kept = module.state_dict(keep_vars=True)
     yield from module.named_parameters()  # a shared parameter once, under its first name
     for name, value in module.named_buffers():
@@ -36,13 +37,13 @@ def _persistent(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def read(module: nn.Module) -> State:
     """Copies every parameter and persistent buffer to the CPU, under its stock name."""
-    return {name: value.detach().cpu().clone() for name, value in _persistent(module)}
+    return {name: value.detach().cpu().clone() for name, value in named_tensors(module)}
 
 
 @torch.no_grad()
 def write(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Copies a state into a module; raises KeyError where the two do not name the same tensors."""
-    own = dict(_persistent(module))
+    own = dict(named_tensors(module))
     if own.keys() != state.keys():
         raise KeyError(f"tensors differ: {sorted(own.keys() ^ state.keys())}")
     for name, value in own.items():
