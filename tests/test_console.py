@@ -76,11 +76,12 @@ class Bar:
         print(line, file=file)
 
 
-def opened(folder: Path, *, replicates: int = 1) -> Console:
+def opened(folder: Path, *, replicates: int = 1, **more: Any) -> Console:
     config = {"seed": 0, "replicates": replicates, "control": {"reinit": {}}}
     run = RunDescription(
-        "small", "0", folder, config, {}, "lth-run", "p", 2, 3 * replicates, 300 * replicates
-    )
+        "small", "0", folder, config, {}, "lth-run", "p", 2,
+        num_trainings=3 * replicates, num_steps=300 * replicates, **more,
+    )  # fmt: skip
     console = Console()
     console.open(run)
     return console
@@ -125,6 +126,21 @@ def test_the_bar_counts_every_step_once_trained_stored_or_recorded_before(
         "steps    270 trained, 200 from the Store",
     ]
     assert "round 1/1  ticket  seed 0  DIVERGED: " in "\n".join(said)
+
+
+@pytest.mark.usefixtures("counting")
+def test_a_line_shows_the_headline_of_the_problem(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console = opened(tmp_path, problem={"measures": [{"name": "perplexity", "better": "lower"}]})
+    figures = {"train_loss": 2.5, "val_perplexity": 148.2, "test_perplexity": 12.34}
+    console.progress(Progress(1, "ticket", 0, 100, 0, 100, figures | {"test_accuracy": 0.5}))
+    console.progress(Progress(1, "ticket", 0, 100, 0, 100, {"train_loss": 2.5}))
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "measure  perplexity on the validation and the test split; lower is better",
+        "round 1/1  ticket  seed 0  step 100/100    loss  2.5000  val    148  test   12.3",
+        "round 1/1  ticket  seed 0  step 100/100    loss  2.5000  val      -  test      -",
+    ]
 
 
 @pytest.mark.usefixtures("counting")

@@ -18,7 +18,7 @@ from safetensors import safe_open
 
 from command import SMALL, contents, folders, lth_run, no_training, rows, status_of, untimed
 from lth_runner.runs.folder import plain
-from lth_runner.runs.record import Record, RunDescription, RunFolder
+from lth_runner.runs.record import Record, RunDescription, RunFolder, coverage
 from lth_runner.values.json_files import whole_objects
 
 COMMAND = (*SMALL, "replicates=2", "seed=3", "control=[reinit,shuffle]", "probe=default")
@@ -123,7 +123,7 @@ def test_the_status_of_a_finished_run_says_done_and_which_command_it_was(outputs
     found = status_of(folder)
     assert (found["state"], found["round"], found["rounds"], found["error"]) == ("done", 2, 3, None)
     assert found["started"] <= found["updated"]
-    assert found["command"].startswith("lth-run dataset=synthetic ")
+    assert found["command"].startswith("lth-run +scale=smoke dataset=synthetic ")
     environment = json.loads((folder / "environment.json").read_text())
     assert environment.keys() >= {"git", "torch", "python", "device", "lth_runner"}
 
@@ -311,6 +311,35 @@ def test_every_sink_is_closed_whatever_becomes_of_another(state: str) -> None:
     else:  # the failure that ended the run is the one to tell
         Record([broken, other]).close(state, "RuntimeError: first")
     other.close.assert_called_once()
+
+
+@pytest.mark.parametrize(
+    ("prunable", "names", "said"),
+    [
+        (592, [], "592 of 610 parameters (97 %)"),
+        (610, [], "610 of 610 parameters (100 %)"),
+        (1, ["embedding.weight"], "1 of 610 parameters (0.164 %); embedding.weight stays dense"),
+        (50, list("abcdef"), "50 of 610 parameters (8.2 %); a, b, c, d and 2 more stay dense"),
+    ],
+)
+def test_what_a_mask_covers_is_told_as_a_share_of_all_parameters(
+    prunable: int, names: list[str], said: str
+) -> None:
+    facts = {"num_prunable": prunable, "num_parameters": 610, "passed_over": names}
+    assert coverage(facts) == said
+
+
+def test_problem_json_says_what_is_measured_and_covered(outputs: Path) -> None:
+    (folder,) = folders(outputs)
+    found = json.loads((folder / "problem.json").read_text())
+    assert (found["objective"], found["num_parameters"], found["num_prunable"]) == (
+        "CrossEntropy", 64 * 8 + 8 + 8 * 10 + 10, 64 * 8 + 8 * 10,
+    )  # fmt: skip
+    names = [one["name"] for one in found["measures"]]
+    assert names[0] == "accuracy"
+    assert found["measures"][0]["chance"] == 0.1
+    for row in rows(folder / "rounds.jsonl"):
+        assert row.keys() >= {f"test_{name}" for name in names}
 
 
 def test_rows_are_plain_json_and_whole(tmp_path: Path) -> None:

@@ -20,10 +20,10 @@ import pexpect
 import pytest
 import yaml
 
+from lth_runner.runs.quantities import duration, size
 from lth_runner.runs.status import command, drawing, living, retry
 from lth_runner.runs.status.naming import labels
 from lth_runner.runs.status.point import Point
-from lth_runner.runs.status.quantities import duration, size
 from lth_runner.runs.status.reading import read_points
 from lth_runner.runs.status.store_care import remove, survey
 from lth_runner.values.errors import UserError
@@ -120,6 +120,15 @@ def test_a_finished_point_shows_its_last_tickets_sparsity_and_mean_accuracy(
         "",
         "1 point: 1 done",
     ]
+
+
+def test_a_finished_point_shows_the_headline_of_its_problem(tmp_path: Path) -> None:
+    folder = run(tmp_path, "a", rows=[row(0, test_perplexity=12.34)])
+    measures = [{"name": "perplexity", "better": "lower"}, {"name": "accuracy"}]
+    (folder / "problem.json").write_text(json.dumps({"measures": measures}))
+    assert drawing.listing([only(tmp_path)]).splitlines()[0] == (
+        "done  digits/a  sparsity 0.0000  test perplexity 12.3"
+    )
 
 
 def test_a_finished_point_whose_last_training_diverged_says_so(tmp_path: Path) -> None:

@@ -135,6 +135,29 @@ def test_each_curve_has_its_axis(offline: tuple[Path, Said]) -> None:
             assert metrics[f"train/{curve}/*"] == f"train/{curve}/total_step"
 
 
+def test_the_headline_is_summed_up_by_its_last_and_its_best_value(
+    offline: tuple[Path, Said],
+) -> None:
+    outputs = offline[0] / "outputs"
+    found = kept(outputs)
+    told = [r.metric for r in found if r.WhichOneof("record_type") == "metric" and r.metric.name]
+    ways = {m.name: (m.summary.last, m.summary.max, m.summary.min) for m in told}
+    assert ways["rounds/ticket/seed-0/test_accuracy"] == (True, True, False)
+    summed = {
+        item.key: json.loads(item.value_json)
+        for record in found
+        if record.WhichOneof("record_type") == "summary"
+        for item in record.summary.update
+    }
+    last = [
+        row
+        for row in rows(folders(outputs)[0] / "rounds.jsonl")
+        if (row["round"], row["arm"]) == (2, "ticket")
+    ]
+    assert summed["test_accuracy"] == pytest.approx(sum(r["test_accuracy"] for r in last) / 2)
+    assert summed["sparsity"] == last[0]["sparsity"]
+
+
 def test_it_holds_the_config_the_group_and_the_picture_under_the_run_folder(
     offline: tuple[Path, Said],
 ) -> None:

@@ -23,6 +23,7 @@ from lth_runner.experiment import Experiment, run
 from lth_runner.probe import Trains
 from lth_runner.runs.folder import CURVE, PAGE, ROUNDS, STATUS, is_whole, read_status
 from lth_runner.runs.measure import ending
+from lth_runner.runs.quantities import size
 from lth_runner.runs.record import (
     Console,
     Record,
@@ -193,10 +194,10 @@ def retain(outputs: Path, keep: str) -> None:
     found = survey(outputs, read_points(outputs, now), now)
     going = [item for item in found.going(keep) if item.level]  # what no run names is another's
     remove(found, going)
-    megabytes = sum(item.size for item in going) / 1e6
     log.info(
         "store    %s",
-        found.stays or f"{len(going)} files removed, {megabytes:.1f} MB (keep={keep})",
+        found.stays
+        or f"{len(going)} files removed, {size(sum(i.size for i in going))} (keep={keep})",
     )
 
 

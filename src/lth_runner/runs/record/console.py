@@ -11,6 +11,7 @@ from tqdm import tqdm
 from lth_runner.runs.folder import Row, read_rounds
 from lth_runner.runs.record.record import Place, Progress, RunDescription
 from lth_runner.search.ticket import Ticket
+from lth_runner.values.measure import ACCURACY
 
 LINE_SECONDS = 10.0
 
@@ -41,7 +42,11 @@ class Console:
             leave=False,
             disable=not sys.stderr.isatty(),
         )
+        self._headline = run.headline
         self._say(f"run      {run.folder}")
+        if self._headline.name != ACCURACY.name:
+            name, better = self._headline.name, self._headline.better
+            self._say(f"measure  {name} on the validation and the test split; {better} is better")
 
     def progress(self, progress: Progress) -> None:
         place = (progress.round, progress.arm, progress.seed)
@@ -77,7 +82,7 @@ class Console:
                 "replicate's chain ends here, the others go on"
             )
         elif count is None:
-            known = {name: row.get(name) for name in ("val_accuracy", "test_accuracy")}
+            known = {name: value for name, value in row.items() if name != "train_loss"}
             self._say(self._line(place, "from the Store", known))
 
     def close(self, state: str, error: str | None) -> None:
@@ -100,16 +105,17 @@ class Console:
 
     def _line(self, place: Place, state: str, row: Row) -> str:
         width = max(self._step_width, len("from the Store"))
+        loss = row.get("train_loss")
         return "  ".join(
             [
                 self._place(place),
                 f"{state:<{width}}",
-                f"loss {_number(row.get('train_loss'), 1, '7.4f')}",
-                f"val {_number(row.get('val_accuracy'), 100, '6.2f')} %",
-                f"test {_number(row.get('test_accuracy'), 100, '6.2f')} %",
+                f"loss {'-' if loss is None else f'{loss:.4f}':>7}",
+                *(f"{split} {self._figure(split, row)}" for split in ("val", "test")),
             ]
         )
 
-
-def _number(value: float | None, scale: float, form: str) -> str:
-    return format("-", f">{form.split('.')[0]}") if value is None else format(value * scale, form)
+    def _figure(self, split: str, row: Row) -> str:
+        value = row.get(f"{split}_{self._headline.name}")
+        shown = "-" if value is None else self._headline.number(value)
+        return f"{shown:>6} {self._headline.unit}".rstrip()

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lth_runner.runs.folder import Row
+from lth_runner.runs.measure import listed
 from lth_runner.search.ticket import Ticket, Trained
 from lth_runner.training.job import Job
+from lth_runner.values.measure import ACCURACY, Measure
 from lth_runner.values.steps import Clock, Step
 
 Place = tuple[int, str, int]  # round, arm, seed
@@ -32,6 +34,11 @@ class RunDescription:
     num_trainings: int
     num_steps: Step
     problem: Mapping[str, Any] = field(default_factory=dict)  # what problem.json is to say
+
+    @property
+    def headline(self) -> Measure:
+        """The measure that the run goes by; accuracy where the problem names none."""
+        return next(iter(listed(self.problem)), ACCURACY)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lth_runner.runs.folder import CURVE, Row, plain, read_metrics, read_rounds
+from lth_runner.runs.measure import ending
 from lth_runner.runs.record.record import Progress, RunDescription
 from lth_runner.search.ticket import Ticket
 from lth_runner.values.errors import UserError, nearest
@@ -58,7 +59,8 @@ class WeightsAndBiases:
 
     @_never_fatal
     def open(self, run: RunDescription) -> None:
-        self._run, self._folder = run, run.folder
+        self._run, self._folder, headline = run, run.folder, run.headline
+        self._headline = f"test_{headline.name}", "max" if headline.better == "higher" else "min"
         self._length = run.num_steps // max(1, run.num_trainings)
         self._earlier = [read_metrics(run.folder), read_rounds(run.folder)]
         if self._mode != "offline":
@@ -113,7 +115,10 @@ class WeightsAndBiases:
         try:
             if curve.exists():
                 self._wandb.log({"curve": wandb.Image(str(curve))})
+            ended = ending(self._folder)
             self._wandb.summary["state"] = state
+            self._wandb.summary["sparsity"] = ended.sparsity
+            self._wandb.summary[self._headline[0]] = ended.value
         finally:
             self._wandb.finish(exit_code=0 if state == "done" else 1)
         if self._mode == "offline":
@@ -139,7 +144,9 @@ class WeightsAndBiases:
     def _send(self, where: str, axis: str, row: Row) -> None:
         # an axis of its own for each curve, and never step=: W&B's own counter must only grow
         if where not in self._curves:
-            self._wandb.define_metric(f"{where}/*", step_metric=f"{where}/{axis}")
+            step, (name, best) = f"{where}/{axis}", self._headline
+            self._wandb.define_metric(f"{where}/*", step_metric=step)
+            self._wandb.define_metric(f"{where}/{name}", step_metric=step, summary=f"last,{best}")
             self._curves.add(where)
         values: dict[str, Any] = {}
         for name, value in plain(row).items():

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from lth_runner.runs.aligned_text import aligned
 from lth_runner.runs.measure import Ending
+from lth_runner.runs.quantities import duration, size
 from lth_runner.runs.status.naming import labels, natural
 from lth_runner.runs.status.point import STATES, Point
-from lth_runner.runs.status.quantities import duration, size
 from lth_runner.runs.status.store_care import KINDS, LEVELS, Holdings, Item
 
 NARROWEST = 24  # a state and the beginning of a name
@@ -33,7 +34,7 @@ def listing(points: Sequence[Point], *, width: int | None = None, height: int | 
         for (head, _), one in zip(heads[:bad], standing[:bad], strict=True)
         for line in _trouble(head, *one)
     ]
-    tails = table(standing[bad:])
+    tails = aligned(standing[bad:])
     room = max((width or 0) - 2 - max(map(len, tails), default=0), NARROWEST)
     lines = []
     for (head, margin), tail in zip(heads[bad:], tails, strict=True):
@@ -56,7 +57,7 @@ def _heads(ordered: Sequence[tuple[Point, str]]) -> list[tuple[str, int]]:
 
     Folders whose labels are short share a width; one with long labels widens its own lines alone.
     """
-    places = table([(point.state, _where(point)) for point, _ in ordered])
+    places = aligned([(point.state, _where(point)) for point, _ in ordered])
     first = max(map(len, places))
     widths: dict[str, int] = {}
     for point, label in ordered:
@@ -142,8 +143,8 @@ def holdings(found: Holdings) -> str:
         for (level, reason), items in sorted(could.items())
     ]
     head = f"Store {found.root}: {found.num_trainings} trainings"
-    what = ["", "what could go, and how:", *table(going, right=(1, 2))] if going else []
-    return "\n".join([head, "", *table(rows, right=(1, 2)), *what, *_note(found)])
+    what = ["", "what could go, and how:", *aligned(going, right=(1, 2))] if going else []
+    return "\n".join([head, "", *aligned(rows, right=(1, 2)), *what, *_note(found)])
 
 
 def removal(found: Holdings, going: Sequence[Item], *, removed: bool) -> str:
@@ -158,7 +159,7 @@ def removal(found: Holdings, going: Sequence[Item], *, removed: bool) -> str:
     rows += [(reason, *_amount(items)) for reason, items in sorted(by_reason.items())]
     rows.append(("in all", *_amount(going)))
     tail = [] if removed else ["", "nothing has been removed: add --yes to do it"]
-    return "\n".join([*table(rows, right=(1, 2)), *_note(found), *tail])
+    return "\n".join([*aligned(rows, right=(1, 2)), *_note(found), *tail])
 
 
 def _note(found: Holdings) -> list[str]:
@@ -168,18 +169,6 @@ def _note(found: Holdings) -> list[str]:
 def _amount(items: Iterable[Item]) -> tuple[str, str]:
     bytes_of = [item.size for item in items]
     return f"{len(bytes_of):,}", size(sum(bytes_of))
-
-
-def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
-    """Rows as aligned lines, two spaces between columns; columns without text are left out."""
-    used = [i for i in range(len(rows[0])) if any(row[i] for row in rows)] if rows else []
-    widths = {i: max(len(row[i]) for row in rows) for i in used}
-    return [
-        "  ".join(
-            row[i].rjust(widths[i]) if i in right else row[i].ljust(widths[i]) for i in used
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def _cut(line: str, width: int) -> str:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from lth_runner.runs.folder import CONFIG, ROUNDS, STATUS, read_flat_config, read_status
 from lth_runner.runs.measure import ending
+from lth_runner.runs.quantities import duration
 from lth_runner.runs.status.living import SILENT_SECONDS, age, lives, moment, seconds_since
 from lth_runner.runs.status.point import Point
 from lth_runner.runs.status.progress import progress, seconds_left
-from lth_runner.runs.status.quantities import duration
 from lth_runner.values.json_files import read_bytes
 
 NO_RUNS = {"store", "sweeps"}

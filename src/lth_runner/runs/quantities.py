@@ -6,7 +6,7 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def size(num_bytes: float) -> str:
-    """Bytes as people write them: 1.5 MB."""
+    """Writes bytes as people do: 1.5 MB."""
     for unit in UNITS:
         if num_bytes < 1000 or unit == UNITS[-1]:
             break
@@ -15,7 +15,7 @@ def size(num_bytes: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 2 h 5 min."""
+    """Writes seconds as people say them: 2 h 5 min."""
     minutes = round(seconds / 60)
     if round(seconds) < 100:
         return f"{seconds:.0f} s"
