@@ -46,7 +46,7 @@ class _Static:
         parameters = dict(model.named_parameters())
         # a full layer needs no product: early rounds and excluded layers cost nothing
         masked = [name for name, value in kept.items() if not bool(value.all())]
-        self._masked = [parameters[name] for name in masked]
+        self._names, self._masked = masked, [parameters[name] for name in masked]
         self._weights = [parameter.data for parameter in self._masked]
         self._bits = [kept[name] for name in masked]
 
@@ -85,7 +85,10 @@ class _Static:
         return Mask(self._kept)
 
     def weights(self) -> State:
-        return self.mask()(states.read(self._model))
+        weights = states.read(self._model)
+        for name, bits in zip(self._names, self._bits, strict=True):
+            weights[name].masked_fill_(~bits, 0.0)  # in place: the copy is ours, and may be large
+        return weights
 
     def remove(self) -> None:
         states.write(self._model, self.weights())
