@@ -1,3 +1,3 @@
 """Lottery Ticket Hypothesis experiments: train, prune, rewind, compare."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
