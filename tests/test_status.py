@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from lth_runner.runs.quantities import duration, size
-from lth_runner.runs.status import command, drawing, living, retry
+from lth_runner.runs.status import command, drawing, liveness, retry
 from lth_runner.runs.status.naming import labels
 from lth_runner.runs.status.point import Point
 from lth_runner.runs.status.reading import read_points
@@ -235,11 +235,11 @@ def test_a_process_that_ended_and_that_nobody_waited_for_is_gone(tmp_path: Path)
 
 def test_a_process_that_began_later_only_has_the_same_number() -> None:
     owner = {"host": socket.gethostname(), "pid": os.getpid()}
-    assert living.lives(owner, datetime.now(timezone.utc)) is True
+    assert liveness.lives(owner, datetime.now(timezone.utc)) is True
     if Path("/proc/self/stat").exists():
-        assert living.lives(owner, datetime(2001, 1, 1, tzinfo=timezone.utc)) is False
-    assert living.lives({**owner, "host": "elsewhere"}, NOW) is None
-    assert living.lives({}, NOW) is None
+        assert liveness.lives(owner, datetime(2001, 1, 1, tzinfo=timezone.utc)) is False
+    assert liveness.lives({**owner, "host": "elsewhere"}, NOW) is None
+    assert liveness.lives({}, NOW) is None
 
 
 def test_a_warm_lease_is_a_sign_of_life(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""The files of run folders: written, drawn and looked after."""
+"""The files of run folders, which are written, drawn and looked after here."""

@@ -1,4 +1,4 @@
-"""The files of a run folder: every program that reads or writes one does it through this module.
+"""The files of a run folder, which every program reads and writes through this module.
 
 ``read_...`` takes a folder as it is: what is missing or torn is no error. ``checked_...`` raises
 UserError for what nobody but an editor or a failing disk can have done to a file. Rows are

@@ -1,4 +1,4 @@
-"""Config keys that change no result: two runs that differ in them alone are the same run."""
+"""Config keys that change no result, so that runs that differ in them alone are the same run."""
 
 from __future__ import annotations
 

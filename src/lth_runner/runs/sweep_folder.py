@@ -1,4 +1,4 @@
-"""The files of a sweep's folder: its points, who runs it, and which points failed.
+"""The files of a sweep's folder, which hold its points, who runs it, and which points failed.
 
 They are written before the first point starts, so that none can go missing, and failures as they
 come: a point may fail before it has a run folder.

@@ -1,4 +1,4 @@
-"""What is kept of a run: local files are the truth, console and W&B are views of them."""
+"""Records keep what a run does: local files are the truth, console and W&B are views of them."""
 
 from lth_runner.runs.record.console import Console
 from lth_runner.runs.record.folder import RunFolder

@@ -1,4 +1,4 @@
-"""What a person at a terminal sees, and what a log file keeps: aligned plain lines."""
+"""The sink for a person at a terminal or a log file, which writes aligned plain lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINE_SECONDS = 10.0
 
 
 class Console:
-    """One line per finished training, and in long ones a line per evaluation.
+    """Writes a line per finished training, and in long ones a line per evaluation.
 
     On a terminal a live bar counts all steps of the run and estimates the time left; a log file
     gets lines alone.

@@ -1,4 +1,4 @@
-"""The run folder: small files that other programs may rely on."""
+"""The sink that writes the run folder, small files that other programs may rely on."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class RunFolder:
-    """``config.yaml status.json rounds.jsonl metrics.jsonl environment.json tickets/``.
+    """Writes ``config.yaml status.json rounds.jsonl metrics.jsonl environment.json tickets/``.
 
     ``rounds.jsonl`` is the truth: a line is appended for every training, its metrics before it, so
     that what a killed run leaves behind is cut back to whole rows. The disk is waited for every few
@@ -57,7 +57,7 @@ class RunFolder:
         self._next_picture = time.monotonic() + DRAW_SECONDS
 
     def done(self, run: RunDescription) -> set[Place]:
-        """The places that an earlier attempt recorded with the same probes."""
+        """Finds the places that an earlier attempt recorded with the same probes."""
         if read_status(run.folder).get("probes") != run.probes:
             return set()
         last = {_place(row): row["step"] for row in read_metrics(run.folder)}
@@ -149,7 +149,7 @@ class RunFolder:
         self._steps["replayed"] += steps
 
     def _count(self, row: Row) -> None:
-        """Training steps asked for, and whether they were run for this run or reused."""
+        """Counts training steps asked for, and whether they were run for this run or reused."""
         self._steps["asked"] += row["steps"]
         self._steps["reused" if row["reused"] else "run"] += row["steps"]
 
@@ -168,7 +168,7 @@ class RunFolder:
         self._write_status()
 
     def _try_to_draw(self) -> None:
-        """A picture on the way is a view: its failure ends no training."""
+        """Draws a picture on the way, whose failure ends no training."""
         try:
             self._draw(self._folder)
         except Exception as error:

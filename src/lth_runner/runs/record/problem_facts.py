@@ -1,4 +1,4 @@
-"""What ``problem.json`` says: how a run is measured, and how much of its network a mask covers."""
+"""The contents of ``problem.json``: how a run is measured, how much of its network is covered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run's record: a row for every finished training, handed to every sink."""
+"""The record of one run, which hands a row for every finished training to every sink."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunDescription:
-    """What sinks know of a run before it starts."""
+    """Describes a run to the sinks before it starts."""
 
     name: str
     run_id: str
@@ -43,7 +43,7 @@ class RunDescription:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands; ``row`` is set where it was just evaluated."""
+    """Says where a training stands; ``row`` is set where it was just evaluated."""
 
     round: int
     arm: str
@@ -55,13 +55,22 @@ class Progress:
 
 
 class Sink(Protocol):
-    """Somewhere that rows go."""
+    """Takes the rows of a run somewhere."""
 
-    def open(self, run: RunDescription) -> None: ...
-    def progress(self, progress: Progress) -> None: ...
-    def metrics(self, rows: Sequence[Row]) -> None: ...  # one training's evaluations
-    def round(self, row: Row, ticket: Ticket) -> None: ...
-    def close(self, state: str, error: str | None) -> None: ...
+    def open(self, run: RunDescription) -> None:
+        """Takes note of a run before its first training."""
+
+    def progress(self, progress: Progress) -> None:
+        """Takes note of where a training stands."""
+
+    def metrics(self, rows: Sequence[Row]) -> None:
+        """Takes the evaluations of a finished training."""
+
+    def round(self, row: Row, ticket: Ticket) -> None:
+        """Takes the row of a finished training and the ticket that was trained."""
+
+    def close(self, state: str, error: str | None) -> None:
+        """Ends the record: ``done``, ``interrupted`` or ``failed``."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +85,14 @@ class Record:
         return (job.slot.round, job.slot.arm, job.task.seed) in self.done
 
     def watch(self, job: Job, step: Step, clock: Clock, row: Row | None) -> None:
-        """The engine's report from within a training."""
+        """Hands on where a training stands, from within it."""
         slot, start = job.slot, job.ticket.start.step
         progress = Progress(slot.round, slot.arm, job.task.seed, step, start, clock.total, row)
         for sink in self.sinks:
             sink.progress(progress)
 
     def round(self, job: Job, trained: Trained, row: Row) -> None:
-        """One finished training: its evaluations, its row, its ticket."""
+        """Hands on a finished training: its evaluations, its row, its ticket."""
         place = {"round": job.slot.round, "arm": job.slot.arm, "seed": job.task.seed}
         metrics = [place | dict(measured) for measured in trained.history]
         for sink in self.sinks:

@@ -1,4 +1,4 @@
-"""A view of the run in Weights & Biases; what it cannot do never stops a training."""
+"""The sink that keeps a view of the run in Weights & Biases and never stops a training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Method = TypeVar("Method", bound=Callable[..., None])
 
 
 def _never_fatal(method: Method) -> Method:
-    """Warns once and falls silent where W&B fails: it is a view, the local files are the truth."""
+    """Makes a method warn once and fall silent where W&B fails: the local files are the truth."""
 
     @wraps(method)
     def guarded(self: WeightsAndBiases, *args: Any) -> None:
@@ -39,7 +39,7 @@ def _never_fatal(method: Method) -> Method:
 
 
 class WeightsAndBiases:
-    """One W&B run per attempt, holding every row from the first round on.
+    """Keeps one W&B run per attempt, with every row from the first round on.
 
     An attempt that continues a killed one sends the rows of the earlier one again, because an
     offline run cannot be continued: each view is whole. ``mode`` is that of wandb.init
@@ -133,12 +133,12 @@ class WeightsAndBiases:
                 self._wandb.finish(exit_code=1)
 
     def _metric(self, row: Row) -> None:
-        """One evaluation, against the steps of all rounds one after the other."""
+        """Sends one evaluation, against the steps of all rounds one after the other."""
         row = {**row, "total_step": row["round"] * self._length + row["step"]}
         self._send(f"train/{row['arm']}/seed-{row['seed']}", "total_step", row)
 
     def _round(self, row: Row) -> None:
-        """One training's row, against sparsity: rounds/<arm>/seed-<seed>/..."""
+        """Sends one training's row, against sparsity: rounds/<arm>/seed-<seed>/..."""
         self._send(f"rounds/{row['arm']}/seed-{row['seed']}", "sparsity", row)
 
     def _send(self, where: str, axis: str, row: Row) -> None:

@@ -1,1 +1,1 @@
-"""How runs stand and what the Store holds, from the files on disk alone."""
+"""Status says how runs stand and what the Store holds, from the files on disk alone."""

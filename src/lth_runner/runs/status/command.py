@@ -1,4 +1,4 @@
-"""The console script `lth-status`: how runs stand, what to start again, care of the Store."""
+"""The console script `lth-status`, which says how runs stand and looks after the Store."""
 
 from __future__ import annotations
 

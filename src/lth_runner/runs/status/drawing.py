@@ -1,4 +1,4 @@
-"""Points and Store as aligned text."""
+"""Points and the Store as aligned text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHORT = 44  # a label that others may be aligned with
 
 
 def listing(points: Sequence[Point], *, width: int | None = None, height: int | None = None) -> str:
-    """A line per point, worst first, below it what went wrong, then the sums.
+    """Writes a line per point, worst first, below it what went wrong, then the sums.
 
     Lines of points that went well are cut to ``width``, and left out where there are more than fit
     ``height``; those of failed, dead, missing and refused ones never are.
@@ -53,7 +53,7 @@ def listing(points: Sequence[Point], *, width: int | None = None, height: int | 
 
 
 def _heads(ordered: Sequence[tuple[Point, str]]) -> list[tuple[str, int]]:
-    """State, place and label of each point, and how wide that is among those of its folder.
+    """Writes state, place and label of each point; says how wide that is within its folder.
 
     Folders whose labels are short share a width; one with long labels widens its own lines alone.
     """
@@ -81,7 +81,7 @@ def _trouble(head: str, place: str, share: str, reason: str) -> tuple[str, str]:
 
 
 def _standing(point: Point) -> tuple[str, str, str]:
-    """Round, share and time left; the result of a finished point; the reason of a bad one."""
+    """Writes round, share and time left; a finished point's result; a bad one's reason."""
     status, share = point.status, ""
     if point.ending is not None:
         return _result(point.ending)
@@ -130,7 +130,7 @@ def _counts(found: Counter[str]) -> str:
 
 
 def holdings(found: Holdings) -> str:
-    """What the Store holds, by kind, and what of it could go."""
+    """Writes what the Store holds, by kind, and what of it could go."""
     rows = [("", "files", "size")]
     for kind in KINDS:
         rows.append((kind, *_amount(item for item in found.items if item.kind == kind)))
@@ -148,7 +148,7 @@ def holdings(found: Holdings) -> str:
 
 
 def removal(found: Holdings, going: Sequence[Item], *, removed: bool) -> str:
-    """What a prune takes, or would take."""
+    """Writes what a prune takes, or would take."""
     if not going:
         return "\n".join([f"Store {found.root}: nothing to remove", *_note(found)])
     by_reason: dict[str, list[Item]] = {}

@@ -1,4 +1,4 @@
-"""Points named by what tells them apart."""
+"""Labels that name points by what tells them apart."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WIDEST = 72  # columns of a label
 
 
 def labels(points: Sequence[Point]) -> list[str]:
-    """``pruner.sparsity=0.9  rewind.step=0it`` for each point, among those of its name.
+    """Labels each point among those of its name, as ``pruner.sparsity=0.9  rewind.step=0it``.
 
     The keys are those given on command lines that differ; where these do not tell all points
     apart, the fewest config keys that do come after them. Values of a key are aligned; where that
@@ -69,7 +69,7 @@ def _group(points: Sequence[Point]) -> list[tuple[Point, str]]:
 
 
 def overrides(command: str | None) -> dict[str, str]:
-    """The keys that an ``lth-run`` command line sets, but those that change no result."""
+    """Reads the keys that an ``lth-run`` command line sets, but those that change no result."""
     try:
         words = shlex.split(command or "")[1:]
     except ValueError:
@@ -119,6 +119,6 @@ def _text(value: Any) -> str:
 
 
 def natural(text: str) -> list[tuple[int, float, str]]:
-    """A sort key by which 2 comes before 10."""
+    """Makes a sort key by which 2 comes before 10."""
     parts = re.split(r"(\d+(?:\.\d+)?)", text)
     return [(1, float(p), "") if i % 2 else (0, 0.0, p) for i, p in enumerate(parts)]

@@ -1,4 +1,4 @@
-"""One point of an outputs folder: a run, begun or not."""
+"""The points of an outputs folder, which are its runs, begun or not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SETTLED = ("refused", "done")  # the same command would end in the same way
 
 @dataclass(frozen=True)
 class Point:
-    """One run, begun or not; ``reason`` says why it failed, is dead, missing or refused."""
+    """A run, begun or not; ``reason`` says why it failed, is dead, missing or refused."""
 
     state: str
     name: str

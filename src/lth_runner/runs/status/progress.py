@@ -1,4 +1,4 @@
-"""How far a run is, and how long it will take."""
+"""How far a run is, and how long it will still take."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lth_runner.runs.folder import ROUNDS, TICKETS
-from lth_runner.runs.status.living import moment
+from lth_runner.runs.status.liveness import moment
 from lth_runner.runs.status.point import Point
 from lth_runner.values.json_files import read_bytes
 
 
 def _trainings(point: Point) -> tuple[int, Sequence[str], int]:
-    """Replicates, arms and the number of trainings of a run: dense ones have no controls."""
+    """Finds replicates, arms and the number of trainings of a run: dense ones have no controls."""
     replicates = point.config.get("replicates", 1)
     arms = ("ticket", *(point.config.get("control") or ()))
     rounds = point.status.get("rounds")
@@ -22,7 +22,7 @@ def _trainings(point: Point) -> tuple[int, Sequence[str], int]:
 
 
 def progress(point: Point) -> float | None:
-    """The share of a run's trainings that is done; rows come only when a round is complete."""
+    """Estimates the share of a run's trainings that is done; rows come when a round is complete."""
     replicates, arms, trainings = _trainings(point)
     if not trainings:
         return None
@@ -43,7 +43,7 @@ def progress(point: Point) -> float | None:
 
 
 def seconds_left(point: Point, share: float | None) -> float | None:
-    """From how long this attempt took for its share of the run."""
+    """Estimates the seconds left from how long this attempt took for its share of the run."""
     started, updated = (moment(point.status.get(name)) for name in ("started", "updated"))
     if share is None or started is None or updated is None or point.folder is None:
         return None
@@ -56,5 +56,5 @@ def seconds_left(point: Point, share: float | None) -> float | None:
 
 
 def _rounds_before(tickets: Path, started: float) -> int:
-    """How many rounds an earlier attempt completed: their tickets are older than this one."""
+    """Counts the rounds of an earlier attempt, whose tickets are older than this one."""
     return len({p.name[:8] for p in tickets.glob("round-*") if p.stat().st_mtime < started})

@@ -1,4 +1,4 @@
-"""All points of an outputs folder: those that have begun and those that a sweep still owes."""
+"""Reading all points of an outputs folder, those that have begun and those that sweeps owe."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lth_runner.values.errors import UserError
 
 
 def read_points(outputs: Path, now: datetime) -> list[Point]:
-    """Every run folder below ``outputs``, and the points of sweeps that have none yet.
+    """Reads every run folder below ``outputs``, and the points of sweeps that have none yet.
 
     Raises UserError where there is neither.
     """

@@ -1,4 +1,4 @@
-"""Points that did not end well, once more."""
+"""Starting points again that did not end well."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ EXIT_INTERRUPTED = 130
 
 
 def chosen(points: Sequence[Point], *, refused: bool) -> list[Point]:
-    """The points to start again; those whose command was refused when asked for alone."""
+    """Chooses the points to start again; those whose command was refused only when asked for."""
     return [p for p in points if p.state in AGAIN or (refused and p.state == REFUSED)]
 
 
 def commands(points: Sequence[Point]) -> tuple[list[str], list[str]]:
-    """The commands of points to start again, each once, and why some have none."""
+    """Lists the commands of points to start again, each once, and why some have none."""
     wanted, notes = [], []
     for point in points:
         where = f"{point.name}/{point.run_id}"
@@ -50,7 +50,7 @@ def check_folder(points: Sequence[Point], outputs: Path) -> None:
 
 
 def launch(lines: Sequence[str]) -> int:
-    """Runs commands one after the other; 0, 1 where one failed, 130 after Ctrl-C.
+    """Runs commands one after the other; returns 0, 1 where one failed, 130 after Ctrl-C.
 
     Ctrl-C reaches the run itself, which ends between two steps; no further one is started.
     Raises UserError, before anything starts, for a command that is not ``lth-run``.
@@ -59,14 +59,14 @@ def launch(lines: Sequence[str]) -> int:
     for words, line in zip(parsed, lines, strict=True):
         if words[:1] != [PROGRAM]:
             raise UserError(f"{line!r} is not started: only {PROGRAM} commands are")
-    wishes: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: wishes.append(number))
+    interrupts: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
     failed = []
     try:
         for number, (words, line) in enumerate(zip(parsed, lines, strict=True), 1):
             print(f"[{number}/{len(lines)}] {line}", flush=True)
             status = subprocess.Popen([sys.executable, "-m", "lth_runner", *words[1:]]).wait()
-            if wishes or status == EXIT_INTERRUPTED:
+            if interrupts or status == EXIT_INTERRUPTED:
                 return EXIT_INTERRUPTED
             if status:
                 failed.append(f"exit status {status}: {line}")

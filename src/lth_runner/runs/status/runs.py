@@ -1,4 +1,4 @@
-"""Run folders, read as points."""
+"""Reading run folders as points."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from lth_runner.runs.folder import CONFIG, ROUNDS, STATUS, read_flat_config, read_status
 from lth_runner.runs.measure import ending
 from lth_runner.runs.quantities import duration
-from lth_runner.runs.status.living import SILENT_SECONDS, age, lives, moment, seconds_since
+from lth_runner.runs.status.liveness import SILENT_SECONDS, age, lives, moment, seconds_since
 from lth_runner.runs.status.point import Point
 from lth_runner.runs.status.progress import progress, seconds_left
 from lth_runner.values.json_files import read_bytes
@@ -24,7 +24,7 @@ DEPTH = 4  # a name may hold slashes
 
 
 def run_folders(outputs: Path) -> Iterator[Path]:
-    """Every run folder below a folder, which may be one itself."""
+    """Yields every run folder below a folder, which may be one itself."""
     return _below(outputs, DEPTH, NO_RUNS)
 
 
@@ -43,7 +43,7 @@ def _below(folder: Path, depth: int, skipped: Collection[str] = ()) -> Iterator[
 
 
 def run_point(folder: Path, outputs: Path, now: datetime) -> Point:
-    """How the run of a folder stands."""
+    """Finds how the run of a folder stands."""
     config, status = read_flat_config(folder), read_status(folder)
     point = Point("dead", folder.parent.name, folder.name, folder, config=config)
     if status.get("state") not in ("running", "done", "interrupted", "failed"):
@@ -75,7 +75,7 @@ def _first_line(error: str) -> str:
 
 
 def _with_life(point: Point, lease: Path, now: datetime) -> Point:
-    """Dead where its process is gone, or neither its status nor its lease was touched lately."""
+    """Calls a point dead where its process is gone, or neither status nor lease was touched."""
     updated = moment(point.status.get("updated"))
     alive, silent = lives(point.status, updated), min(seconds_since(updated, now), age(lease, now))
     pid, host = point.status.get("pid"), point.status.get("host")

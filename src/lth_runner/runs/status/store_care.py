@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from lth_runner.runs.folder import ROUNDS, training_keys
-from lth_runner.runs.status.living import age
+from lth_runner.runs.status.liveness import age
 from lth_runner.runs.status.point import SETTLED, Point
 from lth_runner.values.errors import UserError
 from lth_runner.values.json_files import objects_from_end, read_object
@@ -50,13 +50,13 @@ class Holdings:
     stays: str | None
 
     def going(self, keep: str) -> list[Item]:
-        """What a prune at a level takes; each level takes what those before it take."""
+        """Lists what a prune at a level takes; each level takes what those before it take."""
         taken = LEVELS[: LEVELS.index(keep) + 1]
         return [item for item in self.items if item.level in taken]
 
 
 def survey(outputs: Path, points: Sequence[Point], now: datetime) -> Holdings:
-    """Every file of a Store and whether it may go.
+    """Lists every file of a Store and whether it may go.
 
     While a run is neither done nor refused nothing that it could need goes: which trainings,
     snapshots and drafts these are only the run itself can tell, so that all stay. Raises UserError
@@ -99,7 +99,7 @@ def _stays(root: Path, points: Iterable[Point], now: datetime) -> str | None:
 
 
 def _last_keys(path: Path) -> set[str]:
-    """The trainings of the last round that each replicate of each arm has in a rounds.jsonl."""
+    """Finds the trainings of the last round of each replicate and arm in a rounds.jsonl."""
     last: dict[tuple[object, object], tuple[int, str]] = {}
     for row in objects_from_end(path):
         number, key = row.get("round"), row.get("training_key")
@@ -153,7 +153,7 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, int, float]]:
-    """Path, bytes and time of change of every file below; one that goes meanwhile is left out."""
+    """Yields path, bytes and time of change of every file below that does not go meanwhile."""
     for path in sorted(folder.rglob("*")):
         try:
             if path.is_file():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lth_runner.runs.incidental import is_incidental
-from lth_runner.runs.status.living import SILENT_SECONDS, lives, moment, seconds_since
+from lth_runner.runs.status.liveness import SILENT_SECONDS, lives, moment, seconds_since
 from lth_runner.runs.status.point import Point
 from lth_runner.runs.sweep_folder import (
     read_failures,
@@ -23,7 +23,7 @@ EXIT_USER = 2  # of a command that is refused
 
 
 def owed_points(outputs: Path, begun: Sequence[Point], now: datetime) -> list[Point]:
-    """The points of sweeps without a run folder: they wait while a sweep that names them lives."""
+    """Lists the points of sweeps without a run folder; they wait while their sweep lives."""
     known = {meaning(point.command): point for point in begun if point.command}
     recent = {
         key
@@ -60,7 +60,7 @@ def owed_points(outputs: Path, begun: Sequence[Point], now: datetime) -> list[Po
 
 
 def meaning(command: str) -> Meaning:
-    """What a command line asks for: its words in any order, but those that change no result."""
+    """Reads what a command line asks for: its words, in any order, that change a result."""
     try:
         words = shlex.split(command)[1:]
     except ValueError:
@@ -70,7 +70,7 @@ def meaning(command: str) -> Meaning:
 
 
 def _name(command: str, siblings: set[str]) -> str:
-    """The name that a point will have, as far as that can be told."""
+    """Guesses the name that a point will have."""
     given = dict(word.split("=", 1) for word in meaning(command) if "=" in word)
     if "name" in given:
         return given["name"]

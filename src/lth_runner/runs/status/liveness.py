@@ -1,4 +1,4 @@
-"""Signs of life: of a process that left its number in a file, of a file, of a time stamp."""
+"""Signs of life of a process that left its number in a file, and of files and time stamps."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def lives(owner: Mapping[str, Any], since: datetime | None) -> bool | None:
 
 
 def moment(text: object) -> datetime | None:
-    """An ISO time stamp; UTC where it names no zone, None where it is none."""
+    """Reads an ISO time stamp; UTC where it names no zone, None where it is none."""
     try:
         found = datetime.fromisoformat(str(text).replace("Z", "+00:00"))  # 3.10 knows no Z
     except ValueError:
@@ -39,12 +39,12 @@ def moment(text: object) -> datetime | None:
 
 
 def seconds_since(stamp: datetime | None, now: datetime) -> float:
-    """Seconds from a time stamp to now; infinite where there is none."""
+    """Counts the seconds from a time stamp to now; infinite where there is none."""
     return float("inf") if stamp is None else (now - stamp).total_seconds()
 
 
 def age(path: Path, now: datetime) -> float:
-    """Seconds since a file was touched; infinite where there is none."""
+    """Counts the seconds since a file was touched; infinite where there is none."""
     try:
         return now.timestamp() - path.stat().st_mtime
     except OSError:
