@@ -128,7 +128,7 @@ class RandomData:
         self._parts(task)
 
     def _parts(self, task: Task) -> Classification:
-        """The training samples; pixels too are corrupted where there are labels beside them."""
+        """Finds the samples to corrupt; those of pixels need labels beside them too."""
         return classification(task, f"control.random_data with corrupt={self.corrupt}")
 
     def _corrupted(self, task: Task) -> Task:

@@ -49,11 +49,11 @@ class Rigl:
         return _Regrow(self, model, Mask(kept), seed)
 
     def survivors(self, weight: Tensor, active: Tensor, share: float, seed: int) -> Tensor:
-        """The connections of a layer that stay."""
+        """Chooses the connections of a layer that stay."""
         return _largest(weight.abs(), active, share, seed)
 
     def appeal(self, weight: Tensor, gradient: Tensor, seed: int) -> Tensor:
-        """How much a connection is wanted at each place of a layer."""
+        """Says how much a connection is wanted at each place of a layer."""
         return gradient.abs()
 
 
@@ -92,7 +92,7 @@ class Set:
         return _Regrow(self, model, Mask(kept), seed)
 
     def survivors(self, weight: Tensor, active: Tensor, share: float, seed: int) -> Tensor:
-        """The connections of a layer that stay."""
+        """Chooses the connections of a layer that stay."""
         size = weight.abs()
         if self.removal == "magnitude":
             return _largest(size, active, share, seed)
@@ -101,7 +101,7 @@ class Set:
         return positive | negative
 
     def appeal(self, weight: Tensor, gradient: Tensor, seed: int) -> Tensor:
-        """How much a connection is wanted at each place of a layer."""
+        """Says how much a connection is wanted at each place of a layer."""
         return torch.rand(weight.shape, generator=stream(seed, "set"))
 
 
