@@ -14,7 +14,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from omegaconf import DictConfig
+
 from lth_runner.cli import main as cli
+from lth_runner.cli.build import Parts, build
+from lth_runner.cli.check import check
 
 # some hundred weights, two rounds, twenty steps a training
 SMALL = (
@@ -76,6 +80,11 @@ def lth_run(
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
     return Said(status, out.getvalue(), err.getvalue())
+
+
+def parts_of(config: DictConfig) -> Parts:
+    """What a config stands for, checked and built."""
+    return build(check(config))
 
 
 def environ(**changed: str) -> dict[str, str]:

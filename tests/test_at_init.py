@@ -15,6 +15,7 @@ from lth_runner.schedule import Geometric, Iterations
 from lth_runner.score import Force, Magnitude, Random, Snip, Synflow
 from lth_runner.search import AtInit, Iterative, KeptScores
 from lth_runner.search.rewind import Rewind
+from lth_runner.training.learning_rate import Constant
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.state import State
@@ -94,9 +95,9 @@ def test_the_weights_of_one_step_may_be_scored_and_those_of_another_trained(kept
     end = replace(search, score_step="100%")
     assert list(end.snapshots(CLOCK)) == [50, 500]
     with pytest.raises(UserError, match=r"pruner\.score_step=11ep is step 550, past the end"):
-        replace(search, score_step="11ep").check(task, CLOCK)
+        replace(search, score_step="11ep").check(task, CLOCK, Constant())
     with pytest.raises(UserError, match=r"pruner\.score_step=4ep needs the dense training"):
-        replace(search, dense=False, rewind=Rewind()).check(task, CLOCK)
+        replace(search, dense=False, rewind=Rewind()).check(task, CLOCK, Constant())
 
 
 def test_a_fresh_draw_may_be_trained_under_the_mask_of_the_scored_one():
@@ -189,8 +190,8 @@ def test_without_the_dense_training_the_ticket_is_all_there_is():
 def test_weights_that_only_a_dense_training_has_are_refused_without_it(option):
     (name,) = option
     with pytest.raises(UserError, match=rf"rewind\.{name}=.*needs the dense training"):
-        at_init(dense=False, rewind=Rewind(**option)).check(small_task(), CLOCK)
-    at_init(rewind=Rewind(**option)).check(small_task(), CLOCK)
+        at_init(dense=False, rewind=Rewind(**option)).check(small_task(), CLOCK, Constant())
+    at_init(rewind=Rewind(**option)).check(small_task(), CLOCK, Constant())
 
 
 def iterative(score, allocate=None, schedule=None):
@@ -200,13 +201,15 @@ def iterative(score, allocate=None, schedule=None):
 @pytest.mark.parametrize("make", [at_init, iterative])
 def test_a_search_asks_its_score_and_its_budget_before_any_training(make):
     with pytest.raises(UserError, match="training samples"):
-        make(Snip(batch_size=1000)).check(small_task(), CLOCK)
+        make(Snip(batch_size=1000)).check(small_task(), CLOCK, Constant())
     search = make(Random())
     with pytest.raises(UserError, match="excluded layers"):
-        replace(search, allocate=ErdosRenyi(exclude=["hidden"])).check(small_task(), CLOCK)
+        replace(search, allocate=ErdosRenyi(exclude=["hidden"])).check(
+            small_task(), CLOCK, Constant()
+        )
     with pytest.raises(UserError, match=r"rewind\.step=99ep"):
-        replace(search, rewind=Rewind(step="99ep")).check(small_task(), CLOCK)
-    search.check(small_task(), CLOCK)
+        replace(search, rewind=Rewind(step="99ep")).check(small_task(), CLOCK, Constant())
+    search.check(small_task(), CLOCK, Constant())
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import nn
 
 import small
 from biased import PERCEPTRON, drawn, noise, num_by_name
+from command import parts_of
 from finished import chain_task
 from lth_runner import score
 from lth_runner.allocate import (
@@ -28,7 +29,6 @@ from lth_runner.allocate import (
     empty_layers,
 )
 from lth_runner.allocate.budget import Budget
-from lth_runner.cli.config import build
 from lth_runner.cli.main import conf_dir
 from lth_runner.problem import models
 from lth_runner.problem.covers import Covers
@@ -111,7 +111,7 @@ def test_layers_for_rewinding_are_the_same():
 def built(*overrides: str):
     small_run = ["max_samples=256", "train.batch_size=32", "replicates=1", "record=local"]
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        return build(compose("config", overrides=[*small_run, "device=cpu", *overrides]))
+        return parts_of(compose("config", overrides=[*small_run, "device=cpu", *overrides]))
 
 
 def test_the_option_reaches_the_task_and_names_another_run():

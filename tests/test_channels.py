@@ -17,7 +17,8 @@ from torch import nn
 import command
 import small
 from lth_runner.allocate import Channels, Global, channels, count, empty_layers
-from lth_runner.cli.config import make, resolve
+from lth_runner.cli.build import make
+from lth_runner.cli.check import resolve
 from lth_runner.cli.main import conf_dir
 from lth_runner.masking import ScalePenalty, Static
 from lth_runner.score import FilterNorm, Magnitude, NormScale

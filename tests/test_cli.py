@@ -283,7 +283,7 @@ def test_a_sweep_is_told_as_it_was_typed() -> None:
 def test_an_interrupted_sweep_says_how_the_whole_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lth_runner.cli.launch._attempt", mock.Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr("lth_runner.cli.launch._run", mock.Mock(side_effect=KeyboardInterrupt))
     given = ["seed=1", "rewind.step=0it,10it", f"paths.outputs={tmp_path}"]
     said = lth_run("-m", *SMALL, *given)
     assert (said.status, said.err) == (130, "")

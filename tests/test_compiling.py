@@ -13,7 +13,7 @@ from torch import nn
 
 import small
 from lth_runner.masking import Static
-from lth_runner.training.engines.choose import pick_engine
+from lth_runner.training.engines.choose import choose
 from lth_runner.training.engines.compiled import (
     SurvivingLinear,
     Survivors,
@@ -83,11 +83,11 @@ def test_a_machine_without_a_working_compiler_packs_and_says_so(
     monkeypatch, fresh_library, compiler, said
 ):
     monkeypatch.setenv("CC", compiler)
-    taken, reason = pick_engine(small.recipe(), small.task(), Static())
-    assert (taken.name, said in reason) == ("packed", True)
+    taken = choose(small.recipe(), small.task(), Static())
+    assert (taken.name, said in taken.reason) == ("packed", True)
     with pytest.raises(UserError, match=said):
-        pick_engine(small.recipe(engine="sparse"), small.task(), Static())
-    assert pick_engine(small.recipe(engine="packed"), small.task(), Static())[0].name == "packed"
+        choose(small.recipe(engine="sparse"), small.task(), Static())
+    assert choose(small.recipe(engine="packed"), small.task(), Static()).name == "packed"
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the flags are those of x86")

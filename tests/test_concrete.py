@@ -24,6 +24,7 @@ from lth_runner.search import KeptScores
 from lth_runner.search.rewind import Rewind
 from lth_runner.search.ticket import Ticket
 from lth_runner.training.job import Job
+from lth_runner.training.learning_rate import Constant
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 from lth_runner.values.seeds import stream
@@ -239,7 +240,7 @@ def test_the_early_network_is_searched_and_the_search_is_kept():
     task = small_task()
     finder = search(batch_size=10, rewind=Rewind(step="2ep"))
     assert list(finder.snapshots(CLOCK)) == [100]
-    finder.check(task, CLOCK)
+    finder.check(task, CLOCK, Constant())
     past = [Keeping(task, 0, Ticket(task.dense(), task.init()))]
     ticket = finder.propose(task, past)
     assert equal(ticket.weights, past[0].at(100))
@@ -307,4 +308,4 @@ def test_what_cannot_be_had_is_refused():
         with pytest.raises(UserError, match=why):
             check(found, task)
     with pytest.raises(UserError, match=r"needs the dense training"):
-        search(rewind=Rewind(step="2ep"), dense=False).check(small_task(), CLOCK)
+        search(rewind=Rewind(step="2ep"), dense=False).check(small_task(), CLOCK, Constant())

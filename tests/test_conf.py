@@ -14,7 +14,9 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from lth_runner.cli.config import build, make, resolve
+from command import parts_of
+from lth_runner.cli.build import make
+from lth_runner.cli.check import resolve
 from lth_runner.cli.main import conf_dir
 from lth_runner.cli.signatures import check_targets
 from lth_runner.problem.models import prunable_names
@@ -98,13 +100,13 @@ def test_every_option_composes_with_the_defaults_and_fits_its_signature(option: 
 @pytest.mark.parametrize("option", NEEDED)
 def test_an_option_that_needs_a_value_is_refused_without_it(option: str) -> None:
     with pytest.raises(UserError):
-        build(composed(option))
+        parts_of(composed(option))
 
 
 def test_the_defaults_are_digits_imp() -> None:
-    alone = build(composed()).run_id
-    assert build(composed("+experiment=digits_imp")).run_id == alone
-    assert build(composed("+experiment=digits_imp", "seed=1")).run_id != alone
+    alone = parts_of(composed()).run_id
+    assert parts_of(composed("+experiment=digits_imp")).run_id == alone
+    assert parts_of(composed("+experiment=digits_imp", "seed=1")).run_id != alone
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

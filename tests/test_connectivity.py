@@ -13,8 +13,7 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 
 import small
-from command import SMALL
-from lth_runner.cli.config import build
+from command import SMALL, parts_of
 from lth_runner.cli.launch import describe
 from lth_runner.cli.main import conf_dir
 from lth_runner.masking import Static
@@ -197,7 +196,7 @@ def test_a_run_announces_the_trainings_that_its_probes_add() -> None:
         words = [*SMALL, "record=local", "control=[reinit]", f"probe={probe}", "replicates=2"]
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
             config = compose("config", overrides=[*words, "pruner.rounds=2"])
-        return describe(build(config), "lth-run", {}).num_trainings
+        return describe(parts_of(config), "lth-run", {}).num_trainings
 
     rows = 1 + 2 + 2
     assert announced("default") == 2 * rows

@@ -19,7 +19,7 @@ from lth_runner.search import Learned
 from lth_runner.search.rewind import Rewind
 from lth_runner.search.ticket import Ticket
 from lth_runner.training.job import Job
-from lth_runner.training.learning_rate import MultiStep
+from lth_runner.training.learning_rate import Constant, MultiStep
 from lth_runner.training.loop import Loop
 from lth_runner.training.train import replay
 from lth_runner.values import state as states
@@ -277,7 +277,7 @@ def test_the_ticket_is_the_learned_mask_over_early_weights_at_the_learned_scale(
 def test_the_ticket_is_trained_as_long_as_a_round(lr_clock, rounds, start):
     task = small_task()
     search = Learned(Rewind(step="2ep", lr_clock=lr_clock), rounds=rounds)
-    search.check(task, CLOCK)
+    search.check(task, CLOCK, Constant())
     assert search.propose(task, [dense(task)]).start.step == start
     schedule, begin = Restarting(MultiStep(["3ep"]), rounds), 500 - 500 // rounds
     assert [schedule(step, CLOCK) for step in (start, begin + 149, begin + 150)] == [1, 1, 0.1]
@@ -330,9 +330,9 @@ def test_what_cannot_be_had_is_refused():
             installed(Continuous(**options))
     task = small_task()
     with pytest.raises(UserError, match=r"pruner\.rounds=501"):
-        Learned(rounds=501).check(task, CLOCK)
+        Learned(rounds=501).check(task, CLOCK, Constant())
     with pytest.raises(UserError, match=r"rewind\.step=6ep is past the end of a round of 250"):
-        Learned(Rewind(step="6ep"), rounds=2).check(task, CLOCK)
+        Learned(Rewind(step="6ep"), rounds=2).check(task, CLOCK, Constant())
     with pytest.raises(UserError, match=r"pruner\.exclude"):
-        Learned(exclude=["nothing"]).check(task, CLOCK)
-    Learned(Rewind(step="6ep", lr_clock="restart"), rounds=2).check(task, CLOCK)
+        Learned(exclude=["nothing"]).check(task, CLOCK, Constant())
+    Learned(Rewind(step="6ep", lr_clock="restart"), rounds=2).check(task, CLOCK, Constant())

@@ -34,7 +34,7 @@ from lth_runner.score import Magnitude
 from lth_runner.search import AtInit, EarlyBird, Found, Iterative, KeptScores
 from lth_runner.search.rewind import Rewind
 from lth_runner.search.ticket import Start, Ticket
-from lth_runner.training.learning_rate import Cosine, MultiStep
+from lth_runner.training.learning_rate import Constant, Cosine, MultiStep
 from lth_runner.values.errors import UserError
 
 TASK = small_task(seed=5)
@@ -248,22 +248,22 @@ class Watched:
 
 
 def test_late_is_checked_before_any_training(caplog):
-    check(Late(REWOUND, "3ep"), TASK, CLOCK)
+    check(Late(REWOUND, "3ep"), TASK, CLOCK, Constant())
     assert not caplog.text
     with pytest.raises(UserError, match=r"control\.late\.step=11ep is step 550, past the end"):
-        check(Late(REWOUND, "11ep"), TASK, CLOCK)
+        check(Late(REWOUND, "11ep"), TASK, CLOCK, Constant())
     with pytest.raises(UserError, match=r"control\.late\.step=100% is the end of training"):
-        check(Late(REWOUND, "100%"), TASK, CLOCK)
+        check(Late(REWOUND, "100%"), TASK, CLOCK, Constant())
     lone = AtInit(Magnitude(), Global(), Iterations(0.6, 1), dense=False)
     with pytest.raises(UserError, match="needs the dense training"):
-        check(Late(lone, "3ep"), TASK, CLOCK)
+        check(Late(lone, "3ep"), TASK, CLOCK, Constant())
     with caplog.at_level(logging.WARNING):
-        check(Late(REWOUND, "2ep"), TASK, CLOCK)
+        check(Late(REWOUND, "2ep"), TASK, CLOCK, Constant())
     assert "the arm is the ticket itself" in caplog.text
 
 
 def test_a_control_without_a_check_is_taken_as_it_is():
-    check(Reinit(), TASK, CLOCK)
+    check(Reinit(), TASK, CLOCK, Constant())
 
 
 @pytest.mark.parametrize(
@@ -282,9 +282,9 @@ def test_partial_rewinds_its_part_alone(part, early):
 
 def test_a_part_that_the_network_lacks_is_refused_before_any_training():
     with pytest.raises(UserError, match="'outptu' matches no tensor"):
-        check(Partial(REWOUND, only=["outptu"]), TASK, CLOCK)
+        check(Partial(REWOUND, only=["outptu"]), TASK, CLOCK, Constant())
     with pytest.raises(UserError, match="layers=late_half names none in a network of one layer"):
-        check(Partial(REWOUND, "late_half"), Task(single, data(), 0), CLOCK)
+        check(Partial(REWOUND, "late_half"), Task(single, data(), 0), CLOCK, Constant())
 
 
 # --- the command
@@ -302,11 +302,11 @@ def test_fine_tuning_behind_a_schedule_that_ends_at_zero_is_refused(schedule, tm
 
 def test_fine_tuning_behind_a_schedule_that_ends_above_zero_is_taken():
     tuned = Rewind(lr_clock="final")
-    tuned.check_rate(MultiStep(["50%", "75%"]), CLOCK)
-    tuned.check_rate(Cosine(final=0.01), CLOCK)
-    Rewind().check_rate(Cosine(), CLOCK)  # the schedule is run again
+    tuned.check(TASK, CLOCK, MultiStep(["50%", "75%"]))
+    tuned.check(TASK, CLOCK, Cosine(final=0.01))
+    Rewind().check(TASK, CLOCK, Cosine())  # the schedule is run again
     with pytest.raises(UserError, match=r"9e-05 of train\.optimizer\.lr"):
-        tuned.check_rate(Cosine(final=9e-5), CLOCK)
+        tuned.check(TASK, CLOCK, Cosine(final=9e-5))
 
 
 @pytest.mark.parametrize("rewind", ["init", "renda_lrr"])

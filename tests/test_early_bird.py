@@ -15,6 +15,7 @@ from lth_runner.score import Magnitude, NormScale
 from lth_runner.search import EarlyBird
 from lth_runner.search.early_bird import mask_distance
 from lth_runner.search.ticket import Ticket
+from lth_runner.training.learning_rate import Constant
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import stream
@@ -109,7 +110,7 @@ def test_a_snapshot_is_wanted_of_every_epoch():
     assert list(search().snapshots(shrunk)) == list(range(2, 21, 2))
     shorter = Clock.of(Duration.parse("182ep"), 1562, Duration.parse("20it"))  # nine to a step
     assert list(search().snapshots(shorter)) == list(range(1, 21))
-    search().check(small_task(), shorter)
+    search().check(small_task(), shorter, Constant())
 
 
 def test_impossible_windows_and_networks_are_refused():
@@ -122,10 +123,10 @@ def test_impossible_windows_and_networks_are_refused():
         with pytest.raises(UserError, match=why):
             search(**options)
     with pytest.raises(UserError, match=r"window=5 epochs are more than the 2 until 2ep"):
-        search(until="2ep").check(small_task(), CLOCK)
+        search(until="2ep").check(small_task(), CLOCK, Constant())
     with pytest.raises(UserError, match=r"pruner\.until=11ep"):
-        search(until="11ep").check(small_task(), CLOCK)
+        search(until="11ep").check(small_task(), CLOCK, Constant())
     plain = replace(small_task(), model=lambda: torch.nn.Sequential(torch.nn.Linear(6, 3)))
     with pytest.raises(UserError, match="norm"):
-        replace(search(), score=NormScale()).check(plain, CLOCK)
-    search().check(small_task(), CLOCK)
+        replace(search(), score=NormScale()).check(plain, CLOCK, Constant())
+    search().check(small_task(), CLOCK, Constant())

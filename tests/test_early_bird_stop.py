@@ -16,6 +16,7 @@ from lth_runner.schedule import Iterations
 from lth_runner.score import NormScale
 from lth_runner.search import EarlyBird, Learned
 from lth_runner.training.job import Job, Slot
+from lth_runner.training.learning_rate import Constant
 from lth_runner.training.loop import Loop
 from lth_runner.training.train import replay
 from lth_runner.values import state as states
@@ -143,7 +144,7 @@ def test_what_cannot_be_had_is_refused():
             problem.module(), problem.dense(), 0
         )
     with pytest.raises(UserError, match="no batch or group norm"):
-        Learned(demands=NormScale()).check(problem, small.recipe().clock(6))
+        Learned(demands=NormScale()).check(problem, small.recipe().clock(6), Constant())
     plain = Job(problem, Learned(retrain=False).propose(problem, []), rule("weights"))
     with pytest.raises(UserError, match="no batch or group norm"):
         replay(plain, small.recipe(), None, 1)

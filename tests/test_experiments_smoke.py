@@ -11,7 +11,8 @@ import torch
 import yaml
 from hydra import compose, initialize_config_dir
 
-from lth_runner.cli.config import make, resolve
+from lth_runner.cli.build import make
+from lth_runner.cli.check import resolve
 from lth_runner.cli.launch import execute
 from lth_runner.cli.main import conf_dir
 from lth_runner.cli.signatures import check_targets

@@ -137,5 +137,5 @@ def test_a_trial_measures_memory_and_what_fails_it_leaves_the_device_usable():
         found = tried(own.task, Static(), recipe())
         assert (found.obstacle is None) if reason is None else reason in found.obstacle
     assert tried(job.task, Static(), recipe()).obstacle is None
-    assert picking.pick_engine(recipe(), job.task, Static())[0].name == "graphed"
+    assert picking.choose(recipe(), job.task, Static()).name == "graphed"
     assert train([job], recipe())[0].history[-1]["step"] == 20

@@ -294,8 +294,8 @@ def test_memory_bounds_the_number_of_lanes():
 def test_graphs_asked_for_without_a_cuda_device_are_refused():
     [job] = jobs(1)
     with pytest.raises(UserError, match="need a CUDA device, and this run has device=cpu"):
-        picking.pick_engine(recipe(engine="graphed"), job.task, Static())
-    assert picking.pick_engine(recipe(), job.task, Static())[0].name == "sequential"
+        picking.choose(recipe(engine="graphed"), job.task, Static())
+    assert picking.choose(recipe(), job.task, Static()).name == "sequential"
 
 
 def test_on_cuda_what_cannot_be_packed_is_recorded_unless_a_trial_fails(monkeypatch):
@@ -307,18 +307,45 @@ def test_on_cuda_what_cannot_be_packed_is_recorded_unless_a_trial_fails(monkeypa
         monkeypatch.setattr(picking, "tried", lambda *parts: trial)
         monkeypatch.setattr(picking, "lanes_that_fit", lambda *parts: 16)
         monkeypatch.setattr(picking, "free_memory", lambda device: 1000.0)
-        found, reason = picking.pick_engine(recipe(engine=name), task, Static())
-        return found.name, getattr(found, "max_packed", 1), reason
+        found = picking.choose(recipe(engine=name), task, Static())
+        engine, told = found.engine(recipe(), task)
+        assert engine.name == found.name
+        return found.name, getattr(engine, "max_packed", 1), told
 
     fine, bad = Trial(lane=100, evaluation=300), Trial("it dreams")
     assert choice(None, bad)[0] == "packed"
     assert choice("a Conv2d", fine)[:2] == ("graphed", 5)
-    assert choice("a Conv2d", fine)[2].startswith("not packed: a Conv2d; up to 5 at once: what 0.0")
+    told = choice("a Conv2d", fine)[2]
+    assert told.startswith("up to 5 at once: what 0.0")
+    assert told.endswith("not packed: a Conv2d; each step one CUDA graph")
     assert choice("a Conv2d", bad)[0] == "sequential"
     assert choice("a Conv2d", bad)[2] == "not packed: a Conv2d; not graphed: it dreams"
     assert choice(None, fine, "graphed")[:2] == ("graphed", 5)
     with pytest.raises(UserError, match="cannot be graphed: it dreams; use"):
         choice(None, bad, "graphed")
+
+    monkeypatch.setattr(picking, "_held_by_others", lambda device: held)
+    full, held = Trial("out of memory", is_out_of_memory=True), 0.02
+    assert choice("a Conv2d", full)[2] == "not packed: a Conv2d; not graphed: out of memory"
+    held = 0.5
+    with pytest.raises(UserError, match=r"50 % of the memory of cuda is held by other.*sequential"):
+        choice("a Conv2d", full)
+
+
+def test_out_of_memory_in_a_trial_is_told_as_that(monkeypatch):
+    def short(work, device):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    [job] = jobs(1)
+    trial = tried(job.task, Static(), recipe(), short)
+    assert trial.is_out_of_memory
+    assert trial.obstacle is not None
+    assert trial.obstacle.startswith("out of memory")
+    monkeypatch.setattr(Sequential, "begin", lambda *parts: short(None, None))
+    with pytest.raises(
+        UserError, match=r"a single training does not fit .* lower train\.batch_siz"
+    ):
+        tried(job.task, Static(), recipe())
 
 
 def test_kernels_are_tried_out_on_cuda_alone_and_not_where_bits_must_repeat():

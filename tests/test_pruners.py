@@ -13,9 +13,10 @@ import torch
 import yaml
 from hydra import compose, initialize_config_dir
 
-from command import without_pictures
+from command import parts_of, without_pictures
 from lth_runner.allocate import count
-from lth_runner.cli.config import build, make, resolve
+from lth_runner.cli.build import make
+from lth_runner.cli.check import resolve
 from lth_runner.cli.launch import describe, execute
 from lth_runner.cli.main import conf_dir
 from lth_runner.cli.signatures import check_targets
@@ -39,7 +40,7 @@ def composed(*overrides: str) -> Any:
 
 
 def built(*overrides: str) -> Any:
-    return build(composed(*SMALL, *ON_CPU, *overrides))
+    return parts_of(composed(*SMALL, *ON_CPU, *overrides))
 
 
 @functools.cache

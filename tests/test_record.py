@@ -54,7 +54,7 @@ def test_a_finished_run_folder_holds_the_promised_files_and_no_others(outputs: P
     (folder,) = folders(outputs)
     assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == {
         "config.yaml", "status.json", "rounds.jsonl", "metrics.jsonl", "environment.json",
-        "problem.json",
+        "problem.json", "engine.json",
         "curve.png", "report.html",
         *(f"tickets/round-0{n}{seed}.safetensors" for n in range(3) for seed in ("", "-seed-4")),
     }  # fmt: skip

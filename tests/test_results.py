@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from lth_runner.cli.config import resolve
+from lth_runner.cli.check import resolve
 from lth_runner.cli.main import conf_dir
 from lth_runner.runs.report import Run
 from lth_runner.runs.report.figures import curve_figure

@@ -16,7 +16,7 @@ from lth_runner.masking import Gradual, Static
 from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Start, Ticket
 from lth_runner.training import train as engine
-from lth_runner.training.engines.choose import pick_engine
+from lth_runner.training.engines.choose import choose
 from lth_runner.training.engines.compiled import (
     SAMPLES,
     SurvivingLinear,
@@ -270,7 +270,7 @@ def test_what_cannot_be_sparse_says_why():
     moving = Gradual(None, None)  # type: ignore[arg-type]
     assert "moves" in sparse_obstacle(task, moving, recipe)
     with pytest.raises(UserError, match=r"train.engine=sparse: .* fp32"):
-        pick_engine(small.recipe(precision="bf16", engine="sparse"), task, Static())
-    taken, reason = pick_engine(small.recipe(precision="bf16"), task, Static())
-    assert (taken.name, "not sparse" in reason) == ("packed", True)
-    assert pick_engine(recipe, task, Static())[0].name == "sparse"
+        choose(small.recipe(precision="bf16", engine="sparse"), task, Static())
+    taken = choose(small.recipe(precision="bf16"), task, Static())
+    assert (taken.name, "not sparse" in taken.reason) == ("packed", True)
+    assert choose(recipe, task, Static()).name == "sparse"

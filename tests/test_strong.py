@@ -12,8 +12,8 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 
 import small
+from command import parts_of
 from lth_runner.allocate import Global, LayerWise, count
-from lth_runner.cli.config import build
 from lth_runner.cli.main import conf_dir
 from lth_runner.control import Reinit, Shuffle
 from lth_runner.experiment import Experiment, next_jobs
@@ -410,7 +410,7 @@ def test_binary_activations_are_signs_with_a_clipped_gradient():
 def test_the_shipped_experiment_costs_what_its_header_says():
     text = (conf_dir() / "experiment/digits_strong.yaml").read_text()
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        built = build(compose("config", overrides=["+experiment=digits_strong"]))
+        built = parts_of(compose("config", overrides=["+experiment=digits_strong"]))
     experiment, [first, *_] = built.experiment, built.experiment.tasks
     clock = built.recipe.clock(first.data.epoch(built.recipe.batch_size))
     num = len(experiment.tasks) * (2 + len(experiment.controls))

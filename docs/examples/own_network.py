@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lth_runner.allocate import Global
-from lth_runner.cli.launch import environment
+from lth_runner.cli.environment import environment
 from lth_runner.control import Reinit
 from lth_runner.experiment import Experiment, run
 from lth_runner.masking import Static
@@ -72,7 +72,8 @@ def main(folder: Path) -> None:
         tasks, search, Static(), controls={"reinit": Reinit()}, probes=[Performance(), Signs()]
     )
     trainer = Trainer(recipe, Store(folder / "store"))
-    search.check(tasks[0], trainer.clock(tasks[0]))  # refuses now what would fail later
+    # refuses now what would fail later
+    search.check(tasks[0], trainer.clock(tasks[0]), recipe.rate)
 
     record = record_in(folder, tasks[0], search.num_rounds, trainer.clock(tasks[0]).total)
     rounds = run(experiment, trainer, record)

@@ -95,7 +95,7 @@ def next_jobs(experiment: Experiment, past: Rounds, snapshots: Sequence[Step]) -
             arm = control(task, ticket, history, seed)
             if arm is None:
                 continue  # and has said why
-            if history and arm.start.step == history[0].clock.total:
+            if history and arm.start.is_end(history[0].clock):
                 arm = measured(task, arm, experiment.masking)  # it makes no step to measure in
             seconds = time.perf_counter() - began
             job = Job(task, arm, experiment.masking, Slot(number, name))

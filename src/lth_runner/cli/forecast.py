@@ -8,6 +8,7 @@ import time
 import torch
 
 from lth_runner.experiment import Experiment
+from lth_runner.probe import added_trainings
 from lth_runner.search.ticket import Ticket
 from lth_runner.training.engines.engine import Engine
 from lth_runner.training.job import Job
@@ -16,6 +17,19 @@ from lth_runner.training.recipe import Recipe
 SLOW_HOURS = 0.5
 LOOK_SECONDS = 1.0  # at the pace of a run that looks slow
 log = logging.getLogger(__name__)
+
+
+def rows_by_round(experiment: Experiment) -> list[int]:
+    """How many trainings a replicate has in each round: its ticket, and the controls beside it."""
+    search, arms = experiment.search, 1 + len(experiment.controls)
+    return [*[1] * search.num_dense, *[arms] * (search.num_rounds - search.num_dense)]
+
+
+def num_trainings(experiment: Experiment) -> int:
+    """How many trainings a run has at most, those of probes and controls among them."""
+    rows = rows_by_round(experiment)
+    parts = [*experiment.probes, *experiment.controls.values()]
+    return len(experiment.tasks) * (sum(rows) + sum(added_trainings(part, rows) for part in parts))
 
 
 def warn_if_slow(experiment: Experiment, recipe: Recipe, engine: Engine, num_steps: int) -> None:

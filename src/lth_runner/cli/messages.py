@@ -48,6 +48,12 @@ def _unparsed(error: OverrideParseException, text: str) -> str:
     )
 
 
+def first_line(error: BaseException) -> str:
+    """Returns the first line of what an exception says, and its type."""
+    lines = str(error).strip().splitlines()
+    return f"{lines[0] if lines else ''} ({type(error).__name__})".strip()
+
+
 def explain_bug(error: Exception) -> str:
     """An exception that nobody foresaw: its type, its text, where it was raised."""
     text = " ".join(str(error).split())

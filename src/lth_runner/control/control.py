@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from lth_runner.problem.task import Task
+from lth_runner.search.rewind import Rate
 from lth_runner.search.ticket import Past, Ticket
 from lth_runner.values.steps import Clock
 
@@ -23,11 +24,11 @@ class Control(Protocol):
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket | None: ...
 
 
-def check(control: Control, task: Task, clock: Clock) -> None:
+def check(control: Control, task: Task, clock: Clock, rate: Rate) -> None:
     """Raises UserError, before any training, for what a control's own ``check`` refuses."""
     own: Any = getattr(control, "check", None)
     if own is not None:
-        own(task, clock)
+        own(task, clock, rate)
 
 
 def possible(controls: Mapping[str, Control]) -> dict[str, Control]:

@@ -18,6 +18,7 @@ from lth_runner.problem.requirements import Classification, classification
 from lth_runner.problem.task import Task
 from lth_runner.score import Score, Scores
 from lth_runner.search import Search
+from lth_runner.search.rewind import Rate
 from lth_runner.search.ticket import Past, Ticket
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.mask import Mask
@@ -123,7 +124,7 @@ class RandomData:
             )  # fmt: skip
         return unpruned(ticket, past).under(mask)
 
-    def check(self, task: Task, clock: Clock) -> None:
+    def check(self, task: Task, clock: Clock, rate: Rate) -> None:
         """Raises UserError for a problem without what is to be corrupted."""
         self._parts(task)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from lth_runner.problem.task import Task
 from lth_runner.search import Rewinding, Search
-from lth_runner.search.rewind import Layers, Rewind
+from lth_runner.search.rewind import Layers, Rate, Rewind
 from lth_runner.search.ticket import Past, Ticket
 from lth_runner.values.errors import UserError
 from lth_runner.values.steps import Clock, Duration
@@ -38,14 +38,14 @@ class Late:
         whole: dict[str, Any] = {"weights": "rewind", "bn": "rewind", "only": (), "layers": None}
         return dataclasses.replace(_own(self.search, "late"), step=self.step, **whole)
 
-    def check(self, task: Task, clock: Clock) -> None:
+    def check(self, task: Task, clock: Clock, rate: Rate) -> None:
         """Raises UserError for a step at or past the end, and without a dense training."""
         step = clock.at(Duration.parse(self.step), "control.late.step")
         if step == clock.total and self._rewind.lr_clock != "restart":
             raise UserError(
                 f"control.late.step={self.step} is the end of training: nothing is left to train"
             )
-        _rewound_by(self.search, self._rewind).check(task, clock)
+        _rewound_by(self.search, self._rewind).check(task, clock, rate)
         if self._rewind == _own(self.search, "late"):
             log.warning(
                 "warning: control.late.step=%s is where the ticket starts: the arm is the ticket "
@@ -83,9 +83,9 @@ class Partial:
         own = _own(self.search, "partial")
         return dataclasses.replace(own, only=self.only, layers=self.layers, **part)
 
-    def check(self, task: Task, clock: Clock) -> None:
+    def check(self, task: Task, clock: Clock, rate: Rate) -> None:
         """Raises UserError for a part that this network lacks, and without a dense training."""
-        _rewound_by(self.search, self._rewind).check(task, clock)
+        _rewound_by(self.search, self._rewind).check(task, clock, rate)
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
         return _started_by(self.search, self._rewind, task, ticket, past)

@@ -14,7 +14,7 @@ from lth_runner.probe.masks import (
     RoundOverlap,
 )
 from lth_runner.probe.performance import Learning, Performance
-from lth_runner.probe.probe import Probe, Trains, Value
+from lth_runner.probe.probe import Probe, Trains, Value, added_trainings
 from lth_runner.probe.signal import Signal
 from lth_runner.probe.signs import Signs
 from lth_runner.probe.supermask import Supermask
@@ -47,4 +47,5 @@ __all__ = [
     "Trains",
     "Trajectory",
     "Value",
+    "added_trainings",
 ]

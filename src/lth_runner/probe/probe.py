@@ -28,3 +28,8 @@ class Trains(Protocol):
 
     def num_trainings(self, num_rows: Sequence[int]) -> int:
         """Counts the trainings that it adds to a replicate at most, given its rows by round."""
+
+
+def added_trainings(part: object, num_rows: Sequence[int]) -> int:
+    """Counts the trainings that a probe or a control adds to a replicate at most: none, mostly."""
+    return part.num_trainings(num_rows) if isinstance(part, Trains) else 0

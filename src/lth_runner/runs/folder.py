@@ -32,6 +32,7 @@ Row = Mapping[str, Any]
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
 PROBLEM = "problem.json"
+ENGINE = "engine.json"
 STATUS = "status.json"
 ROUNDS = "rounds.jsonl"
 METRICS = "metrics.jsonl"
@@ -60,6 +61,11 @@ def read_environment(folder: Path) -> dict[str, Any]:
 def read_problem(folder: Path) -> dict[str, Any]:
     """Returns what ``problem.json`` says, nothing where it is torn or the run is an older one."""
     return read_object(folder / PROBLEM) or {}
+
+
+def read_engine(folder: Path) -> dict[str, Any]:
+    """Returns which engine a run was begun with and why, nothing where none was chosen yet."""
+    return read_object(folder / ENGINE) or {}
 
 
 def read_rounds(folder: Path) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from lth_runner.allocate import Allocate
 from lth_runner.problem.task import Task
 from lth_runner.schedule import Schedule
 from lth_runner.score import Score
-from lth_runner.search.rewind import Rewind
+from lth_runner.search.rewind import Rate, Rewind
 from lth_runner.search.search import check_parts, warn_of_empty_layers
 from lth_runner.search.ticket import Past, Start, Ticket
 from lth_runner.values.errors import UserError
@@ -50,13 +50,22 @@ class AtInit:
     def num_rounds(self) -> int:
         return 2 if self.dense else 1
 
-    def check(self, task: Task, clock: Clock) -> None:
+    @property
+    def num_dense(self) -> int:
+        return 1 if self.dense else 0
+
+    def check(self, task: Task, clock: Clock, rate: Rate) -> None:
         """Raises UserError for a budget or a score that this problem cannot serve.
 
         And for weights that only a dense training would have, where there is none.
         """
-        self.rewind.check(task, clock)
+        if not self.dense:
+            self._refuse_what_is_trained(clock)
+        self.rewind.check(task, clock, rate)
         check_parts(task, self.score, self.allocate, self.schedule()[-1])
+        self._scored_step(clock)
+
+    def _refuse_what_is_trained(self, clock: Clock) -> None:
         rewind = self.rewind
         trained = {
             "step": rewind.at(clock) > 0,
@@ -67,13 +76,13 @@ class AtInit:
             "optimizer": rewind.optimizer == "restore",
             "lr_clock": rewind.lr_clock == "final",
         }
-        if not self.dense and any(trained.values()):
+        if any(trained.values()):
             name = next(name for name, needed in trained.items() if needed)
             raise UserError(
                 f"rewind.{name}={getattr(rewind, name)} needs the dense training, which "
                 "pruner.dense=false leaves out: set pruner.dense=true, or rewind=init"
             )
-        if self._scored_step(clock) and not self.dense:
+        if self._scored_step(clock):
             raise UserError(
                 f"pruner.score_step={self.score_step} needs the dense training, which "
                 "pruner.dense=false leaves out: set pruner.dense=true, or pruner.score_step=null"

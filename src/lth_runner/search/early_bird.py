@@ -12,6 +12,7 @@ from lth_runner.allocate import Allocate, channels
 from lth_runner.problem.task import Task
 from lth_runner.schedule import Schedule
 from lth_runner.score import Score
+from lth_runner.search.rewind import Rate
 from lth_runner.search.search import check_parts, warn_of_empty_layers
 from lth_runner.search.ticket import Past, Start, Ticket, Trained
 from lth_runner.values.errors import UserError, nearest
@@ -54,7 +55,11 @@ class EarlyBird:
     def num_rounds(self) -> int:
         return 2
 
-    def check(self, task: Task, clock: Clock) -> None:
+    @property
+    def num_dense(self) -> int:
+        return 1
+
+    def check(self, task: Task, clock: Clock, rate: Rate) -> None:
         """Raises UserError for a budget or a score that this problem cannot serve.
 
         And for fewer epochs until ``until`` than the window has.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lth_runner.problem.task import Task
+from lth_runner.search.rewind import Rate
 from lth_runner.search.search import warn_of_empty_layers
 from lth_runner.search.ticket import Past, Start, Ticket
 from lth_runner.values.steps import Clock, Step
@@ -29,7 +30,11 @@ class Found:
     def num_rounds(self) -> int:
         return 2
 
-    def check(self, task: Task, clock: Clock) -> None:
+    @property
+    def num_dense(self) -> int:
+        return 1
+
+    def check(self, task: Task, clock: Clock, rate: Rate) -> None:
         """Refuses nothing."""
 
     def snapshots(self, clock: Clock) -> Sequence[Step]:

@@ -9,7 +9,7 @@ from lth_runner.allocate import Allocate
 from lth_runner.problem.task import Task
 from lth_runner.schedule import Schedule
 from lth_runner.score import Score
-from lth_runner.search.rewind import Rewind
+from lth_runner.search.rewind import Rate, Rewind
 from lth_runner.search.search import check_parts, warn_of_empty_layers
 from lth_runner.search.ticket import Past, Start, Ticket
 from lth_runner.values.mask import Mask
@@ -35,9 +35,13 @@ class Iterative:
     def num_rounds(self) -> int:
         return 1 + len(self.schedule())
 
-    def check(self, task: Task, clock: Clock) -> None:
+    @property
+    def num_dense(self) -> int:
+        return 1
+
+    def check(self, task: Task, clock: Clock, rate: Rate) -> None:
         """Raises UserError for a budget or a score that this problem cannot serve."""
-        self.rewind.check(task, clock)
+        self.rewind.check(task, clock, rate)
         check_parts(task, self.score, self.allocate, self.schedule()[-1])
 
     def snapshots(self, clock: Clock) -> Sequence[Step]:

@@ -10,7 +10,7 @@ from lth_runner.problem.task import Task
 from lth_runner.schedule import Schedule
 from lth_runner.score import Score, Scores
 from lth_runner.search.at_init import AtInit
-from lth_runner.search.rewind import Rewind
+from lth_runner.search.rewind import Rate, Rewind
 from lth_runner.search.ticket import Past, Start, Ticket, Trained
 from lth_runner.values import identity
 from lth_runner.values import state as states
@@ -53,9 +53,13 @@ class KeptScores:
     def num_rounds(self) -> int:
         return self._with(self.score).num_rounds
 
-    def check(self, task: Task, clock: Clock) -> None:
+    @property
+    def num_dense(self) -> int:
+        return self._with(self.score).num_dense
+
+    def check(self, task: Task, clock: Clock, rate: Rate) -> None:
         """Raises UserError as ``AtInit`` does."""
-        self._with(self.score).check(task, clock)
+        self._with(self.score).check(task, clock, rate)
 
     def snapshots(self, clock: Clock) -> Sequence[Step]:
         return self._with(self.score).snapshots(clock)

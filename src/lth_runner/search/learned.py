@@ -12,7 +12,7 @@ import torch
 from lth_runner.problem.requirements import check as check_score
 from lth_runner.problem.task import Task
 from lth_runner.score import Score
-from lth_runner.search.rewind import Rewind
+from lth_runner.search.rewind import Rate, Rewind
 from lth_runner.search.search import warn_of_empty_layers
 from lth_runner.search.ticket import Past, Start, Ticket, Trained
 from lth_runner.values.errors import UserError
@@ -50,7 +50,11 @@ class Learned:
     def num_rounds(self) -> int:
         return 2 if self.retrain else 1
 
-    def check(self, task: Task, clock: Clock) -> None:
+    @property
+    def num_dense(self) -> int:
+        return 1
+
+    def check(self, task: Task, clock: Clock, rate: Rate) -> None:
         """Raises UserError for rounds and rewind steps that the training is too short for.
 
         And for a score that the task cannot serve.
@@ -65,7 +69,7 @@ class Learned:
             )
         if not self.retrain:
             return
-        self.rewind.check(task, clock)
+        self.rewind.check(task, clock, rate)
         step = 0 if self.rewind.lr_clock == "restart" else self.rewind.at(clock)
         if self._last_round(clock) + step >= clock.total:
             raise UserError(

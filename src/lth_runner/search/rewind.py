@@ -14,6 +14,7 @@ from lth_runner.values.seeds import derive
 from lth_runner.values.state import State
 from lth_runner.values.steps import Clock, Duration, Step
 
+Rate = Callable[[Step, Clock], float]  # the factor on the learning rate at a step
 Layers = Literal["first", "last", "early_half", "late_half", "all_but_first", "all_but_output"]
 LEAST_RATE = 1e-4  # of the schedule's 1: below, fine-tuning stands still
 
@@ -90,13 +91,13 @@ class Rewind:
             )
         return step
 
-    def check(self, task: Task, clock: Clock) -> None:
-        """Raises UserError for a step past the end and for patterns that match nothing."""
+    def check(self, task: Task, clock: Clock, rate: Rate) -> None:
+        """Raises UserError for a step past the end and for patterns that match nothing.
+
+        And where fine-tuning would stand still behind the learning rate's schedule.
+        """
         self.at(clock)
         self.rewound(task)
-
-    def check_rate(self, rate: Callable[[Step, Clock], float], clock: Clock) -> None:
-        """Raises UserError where fine-tuning would stand still behind a schedule's ``rate``."""
         if self.lr_clock != "final":
             return
         # a step past the last one: the end that a cosine has, however long the training is

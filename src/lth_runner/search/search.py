@@ -10,7 +10,7 @@ from lth_runner.allocate import Allocate, count, empty_layers
 from lth_runner.problem.requirements import check as check_score
 from lth_runner.problem.task import Task
 from lth_runner.score import Random, Score
-from lth_runner.search.rewind import Rewind
+from lth_runner.search.rewind import Rate, Rewind
 from lth_runner.search.ticket import Past, Start, Ticket
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -27,8 +27,15 @@ class Search(Protocol):
     def num_rounds(self) -> int:
         """How many trainings the ticket arm has at most, the dense one included."""
 
-    def check(self, task: Task, clock: Clock) -> None:
-        """Raises UserError, before any training, for what this problem cannot serve."""
+    @property
+    def num_dense(self) -> int:
+        """How many of these come first and begin dense: no control stands beside them."""
+
+    def check(self, task: Task, clock: Clock, rate: Rate) -> None:
+        """Raises UserError, before any training, for what this problem cannot serve.
+
+        ``rate`` is the learning-rate schedule of every training.
+        """
 
     def snapshots(self, clock: Clock) -> Sequence[Step]:
         """Names the steps of the first training whose weights later rounds will want."""

@@ -70,6 +70,10 @@ class Start:
         held: State = vars(self)["_optimizer"]
         return held
 
+    def is_end(self, clock: Clock) -> bool:
+        """Returns whether no step follows: a ticket that is evaluated as it is, never trained."""
+        return self.step >= clock.total
+
 
 @dataclass(frozen=True)
 class Ticket:

@@ -14,6 +14,7 @@ from lth_runner.training.engines.engine import Engine
 from lth_runner.training.engines.sequential import Sequential
 from lth_runner.training.job import Job
 from lth_runner.training.loop import Loop
+from lth_runner.training.memory import is_out_of_memory
 from lth_runner.training.pace import Interrupted, Pace
 from lth_runner.training.recipe import Recipe
 from lth_runner.values.state import State
@@ -53,7 +54,7 @@ def _train_lanes(
             yield chosen[lane], outcome
         return
     except (MemoryError, RuntimeError) as error:
-        if len(chosen) == 1 or not _out_of_memory(error):
+        if len(chosen) == 1 or not is_out_of_memory(error):
             raise
     log.warning("%d trainings do not fit into memory together: halves of them", len(chosen))
     gc.collect()  # what of them is still held in circles
@@ -61,18 +62,6 @@ def _train_lanes(
     for half in (left[: len(left) // 2], left[len(left) // 2 :]):
         if half:
             yield from _train_lanes(engine, half, jobs, recipe, keepers, pace)
-
-
-def _out_of_memory(error: BaseException | None) -> bool:
-    """CUDA has an error of its own for it; the CPU's allocator a RuntimeError like any other.
-
-    In the midst of a CUDA graph's recording the error that comes out is the recording's, after it.
-    """
-    kinds = (MemoryError, torch.OutOfMemoryError)
-    if error is None:
-        return False
-    told = isinstance(error, kinds) or "can't allocate memory" in str(error)
-    return told or _out_of_memory(error.__context__)
 
 
 def _train(

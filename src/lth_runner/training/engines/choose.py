@@ -1,11 +1,14 @@
-"""Which engine trains a run, and why."""
+"""Which engine trains a run and why, and how many trainings at once its memory takes."""
 
 from __future__ import annotations
 
 import gc
 import math
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,58 +28,138 @@ from lth_runner.training.engines.sequential import Sequential
 from lth_runner.training.recipe import Recipe
 from lth_runner.values.errors import UserError
 
+OTHERS = 0.1  # of a device's memory: more than that and it is not this run's alone
 
-def pick_engine(recipe: Recipe, task: Task, masking: Masking) -> tuple[Engine, str]:
-    """The engine and why: ``auto`` packs what can be packed, whatever the number of replicates,
 
-    so that runs which share a training choose alike, and leaves pruned weights out where it can;
-    on CUDA it records the steps of what cannot be packed. Memory bounds how many at once. Raises
-    UserError where an engine asked for cannot be had.
+@dataclass(frozen=True)
+class Choice:
+    """Says by what engine a run is trained, and why.
+
+    The ``name`` is a part of what results are stored under, so that it follows from the config
+    and the machine and not from what else the machine does. How many trainings at once does not
+    change any: that follows from the memory that is free when the engine is made, and, where
+    steps are recorded, from what a ``trial`` took.
     """
-    if recipe.engine == "sequential":
-        return Sequential(), "asked for"
-    if recipe.engine == "graphed":
-        return _graphed(recipe, task, masking)
+
+    name: str
+    reason: str
+    trial: Trial = field(default_factory=Trial)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The choice as JSON has it, so that a continued run makes no other."""
+        taken = {"lane_bytes": self.trial.lane, "evaluation_bytes": self.trial.evaluation}
+        measured = taken if self.name == "graphed" else {}
+        return {"engine": self.name, "reason": self.reason, **measured}
+
+    def engine(self, recipe: Recipe, task: Task) -> tuple[Engine, str]:
+        """Makes the engine, for as many trainings at once as fit; and says what it is."""
+        if self.name == "sequential":
+            return Sequential(), self.reason
+        free = free_memory(torch.device(task.device))
+        if self.name == "graphed":
+            num = self.trial.num_lanes(recipe, 0.8 * free)
+        else:
+            num = lanes_that_fit(task, recipe, 0.8 * free)
+        made: dict[str, Engine] = {
+            "packed": Packed(num), "sparse": Sparse(num), "graphed": Graphed(num),
+        }  # fmt: skip
+        told = f"up to {num} at once"
+        if num < recipe.max_packed:
+            told += f": what {free / 2**30:.1f} GiB of free memory take"
+        return made[self.name], f"{told}; {self.reason}"
+
+
+def choose(recipe: Recipe, task: Task, masking: Masking) -> Choice:
+    """Chooses the engine that was asked for, or, for ``auto``, the fastest that there is.
+
+    It packs what can be packed, whatever the number of replicates, so that runs which share a
+    training choose alike, and leaves pruned weights out where it can; on CUDA it records the
+    steps of what cannot be packed. Raises UserError where an engine asked for cannot be had.
+    """
+    asked = recipe.engine
+    if asked == "sequential":
+        return Choice("sequential", "asked for")
+    if asked == "graphed":
+        return _recorded(recipe, task, masking)
     unpacked = obstacle(task, masking, recipe)
-    if unpacked is not None and recipe.engine != "auto":
+    if unpacked is None and asked == "packed":
+        return Choice("packed", "asked for")
+    if unpacked is None:
+        whole = sparse_obstacle(task, masking, recipe)
+        if whole is None:
+            return Choice("sparse", "layers of low density by their surviving weights")
+        if asked == "sparse":
+            raise _refusal(recipe, whole)
+        return Choice("packed", f"not sparse: {whole}")
+    if asked != "auto":
         raise _refusal(recipe, unpacked)
-    if unpacked is not None and torch.device(task.device).type == "cuda":
-        engine, reason = _graphed(recipe, task, masking)
-        return engine, f"not packed: {unpacked}; {reason}"
-    if unpacked is not None:
-        return Sequential(), f"not packed: {unpacked}"
-    free = free_memory(torch.device(task.device))
-    num = lanes_that_fit(task, recipe, 0.8 * free)
-    reason = _so_many(num, recipe, free)
-    if recipe.engine == "packed":
-        return Packed(num), reason
-    whole = sparse_obstacle(task, masking, recipe)
-    if whole is None:
-        return Sparse(num), f"{reason}, layers of low density by their surviving weights"
-    if recipe.engine == "sparse":
-        raise _refusal(recipe, whole)
-    return Packed(num), f"{reason}; not sparse: {whole}"
+    if torch.device(task.device).type != "cuda":
+        return Choice("sequential", f"not packed: {unpacked}")
+    found = _recorded(recipe, task, masking)
+    return Choice(found.name, f"not packed: {unpacked}; {found.reason}", found.trial)
 
 
-def _graphed(recipe: Recipe, task: Task, masking: Masking) -> tuple[Engine, str]:
-    """The engine that records steps and how many at once; where it cannot be, the sequential one
+def chosen_before(kept: Mapping[str, Any], recipe: Recipe, task: Task, masking: Masking) -> Choice:
+    """Returns the choice whose ``facts`` were kept beside a run.
 
-    and why, or, if it is asked for by name, UserError.
+    No trial is made again. Raises UserError where this machine has no such engine, as a machine
+    without a C compiler has none for surviving weights.
+    """
+    trial = Trial(None, int(kept.get("lane_bytes", 0)), int(kept.get("evaluation_bytes", 0)))
+    choice = Choice(str(kept.get("engine")), str(kept.get("reason", "as before")), trial)
+    reason = _unavailable(choice.name, recipe, task, masking)
+    if reason is not None:
+        raise UserError(
+            f"this run was begun with the engine {choice.name}, which cannot be had here: "
+            f"{reason}. Go on where it was begun, or begin another run by choosing "
+            "train.engine=packed or sequential"
+        )
+    return choice
+
+
+def _unavailable(name: str, recipe: Recipe, task: Task, masking: Masking) -> str | None:
+    if name == "sequential":
+        return None
+    if name in ("packed", "sparse"):
+        unpacked = obstacle(task, masking, recipe)
+        if unpacked is not None or name == "packed":
+            return unpacked
+        return sparse_obstacle(task, masking, recipe)
+    if name == "graphed":
+        return None if torch.device(task.device).type == "cuda" else "there is no CUDA device"
+    return "this version knows none of that name"
+
+
+def _recorded(recipe: Recipe, task: Task, masking: Masking) -> Choice:
+    """The engine that records steps, where a trial of it succeeds; else the sequential one and
+
+    why, or, if it is asked for by name, UserError.
     """
     device = torch.device(task.device)
     if device.type != "cuda":
         trial = Trial(f"CUDA graphs need a CUDA device, and this run has device={device.type}")
     else:
         trial = tried(task, masking, recipe)
-    if trial.obstacle is None:
         gc.collect()
         torch.cuda.empty_cache()  # what the trial held
-        free = free_memory(device)
-        num = trial.num_lanes(recipe, 0.8 * free)
-        return Graphed(num), _so_many(num, recipe, free)
+    if trial.obstacle is None:
+        return Choice("graphed", "each step one CUDA graph", trial)
     if recipe.engine == "graphed":
         raise _refusal(recipe, trial.obstacle)
-    return Sequential(), f"not graphed: {trial.obstacle}"
+    if trial.is_out_of_memory and (held := _held_by_others(device)) > OTHERS:
+        raise UserError(
+            f"out of memory in the trial by which train.engine=auto chooses, while "
+            f"{100 * held:.0f} % of the memory of {device} is held by other processes: the choice "
+            "would depend on them. Wait until they end, or set train.engine=sequential"
+        )
+    return Choice("sequential", f"not graphed: {trial.obstacle}")
+
+
+def _held_by_others(device: torch.device) -> float:
+    """The share of a CUDA device's memory that this process does not hold, and cannot have."""
+    free, total = torch.cuda.mem_get_info(device)
+    return (total - free - torch.cuda.memory_reserved(device)) / total
 
 
 def _refusal(recipe: Recipe, reason: str) -> UserError:
@@ -86,15 +169,8 @@ def _refusal(recipe: Recipe, reason: str) -> UserError:
     )
 
 
-def _so_many(num: int, recipe: Recipe, free: float) -> str:
-    reason = f"up to {num} at once"
-    if num < recipe.max_packed:
-        reason += f": what {free / 2**30:.1f} GiB of free memory take"
-    return reason
-
-
 def free_memory(device: torch.device) -> float:
-    """Bytes that can still be had on a device; without bound where nobody says."""
+    """Returns the bytes that can still be had on a device, without bound where nobody says."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
     try:

@@ -15,7 +15,9 @@ from lth_runner.training.engines.engine import Together
 from lth_runner.training.engines.graphed import WARM_UP, Capture, Graphed, cuda_graph
 from lth_runner.training.engines.sequential import Sequential
 from lth_runner.training.job import Job
+from lth_runner.training.memory import is_out_of_memory
 from lth_runner.training.recipe import Recipe
+from lth_runner.values.errors import UserError
 
 # their fused kernels read the learning rate where it lies on the device
 OPTIMIZERS = (optim.SGD, optim.Adam, optim.AdamW)
@@ -30,6 +32,7 @@ class Trial:
     obstacle: str | None = None
     lane: int = 0
     evaluation: int = 0
+    is_out_of_memory: bool = False
 
     def num_lanes(self, recipe: Recipe, free: float) -> int:
         """How many trainings fit into ``free`` bytes, from 1 to ``max_packed``."""
@@ -63,7 +66,8 @@ def tried(task: Task, masking: Masking, recipe: Recipe, capture: Capture = cuda_
     """Trains the dense network for a few steps, one by one and recorded, and compares the losses.
 
     A network of one's own may do what no list of parts foretells: draw random numbers, count in
-    Python, ask the device a question. Raises what a training one by one raises.
+    Python, ask the device a question. Raises what a training one by one raises, and UserError
+    where there is no memory for one.
     """
     reason = obstacle(task, masking, recipe)
     if reason is not None:
@@ -71,20 +75,36 @@ def tried(task: Task, masking: Masking, recipe: Recipe, capture: Capture = cuda_
     device = torch.device(task.device)
     job = Job(task, Ticket(task.dense(), task.init()), masking)
     with recipe.arithmetic(device):
-        plain = Sequential().begin([job], recipe, [None])
-        num = min(WARM_UP + REPLAYED, plain.lanes[0].clock.total)
         random = random_states(device)
-        expected = _losses(plain, num)
+        num, expected = _one_by_one(job, recipe)
         if not all(map(torch.equal, random, random_states(device))):
             return Trial("the network draws random numbers")
-        del plain
         try:
             found, trial = _recorded(job, recipe, capture, num)
-        except RuntimeError as error:  # what CUDA, and torch's recording of it, raise
+        except (MemoryError, RuntimeError) as error:  # what CUDA, and torch's recording, raise
+            if is_out_of_memory(error):
+                reason = "out of memory: recorded, a training takes more than one by one"
+                return Trial(reason, is_out_of_memory=True)
             return Trial(f"its step cannot be recorded: {str(error).strip().splitlines()[0]}")
     if not torch.allclose(found, expected, rtol=TOLERANCE, atol=0.0, equal_nan=True):
         return Trial("its step, recorded and done again, does something else")
     return trial
+
+
+def _one_by_one(job: Job, recipe: Recipe) -> tuple[int, Tensor]:
+    """How many steps are tried, and their losses."""
+    try:
+        plain = Sequential().begin([job], recipe, [None])
+        num = min(WARM_UP + REPLAYED, plain.lanes[0].clock.total)
+        return num, _losses(plain, num)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"out of memory: a single training does not fit into what is free on "
+            f"{job.task.device}: lower train.batch_size, wait until other processes end, or set "
+            "device=cpu"
+        ) from error
 
 
 def _recorded(job: Job, recipe: Recipe, capture: Capture, num: int) -> tuple[Tensor, Trial]:

@@ -1,0 +1,209 @@
+"""The first stage of a run: a config checked as plain values, before anything is built of it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from lth_runner.cli.messages import first_line
+from lth_runner.cli.signatures import check_targets
+from lth_runner.runs.report.published import published
+from lth_runner.search.rewind import Rewind
+from lth_runner.values.errors import UserError, nearest
+
+PARTS = {"dataset", "model", "train", "objective", "covers"}
+MAYBE = {"origin", "coordinates"}  # a part, or null
+GROUPS = {"control", "probe"}  # several parts by name
+SECTIONS = {"paths", "store", "pruner", "rewind", "record", "report"}  # mappings of their own keys
+ROOT = PARTS | MAYBE | GROUPS | SECTIONS | {
+    "name", "seed", "replicates", "device", "max_samples", "threads",
+}  # fmt: skip
+KEEP = ("all", "tickets", "last")  # of the Store, once a run is done
+MOST_THREADS = 1024  # far beyond, a system ends the process that asks
+WANDB = ("mode", "project", "entity", "group")
+WANDB_MODES = ("offline", "online", "disabled")
+PRUNER_KEYS = {"search", "masking", "budgets", "biases"}  # what is read here
+log = logging.getLogger(__name__)
+
+
+def check(config: DictConfig) -> dict[str, Any]:
+    """Returns the config as plain values that fit what they will be given to, but for their sizes.
+
+    Raises UserError for unknown keys, for values of the wrong kind or out of range, and for
+    what the signature of a part does not take.
+    """
+    values = resolve(config)
+    check_targets(values, OmegaConf.to_container(config, resolve=False))
+    return values
+
+
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """Returns the config as plain values, interpolations filled in; raises UserError as ``check``
+
+    does, without looking at signatures.
+    """
+    _check_keys(config)
+    _check_pruner(config)
+    _warn_of_unused_rewinding(config)
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise UserError(
+            f"{error.full_key} is not set: give it a value on the command line"
+        ) from error
+    except OmegaConfBaseException as error:
+        raise UserError(f"the config cannot be resolved: {first_line(error)}") from error
+    assert isinstance(plain, dict)
+    values = {str(key): value for key, value in plain.items()}
+    _check_root(values)
+    _check_report(values["report"])
+    _check_groups(values)
+    _check_record(values["record"])
+    return values
+
+
+def _check_keys(config: DictConfig) -> None:
+    for key in map(str, config):
+        if key not in ROOT:
+            raise UserError(f"unknown key {key!r} in the config: {nearest(key, ROOT)}")
+    if absent := sorted(ROOT - set(map(str, config))):
+        raise UserError(f"the config lacks {', '.join(absent)}: take the ~ away that removes it")
+    for key in sorted(GROUPS | SECTIONS):
+        if not isinstance(config[key], DictConfig):
+            raise UserError(
+                f"{key}={config[key]} is no mapping of keys: choose an option of {key}, or set its "
+                f"keys one by one, as {key}.<key>=..."
+            )
+    parts = {key: config[key] for key in PARTS}
+    parts |= {key: config[key] for key in MAYBE if config[key] is not None}
+    parts |= {f"pruner.{key}": config.pruner.get(key) for key in ("search", "masking")}
+    for key, node in sorted(parts.items()):
+        if not isinstance(node, DictConfig) or "_target_" not in list(node):
+            raise UserError(
+                f"{key}={node} is no part, which has a _target_: choose an option of "
+                f"{key.split('.')[0]}"
+            )
+
+
+def _check_root(values: Mapping[str, Any]) -> None:
+    for key, least in (("seed", 0), ("replicates", 1)):
+        if not _is_whole(value := values[key]) or value < least:
+            raise UserError(f"{key}={value!r} must be a whole number of at least {least}")
+    most = values["max_samples"]
+    if most is not None and (not _is_whole(most) or most < 1):
+        raise UserError(f"max_samples={most!r} must be a whole number of at least 1, or null")
+    threads, cores = values["threads"], os.cpu_count() or 1
+    if threads != "auto" and (not _is_whole(threads) or threads < 1):
+        raise UserError(f"threads={threads!r}: give a whole number above 0, or auto")
+    if threads != "auto" and threads > max(MOST_THREADS, cores):
+        raise UserError(
+            f"threads={threads}: this machine has {cores} cores: give at most "
+            f"{max(MOST_THREADS, cores)}, or auto"
+        )
+    for key in ("outputs", "data"):
+        if not isinstance(value := values["paths"].get(key), str) or not value:
+            raise UserError(f"paths.{key}={value!r} must be the path of a folder")
+    if not isinstance(biases := values["pruner"].get("biases", False), bool):
+        raise UserError(f"pruner.biases={biases!r}: give true or false")
+    if values["name"] is None or not re.fullmatch(r"[\w.+-]+", str(values["name"])):
+        raise UserError(f"name={values['name']!r} names a folder: use letters, digits, _ - + and .")
+    keep = values["store"].get("keep")
+    if keep not in KEEP:
+        raise UserError(f"store.keep={keep!r}: {nearest(str(keep), KEEP)}")
+
+
+def _check_report(report: Mapping[str, Any]) -> None:
+    _check_tolerance(report.get("tolerance"))
+    if (series := report.get("published")) is not None:
+        published(str(series))
+
+
+def _check_tolerance(tolerance: Any) -> None:
+    is_number = isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool)
+    share = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", tolerance) if isinstance(tolerance, str) else None
+    if not (is_number and 0 <= tolerance < math.inf) and not (share and float(share[1]) < 100):
+        raise UserError(
+            f"report.tolerance={tolerance!r} must be a difference of the headline measure, 0.005 "
+            "for half a point of accuracy, or a share of the dense network's value, 2%"
+        )
+
+
+def _check_groups(values: Mapping[str, Any]) -> None:
+    for group in sorted(GROUPS):
+        for key, node in values[group].items():
+            if not isinstance(node, dict) or "_target_" not in list(node):
+                raise UserError(
+                    f"{group}.{key} belongs to an option of {group} that is not chosen here: "
+                    f"choose it, or leave {group}.{key} out"
+                )
+
+
+def _check_record(record: Mapping[str, Any]) -> None:
+    wandb = record.get("wandb")
+    if not isinstance(wandb, dict):
+        raise UserError(
+            f"record.wandb={wandb!r} must be a mapping with the keys {', '.join(WANDB)}"
+        )
+    for key in wandb:
+        if key not in WANDB:
+            raise UserError(f"record.wandb.{key} is not an option: {nearest(str(key), WANDB)}")
+    for key in WANDB[1:]:
+        if not isinstance(text := wandb.get(key), str) and text is not None:
+            raise UserError(f"record.wandb.{key}={text!r} must be a text, or null")
+    mode = wandb.get("mode")
+    if mode not in WANDB_MODES:
+        raise UserError(f"record.wandb.mode={mode!r}: {nearest(str(mode), WANDB_MODES)}")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_pruner(config: DictConfig) -> None:
+    pruner = config.pruner
+    raw = OmegaConf.to_container(pruner, resolve=False)
+    used = set(re.findall(r"\$\{pruner\.(\w+)", str(raw)))
+    assert isinstance(raw, dict)
+    for key in map(str, raw):
+        if key not in PRUNER_KEYS | used:
+            raise UserError(f"pruner.{key} is used by nothing: {nearest(key, used | PRUNER_KEYS)}")
+    budgets = raw.get("budgets", {})
+    offered = [str(scope) for scope, budget in budgets.items() if budget is not None]
+    if "scope" in raw and raw["scope"] not in offered:
+        closed = raw["scope"] in budgets
+        raise UserError(
+            f"pruner.scope={raw['scope']!r}"
+            + (" is not for this pruner, whose masks would not keep to it" if closed else "")
+            + f": {nearest(str(raw['scope']), offered)}"
+        )
+    if raw.get("rates") and raw.get("scope") != "layerwise":
+        raise UserError("pruner.rates are rates by layer: they need pruner.scope=layerwise")
+    if raw.get("densities") and raw.get("scope") != "given":
+        raise UserError("pruner.densities are densities by layer: they need pruner.scope=given")
+
+
+def _warn_of_unused_rewinding(config: DictConfig) -> None:
+    pruner = str(OmegaConf.to_container(config.pruner, resolve=False))
+    if "${rewind}" in pruner and config.pruner.get("retrain", True):
+        return
+    own = {field.name: field.default for field in fields(Rewind)}
+    unused = [
+        f"rewind.{key}={value}"
+        for key, value in config.rewind.items()
+        if key in own
+        and f"${{rewind.{key}}}" not in pruner
+        and (value or None) != (own[str(key)] or None)
+    ]
+    if unused:
+        log.warning(
+            "warning: this pruner does not rewind that way: %s changes nothing here",
+            ", ".join(unused),
+        )

@@ -1,0 +1,40 @@
+"""The third stage of a run: by what engine it is trained, and with how many threads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from lth_runner.cli.build import Parts
+from lth_runner.runs.folder import ENGINE, read_engine, write_facts
+from lth_runner.training.engines.choose import Choice, choose, chosen_before
+
+ALL_THREADS = torch.get_num_threads()  # the cores, or what OMP_NUM_THREADS says
+SMALL_WORK = 10_000_000  # products of one forward step below which a second thread costs more
+
+
+def threads_of(parts: Parts) -> int:
+    """Returns a number of CPU threads; ``auto`` decides by the network: reruns decide alike."""
+    threads = parts.values["threads"]
+    if threads != "auto":
+        return int(threads)
+    dense = parts.task.dense()
+    convolves = any(value.ndim > 2 for value in dense.values())
+    small = dense.num_prunable * parts.recipe.batch_size < SMALL_WORK
+    return 1 if small and not convolves else ALL_THREADS
+
+
+def engine_of(parts: Parts, folder: Path) -> Choice:
+    """Returns the engine that a run was begun with, or chooses one and keeps it in its folder.
+
+    Another load of the machine, or another outcome of a trial, would choose otherwise, and give
+    the same trainings other names.
+    """
+    recipe, task, masking = parts.recipe, parts.task, parts.experiment.masking
+    if kept := read_engine(folder):
+        return chosen_before(kept, recipe, task, masking)
+    choice = choose(recipe, task, masking)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_facts(folder / ENGINE, choice.facts)
+    return choice

@@ -1,0 +1,40 @@
+"""What a run says of itself before it starts, where that may surprise."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+
+from lth_runner.cli.build import Parts
+from lth_runner.cli.forecast import rows_by_round
+from lth_runner.runs.record import RunDescription, coverage
+
+log = logging.getLogger(__name__)
+
+
+def remark(parts: Parts, run: RunDescription) -> None:
+    """Logs what is shrunk, what a mask covers, and that no control will run, where so it is."""
+    _on_shrinking(parts, run)
+    log.info("prunable %s", coverage(run.problem))
+    _on_no_control(parts)
+
+
+def _on_shrinking(parts: Parts, run: RunDescription) -> None:
+    given = [word for word in shlex.split(run.command) if word.startswith("train.length=")]
+    if given and parts.recipe.shrink_to is not None:
+        log.info(
+            "length   %s is shrunk to train.shrink_to=%s, which +scale=smoke sets: "
+            "train.shrink_to=null trains the whole of it",
+            given[-1], parts.recipe.shrink_to,
+        )  # fmt: skip
+
+
+def _on_no_control(parts: Parts) -> None:
+    if parts.experiment.controls and max(rows_by_round(parts.experiment)) == 1:
+        can = "retrain" in parts.values["pruner"]
+        log.info(
+            "control  none will run (%s): this pruner finds its mask in its only training, and "
+            "there is no ticket to stand beside%s",
+            ", ".join(parts.experiment.controls),
+            "; pruner.retrain=true trains one" if can else "",
+        )
