@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from measures import (
+    ACCURACY,
     EARLY,
     NEAR,
     WITHIN,
@@ -24,7 +25,7 @@ from measures import (
 from sections import FAMILIES, LATE, PRUNERS, SEARCHED
 
 from lth_runner.runs.report.published import published
-from lth_runner.runs.report.rows import ACCURACY, Run
+from lth_runner.runs.report.rows import FinishedRun
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Claim:
     rule: str
     command: str
     runs: Mapping[str, tuple[str, str | None]]
-    measure: Callable[[Mapping[str, Run]], Found | None]
+    measure: Callable[[Mapping[str, FinishedRun]], Found | None]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lth_runner.runs.report.rows import TICKET, Run
+from lth_runner.runs.report.rows import TICKET, FinishedRun
 from lth_runner.values.errors import UserError
 
 # where a run lay and how it was shown, but not what it was
@@ -27,50 +27,50 @@ SUFFIX = ".jsonl.gz"
 IMAGES = {"cifar10-jpeg": "CIFAR-10 (JPEG)"}  # what an archive of images is called on the page
 
 
-def load(outputs: Path, archive: Path) -> list[Run]:
+def load(outputs: Path, archive: Path) -> list[FinishedRun]:
     """Every run of both, each once, by its id: the copy that is better evidence."""
-    found = [Run.load(file.parent) for file in sorted(outputs.rglob("rounds.jsonl"))]
-    best: dict[tuple[str, str], Run] = {}
+    found = [FinishedRun.load(file.parent) for file in sorted(outputs.rglob("rounds.jsonl"))]
+    best: dict[tuple[str, str], FinishedRun] = {}
     for run in ordered([*found, *archived(archive)]):
         best.setdefault((run.name, run.folder.name), run)
     return list(best.values())
 
 
-def readable(runs: Iterable[Run]) -> list[Run]:
+def readable(runs: Iterable[FinishedRun]) -> list[FinishedRun]:
     """Runs at full scale, best evidence first."""
     return ordered(run for run in runs if not section(run, "train").get("shrink_to"))
 
 
-def ordered(runs: Iterable[Run]) -> list[Run]:
+def ordered(runs: Iterable[FinishedRun]) -> list[FinishedRun]:
     """Best evidence first: done, more replicates, more rows, the latest."""
     return sorted(
         runs,
         key=lambda run: (
-            run.state == "done", run.num_replicates, len(run.rows), str(run.status.get("updated")),
+            run.state == "done", len(run.seeds), len(run.rows), str(run.status.get("updated")),
         ),
         reverse=True,
     )  # fmt: skip
 
 
-def section(run: Run, key: str) -> Mapping[str, Any]:
+def section(run: FinishedRun, key: str) -> Mapping[str, Any]:
     found = run.config.get(key)
     return found if isinstance(found, Mapping) else {}
 
 
-def extent(run: Run) -> str:
+def extent(run: FinishedRun) -> str:
     """How far an unfinished run is."""
     rounds = run.rounds(TICKET)
     so_far = "no round yet" if not rounds else f"rounds {rounds[0]} to {rounds[-1]} so far"
     return f"{run.name} is {run.state}: {so_far}"
 
 
-def command(run: Run) -> str:
+def command(run: FinishedRun) -> str:
     """The run's own command, without where things lie on the machine it ran on."""
     words = str(run.status.get("command") or f"lth-run +experiment={run.name}").split()
     return " ".join(word for word in words if not word.startswith(ELSEWHERE) and "=/" not in word)
 
 
-def hardware(run: Run) -> str:
+def hardware(run: FinishedRun) -> str:
     of = run.environment
     threads = of.get("threads")
     parts = [of.get("device_name") or of.get("device") or "not recorded"]
@@ -79,7 +79,7 @@ def hardware(run: Run) -> str:
     return ", ".join(map(str, parts))
 
 
-def images(run: Run) -> str | None:
+def images(run: FinishedRun) -> str | None:
     """The images that a run had in place of its experiment's dataset; None for no others."""
     dataset = section(run, "dataset")
     if not str(dataset.get("_target_", "")).endswith(".imagefolder"):
@@ -88,12 +88,12 @@ def images(run: Run) -> str | None:
     return IMAGES.get(name, name or "images of a folder")
 
 
-def archived(archive: Path) -> list[Run]:
+def archived(archive: Path) -> list[FinishedRun]:
     """The archive's runs; raises `UserError` for a file that cannot be read."""
     return [run for file in sorted(archive.glob(f"*{SUFFIX}")) for run in _read(file)]
 
 
-def keep(runs: Sequence[Run], archive: Path) -> list[Path]:
+def keep(runs: Sequence[FinishedRun], archive: Path) -> list[Path]:
     """Puts runs into the archive, in place of older copies of theirs; the files it wrote.
 
     The same runs give the same bytes: lines are sorted by run id, no times are in the file.
@@ -110,17 +110,18 @@ def keep(runs: Sequence[Run], archive: Path) -> list[Path]:
     return written
 
 
-def _read(file: Path) -> list[Run]:
+def _read(file: Path) -> list[FinishedRun]:
     try:
         lines = gzip.decompress(file.read_bytes()).decode().splitlines()
         found = [json.loads(line) for line in lines]
         return [
-            Run(
+            FinishedRun(
                 folder=file.with_name(one["id"]),
                 config=one["config"],
                 status=one["status"],
                 environment=one["environment"],
                 rows=tuple(one["rows"]),
+                problem=one.get("problem", {}),
             )
             for one in found
         ]
@@ -131,13 +132,14 @@ def _read(file: Path) -> list[Run]:
         ) from error
 
 
-def _copy(run: Run) -> dict[str, Any]:
+def _copy(run: FinishedRun) -> dict[str, Any]:
     parts = {"config": run.config, "status": run.status, "environment": run.environment}
     found = {
         part: _placeless({key: value for key, value in values.items() if key not in LEFT_OUT[part]})
         for part, values in parts.items()
     }
     found["status"]["command"] = command(run)
+    found |= {"problem": dict(run.problem)} if run.problem else {}
     return {"id": run.folder.name, **found, "rows": [_short(row) for row in run.rows]}
 
 

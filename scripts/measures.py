@@ -8,9 +8,11 @@ from statistics import fmean
 from typing import Literal
 
 from lth_runner.runs.report.pruners import find_pruners
-from lth_runner.runs.report.rows import ACCURACY, TICKET, Run, density, mean, number, std
-from lth_runner.runs.report.sweep import rewind_step
+from lth_runner.runs.report.rows import TICKET, FinishedRun, density, mean, number, std
+from lth_runner.runs.report.settings import rewind_step
 from lth_runner.runs.report.verdict import Paired, paired
+
+ACCURACY = "test_accuracy"  # what the papers tell
 
 Answer = Literal["agrees", "fails", "undecided"]
 
@@ -29,12 +31,12 @@ class Found:
     answer: Answer
 
 
-def round_at(run: Run, kept: float, arm: str = TICKET) -> int | None:
+def round_at(run: FinishedRun, kept: float, arm: str = TICKET) -> int | None:
     """The round of about this density whose replicates are all there."""
     for number_ in run.rounds(arm):
         rows = run.at(arm, number_)
         densities = [value for row in rows if (value := density(row)) is not None]
-        complete = len(rows) == int(run.config.get("replicates") or run.num_replicates)
+        complete = len(rows) == int(run.config.get("replicates") or len(run.seeds))
         if complete and densities and abs(mean(densities) - kept) <= CLOSE * kept:
             return number_
     return None
@@ -73,7 +75,7 @@ class Densities:
 
     expected: Mapping[int, float]
 
-    def __call__(self, runs: Mapping[str, Run]) -> Found | None:
+    def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
         run = runs["run"]
         found = {n: density(rows[0]) for n in self.expected if (rows := run.at(TICKET, n))}
         if not found:
@@ -93,7 +95,7 @@ class AgainstDense:
     worse: bool
     field: str = ACCURACY
 
-    def __call__(self, runs: Mapping[str, Run]) -> Found | None:
+    def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
         run = runs["run"]
         at = round_at(run, self.kept)
         if at is None or run.dense_round is None:
@@ -115,7 +117,7 @@ class Faster:
 
     kept: float
 
-    def __call__(self, runs: Mapping[str, Run]) -> Found | None:
+    def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
         run = runs["run"]
         at = round_at(run, self.kept)
         if at is None or run.dense_round is None:
@@ -136,7 +138,7 @@ class Control:
     arm: str
     drops: bool
 
-    def __call__(self, runs: Mapping[str, Run]) -> Found | None:
+    def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
         run = runs["run"]
         at = round_at(run, self.kept, self.arm)
         if at is None:
@@ -158,7 +160,7 @@ class Near:
     accuracy: float
     kept: float
 
-    def __call__(self, runs: Mapping[str, Run]) -> Found | None:
+    def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
         run = runs["run"]
         at = round_at(run, self.kept)
         values = {} if at is None else run.values(TICKET, at, ACCURACY)
@@ -176,7 +178,7 @@ class Gap:
     published: float
     kept: float
 
-    def __call__(self, runs: Mapping[str, Run]) -> Found | None:
+    def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
         found = []
         for run in (runs["first"], runs["second"]):
             at = round_at(run, self.kept)
@@ -198,7 +200,7 @@ class Ahead:
     kept: float
     step: int
 
-    def __call__(self, runs: Mapping[str, Run]) -> Found | None:
+    def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
         if any(rewind_step(run) != self.step for run in runs.values()):
             return None
         return Gap(0.0, self.kept)(runs)
@@ -212,7 +214,7 @@ class Quicker:
     step: int
     limit: float = 0.5
 
-    def __call__(self, runs: Mapping[str, Run]) -> Found | None:
+    def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
         if any(rewind_step(run) != self.step for run in runs.values()):
             return None
         found = {
@@ -239,7 +241,7 @@ class Barrier:
         default=("instability_recomputed_by_step", "instability_by_step")
     )
 
-    def __call__(self, runs: Mapping[str, Run]) -> Found | None:
+    def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
         values: dict[int, float] = {}
         for row in runs["run"].at(TICKET, 0):
             by_step = next((row[name] for name in self.fields if name in row), {})

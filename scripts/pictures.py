@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lth_runner.runs.report import drawing
+from lth_runner.runs.report.curve import curve_figure
 from lth_runner.runs.report.drawing import INK, MUTED
-from lth_runner.runs.report.figures import curve_figure
-from lth_runner.runs.report.rows import ACCURACY, TICKET, Run, density, mean, number, std
+from lth_runner.runs.report.rows import TICKET, FinishedRun, density, mean, number, std
 
 # names of runs whose curve is committed, once they are done
 CURVES = ("lenet300_mnist_imp", "resnet20_imp", "resnet20_rewind_init", "resnet20_lrr")
@@ -53,7 +53,7 @@ class Field:
 
 FIELDS = (
     Field("test accuracy at lowest validation loss (%)", (("best_val_test_accuracy", ""),), 100.0),
-    Field("test accuracy at the last step (%)", ((ACCURACY, ""),), 100.0),
+    Field("test accuracy at the last step (%)", (("test_accuracy", ""),), 100.0),
     Field("step of lowest validation loss", (("best_val_step", ""),)),
     Field("share of survivors that keep their first sign", (("sign_preservation", ""),)),
     Field(
@@ -65,7 +65,7 @@ FIELDS = (
 )  # fmt: skip
 
 
-def curves(runs: Sequence[Run]) -> dict[str, tuple[Figure, str]]:
+def curves(runs: Sequence[FinishedRun]) -> dict[str, tuple[Figure, str]]:
     """File stem -> figure and what it shows, of the finished runs that have a picture."""
     found: dict[str, tuple[Figure, str]] = {}
     for name in CURVES:
@@ -80,7 +80,7 @@ def curves(runs: Sequence[Run]) -> dict[str, tuple[Figure, str]]:
     return found
 
 
-def panels(run: Run) -> Figure:
+def panels(run: FinishedRun) -> Figure:
     """Five fields against weights remaining, mean and standard deviation of the seeds."""
     figure = drawing.new_figure(11.5, 6.6)
     for place, field in enumerate(FIELDS):
@@ -97,7 +97,7 @@ def panels(run: Run) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, run: Run, field: Field) -> None:
+def _draw(axes: Axes, run: FinishedRun, field: Field) -> None:
     drawing.tidy(axes, xlabel="", ylabel="")
     axes.set_title(field.heading, loc="left", fontsize=9.5, color=INK)
     for kept in PUBLISHED:
@@ -125,7 +125,7 @@ def _draw(axes: Axes, run: Run, field: Field) -> None:
     if field.arms and run.dense_round is not None:
         dense = _means(run, TICKET, field.names[0][0], field.factor)[1][0]
         axes.axhline(dense, color=MUTED, linewidth=0.9, linestyle="--", zorder=0.6)
-    drawing.density_axis(axes, densities, min_gap=0.14)
+    drawing.density_axis(axes, densities)
     if field.factor == 100.0:  # controls may fall out of sight
         top = axes.get_ylim()[1]
         axes.set_ylim(min(lowest) - 0.15 * (top - min(lowest)), top)
@@ -135,7 +135,7 @@ def _draw(axes: Axes, run: Run, field: Field) -> None:
 
 
 def _means(
-    run: Run, arm: str, name: str, factor: float
+    run: FinishedRun, arm: str, name: str, factor: float
 ) -> tuple[list[float], list[float], list[float]]:
     """Densities with the means and standard deviations of a field, by growing sparsity."""
     found = []

@@ -25,7 +25,7 @@ from measures import Found
 from pictures import curves, save
 from sections import SECTIONS, drawn, table, written
 
-from lth_runner.runs.report.rows import Run
+from lth_runner.runs.report.rows import FinishedRun
 from lth_runner.values.errors import UserError
 
 BEGIN, END = "<!-- results: written by `make results` -->", "<!-- /results -->"
@@ -39,7 +39,7 @@ class Row:
 
     claim: Claim
     found: Found | None
-    runs: tuple[Run, ...]
+    runs: tuple[FinishedRun, ...]
 
     @property
     def verdict(self) -> str:
@@ -60,7 +60,7 @@ class Row:
         )  # fmt: skip
 
 
-def held(claim: Claim, runs: Sequence[Run]) -> Row:
+def held(claim: Claim, runs: Sequence[FinishedRun]) -> Row:
     """The claim against the first of its runs that reach it: finished before unfinished ones."""
     per_role = {
         role: [run for run in runs if run.name == name and pruner in (None, run.pruner)]
@@ -75,7 +75,7 @@ def held(claim: Claim, runs: Sequence[Run]) -> Row:
 
 
 def block(
-    runs: Sequence[Run], claims: Mapping[str, Group], shown: Mapping[str, str] | None = None
+    runs: Sequence[FinishedRun], claims: Mapping[str, Group], shown: Mapping[str, str] | None = None
 ) -> str:
     """What stands between the marks; `shown`: pictures that are there, and what they show."""
     shown = shown or {}
@@ -111,7 +111,7 @@ def rewritten(page: str, content: str) -> str:
     return f"{head}{BEGIN}\n\n{content}\n\n{END}{tail}"
 
 
-def wanted(runs: Iterable[Run], *, unfinished: bool) -> list[Run]:
+def wanted(runs: Iterable[FinishedRun], *, unfinished: bool) -> list[FinishedRun]:
     """The runs that the page speaks of: by name, at full scale, and done or begun."""
     names = {name for group in CLAIMS.values() for c in group.claims for name, _ in c.runs.values()}
     names |= {section.name for section in SECTIONS}

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from lth_runner.runs.report.pruner_figures import effort_figure, layer_figure
 from lth_runner.runs.report.pruners import Comparison, Effort, find_pruners
-from lth_runner.runs.report.rows import Run
-from lth_runner.runs.report.sweep import rewind_step
-from lth_runner.runs.report.sweep_figures import accuracy_figure
+from lth_runner.runs.report.rows import FinishedRun
+from lth_runner.runs.report.settings import rewind_step
+from lth_runner.runs.report.sweep_figures import outcome_figure
 from lth_runner.runs.report.verdict import Level
 from lth_runner.runs.report.wording import removed
 
@@ -63,16 +63,16 @@ SECTIONS = (
 )
 
 
-def pruned_alike(section: Section, runs: Sequence[Run]) -> list[Comparison]:
+def pruned_alike(section: Section, runs: Sequence[FinishedRun]) -> list[Comparison]:
     """The section's runs, those that are the same but for their pruner together."""
     return list(find_pruners(section_runs(section, runs)))
 
 
-def section_runs(section: Section, runs: Sequence[Run]) -> list[Run]:
+def section_runs(section: Section, runs: Sequence[FinishedRun]) -> list[FinishedRun]:
     return [run for run in runs if run.name == section.name]
 
 
-def written(section: Section, runs: Sequence[Run], images: Mapping[str, str]) -> str:
+def written(section: Section, runs: Sequence[FinishedRun], images: Mapping[str, str]) -> str:
     """The section's Markdown below its title; `images`: file name -> what it shows."""
     own = section_runs(section, runs)
     found = pruned_alike(section, runs)
@@ -96,7 +96,7 @@ def written(section: Section, runs: Sequence[Run], images: Mapping[str, str]) ->
     return "\n\n".join(parts)
 
 
-def without_points(run: Run) -> str:
+def without_points(run: FinishedRun) -> str:
     """A point's command without what its sweep varies."""
     swept = ("pruner=", "pruner.sparsity=")
     return " ".join(word for word in command(run).split() if not word.startswith(swept))
@@ -107,7 +107,7 @@ def labels(comparison: Comparison) -> dict[str, str]:
     steps = {rewind_step(run) for run in comparison.sweep.runs}
     step = next(iter(steps)) if len(steps) == 1 else None
     suffix = f", from step {step}" if step else ""
-    return {line.label: f"{line.label}{suffix}" for line in comparison.sweep.lines}
+    return {line.label: f"{line.label}{suffix}" for line in comparison.sweep.settings}
 
 
 def accuracies(comparison: Comparison) -> str:
@@ -116,7 +116,7 @@ def accuracies(comparison: Comparison) -> str:
     header = ["pruner", *(f"{removed(1 - column.sparsity)}" for column in comparison.columns)]
     body = [
         [names[line.label], *(accuracy(line.at(column)) for column in comparison.columns)]
-        for line in sweep.lines
+        for line in sweep.settings
     ]
     if sweep.dense is not None:
         body.append([f"dense: {accuracy(sweep.dense)}", *([""] * len(comparison.columns))])
@@ -152,14 +152,14 @@ def seconds(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def drawn(section: Section, runs: Sequence[Run]) -> dict[str, tuple[Figure, str]]:
+def drawn(section: Section, runs: Sequence[FinishedRun]) -> dict[str, tuple[Figure, str]]:
     """File stem -> figure and what it shows, of the largest group of the section's runs."""
     found = pruned_alike(section, runs)
     if not found:
         return {}
     largest = max(found, key=lambda comparison: len(comparison.sweep.runs))
     makers = {
-        "accuracy": ("test accuracy by sparsity", lambda: accuracy_figure(largest.sweep)),
+        "accuracy": ("test accuracy by sparsity", lambda: outcome_figure(largest.sweep)),
         "layers": ("density of each layer by pruner", lambda: layer_figure(largest)),
         "effort": ("seconds and steps to find each mask", lambda: effort_figure(largest)),
     }

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from lth_runner.runs.report import Run, write
+from lth_runner.runs.report import FinishedRun, write
 from lth_runner.runs.report.compare import compare
 from lth_runner.runs.report.correlations import correlations, ranks, spearman, within
 from lth_runner.runs.report.grid import grid_of
-from lth_runner.runs.report.instruments import INSTRUMENTS, instruments
+from lth_runner.runs.report.headline import learning_sentence
+from lth_runner.runs.report.instruments import DEFAULT, INSTRUMENTS, panels
 from lth_runner.runs.report.overlap import seed_overlaps
 from lth_runner.runs.report.rows import TICKET
 from lth_runner.runs.report.table import table
 from lth_runner.runs.report.verdict import judge
-from lth_runner.runs.report.wording import learning_sentence
 from lth_runner.values import state as states
 
 PROBE_DOCS = (Path(__file__).parents[1] / "docs").glob("*.md")
@@ -33,15 +34,15 @@ def row(round, arm, seed, accuracy, **extra):
             "test_accuracy": accuracy, **extra}  # fmt: skip
 
 
-def run_of(folder: Path, rows, **config) -> Run:
+def run_of(folder: Path, rows, **config) -> FinishedRun:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rounds.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in rows))
     (folder / "config.yaml").write_text(json.dumps({"name": "toy"} | config))
     (folder / "status.json").write_text(json.dumps({"state": "done"}))
-    return Run.load(folder)
+    return FinishedRun.load(folder)
 
 
-def grown(tmp_path: Path, value, *fields: str, **config) -> Run:
+def grown(tmp_path: Path, value, *fields: str, **config) -> FinishedRun:
     rows = [
         row(r, arm, s, 0.9 - 0.01 * r + 0.001 * s, **dict.fromkeys(fields, value(r, s)), **LISTS)
         for r in range(3)
@@ -52,7 +53,7 @@ def grown(tmp_path: Path, value, *fields: str, **config) -> Run:
 
 
 def fields_of(instrument) -> set[str]:
-    return {line.field for line in instrument.lines}
+    return {one.field.format(measure="accuracy") for one in instrument.fields}
 
 
 # --- panels
@@ -60,15 +61,15 @@ def fields_of(instrument) -> set[str]:
 
 @pytest.mark.parametrize("instrument", INSTRUMENTS, ids=lambda one: one.key)
 def test_a_panel_appears_where_its_field_was_recorded_and_only_there(instrument, tmp_path):
-    first = instrument.lines[0].field
+    first = instrument.fields[0].field.format(measure="accuracy")
     value = {"curve": [0.1, 0.3, 0.2], "layer": {"a": 0.1, "b": 0.2}, "step": {"0": 0.1, "9": 0.0}}
     made = value.get(first.rsplit("_", 1)[-1], 0.3)
     fields = fields_of(instrument) - DEFAULT
     run = grown(tmp_path / "with", lambda r, s: made, *fields)
-    panel = next(p for p in instruments(run, judge(run)) if p.key == instrument.key)
+    panel = next(p for p in panels(INSTRUMENTS, run, judge(run)) if p.key == instrument.key)
     assert panel.figure.axes[0].lines
     bare = grown(tmp_path / "without", lambda r, s: None, first)
-    assert instruments(bare, judge(bare)) == []
+    assert panels(INSTRUMENTS, bare, judge(bare)) == []
 
 
 def test_every_field_that_is_drawn_is_one_that_the_documents_name():
@@ -86,7 +87,7 @@ def test_keys_of_panels_differ():
 
 def test_a_line_is_the_mean_over_seeds_at_each_density(tmp_path):
     run = grown(tmp_path, lambda r, s: r + s, "gradient_energy")
-    (panel,) = instruments(run, judge(run))
+    (panel,) = panels(INSTRUMENTS, run, judge(run))
     first = panel.figure.axes[0].lines[0]
     assert list(first.get_xdata()) == pytest.approx([100, 50, 25])
     assert list(first.get_ydata()) == pytest.approx([0.5, 1.5, 2.5])
@@ -95,7 +96,7 @@ def test_a_line_is_the_mean_over_seeds_at_each_density(tmp_path):
 def test_barriers_are_drawn_in_points_beside_the_tolerance_of_the_config(tmp_path):
     probe = {"instability": {"tolerance": 0.05}}
     run = grown(tmp_path, lambda r, s: 0.1, "barrier_test", probe=probe)
-    (panel,) = instruments(run, judge(run))
+    (panel,) = panels(INSTRUMENTS, run, judge(run))
     heights = [line.get_ydata()[0] for line in panel.figure.axes[0].lines]
     assert heights == pytest.approx([10, 10, 5])  # ticket, reinit, the level
 
@@ -103,14 +104,15 @@ def test_barriers_are_drawn_in_points_beside_the_tolerance_of_the_config(tmp_pat
 def test_instability_by_step_is_drawn_by_number_not_by_text(tmp_path):
     steps = {"0": 0.3, "100": 0.1, "20": 0.2}
     run = grown(tmp_path, lambda r, s: steps, "instability_by_step")
-    (panel,) = instruments(run, judge(run))
+    (panel,) = panels(INSTRUMENTS, run, judge(run))
     assert list(panel.figure.axes[0].lines[0].get_xdata()) == [0, 20, 100]
 
 
 @pytest.mark.parametrize(("flag", "said"), [(1, "counting bound is vacuous in every row"), (0, "")])
 def test_a_vacuous_bound_is_said_to_be_so(tmp_path, flag, said):
-    run = grown(tmp_path, lambda r, s: flag, "mdl_bound_vacuous", "mdl_bound")
-    panel = next((p for p in instruments(run, judge(run)) if p.key == "bounds"), None)
+    run = grown(tmp_path, lambda r, s: flag, "mdl_bound_vacuous")
+    run = replace(run, rows=tuple({**row, "mdl_bound": 0.9} for row in run.rows))
+    panel = next((p for p in panels(INSTRUMENTS, run, judge(run)) if p.key == "bounds"), None)
     assert panel is not None
     assert said in panel.reading
     assert ("vacuous in" in panel.reading) == bool(said)
@@ -212,7 +214,7 @@ def test_overlap_between_seeds_and_its_chance_worked_by_hand(tmp_path):
     (found,) = seed_overlaps(run)
     # shared 1 + 3, in either 3 + 3. Chance: a .5 * .5 * 4 = 1 of .75 * 4 = 3; b .75^2 * 4 = 2.25
     # of .9375 * 4 = 3.75; in one: d = 5 / 8, d / (2 - d)
-    assert (found.round, found.num_seeds, found.jaccard) == (2, 2, pytest.approx(4 / 6))
+    assert (found.of, found.num_seeds, found.jaccard) == ("2", 2, pytest.approx(4 / 6))
     assert found.shuffled == pytest.approx(3.25 / 6.75)
     assert found.random == pytest.approx(0.625 / 1.375)
     assert "overlap by 0.667" in " ".join(table(run).split())
@@ -230,7 +232,7 @@ def test_dense_rounds_and_torn_tickets_are_left_out(tmp_path):
 # --- two settings against each other
 
 
-def points(tmp_path: Path, norms=("batch", "none"), sizes=(15, 240)) -> list[Run]:
+def points(tmp_path: Path, norms=("batch", "none"), sizes=(15, 240)) -> list[FinishedRun]:
     return [
         run_of(
             tmp_path / f"{norm}{size}",

@@ -13,15 +13,15 @@ from omegaconf import OmegaConf
 
 from command import SMALL, lth_run, rows, status_of
 from lth_runner.cli.sweep import ROOT_CHOICES, ROOT_NAME, run_name
-from lth_runner.runs.report import Run
+from lth_runner.runs.report import FinishedRun
 from lth_runner.runs.report.command import main
-from lth_runner.runs.report.compare import labels
+from lth_runner.runs.report.headline import headline
 from lth_runner.runs.report.pruners import find_pruners
 from lth_runner.runs.report.rows import find_runs
 from lth_runner.runs.report.sanity import checks, sentences
+from lth_runner.runs.report.settings import labels
 from lth_runner.runs.report.table import table
 from lth_runner.runs.report.verdict import judge
-from lth_runner.runs.report.wording import sentence
 
 
 def row(round, arm, seed, accuracy, *, density, **extra):
@@ -34,7 +34,7 @@ def row(round, arm, seed, accuracy, *, density, **extra):
     }  # fmt: skip
 
 
-def save(folder: Path, found, *, pruner="snip", node=None, **config) -> Run:
+def save(folder: Path, found, *, pruner="snip", node=None, **config) -> FinishedRun:
     folder.mkdir(parents=True)
     (folder / "rounds.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in found))
     static = {"_target_": "x.Static"}
@@ -44,7 +44,7 @@ def save(folder: Path, found, *, pruner="snip", node=None, **config) -> Run:
     (folder / "config.yaml").write_text(text)
     (folder / "status.json").write_text(json.dumps({"state": "done"}))
     (folder / "environment.json").write_text(json.dumps({"choices": {"pruner": pruner}}))
-    return Run.load(folder)
+    return FinishedRun.load(folder)
 
 
 def checked(
@@ -140,7 +140,7 @@ def test_what_was_corrupted_and_another_sparsity_of_the_control_are_told(tmp_pat
 
 def test_text_and_page_of_a_run_say_it(tmp_path):
     check = checked(tmp_path, [0.040, 0.042, 0.044])
-    run = Run.load(tmp_path / "run")
+    run = FinishedRun.load(tmp_path / "run")
     assert check.sentence in " ".join(table(run).split())
     assert main([str(tmp_path / "run")]) == 0
     assert "carry information beyond" in (tmp_path / "run" / "report.html").read_text()
@@ -168,8 +168,8 @@ def test_a_sparse_first_training_is_no_dense_network(tmp_path):
     run = save(tmp_path / "run", [row(0, "ticket", seed, 0.9, density=0.1) for seed in (0, 1)])
     verdict = judge(run)
     assert (run.dense_round, verdict.dense) == (None, None)
-    assert "No dense network was trained" in sentence(verdict)
-    assert "sparsity 90 % reaches 90.0 ± 0.0 %, n = 2" in sentence(verdict)
+    assert "No dense network was trained" in headline(verdict).text
+    assert "sparsity 90 % reaches 90.0 ± 0.0 %, n = 2" in headline(verdict).text
     [line] = [text.split() for text in table(run).splitlines() if text.split()[:1] == ["0"]]
     assert line[-2:] == ["no", "dense"]
 
@@ -228,7 +228,7 @@ def four(tmp_path) -> Path:
 
 
 def compared(folder: Path):
-    [found] = find_pruners([Run.load(path) for path in find_runs([folder])])
+    [found] = find_pruners([FinishedRun.load(path) for path in find_runs([folder])])
     return found
 
 
@@ -263,7 +263,7 @@ def test_a_mask_found_within_a_training_needs_nothing_before_it(tmp_path):
     both = compared(tmp_path)
     efforts = {e.label: e for e in both.efforts}
     assert (efforts["gradual"].source, efforts["gradual"].steps) == ("its own training", 0)
-    [gradual] = [line for line in both.sweep.lines if line.label == "gradual"]
+    [gradual] = [line for line in both.sweep.settings if line.label == "gradual"]
     assert gradual.verdict.dense.n == 3  # judged against the dense network of the others
     assert gradual.verdict.of("ticket")[0].against_dense.difference == pytest.approx(-0.071)
 
@@ -272,7 +272,7 @@ def test_of_two_rounds_with_the_same_mask_the_ticket_counts(tmp_path):
     twice = [row(0, "ticket", 0, 0.5, density=0.25), row(1, "ticket", 0, 0.9, density=0.25)]
     save(tmp_path / "learned", twice, pruner="learned", node={"search": {"_target_": "x.Found"}})
     save(tmp_path / "imp", chain([1.0, 0.25]), pruner="imp")
-    [line] = [x for x in compared(tmp_path).sweep.lines if x.label == "learned"]
+    [line] = [x for x in compared(tmp_path).sweep.settings if x.label == "learned"]
     assert [level.mean for level in line.verdict.of("ticket")] == [0.9]
 
 
@@ -293,21 +293,21 @@ def test_the_page_every_figure_and_its_numbers_are_written(four, capsys):
 
 
 def test_runs_are_named_by_the_option_chosen_not_by_its_parts(four):
-    runs = [Run.load(path) for path in find_runs([four])]
+    runs = [FinishedRun.load(path) for path in find_runs([four])]
     assert set(labels(runs)) == {
-        f"pruner={p}, pruner.sparsity={s}" for p in ("imp", "snip") for s in ("0.75", "0.875")
+        f"pruner={p}, sparsity={s}" for p in ("imp", "snip") for s in ("0.75", "0.875")
     }
 
 
 def test_one_option_with_other_keys_is_two_pruners(tmp_path):
     for rate in (0.2, 0.5):
         save(tmp_path / str(rate), chain([1.0, 0.25]), pruner="imp", node={"rate": rate})
-    found = {line.label for line in compared(tmp_path).sweep.lines}
+    found = {line.label for line in compared(tmp_path).sweep.settings}
     assert found == {"imp (rate=0.2)", "imp (rate=0.5)"}
 
 
 def test_one_pruner_or_another_recipe_is_no_comparison(four):
-    runs = [Run.load(path) for path in find_runs([four])]
+    runs = [FinishedRun.load(path) for path in find_runs([four])]
     assert not find_pruners([run for run in runs if run.pruner == "imp"])
     other = [
         dataclasses.replace(run, config={**run.config, "train": {"lr": 1}})
@@ -357,4 +357,4 @@ def test_a_run_folder_says_what_was_chosen(tmp_path):
     assert said.status == 0, said.err
     [folder] = (tmp_path / "mlp_synthetic_snip").iterdir()
     assert status_of(folder)["name"] == "mlp_synthetic_snip"
-    assert Run.load(folder).pruner == "snip"
+    assert FinishedRun.load(folder).pruner == "snip"

@@ -15,15 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from lth_runner.runs.report import Run, aggregate, write
+from lth_runner.runs.report import FinishedRun, aggregate, write
 from lth_runner.runs.report.command import main
-from lth_runner.runs.report.compare import labels
+from lth_runner.runs.report.curve import curve_figure, draw_curve
 from lth_runner.runs.report.drawing import spread
-from lth_runner.runs.report.figures import curve_figure, draw_curve
+from lth_runner.runs.report.headline import headline, learning_sentence
 from lth_runner.runs.report.rows import find_runs
-from lth_runner.runs.report.table import round_table, table
+from lth_runner.runs.report.settings import labels
+from lth_runner.runs.report.table import arms_table, round_table, table
 from lth_runner.runs.report.verdict import judge, paired
-from lth_runner.runs.report.wording import kept, learning_sentence, removed, sentence
+from lth_runner.runs.report.wording import kept, removed
 from lth_runner.values.errors import UserError
 
 CONTROLS = ("reinit", "shuffle")
@@ -174,7 +175,7 @@ def test_aggregate_averages_every_number_and_leaves_out_nulls_and_truth_values()
 
 
 def verdict_of(tmp_path, rows, **options):
-    return judge(Run.load(save(tmp_path / "run", rows, **options)))
+    return judge(FinishedRun.load(save(tmp_path / "run", rows, **options)))
 
 
 def test_matching_holds_exactly_at_the_tolerance(tmp_path):
@@ -194,7 +195,7 @@ def test_largest_matching_sparsity_may_skip_a_failure_and_says_so(tmp_path):
     verdict = verdict_of(tmp_path, [row(r, "ticket", 0, a) for r, a in accuracies.items()])
     assert verdict.largest("ticket").sparsity == 0.875
     assert [level.round for level in verdict.failed_before("ticket")] == [2]
-    assert "although it falls below at sparsity 75 %" in sentence(verdict)
+    assert "On the way it falls below at sparsity 75 %." in headline(verdict).text
 
 
 def test_sentence_of_a_winning_ticket(tmp_path):
@@ -204,11 +205,18 @@ def test_sentence_of_a_winning_ticket(tmp_path):
     rows += [row(4, "ticket", s, a) for s, a in enumerate((0.968, 0.971, 0.975))]
     rows += [row(4, "reinit", s, a) for s, a in enumerate((0.940, 0.942, 0.944))]
     # Against dense +1 +1 +2 thousandths: mean 4/3, standard error 1/3, t = 19/3 / (1/3) = 19.
-    text = sentence(verdict_of(tmp_path, rows))
-    assert text == (
-        "A ticket at 6.2 % of the weights (sparsity 93.8 %) matches the dense network "
-        "(97.1 ± 0.4 against 97.0 ± 0.3 %, n = 3, p = 0.0014); its re-initialisation does not "
-        "(94.2 ± 0.2 %; its sparsest match is at sparsity 50 %)."
+    found = headline(verdict_of(tmp_path, rows))
+    assert (found.number, found.about) == (
+        "93.8 %",
+        "of the weights removed, and the ticket matches",
+    )
+    assert found.sentence == (
+        "A ticket with 93.8 % of the weights removed matches the dense network: 97.1 ± 0.4 against "
+        "97.0 ± 0.3 % accuracy, n = 3."
+    )
+    assert found.remarks == (
+        "A loss beyond 0.5 points is excluded (p = 0.0014).",
+        "Below dense there, and worse than the ticket: its re-initialisation.",
     )
 
 
@@ -218,16 +226,18 @@ def test_equal_differences_lead_over_no_control_and_have_no_p(tmp_path):
     rows += [row(1, "reinit", s, 0.969 + s / 1000) for s in range(3)]
     verdict = verdict_of(tmp_path, rows)
     assert not verdict.at("reinit", 1).ticket_is_better
-    assert "n = 3, no p-value from equal differences)" in sentence(verdict)
-    assert "does not separate a winning ticket from its re-initialisation" in sentence(verdict)
+    assert "is not excluded (no p-value from equal differences)." in headline(verdict).text
+    assert "does not separate a winning ticket from its re-initialisation" in headline(verdict).text
 
 
 def test_where_a_control_matches_and_where_not_is_told_without_contradiction(tmp_path):
     rows = [row(r, "ticket", 0, 0.97) for r in range(4)]
     rows += [row(r, "reinit", 0, a) for r, a in ((1, 0.9), (2, 0.97), (3, 0.9))]
-    assert "its sparsest match is at sparsity 75 %, although it falls below at 50 %" in sentence(
-        verdict_of(tmp_path, rows)
-    )
+    verdict = verdict_of(tmp_path, rows)
+    assert "Below dense there, though not shown" in headline(verdict).text
+    lines = {line[0]: line[1] for line in arms_table(verdict)[1]}
+    assert lines["ticket"] == "87.5 %"
+    assert lines["reinit"] == "75 % (1 below earlier)"
 
 
 # three classes: up to 1/3 + .05 * 2/3 = .3667 is hardly above guessing
@@ -248,7 +258,7 @@ def test_a_ticket_that_matches_a_dense_network_at_chance_shows_nothing(
     page = (folder / "report.html").read_text()
     told = f"the accuracy of the dense network ({100 * dense:.1f} ± 0.0 %, n = 2) is at chance"
     assert (told in printed, told in page) == (mark == "at chance",) * 2
-    assert ("matches the dense network (" in printed) != (mark == "at chance")
+    assert ("matches the dense network:" in printed) != (mark == "at chance")
     assert ("<td>at chance</td>" in page) == (mark == "at chance")
 
 
@@ -257,10 +267,10 @@ def test_beside_other_runs_one_at_chance_has_no_match(tmp_path, capsys):
         rows = [row(0, "ticket", 0, dense), row(1, "ticket", 0, dense)]
         save(tmp_path / name, rows, config={**THREE_CLASSES, "name": name})
     assert main([str(tmp_path)]) == 0
-    lines = {line.split()[-1]: line for line in capsys.readouterr().out.splitlines()[2:4]}
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()[2:4]}
     assert "at chance" in lines["name=a"]
-    assert "50.00 %" in lines["name=b"]
-    matching = [line.split(",")[7] for line in (tmp_path / "comparison.csv").open()]
+    assert "50 %" in lines["name=b"]
+    matching = [line.split(",")[8] for line in (tmp_path / "comparison.csv").open()]
     assert matching[1:] == ["", "0.5"]
 
 
@@ -268,8 +278,9 @@ def test_sentence_says_when_a_control_matches_as_well(tmp_path):
     rows = [row(0, "ticket", s, 0.970 + s / 1000) for s in range(3)]
     rows += [row(1, "ticket", s, a) for s, a in enumerate((0.970, 0.972, 0.972))]
     rows += [row(1, "shuffle", s, a) for s, a in enumerate((0.971, 0.971, 0.972))]
-    text = sentence(verdict_of(tmp_path, rows))
-    assert "its shuffled mask matches as well" in text
+    verdict = verdict_of(tmp_path, rows)
+    text = headline(verdict).text
+    assert verdict.at("shuffle", 1).matches
     assert text.endswith("not separate a winning ticket from its shuffled mask at sparsity 50 %.")
 
 
@@ -280,13 +291,14 @@ def test_a_control_that_matches_but_is_clearly_worse_is_separated(tmp_path):
     verdict = verdict_of(tmp_path, rows)
     assert verdict.at("reinit", 1).matches
     assert verdict.at("reinit", 1).ticket_is_better
-    assert "does not separate" not in sentence(verdict)
+    assert "does not separate" not in headline(verdict).text
 
 
 def test_one_replicate_has_no_p_and_separates_nothing(tmp_path):
     rows = [row(0, "ticket", 0, 0.97), row(1, "ticket", 0, 0.98), row(1, "reinit", 0, 0.97)]
-    text = sentence(verdict_of(tmp_path, rows))
-    assert "(98.0 against 97.0 %, n = 1, no p-value from one replicate)" in text
+    text = headline(verdict_of(tmp_path, rows)).text
+    assert "98.0 against 97.0 % accuracy, n = 1." in text
+    assert "not excluded (no p-value from one replicate)." in text
     assert "p =" not in text
     assert "±" not in text
     assert "does not separate" in text
@@ -294,7 +306,7 @@ def test_one_replicate_has_no_p_and_separates_nothing(tmp_path):
 
 def test_sentence_when_none_matches(tmp_path):
     rows = [row(0, "ticket", 0, 0.97), row(1, "ticket", 0, 0.95), row(2, "ticket", 0, 0.9)]
-    text = sentence(verdict_of(tmp_path, [*rows, row(1, "reinit", 0, 0.94)]))
+    text = headline(verdict_of(tmp_path, [*rows, row(1, "reinit", 0, 0.94)])).text
     assert text == (
         "No ticket matches the dense network (97.0 %, n = 1): the closest, at sparsity 50 %, "
         "reaches 95.0 %, a difference of −2.00 points. No control matches either."
@@ -306,7 +318,7 @@ def test_a_round_with_a_diverged_replicate_does_not_match(tmp_path):
     rows += [row(1, "ticket", 0, 0.99), row(1, "ticket", 1, None, diverged=True)]
     verdict = verdict_of(tmp_path, rows)
     assert verdict.at("ticket", 1).matches is False
-    assert "diverged: 1 of the ticket" in sentence(verdict)
+    assert "diverged: 1 of the ticket" in headline(verdict).text
 
 
 @pytest.mark.parametrize(
@@ -320,8 +332,8 @@ def test_a_round_with_a_diverged_replicate_does_not_match(tmp_path):
     ],
 )
 def test_unfinished_runs_are_said_to_be_so_and_still_drawn(tmp_path, rows, words):
-    run = Run.load(save(tmp_path, rows, state="running"))
-    assert words in sentence(judge(run))
+    run = FinishedRun.load(save(tmp_path, rows, state="running"))
+    assert words in headline(judge(run)).text
     assert "not finished (state: running, round 3 of 14)" in " ".join(table(run).split())
     assert all(path.stat().st_size > 1000 for path in write(tmp_path))
 
@@ -342,7 +354,7 @@ def test_a_torn_last_line_is_left_out(tmp_path):
     folder = save(tmp_path, [row(0, "ticket", 0, 0.97)])
     with (folder / "rounds.jsonl").open("ab") as file:
         file.write('{"round": 1, "arm": "tické'.encode()[:-1])
-    assert len(Run.load(folder).rows) == 1
+    assert len(FinishedRun.load(folder).rows) == 1
 
 
 def test_a_torn_line_elsewhere_names_file_and_line(tmp_path):
@@ -350,12 +362,12 @@ def test_a_torn_line_elsewhere_names_file_and_line(tmp_path):
     text = (folder / "rounds.jsonl").read_text()
     (folder / "rounds.jsonl").write_text(f'{text}{{"round": 1,\n{text}')
     with pytest.raises(UserError, match=r"rounds\.jsonl, line 2"):
-        Run.load(folder)
+        FinishedRun.load(folder)
 
 
 def test_a_row_without_its_identity_names_file_and_line(tmp_path):
     with pytest.raises(UserError, match=r"rounds\.jsonl, line 2: .*seed=None"):
-        Run.load(save(tmp_path, [row(0, "ticket", 0, 0.9), {"round": 1, "arm": "ticket"}]))
+        FinishedRun.load(save(tmp_path, [row(0, "ticket", 0, 0.9), {"round": 1, "arm": "ticket"}]))
 
 
 @pytest.mark.parametrize(
@@ -367,7 +379,7 @@ def test_equal_steps_do_not_show_who_learns_faster(tmp_path, ticket_steps, words
     """Steps are multiples of what lies between two evaluations."""
     rows = [row(0, "ticket", s, 0.9, best_val_step=200) for s in range(3)]
     rows += [row(1, "ticket", s, 0.9, best_val_step=k) for s, k in enumerate(ticket_steps)]
-    run = Run.load(save(tmp_path, rows))
+    run = FinishedRun.load(save(tmp_path, rows))
     told = learning_sentence(run, judge(run))
     assert words in told
     assert ("equal differences make no interval" in told) == (words == "not shown: its")
@@ -378,16 +390,18 @@ def test_a_ticket_without_a_dense_network_is_said_to_be_at_chance(tmp_path, accu
     verdict = verdict_of(
         tmp_path, [row(0, "ticket", 0, accuracy, density=0.5)], config=THREE_CLASSES
     )
-    assert (", which is at chance level." in sentence(verdict)) == at_chance
+    assert (", which is at chance level." in headline(verdict).text) == at_chance
 
 
 def test_a_row_written_twice_counts_once_and_the_later_holds(tmp_path):
-    run = Run.load(save(tmp_path, [row(0, "ticket", 0, 0.1), row(0, "ticket", 0, 0.9)]))
+    run = FinishedRun.load(save(tmp_path, [row(0, "ticket", 0, 0.1), row(0, "ticket", 0, 0.9)]))
     assert run.values("ticket", 0, "test_accuracy") == {0: 0.9}
 
 
 def test_nan_reads_as_missing(tmp_path):
-    run = Run.load(save(tmp_path, [row(0, "ticket", 0, math.nan), row(0, "ticket", 1, 0.5)]))
+    run = FinishedRun.load(
+        save(tmp_path, [row(0, "ticket", 0, math.nan), row(0, "ticket", 1, 0.5)])
+    )
     assert run.values("ticket", 0, "test_accuracy") == {1: 0.5}
 
 
@@ -395,7 +409,7 @@ def test_nan_reads_as_missing(tmp_path):
 def test_a_tolerance_that_is_none_is_refused(tmp_path, tolerance):
     folder = save(tmp_path, [], config={"report": {"tolerance": tolerance}})
     with pytest.raises(UserError, match=r"report\.tolerance"):
-        table(Run.load(folder))
+        table(FinishedRun.load(folder))
 
 
 @pytest.mark.parametrize("field", ["density", "sparsity", "test_accuracy"])
@@ -446,14 +460,14 @@ def test_picture_has_the_promised_size(drawn):
 def test_page_is_whole_and_loads_nothing(drawn):
     page = Page((drawn / "report.html").read_text())
     assert page.open == []
-    assert page.count["svg"] == 9
+    assert page.count["svg"] == 8
     assert "script" not in page.count
     assert all(address.startswith(("#", "data:")) for address in page.addresses)
 
 
 def test_page_shows_every_row_and_fields_nobody_announced(drawn):
     text = (drawn / "report.html").read_text()
-    rows = Run.load(drawn).rows
+    rows = FinishedRun.load(drawn).rows
     assert "<th>hessian_trace</th>" in text
     assert text.count("<td>12.5</td>") == len(rows)
     assert all(str(one["training_key"]) in text for one in rows)
@@ -477,7 +491,9 @@ def test_names_are_escaped_and_never_typeset(tmp_path):
 
 
 def test_table_is_aligned_and_fits_a_console(tmp_path):
-    run = Run.load(fake_run(tmp_path / "r", controls=("reinit", "shuffle", "random_layerwise")))
+    run = FinishedRun.load(
+        fake_run(tmp_path / "r", controls=("reinit", "shuffle", "random_layerwise"))
+    )
     lines = table(run).splitlines()
     assert max(map(len, lines)) <= 100
     body = [line for line in lines if re.match(r" +\d+  +\d+\.\d\d  ", line)]
@@ -485,7 +501,7 @@ def test_table_is_aligned_and_fits_a_console(tmp_path):
     assert len({line.index("±") for line in body}) == 1
     assert sum("matches" in line for line in body) > 5
     assert "below" in body[-1]
-    assert sentence(judge(run))[:40] in table(run)
+    assert headline(judge(run)).text[:40] in table(run)
 
 
 def test_writing_a_full_run_is_quick_enough_for_every_round(drawn):
@@ -525,7 +541,7 @@ def test_command_compares_runs_by_the_keys_in_which_they_differ(tmp_path, capsys
     assert {one["run"] for one in rows} == {"rewind.step=0", "rewind.step=500"}
     assert {one["config.rewind.step"] for one in rows} == {"0", "500"}
     assert len(rows) == 2 * 3
-    first = judge(Run.load(sweep / "id0"))
+    first = judge(FinishedRun.load(sweep / "id0"))
     assert float(rows[0]["largest_sparsity"]) == pytest.approx(1 - 0.8**3)
     assert float(rows[0]["dense_accuracy_mean"]) == first.dense.mean
     page = Page((sweep / "comparison.html").read_text())
@@ -556,10 +572,10 @@ def test_a_run_named_twice_is_found_once(tmp_path):
 
 
 def test_same_configs_are_told_apart_by_folder_and_many_keys_are_cut(tmp_path):
-    same = [Run.load(save(tmp_path / name, [])) for name in "ab"]
+    same = [FinishedRun.load(save(tmp_path / name, [])) for name in "ab"]
     assert labels(same) == ["a", "b"]
     many = [
-        Run.load(save(tmp_path / f"m{i}", [], config={f"k{j}": i for j in range(9)}))
+        FinishedRun.load(save(tmp_path / f"m{i}", [], config={f"k{j}": i for j in range(9)}))
         for i in range(2)
     ]
     assert labels(many) == ["k0=0", "k0=1"]
@@ -577,11 +593,11 @@ def test_a_control_that_takes_the_pruner_s_search_names_no_run(tmp_path):
         config = {"pruner": {"search": search, **own}, "control": controls}
         folder = save(tmp_path / f"{len(runs)}", [], config=config)
         (folder / "environment.json").write_text(json.dumps({"choices": {"pruner": pruner}}))
-        runs.append(Run.load(folder))
+        runs.append(FinishedRun.load(folder))
     assert labels(runs) == [
-        "pruner=snip, control.random_data.corrupt=labels",
-        "pruner=gradual, control.random_data.corrupt=pixels, pruner.retrain=False",
-        "pruner=gradual, control.random_data.corrupt=pixels, pruner.retrain=True",
+        "pruner=snip, corrupt=labels",
+        "pruner=gradual, corrupt=pixels, retrain=False",
+        "pruner=gradual, corrupt=pixels, retrain=True",
     ]
 
 
@@ -593,20 +609,20 @@ def test_tickets_of_which_nothing_is_left_are_reported_without_a_warning(tmp_pat
 
 
 def test_picture_of_many_runs_is_drawn(tmp_path):
-    runs = [Run.load(fake_run(tmp_path / str(i), rounds=3, seed=i)) for i in range(9)]
+    runs = [FinishedRun.load(fake_run(tmp_path / str(i), rounds=3, seed=i)) for i in range(9)]
     assert draw_curve(runs, tmp_path / "many.png").stat().st_size > 20_000
 
 
 def test_arms_keep_the_order_in_which_the_run_wrote_them(tmp_path):
     rows = [row(1, arm, 0, 0.9) for arm in ("shuffle", "ticket", "reinit")]
-    assert Run.load(save(tmp_path, rows)).arms == ("ticket", "shuffle", "reinit")
+    assert FinishedRun.load(save(tmp_path, rows)).arms == ("ticket", "shuffle", "reinit")
 
 
 def test_a_collapsing_control_does_not_flatten_the_picture_of_the_ticket(tmp_path):
     rows = [row(r, arm, 0, accuracy) for r in range(3)
             for arm, accuracy in [("ticket", 0.97 - r / 100), ("reinit", 0.97 - r * 0.4)]
             if r or arm == "ticket"]  # fmt: skip
-    axes = curve_figure([Run.load(save(tmp_path, rows))]).axes[0]
+    axes = curve_figure([FinishedRun.load(save(tmp_path, rows))]).axes[0]
     bottom, top = axes.get_ylim()
     # The ticket falls by 2 points to 95: the axis goes three times as deep, below 91 and no more.
     assert 90 < bottom < 91
@@ -618,7 +634,7 @@ def test_no_control_shares_a_columns_name_with_what_is_measured(tmp_path):
     arms = ("signs", "magnitudes")
     rows = [row(0, "ticket", 0, 0.97), *(row(1, arm, 0, 0.9) for arm in ("ticket", *arms))]
     config = {"control": {arm: {} for arm in arms}}
-    run = Run.load(save(tmp_path, rows, config=config))
+    run = FinishedRun.load(save(tmp_path, rows, config=config))
     header, _ = round_table(run, judge(run))
     assert len(set(header)) == len(header)
     assert {*arms, "same sign"} < set(header)

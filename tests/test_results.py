@@ -13,10 +13,10 @@ from hydra import compose, initialize_config_dir
 
 from lth_runner.cli.check import resolve
 from lth_runner.cli.main import conf_dir
-from lth_runner.runs.report import Run
-from lth_runner.runs.report.figures import curve_figure
-from lth_runner.runs.report.page import write_run
+from lth_runner.runs.report import FinishedRun
+from lth_runner.runs.report.curve import curve_figure
 from lth_runner.runs.report.published import beside, counterpart, names, published
+from lth_runner.runs.report.run_page import write_run
 from lth_runner.values.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
@@ -49,7 +49,7 @@ def save(folder, rows, *, name, state="done", command=None, config=None, pruner=
     environment = {"device_name": "Abacus", "torch": "2.15", "threads": 1}
     environment |= {"choices": {"pruner": pruner}} if pruner else {}
     (folder / "environment.json").write_text(json.dumps(environment))
-    return Run.load(folder)
+    return FinishedRun.load(folder)
 
 
 def mnist(folder, *, loss=0.0, last=18, **extra):
@@ -169,7 +169,7 @@ def test_an_unfinished_run_says_how_far_it_is(tmp_path: Path) -> None:
 def test_a_round_without_all_its_replicates_does_not_count(tmp_path: Path) -> None:
     run = mnist(tmp_path / "run")
     rows = [one for one in run.rows if (one["round"], one["seed"]) != (7, 2)]
-    short = Run(run.folder, run.config, run.status, run.environment, tuple(rows))
+    short = FinishedRun(run.folder, run.config, run.status, run.environment, tuple(rows))
     assert held([short])["mnist-last-21.1"].verdict == "not measured here"
 
 

@@ -13,14 +13,15 @@ import pytest
 import torch
 
 from lth_runner.runs.report.command import main
-from lth_runner.runs.report.compare import differences
-from lth_runner.runs.report.rows import Run, find_runs
-from lth_runner.runs.report.sweep import find_sweeps, rewind_step, thinned
+from lth_runner.runs.report.rows import FinishedRun, find_runs
+from lth_runner.runs.report.settings import differences, rewind_step
+from lth_runner.runs.report.sweep import find_sweeps, thinned
 from lth_runner.runs.report.sweep_overlap import step_overlaps
 from lth_runner.runs.report.sweep_page import write_sweep
 from lth_runner.runs.report.sweep_text import at_zero, matching_table, model_sentence, text
-from lth_runner.runs.report.tradeoff import Point, fit, r_squared_words, seed_spread
+from lth_runner.runs.report.tradeoff import Observation, fit, r_squared_words, seed_spread
 from lth_runner.values import state as states
+from lth_runner.values.measure import ACCURACY
 
 DENSE, TAU, BETA = 0.92, 400.0, 0.03
 TOTAL = 10_000
@@ -92,7 +93,7 @@ def fake_sweep(root: Path, *, steps, sparsities, seeds=(0,), as_replicates=False
 
 
 def load(root):
-    return [Run.load(folder) for folder in find_runs([root])]
+    return [FinishedRun.load(folder) for folder in find_runs([root])]
 
 
 def sweep_of(root):
@@ -108,7 +109,7 @@ def read(file):
 def points(*, steps=(200, 400, 800, 1600), seeds=(0, 1, 2), noise=0.0, law=model):
     noises = random.Random(0)
     return [
-        Point(step, sparsity, seed, law(step, sparsity) + noises.gauss(0, noise))
+        Observation(step, sparsity, seed, law(step, sparsity) + noises.gauss(0, noise))
         for step in steps for sparsity in (0.5, 0.8, 0.9, 0.95) for seed in seeds
     ]  # fmt: skip
 
@@ -140,7 +141,7 @@ def test_standard_errors_cover_the_truth_as_often_as_they_should():
     hits = 0
     for draw in range(60):
         noises = random.Random(draw)
-        found = [Point(p.step, p.sparsity, p.seed, p.accuracy + noises.gauss(0, 0.01))
+        found = [Observation(p.step, p.sparsity, p.seed, p.accuracy + noises.gauss(0, 0.01))
                  for p in points()]  # fmt: skip
         result = fitted(found)
         hits += abs(result.tau - TAU) < result.tau_error
@@ -150,7 +151,7 @@ def test_standard_errors_cover_the_truth_as_often_as_they_should():
 def test_smallest_step_worked_by_hand_and_infeasible_from_its_edge_on():
     # dense .9, tolerance .09: 1 - eps/A = .9. beta = 1: (1-s) <= .9 from s = .1 on.
     # At s = 0: k* = -tau ln(.1); at s = .05: ratio .9/.95, k* = -tau ln(.05/.95).
-    law = [Point(k, s, 0, 0.9 * (1 - math.exp(-k / 100)) * (1 - s))
+    law = [Observation(k, s, 0, 0.9 * (1 - math.exp(-k / 100)) * (1 - s))
            for k in (50, 100, 200, 400) for s in (0.05, 0.1, 0.5)]  # fmt: skip
     result = fit(law, dense=0.9, tolerance=0.09)
     assert result.smallest_step(0) == pytest.approx(100 * math.log(10), rel=1e-4)
@@ -162,14 +163,14 @@ def test_smallest_step_worked_by_hand_and_infeasible_from_its_edge_on():
 
 
 def test_tickets_at_zero_move_no_parameter_and_are_reported():
-    zero = [Point(0, s, 0, 0.8) for s in (0.5, 0.9)]
+    zero = [Observation(0, s, 0, 0.8) for s in (0.5, 0.9)]
     without, with_zero = fitted(points(noise=0.003)), fitted([*points(noise=0.003), *zero])
     assert (without.tau, without.beta) == (with_zero.tau, with_zero.beta)
     assert without.r_squared == with_zero.r_squared
     assert with_zero.r_squared_with_zero < 0.5 < 0.99 < with_zero.r_squared
     assert (with_zero.num_at_zero, with_zero.accuracy_at_zero) == (2, pytest.approx(0.8))
-    assert "does not hold at k = 0" in at_zero(with_zero)
-    assert at_zero(without) == ""
+    assert "does not hold at k = 0" in at_zero(ACCURACY, with_zero)
+    assert at_zero(ACCURACY, without) == ""
     assert fitted(zero) is None
 
 
@@ -204,7 +205,7 @@ def test_a_fit_worse_than_the_mean_is_written_without_digits():
 def test_seed_spread_pools_by_degrees_of_freedom():
     # variances .0002 (1 degree of freedom) and .0001 (2): (.0002 + 2 * .0001) / 3
     values = {(1, 0.5): (0.50, 0.52), (2, 0.5): (0.60, 0.61, 0.62), (3, 0.5): (0.9,)}
-    found = [Point(k, s, i, v) for (k, s), vs in values.items() for i, v in enumerate(vs)]
+    found = [Observation(k, s, i, v) for (k, s), vs in values.items() for i, v in enumerate(vs)]
     assert seed_spread(found) == pytest.approx((0.0004 / 3) ** 0.5)
     assert seed_spread(found[-1:]) is None
 
@@ -233,13 +234,13 @@ def test_seeds_count_alike_as_runs_and_as_replicates(tmp_path, as_replicates):
     assert [column.sparsity for column in sweep.shown] == pytest.approx(SPARSITIES)
     # .5: .8 .64 .512 .5; .8: the first three shared, .4096 .32768 .262144 .2097152 .2
     assert len(sweep.columns) == 9
-    assert all(line.at(column).n == 3 for line in sweep.lines for column in sweep.columns)
+    assert all(line.at(column).n == 3 for line in sweep.settings for column in sweep.columns)
 
 
 def test_a_training_of_several_runs_counts_once_and_its_steps_as_reused(tmp_path):
     fake_sweep(tmp_path, steps=(500,), sparsities=SPARSITIES)
     sweep = sweep_of(tmp_path)
-    rows = sweep.lines[0].run.rows
+    rows = sweep.settings[0].run.rows
     assert len(rows) == len({row["training_key"] for row in rows}) == 1 + 9
     # asked: dense twice, 4 and 8 rounds from step 500; the .8 run finds dense and 3 rounds done
     cost = sweep.cost
@@ -267,7 +268,7 @@ def test_two_trainings_of_one_seed_are_averaged_and_count_as_one(tmp_path):
                        "training_key": row["training_key"] + name} for row in rows]  # fmt: skip
         (folder / "rounds.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     fake_run(tmp_path / "c", step=500, sparsity=0.5)
-    level = sweep_of(tmp_path).lines[0].verdict.at("ticket", 1)
+    level = sweep_of(tmp_path).settings[0].verdict.at("ticket", 1)
     assert (level.n, level.mean) == (1, pytest.approx(0.91))
 
 
@@ -364,7 +365,7 @@ def test_a_diverged_training_does_not_match_and_enters_no_fit(tmp_path):
         last = json.loads(lines[-1]) | {"test_accuracy": None, "diverged": True}
         (folder / "rounds.jsonl").write_text("\n".join([*lines[:-1], json.dumps(last)]) + "\n")
     sweep = sweep_of(tmp_path)
-    level = sweep.lines[0].at(sweep.columns[-1])
+    level = sweep.settings[0].at(sweep.columns[-1])
     assert (level.n, level.num_diverged, level.matches) == (1, 1, False)
     assert sweep.fit.num_points == 3 * (2 * 8 - 1)
     assert "a training diverged" in text(sweep)
@@ -390,7 +391,7 @@ def test_rewind_steps_are_known_from_config_or_rows(tmp_path, written, options, 
     train = {"length": "20ep", **options.get("train", {})}
     config = {"rewind": rewind, "train": train}
     folder = fake_run(tmp_path / "a", step=700, sparsity=0.5, config=config)
-    assert rewind_step(Run.load(folder)) == expected
+    assert rewind_step(FinishedRun.load(folder)) == expected
 
 
 def test_epochs_and_steps_of_the_same_rewinding_are_one_line(tmp_path):
@@ -398,7 +399,7 @@ def test_epochs_and_steps_of_the_same_rewinding_are_one_line(tmp_path):
     fake_run(tmp_path / "b", step=500, sparsity=0.8, text="1ep")
     fake_run(tmp_path / "c", step=1000, sparsity=0.8, text="10%")
     sweep = sweep_of(tmp_path)
-    assert [line.label for line in sweep.lines] == ["500it = 1ep", "10% (step 1000)"]
+    assert [line.label for line in sweep.settings] == ["500it = 1ep", "10% (step 1000)"]
 
 
 def test_runs_that_differ_otherwise_form_sweeps_of_their_own(tmp_path):
@@ -422,7 +423,7 @@ def test_the_strictest_tolerance_holds_for_the_whole_sweep(tmp_path):
                  config={"report": {"tolerance": tolerance}})  # fmt: skip
     sweep = sweep_of(tmp_path)
     assert sweep.tolerance == 0.01
-    assert not any(level.matches for line in sweep.lines for level in line.verdict.levels)
+    assert not any(level.matches for line in sweep.settings for level in line.verdict.levels)
 
 
 def test_columns_are_thinned_evenly_and_keep_their_ends(tmp_path):
@@ -490,7 +491,7 @@ def test_masks_of_rewind_steps_are_compared_by_seed_at_their_sparsest_common_one
                 states.save(run.folder / "tickets" / f"{name}.safetensors", mask, {})
     sweep = sweep_of(tmp_path)
     (found,) = step_overlaps(sweep)
-    assert (found.first, found.second, found.num_seeds) == (0, 100, 2)
+    assert (found.of, found.num_seeds) == ("0 and 100", 2)
     assert found.jaccard == pytest.approx((1 / 3 + 1) / 2)
     assert found.random == pytest.approx((1 / 3) / (2 - 1 / 3))
     page, *_ = write_sweep(sweep, tmp_path)

@@ -38,8 +38,7 @@ from lth_runner.runs.record import (
     WeightsAndBiases,
     problem_facts,
 )
-from lth_runner.runs.report import Run as Finished
-from lth_runner.runs.report import write
+from lth_runner.runs.report import FinishedRun, write
 from lth_runner.runs.status.reading import read_points
 from lth_runner.runs.status.store_care import remove, survey
 from lth_runner.store.lease import COLD_SECONDS, Lease, is_elsewhere
@@ -181,5 +180,5 @@ def _conclude(folder: Path) -> None:
     page, rows = folder / PAGE, folder / ROUNDS
     if not page.exists() or page.stat().st_mtime < rows.stat().st_mtime:
         write(folder)  # killed between its last row and its picture
-    print(f"\n{table(Finished.load(folder))}\n")
+    print(f"\n{table(FinishedRun.load(folder))}\n")
     print(f"picture  {folder / CURVE}\npage     {page}", flush=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lth_runner.runs.report.rows import Run, aggregate
+from lth_runner.runs.report.rows import FinishedRun, aggregate
 
-__all__ = ["Run", "aggregate", "write"]
+__all__ = ["FinishedRun", "aggregate", "write"]
 
 
 def write(run_folder: str | Path) -> tuple[Path, Path]:
     """Draws `curve.png` and `report.html` of the run into its folder, from what it has so far."""
-    from lth_runner.runs.report.page import write_run  # loads matplotlib
+    from lth_runner.runs.report.run_page import write_run  # loads matplotlib
 
-    return write_run(Run.load(run_folder))
+    return write_run(FinishedRun.load(run_folder))

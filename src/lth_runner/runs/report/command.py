@@ -30,8 +30,9 @@ examples:
   lth-report outputs/a outputs/b --out figures
                                         the comparison goes into figures/
 
-a ticket matches when its mean test accuracy is at least that of the dense network minus
-the tolerance of its config (report.tolerance, an accuracy difference: 0.005 is half a point).
+a ticket matches when its mean on the test split is not worse than the dense network's by more
+than the tolerance of its config (report.tolerance: a difference of the headline measure, 0.005
+of accuracy is half a point; or a share of the dense network's value, 2%).
 """
 
 
@@ -62,16 +63,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report(paths: Sequence[str], out: str | None) -> None:
     # Matplotlib loads for most of a second: --help and a wrong path answer without it.
-    from lth_runner.runs.report.rows import Run, find_runs
+    from lth_runner.runs.report.rows import FinishedRun, find_runs
 
     folders = find_runs(paths)
-    runs = [Run.load(folder) for folder in folders]
+    runs = [FinishedRun.load(folder) for folder in folders]
     if out is not None and len(runs) == 1:
         raise UserError(
             f"--out {out} is where several runs are compared, but only {folders[0]} was found; "
             "leave --out away, or name more runs."
         )
-    from lth_runner.runs.report.page import write_run
+    from lth_runner.runs.report.run_page import write_run
 
     drawn = [write_run(run) for run in runs]
     if len(runs) == 1:
@@ -80,10 +81,11 @@ def _report(paths: Sequence[str], out: str | None) -> None:
         print(table(runs[0]))
         print(f"\nwritten: {drawn[0][0]}\n         {drawn[0][1]}")
         return
-    from lth_runner.runs.report.compare import common_parent, compare
+    from lth_runner.runs.report.compare import compare
     from lth_runner.runs.report.pruner_page import text as pruners_text
     from lth_runner.runs.report.pruner_page import write_pruners
     from lth_runner.runs.report.pruners import find_pruners
+    from lth_runner.runs.report.settings import common_parent
     from lth_runner.runs.report.sweep import find_sweeps
     from lth_runner.runs.report.sweep_page import write_sweep
     from lth_runner.runs.report.sweep_text import text as sweep_text
@@ -103,7 +105,7 @@ def _report(paths: Sequence[str], out: str | None) -> None:
     sweeps = [
         sweep
         for sweep in find_sweeps(runs)
-        if len(sweep.lines) > 1 or not {run.folder for run in sweep.runs} <= compared
+        if len(sweep.settings) > 1 or not {run.folder for run in sweep.runs} <= compared
     ]
     for index, sweep in enumerate(sweeps, 1):
         written += write_sweep(sweep, folder, "sweep" if index == 1 else f"sweep-{index}")

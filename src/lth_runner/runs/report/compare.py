@@ -1,219 +1,201 @@
-"""Several runs side by side: a table, a picture, a page and a CSV."""
+"""Several runs side by side: a table, a picture, a page and a CSV; seeds of one setting are one."""
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-import re
 import textwrap
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from lth_runner.runs.folder import PAGE
 from lth_runner.runs.report import drawing
-from lth_runner.runs.report.figures import curve_figure
+from lth_runner.runs.report.curve import curve_figure, drawn_curve
 from lth_runner.runs.report.grid import grid_figure, grid_of, grid_reading, grid_table
-from lth_runner.runs.report.page import document, html_table, replace
-from lth_runner.runs.report.rows import TICKET, Run
-from lth_runner.runs.report.table import WIDTH, aligned
-from lth_runner.runs.report.verdict import Level, judge
-from lth_runner.runs.report.wording import accuracy, method, none_of, progress, sentence
+from lth_runner.runs.report.headline import Headline, headline, method, progress
+from lth_runner.runs.report.page import (
+    Cell,
+    Page,
+    Section,
+    Table,
+    csv_text,
+    link,
+    replace_file,
+    write_page,
+)
+from lth_runner.runs.report.refused import refusals
+from lth_runner.runs.report.rows import TICKET, FinishedRun
+from lth_runner.runs.report.settings import (
+    differences,
+    labels,
+    plain,
+    seed_groups,
+    sorted_by_settings,
+)
+from lth_runner.runs.report.table import WIDTH, aligned, named
+from lth_runner.runs.report.verdict import Verdict, judge
+from lth_runner.runs.report.wording import (
+    counted,
+    coverage,
+    gone,
+    label,
+    none_of,
+    reached,
+    removed,
+)
 
-MAX_NAMED_KEYS = 4
-SEARCH_OF_CONTROL = re.compile(r"control\.[^.]+\.search\.")
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mapping -> dotted keys: {'rewind': {'step': 0}} -> {'rewind.step': 0}."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
-    """Dotted key -> its value in each run (None where absent), for keys in which runs differ.
-
-    Where a config repeats `rewind.step` deeper, as in `pruner.search.rewind.step`, once is enough.
-    """
-    flat = [_settings(run) for run in runs]
-    keys = dict.fromkeys(key for config in flat for key in config)
-    values = {key: [config.get(key) for config in flat] for key in keys}
-    differing = {k: found for k, found in values.items() if any(x != found[0] for x in found)}
-    differing = {k: v for k, v in differing.items() if not _is_told(k, differing)}
-    return {key: v for key, v in differing.items() if not _is_copy(key, differing)}
-
-
-def _settings(run: Run) -> dict[str, Any]:
-    """The options chosen of the config's sections, and all keys but a control's pruner anew."""
-    chosen = {k: v for k, v in run.choices.items() if isinstance(v, str) and k in run.config}
-    flat = flatten(run.config)
-    return chosen | {key: value for key, value in flat.items() if not _repeats_pruner(key, flat)}
+Groups = Sequence[tuple[FinishedRun, ...]]
 
 
-def _repeats_pruner(key: str, flat: Mapping[str, Any]) -> bool:
-    """Whether control.invert.search.x, say, only says again what pruner.search.x says."""
-    pruner = SEARCH_OF_CONTROL.sub("pruner.search.", key)
-    return pruner != key and pruner in flat and flat[pruner] == flat[key]
-
-
-def _is_told(key: str, values: Mapping[str, list[Any]]) -> bool:
-    """Whether the option chosen of a key's group says its value: pruner=snip, not its parts."""
-    group = key.split(".")[0]
-    if group == key or group not in values or None in values[group]:
-        return False
-    pairs = {(option, str(value)) for option, value in zip(values[group], values[key], strict=True)}
-    return len(pairs) == len(set(values[group]))
-
-
-def _is_copy(key: str, values: Mapping[str, list[Any]]) -> bool:
-    """Whether a key of fewer parts ends alike and has the same values."""
-    leaf, depth = key.rsplit(".", 1)[-1], key.count(".")
-    return any(
-        other.count(".") < depth and other.rsplit(".", 1)[-1] == leaf and found == values[key]
-        for other, found in values.items()
-    )
-
-
-def labels(runs: Sequence[Run]) -> list[str]:
-    """'key=value, ...' of the keys in which the runs differ; the folder's name breaks ties.
-
-    More than four such keys: only as many, in their order, as tell the runs apart. A run is not
-    named by a key that it does not have.
-    """
-    found = differences(runs)
-    keys = list(found)
-    if len(keys) > MAX_NAMED_KEYS:
-        counts = range(1, len(keys) + 1)
-        keys = next((keys[:n] for n in counts if _distinct(found, keys[:n], len(runs))), keys[:4])
-    settings = [_settings(run) for run in runs]
-    names = [", ".join(f"{k}={_plain(own[k])}" for k in keys if k in own) for own in settings]
-    if len(set(names)) == len(names) and all(names):
-        return names
-    return [f"{name} {run.folder.name}".strip() for name, run in zip(names, runs, strict=True)]
-
-
-def _distinct(found: Mapping[str, list[Any]], keys: Sequence[str], num_runs: int) -> bool:
-    return len({tuple(str(found[key][i]) for key in keys) for i in range(num_runs)}) == num_runs
-
-
-def _plain(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def common_parent(runs: Sequence[Run]) -> Path:
-    return Path(os.path.commonpath([run.folder.resolve().parent for run in runs]))
-
-
-def compare(runs: Sequence[Run], folder: Path) -> tuple[str, tuple[Path, Path, Path]]:
+def compare(runs: Sequence[FinishedRun], folder: Path) -> tuple[str, tuple[Path, Path, Path]]:
     """Writes comparison.html, .png and .csv into the folder; returns the table and the files."""
-    names = labels(runs)
-    header, body = summary_table(runs, names)
-    figure = curve_figure(runs, labels=names)
-    files = tuple(folder / f"comparison.{kind}" for kind in ("html", "png", "csv"))
-    replace(files[1], drawing.png(figure))
-    replace(files[2], comparison_csv(runs, names).encode())
-    page = [
-        f"<h1>{len(runs)} runs</h1>",
-        f'<p class="muted">{escape(str(folder))}</p>',
-        f'<div class="figure">{drawing.svg(figure, "comparison")}</div>',
-        f'<p class="muted">{escape(method(judge(runs[0])))}</p>',
-        "<h2>Runs</h2>",
-        html_table(header, body),
-        *_grid_part(runs),
-        "<h2>What each run shows</h2>",
-        *(_paragraph(run, name, folder) for run, name in zip(runs, names, strict=True)),
-        "<h2>Where the configurations differ</h2>",
-        html_table(*_difference_table(runs, names)),
-    ]
-    replace(files[0], document(f"{len(runs)} runs", page).encode())
-    text = aligned(header, body)
-    if (grid := grid_of(runs, differences(runs))) is not None:
+    runs = sorted_by_settings(runs)
+    groups = seed_groups(runs)
+    merged = [_merged(group) for group in groups]
+    names = labels(merged) if len(merged) > 1 else [merged[0].name]
+    page, picture, numbers = (folder / f"comparison.{kind}" for kind in ("html", "png", "csv"))
+    replace_file(picture, drawing.png(curve_figure(merged, labels=names)))
+    replace_file(numbers, csv_text(comparison_rows(runs)).encode())
+    write_page(_page(groups, merged, names, folder), page)
+    text = named(*summary_table(merged, names))
+    if (grid := grid_of(merged, differences(merged))) is not None:
         text += ["", *aligned(*grid_table(grid)), *textwrap.wrap(grid_reading(grid), WIDTH)]
-    return "\n".join(text), (files[0], files[1], files[2])
+    return "\n".join(text), (page, picture, numbers)
 
 
-def _grid_part(runs: Sequence[Run]) -> list[str]:
+def _merged(group: tuple[FinishedRun, ...]) -> FinishedRun:
+    """Runs of other seeds as one run with more replicates."""
+    if len(group) == 1:
+        return group[0]
+    states = {run.state for run in group}
+    state = states.pop() if len(states) == 1 else "in part done"
+    rows = [row for run in group for row in run.rows]
+    return replace(group[0], rows=tuple(rows), status={"state": state})
+
+
+def _page(
+    groups: Groups, merged: Sequence[FinishedRun], names: Sequence[str], folder: Path
+) -> Page:
+    runs = [run for group in groups for run in group]
+    verdicts = [judge(run) for run in merged]
+    found = [(run.covered, run, v.last()) for run, v in zip(merged, verdicts, strict=True)]
+    least = min((x for x in found if x[0] is not None), key=lambda x: x[0] or 0, default=None)
+    header, body = summary_table(merged, names)
+    unlike = [name for run, name in zip(merged, names, strict=True)
+              if run.measure.name != merged[0].measure.name]  # fmt: skip
+    linked = [
+        [_linked(group, line[0], folder), *line[1:]]
+        for line, group in zip(body, groups, strict=True)
+    ]
+    sections = [
+        Section(f"{label(merged[0].measure).capitalize()} against weights remaining",
+                key="comparison", figure=drawn_curve(merged, labels=names)),
+        Section("Runs", "Sorted by their settings; runs that differ in their seed alone are one.",
+                tables=(Table(header, linked),)),
+        *_grid_part(merged),
+        Section("What each run shows", folded=True, notes=tuple(
+            f"{name}: {headline(verdict).text} {progress(run)}"
+            for run, name, verdict in zip(merged, names, verdicts, strict=True)
+        )),
+        Section("Where the configurations differ", tables=(_difference_table(runs),), folded=True),
+        Section("How it was judged", notes=(method(verdicts[0]),), folded=True),
+    ]  # fmt: skip
+    warnings = [f"Measured by something else, and not in the picture: {', '.join(unlike)}."
+                if unlike else "", *refusals(runs)]  # fmt: skip
+    states = {state: sum(run.state == state for run in runs) for state in {r.state for r in runs}}
+    told = ", ".join(f"{states[state]} {state}" for state in sorted(states))
+    sparsest = least[2].density if least and least[2] else None
+    covers = coverage(least[1], sparsest) if least else ""
+    return Page(f"{counted(len(runs), 'run')}", (str(folder), told, covers),
+                _headline(names, verdicts), tuple(warnings), tuple(sections))  # fmt: skip
+
+
+def _headline(names: Sequence[str], verdicts: Sequence[Verdict]) -> Headline:
+    """The largest sparsity that matches, among all of them."""
+    found = [(v.largest(TICKET), v, name) for v, name in zip(verdicts, names, strict=True)]
+    known = [(level, v, name) for level, v, name in found if level is not None]
+    if not known:
+        return Headline("none", "of the tickets matches", "No run has a ticket that matches its "
+                        "dense network.")  # fmt: skip
+    level, verdict, name = max(known, key=lambda one: one[0].sparsity)
+    number, of = gone(verdict, level.density)
+    dense = f" (dense {reached(verdict.measure, verdict.dense)})" if verdict.dense else ""
+    sentence = (
+        f"The sparsest ticket that matches its dense network is that of {name}: "
+        f"{reached(verdict.measure, level)}{dense}, n = {level.n}."
+    )
+    return Headline(number, f"{of} removed at most, and the ticket matches", sentence)
+
+
+def _linked(group: tuple[FinishedRun, ...], name: str, folder: Path) -> Cell:
+    """The name of a group, linked where it is one run."""
+    return link(page_of(group[0], folder), name) if len(group) == 1 else name
+
+
+def page_of(run: FinishedRun, folder: Path) -> Path:
+    """Where a run's own page lies, seen from a folder."""
+    return Path(os.path.relpath(run.folder.resolve(), folder.resolve())) / PAGE
+
+
+def _grid_part(runs: Sequence[FinishedRun]) -> list[Section]:
     """The runs by the two settings in which they differ; nothing where these are not two."""
     grid = grid_of(runs, differences(runs))
     if grid is None:
         return []
-    return [
-        f"<h2>{escape(f'{grid.down[0]} by {grid.across[0]}')}</h2>",
-        f'<p class="muted">{escape(grid_reading(grid))}</p>',
-        f'<div class="figure">{drawing.svg(grid_figure(grid), "grid")}</div>',
-        html_table(*grid_table(grid)),
-    ]
+    return [Section(f"{grid.down[0]} by {grid.across[0]}", grid_reading(grid), "grid",
+                    grid_figure(grid), tables=(Table(*grid_table(grid)),))]  # fmt: skip
 
 
-def summary_table(runs: Sequence[Run], names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """Run x (state, n, dense, largest matching sparsity, accuracy at the largest sparsity)."""
-    header = ["n", "dense", "sparsest match", "last sparsity", "accuracy there", "state", "run"]
+def summary_table(
+    runs: Sequence[FinishedRun], names: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """Run x (n, dense, largest matching sparsity, value at the largest sparsity, state)."""
+    header = ["run", "n", "dense", "sparsest match", "last sparsity", "there", "state"]
     body = []
     for run, name in zip(runs, names, strict=True):
         verdict = judge(run)
-        best, last = verdict.largest(TICKET), _last(verdict.of(TICKET))
+        best, last = verdict.largest(TICKET), verdict.last()
         body.append(
             [
-                str(run.num_replicates),
-                accuracy(verdict.dense, 2) if verdict.dense else "-",
-                f"{100 * best.sparsity:.2f} %" if best else none_of(verdict),
-                f"{100 * last.sparsity:.2f} %" if last else "-",
-                accuracy(last, 2) if last else "-",
-                run.state,
                 name,
+                str(len(run.seeds)),
+                reached(run.measure, verdict.dense) if verdict.dense else "-",
+                removed(best.density) if best else none_of(verdict),
+                removed(last.density) if last else "-",
+                reached(run.measure, last) if last else "-",
+                run.state,
             ]
         )
     return header, body
 
 
-def comparison_csv(runs: Sequence[Run], names: Sequence[str]) -> str:
+def comparison_rows(runs: Sequence[FinishedRun]) -> list[list[object]]:
     """One line per run and arm with plain numbers (fractions), and the differing config keys."""
-    found = differences(runs)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["run", "folder", "state", "arm", "replicates", "dense_accuracy_mean", "dense_accuracy_std",
-         "largest_matching_sparsity", "matching_accuracy_mean", "largest_sparsity",
-         "final_accuracy_mean", "final_accuracy_std", *(f"config.{key}" for key in found)]
-    )  # fmt: skip
+    found, names = differences(runs), labels(runs)
+    measures = dict.fromkeys(run.measure.name for run in runs)
+    of = next(iter(measures)) if len(measures) == 1 else "measure"
+    table: list[list[object]] = [
+        ["run", "folder", "state", "measure", "arm", "replicates", f"dense_{of}_mean",
+         f"dense_{of}_std", "largest_matching_sparsity", f"matching_{of}_mean",
+         "largest_sparsity", f"final_{of}_mean", f"final_{of}_std",
+         *(f"config.{key}" for key in found)]
+    ]  # fmt: skip
     for i, (run, name) in enumerate(zip(runs, names, strict=True)):
         verdict = judge(run)
         dense = verdict.dense
         for arm in run.arms:
-            best, last = verdict.largest(arm), _last(verdict.of(arm))
-            writer.writerow(
-                [name, run.folder, run.state, arm, run.num_replicates,
-                 dense.mean if dense else None, dense.std if dense else None,
-                 best.sparsity if best else None, best.mean if best else None,
-                 last.sparsity if last else None, last.mean if last else None,
-                 last.std if last else None, *(values[i] for values in found.values())]
+            best, last = verdict.largest(arm), verdict.last(arm)
+            table.append(
+                [name, run.folder, run.state, run.measure.name, arm, len(run.seeds),
+                 dense and dense.mean, dense and dense.std, best and best.sparsity,
+                 best and best.mean, last and last.sparsity, last and last.mean, last and last.std,
+                 *(values[i] for values in found.values())]
             )  # fmt: skip
-    return text.getvalue()
+    return table
 
 
-def _last(levels: Sequence[Level]) -> Level | None:
-    return levels[-1] if levels else None
-
-
-def _difference_table(
-    runs: Sequence[Run], names: Sequence[str]
-) -> tuple[list[str], list[list[str]]]:
+def _difference_table(runs: Sequence[FinishedRun]) -> Table:
     found = differences(runs)
-    return ["run", *found], [
-        [name, *(_plain(values[i]) for values in found.values())] for i, name in enumerate(names)
-    ]
-
-
-def _paragraph(run: Run, name: str, folder: Path) -> str:
-    target = Path(os.path.relpath(run.folder.resolve(), folder.resolve())) / "report.html"
-    text = f"{sentence(judge(run))} {progress(run)}"
-    return (
-        f'<p><a href="{escape(target.as_posix())}">{escape(name or run.name)}</a>: '
-        f"{escape(text)}</p>"
-    )
+    body = [[name, *(plain(values[i]) for values in found.values())]
+            for i, name in enumerate(labels(runs))]  # fmt: skip
+    return Table(["run", *found], body)

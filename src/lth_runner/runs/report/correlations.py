@@ -1,4 +1,4 @@
-"""Which recorded quantity goes with final test accuracy, before and after density is taken out."""
+"""Which recorded quantity goes with the headline measure, before and after density is taken out."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from itertools import groupby
 
 from scipy.special import ndtri  # inverse of the normal distribution; loads fast
 
-from lth_runner.runs.report.rows import ACCURACY, Run, mean, number
+from lth_runner.runs.report.rows import FinishedRun, mean, number
 from lth_runner.runs.report.verdict import CONFIDENCE
 
 MIN_ROWS = 5  # an interval needs n > 3, and four points say little
-MAX_TEXT_LINES = 15
 NO_QUANTITY = frozenset(
     {"round", "seed", "sparsity", "num_kept", "num_prunable", "start_step", "steps", "seconds",
      "search_seconds"}
@@ -31,9 +30,9 @@ DEFAULT_QUANTITIES = frozenset(
      "jaccard_null", "jaccard_z", "mask_overlap_previous", "num_collapsed_layers"}
 )  # fmt: skip
 READING = (
-    "Spearman's rank correlation with test accuracy over all rows that have both (n: rounds, arms "
-    "and seeds pooled), with its 95 % interval (*: clear of 0). Nearly everything follows "
-    "density, and so does accuracy: the raw correlation is confounded by it. 'Within a round' "
+    "Spearman's rank correlation with the test figure over all rows that have both (n: rounds, "
+    "arms and seeds pooled), with its 95 % interval (*: clear of 0). Nearly everything follows "
+    "density, and so does the figure: the raw correlation is confounded by it. 'Within a round' "
     "compares rows of one round alone, all of about one density: what is left there, density does "
     "not explain. Rows of one seed are related, so intervals are too narrow, and of twenty "
     "quantities one is clear of 0 by chance. The bounds hold the training error. No correlation "
@@ -53,14 +52,14 @@ class Correlation:
 
 @dataclass(frozen=True)
 class Quantity:
-    """A field's correlation with accuracy: over all rows, and with the rounds' means taken out."""
+    """A field's correlation with the measure: over all rows, and within rounds."""
 
     field: str
     raw: Correlation
     within: Correlation | None
 
 
-def correlations(run: Run) -> tuple[Quantity, ...]:
+def correlations(run: FinishedRun) -> tuple[Quantity, ...]:
     """Every recorded scalar, strongest within a round first; none of the default probes' alone."""
     fields = dict.fromkeys(field for row in run.rows for field in row if _is_quantity(field))
     found = [quantity for field in fields if (quantity := _quantity(run, field)) is not None]
@@ -78,12 +77,12 @@ def _strength(one: Quantity) -> tuple[bool, float]:
     return one.within is not None, abs(known.r)
 
 
-def _quantity(run: Run, field: str) -> Quantity | None:
+def _quantity(run: FinishedRun, field: str) -> Quantity | None:
     points = [
         (row["round"], x, y)
         for row in run.rows
         if (x := number(row.get(field))) is not None
-        and (y := number(row.get(ACCURACY))) is not None
+        and (y := number(row.get(run.outcome))) is not None
     ]
     if len(points) < MIN_ROWS:
         return None
@@ -160,14 +159,8 @@ def _dot(first: Sequence[float], second: Sequence[float]) -> float:
 
 def correlation_table(found: Sequence[Quantity]) -> tuple[list[str], list[list[str]]]:
     """Quantity, n, and both correlations with their intervals; '*': the interval leaves out 0."""
-    header = ["quantity", "n", "with accuracy", "within a round"]
+    header = ["quantity", "n", "over all rows", "within a round"]
     return header, [[one.field, str(one.raw.n), _cell(one.raw), _cell(one.within)] for one in found]
-
-
-def correlation_lines(found: Sequence[Quantity]) -> tuple[list[str], list[list[str]]]:
-    """The strongest as plain text has them, the quantity last."""
-    header, body = correlation_table(found[:MAX_TEXT_LINES])
-    return [*header[1:], header[0]], [[*line[1:], line[0]] for line in body]
 
 
 def _cell(one: Correlation | None) -> str:

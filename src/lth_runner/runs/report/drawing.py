@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import matplotlib
@@ -18,6 +18,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 INK, MUTED, FAINT = "#1d2433", "#6b7280", "#d8dce3"
 DPI = 160
+TICK_INCHES = 0.56  # between two labels of an axis
 
 LineStyle = str | tuple[float, tuple[float, ...]]
 
@@ -32,16 +33,6 @@ class EndLabel:
     colour: str
 
 
-@dataclass(frozen=True)
-class Panel:
-    """A figure with its heading; `figure` is None when the run did not record what it shows."""
-
-    key: str
-    heading: str
-    reading: str
-    figure: Figure | None
-
-
 def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
@@ -54,6 +45,12 @@ def style(index: int) -> LineStyle:
     """Solid for the first round of colours, then other dashes for the next."""
     styles: tuple[LineStyle, ...] = ("-", (0, (3, 1)), (0, (1, 1)))
     return styles[index // len(COLOURS) % len(styles)]
+
+
+def shade(index: int, number: int) -> str:
+    """A colour of one of so many in their order, the last the darkest."""
+    place = 0.15 + 0.75 * index / max(number - 1, 1)
+    return str(matplotlib.colors.to_hex(matplotlib.colormaps["viridis_r"](place)))
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -75,10 +72,16 @@ def tidy(axes: Axes, *, xlabel: str, ylabel: str) -> None:
     axes.set_ylabel(ylabel, color=INK, fontsize=10.5, labelpad=6)
 
 
-def density_axis(axes: Axes, densities: Iterable[float], *, min_gap: float = 0.055) -> None:
+def density_axis(
+    axes: Axes,
+    densities: Iterable[float],
+    *,
+    asked: Iterable[float] = (),
+    write: Callable[[float], str] = lambda density: f"{100 * density:.3g}",
+) -> None:
     """Weights remaining in %, logarithmic, falling to the right; ticks where rounds are.
 
-    `min_gap`: the least distance of two ticks as a fraction of the axis.
+    First and last are always labelled, then those `asked` for, then what has room between.
     """
     found = sorted({100 * density for density in densities if density > 0}, reverse=True)
     if not found:  # nothing is left in any round: no place on a logarithmic axis
@@ -86,15 +89,23 @@ def density_axis(axes: Axes, densities: Iterable[float], *, min_gap: float = 0.0
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())
     first, last = math.log(found[0]), math.log(found[-1])
-    span = max(first - last, 0.2)
-    ticks = [found[0]]
-    for value in found[1:]:
-        if math.log(ticks[-1]) - math.log(value) >= min_gap * span:
+    pad = max(0.03 * (first - last), 0.05)  # room for a single round, and for bars side by side
+    axes.set_xlim(math.exp(first + pad), math.exp(last - pad))
+    gap = (first - last + 2 * pad) * TICK_INCHES / _inches(axes)
+    ticks: list[float] = []
+    for value in (found[0], found[-1], *(100 * density for density in asked), *found):
+        is_inside = last - 1e-9 <= math.log(value) <= first + 1e-9
+        if is_inside and all(abs(math.log(value / tick)) >= gap for tick in ticks):
             ticks.append(value)
     axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.set_xticklabels([f"{tick:.3g}" for tick in ticks])
-    pad = max(0.03 * span, 0.05)  # room for a single round, and for bars drawn side by side
-    axes.set_xlim(math.exp(first + pad), math.exp(last - pad))
+    axes.set_xticklabels([write(tick / 100) for tick in ticks])
+
+
+def _inches(axes: Axes) -> float:
+    """How wide axes are."""
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    return float(axes.get_position().width * figure.get_size_inches()[0])
 
 
 def end_labels(axes: Axes, labels: Sequence[EndLabel], *, size: float = 10) -> None:

@@ -1,4 +1,4 @@
-"""Runs that differ in two settings: the accuracy of their sparsest tickets by both."""
+"""Runs that differ in two settings: how well their sparsest tickets do by both."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from lth_runner.runs.report import drawing
-from lth_runner.runs.report.drawing import EndLabel
-from lth_runner.runs.report.lines import PERCENT, new_axes
-from lth_runner.runs.report.rows import TICKET, Run, number
+from lth_runner.runs.report.lines import Line, Scale, line_figure
+from lth_runner.runs.report.rows import TICKET, FinishedRun, number
+from lth_runner.runs.report.settings import natural
 from lth_runner.runs.report.verdict import Level, Verdict, judge
-from lth_runner.runs.report.wording import removed
+from lth_runner.runs.report.wording import axis, reached, removed
+from lth_runner.values.measure import Measure
 
 ELSEWHERE = ("pruner.sparsity", "rewind.step", "seed")  # have a page of their own
 MIN_RUNS = 4
@@ -31,8 +33,11 @@ class Grid:
 
     def ticket(self, x: object, y: object) -> Level | None:
         """The sparsest ticket measured."""
-        levels = self.cells[x, y].of(TICKET) if (x, y) in self.cells else ()
-        return next((level for level in reversed(levels) if level.mean is not None), None)
+        return self.cells[x, y].last(TICKET) if (x, y) in self.cells else None
+
+    @property
+    def measure(self) -> Measure:
+        return next(iter(self.cells.values())).measure
 
     def dense(self, x: object, y: object) -> Level | None:
         verdict = self.cells.get((x, y))
@@ -40,7 +45,7 @@ class Grid:
         return level if level is not None and level.mean is not None else None
 
 
-def grid_of(runs: Sequence[Run], differing: Mapping[str, Sequence[Any]]) -> Grid | None:
+def grid_of(runs: Sequence[FinishedRun], differing: Mapping[str, Sequence[Any]]) -> Grid | None:
     """The grid of two keys in which four runs or more differ, each run in a place of its own."""
     found = {key: [_plain(x) for x in values] for key, values in differing.items() if key != "name"}
     if len(found) != 2 or len(runs) < MIN_RUNS or any(key in ELSEWHERE for key in found):
@@ -66,7 +71,7 @@ def _numeric(values: Sequence[Any]) -> bool:
 
 
 def _values(values: Sequence[Any]) -> tuple[Any, ...]:
-    return tuple(sorted(set(values), key=None if _numeric(values) else str))
+    return tuple(sorted(set(values), key=natural))
 
 
 def grid_reading(grid: Grid) -> str:
@@ -75,16 +80,17 @@ def grid_reading(grid: Grid) -> str:
     ends = sorted({removed(level.density) for level in levels})
     where = f"sparsity {ends[0]}" if len(ends) == 1 else "the largest sparsity that each run has"
     return (
-        f"Test accuracy (%) of the tickets at {where}, by {grid.across[0]} and {grid.down[0]}, "
-        "mean ± standard deviation of the seeds; behind the slash, and dashed, the dense networks."
+        f"{axis(grid.measure).capitalize()} of the tickets at {where}, by {grid.across[0]} and "
+        f"{grid.down[0]}, mean ± standard deviation of the seeds; behind the "
+        "slash, and dashed, the dense networks."
     )
 
 
 def grid_table(grid: Grid) -> tuple[list[str], list[list[str]]]:
-    """A line for each value down: ticket / dense, in %."""
+    """A line for each value down: ticket / dense."""
     header = [grid.down[0], *(f"{_short(grid.across[0])}={x}" for x in grid.across[1])]
     return header, [
-        [str(y), *(f"{_cell(grid.ticket(x, y))} / {_cell(grid.dense(x, y))}"
+        [str(y), *(f"{_cell(grid, grid.ticket(x, y))} / {_cell(grid, grid.dense(x, y))}"
                    for x in grid.across[1])]
         for y in grid.down[1]
     ]  # fmt: skip
@@ -94,43 +100,43 @@ def _short(key: str) -> str:
     return key.rsplit(".", 1)[-1]
 
 
-def _cell(level: Level | None) -> str:
+def _cell(grid: Grid, level: Level | None) -> str:
     if level is None or level.mean is None:
         return "-"
-    spread = "" if level.std is None else f" ± {PERCENT * level.std:.2f}"
-    return f"{PERCENT * level.mean:.2f}{spread}{'!' if level.num_diverged else ''}"
+    return f"{reached(grid.measure, level, unit=False)}{'!' if level.num_diverged else ''}"
 
 
-def grid_figure(grid: Grid) -> Figure:
-    """Accuracy against the values across, a colour for each value down; dashed: dense."""
+def grid_figure(grid: Grid) -> Figure | None:
+    """The measure against the values across, a colour for each value down; dashed: dense."""
     key, values = grid.across
     numeric = _numeric(values) and len(values) > 1
     places = [float(x) for x in values] if numeric else [float(i) for i in range(len(values))]
-    figure, axes = new_axes(xlabel=key, ylabel="test accuracy (%)")
-    if numeric and places[0] > 0 and places[-1] >= LOGARITHMIC * places[0]:
-        axes.set_xscale("log")
-        axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(places, [str(x) for x in values])
-    ends = []
+    factor = grid.measure.scale
+
+    def by_value(axes: Axes, lines: Sequence[Line]) -> None:
+        if numeric and places[0] > 0 and places[-1] >= LOGARITHMIC * places[0]:
+            axes.set_xscale("log")
+            axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xticks(places, [str(x) for x in values])
+
+    lines = []
     for index, y in enumerate(grid.down[1]):
-        colour = drawing.colour(index)
-        for level_of, style, width in ((grid.dense, "--", 1.2), (grid.ticket, "-", 2.2)):
+        for level_of, name, style, width in (
+            (grid.dense, "dense", "--", 1.2), (grid.ticket, "", "-", 2.2),
+        ):  # fmt: skip
             levels = [(at, level_of(x, y)) for at, x in zip(places, values, strict=True)]
-            points = [
-                (at, PERCENT * level.mean, PERCENT * (level.std or 0.0))
+            line = Line(
+                f"{_short(grid.down[0])}={y} {name}".strip(),
+                drawing.colour(index),
+                (),
+                (),
+                style=style,
+                marker="" if name else drawing.marker(index),
+                width=width,
+            )
+            lines.append(line.through(
+                (at, factor * level.mean, 0.0 if name else factor * (level.std or 0.0))
                 for at, level in levels
                 if level is not None and level.mean is not None
-            ]
-            if not points:
-                continue
-            x_line, y_line, spreads = zip(*points, strict=True)
-            axes.errorbar(
-                x_line, y_line, yerr=spreads if style == "-" else None, color=colour,
-                linestyle=style, linewidth=width, elinewidth=1, capsize=3,
-                marker=drawing.marker(index) if style == "-" else "", markersize=5,
-            )  # fmt: skip
-            if style == "-":
-                ends.append(EndLabel(x_line[-1], y_line[-1], f"{_short(grid.down[0])}={y}", colour))
-    axes.get_ylim()  # settles the limits, which labels are placed by
-    drawing.end_labels(axes, ends, size=9.5)
-    return figure
+            ))  # fmt: skip
+    return line_figure(lines, Scale(axis(grid.measure), key), set_x=by_value)

@@ -1,38 +1,93 @@
-"""What probes beyond the default ones measured, as figures: a table of what is drawn and how."""
+"""What probes measured, as figures: a table of what is drawn and how."""
 
 from __future__ import annotations
 
-from lth_runner.runs.report.drawing import Panel
+from collections.abc import Iterable
+
+from lth_runner.runs.report.instrument_levels import (
+    at,
+    barrier,
+    barrier_by_step,
+    counted,
+    error_along,
+    gap,
+    guessing,
+    in_measure,
+    nested,
+    path,
+    random_distance,
+    stable_below,
+    stable_from,
+    trajectory_steps,
+    vacuous,
+)
 from lth_runner.runs.report.instrument_lines import (
     DASHED,
     Beside,
     Each,
     Instrument,
+    Panel,
     along,
-    at,
-    counted,
-    guessing,
+    field_of,
     instrument,
     layer_lines,
-    path,
-    random_distance,
-    stable_below,
-    stable_from,
     step_lines,
-    trajectory_steps,
-    vacuous,
 )
-from lth_runner.runs.report.lines import PERCENT, Scale
-from lth_runner.runs.report.rows import Run
+from lth_runner.runs.report.lines import Scale
+from lth_runner.runs.report.rows import FinishedRun
 from lth_runner.runs.report.verdict import Verdict
 
 SHARE = Scale("share")
-POINTS = Scale("barrier (points of error)", factor=PERCENT)
-ON_PATH = Scale("error (%)", "place on the line, from one end to the other", PERCENT)
+ON_PATH = "place on the line, from one end to the other"
 STEPS = Scale("cosine", "steps after the start (log scale)", logarithmic_x=True)
 LAYER = "Shown is the sparsest round that matches, else the last."
 ROUNDS = (
     "Darker is sparser; dashed: the controls of the sparsest round that matches, else the last."
+)
+
+DEFAULT: tuple[Instrument, ...] = (
+    instrument(
+        "signs",
+        "Sign preservation",
+        "Fraction of weights whose sign at the end of training is that at its start; independent "
+        "signs would agree for a half.",
+        Scale("signs kept"),
+        Each("sign_preservation", "its survivors"),
+        Beside(
+            "sign_preservation_dense_on_ticket",
+            "dense, on the\nticket's weights",
+            DASHED,
+            strong=True,
+        ),
+        Beside("sign_preservation_dense", "dense, all weights", DASHED),
+        level=at(0.5, "chance"),
+    ),
+    instrument(
+        "jaccard",
+        "Mask and early gradient",
+        "Overlap |A ∩ B| / |A ∪ B| of the mask with equally many weights of largest early "
+        "gradient; what exceeds the shuffled mask is not explained by the layer densities.",
+        Scale("Jaccard index"),
+        Beside("jaccard_early_gradient", "ticket", "-", 0),
+        Beside("jaccard_null", "mask shuffled\nwithin layers", DASHED, 1),
+        Beside("jaccard_chance", "two random masks"),
+    ),
+    instrument(
+        "overlap",
+        "Mask against the round before",
+        "Overlap of each mask with that of the round before: weights that had gone come back.",
+        Scale("overlap"),
+        Beside("mask_overlap_previous", "ticket", "-", 0),
+        hidden=nested,
+    ),
+    instrument(
+        "best-step",
+        "Step of lowest validation loss",
+        "Step at which the validation loss was lowest (early-stopping step): a winning ticket "
+        "gets there no later than the dense network at the left end.",
+        Scale("step"),
+        Each("best_val_step"),
+    ),
 )
 
 INSTRUMENTS: tuple[Instrument, ...] = (
@@ -81,31 +136,31 @@ INSTRUMENTS: tuple[Instrument, ...] = (
         "Largest error on the straight line between two trainings of the same ticket, less the "
         "mean of its ends (test split). Below the dotted line the ticket is stable: both reach "
         "the same linearly connected minimum. Dashed: running statistics computed anew.",
-        POINTS, Each("barrier_test"), Each("barrier_test_recomputed", "recomputed", DASHED),
+        barrier, Each("barrier_test"), Each("barrier_test_recomputed", "recomputed", DASHED),
         level=stable_below("instability"),
     ),
     instrument(
         "barrier-train", "The same barrier on training samples",
         "As above, with the error on the training samples. Dashed: statistics computed anew.",
-        POINTS, Each("barrier_train"), Each("barrier_train_recomputed", "recomputed", DASHED),
+        barrier, Each("barrier_train"), Each("barrier_train_recomputed", "recomputed", DASHED),
         level=stable_below("instability"),
     ),
     instrument(
         "path", "Test error along that line",
         f"Flat is no barrier, a hump is one. {ROUNDS}",
-        ON_PATH, Each("error_test_curve"), draw=along(path),
+        error_along(ON_PATH), Each("error_test_curve"), draw=along(path),
     ),
     instrument(
         "path-recomputed", "Test error along that line, statistics computed anew",
         f"A hump above that is none here comes from the statistics of norm layers. {ROUNDS}",
-        ON_PATH, Each("error_test_recomputed_curve"), draw=along(path),
+        error_along(ON_PATH), Each("error_test_recomputed_curve"), draw=along(path),
     ),
     instrument(
         "instability-step", "Instability of the dense network by step",
         "Two trainings part at a step and go on with batches of their own: the barrier between "
         "their ends. From where it stays below the dotted line, tickets rewound to that step can "
         "be expected to match.",
-        Scale("barrier (points of error)", "step at which they part", PERCENT),
+        barrier_by_step,
         Beside("instability_by_step", "test", "-", 0),
         Beside("instability_recomputed_by_step", "test,\nrecomputed", DASHED, 0),
         Beside("instability_train_by_step", "training", "-", 1),
@@ -117,13 +172,13 @@ INSTRUMENTS: tuple[Instrument, ...] = (
         "Largest error on the line from where each training starts to where it ends, less the "
         "mean of its ends (test split). Half the fall in error is its least value: only what "
         "exceeds that is a hump on the way.",
-        POINTS, Each("start_end_barrier_test"),
+        barrier, Each("start_end_barrier_test"),
         Each("start_end_barrier_test_recomputed", "recomputed", DASHED),
     ),
     instrument(
         "start-end-path", "Test error from start to end",
         f"Left is the start of the training, right its end. {ROUNDS}",
-        Scale("error (%)", "place on the line, from start to end", PERCENT),
+        error_along("place on the line, from start to end"),
         Each("start_end_error_test_curve"), draw=along(path),
     ),
     instrument(
@@ -168,8 +223,8 @@ INSTRUMENTS: tuple[Instrument, ...] = (
     ),
     instrument(
         "gap", "Generalisation gap",
-        "Accuracy on training samples less that on test samples.",
-        Scale("gap (points)", factor=PERCENT), Each("generalisation_gap"), level=at(0, "no gap"),
+        "By how much the network does better on training samples than on test samples.",
+        gap, Each("generalisation_gap"), level=at(0, "no gap"),
     ),
     instrument(
         "bounds", "Bounds on the true error",
@@ -204,14 +259,14 @@ INSTRUMENTS: tuple[Instrument, ...] = (
         Beside("density", "all kept"),
     ),
     instrument(
-        "supermask", "Accuracy of the mask before any training",
+        "supermask", "The mask before any training",
         "The ticket's starting weights under its mask, their signs with one magnitude a layer, "
         "and their magnitudes with random signs, against the trained ticket (test split).",
-        Scale("accuracy (%)", factor=PERCENT),
-        Beside("supermask_accuracy", "untrained", "-", 0),
-        Beside("supermask_signed_constant_accuracy", "signs only", DASHED, 2),
-        Beside("supermask_random_signs_accuracy", "random signs", DASHED, 1),
-        Beside("test_accuracy", "trained", "-"), level=guessing,
+        in_measure,
+        Beside("supermask_{measure}", "untrained", "-", 0),
+        Beside("supermask_signed_constant_{measure}", "signs only", DASHED, 2),
+        Beside("supermask_random_signs_{measure}", "random signs", DASHED, 1),
+        Beside("test_{measure}", "trained", "-"), level=guessing,
     ),
     instrument(
         "mask-distance", "Distance of successive masks within the dense training",
@@ -238,13 +293,10 @@ INSTRUMENTS: tuple[Instrument, ...] = (
 )  # fmt: skip
 
 
-def instruments(run: Run, verdict: Verdict) -> list[Panel]:
-    """The panels that the rows of the run have something for."""
+def panels(table: Iterable[Instrument], run: FinishedRun, verdict: Verdict) -> list[Panel]:
+    """The panels of a table that the rows of the run have something for."""
     fields = {field for row in run.rows for field, value in row.items() if value is not None}
-    found = []
-    for one in INSTRUMENTS:
-        figure = one.draw(run, verdict, one) if one.lines[0].field in fields else None
-        if figure is not None:
-            reading = f"{one.reading} {one.note(run)}".strip()
-            found.append(Panel(one.key, one.heading, reading, figure))
-    return found
+    shown = [one for one in table
+             if field_of(run, one.fields[0]) in fields and not one.hidden(run)]  # fmt: skip
+    found = [one.panel(run, verdict) for one in shown]
+    return [panel for panel in found if panel.lines]

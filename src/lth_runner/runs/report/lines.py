@@ -1,284 +1,240 @@
-"""Fields of the rows drawn as lines: against density, within a layer, a list, or a step."""
+"""Lines with bands: the one painter of every figure whose x is a density, a step or a place."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report.drawing import INK, MUTED, EndLabel, LineStyle
-from lth_runner.runs.report.layers import tail
-from lth_runner.runs.report.rows import TICKET, Row, Run, aggregate, density, mean, number, std
-from lth_runner.runs.report.verdict import Verdict
+from lth_runner.values.measure import Measure
 
 PERCENT = 100.0
-SIZE = (9.0, 4.2)  # inches
-BOX = (0.085, 0.15, 0.70, 0.78)  # the axes inside the figure; end labels stand right of it
 DENSITY = "weights remaining (%, log scale)"
-MAX_SHADES = 4  # rounds of one figure
-Point = tuple[float, float, float]  # x, mean, standard deviation
+SPARSITY = "sparsity (% of the weights removed, log scale of what remains)"
 
 
 @dataclass(frozen=True)
-class Curve:
-    """A field of an arm against density; `style` is the line style, "" the marker for none."""
+class Size:
+    """A figure in inches, the box of its axes in it, and how its labels are set."""
 
-    arm: str
-    field: str
+    inches: tuple[float, float]
+    box: tuple[float, float, float, float]
+    font: float
+    most: int  # labels that have room at this size of font
+
+
+LARGE = Size((10.0, 6.25), (0.085, 0.125, 0.7, 0.70), 10.0, 14)  # 1600 x 1000 pixels
+SMALL = Size((9.0, 4.2), (0.085, 0.15, 0.70, 0.78), 9.5, 9)
+SMALL_FONT = 7.5
+
+
+@dataclass(frozen=True)
+class Line:
+    """Means with a band of one standard deviation; `seeds`: each replicate as a thin line."""
+
     label: str
     colour: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    spread: tuple[float, ...] = ()
     style: LineStyle = "-"
     marker: str = "o"
     width: float = 1.8
+    seeds: tuple[tuple[tuple[float, float], ...], ...] = ()
+
+    def through(self, points: Iterable[Sequence[float]]) -> Line:
+        """The same line through points of (x, mean, standard deviation)."""
+        columns = tuple(zip(*points, strict=True)) or ((), (), ())
+        return replace(self, x=columns[0], y=columns[1], spread=columns[2])
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How the axes are written: values times `factor`; logarithmic, or linear for None."""
+    """How the axes are written: values times `factor`; logarithmic where it says so."""
 
     ylabel: str
     xlabel: str = DENSITY
     factor: float = 1.0
     logarithmic_x: bool = False
     logarithmic_y: bool = False
+    unit: str = ""
 
 
-def new_axes(*, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
-    figure = drawing.new_figure(*SIZE)
-    axes = figure.add_axes(BOX)
-    drawing.tidy(axes, xlabel=xlabel, ylabel=ylabel)
-    return figure, axes
+@dataclass(frozen=True)
+class Reference:
+    """A horizontal line to compare with, with its band, and a dotted one beside it."""
+
+    y: float
+    label: str
+    spread: float = 0.0
+    dotted: float | None = None
+    style: LineStyle = ":"
 
 
-def kept_label(run: Run, round: int) -> str:
-    """What a round keeps, and whether it is the dense one: '51.2 %'."""
-    found = [value for row in run.at(TICKET, round) if (value := density(row)) is not None]
-    kept = f"{PERCENT * mean(found):.3g} %" if found else f"round {round}"
-    return f"{kept}, dense" if round == run.dense_round else kept
+def is_curve(lines: Iterable[Line]) -> bool:
+    """Whether there is more to draw than dots."""
+    return any(len(set(line.x)) > 1 for line in lines)
 
 
-def against_density(
-    run: Run,
-    curves: Sequence[Curve],
-    *,
-    ylabel: str = "",
-    scale: Scale | None = None,
-    level: tuple[float, str] | None = None,
-) -> Figure | None:
-    """Means over the replicates, bands of one standard deviation; None where no row has a field."""
-    scale = scale or Scale(ylabel)
-    summaries = aggregate(run.rows)
-    drawn = []
-    for curve in curves:
-        points = [
-            (
-                PERCENT * (1 - summary.sparsity),
-                scale.factor * summary.mean[curve.field],
-                scale.factor * (summary.std[curve.field] or 0.0),
-            )
-            for round in run.rounds(curve.arm)
-            if (summary := summaries[curve.arm, round]).sparsity is not None
-            and curve.field in summary.mean
-        ]
-        drawn.append((curve, sorted(points, reverse=True)))
-    figure, axes = new_axes(xlabel=DENSITY, ylabel=scale.ylabel)
-    densities = [x / PERCENT for _, points in drawn for x, _, _ in points]
-    if not densities:
-        return None
-    ends = _plot(axes, drawn, scale)
-    drawing.density_axis(axes, densities)
-    _finish(axes, ends, level)
-    return figure
+def by_density(axes: Axes, lines: Sequence[Line]) -> None:
+    """The x axis of figures over the weights that remain."""
+    drawing.density_axis(axes, [x / PERCENT for line in lines for x in line.x])
 
 
-def along_list(
-    run: Run, verdict: Verdict, field: str, x: Callable[[Row, int], Sequence[float]], scale: Scale,
-    level: tuple[float, str] | None = None,
-) -> Figure | None:  # fmt: skip
-    """A list of each training by its `x`: some rounds of the ticket, controls of the marked one."""
-    series = {
-        (arm, round): found
-        for arm in run.arms
-        for round in run.rounds(arm)
-        if (found := _list_means(run.at(arm, round), field, x, scale.factor))
-    }
-    rounds = shown_rounds([round for arm, round in series if arm == TICKET], verdict)
-    marked = marked_round(rounds, verdict)
-    keys = [(TICKET, round) for round in rounds]
-    keys += [
-        (arm, marked) for arm in run.controls if marked is not None and (arm, marked) in series
-    ]
-    if not keys:
-        return None
-    shades = matplotlib.colormaps["viridis_r"]
-    drawn = []
-    for arm, round in keys:
-        own, label = arm == TICKET, kept_label(run, round)
-        place = 0.15 + 0.75 * rounds.index(round) / max(len(rounds) - 1, 1)
-        shade = matplotlib.colors.to_hex(shades(place))
-        colour = shade if own else drawing.colour(run.arms.index(arm))
-        text = label if own else f"{arm} at {label}"
-        style: LineStyle = "-" if own else "--"
-        drawn.append((Curve(arm, field, text, colour, style, ""), series[arm, round]))
-    figure, axes = new_axes(xlabel=scale.xlabel, ylabel=scale.ylabel)
-    ends = _plot(axes, drawn, scale)
-    if not scale.logarithmic_x and all(x == int(x) for _, points in drawn for x, _, _ in points):
+def by_count(axes: Axes, lines: Sequence[Line]) -> None:
+    """The x axis of steps and places: whole numbers where all are whole."""
+    if all(x == int(x) for line in lines for x in line.x) and axes.get_xscale() == "linear":
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _finish(axes, ends, level)
-    return figure
 
 
-def by_layer(
-    run: Run, verdict: Verdict, curves: Sequence[Curve], scale: Scale,
-    level: tuple[float, str] | None = None,
-) -> Figure | None:  # fmt: skip
-    """An object by layer of each arm in the marked round, layers in their order."""
-    having = {
-        row["round"]
-        for row in run.rows
-        for curve in curves
-        if row["arm"] == curve.arm and isinstance(row.get(curve.field), Mapping)
-    }
-    round = marked_round(sorted(having), verdict)
-    if round is None:
-        return None
-    found = [(curve, _object_means(run.at(curve.arm, round), curve.field)) for curve in curves]
-    names = list(dict.fromkeys(name for _, layers in found for name in layers))
-    drawn = [
-        (curve, [(float(names.index(n)), scale.factor * y, scale.factor * s)
-                 for n, (y, s) in layers.items()])
-        for curve, layers in found
-    ]  # fmt: skip
-    figure, axes = new_axes(xlabel="", ylabel=scale.ylabel)
-    ends = _plot(axes, drawn, scale)
-    axes.set_xlim(-0.4, max(len(names) - 0.6, 0.4))
-    many = len(names) > 6
-    axes.set_xticks(range(len(names)))
-    axes.set_xticklabels(
-        [tail(name).removesuffix(".weight") for name in names], parse_math=False,
-        rotation=40 if many else 0, ha="right" if many else "center",
-        fontsize=7 if len(names) > 24 else 8.5,
-    )  # fmt: skip
-    if many:
-        axes.set_position((BOX[0], 0.27, BOX[2], 0.68))
-    axes.annotate(
-        kept_label(run, round) + " of the weights kept", xy=(0, 1.02), xycoords="axes fraction",
-        color=MUTED, fontsize=9,
-    )  # fmt: skip
-    _finish(axes, ends, level)
-    return figure
-
-
-def by_step(
-    run: Run, curves: Sequence[Curve], scale: Scale, level: tuple[float, str] | None = None
+def line_figure(
+    lines: Iterable[Line],
+    scale: Scale,
+    *,
+    set_x: Callable[[Axes, Sequence[Line]], None] = by_density,
+    references: Sequence[Reference] = (),
+    size: Size = SMALL,
+    limits: tuple[float, float] | None = None,
+    wrap: int = 0,
+    title: tuple[str, str] = ("", ""),
 ) -> Figure | None:
-    """An object by step of the ticket's rows, step 0 on the same axis."""
-    rows = [row for row in run.rows if row["arm"] == TICKET]
-    drawn = []
-    for curve in curves:
-        layers = _object_means(rows, curve.field)
-        points = [(float(n), scale.factor * y, scale.factor * s) for n, (y, s) in layers.items()]
-        drawn.append((curve, sorted(points)))
-    if not any(points for _, points in drawn):
+    """The figure of some lines, labelled at their ends; None where there are but dots."""
+    drawn = [line for line in lines if line.x]
+    if not is_curve(drawn):
         return None
-    figure, axes = new_axes(xlabel=scale.xlabel, ylabel=scale.ylabel)
-    ends = _plot(axes, drawn, scale)
-    _finish(axes, ends, level)
+    figure = drawing.new_figure(*size.inches)
+    axes = figure.add_axes(size.box)
+    paint(axes, drawn, scale, set_x=set_x, references=references, size=size, limits=limits,
+          wrap=wrap)  # fmt: skip
+    if title[0]:
+        drawing.title(axes, *title)
     return figure
 
 
-def marked_round(rounds: Sequence[int], verdict: Verdict) -> int | None:
-    """Of these, the sparsest at which the ticket matches; else the last; None of none."""
-    best = verdict.largest(TICKET)
-    if best is not None and best.round in rounds:
-        return best.round
-    return max(rounds, default=None)
-
-
-def shown_rounds(rounds: Iterable[int], verdict: Verdict) -> list[int]:
-    """At most four of them: the first, the last, the marked one, and what lies between."""
-    found = sorted(set(rounds))
-    if len(found) <= MAX_SHADES:
-        return found
-    last = len(found) - 1
-    kept = {found[0], found[last // 2], found[last]}
-    marked = marked_round(found, verdict)
-    return sorted(kept | ({marked} if marked is not None else set()))
-
-
-def _list_means(
-    rows: Iterable[Row], field: str, x: Callable[[Row, int], Sequence[float]], factor: float
-) -> list[Point]:
-    """By place, over the replicates whose lists are as long as the longest."""
-    lists = [(row, row[field]) for row in rows if isinstance(row.get(field), list)]
-    longest = max((len(values) for _, values in lists), default=0)
-    whole = [(row, values) for row, values in lists if len(values) == longest]
-    if not longest:
-        return []
-    places = x(whole[0][0], longest)
-    points = []
-    for i in range(min(longest, len(places))):
-        found = [y for _, values in whole if (y := number(values[i])) is not None]
-        if found:
-            points.append((places[i], factor * mean(found), factor * (std(found) or 0.0)))
-    return points
-
-
-def _object_means(rows: Iterable[Row], field: str) -> dict[str, tuple[float, float]]:
-    """Name -> mean and standard deviation over the replicates."""
-    found: dict[str, list[float]] = {}
-    for row in rows:
-        layers = row.get(field)
-        for name, raw in layers.items() if isinstance(layers, Mapping) else ():
-            if (value := number(raw)) is not None:
-                found.setdefault(str(name), []).append(value)
-    return {name: (mean(values), std(values) or 0.0) for name, values in found.items()}
-
-
-def _plot(
-    axes: Axes, drawn: Iterable[tuple[Curve, Sequence[Point]]], scale: Scale
-) -> list[EndLabel]:
+def paint(
+    axes: Axes,
+    lines: Sequence[Line],
+    scale: Scale,
+    *,
+    set_x: Callable[[Axes, Sequence[Line]], None] = by_density,
+    references: Sequence[Reference] = (),
+    size: Size = SMALL,
+    limits: tuple[float, float] | None = None,
+    wrap: int = 0,
+) -> None:
+    """Draws lines and references into axes, sets both axes and labels the ends."""
+    drawing.tidy(axes, xlabel=scale.xlabel, ylabel=scale.ylabel)
     if scale.logarithmic_x:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    ends = []
-    for curve, points in drawn:
-        if scale.logarithmic_y:
-            points = [point for point in points if point[1] > 0]
-        if not points:
-            continue
-        x, y, spreads = zip(*points, strict=True)
-        low = [a - s for a, s in zip(y, spreads, strict=True)]
-        high = [a + s for a, s in zip(y, spreads, strict=True)]
-        if scale.logarithmic_y:  # a band that reaches 0 has no lower edge to draw
-            low = [edge if edge > 0 else middle for edge, middle in zip(low, y, strict=True)]
-        axes.fill_between(x, low, high, color=curve.colour, alpha=0.13, linewidth=0)
-        axes.plot(
-            x, y, color=curve.colour, linestyle=curve.style, marker=curve.marker,
-            linewidth=curve.width, markersize=4.5, markeredgecolor="white", markeredgewidth=0.6,
-        )  # fmt: skip
-        ends.append(EndLabel(x[-1], y[-1], curve.label, curve.colour))
-    if scale.logarithmic_y and ends:
-        axes.set_yscale("log")
-        plain = FuncFormatter(lambda value, _: f"{value:g}")
-        axes.yaxis.set_major_formatter(plain)
-        axes.tick_params(axis="y", which="minor", labelsize=8, labelcolor=INK)
-        bottom, top = axes.get_ylim()
-        axes.yaxis.set_minor_formatter(plain if top < 12 * bottom else NullFormatter())
-    return ends
+    for line in lines:
+        draw_line(axes, line, logarithmic=scale.logarithmic_y)
+    for one in references:
+        _draw_reference(axes, one)
+    if scale.logarithmic_y:
+        _logarithmic(axes)
+    if limits is not None:
+        axes.set_ylim(*limits)
+    bottom, top = axes.get_ylim()  # settled, as labels are placed by them
+    texts = [_end(line, bottom, top, scale.unit, wrap) for line in lines]
+    font = size.font if len(texts) + len(references) <= size.most else SMALL_FONT
+    everything = [*texts, *(one.label for one in references)]
+    longest = max((len(part) for text in everything for part in text.split("\n")), default=0)
+    left, low, width, height = axes.get_position().bounds
+    room = 0.87 - 0.0082 * font / size.inches[0] * longest
+    axes.set_position((left, low, min(width, room) if size is SMALL else room, height))
+    set_x(axes, lines)
+    right = axes.get_xlim()[1]
+    ends = [
+        EndLabel(x.x[-1], x.y[-1], text, x.colour) for x, text in zip(lines, texts, strict=True)
+    ]
+    ends += [EndLabel(right, one.y, one.label, MUTED) for one in references]
+    drawing.end_labels(axes, ends, size=font)
 
 
-def _finish(axes: Axes, ends: list[EndLabel], level: tuple[float, str] | None) -> None:
-    if level is not None:
-        axes.axhline(level[0], color=MUTED, linewidth=1.2, linestyle=":")
-        ends.append(EndLabel(axes.get_xlim()[1], level[0], level[1], MUTED))
-    axes.get_ylim()  # settles the limits, which labels are placed by
-    longest = max((len(line) for end in ends for line in end.text.split("\n")), default=0)
-    left, bottom, width, height = axes.get_position().bounds
-    axes.set_position((left, bottom, min(width, 0.87 - 0.0082 * longest), height))
-    drawing.end_labels(axes, ends, size=9.5 if len(ends) <= 9 else 7.5)
+def draw_line(axes: Axes, line: Line, *, logarithmic: bool = False) -> None:
+    """The band, the replicates and the line."""
+    if any(line.spread) and not line.style:  # dots, not joined: each with a bar of its own
+        axes.errorbar(line.x, line.y, yerr=line.spread, fmt="none", ecolor=line.colour, capsize=3)
+    elif any(line.spread):
+        low = [a - s for a, s in zip(line.y, line.spread, strict=True)]
+        high = [a + s for a, s in zip(line.y, line.spread, strict=True)]
+        if logarithmic:  # a band that reaches 0 has no lower edge to draw
+            low = [edge if edge > 0 else middle for edge, middle in zip(low, line.y, strict=True)]
+        axes.fill_between(line.x, low, high, color=line.colour, alpha=0.13, linewidth=0)
+    for seed in line.seeds if len(line.seeds) > 1 else ():
+        axes.plot(*zip(*seed, strict=True), color=line.colour, alpha=0.3, linewidth=0.7, zorder=2)
+    axes.plot(
+        line.x, line.y, color=line.colour, linestyle=line.style, marker=line.marker,
+        linewidth=line.width, markersize=5.5 if line.width > 2 else 4.5,
+        markeredgecolor="white", markeredgewidth=0.7, zorder=4 if line.width > 2 else 3,
+    )  # fmt: skip
+
+
+def _draw_reference(axes: Axes, one: Reference) -> None:
+    if one.spread:
+        edges = (one.y - one.spread, one.y + one.spread)
+        axes.axhspan(*edges, color=MUTED, alpha=0.16, linewidth=0, zorder=1)
+    axes.axhline(one.y, color=MUTED, linewidth=1.2, linestyle=one.style, zorder=1.5)
+    if one.dotted is not None:
+        axes.axhline(one.dotted, color=MUTED, linewidth=0.9, linestyle=":", zorder=1.5)
+
+
+def _logarithmic(axes: Axes) -> None:
+    axes.set_yscale("log")
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_major_formatter(plain)
+    axes.tick_params(axis="y", which="minor", labelsize=8, labelcolor=INK)
+    bottom, top = axes.get_ylim()
+    axes.yaxis.set_minor_formatter(plain if top < 12 * bottom else NullFormatter())
+
+
+def _end(line: Line, bottom: float, top: float, unit: str, wrap: int) -> str:
+    """The label of a line; one that leaves the axes says where it ends."""
+    text, y = line.label, line.y[-1]
+    if wrap:  # at most two lines; what is cut is cut from the second
+        parts = textwrap.wrap(text, wrap, break_on_hyphens=False) or [""]
+        text = "\n".join(parts if len(parts) <= 2 else [parts[0], f"{parts[1][: wrap - 1]}…"])
+    if not min(bottom, top) <= y <= max(bottom, top):
+        text += f"\n({'falls' if y < min(bottom, top) else 'rises'} to {y:.1f}{unit})"
+    return text
+
+
+def limits(
+    measure: Measure, lines: Sequence[Line], dense: Sequence[float], tolerance: float
+) -> tuple[float, float]:
+    """All of the lines; where one collapses, three times the depth that the bold ones fall.
+
+    Everything in the units of the axis. Where lower is better, the same upside down.
+    """
+    sign = 1 if measure.better == "higher" else -1
+    every = [sign * y for line in lines for y in line.y]
+    edges = [
+        sign * y + side * s
+        for line in lines
+        for y, s in zip(line.y, line.spread, strict=True)
+        for side in (-1, 1)
+    ]
+    bold = [
+        sign * y - s
+        for line in lines
+        if line.width > 2
+        for y, s in zip(line.y, line.spread, strict=True)
+    ]
+    top = max(edges)
+    level = max((sign * value for value in dense), default=max(every))
+    least = 2.0 if measure.unit == "%" else 0.02 * abs(level)
+    fall = max(level - min(bold, default=level), least)
+    lowest = min(*edges, level - tolerance)
+    bottom = lowest if level - lowest < 6 * fall else level - 3 * fall
+    pad = 0.04 * max(top - bottom, 0.25 * least)
+    bottom, high = bottom - pad, top + pad
+    if measure.unit == "%" and sign > 0 and top <= 100:
+        high = min(high, 100.5)
+    return (bottom, high) if sign > 0 else (-high, -bottom)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from lth_runner.runs.report.rows import Run, mean
+from lth_runner.runs.report.rows import FinishedRun, mean
 from lth_runner.runs.report.wording import kept
 
 FILE = re.compile(r"round-(\d+)(?:-seed-(\d+))?\.safetensors")
@@ -29,10 +29,13 @@ Kept = Mapping[str, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
-class Overlap:
-    """Of one round: means over pairs of seeds; `shuffled`, `random`: what chance expects."""
+class MaskOverlap:
+    """Means over pairs of masks; `shuffled`, `random`: what chance expects of their densities.
 
-    round: int
+    `of` names what was compared: a round, or two rewind steps. `num_seeds`: how many seeds had it.
+    """
+
+    of: str
     density: float
     num_seeds: int
     jaccard: float
@@ -40,14 +43,14 @@ class Overlap:
     random: float
 
 
-def seed_overlaps(run: Run) -> tuple[Overlap, ...]:
+def seed_overlaps(run: FinishedRun) -> tuple[MaskOverlap, ...]:
     """Some of the rounds with tickets of two seeds or more, the last among them."""
     files: dict[int, list[Path]] = {}
     for path in sorted((run.folder / "tickets").glob("round-*.safetensors")):
         if match := FILE.fullmatch(path.name):
             files.setdefault(int(match[1]), []).append(path)
     several = sorted(round for round, paths in files.items() if len(paths) > 1)
-    found: list[Overlap] = []
+    found: list[MaskOverlap] = []
     read = 0
     for round in _last_first(several):
         if read > MAX_WEIGHTS:
@@ -56,10 +59,10 @@ def seed_overlaps(run: Run) -> tuple[Overlap, ...]:
         if len(masks) < 2 or any(mask.keys() != masks[0].keys() for mask in masks):
             continue
         read += sum(layer.size for mask in masks for layer in mask.values())
-        overlap = overlap_of(round, masks)
+        overlap = overlap_of(str(round), masks)
         if overlap.density < 1:
             found.append(overlap)
-    return tuple(sorted(found, key=lambda one: one.round))
+    return tuple(reversed(found))
 
 
 def _last_first(rounds: Sequence[int]) -> list[int]:
@@ -81,15 +84,15 @@ def masks_of(path: Path) -> Kept:
         return {}
 
 
-def overlap_of(round: int, masks: Sequence[Kept]) -> Overlap:
+def overlap_of(of: str, masks: Sequence[Kept]) -> MaskOverlap:
     """J = sum |A and B| / sum |A or B| over layers, mean over pairs.
 
     Chance, of layers of n weights and densities a, b: sum a b n / sum (a + b - a b) n, a ratio of
     expectations; `random` is the same with all layers as one.
     """
     pairs = list(combinations(masks, 2))
-    return Overlap(
-        round=round,
+    return MaskOverlap(
+        of=of,
         density=mean(_density(mask) for mask in masks),
         num_seeds=len(masks),
         jaccard=mean(_jaccard(one, other) for one, other in pairs),
@@ -119,16 +122,18 @@ def _chance(layers: Sequence[tuple[float, float, int]]) -> float:
     return both / either if either else 1.0
 
 
-def overlap_table(found: Sequence[Overlap]) -> tuple[list[str], list[list[str]]]:
-    header = ["round", "weights kept", "seeds", "overlap", "shuffled within layers", "random"]
+def overlap_table(
+    found: Sequence[MaskOverlap], of: str = "round"
+) -> tuple[list[str], list[list[str]]]:
+    header = [of, "weights kept", "seeds", "overlap", "shuffled within layers", "random"]
     return header, [
-        [str(one.round), kept(one.density), str(one.num_seeds), f"{one.jaccard:.3f}",
+        [one.of, kept(one.density), str(one.num_seeds), f"{one.jaccard:.3f}",
          f"{one.shuffled:.3f}", f"{one.random:.3f}"]
         for one in found
     ]  # fmt: skip
 
 
-def overlap_sentence(found: Sequence[Overlap]) -> str:
+def overlap_sentence(found: Sequence[MaskOverlap]) -> str:
     """The last round in one sentence; empty of none."""
     if not found:
         return ""

@@ -1,95 +1,173 @@
-"""The report of one run as one self-contained HTML file."""
+"""Every page of the report: a head with its number and verdict, and sections, as one HTML file."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
 from html import escape
+from importlib.resources import files
 from pathlib import Path
+from string import Template
 
-import yaml
+from matplotlib.figure import Figure
 
 from lth_runner.runs.report import drawing
-from lth_runner.runs.report.correlations import READING as CORRELATIONS
-from lth_runner.runs.report.correlations import correlation_table, correlations
-from lth_runner.runs.report.drawing import Panel
-from lth_runner.runs.report.figures import curve_figure
-from lth_runner.runs.report.instruments import instruments
-from lth_runner.runs.report.overlap import READING as OVERLAP
-from lth_runner.runs.report.overlap import overlap_table, seed_overlaps
-from lth_runner.runs.report.panels import panels
-from lth_runner.runs.report.published import Beside, beside, counterpart
-from lth_runner.runs.report.rows import TICKET, Row, Run
-from lth_runner.runs.report.sanity import HINT, Check, checks, sanity_table, sentences
-from lth_runner.runs.report.table import round_table
-from lth_runner.runs.report.verdict import Verdict, judge
-from lth_runner.runs.report.wording import (
-    accuracy,
-    kept,
-    learning_sentence,
-    method,
-    none_of,
-    p_value,
-    points,
-    progress,
-    sentence,
-)
+from lth_runner.runs.report.headline import Headline
 from lth_runner.values.errors import UserError
 
-# What the page may load: nothing. Names from a config could otherwise smuggle a request in.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1d2433; --muted: #5b6474; --paper: #ffffff;
-  --ground: #f4f5f8; --edge: #d8dce3; --accent: #0072b2; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --muted: #a3acbb;
-  --paper: #1c212b; --ground: #12161d; --edge: #343b48; --accent: #6db8e8; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--ground); color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-main { max-width: 1080px; margin: 0 auto; padding: 24px 16px 64px; }
-h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 4px; overflow-wrap: anywhere; }
-h2 { font-size: 1.15rem; margin: 40px 0 4px; }
-p { margin: 4px 0 10px; max-width: 78ch; }
-.muted { color: var(--muted); font-size: .9rem; overflow-wrap: anywhere; }
-.verdict { border-left: 4px solid var(--accent); padding: 8px 14px; font-size: 1.08rem;
-  background: var(--paper); border-radius: 0 8px 8px 0; max-width: none; }
-.notice { border-left-color: #d55e00; font-size: 1rem; }
-.figure { background: #fff; border: 1px solid var(--edge); border-radius: 10px; padding: 8px;
-  overflow-x: auto; }
-.figure svg { display: block; width: 100%; min-width: 560px; height: auto; }
-.box { overflow: auto; max-height: 70vh; border: 1px solid var(--edge); border-radius: 10px;
-  background: var(--paper); }
-table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
-.box table { min-width: 100%; }
-th, td { padding: 5px 11px; text-align: right; white-space: nowrap;
-  border-bottom: 1px solid var(--edge); }
-th { position: sticky; top: 0; background: var(--paper); color: var(--muted); font-weight: 600; }
-td:first-child, th:first-child, td.text { text-align: left; }
-pre { margin: 0; padding: 12px 14px; font: .83rem/1.5 ui-monospace, Menlo, Consolas, monospace; }
-summary { cursor: pointer; font-size: 1.15rem; font-weight: 600; margin: 32px 0 8px; }
-a { color: var(--accent); }
-"""
-
-FIRST_FIELDS = (
-    "round", "arm", "seed", "sparsity", "density", "num_kept", "num_prunable", "test_accuracy",
-    "test_loss", "val_accuracy", "val_loss", "train_accuracy", "train_loss", "best_val_step",
-    "sign_preservation", "jaccard_early_gradient", "jaccard_chance", "jaccard_null",
-)  # fmt: skip
+MAX_ROWS = 12  # a longer table folds
+SHORT = 6  # rows of it that stay in view
 
 
-def write_run(run: Run) -> tuple[Path, Path]:
-    """Writes curve.png and report.html into the run's folder, each by one atomic replacement."""
-    verdict = judge(run)
-    curve = curve_figure([run])
-    picture, page = run.folder / "curve.png", run.folder / "report.html"
-    replace(picture, drawing.png(curve))
-    text = run_page(run, verdict, curve_svg=drawing.svg(curve, "curve"))
-    replace(page, text.encode())
-    return picture, page
+@dataclass(frozen=True)
+class Html:
+    """Text that is markup already: all other text is escaped where it enters a page."""
+
+    text: str
 
 
-def replace(target: Path, content: bytes) -> None:
+Cell = str | Html
+
+
+@dataclass(frozen=True)
+class Table:
+    """Header and rows; of a long one the `marked` rows and some more are in view, all folded."""
+
+    header: Sequence[str]
+    body: Sequence[Sequence[Cell]]
+    marked: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, how to read what follows, and figure, sentences and tables in this order.
+
+    `numbers` are those of the figure, for a CSV beside its PNG. `folded`: opened by a click.
+    """
+
+    heading: str
+    reading: str = ""
+    key: str = ""
+    figure: Figure | None = None
+    numbers: Sequence[Sequence[object]] = ()
+    notes: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    text: str = ""
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a reader sees from top to bottom; `notices` are what must not be missed."""
+
+    title: str
+    facts: tuple[str, ...]
+    headline: Headline
+    notices: tuple[str, ...] = ()
+    sections: tuple[Section, ...] = ()
+
+
+def tag(name: str, *content: Cell, **attributes: str) -> Html:
+    """An element: text is escaped, markup is not; `class_` stands for class."""
+    given = "".join(
+        f' {key.rstrip("_")}="{escape(value)}"' for key, value in attributes.items() if value
+    )
+    inside = "".join(one.text if isinstance(one, Html) else escape(one) for one in content)
+    return Html(f"<{name}{given}>{inside}</{name}>")
+
+
+def link(address: Path | str, text: str) -> Html:
+    return tag("a", text, href=Path(address).as_posix())
+
+
+def render(page: Page) -> str:
+    """The page as text."""
+    top = page.headline
+    number = [tag("div", top.number, class_="number"), tag("div", top.about, class_="about")]
+    remarks = [tag("p", " ".join(top.remarks), class_="muted")] if top.remarks else []
+    verdict = tag("div", tag("p", top.sentence), *remarks, class_="verdict")
+    body = [
+        tag("h1", page.title),
+        tag("p", " · ".join(filter(None, page.facts)), class_="facts muted"),
+        tag("div", tag("div", *number), verdict, class_="headline"),
+        *(tag("p", text, class_="notice") for text in page.notices if text),
+        *map(_section, page.sections),
+    ]
+    title = escape(page.title)
+    return _template().substitute(title=title, body="\n".join(one.text for one in body))
+
+
+@cache
+def _template() -> Template:
+    folder = files("lth_runner.runs.report")
+    return Template((folder / "page.html").read_text(encoding="utf-8"))
+
+
+def _section(section: Section) -> Html:
+    blocks = [tag("p", section.reading, class_="muted")] if section.reading else []
+    if section.figure is not None:
+        blocks.append(picture(section.figure, section.key))
+    if section.figure is not None and section.numbers:
+        name = f"{section.key}.csv"
+        blocks.append(tag("p", "Numbers: ", link(name, name), ".", class_="muted"))
+    blocks += [tag("p", text) for text in section.notes if text]
+    blocks += [_table(table, whole=section.folded) for table in section.tables]
+    blocks += [tag("div", tag("pre", section.text), class_="box")] if section.text else []
+    if section.folded:
+        return tag("section", tag("details", tag("summary", section.heading), *blocks))
+    return tag("section", tag("h2", section.heading), *blocks)
+
+
+def picture(figure: Figure, key: str) -> Html:
+    return tag("div", Html(drawing.svg(figure, key)), class_="figure")
+
+
+def _table(table: Table, *, whole: bool) -> Html:
+    everything = _rows(table, range(len(table.body)))
+    if whole or len(table.body) <= MAX_ROWS:
+        return everything
+    last = len(table.body) - 1
+    shown = {0, last, *table.marked}
+    for i in range(SHORT):
+        if len(shown) < SHORT:
+            shown.add(round(i * last / (SHORT - 1)))
+    folded = tag("details", tag("summary", f"all {len(table.body)} rows"), everything)
+    return tag("div", _rows(table, sorted(shown)), folded)
+
+
+def _rows(table: Table, shown: Iterable[int]) -> Html:
+    head = tag("tr", *(tag("th", cell) for cell in table.header))
+    body = [tag("tr", *(tag("td", cell) for cell in table.body[i])) for i in shown]
+    inside = [tag("thead", head)] if table.header else []
+    return tag("div", tag("table", *inside, tag("tbody", *body)), class_="box")
+
+
+def write_page(page: Page, file: Path) -> tuple[Path, ...]:
+    """Writes the page, and each numbered figure as <key>.png beside a <key>.csv; the page first."""
+    written = [file]
+    for section in page.sections:
+        if section.numbers and section.figure is not None:
+            image = file.parent / f"{section.key}.png"
+            replace_file(image, drawing.png(section.figure))
+            written.append(image)
+        if section.numbers:
+            numbers = file.parent / f"{section.key}.csv"
+            replace_file(numbers, csv_text(section.numbers).encode())
+            written.append(numbers)
+    replace_file(file, render(page).encode())
+    return tuple(written)
+
+
+def csv_text(table: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(table)
+    return text.getvalue()
+
+
+def replace_file(target: Path, content: bytes) -> None:
     """Writes a file that a viewer sees either as it was or complete."""
     partial = target.with_name(f".{target.name}.partial")
     try:
@@ -97,175 +175,3 @@ def replace(target: Path, content: bytes) -> None:
         partial.replace(target)
     except OSError as error:
         raise UserError(f"{target} cannot be written: {error.strerror}.") from error
-
-
-def run_page(run: Run, verdict: Verdict, *, curve_svg: str) -> str:
-    """The page as text."""
-    body = [
-        f"<h1>{escape(run.name)}</h1>",
-        f'<p class="muted">{escape(_facts(run))}</p>',
-        f'<p class="verdict">{escape(_shows(run, verdict))}</p>',
-    ]
-    if note := progress(run):
-        body.append(f'<p class="verdict notice">{escape(note)}</p>')
-    body += [
-        f'<div class="figure">{curve_svg}</div>',
-        f'<p class="muted">{escape(method(verdict))}</p>',
-        _section("Arms", "Each arm where it matches the dense network at its sparsest.",
-                 _arms(run, verdict)),
-        _section("Rounds", "Test accuracy in % at the last step, mean ± standard deviation.",
-                 html_table(*round_table(run, verdict))),
-    ]  # fmt: skip
-    if (theirs := counterpart(run)) is not None:
-        reading = f"{theirs.citation}; {theirs.title}: {theirs.label}; {theirs.statistic}."
-        body.append(
-            _section(
-                "Beside published figures", reading, html_table(*_published(beside(run, theirs)))
-            )
-        )
-    if found := checks(run, verdict):
-        body.append(_section("Sanity checks", HINT, sanity_part(found)))
-    shown = [*panels(run, verdict), *instruments(run, verdict)]
-    body += [_panel(panel) for panel in shown if panel.figure is not None]
-    if missing := [panel.heading for panel in shown if panel.figure is None]:
-        body.append(f'<p class="muted">Not recorded in this run: {escape(", ".join(missing))}.</p>')
-    if overlaps := seed_overlaps(run):
-        body.append(_section("Masks of different seeds", OVERLAP,
-                             html_table(*overlap_table(overlaps))))  # fmt: skip
-    if quantities := correlations(run):
-        body.append(_section("What goes with accuracy", CORRELATIONS,
-                             html_table(*correlation_table(quantities))))  # fmt: skip
-    body += [
-        _folded("Configuration", f"<pre>{escape(_yaml(run.config))}</pre>"),
-        _folded("Environment", f"<pre>{escape(_yaml(run.environment))}</pre>"),
-        _section("Every row", "rounds.jsonl as it is: one line per round, arm and seed.",
-                 html_table(*_every_row(run.rows))),
-    ]  # fmt: skip
-    return document(run.name, body)
-
-
-def document(title: str, body: Iterable[str]) -> str:
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(body)
-        + "\n</main>\n</body>\n</html>\n"
-    )
-
-
-def html_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    lines = ("".join(f"<td>{escape(cell)}</td>" for cell in line) for line in body)
-    rows = "\n".join(f"<tr>{line}</tr>" for line in lines)
-    table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table>"
-    return f'<div class="box">{table}</div>'
-
-
-def _shows(run: Run, verdict: Verdict) -> str:
-    return f"{sentence(verdict)} {learning_sentence(run, verdict)}".strip()
-
-
-def sanity_part(found: Sequence[Check]) -> str:
-    """The sanity checks in words, and as a table."""
-    told = "".join(f"<p>{escape(text)}</p>\n" for text in sentences(found))
-    return f"{told}{html_table(*sanity_table(found))}"
-
-
-def _arms(run: Run, verdict: Verdict) -> str:
-    header = ["arm", "sparsest match", "weights kept", "test accuracy", "minus dense", "p"]
-    body = []
-    for arm in run.arms:
-        best = verdict.largest(arm)
-        if best is None or best.against_dense is None:
-            body.append([arm, none_of(verdict), "", "", "", ""])
-            continue
-        pair = best.against_dense
-        p = "" if pair.p is None else p_value(pair).removeprefix("p ")
-        failed = len(verdict.failed_before(arm))
-        sparsity = f"{100 * best.sparsity:.2f} %" + (f" ({failed} below earlier)" if failed else "")
-        body.append([arm, sparsity, kept(best.density), accuracy(best, 2),
-                     points(pair), p.removeprefix("= ")])  # fmt: skip
-    if verdict.dense is not None:
-        body.append(["dense", "", "100 %", accuracy(verdict.dense, 2), "", ""])
-    return html_table(header, body)
-
-
-def _published(found: Sequence[Beside]) -> tuple[list[str], list[list[str]]]:
-    header = ["weights kept", "published", "lowest to highest", "n", "ours", "n", "difference"]
-    body = []
-    for one in found:
-        point, ours, difference = one.point, "", ""
-        ends = [_percent(end) for end in (point.low, point.high) if end is not None]
-        if one.mean is not None and one.difference is not None:
-            spread = "" if one.std is None else f" ± {100 * one.std:.2f}"
-            ours = f"{100 * one.mean:.2f}{spread} %"
-            difference = f"{100 * one.difference:+.2f} points".replace("-", "−")
-        body.append([kept(point.density), f"{_percent(point.accuracy)} %", " to ".join(ends),
-                     str(point.n or ""), ours, str(one.n or ""), difference])  # fmt: skip
-    return header, body
-
-
-def _percent(published: float) -> str:
-    """Half a hundredth is rounded up, as in papers."""
-    return f"{100 * published + 1e-9:.2f}"
-
-
-def _every_row(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """All scalar fields, the well-known ones first, whatever a probe added behind them."""
-    fields = dict.fromkeys(field for row in rows for field, value in row.items()
-                           if not isinstance(value, (Mapping, list)))  # fmt: skip
-    ordered = [name for name in FIRST_FIELDS if name in fields]
-    ordered += [name for name in fields if name not in FIRST_FIELDS]
-    return ordered, [[_cell(row.get(field)) for field in ordered] for row in rows]
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.5g}"
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:39]}…"
-
-
-def _panel(panel: Panel) -> str:
-    assert panel.figure is not None
-    picture = drawing.svg(panel.figure, panel.key)
-    return _section(panel.heading, panel.reading, f'<div class="figure">{picture}</div>')
-
-
-def _section(heading: str, reading: str, content: str) -> str:
-    return (
-        f"<section>\n<h2>{escape(heading)}</h2>\n"
-        f'<p class="muted">{escape(reading)}</p>\n{content}\n</section>'
-    )
-
-
-def _folded(heading: str, content: str) -> str:
-    return (
-        f"<details>\n<summary>{escape(heading)}</summary>\n"
-        f'<div class="box">{content}</div>\n</details>'
-    )
-
-
-def _facts(run: Run) -> str:
-    rounds = sum(round != run.dense_round for round in run.rounds(TICKET))
-    facts = [
-        f"{run.folder}",
-        run.state,
-        f"replicates: {run.num_replicates}",
-        f"rounds {'of tickets' if run.dense_round is None else 'after dense'}: {rounds}",
-    ]
-    facts += [f"updated {run.status['updated']}"] if run.status.get("updated") else []
-    return " · ".join(facts)
-
-
-def _yaml(values: Mapping[str, object]) -> str:
-    if not values:
-        return "not recorded"
-    plain = json.loads(json.dumps(values, default=str))  # dates and the like as text
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

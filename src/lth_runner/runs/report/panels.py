@@ -1,196 +1,162 @@
-"""The other figures of the report, each with the sentence that says how to read it."""
+"""The figures of a run beside its instruments: difference to dense, learning, layers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from lth_runner.runs.report import drawing
-from lth_runner.runs.report.drawing import INK, MUTED, EndLabel, Panel
-from lth_runner.runs.report.layers import heat_map
+from lth_runner.runs.report.drawing import MUTED, EndLabel
+from lth_runner.runs.report.heat import layer_figure
+from lth_runner.runs.report.instrument_lines import Panel, marked_round, shaded_lines, shown_rounds
 from lth_runner.runs.report.lines import (
     DENSITY,
     PERCENT,
-    Curve,
-    against_density,
-    kept_label,
-    new_axes,
+    SMALL,
+    Line,
+    Scale,
+    by_count,
+    line_figure,
 )
-from lth_runner.runs.report.rows import TICKET, Row, Run, mean, number
+from lth_runner.runs.report.rows import TICKET, FinishedRun, Row, mean, number
 from lth_runner.runs.report.verdict import Verdict
+from lth_runner.runs.report.wording import axis, difference_unit, label
+
+LAYERS = (
+    "Fraction of each layer's weights that the ticket keeps (%, mean of the replicates), input "
+    "layer on top; darker is denser."
+)
 
 
-def panels(run: Run, verdict: Verdict) -> list[Panel]:
-    """Every figure of the report below the accuracy curve, in the order of the page."""
-    return [_difference(run, verdict), _signs(run), _jaccard(run), _overlap(run),
-            *_learning(run, verdict), _best_step(run), heat_map(run)]  # fmt: skip
-
-
-def _difference(run: Run, verdict: Verdict) -> Panel:
+def difference_panel(run: FinishedRun, verdict: Verdict) -> Panel:
+    """Gains over the dense network with their intervals, on an axis that has room for any loss."""
+    measure = verdict.measure
     reading = (
-        "Zero is the dense network of the same seed; bars are 95 % t intervals of the paired "
-        "difference. A bar wholly above the dotted tolerance excludes a larger loss."
+        "Zero is the dense network of the same seed, above it is better; bars are 95 % t intervals "
+        "of the paired difference. A bar wholly above the dotted tolerance excludes a larger loss. "
+        "The axis is linear between the faint lines, logarithmic beyond."
     )
-    levels = {arm: [x for x in verdict.of(arm) if x.against_dense] for arm in run.arms}
-    if not any(levels.values()):
-        return Panel("difference", "Difference to the dense network", reading, None)
-    figure, axes = new_axes(xlabel=DENSITY, ylabel="difference (points)")
-    axes.axhline(0, color=MUTED, linewidth=1.2)
-    axes.axhline(-PERCENT * verdict.tolerance, color=MUTED, linewidth=1, linestyle=":")
-    ends = []
-    depth = 6 * PERCENT * verdict.tolerance
-    for index, (arm, found) in enumerate(levels.items()):
-        shift = 1 + 0.018 * (index - (len(levels) - 1) / 2)  # keeps bars of one round apart
-        x = [PERCENT * level.density * shift for level in found]
-        pairs = [level.against_dense for level in found if level.against_dense]
-        y = [PERCENT * pair.difference for pair in pairs]
-        error = [PERCENT * (p.high - p.difference) if p.high is not None else 0.0 for p in pairs]
-        axes.errorbar(
-            x, y, yerr=error, color=drawing.colour(index), marker=drawing.marker(index),
-            markersize=4.5, linewidth=1, elinewidth=1.1, capsize=2.5, alpha=0.95,
-        )  # fmt: skip
-        if y:
-            ends.append(EndLabel(x[-1], y[-1], arm, drawing.colour(index)))
-            if arm == TICKET:
-                depth = max(depth, -1.3 * min(y))
-    drawing.density_axis(axes, [x.density for found in levels.values() for x in found])
-    low, high = axes.get_ylim()
-    axes.set_ylim(max(low, -depth), min(high, depth))
-    drawing.end_labels(axes, ends)
-    return Panel("difference", "Difference to the dense network", reading, figure)
-
-
-def _signs(run: Run) -> Panel:
-    curves = [
-        Curve(arm, "sign_preservation", f"{arm}, its survivors", drawing.colour(i),
-              marker=drawing.marker(i))
-        for i, arm in enumerate(run.arms)
-    ]  # fmt: skip
-    curves += [
-        Curve(TICKET, "sign_preservation_dense_on_ticket", "dense, on the\nticket's weights",
-              INK, "--", ""),
-        Curve(TICKET, "sign_preservation_dense", "dense, all weights", MUTED, "--", ""),
-    ]  # fmt: skip
-    reading = (
-        "Fraction of weights whose sign at the end of training is that at its start; independent "
-        "signs would agree for a half."
-    )
-    figure = against_density(run, curves, ylabel="signs kept", level=(0.5, "chance"))
-    return Panel("signs", "Sign preservation", reading, figure)
-
-
-def _jaccard(run: Run) -> Panel:
-    curves = [
-        Curve(TICKET, "jaccard_early_gradient", "ticket", drawing.colour(0)),
-        Curve(TICKET, "jaccard_null", "mask shuffled\nwithin layers", drawing.colour(1), "--", "s"),
-        Curve(TICKET, "jaccard_chance", "two random masks", MUTED, ":", ""),
-    ]
-    reading = (
-        "Overlap |A ∩ B| / |A ∪ B| of the mask with equally many weights of largest early "
-        "gradient; what exceeds the shuffled mask is not explained by the layer densities."
-    )
-    figure = against_density(run, curves, ylabel="Jaccard index")
-    return Panel("jaccard", "Mask and early gradient", reading, figure)
-
-
-def _overlap(run: Run) -> Panel:
-    curves = [Curve(TICKET, "mask_overlap_previous", "ticket", drawing.colour(0))]
-    reading = (
-        "Overlap of each mask with that of the round before; nested masks overlap by the ratio of "
-        "their densities."
-    )
-    figure = against_density(run, curves, ylabel="overlap")
-    return Panel("overlap", "Mask against the round before", reading, figure)
-
-
-def _best_step(run: Run) -> Panel:
-    curves = [
-        Curve(arm, "best_val_step", arm, drawing.colour(i), marker=drawing.marker(i))
-        for i, arm in enumerate(run.arms)
-    ]
-    reading = (
-        "Step at which the validation loss was lowest (early-stopping step): a winning ticket "
-        "gets there no later than the dense network at the left end."
-    )
-    figure = against_density(run, curves, ylabel="step")
-    return Panel("best-step", "Step of lowest validation loss", reading, figure)
-
-
-def _learning(run: Run, verdict: Verdict) -> list[Panel]:
-    """Test and validation accuracy against the step, for a few rounds."""
-    rows = run.metrics()
-    rounds = run.rounds(TICKET)
-    best = verdict.largest(TICKET)
-    shown = (
-        {rounds[i] for i in (0, len(rounds) // 3, 2 * len(rounds) // 3, -1)} if rounds else set()
-    )
-    if best is not None:
-        shown = {rounds[0], rounds[len(rounds) // 2], rounds[-1], best.round} & set(rounds)
-    found = []
-    for field, what in (("test_accuracy", "test"), ("val_accuracy", "validation")):
-        reading = (
-            f"Mean {what} accuracy of the replicates after each step; darker is sparser. "
-            "Dashed: the controls of the marked round. The axis leaves out the first steep steps."
+    lines = [
+        Line(arm, drawing.colour(i), (), (), marker=drawing.marker(i)).through(
+            (PERCENT * level.density, measure.scale * pair.difference,
+             measure.scale * (pair.high - pair.difference) if pair.high is not None else 0.0)
+            for level in verdict.of(arm) if (pair := level.against_dense)
         )
-        chosen = best.round if best is not None else None
-        figure = _learning_figure(run, rows, field, sorted(shown), chosen)
+        for i, arm in enumerate(run.arms)
+    ]  # fmt: skip
+    lines = [line for line in lines if line.x]
+    figure = _difference(lines, measure.scale * verdict.tolerance, difference_unit(measure).strip()
+                         or label(measure))  # fmt: skip
+    return Panel("difference", "Difference to the dense network", reading, figure, tuple(lines))
+
+
+def _difference(lines: Sequence[Line], tolerance: float, unit: str) -> Figure | None:
+    if not any(len(line.x) > 1 for line in lines):
+        return None
+    figure = drawing.new_figure(*SMALL.inches)
+    axes = figure.add_axes(SMALL.box)
+    drawing.tidy(axes, xlabel=DENSITY, ylabel=f"difference ({unit})")
+    axes.axhline(0, color=MUTED, linewidth=1.2)
+    axes.axhline(-tolerance, color=MUTED, linewidth=1, linestyle=":")
+    for index, line in enumerate(lines):
+        shift = 1 + 0.018 * (index - (len(lines) - 1) / 2)  # keeps bars of one round apart
+        axes.errorbar(
+            [x * shift for x in line.x], line.y, yerr=line.spread, color=line.colour,
+            marker=line.marker, markersize=4.5, linewidth=1, elinewidth=1.1, capsize=2.5,
+            alpha=0.95,
+        )  # fmt: skip
+    drawing.density_axis(axes, [x / PERCENT for line in lines for x in line.x])
+    _symmetric_axis(axes, lines, max(2 * tolerance, 1e-9))
+    ends = [EndLabel(line.x[-1], line.y[-1], line.label, line.colour) for line in lines]
+    drawing.end_labels(axes, ends)
+    return figure
+
+
+def _symmetric_axis(axes: Any, lines: Sequence[Line], linear: float) -> None:
+    """Linear around zero and logarithmic beyond, so that a collapse hides no small loss.
+
+    All means are inside, and their bars as far as twice the reach of the means.
+    """
+    means = [y for line in lines for y in line.y]
+    bars = [
+        y + side * s
+        for line in lines
+        for y, s in zip(line.y, line.spread, strict=True)
+        for side in (-1, 1)
+    ]
+    reach = max(map(abs, means), default=linear)
+    low = max(min(*means, *bars, -1.5 * linear), -2 * max(reach, 2 * linear))
+    high = min(max(*means, *bars, 1.5 * linear), 2 * max(reach, 2 * linear))
+    axes.set_yscale("symlog", linthresh=linear, linscale=1.2)
+    axes.set_ylim(1.15 * low, 1.15 * high)
+    steps = [linear / 2, *(k * 10.0**p for p in range(-6, 7) for k in (1, 3))]
+    ticks = [0.0, *(side * step for step in steps if step >= linear / 2 for side in (-1, 1))]
+    axes.yaxis.set_major_locator(FixedLocator([x for x in ticks if 1.15 * low <= x <= 1.15 * high]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(
+        lambda value, _: f"{value:+.2g}".replace("-", "−") if value else "0"
+    )
+    for edge in (-linear, linear):
+        axes.axhline(edge, color=MUTED, linewidth=0.5, alpha=0.5)
+
+
+def learning_panels(run: FinishedRun, verdict: Verdict) -> list[Panel]:
+    """Test and validation values against the step, for a few rounds."""
+    rows, found = run.metrics(), []
+    for split, what in (("test", "test"), ("val", "validation")):
+        reading = (
+            f"Mean {what} {label(run.measure)} of the replicates after each step; darker is "
+            "sparser. Dashed: the controls of the sparsest round that matches, else the last. The "
+            "axis leaves out the first steep steps."
+        )
+        series = _mean_series(rows, f"{split}_{run.measure.name}", run.measure.scale)
+        rounds = shown_rounds([round for arm, round in series if arm == TICKET], verdict)
+        marked = marked_round(run.rounds(TICKET), verdict)
+        if marked is not None and (TICKET, marked) in series and marked not in rounds:
+            rounds = sorted({*rounds, marked})
+        lines = [x for x in shaded_lines(run, verdict, series, rounds) if len(x.x) > 1]
+        figure = line_figure(
+            lines, Scale(axis(run.measure, what), "training step"), set_x=by_count,
+            limits=_late(run, lines) if lines else None,
+        )  # fmt: skip
         found.append(Panel(f"learning-{what}", f"Learning curves ({what})", reading, figure))
     return found
 
 
-def _learning_figure(
-    run: Run, rows: Iterable[Row], field: str, rounds: Sequence[int], chosen: int | None
-) -> Figure | None:
-    wanted = [(TICKET, round) for round in rounds]
-    wanted += [(arm, chosen) for arm in run.controls if chosen is not None]
-    series = _mean_series(rows, field, wanted)
-    wanted = [key for key in wanted if len(series.get(key, ())) > 1]
-    if not wanted:
-        return None
-    figure, axes = new_axes(xlabel="training step", ylabel=f"{field.replace('_', ' ')} (%)")
-    shades = matplotlib.colormaps["viridis_r"]
-    ends = []
-    for arm, round in wanted:
-        points = series[arm, round]
-        own = arm == TICKET
-        place = 0.15 + 0.75 * rounds.index(round) / max(len(rounds) - 1, 1)
-        line_colour = shades(place) if own else drawing.colour(run.arms.index(arm))
-        x, y = zip(*((step, PERCENT * value) for step, value in points), strict=True)
-        axes.plot(x, y, color=line_colour, linewidth=1.8 if own else 1.4,
-                  linestyle="-" if own else "--")  # fmt: skip
-        mark = " (marked)" if own and round == chosen else ""
-        label = f"{kept_label(run, round)}{mark}" if own else f"{arm} at {kept_label(run, round)}"
-        hexed = matplotlib.colors.to_hex(line_colour)
-        ends.append(EndLabel(x[-1], y[-1], label, hexed))
-    last = [PERCENT * series[key][-1][1] for key in wanted]
-    early = min(PERCENT * series[key][len(series[key]) // 8][1] for key in wanted)
-    top = max(PERCENT * value for key in wanted for _, value in series[key])
-    bottom = max(early, min(last) - max(0.5 * (top - min(last)), 1.5))
-    pad = 0.05 * max(top - bottom, 0.5)
-    axes.set_ylim(bottom - pad, top + pad)
-    drawing.end_labels(axes, ends, size=9.5)
-    return figure
+def _late(run: FinishedRun, lines: Sequence[Line]) -> tuple[float, float]:
+    """The y axis without the first steep steps; upside down where lower is better."""
+    sign = 1 if run.measure.better == "higher" else -1
+    curves = [[sign * y for y in line.y] for line in lines]
+    last, top = [ys[-1] for ys in curves], max(y for ys in curves for y in ys)
+    least = 1.5 if run.measure.unit == "%" else 0.02 * abs(top)
+    early = min(ys[len(ys) // 8] for ys in curves)
+    bottom = max(early, min(last) - max(0.5 * (top - min(last)), least))
+    pad = 0.05 * max(top - bottom, least / 3)
+    bottom, top = bottom - pad, top + pad
+    return (bottom, top) if sign > 0 else (-top, -bottom)
 
 
 def _mean_series(
-    rows: Iterable[Row], field: str, wanted: Sequence[tuple[str, int]]
-) -> dict[tuple[str, int], list[tuple[int, float]]]:
-    """(arm, round) -> (step, mean over seeds) of those that are wanted.
+    rows: Iterable[Row], field: str, factor: float
+) -> dict[tuple[str, int], list[tuple[float, float, float]]]:
+    """(arm, round) -> (step, mean over seeds, no band).
 
     A step written twice counts once, the later one.
     """
     latest: dict[tuple[str, int], dict[int, dict[int, float]]] = {}
     for row in rows:
-        key: tuple[Any, Any] = (row.get("arm", TICKET), row.get("round"))
-        if key not in wanted:  # most are not: there are rows for every evaluation of every training
-            continue
-        value, step = number(row.get(field)), row.get("step")
-        if value is not None and isinstance(step, int):
-            latest.setdefault(key, {}).setdefault(step, {})[row.get("seed", 0)] = value
+        value, step, round = number(row.get(field)), row.get("step"), row.get("round")
+        if value is not None and isinstance(step, int) and isinstance(round, int):
+            steps = latest.setdefault((row.get("arm", TICKET), round), {})
+            steps.setdefault(step, {})[row.get("seed", 0)] = value
     return {
-        key: [(step, mean(seeds.values())) for step, seeds in sorted(steps.items())]
+        key: [(step, factor * mean(seeds.values()), 0.0) for step, seeds in sorted(steps.items())]
         for key, steps in latest.items()
     }
+
+
+def layers_panel(run: FinishedRun) -> Panel:
+    return Panel("layers", "Density of each layer", LAYERS, layer_figure(run))

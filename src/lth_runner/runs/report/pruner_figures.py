@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report.drawing import INK, MUTED
-from lth_runner.runs.report.layers import tail, write_cells
+from lth_runner.runs.report.heat import (
+    colour_bar,
+    density_norm,
+    draw_cells,
+    tail,
+    write_densities,
+)
 from lth_runner.runs.report.pruners import Comparison, Effort
 from lth_runner.runs.report.wording import removed
 
@@ -23,7 +27,7 @@ MAX_WRITTEN_LAYERS = 14
 
 def layer_figure(comparison: Comparison) -> Figure | None:
     """For each sparsity a heat map of pruner x layer; shades are logarithmic, the same for all."""
-    labels = [line.label for line in comparison.sweep.lines]
+    labels = [one.label for one in comparison.sweep.settings]
     columns = [
         column
         for column in comparison.columns
@@ -39,37 +43,22 @@ def layer_figure(comparison: Comparison) -> Figure | None:
     height = bottom + len(columns) * (high + GAP)
     figure = drawing.new_figure(WIDTH, height)
     left = 0.03 + 0.0085 * max(map(len, labels))
-    positive = [value for cells in found for value in cells.values() if value > 0] or [1.0]
-    norm = LogNorm(vmin=min(*positive, 99.0), vmax=100)
+    norm = density_norm([value for cells in found for value in cells.values()])
     for place, column in enumerate(columns):
         low = height - (place + 1) * (high + GAP) + 0.1
         axes = figure.add_axes((left, low / height, 0.90 - left, high / height))
         cells = [comparison.layers.get((label, column.level or 0), {}) for label in labels]
         grid = [[one.get(name, math.nan) for name in layers] for one in cells]
-        image = axes.imshow(grid, aspect="auto", cmap="Blues", norm=norm)
-        if len(layers) <= MAX_WRITTEN_LAYERS:
-            write_cells(axes, grid, norm)
-        axes.set_yticks(range(len(labels)))
-        axes.set_yticklabels(labels, parse_math=False)
-        axes.set_xticks(range(len(layers)))
         last = place == len(columns) - 1
-        axes.set_xticklabels(
-            [tail(name) for name in layers] if last else [],
-            rotation=90 if upright else 0,
-            parse_math=False,
-        )
-        axes.tick_params(length=0, labelsize=9, labelcolor=INK)
+        image = draw_cells(axes, grid, rows=labels, norm=norm, colours="Blues",
+                           columns=[tail(name) if last else "" for name in layers])  # fmt: skip
+        if len(layers) <= MAX_WRITTEN_LAYERS:
+            write_densities(axes, grid, norm)
+        axes.tick_params(axis="x", labelrotation=90 if upright else 0)
         axes.set_title(f"sparsity {removed(1 - column.sparsity)}", loc="left", fontsize=10.5,
                        color=INK)  # fmt: skip
-        for side in axes.spines.values():
-            side.set_visible(False)
     top = min(2.5, height - 1) / height
-    bar = figure.colorbar(image, cax=figure.add_axes((0.92, 1 - GAP / height - top * 0.8, 0.014,
-                                                      top * 0.8)))  # fmt: skip
-    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    bar.ax.yaxis.set_minor_formatter(lambda value, _: "")
-    bar.ax.tick_params(labelsize=8.5, labelcolor=INK)
-    bar.outline.set_visible(False)
+    colour_bar(figure, image, (0.92, 1 - GAP / height - top * 0.8, 0.014, top * 0.8))
     return figure
 
 
@@ -78,7 +67,7 @@ def effort_figure(comparison: Comparison) -> Figure | None:
     efforts = comparison.efforts
     if not efforts:
         return None
-    labels = [line.label for line in comparison.sweep.lines]
+    labels = [one.label for one in comparison.sweep.settings]
     height = 1.75 + 0.3 * max(len(labels), 3)
     figure = drawing.new_figure(WIDTH, height)
     left = 0.03 + 0.0085 * max(map(len, labels))
@@ -120,12 +109,7 @@ def _dot(axes: Axes, x: float, y: float, hexed: str) -> None:
 def _colours(efforts: Sequence[Effort]) -> dict[float, str]:
     """A shade per sparsity, darker is sparser."""
     found = sorted({effort.sparsity for effort in efforts})
-    shades = matplotlib.colormaps["viridis_r"]
-    last = max(len(found) - 1, 1)
-    return {
-        sparsity: str(matplotlib.colors.to_hex(shades(0.15 + 0.75 * i / last)))
-        for i, sparsity in enumerate(found)
-    }
+    return {sparsity: drawing.shade(i, len(found)) for i, sparsity in enumerate(found)}
 
 
 def _rows(axes: Axes, labels: Sequence[str], *, shown: bool) -> None:

@@ -4,32 +4,43 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from lth_runner.runs.report.compare import differences, flatten
-from lth_runner.runs.report.rows import TICKET, Row, Run, density, is_dense, mean, number
+from lth_runner.runs.report.rows import (
+    TICKET,
+    FinishedRun,
+    Row,
+    class_name,
+    density,
+    is_dense,
+    mean,
+    number,
+    object_means,
+)
 from lth_runner.runs.report.sanity import Check, checks
+from lth_runner.runs.report.settings import (
+    SEEDS,
+    asked_sparsity,
+    differences,
+    flatten,
+    rewind_step,
+)
 from lth_runner.runs.report.sweep import (
     ASKED_DENSITY,
     INCIDENTAL,
     SWEPT,
     Column,
-    Line,
+    Setting,
     Sweep,
-    asked_sparsity,
     columns_of,
     cost_of,
     levels_of,
-    line_of,
     merged_run,
-    rewind_step,
+    setting_of,
 )
 from lth_runner.runs.report.verdict import judge
 
-SEEDS = re.compile(r"seed|replicates")
 MAX_NAMED_KEYS = 2
 
 
@@ -62,7 +73,7 @@ class Effort:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Pruners side by side; the sweep's lines are the pruners."""
+    """Pruners side by side; the sweep's settings are the pruners."""
 
     sweep: Sweep
     efforts: tuple[Effort, ...]
@@ -73,23 +84,23 @@ class Comparison:
         """The measured sparsities to show."""
         return tuple(column for column in self.sweep.shown if column.level is not None)
 
-    def checks(self, line: Line) -> tuple[Check, ...]:
+    def checks(self, one: Setting) -> tuple[Check, ...]:
         """The sanity checks of a pruner at the sparsities shown."""
         shown = {column.level for column in self.columns}
-        found = checks(line.run, line.verdict, pruner=line.label)
+        found = checks(one.run, one.verdict, pruner=one.label)
         return tuple(check for check in found if check.level.round in shown)
 
 
-def find_pruners(runs: Sequence[Run]) -> tuple[Comparison, ...]:
+def find_pruners(runs: Sequence[FinishedRun]) -> tuple[Comparison, ...]:
     """The groups of runs that are the same but for pruner, its sparsity and seed, with several."""
-    groups: dict[str, dict[str, list[Run]]] = {}
+    groups: dict[str, dict[str, list[FinishedRun]]] = {}
     for run in runs:
         methods = groups.setdefault(_key(run, pruner=False), {})
         methods.setdefault(_key(run, pruner=True), []).append(run)
     return tuple(_comparison(list(found.values())) for found in groups.values() if len(found) > 1)
 
 
-def _key(run: Run, *, pruner: bool) -> str:
+def _key(run: FinishedRun, *, pruner: bool) -> str:
     """What runs of one comparison share; or of one pruner, without what is copied from rewind."""
     kept = {
         key: value
@@ -99,26 +110,27 @@ def _key(run: Run, *, pruner: bool) -> str:
         and not INCIDENTAL.match(key)
         and not (pruner and SWEPT.fullmatch(key))
     }
-    return json.dumps(kept, sort_keys=True, default=str)
+    return json.dumps([run.measure.name, kept], sort_keys=True, default=str)
 
 
-def _comparison(groups: Sequence[Sequence[Run]]) -> Comparison:
+def _comparison(groups: Sequence[Sequence[FinishedRun]]) -> Comparison:
     runs = [run for group in groups for run in group]
     asked = {s for run in runs if (s := asked_sparsity(run)) is not None}
     groups = [[_snapped(run, asked) for run in group] for group in groups]
-    tolerance = min(run.tolerance for run in runs)
-    merged = merged_run(runs, [row for run in runs for row in run.rows if is_dense(row)], tolerance)
-    dense = judge(merged).dense
-    kept = [_density(row) for group in groups for run in group for row in _pruned(run)]
-    levels = levels_of(kept)
+    merged = merged_run(runs)
+    verdict = judge(merged)
+    levels = levels_of(_density(row) for group in groups for run in group for row in _pruned(run))
     names = _labels(groups)
-    lines = [line_of(merged, levels, g, name) for g, name in zip(groups, names, strict=True)]
+    settings = [
+        setting_of(merged, levels, group, name) for group, name in zip(groups, names, strict=True)
+    ]
+    settings.sort(key=_quality)
     sweep = Sweep(
         runs=tuple(runs),
-        lines=tuple(sorted(lines, key=_quality)),
-        columns=columns_of(levels, asked),
-        dense=dense,
-        tolerance=tolerance,
+        settings=tuple(settings),
+        columns=columns_of(range(len(levels)), levels, runs),
+        dense=verdict.dense,
+        tolerance=verdict.tolerance,
         cost=cost_of(runs),
         fit=None,
         by="pruner",
@@ -129,17 +141,20 @@ def _comparison(groups: Sequence[Sequence[Run]]) -> Comparison:
         for run in group
         if (effort := _effort(run, name)) is not None
     ]
-    order = [line.label for line in sweep.lines]
+    order = [one.label for one in settings]
     efforts.sort(key=lambda effort: (order.index(effort.label), effort.sparsity))
     layers = {
-        (line.label, level): _layers(line.run.at(TICKET, level))
-        for line in sweep.lines
+        (one.label, level): {
+            name: 100 * value
+            for name, (value, _) in object_means(one.run.at(TICKET, level), "layer_density").items()
+        }
+        for one in settings
         for level in range(1, len(levels) + 1)
     }
     return Comparison(sweep, _one_per_sparsity(efforts), layers)
 
 
-def _pruned(run: Run) -> Iterator[Row]:
+def _pruned(run: FinishedRun) -> Iterator[Row]:
     return (row for row in run.rows if not is_dense(row) and density(row) is not None)
 
 
@@ -149,7 +164,7 @@ def _density(row: Row) -> float:
     return found
 
 
-def _snapped(run: Run, asked: set[float]) -> Run:
+def _snapped(run: FinishedRun, asked: set[float]) -> FinishedRun:
     """The run with densities that stand for one asked for, up to rounding by layer, made equal."""
 
     def near(row: Row) -> Row:
@@ -162,7 +177,7 @@ def _snapped(run: Run, asked: set[float]) -> Run:
     return dataclasses.replace(run, rows=tuple(near(row) for row in run.rows))
 
 
-def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
+def _labels(groups: Sequence[Sequence[FinishedRun]]) -> list[str]:
     """The pruners' names; of several of one name, with the keys in which they differ."""
     firsts = [group[0] for group in groups]
     names = [run.pruner for run in firsts]
@@ -180,15 +195,15 @@ def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
     return [name if found.count(name) == 1 else f"{name} {i}" for i, name in enumerate(found, 1)]
 
 
-def _quality(line: Line) -> tuple[float, float, str]:
-    """The sparsest first, the most accurate of these first."""
-    last = line.last
+def _quality(one: Setting) -> tuple[float, float, str]:
+    """The sparsest first, the best of these first."""
+    last = one.last
     if last is None or last.mean is None:
-        return (0.0, 0.0, line.label)
-    return (-round(last.sparsity, 2), -last.mean, line.label)
+        return (0.0, 0.0, one.label)
+    return (-round(last.sparsity, 2), one.verdict.measure.gain(0.0, last.mean), one.label)
 
 
-def _effort(run: Run, label: str) -> Effort | None:
+def _effort(run: FinishedRun, label: str) -> Effort | None:
     """The effort behind a run's last tickets."""
     last = max(run.rounds(TICKET), default=None)
     found = [] if last is None else [(row, _before(run, row)) for row in run.at(TICKET, last)]
@@ -222,7 +237,7 @@ class _Before:
     search: float | None
 
 
-def _before(run: Run, ticket: Row) -> _Before:
+def _before(run: FinishedRun, ticket: Row) -> _Before:
     """All earlier trainings of the ticket's seed, or what of them the mask was made from.
 
     A pruner that decides at the start (`pruner.dense` is a key of these alone) or by chance needs
@@ -240,7 +255,7 @@ def _before(run: Run, ticket: Row) -> _Before:
     search = sum(known) if len(known) == len(times) else None
     part = _part_needed(run, ticket)
     if not earlier:
-        static = str(_node(run, "masking").get("_target_", "")).endswith(".Static")
+        static = class_name(run.option("pruner", "masking")) == "Static"
         return _Before("the start" if static else "its own training", 0, 0, 0, search)
     steps = [number(row.get("steps")) or 0.0 for row in earlier]
     seconds = [number(row.get("seconds")) or 0.0 for row in earlier]
@@ -251,26 +266,14 @@ def _before(run: Run, ticket: Row) -> _Before:
     return _Before(source, share, share * steps[0], share * seconds[0], search)
 
 
-def _part_needed(run: Run, ticket: Row) -> int | None:
+def _part_needed(run: FinishedRun, ticket: Row) -> int | None:
     """The step of the first training that the mask was made at; None: whole trainings."""
-    search = _node(run, "search")
-    if str(search.get("_target_", "")).endswith(".EarlyBird"):
+    if class_name(run.option("pruner", "search")) == "EarlyBird":
         return int(ticket.get("start_step") or 0)
-    score = search.get("score")
-    by_chance = isinstance(score, Mapping) and str(score.get("_target_", "")).endswith(".Random")
-    if by_chance or "dense" in _pruner(run):
-        return None if _pruner(run).get("score_step") else rewind_step(run) or 0
+    by_chance = class_name(run.option("pruner", "search", "score")) == "Random"
+    if by_chance or "dense" in (run.option("pruner") or ()):
+        return None if run.option("pruner", "score_step") else rewind_step(run) or 0
     return None
-
-
-def _pruner(run: Run) -> Mapping[str, Any]:
-    node = run.config.get("pruner")
-    return node if isinstance(node, Mapping) else {}
-
-
-def _node(run: Run, key: str) -> Mapping[str, Any]:
-    node = _pruner(run).get(key)
-    return node if isinstance(node, Mapping) else {}
 
 
 def _one_per_sparsity(efforts: Sequence[Effort]) -> tuple[Effort, ...]:
@@ -300,14 +303,3 @@ def _mean(group: Sequence[Effort]) -> Effort:
         own_steps=weighted([effort.own_steps for effort in group]),
         own_seconds=weighted([effort.own_seconds for effort in group]),
     )
-
-
-def _layers(rows: Sequence[Row]) -> dict[str, float]:
-    """Layer -> mean density of the tickets in %."""
-    found: dict[str, list[float]] = {}
-    for row in rows:
-        layers = row.get("layer_density")
-        for name, raw in layers.items() if isinstance(layers, Mapping) else ():
-            if (value := number(raw)) is not None:
-                found.setdefault(str(name), []).append(value)
-    return {name: 100 * mean(values) for name, values in found.items()}

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from lth_runner.runs.report.rows import ACCURACY, TICKET, Run, density, mean, std
+from lth_runner.runs.report.rows import TICKET, FinishedRun, mean, std
 from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.measure import ACCURACY
 
 DENSE = "dense"
 SAME_DENSITY = 0.05  # relative: papers round densities, and budgets are whole weights
 
 
 @dataclass(frozen=True)
-class Point:
+class PublishedPoint:
     """A published accuracy (0..1) at a density; `low` to `high` as the paper's statistic says."""
 
     density: float
@@ -27,21 +28,21 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedCurve:
     """One series of one paper, by falling density; `dense` is its network of all weights."""
 
     name: str
     citation: str
     title: str
     statistic: str
-    points: tuple[Point, ...]
-    dense: Point | None
+    points: tuple[PublishedPoint, ...]
+    dense: PublishedPoint | None
 
     @property
     def label(self) -> str:
         return self.name.partition("/")[2].replace("_", " ")
 
-    def at(self, kept: float) -> Point | None:
+    def at(self, kept: float) -> PublishedPoint | None:
         """The point at about this density."""
         close = [x for x in self.points if abs(x.density - kept) <= SAME_DENSITY * kept]
         return min(close, key=lambda x: abs(x.density - kept), default=None)
@@ -51,7 +52,7 @@ class Published:
 class Beside:
     """A published point and our ticket's accuracy (0..1) there; None where no round is."""
 
-    point: Point
+    point: PublishedPoint
     mean: float | None
     std: float | None
     n: int
@@ -67,28 +68,26 @@ def names() -> tuple[str, ...]:
     return tuple(_all())
 
 
-def published(name: str) -> Published:
+def published(name: str) -> PublishedCurve:
     """Raises `UserError` for a series that is not there."""
     if name not in _all():
         raise UserError(f"report.published={name!r}: {nearest(name, names())}")
     return _all()[name]
 
 
-def counterpart(run: Run) -> Published | None:
-    """The series that the run's config names as `report.published`, if any."""
-    section = run.config.get("report")
-    name = section.get("published") if isinstance(section, Mapping) else None
-    return None if name is None else published(str(name))
+def counterpart(run: FinishedRun) -> PublishedCurve | None:
+    """The series that the run's config names as `report.published`, if any, of its measure."""
+    name = run.option("report", "published")
+    return None if name is None or run.measure.name != ACCURACY.name else published(str(name))
 
 
-def beside(run: Run, series: Published) -> tuple[Beside, ...]:
+def beside(run: FinishedRun, series: PublishedCurve) -> tuple[Beside, ...]:
     """Every published point with the ticket's accuracy in the round of that density."""
-    ours: dict[Point, list[float]] = {}
+    ours: dict[PublishedPoint, list[float]] = {}
     for round in run.rounds(TICKET):
-        kept = [value for row in run.at(TICKET, round) if (value := density(row)) is not None]
-        values = run.values(TICKET, round, ACCURACY).values()
+        kept, values = run.density(TICKET, round), run.values(TICKET, round, run.outcome).values()
         dense = round == run.dense_round
-        point = series.dense if dense else series.at(mean(kept)) if kept else None
+        point = series.dense if dense else None if kept is None else series.at(kept)
         if point is not None and values:
             ours[point] = list(values)
     points = (*([series.dense] if series.dense else []), *series.points)
@@ -101,8 +100,8 @@ def beside(run: Run, series: Published) -> tuple[Beside, ...]:
 
 
 @cache
-def _all() -> Mapping[str, Published]:
-    found: dict[str, Published] = {}
+def _all() -> Mapping[str, PublishedCurve]:
+    found: dict[str, PublishedCurve] = {}
     folder = files("lth_runner.runs.report") / "papers"
     for file in sorted(folder.iterdir(), key=lambda file: file.name):
         if file.name.endswith(".csv"):
@@ -110,21 +109,21 @@ def _all() -> Mapping[str, Published]:
     return found
 
 
-def _read(paper: str, text: str) -> dict[str, Published]:
+def _read(paper: str, text: str) -> dict[str, PublishedCurve]:
     lines = text.splitlines()
     facts = dict(
         line[2:].split(": ", 1) for line in lines if line.startswith("# ") and ": " in line
     )
     table = csv.DictReader(line for line in lines if not line.startswith("#"))
-    series: dict[str, list[Point]] = {}
+    series: dict[str, list[PublishedPoint]] = {}
     for row in table:
         low, high = (float(row[key]) if row[key] else None for key in ("low", "high"))
         n = int(row["n"]) if row["n"] else None
-        point = Point(float(row["density"]), float(row["accuracy"]), low, high, n)
+        point = PublishedPoint(float(row["density"]), float(row["accuracy"]), low, high, n)
         series.setdefault(row["series"], []).append(point)
     dense = series.pop(DENSE, None)
     return {
-        f"{paper}/{name}": Published(
+        f"{paper}/{name}": PublishedCurve(
             name=f"{paper}/{name}",
             citation=facts["citation"],
             title=facts["title"],

@@ -1,24 +1,33 @@
-"""What a finished or unfinished run folder holds, read as it is; and its means over replicates."""
+"""What a finished or unfinished run folder holds, and its means over the replicates."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from lth_runner.runs.folder import (
+    CONFIG,
+    ENVIRONMENT,
+    METRICS,
+    PROBLEM,
+    ROUNDS,
+    STATUS,
+    checked_mapping,
+    checked_rows,
+)
+from lth_runner.runs.measure import listed
+from lth_runner.runs.report.tolerance import Tolerance
 from lth_runner.values.errors import UserError
+from lth_runner.values.measure import ACCURACY, Measure
 
 Row = Mapping[str, Any]
 
 TICKET = "ticket"
 FIRST_ROUND = 0  # the dense network's, unless its mask keeps less than all: see `is_dense`
-ACCURACY = "test_accuracy"
-DEFAULT_TOLERANCE = 0.005
 IDENTITY = ("round", "arm", "seed")
 
 
@@ -34,7 +43,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Run:
+class FinishedRun:
     """One run folder; a row that was written twice (a resumed round) counts once, the later one."""
 
     folder: Path
@@ -42,30 +51,31 @@ class Run:
     status: Mapping[str, Any]
     environment: Mapping[str, Any]
     rows: tuple[Row, ...]
+    problem: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, path: str | Path) -> Run:
-        """Reads `rounds.jsonl` and, where they are, config, status and environment.
+    def load(cls, path: str | Path) -> FinishedRun:
+        """Reads `rounds.jsonl` and what lies beside it.
 
         Raises `UserError` when rounds.jsonl is missing or a file cannot be read.
         """
         folder = Path(path)
-        file = folder / "rounds.jsonl"
+        file = folder / ROUNDS
         if not file.is_file():
             raise UserError(
-                f"{folder} is not a run folder: it has no rounds.jsonl. "
+                f"{folder} is not a run folder: it has no {ROUNDS}. "
                 "Give the folder that lth-run printed, or any folder above it."
             )
-        latest = {identity(row, file, line): row for line, row in read_jsonl(file)}
+        latest = {identity(row, file, line): row for line, row in checked_rows(file)}
         arms = list(dict.fromkeys([TICKET, *(arm for _, arm, _ in latest)]))
-        config = _read_mapping(folder / "config.yaml")
         order = sorted(latest, key=lambda key: (key[0], arms.index(key[1]), key[2]))
         return cls(
             folder=folder,
-            config=config,
-            status=_read_mapping(folder / "status.json"),
-            environment=_read_mapping(folder / "environment.json"),
+            config=checked_mapping(folder / CONFIG),
+            status=checked_mapping(folder / STATUS),
+            environment=checked_mapping(folder / ENVIRONMENT),
             rows=tuple(latest[key] for key in order),
+            problem=checked_mapping(folder / PROBLEM),
         )
 
     @property
@@ -83,27 +93,41 @@ class Run:
         """The pruner's name: the option chosen, else the class that decides."""
         if chosen := self.choices.get("pruner"):
             return str(chosen)
-        node = self.config.get("pruner")
-        targets = [_target(node, *path) for path in (("search", "score"), ("masking",))]
-        return next((name for name in targets if name not in ("", "Static")), "the pruner")
+        classes = (class_name(self.option("pruner", *path)) for path in (("search", "score"),
+                                                                         ("masking",)))  # fmt: skip
+        return next((name for name in classes if name not in ("", "Static")), "the pruner")
 
     @property
     def state(self) -> str:
         return str(self.status.get("state") or "unknown")
 
+    def option(self, *path: str) -> Any:
+        """What the config says at a path of keys; None where it has none."""
+        node: Any = self.config
+        for key in path:
+            node = node.get(key) if isinstance(node, Mapping) else None
+        return node
+
+    @cached_property
+    def measure(self) -> Measure:
+        """The headline measure; accuracy in a folder of before there were others."""
+        found = next(iter(listed(self.problem)), ACCURACY)
+        classes = number(self.option("dataset", "num_classes"))
+        if found.chance is None and found.name == ACCURACY.name and classes and classes >= 1:
+            return replace(found, chance=1 / classes)
+        return found
+
     @property
-    def tolerance(self) -> float:
-        """Accuracy (0..1) that a matching ticket may lose; config key `report.tolerance`."""
-        section = self.config.get("report")
-        value = section.get("tolerance") if isinstance(section, Mapping) else None
-        if value is None:
-            return DEFAULT_TOLERANCE
-        if number(value) is None or not 0 <= value < 1:
-            raise UserError(
-                f"report.tolerance={value!r} in {self.folder / 'config.yaml'}: give an accuracy "
-                "difference from 0 to below 1, such as 0.005 for half a point."
-            )
-        return float(value)
+    def outcome(self) -> str:
+        """The field of the rows that verdicts are about, such as test_accuracy."""
+        return f"test_{self.measure.name}"
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """What a matching ticket may lose; config key `report.tolerance`."""
+        return Tolerance.parse(
+            self.option("report", "tolerance"), self.measure, str(self.folder / CONFIG)
+        )
 
     @property
     def controls(self) -> tuple[str, ...]:
@@ -114,14 +138,23 @@ class Run:
         return (TICKET, *self.controls)
 
     @property
-    def num_replicates(self) -> int:
-        return len({row["seed"] for row in self.rows})
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(sorted({row["seed"] for row in self.rows}))
 
     @property
     def dense_round(self) -> int | None:
         """The round of the dense network; None where the first training is sparse already."""
         sparse = any(row["round"] == FIRST_ROUND and not is_dense(row) for row in self.rows)
         return None if sparse else FIRST_ROUND
+
+    @property
+    def covered(self) -> float | None:
+        """Share of all parameters that a mask covers; None where nothing tells it."""
+        for found in (*self.rows, self.problem):
+            total, ours = number(found.get("num_parameters")), number(found.get("num_prunable"))
+            if total and ours is not None:
+                return ours / total
+        return None
 
     def rounds(self, arm: str) -> tuple[int, ...]:
         return tuple(sorted({row["round"] for row in self.rows if row["arm"] == arm}))
@@ -134,17 +167,21 @@ class Run:
         pairs = ((row["seed"], number(row.get(field))) for row in self.at(arm, round))
         return {seed: value for seed, value in pairs if value is not None}
 
+    def density(self, arm: str, round: int) -> float | None:
+        """Mean density of an arm in a round; None where no row has one."""
+        found = [value for row in self.at(arm, round) if (value := density(row)) is not None]
+        return mean(found) if found else None
+
     def metrics(self) -> tuple[Row, ...]:
         """The rows of metrics.jsonl; none when the run recorded none."""
-        file = self.folder / "metrics.jsonl"
-        return tuple(row for _, row in read_jsonl(file)) if file.is_file() else ()
+        file = self.folder / METRICS
+        return tuple(row for _, row in checked_rows(file)) if file.is_file() else ()
 
 
-def _target(node: object, *path: str) -> str:
+def class_name(node: object) -> str:
     """The class that a part of the config names, without its module; empty where there is none."""
-    for key in (*path, "_target_"):
-        node = node.get(key) if isinstance(node, Mapping) else None
-    return str(node or "").rsplit(".", 1)[-1]
+    target = node.get("_target_") if isinstance(node, Mapping) else None
+    return str(target or "").rsplit(".", 1)[-1]
 
 
 def number(value: object) -> float | None:
@@ -191,18 +228,28 @@ def aggregate(rows: Iterable[Row]) -> dict[tuple[str, int], Summary]:
 def _summary(rows: list[Row]) -> Summary:
     found: dict[str, list[float]] = {}
     for row in rows:
-        for field, raw in row.items():
-            value = number(raw)
-            if value is not None and field not in IDENTITY:
-                found.setdefault(field, []).append(value)
+        for name, raw in row.items():
+            if name not in IDENTITY and (value := number(raw)) is not None:
+                found.setdefault(name, []).append(value)
     kept = [value for value in map(density, rows) if value is not None]
     return Summary(
         n=len(rows),
         sparsity=1.0 - mean(kept) if kept else None,
-        count={field: len(values) for field, values in found.items()},
-        mean={field: mean(values) for field, values in found.items()},
-        std={field: std(values) for field, values in found.items()},
+        count={name: len(values) for name, values in found.items()},
+        mean={name: mean(values) for name, values in found.items()},
+        std={name: std(values) for name, values in found.items()},
     )
+
+
+def object_means(rows: Iterable[Row], field: str) -> dict[str, tuple[float, float]]:
+    """Of a field that is an object: name -> mean and standard deviation over the rows."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        values = row.get(field)
+        for name, raw in values.items() if isinstance(values, Mapping) else ():
+            if (value := number(raw)) is not None:
+                found.setdefault(str(name), []).append(value)
+    return {name: (mean(values), std(values) or 0.0) for name, values in found.items()}
 
 
 def identity(row: Row, file: Path, line: int) -> tuple[int, str, int]:
@@ -216,48 +263,6 @@ def identity(row: Row, file: Path, line: int) -> tuple[int, str, int]:
     return round, arm, seed
 
 
-def read_jsonl(file: Path) -> Iterator[tuple[int, Row]]:
-    """(line number, object) per line; a torn last line is left out, a torn one elsewhere raises."""
-    lines = [(i, line) for i, line in enumerate(_bytes(file).split(b"\n"), 1) if line.strip()]
-    decode = json.JSONDecoder(parse_constant=lambda _: None).decode  # json.loads makes one a line
-    for position, (line_number, line) in enumerate(lines, 1):
-        try:
-            row = decode(line.decode())
-        except ValueError as error:
-            if position == len(lines):  # the writer was killed in the middle of it
-                return
-            raise UserError(
-                f"{file}, line {line_number} is not JSON ({error}). Only the last line may be "
-                "torn: remove this line, or run the experiment again to rewrite the file."
-            ) from error
-        if not isinstance(row, dict):
-            raise UserError(f"{file}, line {line_number} holds {row!r}, not a JSON object.")
-        yield line_number, row
-
-
-def _read_mapping(file: Path) -> Mapping[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        text = _bytes(file).decode()
-        found = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{file} cannot be read: {reason}.") from error
-    if found is None:
-        return {}
-    if not isinstance(found, dict):
-        raise UserError(f"{file} holds a {type(found).__name__}, not a mapping of keys to values.")
-    return found
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}.") from error
-
-
 def find_runs(paths: Iterable[str | Path]) -> tuple[Path, ...]:
     """The run folders at or below each path, each once; raises `UserError` where there is none."""
     found: dict[Path, Path] = {}
@@ -265,10 +270,10 @@ def find_runs(paths: Iterable[str | Path]) -> tuple[Path, ...]:
         if not path.is_dir():
             kind = "is a file" if path.exists() else "does not exist"
             raise UserError(f"{path} {kind}: give a run folder, or a folder that holds some.")
-        below = sorted(file.parent for file in path.rglob("rounds.jsonl"))
+        below = sorted(file.parent for file in path.rglob(ROUNDS))
         if not below:
             raise UserError(
-                f"No run found: neither {path} nor a folder below it holds a rounds.jsonl. "
+                f"No run found: neither {path} nor a folder below it holds a {ROUNDS}. "
                 "A run writes it when its first training ends."
             )
         for folder in below:

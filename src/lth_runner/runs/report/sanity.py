@@ -11,12 +11,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from lth_runner.runs.report.rows import TICKET, Run
+from lth_runner.runs.report.page import Section, Table
+from lth_runner.runs.report.rows import TICKET, FinishedRun
 from lth_runner.runs.report.verdict import ROUNDING, Level, Paired, Verdict
-from lth_runner.runs.report.wording import accuracy, joined, points, removed
+from lth_runner.runs.report.wording import (
+    amount,
+    difference_unit,
+    gain,
+    joined,
+    label,
+    reached,
+    removed,
+)
+from lth_runner.values.measure import Measure
 
 HINT = (
-    "Ticket minus control, paired by seed, in points of test accuracy; brackets: 95 % t interval, "
+    "By how much the ticket is better than the control, paired by seed; brackets: 95 % t interval, "
     "of each line alone (not corrected for their number). 'No larger than': the interval's upper "
     "end is within the tolerance ('none, shown'). 'Not seen', a mean within the tolerance, is no "
     "proof that there is none; a larger one with zero in its interval is undecided, and so is one "
@@ -63,11 +73,12 @@ WORDS: Mapping[str, Words] = MappingProxyType(
 class Check:
     """One control in one round of one run; `does` says what it takes away.
 
-    `cost` is the ticket minus the control, paired by seed. `density` is the ticket's; the
-    control's, `level.density`, is another where how many weights stay is decided too. `same`: the
-    control is the ticket itself.
+    `cost` is by how much the ticket is better than the control, paired by seed. `density` is the
+    ticket's; the control's, `level.density`, is another where how many weights stay is decided
+    too. `same`: the control is the ticket itself.
     """
 
+    measure: Measure
     pruner: str
     control: str
     does: str
@@ -110,15 +121,15 @@ class Check:
                 f"{opening} gives the ticket itself {where}: what is decided before its training "
                 "does not depend on it."
             )
-        costs = f"{opening} {_costs(self.cost)} {where}"
+        costs, what = f"{opening} {self._costs} {where}", label(self.measure)
         findings = {
-            "at chance": "accuracy is at chance level: nothing can be concluded",
+            "at chance": f"{what} is at chance level: nothing can be concluded",
             "one replicate": "one replicate: nothing can be said",
             "matters": words.matters,
             "control is better": f"{words.nothing} was seen, the control is better",
             "none, shown": (
                 f"{words.nothing} was seen, and a cost is shown to be no larger than "
-                f"{100 * self.tolerance:g} points"
+                f"{amount(self.measure, self.tolerance)}"
             ),
             "not seen": f"{words.nothing} was seen, but {self._open}",
             "undecided": f"undecided, {self._open}; more seeds would tell",
@@ -126,7 +137,7 @@ class Check:
         text = f"{costs}: {findings[self.mark]} (n = {self.cost.n})."
         if self.ticket_at_chance != self.level.at_chance:
             which = "ticket" if self.ticket_at_chance else "control"
-            text += f" The {which}'s accuracy is at chance level."
+            text += f" The {which}'s {what} is at chance level."
         if (other := removed(self.level.density)) != self.sparsity:
             text += f" The control's sparsity is {other}: that is part of the difference."
         if self.num_diverged:
@@ -144,19 +155,26 @@ class Check:
         low, high = self.cost.low, self.cost.high
         if low is None or high is None or self.cost.is_flat:
             return "equal differences of so few seeds make no interval"
-        if high >= 1:
+        if self.measure.unit == "%" and high >= 1:
             return "the interval is too wide to exclude anything"
-        return f"a cost of up to {100 * high:.1f} points is not excluded"
+        return (
+            f"a cost of up to {self._number(high)}{difference_unit(self.measure)} is not excluded"
+        )
+
+    @property
+    def _costs(self) -> str:
+        """'costs 4.2 ± 0.3 points', half the 95 % interval behind the sign."""
+        size, high = self.cost.difference, self.cost.high
+        half = "" if high is None else f" ± {self._number(high - size)}"
+        verb = "costs" if size >= 0 else "gains"
+        return f"{verb} {self._number(abs(size))}{half}{difference_unit(self.measure)}"
+
+    def _number(self, value: float) -> str:
+        scaled = self.measure.scale * value
+        return f"{scaled:.1f}" if self.measure.unit == "%" else f"{scaled:.3g}"
 
 
-def _costs(cost: Paired) -> str:
-    """'costs 4.2 ± 0.3 points', half the 95 % interval behind the sign."""
-    verb, size = ("costs", cost.difference) if cost.difference >= 0 else ("gains", -cost.difference)
-    half = "" if cost.high is None else f" ± {100 * (cost.high - cost.difference):.1f}"
-    return f"{verb} {100 * size:.1f}{half} points"
-
-
-def checks(run: Run, verdict: Verdict, *, pruner: str = "") -> tuple[Check, ...]:
+def checks(run: FinishedRun, verdict: Verdict, *, pruner: str = "") -> tuple[Check, ...]:
     """Every sanity check that the run has, by control and growing sparsity."""
     found = []
     for control in (name for name in WORDS if name in verdict.controls):
@@ -166,6 +184,7 @@ def checks(run: Run, verdict: Verdict, *, pruner: str = "") -> tuple[Check, ...]
                 continue
             found.append(
                 Check(
+                    measure=verdict.measure,
                     pruner=pruner or run.pruner,
                     control=control,
                     does=_does(run, control),
@@ -181,15 +200,13 @@ def checks(run: Run, verdict: Verdict, *, pruner: str = "") -> tuple[Check, ...]
     return tuple(found)
 
 
-def _does(run: Run, control: str) -> str:
+def _does(run: FinishedRun, control: str) -> str:
     """What a control takes away; of corrupted data what was corrupted, where the config says it."""
-    nodes = run.config.get("control")
-    node = nodes.get(control) if isinstance(nodes, Mapping) else None
-    corrupt = node.get("corrupt") if isinstance(node, Mapping) else None
-    return WORDS[control].does.replace("corrupted data", f"corrupted {corrupt or 'data'}")
+    corrupt = run.option("control", control, "corrupt") or "data"
+    return WORDS[control].does.replace("corrupted data", f"corrupted {corrupt}")
 
 
-def _same(run: Run, control: str, round: int) -> bool:
+def _same(run: FinishedRun, control: str, round: int) -> bool:
     """Whether the control's trainings are the ticket's: the same names in the Store."""
     names = [
         {row["seed"]: row.get("training_key") for row in run.at(arm, round)}
@@ -225,18 +242,14 @@ def _elsewhere(own: Sequence[Check]) -> str:
     return f" A cost was seen at {len(costly)} of {len(own)} sparsities ({listed})."
 
 
-def sanity_table(found: Sequence[Check]) -> tuple[list[str], list[list[str]]]:
-    """A line per check: what the control reaches, what it costs, the finding."""
-    header = ["pruner", "control", "sparsity", "control's accuracy", "cost", "n", "finding"]
-    return header, [
-        [
-            check.pruner,
-            check.control,
-            check.sparsity,
-            accuracy(check.level, 2),
-            points(check.cost),
-            str(check.cost.n),
-            check.mark,
-        ]
-        for check in found
-    ]
+def sanity_section(found: Sequence[Check]) -> Section:
+    """The checks in a sentence for each control, and a line for each of them."""
+    pruners = dict.fromkeys(check.pruner for check in found)
+    told = [text for name in pruners for text in sentences([x for x in found if x.pruner == name])]
+    header = ["pruner", "control", "sparsity", "control reaches", "cost", "n", "finding"]
+    body = [
+        [one.pruner, one.control, one.sparsity, reached(one.measure, one.level),
+         gain(one.measure, one.cost), str(one.cost.n), one.mark]
+        for one in found
+    ]  # fmt: skip
+    return Section("Sanity checks", HINT, notes=tuple(told), tables=(Table(header, body),))

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
-from lth_runner.runs.report.compare import common_parent, flatten
 from lth_runner.runs.report.rows import (
-    ACCURACY,
     FIRST_ROUND,
     TICKET,
+    FinishedRun,
     Row,
-    Run,
     density,
     is_dense,
     mean,
     number,
 )
-from lth_runner.runs.report.tradeoff import Fit, Point, fit
+from lth_runner.runs.report.settings import (
+    asked_sparsity,
+    common_parent,
+    flatten,
+    rewind_step,
+    step_text,
+)
+from lth_runner.runs.report.tradeoff import Fit, Observation, fit
 from lth_runner.runs.report.verdict import Level, Verdict, judge
+from lth_runner.values.measure import Measure
 
 SWEPT = re.compile(r"seed|replicates|(pruner\.(.+\.)?)?rewind\.step|pruner\.(.+\.)?sparsity")
 # What cannot change a ticket; the tolerance is settled for the sweep as a whole.
@@ -45,16 +51,18 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Line:
-    """One rewind step: its rows from all runs as one run, whose round r is the sweep's level r.
+class Setting:
+    """One rewind step or pruner: its rows from all runs as one run, whose round r is level r.
 
-    `step` is in optimizer steps; None where config and rows do not tell it.
+    `step` is in optimizer steps; None where config and rows do not tell it. `is_chain`: whether
+    its runs pass through the same tickets. Where they do not, it holds their last tickets alone.
     """
 
     label: str
     step: int | None
-    run: Run
+    run: FinishedRun
     verdict: Verdict
+    is_chain: bool = True
 
     def at(self, column: Column) -> Level | None:
         return None if column.level is None else self.verdict.at(TICKET, column.level)
@@ -62,15 +70,13 @@ class Line:
     @property
     def last(self) -> Level | None:
         """The sparsest level measured."""
-        return next((x for x in reversed(self.verdict.of(TICKET)) if x.mean is not None), None)
+        return self.verdict.last()
 
     def by_seed(self) -> dict[int, Verdict]:
         """The verdict on each seed alone."""
         seeds = sorted({row["seed"] for row in self.run.rows if not is_dense(row)})
-        return {
-            seed: judge(_with(self.run, [row for row in self.run.rows if row["seed"] == seed]))
-            for seed in seeds
-        }
+        rows = {seed: [row for row in self.run.rows if row["seed"] == seed] for seed in seeds}
+        return {seed: judge(replace(self.run, rows=tuple(own))) for seed, own in rows.items()}
 
 
 @dataclass(frozen=True)
@@ -93,28 +99,32 @@ class Cost:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Runs that differ in rewind step, sparsity and seed alone."""
+    """Runs that differ in rewind step, sparsity and seed alone; or, `by` pruner, in that too."""
 
-    runs: tuple[Run, ...]
-    lines: tuple[Line, ...]
+    runs: tuple[FinishedRun, ...]
+    settings: tuple[Setting, ...]
     columns: tuple[Column, ...]
     dense: Level | None
     tolerance: float
     cost: Cost
     fit: Fit | None
-    by: str = "rewind step"  # what a line is: its runs share it
+    by: str = "rewind step"  # what a setting is
 
     @property
     def name(self) -> str:
         return self.runs[0].name
 
     @property
-    def unfinished(self) -> tuple[Run, ...]:
+    def measure(self) -> Measure:
+        return self.runs[0].measure
+
+    @property
+    def unfinished(self) -> tuple[FinishedRun, ...]:
         return tuple(run for run in self.runs if run.state != "done")
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        return tuple(sorted({row["seed"] for run in self.runs for row in run.rows}))
+        return tuple(sorted({seed for run in self.runs for seed in run.seeds}))
 
     @property
     def shown(self) -> tuple[Column, ...]:
@@ -132,121 +142,109 @@ def thinned(columns: Sequence[Column], most: int) -> tuple[Column, ...]:
     return tuple(columns[place] for place in sorted(places))
 
 
-def find_sweeps(runs: Sequence[Run]) -> tuple[Sweep, ...]:
+def find_sweeps(runs: Sequence[FinishedRun]) -> tuple[Sweep, ...]:
     """The groups of runs, same but for seed, with two or more sparsities or rewind steps."""
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[FinishedRun]] = {}
     for run in runs:
-        groups.setdefault(_constant(run.config), []).append(run)
+        kept = {
+            key: value
+            for key, value in flatten(run.config).items()
+            if not SWEPT.fullmatch(key) and not INCIDENTAL.match(key)
+        }
+        same = json.dumps([run.measure.name, kept], sort_keys=True, default=str)
+        groups.setdefault(same, []).append(run)
     return tuple(_sweep(group) for group in groups.values() if _is_swept(group))
 
 
-def _constant(config: Mapping[str, Any]) -> str:
-    kept = {
-        key: value
-        for key, value in flatten(config).items()
-        if not SWEPT.fullmatch(key) and not INCIDENTAL.match(key)
-    }
-    return json.dumps(kept, sort_keys=True, default=str)
-
-
-def _is_swept(runs: Sequence[Run]) -> bool:
+def _is_swept(runs: Sequence[FinishedRun]) -> bool:
     sparsities = {asked_sparsity(run) for run in runs} - {None}
-    return len(sparsities) > 1 or len({_text(run) for run in runs}) > 1
+    return len(sparsities) > 1 or len({step_text(run) for run in runs}) > 1
 
 
-def asked_sparsity(run: Run) -> float | None:
-    return number(flatten(run.config).get("pruner.sparsity"))
-
-
-def _text(run: Run) -> str:
-    value = flatten(run.config).get("rewind.step")
-    return "" if value is None else str(value) if isinstance(value, str) else f"{value}it"
-
-
-def _sweep(runs: Sequence[Run]) -> Sweep:
-    tolerance = min(run.tolerance for run in runs)
+def _sweep(runs: Sequence[FinishedRun]) -> Sweep:
     pruned = [row for run in runs for row in run.rows if not is_dense(row)]
     levels = levels_of(value for value in map(density, pruned) if value is not None)
-    dense_rows = [row for run in runs for row in run.rows if is_dense(row)]
-    merged = merged_run(runs, dense_rows, tolerance)
-    dense = judge(merged).dense
-    groups: dict[int | str, list[Run]] = {}
+    merged = merged_run(runs)
+    verdict = judge(merged)
+    groups: dict[int | str, list[FinishedRun]] = {}
     for run in runs:
         step = rewind_step(run)
-        groups.setdefault(_text(run) if step is None else step, []).append(run)
-    lines = [_rewound(merged, levels, group, key) for key, group in groups.items()]
-    lines.sort(key=lambda line: (line.step is None, line.step or 0, line.label))
+        groups.setdefault(step_text(run) if step is None else step, []).append(run)
+    settings = [_rewound(merged, levels, group, key) for key, group in groups.items()]
+    settings.sort(key=lambda one: (one.step is None, one.step or 0, one.label))
     return Sweep(
         runs=tuple(runs),
-        lines=tuple(lines),
-        columns=columns_of(levels, {s for run in runs if (s := asked_sparsity(run)) is not None}),
-        dense=dense,
-        tolerance=tolerance,
+        settings=tuple(settings),
+        columns=columns_of(_measured(settings, levels), levels, runs),
+        dense=verdict.dense,
+        tolerance=verdict.tolerance,
         cost=cost_of(runs),
-        fit=_fit(lines, dense, tolerance),
+        fit=_fit(settings, verdict),
     )
 
 
-def merged_run(runs: Sequence[Run], dense_rows: Iterable[Row], tolerance: float) -> Run:
-    """The dense trainings of several runs as one run, for lines to add their rows to."""
-    return dataclasses.replace(
-        runs[0],
-        folder=common_parent(runs),
-        config={**runs[0].config, "report": {"tolerance": tolerance}},
-        status={},
-        rows=tuple(_once(dense_rows)),
-    )
+def merged_run(runs: Sequence[FinishedRun]) -> FinishedRun:
+    """The dense trainings of several runs as one run, for settings to add their rows to.
+
+    The strictest tolerance holds for all.
+    """
+    outcome = runs[0].outcome
+    dense = _once((row for run in runs for row in run.rows if is_dense(row)), outcome)
+    values = [value for row in dense if (value := number(row.get(outcome))) is not None]
+    centre = mean(values) if values else None
+    strictest = min(runs, key=lambda run: run.tolerance.of(centre))
+    return replace(strictest, folder=common_parent(runs), status={}, rows=tuple(dense))
 
 
-def line_of(
-    merged: Run, levels: Sequence[float], runs: Sequence[Run], label: str, step: int | None = None
-) -> Line:
-    """The rows of some runs as one line; of a run's rounds of equal density the last counts."""
+def setting_of(
+    merged: FinishedRun, levels: Sequence[float], runs: Sequence[FinishedRun], label: str,
+    step: int | None = None,
+) -> Setting:  # fmt: skip
+    """The rows of some runs as one setting; of a run's rounds of equal density the last counts."""
+    chain = is_chain(runs)
     rows: list[Row] = []
     for run in runs:
+        last = max(run.rounds(TICKET), default=FIRST_ROUND)
         latest: dict[tuple[int, str, int], Row] = {}
         for row in run.rows:
-            if not is_dense(row) and (kept := density(row)) is not None:
+            if is_dense(row) or (kept := density(row)) is None:
+                continue
+            if chain or row["round"] == last:
                 level = 1 + min(range(len(levels)), key=lambda i: abs(levels[i] - kept))
                 latest[level, row["arm"], row["seed"]] = {**row, "round": level}
         rows += latest.values()
-    run = _with(merged, [*merged.rows, *_once(rows)])
-    return Line(label, step, run, judge(run))
+    run = replace(merged, rows=(*merged.rows, *_once(rows, merged.outcome)))
+    return Setting(label, step, run, judge(run), chain)
 
 
-def _rewound(merged: Run, levels: Sequence[float], runs: Sequence[Run], key: int | str) -> Line:
+def is_chain(runs: Sequence[FinishedRun]) -> bool:
+    """Whether what the shorter runs passed on the way to their last ticket, longer ones pass too.
+
+    So it is where a rate says how much goes in each round, not where rounds are as many as asked.
+    """
+    ways = [
+        [kept for round in run.rounds(TICKET)
+         if round != run.dense_round and (kept := run.density(TICKET, round)) is not None]
+        for run in runs
+    ]  # fmt: skip
+    ways.sort(key=len)
+    return all(
+        abs(a - b) <= ASKED_DENSITY * a
+        for shorter, longer in pairwise(ways)
+        for a, b in zip(shorter[:-1], longer[:-1], strict=False)
+    )
+
+
+def _rewound(
+    merged: FinishedRun, levels: Sequence[float], runs: Sequence[FinishedRun], key: int | str
+) -> Setting:
     step = key if isinstance(key, int) else None
-    texts = sorted({_text(one) for one in runs}, key=lambda text: (not text.endswith("it"), text))
+    texts = sorted({step_text(one) for one in runs},
+                   key=lambda text: (not text.endswith("it"), text))  # fmt: skip
     label = " = ".join(texts)
     if step is not None and not texts[0].endswith("it"):
         label += f" (step {step})"
-    return line_of(merged, levels, runs, label or "not set", step)
-
-
-def rewind_step(run: Run) -> int | None:
-    """The optimizer step that the run's tickets are rewound to; None where nothing tells it.
-
-    Whole steps (500it) stand in the config; of epochs and shares, and where a training was shrunk,
-    the start of the tickets tells, unless their clock starts over.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(it|ep|%)\s*", _text(run))
-    flat = flatten(run.config)
-    if match and (float(match[1]) == 0 or (match[2] == "it" and not flat.get("train.shrink_to"))):
-        return int(float(match[1]))
-    if flat.get("rewind.lr_clock") != "restart":
-        tickets = [row for row in run.rows if row["arm"] == TICKET and not is_dense(row)]
-        starts = {row["start_step"] for row in tickets if isinstance(row.get("start_step"), int)}
-        if len(starts) == 1:
-            return int(starts.pop())
-    lengths = {number(row.get("steps")) for row in run.rows if row["round"] == FIRST_ROUND}
-    total = next(iter(lengths), None)
-    if match is None or total is None:
-        return None
-    if match[2] == "%":
-        return round(float(match[1]) / 100 * total)
-    whole = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(it|ep)\s*", str(flat.get("train.length")))
-    same_unit = whole is not None and whole[2] == match[2] and float(whole[1]) > 0
-    return round(float(match[1]) / float(whole[1]) * total) if whole and same_unit else None
+    return setting_of(merged, levels, runs, label or "not set", step)
 
 
 def levels_of(densities: Iterable[float]) -> tuple[float, ...]:
@@ -258,11 +256,20 @@ def levels_of(densities: Iterable[float]) -> tuple[float, ...]:
     return tuple(found)
 
 
-def columns_of(levels: Sequence[float], asked: Iterable[float]) -> tuple[Column, ...]:
-    columns = {i: Column(1 - kept, i + 1, asked=False) for i, kept in enumerate(levels)}
+def _measured(settings: Sequence[Setting], levels: Sequence[float]) -> set[int]:
+    """The levels that some setting has, as indices."""
+    found = {row["round"] - 1 for one in settings for row in one.run.rows if not is_dense(row)}
+    return found & set(range(len(levels)))
+
+
+def columns_of(
+    measured: Iterable[int], levels: Sequence[float], runs: Sequence[FinishedRun]
+) -> tuple[Column, ...]:
+    """The measured levels, and the sparsities asked for that none of them stands for."""
+    columns = {i: Column(1 - levels[i], i + 1, asked=False) for i in measured}
     unmeasured = []
-    for sparsity in sorted(asked):
-        near = min(range(len(levels)), key=lambda i: abs(levels[i] - 1 + sparsity), default=None)
+    for sparsity in sorted({s for run in runs if (s := asked_sparsity(run)) is not None}):
+        near = min(columns, key=lambda i: abs(levels[i] - 1 + sparsity), default=None)
         if near is not None and abs(levels[near] - 1 + sparsity) <= ASKED_DENSITY * (1 - sparsity):
             columns[near] = Column(1 - levels[near], near + 1, asked=True)
         else:
@@ -270,27 +277,23 @@ def columns_of(levels: Sequence[float], asked: Iterable[float]) -> tuple[Column,
     return tuple(sorted([*columns.values(), *unmeasured], key=lambda column: column.sparsity))
 
 
-def _once(rows: Iterable[Row]) -> list[Row]:
+def _once(rows: Iterable[Row], outcome: str) -> list[Row]:
     """One row per (round, arm, seed); distinct trainings of the same are averaged."""
     places: dict[tuple[int, str, int], dict[Any, Row]] = {}
     for row in rows:
         place = (row["round"], row["arm"], row["seed"])
         places.setdefault(place, {}).setdefault(row.get("training_key"), row)
-    return [_averaged(tuple(found.values())) for found in places.values()]
+    return [_averaged(tuple(found.values()), outcome) for found in places.values()]
 
 
-def _averaged(rows: Sequence[Row]) -> Row:
-    values = [value for row in rows if (value := number(row.get(ACCURACY))) is not None]
+def _averaged(rows: Sequence[Row], outcome: str) -> Row:
+    values = [value for row in rows if (value := number(row.get(outcome))) is not None]
     if len(rows) == 1 or not values:
         return rows[0]
-    return {**rows[0], ACCURACY: mean(values), "diverged": any(r.get("diverged") for r in rows)}
+    return {**rows[0], outcome: mean(values), "diverged": any(r.get("diverged") for r in rows)}
 
 
-def _with(run: Run, rows: Iterable[Row]) -> Run:
-    return dataclasses.replace(run, rows=tuple(rows))
-
-
-def cost_of(runs: Sequence[Run]) -> Cost:
+def cost_of(runs: Sequence[FinishedRun]) -> Cost:
     rows = [row for run in runs for row in run.rows if number(row.get("steps")) is not None]
     reused = [row for row in rows if row.get("reused") is True]
     recorded = [
@@ -308,18 +311,19 @@ def cost_of(runs: Sequence[Run]) -> Cost:
     )
 
 
-def _fit(lines: Sequence[Line], dense: Level | None, tolerance: float) -> Fit | None:
-    if dense is None or dense.mean is None or dense.at_chance:
+def _fit(settings: Sequence[Setting], verdict: Verdict) -> Fit | None:
+    dense = verdict.dense
+    if dense is None or dense.mean is None or dense.at_chance or verdict.measure.better == "lower":
         return None
-    return fit(points(lines), dense=dense.mean, tolerance=tolerance)
+    return fit(observations(settings), dense=dense.mean, tolerance=verdict.tolerance)
 
 
-def points(lines: Iterable[Line]) -> tuple[Point, ...]:
-    """Every ticket of known rewind step with its accuracy."""
+def observations(settings: Iterable[Setting]) -> tuple[Observation, ...]:
+    """Every ticket of known rewind step with what it reached."""
     return tuple(
-        Point(line.step, level.sparsity, seed, accuracy)
-        for line in lines
-        if line.step is not None
-        for level in line.verdict.of(TICKET)
-        for seed, accuracy in line.run.values(TICKET, level.round, ACCURACY).items()
+        Observation(one.step, level.sparsity, seed, value)
+        for one in settings
+        if one.step is not None
+        for level in one.verdict.of(TICKET)
+        for seed, value in one.run.values(TICKET, level.round, one.run.outcome).items()
     )

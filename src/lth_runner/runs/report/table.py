@@ -5,35 +5,54 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from lth_runner.runs.report.correlations import READING, correlation_lines, correlations
+from lth_runner.runs.report.correlations import READING, correlation_table, correlations
+from lth_runner.runs.report.headline import headline, learning_sentence, method, progress
 from lth_runner.runs.report.overlap import overlap_sentence, seed_overlaps
-from lth_runner.runs.report.rows import TICKET, Run, aggregate
+from lth_runner.runs.report.rows import TICKET, FinishedRun, aggregate
 from lth_runner.runs.report.sanity import checks, sentences
 from lth_runner.runs.report.verdict import Level, Verdict, judge
-from lth_runner.runs.report.wording import learning_sentence, method, progress, sentence
+from lth_runner.runs.report.wording import (
+    capital,
+    coverage,
+    gain,
+    kept,
+    none_of,
+    p_value,
+    reached,
+    removed,
+)
 
 WIDTH = 100
 NAME_WIDTH = 10
+MAX_CORRELATIONS = 15
+
+Cells = tuple[list[str], list[list[str]]]  # header, and the lines below it
 
 
-def table(run: Run) -> str:
-    """Rounds with means ± standard deviations in %, marks, and the verdict in words."""
+def table(run: FinishedRun) -> str:
+    """Rounds with means ± standard deviations, marks, and the verdict in words."""
     verdict = judge(run)
     lines = [f"{run.name}  ({run.folder})", "", *aligned(*round_table(run, verdict)), ""]
-    notes = [sentence(verdict), learning_sentence(run, verdict)]
+    last = verdict.last()
+    covers = coverage(run, last.density if last else None)
+    notes = [headline(verdict).text, learning_sentence(run, verdict)]
     notes += [*sentences(checks(run, verdict)), overlap_sentence(seed_overlaps(run))]
-    notes += [progress(run), method(verdict), _legend(verdict)]
+    notes += [capital(f"{covers}.") if covers else "", progress(run)]
+    notes += [method(verdict), _legend(verdict)]
     for note in filter(None, notes):
         lines += textwrap.wrap(note, WIDTH)
+    if verdict.controls and verdict.dense:
+        lines += ["", *aligned(*arms_table(verdict))]
     if found := correlations(run):
-        header, body = correlation_lines(found)
-        more = len(found) - len(body)
-        lines += ["", *aligned(header, body), *([f"and {more} more on the page"] if more else [])]
+        header, body = correlation_table(found[:MAX_CORRELATIONS])
+        more = len(found) - len(body)  # the name last, where a long one pushes nothing aside
+        lines += ["", *aligned([*header[1:], header[0]], [[*one[1:], one[0]] for one in body])]
+        lines += [f"and {more} more on the page"] if more else []
         lines += ["", *textwrap.wrap(READING, WIDTH)]
     return "\n".join(lines)
 
 
-def round_table(run: Run, verdict: Verdict) -> tuple[list[str], list[list[str]]]:
+def round_table(run: FinishedRun, verdict: Verdict) -> Cells:
     """Header and cells: round, sparsity, each arm, same sign, Jaccard (chance), mark."""
     summaries = aggregate(run.rows)
     header = ["round", "sparsity", TICKET, *(_short(arm) for arm in run.controls)]
@@ -53,7 +72,7 @@ def round_table(run: Run, verdict: Verdict) -> tuple[list[str], list[list[str]]]
             [
                 str(round),
                 f"{100 * known.sparsity:.2f}" if known else "",
-                *(_cell(level) for level in levels),
+                *(cell(verdict, level) for level in levels),
                 _fraction(means.get("sign_preservation")),
                 jaccard,
                 "dense" if dense else _mark(verdict, round),
@@ -62,25 +81,54 @@ def round_table(run: Run, verdict: Verdict) -> tuple[list[str], list[list[str]]]
     return header, body
 
 
+def arms_table(verdict: Verdict) -> Cells:
+    """Each arm where it matches the dense network at its sparsest."""
+    measure = verdict.measure
+    header = ["arm", "sparsest match", "weights kept", measure.name, "against dense", "p"]
+    body = []
+    for arm in (TICKET, *verdict.controls):
+        best = verdict.largest(arm)
+        if best is None or best.against_dense is None:
+            body.append([arm, none_of(verdict), "", "", "", ""])
+            continue
+        pair = best.against_dense
+        failed = len(verdict.failed_before(arm))
+        p = "" if pair.p is None else p_value(pair).removeprefix("p ").removeprefix("= ")
+        body.append([arm, removed(best.density) + (f" ({failed} below earlier)" if failed else ""),
+                     kept(best.density), reached(measure, best), gain(measure, pair), p])  # fmt: skip
+    if verdict.dense is not None:
+        body.append(["dense", "", "100 %", reached(measure, verdict.dense), "", ""])
+    return header, body
+
+
 def aligned(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
     """Lines of equal columns: numbers to the right, the last column to the left."""
     widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
     return [
         "  ".join(
-            cell.ljust(width) if i == len(widths) - 1 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            text.ljust(width) if i == len(widths) - 1 else text.rjust(width)
+            for i, (text, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in [header, ["-" * width for width in widths], *body]
     ]
 
 
-def _cell(level: Level | None) -> str:
+def named(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    """Aligned, with the first column to the left and all others to the right."""
+    lines = [header, *body]
+    first, last = (max(len(line[i]) for line in lines) for i in (0, -1))
+    head, *rest = ([line[0].ljust(first), *line[1:-1], line[-1].rjust(last)] for line in lines)
+    return aligned(head, rest)
+
+
+def cell(verdict: Verdict, level: Level | None) -> str:
+    """A level in a narrow column: '97.96±0.16', with '!' where a replicate diverged."""
     if level is None:
         return ""
     if level.mean is None:
         return "diverged" if level.num_diverged else "-"
-    spread = "" if level.std is None else f"±{100 * level.std:.2f}"
-    return f"{100 * level.mean:.2f}{spread}{'!' if level.num_diverged else ''}"
+    text = reached(verdict.measure, level, unit=False, joint="±")
+    return f"{text}{'!' if level.num_diverged else ''}"
 
 
 def _mark(verdict: Verdict, round: int) -> str:
@@ -90,6 +138,8 @@ def _mark(verdict: Verdict, round: int) -> str:
     if ticket is None or (verdict.dense and ticket.matches is None):
         return "?"
     mark = "no dense" if not verdict.dense else "matches" if ticket.matches else "below"
+    if mark == "below" and verdict.measure.better == "lower":
+        mark = "worse"
     if verdict.dense and ticket.n < verdict.dense.n and not ticket.num_diverged:
         mark += f" n={ticket.n}"
     beaten = [c for c in verdict.controls if (x := verdict.at(c, round)) and x.ticket_is_better]

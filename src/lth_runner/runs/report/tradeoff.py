@@ -21,7 +21,7 @@ NUM_STARTS = 7
 
 
 @dataclass(frozen=True)
-class Point:
+class Observation:
     """The test accuracy (0..1) of one ticket that started at `step` with `sparsity` removed."""
 
     step: int
@@ -76,7 +76,7 @@ class Fit:
         return 1 - max(0.0, 1 - self.tolerance / self.dense) ** (1 / self.beta)
 
 
-def fit(points: Iterable[Point], *, dense: float, tolerance: float) -> Fit | None:
+def fit(points: Iterable[Observation], *, dense: float, tolerance: float) -> Fit | None:
     """Least squares for tau, beta > 0 over single trainings, `dense` as measured; None without any.
 
     Tickets with k = 0 are left out: the model gives them accuracy 0 whatever tau and beta are, so
@@ -131,7 +131,7 @@ def r_squared_words(value: float | None) -> str:
     return "below −1" if value < -1 else f"{value:.3f}".replace("-", "−")
 
 
-def seed_spread(points: Iterable[Point]) -> float | None:
+def seed_spread(points: Iterable[Observation]) -> float | None:
     """Standard deviation over seeds at one (step, sparsity), pooled by degrees of freedom."""
     cells: dict[tuple[int, float], list[float]] = {}
     for point in points:
@@ -149,7 +149,7 @@ def _model(logarithms, step, sparsity, dense):  # type: ignore[no-untyped-def]  
     return dense * -np.expm1(-step / tau) * (1 - sparsity) ** beta
 
 
-def _r_squared(squares: float, points: Sequence[Point]) -> float | None:
+def _r_squared(squares: float, points: Sequence[Observation]) -> float | None:
     """1 - residual / total sum of squares; None where all accuracies are equal."""
     centre = mean(point.accuracy for point in points)
     total = math.fsum((point.accuracy - centre) ** 2 for point in points)
@@ -165,7 +165,7 @@ def _relative_errors(jacobian: np.ndarray, residual: float, num: int) -> tuple[f
     return math.sqrt(variances[0]), math.sqrt(variances[1])
 
 
-def _doubts(fit: Fit, points: Sequence[Point], at_bound: Sequence[str]) -> Iterable[str]:
+def _doubts(fit: Fit, points: Sequence[Observation], at_bound: Sequence[str]) -> Iterable[str]:
     steps = {point.step for point in points}
     sparsities = {round(point.sparsity, 4) for point in points}
     if len(steps) < MIN_DISTINCT:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 
 from scipy.special import stdtr, stdtrit  # Student t: P(T <= t) and its inverse; loads fast
 
-from lth_runner.runs.report.rows import ACCURACY, TICKET, Run, density, mean, number, std
+from lth_runner.runs.report.rows import TICKET, FinishedRun, mean, std
+from lth_runner.values.measure import Measure
 
 CONFIDENCE = 0.95
 ROUNDING = 1e-9  # 0.970 - 0.972 is not exactly -0.002 in binary
 MIN_ALIKE = 3  # seeds that must agree to the digit before an interval of no width counts
-NEAR_CHANCE = 0.05  # share of the way from chance to 1 below which an accuracy says nothing
+NEAR_CHANCE = 0.05  # share of the way from chance to the best below which a value says nothing
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,34 @@ def paired(
     return replace(found, p=float(stdtr(n - 1, -(centre + margin) / error)))
 
 
+def gains(
+    measure: Measure, first: Mapping[int, float], second: Mapping[int, float], margin: float = 0.0
+) -> Paired | None:
+    """By how much `first` is better than `second`, paired by seed: positive is better."""
+    pair = (first, second) if measure.better == "higher" else (second, first)
+    return paired(*pair, margin=margin)
+
+
+def is_near_chance(measure: Measure, value: float | None) -> bool:
+    """Whether a value is hardly better than guessing.
+
+    Of a measure that grows to 1: value <= c + 0.05 (1 - c). Of one that falls: value >= 0.95 c.
+    """
+    if measure.chance is None or value is None:
+        return False
+    if measure.better == "lower":
+        return value >= (1 - NEAR_CHANCE) * measure.chance
+    return value <= measure.chance + NEAR_CHANCE * (1 - measure.chance)
+
+
 @dataclass(frozen=True)
 class Level:
-    """One arm in one round: accuracies (0..1) over its replicates, and how they compare.
+    """One arm in one round: the headline measure over its replicates, and how it compares.
 
-    `matches`: mean >= mean of the dense network - tolerance over the common seeds, and no replicate
-    diverged; None when it cannot be said, as where the dense network is at chance. `at_chance`: the
-    mean is hardly above guessing. `ticket_lead`: the ticket minus this arm, same round.
-    `ticket_is_better`: the interval of that lies above zero, and counts.
+    Differences are gains, positive where this arm (`ticket_lead`: the ticket of its round) is
+    better. `matches`: on average not worse than the dense network by more than the tolerance, over
+    the common seeds, and no replicate diverged; None when it cannot be said, as where the dense
+    network is at chance. `ticket_is_better`: the interval of the lead lies above zero, and counts.
     """
 
     arm: str
@@ -94,12 +115,18 @@ class Level:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Every (arm, round) beyond the dense one, judged."""
+    """Every (arm, round) beyond the dense one, judged by the headline measure.
 
+    `tolerance` is in its units. `covered`: the share of all parameters that a mask covers, if
+    known.
+    """
+
+    measure: Measure
     tolerance: float
     dense: Level | None
     controls: tuple[str, ...]
     levels: tuple[Level, ...]
+    covered: float | None = None
 
     @property
     def at_chance(self) -> bool:
@@ -113,7 +140,11 @@ class Verdict:
     def at(self, arm: str, round: int) -> Level | None:
         return next((x for x in self.levels if (x.arm, x.round) == (arm, round)), None)
 
-    def largest(self, arm: str) -> Level | None:
+    def last(self, arm: str = TICKET) -> Level | None:
+        """The sparsest level that has a value."""
+        return next((x for x in reversed(self.of(arm)) if x.mean is not None), None)
+
+    def largest(self, arm: str = TICKET) -> Level | None:
         """The level of largest sparsity that matches, whether or not a smaller one failed."""
         return next((level for level in reversed(self.of(arm)) if level.matches), None)
 
@@ -126,7 +157,7 @@ class Verdict:
         return tuple(level for level in below if level.matches is False)
 
 
-def judge(run: Run) -> Verdict:
+def judge(run: FinishedRun) -> Verdict:
     """The verdict on what the run has so far."""
     first = run.dense_round
     dense = None if first is None else _level(run, TICKET, first)
@@ -136,54 +167,45 @@ def judge(run: Run) -> Verdict:
         for round in run.rounds(arm)
         if round != first and (level := _level(run, arm, round)) is not None
     )
-    values = {} if first is None else run.values(TICKET, first, ACCURACY)
-    compared = [_compared(run, level, dense, values) for level in levels]
-    return Verdict(run.tolerance, dense, run.controls, tuple(compared))
+    values = {} if first is None else run.values(TICKET, first, run.outcome)
+    tolerance = run.tolerance.of(dense.mean if dense else None)
+    compared = tuple(_compared(run, level, dense, values, tolerance) for level in levels)
+    return Verdict(run.measure, tolerance, dense, run.controls, compared, run.covered)
 
 
-def is_near_chance(run: Run, accuracy: float | None) -> bool:
-    """Whether an accuracy is at most c + 0.05 (1 - c), c = 1 / dataset.num_classes."""
-    dataset = run.config.get("dataset")
-    classes = number(dataset.get("num_classes")) if isinstance(dataset, Mapping) else None
-    if classes is None or classes < 1 or accuracy is None:
-        return False
-    chance = 1 / classes
-    return accuracy <= chance + NEAR_CHANCE * (1 - chance)
-
-
-def _level(run: Run, arm: str, round: int) -> Level | None:
-    rows = run.at(arm, round)
-    kept = [value for value in map(density, rows) if value is not None]
-    if not rows or not (kept or round == run.dense_round):
+def _level(run: FinishedRun, arm: str, round: int) -> Level | None:
+    rows, kept = run.at(arm, round), run.density(arm, round)
+    if not rows or (kept is None and round != run.dense_round):
         return None
-    values = run.values(arm, round, ACCURACY)
-    accuracy = mean(values.values()) if values else None
+    values = run.values(arm, round, run.outcome)
+    centre = mean(values.values()) if values else None
     return Level(
         arm=arm,
         round=round,
-        density=mean(kept) if kept else 1.0,
+        density=1.0 if kept is None else kept,
         n=len(values),
-        mean=accuracy,
+        mean=centre,
         std=std(values.values()),
         num_diverged=sum(row.get("diverged") is True for row in rows),
-        at_chance=is_near_chance(run, accuracy),
+        at_chance=is_near_chance(run.measure, centre),
     )
 
 
 def _compared(
-    run: Run, level: Level, dense: Level | None, dense_values: Mapping[int, float]
-) -> Level:
+    run: FinishedRun, level: Level, dense: Level | None, dense_values: Mapping[int, float],
+    tolerance: float,
+) -> Level:  # fmt: skip
     """A level beside the dense network and the ticket of its round."""
-    values = run.values(level.arm, level.round, ACCURACY)
-    against = paired(values, dense_values, margin=run.tolerance)
+    values = run.values(level.arm, level.round, run.outcome)
+    against = gains(run.measure, values, dense_values, tolerance)
     matches = None
     if dense_values and level.num_diverged:
         matches = False
     elif against is not None and not (dense and dense.at_chance):
-        matches = against.difference >= -run.tolerance - ROUNDING
-    ticket = {} if level.arm == TICKET else run.values(TICKET, level.round, ACCURACY)
-    lead = paired(ticket, values)
-    better = lead is not None and lead.is_told(run.tolerance) and (lead.low or 0.0) > ROUNDING
+        matches = against.difference >= -tolerance - ROUNDING
+    ticket = {} if level.arm == TICKET else run.values(TICKET, level.round, run.outcome)
+    lead = gains(run.measure, ticket, values)
+    better = lead is not None and lead.is_told(tolerance) and (lead.low or 0.0) > ROUNDING
     return replace(
         level, against_dense=against, matches=matches, ticket_lead=lead, ticket_is_better=better
     )

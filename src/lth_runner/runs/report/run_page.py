@@ -1,0 +1,175 @@
+"""The report of one run: its page and the picture of its curve."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from lth_runner.runs.folder import CURVE, PAGE
+from lth_runner.runs.report import drawing
+from lth_runner.runs.report.correlations import READING as CORRELATIONS
+from lth_runner.runs.report.correlations import correlation_table, correlations
+from lth_runner.runs.report.curve import curve_figure, drawn_curve
+from lth_runner.runs.report.headline import headline, learning_sentence, method, progress
+from lth_runner.runs.report.instrument_lines import Panel
+from lth_runner.runs.report.instruments import DEFAULT, INSTRUMENTS, panels
+from lth_runner.runs.report.overlap import READING as OVERLAP
+from lth_runner.runs.report.overlap import overlap_table, seed_overlaps
+from lth_runner.runs.report.page import Page, Section, Table, replace_file, write_page
+from lth_runner.runs.report.panels import difference_panel, layers_panel, learning_panels
+from lth_runner.runs.report.published import Beside, beside, counterpart
+from lth_runner.runs.report.rows import TICKET, FinishedRun, Row
+from lth_runner.runs.report.sanity import checks, sanity_section
+from lth_runner.runs.report.table import arms_table, round_table
+from lth_runner.runs.report.verdict import Verdict, judge
+from lth_runner.runs.report.wording import coverage, kept, label
+
+FIRST_FIELDS = ("round", "arm", "seed", "sparsity", "density", "num_kept", "num_prunable")
+SPLITS = ("test", "val", "train")
+
+
+def write_run(run: FinishedRun) -> tuple[Path, Path]:
+    """Writes curve.png and report.html into the run's folder, each by one atomic replacement."""
+    picture, page = run.folder / CURVE, run.folder / PAGE
+    replace_file(picture, drawing.png(curve_figure([run])))
+    write_page(run_page(run, judge(run)), page)
+    return picture, page
+
+
+def run_page(run: FinishedRun, verdict: Verdict) -> Page:
+    """The page of a run, finished or not."""
+    figures = [difference_panel(run, verdict), *panels(DEFAULT, run, verdict),
+               *learning_panels(run, verdict), layers_panel(run),
+               *panels(INSTRUMENTS, run, verdict)]  # fmt: skip
+    theirs = counterpart(run)
+    found = checks(run, verdict)
+    sections = [
+        Section(f"{label(verdict.measure).capitalize()} against weights remaining", key="curve",
+                figure=drawn_curve([run]), tables=(Table(*arms_table(verdict)),)),
+        Section("Rounds", _rounds_reading(verdict), tables=(_rounds(run, verdict),)),
+        *([] if theirs is None else [_published(theirs.citation, theirs.title, theirs.label,
+                                                theirs.statistic, beside(run, theirs))]),
+        *([sanity_section(found)] if found else []),
+        *(Section(one.heading, one.reading, one.key, one.figure) for one in figures if one.figure),
+        *_undrawn([one for one in figures if one.figure is None]),
+        *_overlaps(run),
+    ]  # fmt: skip
+    if quantities := correlations(run):
+        sections.append(Section(f"What goes with {label(run.measure)}", CORRELATIONS, folded=True,
+                                tables=(Table(*correlation_table(quantities)),)))  # fmt: skip
+    sections += [
+        Section("How it was judged", notes=(method(verdict),), folded=True),
+        Section("Configuration", text=_yaml(run.config), folded=True),
+        Section("Environment", text=_yaml(run.environment), folded=True),
+        Section("Every row", "rounds.jsonl as it is: one line per round, arm and seed.",
+                tables=(_every_row(run),), folded=True),
+    ]  # fmt: skip
+    top = headline(verdict)
+    learning = learning_sentence(run, verdict)
+    if learning:
+        top = type(top)(top.number, top.about, top.sentence, (*top.remarks, learning))
+    return Page(run.name, _facts(run, verdict), top, (progress(run),), tuple(sections))
+
+
+def _facts(run: FinishedRun, verdict: Verdict) -> tuple[str, ...]:
+    rounds = sum(round != run.dense_round for round in run.rounds(TICKET))
+    last, updated = verdict.last(), run.status.get("updated")
+    return (
+        str(run.folder),
+        run.state,
+        f"replicates: {len(run.seeds)}",
+        f"rounds {'of tickets' if run.dense_round is None else 'after dense'}: {rounds}",
+        coverage(run, last.density if last else None),
+        f"updated {updated}" if updated else "",
+    )
+
+
+def _rounds_reading(verdict: Verdict) -> str:
+    measure = verdict.measure
+    unit = f" in {measure.unit}" if measure.unit else ""
+    return f"Test {label(measure)}{unit} at the last step, mean ± standard deviation."
+
+
+def _rounds(run: FinishedRun, verdict: Verdict) -> Table:
+    header, body = round_table(run, verdict)
+    best = verdict.largest(TICKET)
+    rounds = sorted({row["round"] for row in run.rows})
+    marked = tuple(i for i, round in enumerate(rounds) if best and round == best.round)
+    return Table(header, body, marked)
+
+
+def _undrawn(missing: Sequence[Panel]) -> list[Section]:
+    """What was measured in one round alone as numbers, and what was not recorded by its name."""
+    single = [(one.heading, line.label.replace("\n", " "), f"{line.y[0]:.4g}"
+               + (f" ± {line.spread[0]:.2g}" if any(line.spread) else ""))
+              for one in missing for line in one.lines if len(line.y) == 1]  # fmt: skip
+    found = []
+    if single:
+        found.append(Section("Measured in one round alone", "No lines to draw yet.",
+                             tables=(Table(["", "of", "value"], single),)))  # fmt: skip
+    if names := [one.heading for one in missing if not one.lines]:
+        text = f"Not recorded in this run, or not often enough to draw: {', '.join(names)}."
+        found.append(Section("Not drawn", notes=(text,), folded=True))
+    return found
+
+
+def _overlaps(run: FinishedRun) -> list[Section]:
+    found = seed_overlaps(run)
+    if not found:
+        return []
+    return [Section("Masks of different seeds", OVERLAP, tables=(Table(*overlap_table(found)),))]
+
+
+def _published(
+    citation: str, title: str, series: str, statistic: str, found: Sequence[Beside]
+) -> Section:
+    header = ["weights kept", "published", "lowest to highest", "n", "ours", "n", "difference"]
+    body = []
+    for one in found:
+        point, ours, difference = one.point, "", ""
+        ends = [_percent(end) for end in (point.low, point.high) if end is not None]
+        if one.mean is not None and one.difference is not None:
+            spread = "" if one.std is None else f" ± {100 * one.std:.2f}"
+            ours = f"{100 * one.mean:.2f}{spread} %"
+            difference = f"{100 * one.difference:+.2f} points".replace("-", "−")
+        body.append([kept(point.density), f"{_percent(point.accuracy)} %", " to ".join(ends),
+                     str(point.n or ""), ours, str(one.n or ""), difference])  # fmt: skip
+    reading = f"{citation}; {title}: {series}; {statistic}."
+    return Section("Beside published figures", reading, tables=(Table(header, body),))
+
+
+def _percent(published: float) -> str:
+    """Half a hundredth is rounded up, as in papers."""
+    return f"{100 * published + 1e-9:.2f}"
+
+
+def _every_row(run: FinishedRun) -> Table:
+    """All scalar fields, the well-known ones first, whatever a probe added behind them."""
+    fields = dict.fromkeys(field for row in run.rows for field, value in row.items()
+                           if not isinstance(value, (Mapping, list)))  # fmt: skip
+    measured = [f"{split}_{name}" for split in SPLITS for name in (run.measure.name, "loss")]
+    first = [name for name in (*FIRST_FIELDS, *measured) if name in fields]
+    ordered = list(dict.fromkeys([*first, *fields]))
+    return Table(ordered, [[_cell(row, field) for field in ordered] for row in run.rows])
+
+
+def _cell(row: Row, field: str) -> str:
+    value = row.get(field)
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _yaml(values: Mapping[str, object]) -> str:
+    if not values:
+        return "not recorded"
+    plain = json.loads(json.dumps(values, default=str))  # dates and the like as text
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

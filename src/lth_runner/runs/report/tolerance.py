@@ -1,0 +1,50 @@
+"""How much worse than the dense network a ticket may be and still match it."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from lth_runner.values.errors import UserError
+from lth_runner.values.measure import Measure
+
+DEFAULT_SHARE = 0.005  # half a point, of what is told in %
+DEFAULT_RELATIVE = 0.02  # of the dense network's value, of any other measure
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """An amount in units of the headline measure, or a share of the dense network's value."""
+
+    amount: float
+    relative: bool = False
+
+    @classmethod
+    def parse(cls, value: Any, measure: Measure, where: str) -> Tolerance:
+        """Reads `report.tolerance`; None is half a point of what is told in %, else 2 %.
+
+        Raises `UserError` for what is neither a number nor a share; `where` names its place.
+        """
+        is_share = measure.unit == "%"
+        if value is None:
+            return cls(DEFAULT_SHARE) if is_share else cls(DEFAULT_RELATIVE, relative=True)
+        share = (
+            re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*%\s*", value) if isinstance(value, str) else None
+        )
+        if share is not None and float(share[1]) < 100:
+            return cls(float(share[1]) / 100, relative=True)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if is_number and 0 <= value < (1 if is_share else math.inf):
+            return cls(float(value))
+        example = "0.005 for half a point" if is_share else "0.1"
+        raise UserError(
+            f"report.tolerance={value!r} in {where}: give a difference of {measure.name} from 0 "
+            f"to below {'1' if is_share else 'infinity'}, such as {example}, or a share of the "
+            "dense network's value, such as 2%."
+        )
+
+    def of(self, dense: float | None) -> float:
+        """The amount beside a dense network's value; where that is unknown a share is nothing."""
+        return abs(dense or 0.0) * self.amount if self.relative else self.amount
