@@ -16,7 +16,7 @@ from lth_runner.cli import main as cli
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
-    ["lth_runner.cli.launch", "lth_runner.runs.report.page", "sklearn.datasets"]
+    ["lth_runner.cli.launch", "lth_runner.runs.report.run_page", "sklearn.datasets"]
 )
 
 

@@ -15,7 +15,7 @@ from lth_runner.runs.report.compare import compare
 from lth_runner.runs.report.correlations import correlations, ranks, spearman, within
 from lth_runner.runs.report.grid import grid_of
 from lth_runner.runs.report.headline import learning_sentence
-from lth_runner.runs.report.instruments import DEFAULT, INSTRUMENTS, panels
+from lth_runner.runs.report.instruments import INSTRUMENTS, panels
 from lth_runner.runs.report.overlap import seed_overlaps
 from lth_runner.runs.report.rows import TICKET
 from lth_runner.runs.report.table import table

@@ -1,4 +1,4 @@
-"""The figures of a sweep: the measure by sparsity, difference to dense, largest matching sparsity."""
+"""The figures of a sweep: measure by sparsity, difference to dense, largest match."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def _line(sweep: Sweep, one: Setting, index: int) -> Line:
     dense, scale = sweep.dense, sweep.measure.scale
     if levels and dense is not None and dense.mean is not None and one.is_chain:
         levels = [dense, *levels]
-    line = Line(one.label, drawing.colour(index), (), (), (),
-                drawing.style(index) if one.is_chain else "", drawing.marker(index), 2.1)  # fmt: skip
+    style = drawing.style(index) if one.is_chain else ""
+    line = Line(one.label, drawing.colour(index), (), (), (), style, drawing.marker(index), 2.1)
     return line.through(
         (PERCENT * x.density, scale * (x.mean or 0.0), scale * (x.std or 0.0)) for x in levels
     )

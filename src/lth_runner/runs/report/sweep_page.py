@@ -63,8 +63,13 @@ def write_sweep(sweep: Sweep, folder: Path, stem: str = "sweep") -> tuple[Path, 
                    tables=(Table(*overlap_table(overlaps, "rewind steps")),))] if overlaps else []),
         *closing_sections(sweep, folder),
     ]  # fmt: skip
-    page = Page(f"Sweep {sweep.name}", (str(folder), extent(sweep).partition(": ")[2]), matching(sweep),
-                (*notices(sweep), *refusals(sweep.runs)), tuple(sections))  # fmt: skip
+    page = Page(
+        title=f"Sweep {sweep.name}",
+        facts=(str(folder), extent(sweep).partition(": ")[2]),
+        headline=matching(sweep),
+        notices=(*notices(sweep), *refusals(sweep.runs)),
+        sections=tuple(sections),
+    )
     return write_page(page, folder / f"{stem}.html")
 
 

@@ -89,7 +89,7 @@ def _draw_smallest_step(axes: Axes, sweep: Sweep, fit: Fit) -> None:
     feasible = 1 - fit.largest_sparsity
     if feasible > edge:
         axes.axvspan(PERCENT * feasible, PERCENT * edge / 2, zorder=0, **INFEASIBLE)
-    grid = [max(feasible, edge) ** (1 - (1 - i / 400) ** 4) for i in range(400)]  # dense at its end
+    grid = [max(feasible, edge) ** (1 - (1 - i / 400) ** 4) for i in range(400)]
     curve = [(PERCENT * d, k) for d in grid if (k := fit.smallest_step(1 - d)) is not None]
     axes.plot(*zip(*curve, strict=True), color=drawing.colour(0), linewidth=2, zorder=3)  # fmt: skip
     for step, level in cells:

@@ -93,9 +93,11 @@ def arms_table(verdict: Verdict) -> Cells:
             continue
         pair = best.against_dense
         failed = len(verdict.failed_before(arm))
+        match = removed(best.density) + (f" ({failed} below earlier)" if failed else "")
         p = "" if pair.p is None else p_value(pair).removeprefix("p ").removeprefix("= ")
-        body.append([arm, removed(best.density) + (f" ({failed} below earlier)" if failed else ""),
-                     kept(best.density), reached(measure, best), gain(measure, pair), p])  # fmt: skip
+        body.append(
+            [arm, match, kept(best.density), reached(measure, best), gain(measure, pair), p]
+        )
     if verdict.dense is not None:
         body.append(["dense", "", "100 %", reached(measure, verdict.dense), "", ""])
     return header, body
