@@ -91,7 +91,7 @@ def _draw_smallest_step(axes: Axes, sweep: Sweep, fit: Fit) -> None:
         axes.axvspan(PERCENT * feasible, PERCENT * edge / 2, zorder=0, **INFEASIBLE)
     grid = [max(feasible, edge) ** (1 - (1 - i / 400) ** 4) for i in range(400)]
     curve = [(PERCENT * d, k) for d in grid if (k := fit.smallest_step(1 - d)) is not None]
-    axes.plot(*zip(*curve, strict=True), color=drawing.colour(0), linewidth=2, zorder=3)  # fmt: skip
+    axes.plot(*zip(*curve, strict=True), color=drawing.colour(0), linewidth=2, zorder=3)
     for step, level in cells:
         axes.plot([PERCENT * level.density], [step], "o", markersize=6, zorder=4, clip_on=False,
                   markerfacecolor=drawing.colour(2) if level.matches else "white",
