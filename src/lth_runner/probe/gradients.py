@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
-import torch
 from torch import Tensor
 
 from lth_runner.allocate import Global
@@ -110,10 +109,11 @@ def mean_magnitude(trained: Trained, num_steps: int) -> State:
     total: State = {}
     count = 0
     for gradients in trained.gradients(num_steps):
-        for name, gradient in gradients.items():
-            total[name] = total.get(name, torch.zeros_like(gradient)) + gradient.abs()
+        for name in list(gradients):  # ours: each is let go once it is added
+            size = gradients.pop(name).abs_()
+            total[name] = total[name].add_(size) if name in total else size
         count += 1
-    return {name: (value / count).cpu() for name, value in total.items()}
+    return {name: value.div_(count).cpu() for name, value in total.items()}
 
 
 def over_shuffles(values: Mapping[str, Tensor], mask: Mask) -> tuple[float, float]:

@@ -18,7 +18,8 @@ from lth_runner.values.tree import Tree
 def check_fits(task: Task) -> None:
     """Raises UserError where network, data and objective do not fit, naming what to change."""
     inputs, targets = task.data.sample(min(2, task.data.num_train), 0)
-    task.init()  # refuses an origin that does not fit
+    if task.origin is not None:
+        task.init()  # which refuses one that does not fit
     _check_names(task, inputs)
     outputs = _answered(task, inputs)
     task.objective.check(outputs, targets, task.data.num_classes)

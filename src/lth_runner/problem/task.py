@@ -30,6 +30,15 @@ from lth_runner.values.tree import Batch, Tree
 
 
 @dataclass(frozen=True, eq=False)
+class Blueprint:
+    """A built network, the parameters that a mask covers, and the classes of its modules."""
+
+    module: nn.Module
+    covered: tuple[str, ...]
+    classes: frozenset[type[nn.Module]]
+
+
+@dataclass(frozen=True, eq=False)
 class Task:
     """The problem of one replicate: what is to be learned, from where, in which numbers.
 
@@ -58,8 +67,7 @@ class Task:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What the problem is, apart from its seed and the weights that a training starts from."""
-        with _global_seed(0):  # the stock network: coordinates put classes of torch in its place
-            classes = {type(module) for module in self.model().modules()}
+        classes = self._blueprint.classes
         own = {f"{c.__module__}.{c.__qualname__}": identity.source(c) for c in classes}
         code = {name: found for name, found in sorted(own.items()) if found}  # the user's alone
         described = {"model": identity.describe(self.model), "data": self.data.fingerprint}
@@ -74,35 +82,44 @@ class Task:
         return described | ({"code": code} if code else {})
 
     @cached_property
-    def _template_and_covered(self) -> tuple[nn.Module, tuple[str, ...]]:
-        module, covered = self._built(self._constants_seed)
-        return without_values(module.to(self.device)), covered
+    def _blueprint(self) -> Blueprint:
+        built = self._built(self._constants_seed)
+        return replace(built, module=without_values(built.module.to(self.device)))
 
     @property
     def _template(self) -> nn.Module:
-        return self._template_and_covered[0]
+        return self._blueprint.module
 
     @property
     def _constants_seed(self) -> int | None:
         """The seed of the weights that coordinates turn into constants; None: there are none."""
         return self.seed if self.coordinates is not None else None
 
-    def _built(
-        self, seed: int | None, *, from_origin: bool = True
-    ) -> tuple[nn.Module, tuple[str, ...]]:
+    def _built(self, seed: int | None, *, from_origin: bool = True) -> Blueprint:
         """Builds the network in its coordinates, drawn by a seed, and names what a mask covers."""
         with _global_seed(0 if seed is None else derive(seed, "init")):
             module = self.model()
+            # of the stock network: coordinates put classes of torch in their place
+            classes = frozenset(type(part) for part in module.modules())
             if from_origin and self.origin is not None and seed is not None:
                 self.origin.lay(module)
             if self.coordinates is not None:
-                return module, self.coordinates.install(module)
-        return module, self.covers.names(module, biases=self.biases)
+                return Blueprint(module, self.coordinates.install(module), classes)
+        return Blueprint(module, self.covers.names(module, biases=self.biases), classes)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The tensors of a State of the network: parameters, and buffers that are kept."""
+        return tuple(name for name, _ in states.named_tensors(self._template))
+
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """Goes through the network's modules by their paths, to look at and not to run."""
+        return self._template.named_modules()
 
     @property
     def prunable(self) -> tuple[str, ...]:
         """The parameters that a mask covers, in the network's order."""
-        return self._template_and_covered[1]
+        return self._blueprint.covered
 
     @cached_property
     def passed_over(self) -> tuple[str, ...]:
@@ -132,15 +149,15 @@ class Task:
 
         The seed is the task's own where none is given.
         """
-        return states.read(self._built(self.seed if seed is None else seed)[0])
+        return states.read(self._built(self.seed if seed is None else seed).module)
 
     def fresh(self, seed: int) -> State:
         """Draws weights of which nothing is the origin's: what a re-initialisation starts from."""
-        return states.read(self._built(seed, from_origin=False)[0])
+        return states.read(self._built(seed, from_origin=False).module)
 
     def module(self) -> nn.Module:
         """Builds a network on the task's device; its weights are to be written over."""
-        return self._built(self._constants_seed)[0].to(self.device)
+        return self._built(self._constants_seed).module.to(self.device)
 
     def merged(self, weights: State) -> State:
         """Computes the stock network's tensors, whatever the coordinates: for files, for others."""

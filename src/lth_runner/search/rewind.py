@@ -117,7 +117,7 @@ class Rewind:
         """
         if self.layers:
             return layer_group(task, self.layers)
-        names = task.init()
+        names = task.names
         return select(self.only, names, "rewind.only") if self.only else frozenset(names)
 
     def __call__(self, task: Task, past: Past) -> tuple[State, Start]:
@@ -161,11 +161,11 @@ def layer_group(task: Task, group: Layers) -> frozenset[str]:
     all_but_output leave the first and the last out. Raises UserError where a group is empty.
     """
     tensors: dict[str, list[str]] = {}
-    for name in task.init():
+    for name in task.names:
         tensors.setdefault(name.rpartition(".")[0], []).append(name)
     layers: list[list[str]] = [[]]
     prunable = set(task.dense().of_weights())
-    for path, _ in task.module().named_modules():
+    for path, _ in task.named_modules():
         own = tensors.get(path, [])
         if prunable & set(own) and prunable & set(layers[-1]):
             layers.append([])

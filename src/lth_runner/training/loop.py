@@ -90,14 +90,14 @@ class Loop:
     def differentiate(self, batch: Batch) -> None:
         """Computes the dense gradients of the loss on a batch, in new tensors; adds the loss up."""
         inputs, targets = batch
-        self._forget_gradients()
+        self.forget_gradients()
         with self.cast, self._draws():
             loss = self.objective.loss(answer(self.model, inputs), targets)
         self.loss += loss.detach()
         penalty = self.live.penalty()
         (loss if penalty is None else loss + penalty).backward()
 
-    def _forget_gradients(self) -> None:
+    def forget_gradients(self) -> None:
         """Frees the gradients, which nobody asks for once the step is taken."""
         for parameter in self._parameters:
             parameter.grad = None
@@ -181,7 +181,7 @@ class Loop:
 
     def checkpoint(self) -> Checkpoint:
         """Returns the training as it stands between two steps."""
-        self._forget_gradients()
+        self.forget_gradients()
         return Checkpoint(
             step=self.step,
             weights=self.weights(),
@@ -195,7 +195,7 @@ class Loop:
 
     def outcome(self) -> Outcome:
         """Returns the finished training's weights, masked, and its hard mask."""
-        self._forget_gradients()
+        self.forget_gradients()
         return Outcome(
             weights=self.weights(),
             mask=self.live.mask(),

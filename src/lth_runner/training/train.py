@@ -139,5 +139,6 @@ def gradients(
         together = (engine or Sequential()).begin([job], recipe, [None])
         [loop] = together.lanes
         for _ in range(min(num_steps, loop.clock.total - loop.step)):
+            loop.forget_gradients()  # those of the step before: memory for the ones to come
             yield job.task.gradient(loop.weights(), loop.batch(), batch_statistics=True)
             together.advance()
