@@ -17,7 +17,14 @@ from lth_runner.allocate import Global, LayerWise, count
 from lth_runner.cli.main import conf_dir
 from lth_runner.control import Reinit, Shuffle
 from lth_runner.experiment import Experiment, next_jobs
-from lth_runner.masking import EdgePopup, GemMiner, MultiPrize, Static, Supermask, measured
+from lth_runner.masking import (
+    EdgePopup,
+    GemMiner,
+    MultiPrize,
+    Static,
+    Supermask,
+    with_measured_statistics,
+)
 from lth_runner.masking.edge_popup import uniform
 from lth_runner.probe import EarlyGradients, Performance, RoundOverlap, Signs
 from lth_runner.problem import models
@@ -339,7 +346,7 @@ def test_controls_without_a_step_have_the_statistics_of_their_own_network(name, 
 def test_a_network_without_batch_norm_has_nothing_to_measure():
     task, rule = small.task(), EVERY["edge_popup"]
     ticket = Found().propose(task, [])
-    assert measured(task, ticket, rule) is ticket
+    assert with_measured_statistics(task, ticket, rule) is ticket
 
 
 def test_gem_miners_second_round_trains_the_initial_weights_under_the_mask(tmp_path):

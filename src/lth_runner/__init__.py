@@ -1,3 +1,3 @@
-"""Lottery Ticket Hypothesis experiments: train, prune, rewind, compare."""
+"""Lottery Ticket Hypothesis experiments, which train, prune, rewind and compare."""
 
 __version__ = "0.2.0"

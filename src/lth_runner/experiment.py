@@ -1,4 +1,4 @@
-"""The program: rounds of train, prune, rewind, for a ticket and the controls beside it.
+"""The program runs rounds of train, prune and rewind, for a ticket and the controls beside it.
 
     past = {}                                    # finished rounds, by replicate
     while proposed := next_jobs(...):            # tickets and control arms of all replicates
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lth_runner.control import Control
-from lth_runner.masking import Masking, measured
+from lth_runner.masking import Masking, with_measured_statistics
 from lth_runner.probe import Probe
 from lth_runner.problem.task import Task
 from lth_runner.runs.record import Record
@@ -34,7 +34,7 @@ Rounds = dict[int, list[Trained]]  # seed -> the ticket arm's finished trainings
 
 @dataclass(frozen=True)
 class Experiment:
-    """What to run: ``tasks`` holds one problem per replicate."""
+    """Says what to run; ``tasks`` holds one problem per replicate."""
 
     tasks: Sequence[Task]
     search: Search
@@ -45,7 +45,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Proposed:
-    """A training to be done, and how long finding its ticket took: the search, or the control."""
+    """A training to be done, and how long the search or the control took to find its ticket."""
 
     job: Job
     seconds: float
@@ -71,7 +71,7 @@ def run(experiment: Experiment, trainer: Trainer, record: Record) -> Rounds:
 
 
 def next_jobs(experiment: Experiment, past: Rounds, snapshots: Sequence[Step]) -> list[Proposed]:
-    """The next round of every replicate: its ticket, and its controls once weights are pruned."""
+    """Lists every replicate's next round: its ticket, and its controls once weights are pruned."""
     proposed = []
     for task in experiment.tasks:
         history = past[task.seed]
@@ -96,7 +96,8 @@ def next_jobs(experiment: Experiment, past: Rounds, snapshots: Sequence[Step]) -
             if arm is None:
                 continue  # and has said why
             if history and arm.start.is_end(history[0].clock):
-                arm = measured(task, arm, experiment.masking)  # it makes no step to measure in
+                # it makes no step in which running statistics could be measured
+                arm = with_measured_statistics(task, arm, experiment.masking)
             seconds = time.perf_counter() - began
             job = Job(task, arm, experiment.masking, Slot(number, name))
             proposed.append(Proposed(job, seconds))
@@ -104,7 +105,7 @@ def next_jobs(experiment: Experiment, past: Rounds, snapshots: Sequence[Step]) -
 
 
 def row(experiment: Experiment, one: Proposed, trained: Trained, past: Past) -> dict[str, Any]:
-    """One line of rounds.jsonl: what the training is, and what the probes say of it."""
+    """Makes a line of rounds.jsonl: what the training is, and what the probes say of it."""
     job, mask = one.job, trained.mask
     facts = {
         "round": job.slot.round,

@@ -1,1 +1,1 @@
-"""The edge: what a command line says, made into a run."""
+"""The command line, from the words that are typed to a run."""

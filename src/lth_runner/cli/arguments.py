@@ -1,4 +1,4 @@
-"""The words behind ``lth-run``: which of them are options, and in what order they must stand."""
+"""The words behind ``lth-run``, of which options must stand in one place."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def refuse_misplaced(words: Sequence[str]) -> None:
 
 
 def own_folders(words: Sequence[str]) -> list[Path]:
-    """The folders of yaml that are named on the command line."""
+    """Lists the folders of yaml that are named on the command line."""
     found = []
     for _, (word, *value) in _parted(words):
         name, _, joined = word.partition("=")
@@ -48,7 +48,7 @@ def own_folders(words: Sequence[str]) -> list[Path]:
 
 
 def in_order(words: Sequence[str]) -> list[str]:
-    """The same words as they must stand: options, overrides, the scale."""
+    """Orders the words as they must stand: options, overrides, the scale."""
 
     def rank(part: tuple[bool, list[str]]) -> int:
         is_option, (word, *_) = part
@@ -62,7 +62,7 @@ def _misplaced(why: str, words: Sequence[str]) -> UserError:
 
 
 def _parted(words: Sequence[str]) -> Iterator[tuple[bool, list[str]]]:
-    """Each option, with its value, and each override; and whether it is an option."""
+    """Yields each option, with its value, and each override; and whether it is an option."""
     left = list(words)
     while left:
         word = left.pop(0)

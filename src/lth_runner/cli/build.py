@@ -1,4 +1,4 @@
-"""The second stage of a run: the parts that a config names, each checked before any training."""
+"""The second stage of a run builds the parts that its config names, and checks each."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from lth_runner.values.errors import UserError
 
 @dataclass(frozen=True)
 class Parts:
-    """Holds what a config stands for."""
+    """The parts that a config stands for."""
 
     values: Mapping[str, Any]  # the config itself
     experiment: Experiment
@@ -139,12 +139,15 @@ def _model_factory(node: Mapping[str, Any]) -> Callable[[], nn.Module]:
 
 
 def _nested_model(*, node: Mapping[str, Any], of: Callable[..., nn.Module]) -> nn.Module:
-    """A network whose arguments are parts; ``of`` puts its class into the identity."""
+    """Builds a network whose arguments are parts; ``of`` puts its class into the identity."""
     return make(node)
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto`` takes CUDA, then MPS, then the CPU; a device asked for by name must be there."""
+    """Picks the device: ``auto`` takes CUDA, then MPS, then the CPU.
+
+    Raises UserError where one that is asked for by name is not there.
+    """
     available = {
         "cpu": True,
         "cuda": torch.cuda.is_available(),

@@ -1,4 +1,4 @@
-"""The first stage of a run: a config checked as plain values, before anything is built of it."""
+"""The first stage of a run checks its config as plain values, before anything is built of it."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def check(config: DictConfig) -> dict[str, Any]:
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
-    """Returns the config as plain values, interpolations filled in; raises UserError as ``check``
+    """Returns the config as plain values, interpolations filled in.
 
-    does, without looking at signatures.
+    Raises UserError as ``check`` does, without looking at signatures.
     """
     _check_keys(config)
     _check_pruner(config)

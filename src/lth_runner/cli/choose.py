@@ -1,4 +1,4 @@
-"""The third stage of a run: by what engine it is trained, and with how many threads."""
+"""The third stage of a run chooses by what engine it is trained, and with how many threads."""
 
 from __future__ import annotations
 

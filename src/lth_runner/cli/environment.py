@@ -1,4 +1,4 @@
-"""What a reader needs to repeat a run, beside its config: versions, machine, state of the code."""
+"""The environment of a run, which a reader needs beside its config to repeat it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lth_runner import __version__
 
 
 def environment(device: torch.device | str) -> dict[str, Any]:
-    """Versions, device and code state: what a reader needs to repeat a run."""
+    """Describes versions, device and code state."""
     device = torch.device(device)
     return {
         "lth_runner": __version__,
@@ -40,7 +40,7 @@ def _processor() -> str:
 
 
 def git_state(folder: Path) -> dict[str, Any]:
-    """The commit that the code is at and whether it was changed since; nulls outside git."""
+    """Finds the commit that the code is at and whether it was changed since; nulls outside git."""
 
     def git(*arguments: str) -> str | None:
         try:

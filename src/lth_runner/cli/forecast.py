@@ -1,4 +1,4 @@
-"""How long a run will take, before it starts."""
+"""The forecast of how long a run will take, before it starts."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ log = logging.getLogger(__name__)
 
 
 def rows_by_round(experiment: Experiment) -> list[int]:
-    """How many trainings a replicate has in each round: its ticket, and the controls beside it."""
+    """Counts a replicate's trainings in each round: its ticket, and the controls beside it."""
     search, arms = experiment.search, 1 + len(experiment.controls)
     return [*[1] * search.num_dense, *[arms] * (search.num_rounds - search.num_dense)]
 
 
 def num_trainings(experiment: Experiment) -> int:
-    """How many trainings a run has at most, those of probes and controls among them."""
+    """Counts the trainings that a run has at most, those of probes and controls among them."""
     rows = rows_by_round(experiment)
     parts = [*experiment.probes, *experiment.controls.values()]
     return len(experiment.tasks) * (sum(rows) + sum(added_trainings(part, rows) for part in parts))

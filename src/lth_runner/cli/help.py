@@ -52,12 +52,12 @@ Tab completion:          eval "$(lth-run -sc install=bash)"
 
 
 def help_text(folders: Sequence[Path]) -> str:
-    """The help, with every group that the folders of yaml hold."""
+    """Writes the help, with every group that the folders of yaml hold."""
     return TEXT.format(groups="\n".join(_lines(_choices(folders))))
 
 
 def _choices(folders: Sequence[Path]) -> dict[str, list[str]]:
-    """Group -> the names of its yaml files, over all folders."""
+    """Maps each group to the names of its yaml files, over all folders."""
     found: dict[str, set[str]] = {}
     for folder in folders:
         for path in folder.glob("*/**/*.yaml"):

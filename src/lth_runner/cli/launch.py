@@ -1,4 +1,4 @@
-"""One ``lth-run``: from a composed config to a finished run folder, whatever happens on the way.
+"""One ``lth-run``, from a composed config to a finished run folder, whatever happens on the way.
 
 Four stages, one after another: the config is checked as plain values, its parts are built and look
 at their problem, the engine is chosen, and then the run is run.
@@ -54,8 +54,9 @@ log = logging.getLogger(__name__)
 def execute(
     config: DictConfig, command: str, choices: Mapping[str, Any] | None = None
 ) -> float | None:
-    """Runs, continues or returns a finished run; the last tickets' mean headline on the test split.
+    """Runs a config, continues it or finds it done; returns the headline of its last tickets.
 
+    That is the mean over replicates on the test split, None where all have diverged.
     ``choices``: the options that the config is composed of, for whoever reads the run folder.
     """
     with uncollected():
@@ -72,7 +73,7 @@ def execute(
 
 
 def describe(parts: Parts, command: str, choices: Mapping[str, Any]) -> RunDescription:
-    """What is known of a run before it starts."""
+    """Describes what is known of a run before it starts."""
     trainings, name = num_trainings(parts.experiment), str(parts.values["name"])
     return RunDescription(
         name=name,

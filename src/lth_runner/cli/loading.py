@@ -1,4 +1,4 @@
-"""Libraries loaded, and parts built, without the garbage collector looking on."""
+"""Loading libraries and building parts without searches for garbage."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """No search for garbage, where a great many objects are made and all of them stay.
+    """Searches for no garbage, where a great many objects are made and all of them stay.
 
     torch is about two thousand modules: a quarter of the time that they take to load goes into
     searches, each over all that is there so far, that find nothing.

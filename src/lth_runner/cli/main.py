@@ -1,4 +1,4 @@
-"""`lth-run`: the command line. It loads no torch by itself, so that --help answers at once."""
+"""The command line `lth-run`, which loads no torch by itself, so that --help answers at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 
 
 class Lines(logging.Handler):
-    """Log records as plain lines on stdout, above the live bar where there is one."""
+    """Prints log records as plain lines on stdout, above the live bar where there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
@@ -30,14 +30,14 @@ class Lines(logging.Handler):
 
 
 def conf_dir() -> Path:
-    """The packaged conf/ where there is one, else the checkout's."""
+    """Returns the packaged conf/ where there is one, else the checkout's."""
     package = Path(__file__).parents[1]
     packaged = package / "conf"
     return packaged if packaged.is_dir() else package.parents[1] / "conf"
 
 
 def main() -> None:
-    """Entry point of ``lth-run``; exits with 0, 1 (a bug), 2 (a mistake) or 130 (interrupted)."""
+    """Runs ``lth-run``; exits with 0, 1 (a bug), 2 (a mistake) or 130 (interrupted)."""
     words = sys.argv[1:]
     if words == ["--version"]:
         print(f"lth-run {__version__}")
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def set_up_logging() -> None:
-    """Plain lines: ours from INFO on, the libraries' warnings; a worker process starts without."""
+    """Logs plain lines: ours from INFO on, the libraries' warnings; a worker starts without."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[Lines()])
     logging.getLogger("lth_runner").setLevel(logging.INFO)
     logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # says again what errors say

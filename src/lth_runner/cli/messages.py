@@ -1,4 +1,4 @@
-"""One clear message for each way in which a command can be wrong."""
+"""Messages, a clear one for each way in which a command can be wrong."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGEST = 400  # characters of an unforeseen exception's text
 
 
 def explain(error: Exception, conf: Path) -> str:
-    """What was wrong, the value, what is accepted, what to do."""
+    """Says what was wrong, the value, what is accepted and what to do."""
     text = str(error)
     if isinstance(error, MissingConfigException):  # an OSError by descent
         return _missing(error, text, conf)
@@ -55,7 +55,7 @@ def first_line(error: BaseException) -> str:
 
 
 def explain_bug(error: Exception) -> str:
-    """An exception that nobody foresaw: its type, its text, where it was raised."""
+    """Tells of an exception that nobody foresaw: its type, its text, where it was raised."""
     text = " ".join(str(error).split())
     if match := re.search(r"\(os error (\d+)\)", text):  # safetensors wraps what the system says
         return _explain_os(int(match[1]), os.strerror(int(match[1])), None)
@@ -67,7 +67,7 @@ def explain_bug(error: Exception) -> str:
 
 
 def _raised_at(error: Exception) -> str:
-    """The innermost line of the user's code or of ours."""
+    """Finds the innermost line of the user's code or of ours."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = str(Path(__file__).parents[1])
     libraries = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
@@ -132,7 +132,7 @@ def _groups(conf: Path) -> list[str]:
 
 
 def _keys(conf: Path) -> dict[str, list[str]]:
-    """Every dotted key of the default config and of its groups, with the options that have it."""
+    """Maps every dotted key of the default config and its groups to the options that have it."""
     keys: dict[str, list[str]] = {}
     for path in sorted(conf.rglob("*.yaml")):
         group = path.relative_to(conf).parent.as_posix()
@@ -146,7 +146,7 @@ def _keys(conf: Path) -> dict[str, list[str]]:
 
 
 def _own_keys(path: Path, conf: Path) -> set[str]:
-    """The dotted keys of a yaml and of those that its defaults put into the same place."""
+    """Lists the dotted keys of a yaml and of those that its defaults put into the same place."""
     loaded = OmegaConf.load(path)
     if not isinstance(loaded, DictConfig):
         return set()

@@ -1,4 +1,4 @@
-"""What a run says of itself before it starts, where that may surprise."""
+"""Remarks that a run makes on itself before it starts, where it may surprise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks a config against the signatures it will call, before anything is built."""
+"""Checking a config against the signatures that it will call, before anything is built."""
 
 from __future__ import annotations
 
@@ -46,8 +46,10 @@ def _hints(target: Any) -> dict[str, Any]:
 
 
 def _check_value(path: str, value: Any, hint: Any) -> None:
-    """Refuses what the signature does not want: a text or a fraction for a (whole) number, what is
-    no list or mapping for one, what is no duration. A part of its own may become any of them.
+    """Refuses what the signature does not want.
+
+    That is a text or a fraction for a (whole) number, what is no list or mapping for one, what is
+    no duration. A part of its own may become any of them.
     """
     if isinstance(value, Mapping) and "_target_" in value:
         return
@@ -100,7 +102,7 @@ def _check_durations(path: str, value: Any, kinds: Collection[Any]) -> None:
 
 
 def _set_at(path: str, written: Any) -> str:
-    """The key that a value comes from where ``path``, or what it lies in, is interpolated."""
+    """Finds the key that a value comes from where ``path``, or what it lies in, is interpolated."""
     node, keys = written, path.split(".")
     for index, key in enumerate(keys, start=1):
         node = node.get(key) if isinstance(node, Mapping) else None

@@ -1,4 +1,4 @@
-"""How a run is asked to stop: by a signal, or by nobody reading what it prints."""
+"""Ways in which a run is asked to stop: a signal, or nobody reading what it prints."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from contextlib import contextmanager, suppress
 
 @contextmanager
 def stop_requested() -> Iterator[Callable[[], bool]]:
-    """Turns Ctrl-C, SIGTERM or SIGHUP into a wish that trainings fulfil between two steps.
+    """Turns Ctrl-C, SIGTERM or SIGHUP into a request that trainings grant between two steps.
 
     An exception in the middle of a step would leave weights that no uninterrupted run has. A
     second Ctrl-C stops at once; the last checkpoint stands. SIGHUP (the terminal was closed, a
     connection lost) may come from the shell and from the system: twice is once.
     """
-    wishes: list[int] = []
+    requests: list[int] = []
 
-    def wish(number: int, frame: object) -> None:
-        if wishes and number != signal.SIGHUP:
+    def request(number: int, frame: object) -> None:
+        if requests and number != signal.SIGHUP:
             raise KeyboardInterrupt
-        wishes.append(number)
+        requests.append(number)
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which nohup sets
         numbers.append(signal.SIGHUP)
     try:
-        before = {number: signal.signal(number, wish) for number in numbers}
+        before = {number: signal.signal(number, request) for number in numbers}
         if callable(signal.getsignal(signal.SIGUSR2)):  # a launcher's, to queue its job again
-            before[signal.SIGUSR2] = signal.signal(signal.SIGUSR2, wish)
+            before[signal.SIGUSR2] = signal.signal(signal.SIGUSR2, request)
     except ValueError:  # not the main thread: whoever runs us there handles signals
         before = {}
     try:
-        yield lambda: bool(wishes)
+        yield lambda: bool(requests)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if signal.SIGUSR2 in wishes:
+        if signal.SIGUSR2 in requests:
             signal.raise_signal(signal.SIGUSR2)  # now that the checkpoint is written
 
 
@@ -68,5 +68,5 @@ def say(text: str) -> None:
 
 
 def hush() -> None:
-    """Leads stdout, which nobody reads, to nowhere: the end of the process writes to it again."""
+    """Leads stdout, which nobody reads, to nowhere, since the process's end writes to it again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

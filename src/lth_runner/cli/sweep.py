@@ -1,4 +1,4 @@
-"""A sweep: its points, written down before the first one starts, so that none can go missing."""
+"""A sweep, whose points are written down before the first one starts, so that none goes missing."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ ROOT_CHOICES = MappingProxyType({"model": "lenet300", "dataset": "digits", "prun
 def points(
     arguments: Sequence[str], parameters: Mapping[str, Any], loader: ConfigLoader | None = None
 ) -> list[list[str]]:
-    """The overrides of each point: the product of all that is swept over, on the command line or
-    in a yaml's ``hydra.sweeper.params``, in the order in which Hydra's sweeper takes them.
+    """Lists the overrides of each point, in the order in which Hydra's sweeper takes them.
 
-    ``loader`` knows the options that glob(*) stands for. Raises UserError for a range without
-    steps, as ``interval`` is, of which there is no product.
+    They are the product of all that is swept over, on the command line or in a yaml's
+    ``hydra.sweeper.params``. ``loader`` knows the options that glob(*) stands for. Raises
+    UserError for a range without steps, as ``interval`` is, of which there is no product.
     """
     described = [f"{key}={value}" for key, value in parameters.items()]
     values: dict[str, list[str]] = {}
@@ -64,7 +64,7 @@ def points(
 
 
 def with_snapshots(described: Sequence[Sequence[str]], kept: Sequence[str]) -> list[list[str]]:
-    """Points that rewind to different steps, each with all of these among ``train.snapshots``.
+    """Gives points that rewind to different steps all of these among ``train.snapshots``.
 
     The dense training that the points share then keeps what they all go back to, and nothing is
     run again for it. Snapshots change no result and no run's name. ``kept``: what the config
@@ -84,7 +84,7 @@ def with_snapshots(described: Sequence[Sequence[str]], kept: Sequence[str]) -> l
 
 
 def snapshots(known: Any, kept: Sequence[str]) -> list[str]:
-    """The snapshots of a point's dense training: as written down, or else those of its config."""
+    """Lists a point's snapshots of the dense training: as written down, or else its config's."""
     described = _commands(known)
     number = int(known.job.num)
     words = shlex.split(described[number]) if number < len(described) else []
@@ -147,7 +147,7 @@ def has_grid(known: Any) -> bool:
 
 
 def as_typed(options: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """A sweep's words before Hydra added its own."""
+    """Returns a sweep's words before Hydra added its own."""
     mode = "hydra.mode=MULTIRUN"
     return [*["-m"] * (mode in options), *[word for word in options if word != mode], *overrides]
 
@@ -157,12 +157,12 @@ def _folder(known: Any) -> Path:
 
 
 def _commands(known: Any) -> list[str]:
-    """The commands of a sweep's points as they were written down; none where they were not."""
+    """Lists the commands of a sweep's points as they were written down, if they were."""
     return [line["command"] for line in read_points(_folder(known))]
 
 
 def place(known: Any) -> str | None:
-    """Which point of a sweep this is, and what it differs from others in, as was written down."""
+    """Says which point of a sweep this is and what it differs from others in, as written down."""
     described = [shlex.split(line) for line in _commands(known)]
     if not described:
         return None
@@ -173,7 +173,7 @@ def place(known: Any) -> str | None:
 
 
 def whole_command(known: Any) -> str | None:
-    """The command of the sweep that this point is of, where it was written down."""
+    """Finds the command of the sweep that this point is of, where it was written down."""
     return read_owner(_folder(known)).get("command")
 
 
@@ -189,14 +189,14 @@ def note_failure(known: Any, overrides: Sequence[str], error: Exception, status:
 
 
 def choices(known: Any) -> dict[str, Any]:
-    """Config group -> the option chosen, or the list of them, given Hydra's own config."""
+    """Maps each config group to the option chosen, or the list of them, by Hydra's own config."""
     found = OmegaConf.to_container(known.runtime.choices)
     assert isinstance(found, dict)
     return {str(k): v for k, v in sorted(found.items()) if not str(k).startswith("hydra/") and v}
 
 
 def run_name(given: str, known: Any) -> str:
-    """The folder of a run: its name where one was given, else after what was chosen.
+    """Names the folder of a run: as given, else after what was chosen.
 
     The root config's name stands for its own choices: with another dataset, model or pruner and
     neither an experiment nor a name, the run is <model>_<dataset>_<pruner>. What a yaml sweeps
@@ -215,14 +215,14 @@ def run_name(given: str, known: Any) -> str:
 
 
 def command(known: Any, overrides: Sequence[str]) -> str:
-    """The command line of one point, given Hydra's own config."""
+    """Writes the command line of one point, given Hydra's own config."""
     sources = known.runtime.config_sources
     folders = [Path(source.path) for source in sources if source.provider == "command-line"]
     return command_line(folders, known.job.config_name or "config", overrides)
 
 
 def command_line(folders: Sequence[Path], root: str, overrides: Sequence[str]) -> str:
-    """``lth-run`` with folders of yaml of one's own, another root than config.yaml, overrides."""
+    """Writes ``lth-run`` with folders of yaml, another root than config.yaml, and overrides."""
     own = [word for folder in folders for word in ("--config-dir", str(folder))]
     name = ["--config-name", root] if root != "config" else []
     return shlex.join(["lth-run", *own, *name, *overrides])

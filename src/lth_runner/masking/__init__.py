@@ -11,7 +11,7 @@ from lth_runner.masking.scale_penalty import ScalePenalty
 from lth_runner.masking.static import Static
 from lth_runner.masking.straight_through import SrSte, StraightThrough
 from lth_runner.masking.supermask import Supermask
-from lth_runner.masking.untrained import measured
+from lth_runner.masking.untrained import with_measured_statistics
 from lth_runner.masking.updates import Updates
 
 __all__ = [
@@ -32,5 +32,5 @@ __all__ = [
     "StraightThrough",
     "Supermask",
     "Updates",
-    "measured",
+    "with_measured_statistics",
 ]

@@ -14,7 +14,7 @@ from lth_runner.values.seeds import derive
 NUM_SAMPLES = 10_000
 
 
-def measured(task: Task, ticket: Ticket, masking: Masking) -> Ticket:
+def with_measured_statistics(task: Task, ticket: Ticket, masking: Masking) -> Ticket:
     """Gives a ticket batch norm's statistics, measured on the network its masking makes of it.
 
     The mean over batches of the statistics of up to 10,000 training samples, not augmented, drawn

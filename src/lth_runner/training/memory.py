@@ -1,4 +1,4 @@
-"""What the end of memory looks like."""
+"""Telling the end of memory from other errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trainings from their first step to their last: watched, checkpointed, replayed."""
+"""Trainings from their first step to their last, watched, checkpointed and replayed."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def replay(
     engine: Engine | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Checkpoint:
-    """A training's checkpoint at ``until``, from an earlier one: the steps in between, again."""
+    """Takes the steps from an earlier checkpoint again; returns the checkpoint at ``until``."""
     with recipe.arithmetic(torch.device(job.task.device)):
         together = (engine or Sequential()).begin([job], recipe, [checkpoint])
         [loop] = together.lanes
@@ -129,7 +129,7 @@ def replay(
 def gradients(
     job: Job, recipe: Recipe, num_steps: int, *, engine: Engine | None = None
 ) -> Iterator[State]:
-    """Gradients along a training's first steps, for every weight of the network.
+    """Yields gradients along a training's first steps, for every weight of the network.
 
     Those of the plain loss in fp32 on each step's batch, at the network's weights under their
     stock names, whatever a masking trains in their stead: no weight decay, no label smoothing, no

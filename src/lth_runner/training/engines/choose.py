@@ -1,4 +1,4 @@
-"""Which engine trains a run and why, and how many trainings at once its memory takes."""
+"""The choice of the engine that trains a run, and of how many trainings at once."""
 
 from __future__ import annotations
 
@@ -132,9 +132,9 @@ def _unavailable(name: str, recipe: Recipe, task: Task, masking: Masking) -> str
 
 
 def _recorded(recipe: Recipe, task: Task, masking: Masking) -> Choice:
-    """The engine that records steps, where a trial of it succeeds; else the sequential one and
+    """Chooses the engine that records steps where a trial succeeds, else the sequential one.
 
-    why, or, if it is asked for by name, UserError.
+    Raises UserError where it fails and the engine is asked for by name.
     """
     device = torch.device(task.device)
     if device.type != "cuda":
@@ -157,7 +157,7 @@ def _recorded(recipe: Recipe, task: Task, masking: Masking) -> Choice:
 
 
 def _held_by_others(device: torch.device) -> float:
-    """The share of a CUDA device's memory that this process does not hold, and cannot have."""
+    """Measures the share of a CUDA device's memory that this process cannot have."""
     free, total = torch.cuda.mem_get_info(device)
     return (total - free - torch.cuda.memory_reserved(device)) / total
 

@@ -1,4 +1,4 @@
-"""Whether steps of a training can be recorded as a CUDA graph, and how many at once fit."""
+"""A trial that tells whether steps can be recorded as a CUDA graph, and how many at once fit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOLERANCE = 0.01  # of a step's loss: above what rounding changes, below what an
 
 @dataclass(frozen=True)
 class Trial:
-    """What a few steps told: why they cannot be recorded, or what memory they take, in bytes."""
+    """Says why a few steps cannot be recorded, or what memory they take, in bytes."""
 
     obstacle: str | None = None
     lane: int = 0
@@ -35,12 +35,12 @@ class Trial:
     is_out_of_memory: bool = False
 
     def num_lanes(self, recipe: Recipe, free: float) -> int:
-        """How many trainings fit into ``free`` bytes, from 1 to ``max_packed``."""
+        """Counts the trainings that fit into ``free`` bytes, from 1 to ``max_packed``."""
         return max(1, int(min(recipe.max_packed, (free - self.evaluation) / max(1, self.lane))))
 
 
 def obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
-    """Why such steps cannot be recorded, as far as their parts tell; None: no reason seen."""
+    """Says why such steps cannot be recorded, as far as their parts tell; None for no reason."""
     if not masking.captures:
         return f"{type(masking).__name__} decides between steps"
     data = task.data
@@ -92,7 +92,7 @@ def tried(task: Task, masking: Masking, recipe: Recipe, capture: Capture = cuda_
 
 
 def _one_by_one(job: Job, recipe: Recipe) -> tuple[int, Tensor]:
-    """How many steps are tried, and their losses."""
+    """Counts the steps that are tried, and computes their losses."""
     try:
         plain = Sequential().begin([job], recipe, [None])
         num = min(WARM_UP + REPLAYED, plain.lanes[0].clock.total)
@@ -108,7 +108,7 @@ def _one_by_one(job: Job, recipe: Recipe) -> tuple[int, Tensor]:
 
 
 def _recorded(job: Job, recipe: Recipe, capture: Capture, num: int) -> tuple[Tensor, Trial]:
-    """The losses of the first ``num`` steps, and the memory that was in use at most."""
+    """Records the first ``num`` steps: their losses, and the memory that was in use at most."""
     device, data = torch.device(job.task.device), job.task.data
     _forget_most(device)
     before = _most_bytes(device)
@@ -128,7 +128,7 @@ def _recorded(job: Job, recipe: Recipe, capture: Capture, num: int) -> tuple[Ten
 
 
 def _losses(together: Together, num: int) -> Tensor:
-    """The loss of each of so many steps of one training."""
+    """Takes so many steps of one training and computes the loss of each."""
     [lane] = together.lanes
     sums = [float(lane.loss)]
     for _ in range(num):
@@ -138,7 +138,7 @@ def _losses(together: Together, num: int) -> Tensor:
 
 
 def _most_bytes(device: torch.device) -> int:
-    """The most memory that tensors took since ``_forget_most``; 0 where nobody counts it."""
+    """Reads the most memory that tensors took since ``_forget_most``; 0 where nobody counts."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
 
 
