@@ -45,7 +45,8 @@ class Table:
 class Section:
     """A heading, how to read what follows, and figure, sentences and tables in this order.
 
-    `numbers` are those of the figure, for a CSV beside its PNG. `folded`: opened by a click.
+    `fine_print` is what few readers ask for, opened by a click. `numbers` are those of the figure,
+    for a CSV beside its PNG. `folded`: all of it is opened by a click.
     """
 
     heading: str
@@ -56,6 +57,7 @@ class Section:
     notes: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     text: str = ""
+    fine_print: str = ""
     folded: bool = False
 
 
@@ -116,6 +118,9 @@ def _section(section: Section) -> Html:
     blocks += [tag("p", text) for text in section.notes if text]
     blocks += [_table(table, whole=section.folded) for table in section.tables]
     blocks += [tag("div", tag("pre", section.text), class_="box")] if section.text else []
+    if section.fine_print:
+        text = tag("p", section.fine_print, class_="muted")
+        blocks.append(tag("details", tag("summary", "how to read this"), text))
     if section.folded:
         return tag("section", tag("details", tag("summary", section.heading), *blocks))
     return tag("section", tag("h2", section.heading), *blocks)

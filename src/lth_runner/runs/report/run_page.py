@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -41,14 +42,16 @@ def write_run(run: FinishedRun) -> tuple[Path, Path]:
 
 def run_page(run: FinishedRun, verdict: Verdict) -> Page:
     """The page of a run, finished or not."""
+    curve = drawn_curve([run])
+    name = label(verdict.measure)
     figures = [difference_panel(run, verdict), *panels(DEFAULT, run, verdict),
                *learning_panels(run, verdict), layers_panel(run),
                *panels(INSTRUMENTS, run, verdict)]  # fmt: skip
     theirs = counterpart(run)
     found = checks(run, verdict)
     sections = [
-        Section(f"{label(verdict.measure).capitalize()} against weights remaining", key="curve",
-                figure=drawn_curve([run]), tables=(Table(*arms_table(verdict)),)),
+        Section(f"{name.capitalize()} against weights remaining" if curve else "Arms", key="curve",
+                figure=curve, tables=(Table(*arms_table(verdict)),)),
         Section("Rounds", _rounds_reading(verdict), tables=(_rounds(run, verdict),)),
         *([] if theirs is None else [_published(theirs.citation, theirs.title, theirs.label,
                                                 theirs.statistic, beside(run, theirs))]),
@@ -58,7 +61,7 @@ def run_page(run: FinishedRun, verdict: Verdict) -> Page:
         *_overlaps(run),
     ]  # fmt: skip
     if quantities := correlations(run):
-        sections.append(Section(f"What goes with {label(run.measure)}", CORRELATIONS, folded=True,
+        sections.append(Section(f"What goes with {name}", CORRELATIONS, folded=True,
                                 tables=(Table(*correlation_table(quantities)),)))  # fmt: skip
     sections += [
         Section("How it was judged", notes=(method(verdict),), folded=True),
@@ -68,9 +71,8 @@ def run_page(run: FinishedRun, verdict: Verdict) -> Page:
                 tables=(_every_row(run),), folded=True),
     ]  # fmt: skip
     top = headline(verdict)
-    learning = learning_sentence(run, verdict)
-    if learning:
-        top = type(top)(top.number, top.about, top.sentence, (*top.remarks, learning))
+    if learning := learning_sentence(run, verdict):
+        top = replace(top, remarks=(*top.remarks, learning))
     return Page(run.name, _facts(run, verdict), top, (progress(run),), tuple(sections))
 
 

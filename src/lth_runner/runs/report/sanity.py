@@ -25,9 +25,10 @@ from lth_runner.runs.report.wording import (
 )
 from lth_runner.values.measure import Measure
 
-HINT = (
-    "By how much the ticket is better than the control, paired by seed; brackets: 95 % t interval, "
-    "of each line alone (not corrected for their number). 'No larger than': the interval's upper "
+HINT = "By how much the ticket is better than controls that each take a part of it away."
+FINE_PRINT = (
+    "Paired by seed; brackets: 95 % t interval, of each line alone (not corrected for their "
+    "number). 'No larger than': the interval's upper "
     "end is within the tolerance ('none, shown'). 'Not seen', a mean within the tolerance, is no "
     "proof that there is none; a larger one with zero in its interval is undecided, and so is one "
     "within the tolerance that all seeds agree on to the digit: that makes no interval."
@@ -252,4 +253,5 @@ def sanity_section(found: Sequence[Check]) -> Section:
          gain(one.measure, one.cost), str(one.cost.n), one.mark]
         for one in found
     ]  # fmt: skip
-    return Section("Sanity checks", HINT, notes=tuple(told), tables=(Table(header, body),))
+    return Section("Sanity checks", HINT, notes=tuple(told), tables=(Table(header, body),),
+                   fine_print=FINE_PRINT)  # fmt: skip
