@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class RunFolder:
-    """Writes ``config.yaml status.json rounds.jsonl metrics.jsonl environment.json tickets/``.
+    """Writes a run's config, environment, problem, status, rows and tickets into its folder.
 
     ``rounds.jsonl`` is the truth: a line is appended for every training, its metrics before it, so
     that what a killed run leaves behind is cut back to whole rows. The disk is waited for every few
