@@ -1,4 +1,4 @@
-"""`python -m lth_runner.runs.report PATH...`: the same as `lth-report`."""
+"""``python -m lth_runner.runs.report PATH...`` is the same as ``lth-report``."""
 
 import sys
 

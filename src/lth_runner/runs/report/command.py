@@ -1,4 +1,4 @@
-"""The console script `lth-report`: redraw and print finished runs, compare several."""
+"""The console script `lth-report`, which redraws and prints finished runs and compares several."""
 
 from __future__ import annotations
 

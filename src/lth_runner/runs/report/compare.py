@@ -1,4 +1,4 @@
-"""Several runs side by side: a table, a picture, a page and a CSV; seeds of one setting are one."""
+"""Several runs side by side in a table, a picture, a page and a CSV; seeds of a setting are one."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _page(
 
 
 def _headline(names: Sequence[str], verdicts: Sequence[Verdict]) -> Headline:
-    """The largest sparsity that matches, among all of them."""
+    """Names the largest sparsity that matches, among all of them."""
     found = [(v.largest(TICKET), v, name) for v, name in zip(verdicts, names, strict=True)]
     known = [(level, v, name) for level, v, name in found if level is not None]
     if not known:
@@ -128,17 +128,17 @@ def _headline(names: Sequence[str], verdicts: Sequence[Verdict]) -> Headline:
 
 
 def _linked(group: tuple[FinishedRun, ...], name: str, folder: Path) -> Cell:
-    """The name of a group, linked where it is one run."""
+    """Writes the name of a group, linked where it is one run."""
     return link(page_of(group[0], folder), name) if len(group) == 1 else name
 
 
 def page_of(run: FinishedRun, folder: Path) -> Path:
-    """Where a run's own page lies, seen from a folder."""
+    """Finds where a run's own page lies, seen from a folder."""
     return Path(os.path.relpath(run.folder.resolve(), folder.resolve())) / PAGE
 
 
 def _grid_part(runs: Sequence[FinishedRun]) -> list[Section]:
-    """The runs by the two settings in which they differ; nothing where these are not two."""
+    """Draws the runs by the two settings in which they differ; nothing where these are not two."""
     grid = grid_of(runs, differences(runs))
     if grid is None:
         return []
@@ -149,7 +149,7 @@ def _grid_part(runs: Sequence[FinishedRun]) -> list[Section]:
 def summary_table(
     runs: Sequence[FinishedRun], names: Sequence[str]
 ) -> tuple[list[str], list[list[str]]]:
-    """Run x (n, dense, largest matching sparsity, value at the largest sparsity, state)."""
+    """Tabulates runs: n, dense, largest matching sparsity, value at the largest, state."""
     header = ["run", "n", "dense", "sparsest match", "last sparsity", "there", "state"]
     body = []
     for run, name in zip(runs, names, strict=True):
@@ -170,7 +170,7 @@ def summary_table(
 
 
 def comparison_rows(runs: Sequence[FinishedRun]) -> list[list[object]]:
-    """One line per run and arm with plain numbers (fractions), and the differing config keys."""
+    """Lists a line per run and arm with plain numbers (fractions) and the differing config keys."""
     found, names = differences(runs), labels(runs)
     measures = dict.fromkeys(run.measure.name for run in runs)
     of = next(iter(measures)) if len(measures) == 1 else "measure"

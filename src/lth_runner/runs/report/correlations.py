@@ -1,4 +1,4 @@
-"""Which recorded quantity goes with the headline measure, before and after density is taken out."""
+"""Correlations of what was recorded with the headline measure, with density and without it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ READING = (
 
 @dataclass(frozen=True)
 class Correlation:
-    """r over n rows, with its 95 % interval; `low` and `high` are None where n is too small."""
+    """A correlation r over n rows with its 95 % interval, None where n is too small."""
 
     n: int
     r: float
@@ -52,7 +52,7 @@ class Correlation:
 
 @dataclass(frozen=True)
 class Quantity:
-    """A field's correlation with the measure: over all rows, and within rounds."""
+    """A field's correlation with the measure, over all rows and within rounds."""
 
     field: str
     raw: Correlation
@@ -60,7 +60,7 @@ class Quantity:
 
 
 def correlations(run: FinishedRun) -> tuple[Quantity, ...]:
-    """Every recorded scalar, strongest within a round first; none of the default probes' alone."""
+    """Correlates every recorded scalar, strongest first; nothing for the default probes alone."""
     fields = dict.fromkeys(field for row in run.rows for field in row if _is_quantity(field))
     found = [quantity for field in fields if (quantity := _quantity(run, field)) is not None]
     if all(one.field in DEFAULT_QUANTITIES for one in found):
@@ -92,14 +92,14 @@ def _quantity(run: FinishedRun, field: str) -> Quantity | None:
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> Correlation | None:
-    """Pearson's correlation of the ranks, ties sharing their mean; None where one is constant."""
+    """Correlates the ranks, ties sharing their mean (Spearman); None where one is constant."""
     return _correlation(ranks(first), ranks(second), num_controlled=0)
 
 
 def within(
     first: Sequence[float], second: Sequence[float], groups: Sequence[int]
 ) -> Correlation | None:
-    """Partial rank correlation given the group: of what ranks differ from their group's mean.
+    """Correlates, given the group, what ranks differ from their group's mean (partial correlation).
 
     Groups enter as g - 1 controlled variables, so that any dependence on them is taken out, not
     only a linear one. None where nothing differs within the groups.
@@ -113,7 +113,7 @@ def within(
 def _correlation(
     first: Sequence[float], second: Sequence[float], *, num_controlled: int
 ) -> Correlation | None:
-    """r = sum(x y) / sqrt(sum(x^2) sum(y^2)), centred; tanh(atanh(r) +- 1.96 se).
+    """Computes r = sum(x y) / sqrt(sum(x^2) sum(y^2)), centred; tanh(atanh(r) +- 1.96 se).
 
     se^2 = (1 + r^2 / 2) / (n - k - 3), k variables controlled (Bonett and Wright, Psychometrika
     2000).
@@ -133,7 +133,7 @@ def _correlation(
 
 
 def ranks(values: Sequence[float]) -> list[float]:
-    """1 for the smallest; equal values share the mean of their ranks."""
+    """Ranks values, 1 for the smallest; equal values share the mean of their ranks."""
     order = sorted(range(len(values)), key=values.__getitem__)
     found = [0.0] * len(values)
     place = 0
@@ -158,7 +158,7 @@ def _dot(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def correlation_table(found: Sequence[Quantity]) -> tuple[list[str], list[list[str]]]:
-    """Quantity, n, and both correlations with their intervals; '*': the interval leaves out 0."""
+    """Tabulates quantity, n, and both correlations; '*': the interval leaves out 0."""
     header = ["quantity", "n", "over all rows", "within a round"]
     return header, [[one.field, str(one.raw.n), _cell(one.raw), _cell(one.within)] for one in found]
 

@@ -1,4 +1,4 @@
-"""The headline measure against the weights that remain: the picture of the experiment."""
+"""The picture of an experiment: its headline measure against the weights that remain."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def draw_curve(
 
 
 def curve_figure(runs: Sequence[FinishedRun], *, labels: Sequence[str] | None = None) -> Figure:
-    """What `drawn_curve` draws, or in words that there is nothing to draw yet."""
+    """Draws what `drawn_curve` draws, or says in words that there is nothing to draw yet."""
     figure = drawn_curve(runs, labels=labels)
     if figure is not None:
         return figure
@@ -56,7 +56,7 @@ def curve_figure(runs: Sequence[FinishedRun], *, labels: Sequence[str] | None = 
 def drawn_curve(
     runs: Sequence[FinishedRun], *, labels: Sequence[str] | None = None
 ) -> Figure | None:
-    """One run: ticket, controls, dense band, mark; several: tickets (and controls of up to 3).
+    """Draws one run with controls, dense band and mark, or the tickets of several.
 
     None where no run has two rounds. Runs of another measure than the first are left out.
     """
@@ -97,14 +97,14 @@ def drawn_curve(
 def curve_limits(
     measure: Measure, lines: Sequence[Line], verdicts: Sequence[Verdict]
 ) -> tuple[float, float]:
-    """The y axis of lines beside the dense networks of some verdicts."""
+    """Finds the y axis of lines beside the dense networks of some verdicts."""
     dense = [measure.scale * v.dense.mean for v in verdicts if v.dense and v.dense.mean is not None]
     tolerance = max((measure.scale * verdict.tolerance for verdict in verdicts), default=0.0)
     return limits(measure, lines, dense, tolerance)
 
 
 def dense_reference(measure: Measure, dense: Level, tolerance: float) -> list[Reference]:
-    """The dense network's band, with the tolerance dotted on its worse side."""
+    """Makes the dense network's band, with the tolerance dotted on its worse side."""
     if dense.mean is None:
         return []
     sign = 1 if measure.better == "higher" else -1
@@ -138,7 +138,7 @@ def _lines(run: FinishedRun, name: str, index: int, num_runs: int) -> list[Line]
 
 
 def _measured(run: FinishedRun, arm: str, line: Line, *, banded: bool, with_seeds: bool) -> Line:
-    """The line through an arm's rounds."""
+    """Makes the line through an arm's rounds."""
     points: list[tuple[float, float, float]] = []
     seeds: dict[int, list[tuple[float, float]]] = {}
     for round in run.rounds(arm):
@@ -165,7 +165,7 @@ def _published_line(series: PublishedCurve, measure: Measure) -> Line:
 
 
 def _published_bars(axes: Axes, series: PublishedCurve, measure: Measure) -> None:
-    """Lowest to highest, and below the axes whose numbers they are."""
+    """Draws bars from lowest to highest, and names below the axes whose numbers they are."""
     for point in series.points:
         if point.low is not None and point.high is not None:
             ends = [measure.scale * point.low, measure.scale * point.high]
@@ -177,7 +177,7 @@ def _published_bars(axes: Axes, series: PublishedCurve, measure: Measure) -> Non
 
 
 def _mark(axes: Axes, verdict: Verdict, colour: str, *, alone: bool) -> None:
-    """A ring around the sparsest match; of one run a word on it, too."""
+    """Draws a ring around the sparsest match, and for one run a word on it."""
     best = verdict.largest(TICKET)
     if best is None or best.mean is None:
         return

@@ -34,33 +34,36 @@ class EndLabel:
 
 
 def colour(index: int) -> str:
+    """Picks the colour of a line; they begin anew after the last."""
     return COLOURS[index % len(COLOURS)]
 
 
 def marker(index: int) -> str:
+    """Picks the marker of a line; they begin anew after the last."""
     return MARKERS[index % len(MARKERS)]
 
 
 def style(index: int) -> LineStyle:
-    """Solid for the first round of colours, then other dashes for the next."""
+    """Picks the dashes of a line: solid for the first round of colours, then others."""
     styles: tuple[LineStyle, ...] = ("-", (0, (3, 1)), (0, (1, 1)))
     return styles[index // len(COLOURS) % len(styles)]
 
 
 def shade(index: int, number: int) -> str:
-    """A colour of one of so many in their order, the last the darkest."""
+    """Picks the colour of one of so many in their order, the last the darkest."""
     place = 0.15 + 0.75 * index / max(number - 1, 1)
     return str(matplotlib.colors.to_hex(matplotlib.colormaps["viridis_r"](place)))
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure of width x height inches that no global state knows of."""
+    """Makes a figure of width x height inches that no global state knows of."""
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
 def tidy(axes: Axes, *, xlabel: str, ylabel: str) -> None:
+    """Gives axes their labels, a faint grid and no frame."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -102,7 +105,7 @@ def density_axis(
 
 
 def _inches(axes: Axes) -> float:
-    """How wide axes are."""
+    """Measures how wide axes are, in inches."""
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
     return float(axes.get_position().width * figure.get_size_inches()[0])
@@ -171,7 +174,7 @@ def spread(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
 
 
 def title(axes: Axes, text: str, detail: str = "") -> None:
-    """A bold title with a muted line below it, both left of the axes' top."""
+    """Writes a bold title with a muted line below it, both left of the axes' top."""
     offset = 44 if detail else 26
     for words, y, style in ((text, offset, INK), (detail, 26, MUTED)):
         axes.annotate(
@@ -189,13 +192,14 @@ def title(axes: Axes, text: str, detail: str = "") -> None:
 
 
 def png(figure: Figure) -> bytes:
+    """Writes a figure as the bytes of a PNG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()
 
 
 def svg(figure: Figure, name: str) -> str:
-    """The <svg> element; `name` keeps its ids apart from other figures of the page."""
+    """Writes a figure as an <svg> element; `name` keeps its ids apart from other figures'."""
     buffer = io.StringIO()
     # The salt is only read from the global settings; without one the ids change from call to call.
     with matplotlib.rc_context({"svg.hashsalt": name}):

@@ -1,4 +1,4 @@
-"""Runs that differ in two settings: how well their sparsest tickets do by both."""
+"""Runs that differ in two settings, by how well their sparsest tickets do."""
 
 from __future__ import annotations
 
@@ -32,21 +32,23 @@ class Grid:
     cells: Mapping[tuple[Any, Any], Verdict]
 
     def ticket(self, x: object, y: object) -> Level | None:
-        """The sparsest ticket measured."""
+        """Finds the sparsest ticket measured."""
         return self.cells[x, y].last(TICKET) if (x, y) in self.cells else None
 
     @property
     def measure(self) -> Measure:
+        """The headline measure that all runs share."""
         return next(iter(self.cells.values())).measure
 
     def dense(self, x: object, y: object) -> Level | None:
+        """Finds the dense network's level, where it was measured."""
         verdict = self.cells.get((x, y))
         level = verdict.dense if verdict else None
         return level if level is not None and level.mean is not None else None
 
 
 def grid_of(runs: Sequence[FinishedRun], differing: Mapping[str, Sequence[Any]]) -> Grid | None:
-    """The grid of two keys in which four runs or more differ, each run in a place of its own."""
+    """Makes the grid of two keys in which four runs or more differ, each run in its own place."""
     found = {key: [_plain(x) for x in values] for key, values in differing.items() if key != "name"}
     if len(found) != 2 or len(runs) < MIN_RUNS or any(key in ELSEWHERE for key in found):
         return None
@@ -75,7 +77,7 @@ def _values(values: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def grid_reading(grid: Grid) -> str:
-    """What is compared, and at which sparsity."""
+    """Says what is compared, and at which sparsity."""
     levels = [x for place in grid.cells if (x := grid.ticket(*place)) is not None]
     ends = sorted({removed(level.density) for level in levels})
     where = f"sparsity {ends[0]}" if len(ends) == 1 else "the largest sparsity that each run has"
@@ -87,7 +89,7 @@ def grid_reading(grid: Grid) -> str:
 
 
 def grid_table(grid: Grid) -> tuple[list[str], list[list[str]]]:
-    """A line for each value down: ticket / dense."""
+    """Tabulates ticket / dense, a line for each value down."""
     header = [grid.down[0], *(f"{_short(grid.across[0])}={x}" for x in grid.across[1])]
     return header, [
         [str(y), *(f"{_cell(grid, grid.ticket(x, y))} / {_cell(grid, grid.dense(x, y))}"
@@ -107,7 +109,7 @@ def _cell(grid: Grid, level: Level | None) -> str:
 
 
 def grid_figure(grid: Grid) -> Figure | None:
-    """The measure against the values across, a colour for each value down; dashed: dense."""
+    """Draws the measure against the values across, a colour for each value down; dashed: dense."""
     key, values = grid.across
     numeric = _numeric(values) and len(values) > 1
     places = [float(x) for x in values] if numeric else [float(i) for i in range(len(values))]

@@ -1,4 +1,4 @@
-"""What a run shows: one number, one sentence of verdict, and what else must be said of it."""
+"""The headline of a run: one number, one sentence of verdict, and remarks on it."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Headline:
 
     @property
     def text(self) -> str:
-        """Sentence and remarks, as a console prints them."""
+        """Writes sentence and remarks, as a console prints them."""
         return " ".join([self.sentence, *self.remarks])
 
 
 def headline(verdict: Verdict) -> Headline:
-    """How sparse a ticket matches, and whether its controls do as well."""
+    """Says how sparse a ticket matches, and whether its controls do as well."""
     dense, tickets, measure = verdict.dense, verdict.of(TICKET), verdict.measure
     what = label(measure)
     if dense is None and not tickets:
@@ -68,7 +68,7 @@ def headline(verdict: Verdict) -> Headline:
 
 
 def _without_dense(verdict: Verdict) -> Headline:
-    """The first training was sparse already: the last ticket alone, beside its controls."""
+    """Says how the last ticket and its controls do where the first training was sparse already."""
     last, measure = verdict.of(TICKET)[-1], verdict.measure
     level = reached(measure, last, sentence_decimals(verdict))
     beaten = [
@@ -87,7 +87,7 @@ def _without_dense(verdict: Verdict) -> Headline:
 
 
 def at_chance(what: str, dense: str) -> str:
-    """What there is to say where the dense network, of this level, is hardly above guessing."""
+    """Says what there is to say where the dense network is hardly above guessing."""
     return (
         f"Nothing can be concluded: the {what} of the dense network ({dense}) is at chance "
         "level, so that a ticket which does as well shows nothing."
@@ -95,7 +95,7 @@ def at_chance(what: str, dense: str) -> str:
 
 
 def sentence_decimals(verdict: Verdict) -> int | None:
-    """A tolerance finer than half a point needs a second decimal."""
+    """Counts the decimals of a sentence: a tolerance below half a point needs a second."""
     if verdict.measure.unit != "%":
         return None
     return 1 if verdict.tolerance >= 0.005 else 2
@@ -113,7 +113,7 @@ def _matches(verdict: Verdict, best: Level, dense: Level) -> str:
 
 
 def _doubts(verdict: Verdict, best: Level) -> list[str]:
-    """How sure that is, and what lies before it."""
+    """Says how sure that is, and what lies before it."""
     told, against = [], best.against_dense
     if against is not None:
         excluded = against.p is not None and against.p < 0.05
@@ -127,7 +127,7 @@ def _doubts(verdict: Verdict, best: Level) -> list[str]:
 
 
 def _separation(verdict: Verdict, best: Level) -> list[str]:
-    """Whether the experiment tells the ticket from its controls where it matches."""
+    """Says whether the experiment tells the ticket from its controls where it matches."""
     if not verdict.controls:
         return ["No control was run, so this does not show what makes the ticket match."]
     found: dict[tuple[bool | None, bool], list[str]] = {}
@@ -187,7 +187,7 @@ def _diverged(verdict: Verdict) -> tuple[str, ...]:
 
 
 def learning_sentence(run: FinishedRun, verdict: Verdict) -> str:
-    """Whether the sparsest matching ticket learns faster than the dense network; else empty.
+    """Says whether the sparsest matching ticket learns faster than the dense network; else empty.
 
     By the step of the lowest validation loss, paired by seed, 95 % t interval.
     """
@@ -218,7 +218,7 @@ def learning_sentence(run: FinishedRun, verdict: Verdict) -> str:
 
 
 def progress(run: FinishedRun) -> str:
-    """What the reader must know of an unfinished run; empty when it is done."""
+    """Says what the reader must know of an unfinished run; empty when it is done."""
     if run.state == "done":
         return ""
     round, rounds = run.status.get("round"), run.status.get("rounds")
@@ -229,7 +229,7 @@ def progress(run: FinishedRun) -> str:
 
 
 def method(verdict: Verdict) -> str:
-    """What 'matches', p and the intervals mean."""
+    """Says what 'matches', p and the intervals mean."""
     measure = verdict.measure
     sign = ">= dense -" if measure.better == "higher" else "<= dense +"
     return (

@@ -1,4 +1,4 @@
-"""Heat maps: the densities of layers through rounds or by pruner, and how cells are written."""
+"""Heat maps of densities by layer and round or pruner, and how their cells are written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def draw_cells(
     axes: Axes, grid: Cells, *, rows: Sequence[str], columns: Sequence[str], norm: Normalize,
     colours: str, size: float = 9,
 ) -> Any:  # fmt: skip
-    """The shades with their names and no frame; returns what a colour bar is made of."""
+    """Draws the shades with their names and no frame; returns what a colour bar is made of."""
     image = axes.imshow(grid, aspect="auto", cmap=colours, norm=norm)
     axes.set_xticks(range(len(grid[0])))
     axes.set_xticklabels(columns, parse_math=False)
@@ -41,6 +41,7 @@ def colour_bar(
     figure: Figure, image: Any, box: tuple[float, float, float, float],
     write: Callable[[float], str] = lambda value: f"{value:g}",
 ) -> Any:  # fmt: skip
+    """Draws a colour bar into a box of the figure."""
     bar = figure.colorbar(image, cax=figure.add_axes(box))
     bar.ax.yaxis.set_major_formatter(lambda value, _: write(value))
     bar.ax.yaxis.set_minor_formatter(lambda value, _: "")
@@ -50,12 +51,13 @@ def colour_bar(
 
 
 def density_norm(values: Sequence[float]) -> LogNorm:
-    """Logarithmic shades of densities in %, up to 100."""
+    """Makes logarithmic shades of densities in %, up to 100."""
     positive = [value for value in values if value > 0] or [1.0]
     return LogNorm(vmin=min(*positive, 99.0), vmax=100)
 
 
 def write_densities(axes: Axes, grid: Cells, norm: LogNorm) -> None:
+    """Writes each density in %, white on dark cells."""
     for line, values in enumerate(grid):
         for column, value in enumerate(values):
             if not math.isnan(value):
@@ -65,7 +67,7 @@ def write_densities(axes: Axes, grid: Cells, norm: LogNorm) -> None:
 
 
 def layer_figure(run: FinishedRun) -> Figure | None:
-    """The ticket's density in each layer, layers x rounds; None where no row tells it."""
+    """Draws the ticket's density in each layer, layers x rounds; None where no row tells it."""
     layers, rounds, cells = layer_densities(run)
     if not layers or len(rounds) < 2:
         return None
@@ -100,4 +102,5 @@ def layer_densities(
 
 
 def tail(name: str) -> str:
+    """Cuts a long name down to its end."""
     return name if len(name) <= 36 else f"…{name[-35:]}"

@@ -1,4 +1,4 @@
-"""What instruments have beside their lines: places of a list, scales, levels, and remarks."""
+"""What instruments have beside their lines: places of a list, scales, levels and remarks."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ TOLERANCE = 0.02  # `probe.instability.tolerance` where the config does not say
 
 
 def path(row: Row, length: int) -> Sequence[float]:
+    """Places a list evenly from 0 to 1."""
     return [i / max(length - 1, 1) for i in range(length)]
 
 
 def counted(row: Row, length: int) -> Sequence[float]:
+    """Places a list at 1, 2, 3, and so on."""
     return range(1, length + 1)
 
 
 def trajectory_steps(row: Row, length: int) -> Sequence[float]:
+    """Places a list at the row's own trajectory steps."""
     steps = row.get("trajectory_steps")
     return steps if isinstance(steps, list) and len(steps) == length else range(1, length + 1)
 
@@ -31,20 +34,23 @@ def trajectory_steps(row: Row, length: int) -> Sequence[float]:
 
 
 def in_measure(measure: Measure) -> Scale:
+    """Scales a field as the headline measure is shown."""
     return Scale(axis(measure, ""), factor=measure.scale)
 
 
 def barrier(measure: Measure) -> Scale:
+    """Scales a barrier, a difference of errors."""
     of = "points of error" if measure.unit == "%" else f"of {label(measure)}"
     return Scale(f"barrier ({of})", factor=measure.scale)
 
 
 def barrier_by_step(measure: Measure) -> Scale:
+    """Scales a barrier against the step at which two trainings part."""
     return Scale(barrier(measure).ylabel, "step at which they part", measure.scale)
 
 
 def error_along(xlabel: str) -> Callable[[Measure], Scale]:
-    """The measure as an error, smaller is better, along a line."""
+    """Scales the measure as an error, smaller is better, along a line."""
 
     def scale(measure: Measure) -> Scale:
         name = "error" if measure.better == "higher" else label(measure)
@@ -55,6 +61,7 @@ def error_along(xlabel: str) -> Callable[[Measure], Scale]:
 
 
 def gap(measure: Measure) -> Scale:
+    """Scales a difference of the headline measure."""
     return Scale(
         f"gap ({difference_unit(measure).strip() or label(measure)})", factor=measure.scale
     )
@@ -64,10 +71,13 @@ def gap(measure: Measure) -> Scale:
 
 
 def at(value: float, name: str) -> Callable[[FinishedRun], Reference]:
+    """Makes a horizontal line at a value."""
     return lambda run: Reference(value, name)
 
 
 def stable_below(probe: str) -> Callable[[FinishedRun], Reference]:
+    """Makes the line of a probe's tolerance, below which networks are stable."""
+
     def level(run: FinishedRun) -> Reference:
         tolerance = number(run.option("probe", probe, "tolerance")) or TOLERANCE
         name = f"{amount(run.measure, tolerance)}:\nstable below"
@@ -77,17 +87,19 @@ def stable_below(probe: str) -> Callable[[FinishedRun], Reference]:
 
 
 def guessing(run: FinishedRun) -> Reference | None:
+    """Makes the line of what guessing reaches, where that is known."""
     chance = run.measure.chance
     return None if chance is None else Reference(run.measure.scale * chance, "guessing")
 
 
 def random_distance(run: FinishedRun) -> Reference | None:
+    """Makes the line of the distance that two random masks have."""
     sparsity = number(run.option("probe", "mask_distance", "sparsity"))
     return Reference(2 * sparsity * (1 - sparsity), "two random\nmasks") if sparsity else None
 
 
 def vacuous(run: FinishedRun) -> str:
-    """Where the bounds say nothing, in a sentence for each."""
+    """Says where the bounds say nothing, in a sentence for each."""
     said = []
     for name, bound in (("counting bound", "mdl_bound"), ("Occam bound", "occam_bound")):
         flags = [x for row in run.rows if (x := number(row.get(f"{bound}_vacuous"))) is not None]
@@ -100,6 +112,7 @@ def vacuous(run: FinishedRun) -> str:
 
 
 def stable_from(run: FinishedRun) -> str:
+    """Says from which step on each seed is stable."""
     steps = [(row["seed"], row["stable_from_step"]) for row in run.rows
              if row["arm"] == TICKET and "stable_from_step" in row]  # fmt: skip
     if not steps:

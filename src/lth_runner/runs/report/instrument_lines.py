@@ -1,4 +1,4 @@
-"""How a field of the rows becomes a panel: its lines, what it is drawn against, what is said."""
+"""How a field of the rows becomes a panel: its lines, what they are drawn against, what is said."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Beside:
 
 @dataclass(frozen=True)
 class Instrument:
-    """A panel: it appears where a row has the field of its first line.
+    """A panel of the page, which appears where a row has the field of its first line.
 
     `level`: a horizontal line and its name. `note`: what is said of this very run. `hidden`:
     whether a run shows nothing by it.
@@ -89,6 +89,7 @@ class Instrument:
     hidden: Callable[[FinishedRun], bool]
 
     def panel(self, run: FinishedRun, verdict: Verdict) -> Panel:
+        """Draws the panel of a run."""
         lines, set_x, xlabel = self.draw(run, verdict, self)
         scale, level = self.scale(run.measure), self.level(run)
         figure = line_figure(
@@ -112,13 +113,14 @@ def instrument(
     note: Callable[[FinishedRun], str] = lambda run: "",
     hidden: Callable[[FinishedRun], bool] = lambda run: False,
 ) -> Instrument:
+    """Makes an instrument, whose lines go through the rounds unless ``draw`` says otherwise."""
     made = (lambda measure: scale) if isinstance(scale, Scale) else scale
     return Instrument(key, heading, reading, made, fields, draw or density_lines, level, note,
                       hidden)  # fmt: skip
 
 
 def field_of(run: FinishedRun, one: Each | Beside) -> str:
-    """The field's name in the rows of a run: {measure} stands for that of its headline."""
+    """Names the field in the rows of a run: {measure} stands for that of its headline."""
     return one.field.format(measure=run.measure.name)
 
 
@@ -126,7 +128,7 @@ def field_of(run: FinishedRun, one: Each | Beside) -> str:
 
 
 def _each(run: FinishedRun, one: Instrument) -> list[tuple[str, str, Line]]:
-    """(arm, field, a line without points) of everything that an instrument compares."""
+    """Yields (arm, field, a line without points) of everything that an instrument compares."""
     found = []
     for field in one.fields:
         if isinstance(field, Beside):
@@ -160,7 +162,7 @@ def density_lines(run: FinishedRun, verdict: Verdict, one: Instrument) -> Drawn:
 
 
 def layer_lines(run: FinishedRun, verdict: Verdict, one: Instrument) -> Drawn:
-    """An object by layer of each arm in the marked round, layers in their order."""
+    """Draws an object by layer of each arm in the marked round, layers in their order."""
     wanted, scale = _each(run, one), one.scale(run.measure)
     having = {
         row["round"]
@@ -198,7 +200,7 @@ def layer_lines(run: FinishedRun, verdict: Verdict, one: Instrument) -> Drawn:
 
 
 def step_lines(run: FinishedRun, verdict: Verdict, one: Instrument) -> Drawn:
-    """An object by step of the ticket's rows, step 0 on the same axis."""
+    """Draws an object by step of the ticket's rows, step 0 on the same axis."""
     rows, scale = [row for row in run.rows if row["arm"] == TICKET], one.scale(run.measure)
     lines = [
         line.through(sorted((float(step), scale.factor * y, scale.factor * s)
@@ -249,14 +251,14 @@ def shaded_lines(
 
 
 def kept_label(run: FinishedRun, round: int) -> str:
-    """What a round keeps, and whether it is the dense one: '51.2 %'."""
+    """Writes what a round keeps, and whether it is the dense one: '51.2 %'."""
     kept = run.density(TICKET, round)
     text = f"round {round}" if kept is None else f"{PERCENT * kept:.3g} %"
     return f"{text}, dense" if round == run.dense_round else text
 
 
 def marked_round(rounds: Sequence[int], verdict: Verdict) -> int | None:
-    """Of these, the sparsest at which the ticket matches; else the last; None of none."""
+    """Picks the sparsest of these at which the ticket matches; else the last; None of none."""
     best = verdict.largest(TICKET)
     if best is not None and best.round in rounds:
         return best.round
@@ -264,7 +266,7 @@ def marked_round(rounds: Sequence[int], verdict: Verdict) -> int | None:
 
 
 def shown_rounds(rounds: Iterable[int], verdict: Verdict) -> list[int]:
-    """At most four of them: the first, the last, the marked one, and what lies between."""
+    """Picks four of them at most: the first, the last, the marked one, and what lies between."""
     found = sorted(set(rounds))
     if len(found) <= MAX_SHADES:
         return found
@@ -276,7 +278,7 @@ def shown_rounds(rounds: Iterable[int], verdict: Verdict) -> list[int]:
 def _list_means(
     rows: Iterable[Row], field: str, x: Callable[[Row, int], Sequence[float]], scale: Scale
 ) -> list[tuple[float, float, float]]:
-    """By place, over the replicates whose lists are as long as the longest."""
+    """Averages lists by place, over the replicates whose lists are as long as the longest."""
     lists = [(row, row[field]) for row in rows if isinstance(row.get(field), list)]
     longest = max((len(values) for _, values in lists), default=0)
     whole = [(row, values) for row, values in lists if len(values) == longest]
@@ -292,5 +294,5 @@ def _list_means(
 def _drawable(
     points: Sequence[tuple[float, float, float]], scale: Scale
 ) -> Sequence[tuple[float, float, float]]:
-    """Without what a logarithmic axis cannot show."""
+    """Leaves out what a logarithmic axis cannot show."""
     return [point for point in points if point[1] > 0] if scale.logarithmic_y else points

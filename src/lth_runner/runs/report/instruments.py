@@ -1,4 +1,4 @@
-"""What probes measured, as figures: a table of what is drawn and how."""
+"""The table of what probes measured and how each is drawn."""
 
 from __future__ import annotations
 
@@ -294,7 +294,7 @@ INSTRUMENTS: tuple[Instrument, ...] = (
 
 
 def panels(table: Iterable[Instrument], run: FinishedRun, verdict: Verdict) -> list[Panel]:
-    """The panels of a table that the rows of the run have something for."""
+    """Draws the panels of a table that the rows of the run have something for."""
     fields = {field for row in run.rows for field, value in row.items() if value is not None}
     shown = [one for one in table
              if field_of(run, one.fields[0]) in fields and not one.hidden(run)]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Lines with bands: the one painter of every figure whose x is a density, a step or a place."""
+"""Lines with bands, by the one painter of every figure over a density, a step or a place."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Line:
     seeds: tuple[tuple[tuple[float, float], ...], ...] = ()
 
     def through(self, points: Iterable[Sequence[float]]) -> Line:
-        """The same line through points of (x, mean, standard deviation)."""
+        """Returns the same line through points of (x, mean, standard deviation)."""
         columns = tuple(zip(*points, strict=True)) or ((), (), ())
         return replace(self, x=columns[0], y=columns[1], spread=columns[2])
 
@@ -78,17 +78,17 @@ class Reference:
 
 
 def is_curve(lines: Iterable[Line]) -> bool:
-    """Whether there is more to draw than dots."""
+    """Returns whether there is more to draw than dots."""
     return any(len(set(line.x)) > 1 for line in lines)
 
 
 def by_density(axes: Axes, lines: Sequence[Line]) -> None:
-    """The x axis of figures over the weights that remain."""
+    """Sets the x axis of figures over the weights that remain."""
     drawing.density_axis(axes, [x / PERCENT for line in lines for x in line.x])
 
 
 def by_count(axes: Axes, lines: Sequence[Line]) -> None:
-    """The x axis of steps and places: whole numbers where all are whole."""
+    """Sets the x axis of steps and places: whole numbers where all are whole."""
     if all(x == int(x) for line in lines for x in line.x) and axes.get_xscale() == "linear":
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
@@ -104,7 +104,7 @@ def line_figure(
     wrap: int = 0,
     title: tuple[str, str] = ("", ""),
 ) -> Figure | None:
-    """The figure of some lines, labelled at their ends; None where there are but dots."""
+    """Draws some lines, labelled at their ends; None where there are but dots."""
     drawn = [line for line in lines if line.x]
     if not is_curve(drawn):
         return None
@@ -159,7 +159,7 @@ def paint(
 
 
 def draw_line(axes: Axes, line: Line, *, logarithmic: bool = False) -> None:
-    """The band, the replicates and the line."""
+    """Draws the band, the replicates and the line."""
     if any(line.spread) and not line.style:  # dots, not joined: each with a bar of its own
         axes.errorbar(line.x, line.y, yerr=line.spread, fmt="none", ecolor=line.colour, capsize=3)
     elif any(line.spread):
@@ -196,7 +196,7 @@ def _logarithmic(axes: Axes) -> None:
 
 
 def _end(line: Line, bottom: float, top: float, unit: str, wrap: int) -> str:
-    """The label of a line; one that leaves the axes says where it ends."""
+    """Labels the end of a line; one that leaves the axes says where it ends."""
     text, y = line.label, line.y[-1]
     if wrap:  # at most two lines; what is cut is cut from the second
         parts = textwrap.wrap(text, wrap, break_on_hyphens=False) or [""]
@@ -209,7 +209,7 @@ def _end(line: Line, bottom: float, top: float, unit: str, wrap: int) -> str:
 def limits(
     measure: Measure, lines: Sequence[Line], dense: Sequence[float], tolerance: float
 ) -> tuple[float, float]:
-    """All of the lines; where one collapses, three times the depth that the bold ones fall.
+    """Finds limits for all lines; where one collapses, three times the depth of the bold ones.
 
     Everything in the units of the axis. Where lower is better, the same upside down.
     """

@@ -1,4 +1,4 @@
-"""How far the masks of different seeds agree, from the tickets in the run folder."""
+"""How far the masks of different seeds agree, by the tickets in the run folder."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class MaskOverlap:
 
 
 def seed_overlaps(run: FinishedRun) -> tuple[MaskOverlap, ...]:
-    """Some of the rounds with tickets of two seeds or more, the last among them."""
+    """Compares some of the rounds with tickets of two seeds or more, the last among them."""
     files: dict[int, list[Path]] = {}
     for path in sorted((run.folder / "tickets").glob("round-*.safetensors")):
         if match := FILE.fullmatch(path.name):
@@ -66,7 +66,7 @@ def seed_overlaps(run: FinishedRun) -> tuple[MaskOverlap, ...]:
 
 
 def _last_first(rounds: Sequence[int]) -> list[int]:
-    """At most six, evenly, the last one first."""
+    """Picks six at most, evenly, the last one first."""
     last = len(rounds) - 1
     if last < MAX_ROUNDS:
         return list(reversed(rounds))
@@ -75,7 +75,7 @@ def _last_first(rounds: Sequence[int]) -> list[int]:
 
 
 def masks_of(path: Path) -> Kept:
-    """The kept weights by name, without the weights themselves; empty where it cannot be read."""
+    """Reads the kept weights by name, without the weights themselves; empty where it cannot."""
     try:
         with safe_open(path, framework="np") as opened:
             names = [name for name in opened.keys() if name.startswith("mask.")]  # noqa: SIM118
@@ -85,7 +85,7 @@ def masks_of(path: Path) -> Kept:
 
 
 def overlap_of(of: str, masks: Sequence[Kept]) -> MaskOverlap:
-    """J = sum |A and B| / sum |A or B| over layers, mean over pairs.
+    """Computes J = sum |A and B| / sum |A or B| over layers, mean over pairs.
 
     Chance, of layers of n weights and densities a, b: sum a b n / sum (a + b - a b) n, a ratio of
     expectations; `random` is the same with all layers as one.
@@ -125,6 +125,7 @@ def _chance(layers: Sequence[tuple[float, float, int]]) -> float:
 def overlap_table(
     found: Sequence[MaskOverlap], of: str = "round"
 ) -> tuple[list[str], list[list[str]]]:
+    """Tabulates overlaps beside those of shuffled and random masks."""
     header = [of, "weights kept", "seeds", "overlap", "shuffled within layers", "random"]
     return header, [
         [one.of, kept(one.density), str(one.num_seeds), f"{one.jaccard:.3f}",
@@ -134,7 +135,7 @@ def overlap_table(
 
 
 def overlap_sentence(found: Sequence[MaskOverlap]) -> str:
-    """The last round in one sentence; empty of none."""
+    """Says the last round in one sentence; empty of none."""
     if not found:
         return ""
     last = found[-1]

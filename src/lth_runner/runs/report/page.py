@@ -1,4 +1,4 @@
-"""Every page of the report: a head with its number and verdict, and sections, as one HTML file."""
+"""Pages of the report: a head with its number and verdict, and sections, as one HTML file."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Page:
 
 
 def tag(name: str, *content: Cell, **attributes: str) -> Html:
-    """An element: text is escaped, markup is not; `class_` stands for class."""
+    """Makes an element: text is escaped, markup is not; `class_` stands for class."""
     given = "".join(
         f' {key.rstrip("_")}="{escape(value)}"' for key, value in attributes.items() if value
     )
@@ -82,11 +82,12 @@ def tag(name: str, *content: Cell, **attributes: str) -> Html:
 
 
 def link(address: Path | str, text: str) -> Html:
+    """Makes a link to an address."""
     return tag("a", text, href=Path(address).as_posix())
 
 
 def render(page: Page) -> str:
-    """The page as text."""
+    """Writes the page as text."""
     top = page.headline
     number = [tag("div", top.number, class_="number"), tag("div", top.about, class_="about")]
     remarks = [tag("p", " ".join(top.remarks), class_="muted")] if top.remarks else []
@@ -127,6 +128,7 @@ def _section(section: Section) -> Html:
 
 
 def picture(figure: Figure, key: str) -> Html:
+    """Makes the element of a figure."""
     return tag("div", Html(drawing.svg(figure, key)), class_="figure")
 
 
@@ -167,6 +169,7 @@ def write_page(page: Page, file: Path) -> tuple[Path, ...]:
 
 
 def csv_text(table: Iterable[Sequence[object]]) -> str:
+    """Writes a table as the text of a CSV."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(table)
     return text.getvalue()

@@ -76,7 +76,7 @@ def _difference(lines: Sequence[Line], tolerance: float, unit: str) -> Figure | 
 
 
 def _symmetric_axis(axes: Any, lines: Sequence[Line], linear: float) -> None:
-    """Linear around zero and logarithmic beyond, so that a collapse hides no small loss.
+    """Sets an axis linear around zero and logarithmic beyond, so that no small loss is hidden.
 
     All means are inside, and their bars as far as twice the reach of the means.
     """
@@ -104,7 +104,7 @@ def _symmetric_axis(axes: Any, lines: Sequence[Line], linear: float) -> None:
 
 
 def learning_panels(run: FinishedRun, verdict: Verdict) -> list[Panel]:
-    """Test and validation values against the step, for a few rounds."""
+    """Draws test and validation values against the step, for a few rounds."""
     rows, found = run.metrics(), []
     for split, what in (("test", "test"), ("val", "validation")):
         reading = (
@@ -127,7 +127,7 @@ def learning_panels(run: FinishedRun, verdict: Verdict) -> list[Panel]:
 
 
 def _late(run: FinishedRun, lines: Sequence[Line]) -> tuple[float, float]:
-    """The y axis without the first steep steps; upside down where lower is better."""
+    """Sets the y axis without the first steep steps; upside down where lower is better."""
     sign = 1 if run.measure.better == "higher" else -1
     curves = [[sign * y for y in line.y] for line in lines]
     last, top = [ys[-1] for ys in curves], max(y for ys in curves for y in ys)
@@ -142,7 +142,7 @@ def _late(run: FinishedRun, lines: Sequence[Line]) -> tuple[float, float]:
 def _mean_series(
     rows: Iterable[Row], field: str, factor: float
 ) -> dict[tuple[str, int], list[tuple[float, float, float]]]:
-    """(arm, round) -> (step, mean over seeds, no band).
+    """Averages over seeds: (arm, round) -> (step, mean, no band).
 
     A step written twice counts once, the later one.
     """
@@ -159,4 +159,5 @@ def _mean_series(
 
 
 def layers_panel(run: FinishedRun) -> Panel:
+    """Draws the panel of layer densities."""
     return Panel("layers", "Density of each layer", LAYERS, layer_figure(run))

@@ -1,4 +1,4 @@
-"""The figures that pruners side by side add to those of a sweep: layer densities, the effort."""
+"""The figures that pruners side by side add to those of a sweep: layer densities and effort."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_WRITTEN_LAYERS = 14
 
 
 def layer_figure(comparison: Comparison) -> Figure | None:
-    """For each sparsity a heat map of pruner x layer; shades are logarithmic, the same for all."""
+    """Draws a heat map of pruner x layer per sparsity; shades are logarithmic, alike for all."""
     labels = [one.label for one in comparison.sweep.settings]
     columns = [
         column
@@ -63,7 +63,7 @@ def layer_figure(comparison: Comparison) -> Figure | None:
 
 
 def effort_figure(comparison: Comparison) -> Figure | None:
-    """Left the seconds until a mask is there, right the training steps; a row per pruner."""
+    """Draws left the seconds until a mask is there, right the steps; a row per pruner."""
     efforts = comparison.efforts
     if not efforts:
         return None
@@ -107,7 +107,7 @@ def _dot(axes: Axes, x: float, y: float, hexed: str) -> None:
 
 
 def _colours(efforts: Sequence[Effort]) -> dict[float, str]:
-    """A shade per sparsity, darker is sparser."""
+    """Picks a shade per sparsity, darker is sparser."""
     found = sorted({effort.sparsity for effort in efforts})
     return {sparsity: drawing.shade(i, len(found)) for i, sparsity in enumerate(found)}
 

@@ -1,4 +1,4 @@
-"""Pruners side by side: one page, its figures with their numbers, and the console's view."""
+"""Pruners side by side on one page, with their numbers, and the console's view."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def write_pruners(comparison: Comparison, folder: Path, stem: str = "pruners") -
 
 
 def text(comparison: Comparison) -> str:
-    """The console's view: the measure, the effort, the sanity checks, the steps."""
+    """Writes the console's view: the measure, the effort, the sanity checks, the steps."""
     sweep = comparison.sweep
     parts: list[str] = []
     for sentence in (extent(sweep), best(comparison).text, *notices(sweep), *refusals(sweep.runs)):
@@ -72,7 +72,7 @@ def text(comparison: Comparison) -> str:
 
 
 def best(comparison: Comparison) -> Headline:
-    """The best pruner at the largest sparsity that several reached, and at the others shown."""
+    """Names the best pruner at the largest sparsity that several reached, and at others."""
     told: list[tuple[str, str, str]] = []
     measure = comparison.sweep.measure
     for column in comparison.columns:
@@ -100,7 +100,7 @@ def best(comparison: Comparison) -> Headline:
 
 
 def effort_table(efforts: Sequence[Effort]) -> tuple[list[str], list[list[str]]]:
-    """Pruner and sparsity -> where the mask is from, what that took, the ticket's own training."""
+    """Tabulates by pruner and sparsity where the mask is from, what that took, and the ticket."""
     header = ["pruner", "sparsity", "mask from", "trainings", "steps", "seconds", "+ search s",
               "= seconds", "own steps", "own s"]  # fmt: skip
     return header, [

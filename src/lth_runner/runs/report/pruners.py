@@ -92,7 +92,7 @@ class Comparison:
 
 
 def find_pruners(runs: Sequence[FinishedRun]) -> tuple[Comparison, ...]:
-    """The groups of runs that are the same but for pruner, its sparsity and seed, with several."""
+    """Groups the runs that are the same but for pruner, its sparsity and seed, with several."""
     groups: dict[str, dict[str, list[FinishedRun]]] = {}
     for run in runs:
         methods = groups.setdefault(_key(run, pruner=False), {})
@@ -101,7 +101,7 @@ def find_pruners(runs: Sequence[FinishedRun]) -> tuple[Comparison, ...]:
 
 
 def _key(run: FinishedRun, *, pruner: bool) -> str:
-    """What runs of one comparison share; or of one pruner, without what is copied from rewind."""
+    """Describes what runs of one comparison share; or of one pruner, without copies from rewind."""
     kept = {
         key: value
         for key, value in flatten(run.config).items()
@@ -165,7 +165,7 @@ def _density(row: Row) -> float:
 
 
 def _snapped(run: FinishedRun, asked: set[float]) -> FinishedRun:
-    """The run with densities that stand for one asked for, up to rounding by layer, made equal."""
+    """Makes densities equal that stand for one asked for, up to rounding by layer."""
 
     def near(row: Row) -> Row:
         kept = density(row)
@@ -178,7 +178,7 @@ def _snapped(run: FinishedRun, asked: set[float]) -> FinishedRun:
 
 
 def _labels(groups: Sequence[Sequence[FinishedRun]]) -> list[str]:
-    """The pruners' names; of several of one name, with the keys in which they differ."""
+    """Names the pruners; several of one name with the keys in which they differ."""
     firsts = [group[0] for group in groups]
     names = [run.pruner for run in firsts]
     found = list(names)
@@ -196,7 +196,7 @@ def _labels(groups: Sequence[Sequence[FinishedRun]]) -> list[str]:
 
 
 def _quality(one: Setting) -> tuple[float, float, str]:
-    """The sparsest first, the best of these first."""
+    """Sorts the sparsest first, the best of these first."""
     last = one.last
     if last is None or last.mean is None:
         return (0.0, 0.0, one.label)
@@ -204,7 +204,7 @@ def _quality(one: Setting) -> tuple[float, float, str]:
 
 
 def _effort(run: FinishedRun, label: str) -> Effort | None:
-    """The effort behind a run's last tickets."""
+    """Counts the effort behind a run's last tickets."""
     last = max(run.rounds(TICKET), default=None)
     found = [] if last is None else [(row, _before(run, row)) for row in run.at(TICKET, last)]
     found = [(row, before) for row, before in found if not is_dense(row) and density(row)]
@@ -238,7 +238,7 @@ class _Before:
 
 
 def _before(run: FinishedRun, ticket: Row) -> _Before:
-    """All earlier trainings of the ticket's seed, or what of them the mask was made from.
+    """Finds all earlier trainings of the ticket's seed, or what of them the mask was made from.
 
     A pruner that decides at the start (`pruner.dense` is a key of these alone) or by chance needs
     the first training up to the rewind step (all of it where another step is scored); early-bird
@@ -267,7 +267,7 @@ def _before(run: FinishedRun, ticket: Row) -> _Before:
 
 
 def _part_needed(run: FinishedRun, ticket: Row) -> int | None:
-    """The step of the first training that the mask was made at; None: whole trainings."""
+    """Finds the step of the first training that the mask was made at; None: whole trainings."""
     if class_name(run.option("pruner", "search")) == "EarlyBird":
         return int(ticket.get("start_step") or 0)
     by_chance = class_name(run.option("pruner", "search", "score")) == "Random"

@@ -1,4 +1,4 @@
-"""Curves that papers published, to lay beside our own: small tables in papers/*.csv."""
+"""Curves that papers published, small tables in papers/*.csv, to lay beside our own."""
 
 from __future__ import annotations
 
@@ -40,10 +40,11 @@ class PublishedCurve:
 
     @property
     def label(self) -> str:
+        """The series' name as a figure has it."""
         return self.name.partition("/")[2].replace("_", " ")
 
     def at(self, kept: float) -> PublishedPoint | None:
-        """The point at about this density."""
+        """Finds the point at about this density."""
         close = [x for x in self.points if abs(x.density - kept) <= SAME_DENSITY * kept]
         return min(close, key=lambda x: abs(x.density - kept), default=None)
 
@@ -64,7 +65,7 @@ class Beside:
 
 
 def names() -> tuple[str, ...]:
-    """What `report.published` accepts: <paper>/<series>."""
+    """Lists what `report.published` accepts: <paper>/<series>."""
     return tuple(_all())
 
 
@@ -76,13 +77,13 @@ def published(name: str) -> PublishedCurve:
 
 
 def counterpart(run: FinishedRun) -> PublishedCurve | None:
-    """The series that the run's config names as `report.published`, if any, of its measure."""
+    """Finds the series of its measure that a run's config names as `report.published`, if any."""
     name = run.option("report", "published")
     return None if name is None or run.measure.name != ACCURACY.name else published(str(name))
 
 
 def beside(run: FinishedRun, series: PublishedCurve) -> tuple[Beside, ...]:
-    """Every published point with the ticket's accuracy in the round of that density."""
+    """Lists every published point with the ticket's accuracy in the round of that density."""
     ours: dict[PublishedPoint, list[float]] = {}
     for round in run.rounds(TICKET):
         kept, values = run.density(TICKET, round), run.values(TICKET, round, run.outcome).values()

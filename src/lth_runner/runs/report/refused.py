@@ -1,4 +1,4 @@
-"""Points of a sweep that never became runs, from what the sweep wrote down of them."""
+"""Points of a sweep that never became runs, by what the sweep wrote down of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UNSAID = ("paths.", "record.", "record=", "threads=", "train.snapshots=", "hydra
 
 
 def refusals(runs: Sequence[FinishedRun]) -> list[str]:
-    """A sentence for each cause for which points of the runs' sweeps have no folder."""
+    """Writes a sentence for each cause for which points of the runs' sweeps have no folder."""
     words = {_words(str(run.status.get("command") or "")) for run in runs}
     names = {f"name={run.name}" for run in runs}
     failed: dict[frozenset[str], str] = {}
@@ -37,7 +37,7 @@ def refusals(runs: Sequence[FinishedRun]) -> list[str]:
 
 
 def _words(command: str) -> frozenset[str]:
-    """What a command asks for, without what changes no result."""
+    """Reads what a command asks for, without what changes no result."""
     try:
         words = shlex.split(command)[1:]
     except ValueError:
@@ -47,6 +47,6 @@ def _words(command: str) -> frozenset[str]:
 
 
 def _named(key: frozenset[str], points: Sequence[frozenset[str]]) -> str:
-    """The words in which a point differs from others of its sweep."""
+    """Finds the words in which a point differs from others of its sweep."""
     shared = frozenset.intersection(*points) if len(points) > 1 else frozenset()
     return " ".join(sorted(key - shared)) or "a point"

@@ -1,4 +1,4 @@
-"""What a finished or unfinished run folder holds, and its means over the replicates."""
+"""The rows of a run folder, finished or not, and their means over the replicates."""
 
 from __future__ import annotations
 
@@ -80,6 +80,7 @@ class FinishedRun:
 
     @property
     def name(self) -> str:
+        """The run's name in its config, else its folder's."""
         return str(self.config.get("name") or self.folder.resolve().name)
 
     @property
@@ -99,10 +100,11 @@ class FinishedRun:
 
     @property
     def state(self) -> str:
+        """The state that the run's status says, else ``unknown``."""
         return str(self.status.get("state") or "unknown")
 
     def option(self, *path: str) -> Any:
-        """What the config says at a path of keys; None where it has none."""
+        """Reads what the config says at a path of keys; None where it has none."""
         node: Any = self.config
         for key in path:
             node = node.get(key) if isinstance(node, Mapping) else None
@@ -131,14 +133,17 @@ class FinishedRun:
 
     @property
     def controls(self) -> tuple[str, ...]:
+        """The arms beside the ticket, in the order of the rows."""
         return tuple(dict.fromkeys(row["arm"] for row in self.rows if row["arm"] != TICKET))
 
     @property
     def arms(self) -> tuple[str, ...]:
+        """The ticket and the controls."""
         return (TICKET, *self.controls)
 
     @property
     def seeds(self) -> tuple[int, ...]:
+        """The seeds of the replicates."""
         return tuple(sorted({row["seed"] for row in self.rows}))
 
     @property
@@ -157,59 +162,62 @@ class FinishedRun:
         return None
 
     def rounds(self, arm: str) -> tuple[int, ...]:
+        """Lists the rounds that an arm has rows of."""
         return tuple(sorted({row["round"] for row in self.rows if row["arm"] == arm}))
 
     def at(self, arm: str, round: int) -> tuple[Row, ...]:
+        """Lists the rows of an arm in a round, one for each replicate."""
         return tuple(row for row in self.rows if row["arm"] == arm and row["round"] == round)
 
     def values(self, arm: str, round: int, field: str) -> dict[int, float]:
-        """Seed -> value, over the replicates that have one."""
+        """Maps seed to value, over the replicates that have one."""
         pairs = ((row["seed"], number(row.get(field))) for row in self.at(arm, round))
         return {seed: value for seed, value in pairs if value is not None}
 
     def density(self, arm: str, round: int) -> float | None:
-        """Mean density of an arm in a round; None where no row has one."""
+        """Averages the density of an arm in a round; None where no row has one."""
         found = [value for row in self.at(arm, round) if (value := density(row)) is not None]
         return mean(found) if found else None
 
     def metrics(self) -> tuple[Row, ...]:
-        """The rows of metrics.jsonl; none when the run recorded none."""
+        """Reads the rows of metrics.jsonl; none when the run recorded none."""
         file = self.folder / METRICS
         return tuple(row for _, row in checked_rows(file)) if file.is_file() else ()
 
 
 def class_name(node: object) -> str:
-    """The class that a part of the config names, without its module; empty where there is none."""
+    """Finds the class that a part of the config names, without its module; empty for none."""
     target = node.get("_target_") if isinstance(node, Mapping) else None
     return str(target or "").rsplit(".", 1)[-1]
 
 
 def number(value: object) -> float | None:
-    """The finite number that `value` is, else None; a truth value is no number."""
+    """Reads the finite number that `value` is, else None; a truth value is no number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return float(value) if math.isfinite(value) else None
 
 
 def density(row: Row) -> float | None:
-    """Fraction of the prunable weights kept, from whichever of its two names the row has."""
+    """Reads the fraction of the prunable weights kept, by either of its two names."""
     kept, removed = number(row.get("density")), number(row.get("sparsity"))
     return kept if kept is not None else None if removed is None else 1.0 - removed
 
 
 def is_dense(row: Row) -> bool:
-    """Whether a row is the dense network's: of the first round, and its mask keeps all."""
+    """Returns whether a row is the dense network's: of the first round, its mask keeps all."""
     kept = density(row)
     return row["round"] == FIRST_ROUND and (kept is None or kept >= 1.0)
 
 
 def mean(values: Iterable[float]) -> float:
+    """Averages numbers, of which there is at least one."""
     found = tuple(values)
     return math.fsum(found) / len(found)
 
 
 def std(values: Iterable[float]) -> float | None:
-    """Sample standard deviation (ddof = 1); None for fewer than two values."""
+    """Computes the sample standard deviation (ddof = 1); None for fewer than two values."""
     found = tuple(values)
     if len(found) < 2:
         return None
@@ -218,7 +226,7 @@ def std(values: Iterable[float]) -> float | None:
 
 
 def aggregate(rows: Iterable[Row]) -> dict[tuple[str, int], Summary]:
-    """(arm, round) -> mean and standard deviation of every numeric field over the replicates."""
+    """Averages every numeric field over the replicates: (arm, round) -> mean and deviation."""
     groups: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["arm"], row["round"]), []).append(row)
@@ -242,7 +250,7 @@ def _summary(rows: list[Row]) -> Summary:
 
 
 def object_means(rows: Iterable[Row], field: str) -> dict[str, tuple[float, float]]:
-    """Of a field that is an object: name -> mean and standard deviation over the rows."""
+    """Averages a field that is an object over the rows: name -> mean and deviation."""
     found: dict[str, list[float]] = {}
     for row in rows:
         values = row.get(field)
@@ -253,7 +261,7 @@ def object_means(rows: Iterable[Row], field: str) -> dict[str, tuple[float, floa
 
 
 def identity(row: Row, file: Path, line: int) -> tuple[int, str, int]:
-    """(round, arm, seed) of a row; raises `UserError` where one is missing."""
+    """Reads (round, arm, seed) of a row; raises `UserError` where one is missing."""
     round, arm, seed = (row.get(key) for key in IDENTITY)
     if not (isinstance(round, int) and isinstance(arm, str) and isinstance(seed, int)):
         raise UserError(
@@ -264,7 +272,7 @@ def identity(row: Row, file: Path, line: int) -> tuple[int, str, int]:
 
 
 def find_runs(paths: Iterable[str | Path]) -> tuple[Path, ...]:
-    """The run folders at or below each path, each once; raises `UserError` where there is none."""
+    """Finds the run folders at or below each path, each once; raises `UserError` for none."""
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
         if not path.is_dir():

@@ -41,7 +41,7 @@ def write_run(run: FinishedRun) -> tuple[Path, Path]:
 
 
 def run_page(run: FinishedRun, verdict: Verdict) -> Page:
-    """The page of a run, finished or not."""
+    """Makes the page of a run, finished or not."""
     curve = drawn_curve([run])
     name = label(verdict.measure)
     figures = [difference_panel(run, verdict), *panels(DEFAULT, run, verdict),
@@ -104,7 +104,7 @@ def _rounds(run: FinishedRun, verdict: Verdict) -> Table:
 
 
 def _undrawn(missing: Sequence[Panel]) -> list[Section]:
-    """What was measured in one round alone as numbers, and what was not recorded by its name."""
+    """Writes what was measured in one round alone as numbers, and names what was not recorded."""
     single = [(one.heading, line.label.replace("\n", " "), f"{line.y[0]:.4g}"
                + (f" ± {line.spread[0]:.2g}" if any(line.spread) else ""))
               for one in missing for line in one.lines if len(line.y) == 1]  # fmt: skip
@@ -144,12 +144,12 @@ def _published(
 
 
 def _percent(published: float) -> str:
-    """Half a hundredth is rounded up, as in papers."""
+    """Rounds half a hundredth up, as in papers."""
     return f"{100 * published + 1e-9:.2f}"
 
 
 def _every_row(run: FinishedRun) -> Table:
-    """All scalar fields, the well-known ones first, whatever a probe added behind them."""
+    """Tabulates all scalar fields, the well-known ones first, what probes added behind them."""
     fields = dict.fromkeys(field for row in run.rows for field, value in row.items()
                            if not isinstance(value, (Mapping, list)))  # fmt: skip
     measured = [f"{split}_{name}" for split in SPLITS for name in (run.measure.name, "loss")]

@@ -1,4 +1,4 @@
-"""What of a pruner's decision matters: its ticket beside the controls that take parts of it away.
+"""Sanity checks of a pruner: its ticket beside the controls that take parts of it away.
 
 Frankle et al., "Pruning Neural Networks at Initialization: Why Are We Missing the Mark?", ICLR
 2021, arXiv 2009.08576; Su et al., "Sanity-Checking Pruning Methods", NeurIPS 2020, arXiv
@@ -93,7 +93,7 @@ class Check:
 
     @property
     def mark(self) -> str:
-        """The finding in a word or two."""
+        """Writes the finding in a word or two."""
         low, high = self.cost.low, self.cost.high
         if self.same:
             return "the ticket itself"
@@ -113,7 +113,7 @@ class Check:
 
     @property
     def sentence(self) -> str:
-        """The finding in full, with its interval and the number of seeds."""
+        """Writes the finding in full, with its interval and the number of seeds."""
         words = WORDS[self.control]
         where = f"at {self.sparsity} sparsity"
         opening = f"{self.pruner}: {self.does}"
@@ -152,7 +152,7 @@ class Check:
 
     @property
     def _open(self) -> str:
-        """What the interval leaves open."""
+        """Says what the interval leaves open."""
         low, high = self.cost.low, self.cost.high
         if low is None or high is None or self.cost.is_flat:
             return "equal differences of so few seeds make no interval"
@@ -164,7 +164,7 @@ class Check:
 
     @property
     def _costs(self) -> str:
-        """'costs 4.2 ± 0.3 points', half the 95 % interval behind the sign."""
+        """Writes 'costs 4.2 ± 0.3 points', half the 95 % interval behind the sign."""
         size, high = self.cost.difference, self.cost.high
         half = "" if high is None else f" ± {self._number(high - size)}"
         verb = "costs" if size >= 0 else "gains"
@@ -176,7 +176,7 @@ class Check:
 
 
 def checks(run: FinishedRun, verdict: Verdict, *, pruner: str = "") -> tuple[Check, ...]:
-    """Every sanity check that the run has, by control and growing sparsity."""
+    """Makes every sanity check that the run has, by control and growing sparsity."""
     found = []
     for control in (name for name in WORDS if name in verdict.controls):
         for level in verdict.of(control):
@@ -202,13 +202,13 @@ def checks(run: FinishedRun, verdict: Verdict, *, pruner: str = "") -> tuple[Che
 
 
 def _does(run: FinishedRun, control: str) -> str:
-    """What a control takes away; of corrupted data what was corrupted, where the config says it."""
+    """Says what a control takes away; of corrupted data what was corrupted, if it is told."""
     corrupt = run.option("control", control, "corrupt") or "data"
     return WORDS[control].does.replace("corrupted data", f"corrupted {corrupt}")
 
 
 def _same(run: FinishedRun, control: str, round: int) -> bool:
-    """Whether the control's trainings are the ticket's: the same names in the Store."""
+    """Returns whether the control's trainings are the ticket's: the same names in the Store."""
     names = [
         {row["seed"]: row.get("training_key") for row in run.at(arm, round)}
         for arm in (TICKET, control)
@@ -217,7 +217,7 @@ def _same(run: FinishedRun, control: str, round: int) -> bool:
 
 
 def sentences(found: Sequence[Check]) -> list[str]:
-    """Of each control the sparsest finding in full, and at how many sparsities it cost."""
+    """Says of each control the sparsest finding in full, and at how many sparsities it cost."""
     told = []
     for control in dict.fromkeys(check.control for check in found):
         own = [check for check in found if check.control == control]
@@ -232,7 +232,7 @@ def sentences(found: Sequence[Check]) -> list[str]:
 
 
 def _elsewhere(own: Sequence[Check]) -> str:
-    """At which of several sparsities a control costs."""
+    """Says at which of several sparsities a control costs."""
     costly = [check for check in own if check.mark == "matters"]
     if len(own) < 2 or own[-1].cost.low is None:
         return ""
@@ -244,7 +244,7 @@ def _elsewhere(own: Sequence[Check]) -> str:
 
 
 def sanity_section(found: Sequence[Check]) -> Section:
-    """The checks in a sentence for each control, and a line for each of them."""
+    """Writes the checks in a sentence for each control, and a line for each of them."""
     pruners = dict.fromkeys(check.pruner for check in found)
     told = [text for name in pruners for text in sentences([x for x in found if x.pruner == name])]
     header = ["pruner", "control", "sparsity", "control reaches", "cost", "n", "finding"]

@@ -1,4 +1,4 @@
-"""In which settings several runs differ, how they are named by them, and in which order."""
+"""The settings in which several runs differ, how runs are named by them, and in which order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Order = tuple[object, ...]
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mapping -> dotted keys: {'rewind': {'step': 0}} -> {'rewind.step': 0}."""
+    """Flattens nested mappings to dotted keys: {'rewind': {'step': 0}} -> {'rewind.step': 0}."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
@@ -31,7 +31,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(runs: Sequence[FinishedRun]) -> dict[str, list[Any]]:
-    """Dotted key -> its value in each run (None where absent), for keys in which runs differ.
+    """Maps each dotted key in which runs differ to its value in each run (None where absent).
 
     Where a config repeats `rewind.step` deeper, as in `pruner.search.rewind.step`, once is enough.
     """
@@ -44,20 +44,20 @@ def differences(runs: Sequence[FinishedRun]) -> dict[str, list[Any]]:
 
 
 def _settings(run: FinishedRun) -> dict[str, Any]:
-    """The options chosen of the config's sections, and all keys but a control's pruner anew."""
+    """Lists the options chosen of the sections, and all keys but a control's pruner anew."""
     chosen = {k: v for k, v in run.choices.items() if isinstance(v, str) and k in run.config}
     flat = flatten(run.config)
     return chosen | {key: value for key, value in flat.items() if not _repeats_pruner(key, flat)}
 
 
 def _repeats_pruner(key: str, flat: Mapping[str, Any]) -> bool:
-    """Whether control.invert.search.x, say, only says again what pruner.search.x says."""
+    """Returns whether control.invert.search.x, say, only says again what pruner.search.x says."""
     pruner = SEARCH_OF_CONTROL.sub("pruner.search.", key)
     return pruner != key and pruner in flat and flat[pruner] == flat[key]
 
 
 def _is_told(key: str, values: Mapping[str, list[Any]]) -> bool:
-    """Whether the option chosen of a key's group says its value: pruner=snip, not its parts."""
+    """Returns whether a key's group says its value: pruner=snip, not its parts."""
     group = key.split(".")[0]
     if group == key or group not in values or None in values[group]:
         return False
@@ -66,7 +66,7 @@ def _is_told(key: str, values: Mapping[str, list[Any]]) -> bool:
 
 
 def _is_copy(key: str, values: Mapping[str, list[Any]]) -> bool:
-    """Whether a key of fewer parts ends alike and has the same values."""
+    """Returns whether a key of fewer parts ends alike and has the same values."""
     leaf, depth = key.rsplit(".", 1)[-1], key.count(".")
     return any(
         other.count(".") < depth and other.rsplit(".", 1)[-1] == leaf and found == values[key]
@@ -75,7 +75,7 @@ def _is_copy(key: str, values: Mapping[str, list[Any]]) -> bool:
 
 
 def labels(runs: Sequence[FinishedRun]) -> list[str]:
-    """'key=value, ...' of the keys in which the runs differ; the folder's name breaks ties.
+    """Writes 'key=value, ...' of the keys in which runs differ; the folder's name breaks ties.
 
     More than four such keys: only as many, in their order, as tell the runs apart. A run is not
     named by a key that it does not have. Where this is long, 'train.optimizer.lr' is 'lr'.
@@ -99,7 +99,7 @@ def _named(own: Mapping[str, Any], names: Mapping[str, str]) -> str:
 
 
 def _short(keys: Sequence[str]) -> dict[str, str]:
-    """The last part of each key, or the whole where two end alike."""
+    """Cuts keys to their last part, but for those of which two end alike."""
     leaves = [key.rsplit(".", 1)[-1] for key in keys]
     return {k: leaf if leaves.count(leaf) == 1 else k for k, leaf in zip(keys, leaves, strict=True)}
 
@@ -109,11 +109,12 @@ def _distinct(found: Mapping[str, list[Any]], keys: Sequence[str], num_runs: int
 
 
 def plain(value: object) -> str:
+    """Writes a value of the config, numbers without needless digits."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def sorted_by_settings(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
-    """In the order of the settings in which they differ, seeds last, numbers by their size."""
+    """Sorts runs by the settings in which they differ, seeds last, numbers by their size."""
     found = differences(runs)
     keys = sorted(found, key=lambda key: bool(SEEDS.fullmatch(key)))
     order = sorted(range(len(runs)), key=lambda i: [natural(found[key][i]) for key in keys])
@@ -121,7 +122,7 @@ def sorted_by_settings(runs: Sequence[FinishedRun]) -> list[FinishedRun]:
 
 
 def natural(value: object) -> Order:
-    """A key to sort by: nothing, then numbers and durations, then texts with numbers in them."""
+    """Makes a sort key: nothing, then numbers and durations, then texts with numbers in them."""
     if value is None:
         return (0,)
     if isinstance(value, (bool, int, float)):
@@ -133,16 +134,18 @@ def natural(value: object) -> Order:
 
 
 def asked_sparsity(run: FinishedRun) -> float | None:
+    """Reads the sparsity that the config asks for; None where it names none."""
     return number(run.option("pruner", "sparsity"))
 
 
 def step_text(run: FinishedRun) -> str:
+    """Writes a rewind step as durations are written."""
     value = run.option("rewind", "step")
     return "" if value is None else str(value) if isinstance(value, str) else f"{value}it"
 
 
 def rewind_step(run: FinishedRun) -> int | None:
-    """The optimizer step that the run's tickets are rewound to; None where nothing tells it.
+    """Finds the optimizer step that the run's tickets are rewound to; None where nothing tells.
 
     Whole steps (500it) stand in the config; of epochs and shares, and where a training was shrunk,
     the start of the tickets tells, unless their clock starts over.
@@ -168,6 +171,7 @@ def rewind_step(run: FinishedRun) -> int | None:
 
 
 def common_parent(runs: Sequence[FinishedRun]) -> Path:
+    """Finds the folder that all run folders lie in."""
     return Path(os.path.commonpath([run.folder.resolve().parent for run in runs]))
 
 

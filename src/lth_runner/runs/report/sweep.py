@@ -1,4 +1,4 @@
-"""Several runs as one sweep over rewind step, sparsity and seed: every training counted once."""
+"""Several runs as one sweep over rewind step, sparsity and seed, every training counted once."""
 
 from __future__ import annotations
 
@@ -65,15 +65,16 @@ class Setting:
     is_chain: bool = True
 
     def at(self, column: Column) -> Level | None:
+        """Finds an arm's level in a column; None where it is not measured."""
         return None if column.level is None else self.verdict.at(TICKET, column.level)
 
     @property
     def last(self) -> Level | None:
-        """The sparsest level measured."""
+        """Finds the sparsest level measured."""
         return self.verdict.last()
 
     def by_seed(self) -> dict[int, Verdict]:
-        """The verdict on each seed alone."""
+        """Judges each seed alone."""
         seeds = sorted({row["seed"] for row in self.run.rows if not is_dense(row)})
         rows = {seed: [row for row in self.run.rows if row["seed"] == seed] for seed in seeds}
         return {seed: judge(replace(self.run, rows=tuple(own))) for seed, own in rows.items()}
@@ -112,18 +113,22 @@ class Sweep:
 
     @property
     def name(self) -> str:
+        """The runs' common name."""
         return self.runs[0].name
 
     @property
     def measure(self) -> Measure:
+        """The headline measure that all runs share."""
         return self.runs[0].measure
 
     @property
     def unfinished(self) -> tuple[FinishedRun, ...]:
+        """The runs that are not done."""
         return tuple(run for run in self.runs if run.state != "done")
 
     @property
     def seeds(self) -> tuple[int, ...]:
+        """The seeds of all runs."""
         return tuple(sorted({seed for run in self.runs for seed in run.seeds}))
 
     @property
@@ -134,7 +139,7 @@ class Sweep:
 
 
 def thinned(columns: Sequence[Column], most: int) -> tuple[Column, ...]:
-    """At most so many, evenly, unless all were asked for; first and last are among them."""
+    """Thins to at most so many, evenly, unless all were asked for; first and last stay."""
     last = len(columns) - 1
     if last < most or all(column.asked for column in columns):
         return tuple(columns)
@@ -143,7 +148,7 @@ def thinned(columns: Sequence[Column], most: int) -> tuple[Column, ...]:
 
 
 def find_sweeps(runs: Sequence[FinishedRun]) -> tuple[Sweep, ...]:
-    """The groups of runs, same but for seed, with two or more sparsities or rewind steps."""
+    """Groups the runs, same but for seed, with two or more sparsities or rewind steps."""
     groups: dict[str, list[FinishedRun]] = {}
     for run in runs:
         kept = {
@@ -184,7 +189,7 @@ def _sweep(runs: Sequence[FinishedRun]) -> Sweep:
 
 
 def merged_run(runs: Sequence[FinishedRun]) -> FinishedRun:
-    """The dense trainings of several runs as one run, for settings to add their rows to.
+    """Merges the dense trainings of several runs into one run, for settings to add rows to.
 
     The strictest tolerance holds for all.
     """
@@ -200,7 +205,7 @@ def setting_of(
     merged: FinishedRun, levels: Sequence[float], runs: Sequence[FinishedRun], label: str,
     step: int | None = None,
 ) -> Setting:  # fmt: skip
-    """The rows of some runs as one setting; of a run's rounds of equal density the last counts."""
+    """Merges runs' rows into one setting; of a run's rounds of equal density the last counts."""
     chain = is_chain(runs)
     rows: list[Row] = []
     for run in runs:
@@ -218,7 +223,7 @@ def setting_of(
 
 
 def is_chain(runs: Sequence[FinishedRun]) -> bool:
-    """Whether what the shorter runs passed on the way to their last ticket, longer ones pass too.
+    """Returns whether longer runs pass what shorter ones passed on the way to their last ticket.
 
     So it is where a rate says how much goes in each round, not where rounds are as many as asked.
     """
@@ -248,7 +253,7 @@ def _rewound(
 
 
 def levels_of(densities: Iterable[float]) -> tuple[float, ...]:
-    """Falling densities, those that differ by rounding alone as one."""
+    """Lists falling densities, those that differ by rounding alone as one."""
     found: list[float] = []
     for value in sorted(densities, reverse=True):
         if not found or found[-1] - value > SAME_DENSITY * found[-1]:
@@ -257,7 +262,7 @@ def levels_of(densities: Iterable[float]) -> tuple[float, ...]:
 
 
 def _measured(settings: Sequence[Setting], levels: Sequence[float]) -> set[int]:
-    """The levels that some setting has, as indices."""
+    """Lists the levels that some setting has, as indices."""
     found = {row["round"] - 1 for one in settings for row in one.run.rows if not is_dense(row)}
     return found & set(range(len(levels)))
 
@@ -265,7 +270,7 @@ def _measured(settings: Sequence[Setting], levels: Sequence[float]) -> set[int]:
 def columns_of(
     measured: Iterable[int], levels: Sequence[float], runs: Sequence[FinishedRun]
 ) -> tuple[Column, ...]:
-    """The measured levels, and the sparsities asked for that none of them stands for."""
+    """Lists the measured levels, and the sparsities asked for that none of them stands for."""
     columns = {i: Column(1 - levels[i], i + 1, asked=False) for i in measured}
     unmeasured = []
     for sparsity in sorted({s for run in runs if (s := asked_sparsity(run)) is not None}):
@@ -278,7 +283,7 @@ def columns_of(
 
 
 def _once(rows: Iterable[Row], outcome: str) -> list[Row]:
-    """One row per (round, arm, seed); distinct trainings of the same are averaged."""
+    """Keeps one row per (round, arm, seed); distinct trainings of the same are averaged."""
     places: dict[tuple[int, str, int], dict[Any, Row]] = {}
     for row in rows:
         place = (row["round"], row["arm"], row["seed"])
@@ -294,6 +299,7 @@ def _averaged(rows: Sequence[Row], outcome: str) -> Row:
 
 
 def cost_of(runs: Sequence[FinishedRun]) -> Cost:
+    """Adds up the steps and trainings of all rows of all runs."""
     rows = [row for run in runs for row in run.rows if number(row.get("steps")) is not None]
     reused = [row for row in rows if row.get("reused") is True]
     recorded = [
@@ -319,7 +325,7 @@ def _fit(settings: Sequence[Setting], verdict: Verdict) -> Fit | None:
 
 
 def observations(settings: Iterable[Setting]) -> tuple[Observation, ...]:
-    """Every ticket of known rewind step with what it reached."""
+    """Lists every ticket of known rewind step with what it reached."""
     return tuple(
         Observation(one.step, level.sparsity, seed, value)
         for one in settings

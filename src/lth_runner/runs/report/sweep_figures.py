@@ -24,7 +24,7 @@ WIDTH = 10.0  # inches
 
 
 def outcome_figure(sweep: Sweep) -> Figure | None:
-    """The measure against sparsity, a line per setting, the dense band behind them.
+    """Draws the measure against sparsity, a line per setting, the dense band behind them.
 
     Of a setting whose runs share no tickets the points are not joined.
     """
@@ -58,7 +58,7 @@ def _line(sweep: Sweep, one: Setting, index: int) -> Line:
 
 
 def sparsity_axis(axes: Axes, sweep: Sweep) -> None:
-    """The density axis of the other figures, ticks written as sparsities, those asked for first."""
+    """Sets the density axis of other figures with ticks as sparsities, those asked for first."""
     densities = [1.0, *(1 - column.sparsity for column in sweep.columns if column.level)]
     asked = [1 - column.sparsity for column in sweep.columns if column.asked]
     drawing.density_axis(axes, densities, asked=asked[::-1], write=_bare)
@@ -69,7 +69,7 @@ def _bare(density: float) -> str:
 
 
 def difference_figure(sweep: Sweep) -> Figure | None:
-    """Heat map of setting x sparsity: by how much the mean is better than the dense network's."""
+    """Draws a heat map of setting x sparsity: by how much the mean is better than dense."""
     columns, settings, measure = sweep.shown, sweep.settings, sweep.measure
     if not columns or sweep.dense is None:
         return None
@@ -111,7 +111,7 @@ def difference_figure(sweep: Sweep) -> Figure | None:
 
 
 def _bar_ticks(linear: float, reach: float) -> list[float]:
-    """Zero, the tolerance, and 2, 20 and 200 times as much, as far as they go."""
+    """Ticks zero, the tolerance, and 2, 20 and 200 times as much, as far as they go."""
     far = [k * linear for k in (4, 40, 400) if k * linear <= 0.8 * reach]
     side = [linear, *far, *([reach] if not far or reach > 2.5 * far[-1] else [])]
     return sorted({0.0, *side, *(-value for value in side)})
@@ -141,7 +141,7 @@ def _write_cell(
 
 
 def matching_figure(sweep: Sweep) -> Figure | None:
-    """The largest matching sparsity of each setting: of the mean, and of each seed."""
+    """Draws the largest matching sparsity of each setting: of the mean, and of each seed."""
     if len(sweep.settings) < 2 or not any(one.last for one in sweep.settings):
         return None
     figure = drawing.new_figure(WIDTH, 4.8)

@@ -1,4 +1,4 @@
-"""How far the masks of a sweep's rewind steps agree, from the tickets in its run folders."""
+"""How far the masks of a sweep's rewind steps agree, by the tickets in its run folders."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Place = tuple[int, int]  # rewind step, seed
 
 
 def step_overlaps(sweep: Sweep) -> tuple[MaskOverlap, ...]:
-    """Every two rewind steps that share seeds, at their sparsest common mask; often none."""
+    """Compares every two rewind steps that share seeds, at their sparsest common mask."""
     files: dict[int, dict[Place, Path]] = {}  # by number of weights kept
     for run in sweep.runs:
         step = rewind_step(run)

@@ -74,7 +74,7 @@ def write_sweep(sweep: Sweep, folder: Path, stem: str = "sweep") -> tuple[Path, 
 
 
 def outcome_sections(sweep: Sweep, stem: str) -> list[Section]:
-    """The measure by sparsity, and how far it is from the dense network's."""
+    """Shows the measure by sparsity, and how far it is from the dense network's."""
     what = sweep.measure
     return [
         Section(f"{label(what).capitalize()} against sparsity",
@@ -87,7 +87,7 @@ def outcome_sections(sweep: Sweep, stem: str) -> list[Section]:
 
 
 def _model_section(sweep: Sweep, stem: str) -> Section:
-    """The model with its figure where it can be trusted; else in words, folded away."""
+    """Shows the model with its figure where it can be trusted; else in words, folded away."""
     fit, heading = sweep.fit, "The trade-off of rewind step and sparsity"
     notes = (model_sentence(sweep), feasible_sentence(fit, sweep.tolerance) if fit else "")
     if fit is None or not fit.trusted:
@@ -98,7 +98,7 @@ def _model_section(sweep: Sweep, stem: str) -> Section:
 
 
 def closing_sections(sweep: Sweep, folder: Path) -> list[Section]:
-    """What it cost, and the runs that it was made of."""
+    """Shows what it cost, and the runs that it was made of."""
     cost, by_pruner = sweep.cost, sweep.by == "pruner"
     body = [
         ["asked for", f"{cost.asked:,}", str(cost.num_trainings)],
@@ -127,7 +127,7 @@ def _place(run: FinishedRun) -> tuple[float, ...]:
 
 
 def outcomes(sweep: Sweep) -> Numbers:
-    """Every level of every arm, in the measure's own units."""
+    """Lists every level of every arm, in the measure's own units."""
     name = sweep.measure.name
     table: list[list[object]] = [
         [sweep.by.split()[0], "rewind_step", "arm", "sparsity", "density", "n", f"{name}_mean",
@@ -153,7 +153,7 @@ def outcomes(sweep: Sweep) -> Numbers:
 
 
 def differences(sweep: Sweep) -> Numbers:
-    """Every cell of setting x measured or asked sparsity, as it is shown: positive is better."""
+    """Lists every cell of setting x measured or asked sparsity, as shown: positive is better."""
     unit = "points" if sweep.measure.unit == "%" else sweep.measure.name
     gain = "minus_dense" if sweep.measure.better == "higher" else "below_dense"
     table: list[list[object]] = [
@@ -172,7 +172,7 @@ def differences(sweep: Sweep) -> Numbers:
 
 
 def _matching(sweep: Sweep) -> Numbers:
-    """The largest matching sparsity of the mean (seed empty) and of each seed."""
+    """Lists the largest matching sparsity of the mean (seed empty) and of each seed."""
     table: list[list[object]] = [
         [sweep.by.split()[0], "rewind_step", "seed", "largest_matching_sparsity",
          sweep.measure.name, "num_failed_before", "largest_measured_sparsity"]
@@ -188,7 +188,7 @@ def _matching(sweep: Sweep) -> Numbers:
 
 
 def _tradeoff(sweep: Sweep) -> Numbers:
-    """Measured means beside the model, and k*(s) of their sparsity (empty: infeasible)."""
+    """Lists measured means beside the model, and k*(s) of their sparsity (empty: infeasible)."""
     name = sweep.measure.name
     table: list[list[object]] = [
         ["rewind", "rewind_step", "sparsity", "n", f"{name}_mean", f"{name}_model", "residual",

@@ -29,7 +29,7 @@ MODEL = "A(k, s) = A_dense · (1 − exp(−k/τ)) · (1 − s)^β"
 
 
 def text(sweep: Sweep) -> str:
-    """The console's view: accuracies, largest matching sparsities, the model, the steps."""
+    """Writes the console's view: the measure, largest matching sparsities, the model, the steps."""
     parts: list[str] = []
     for sentence in (extent(sweep), matching(sweep).text, *notices(sweep)):
         parts += textwrap.wrap(sentence, WIDTH) if sentence else []
@@ -46,7 +46,7 @@ def text(sweep: Sweep) -> str:
 
 
 def extent(sweep: Sweep) -> str:
-    """What was run, in a sentence."""
+    """Says what was run, in a sentence."""
     what, dense = sweep.measure, sweep.dense
     found = [f"{'Pruners,' if sweep.by == 'pruner' else 'Sweep'} {sweep.name}: "
              f"{counted(len(sweep.runs), 'run')}"]  # fmt: skip
@@ -64,7 +64,7 @@ def extent(sweep: Sweep) -> str:
 
 
 def sparsest(sweep: Sweep) -> float | None:
-    """The lowest density that was measured."""
+    """Finds the lowest density that was measured."""
     measured = [1 - column.sparsity for column in sweep.columns if column.level is not None]
     return min(measured, default=None)
 
@@ -76,7 +76,7 @@ def _listed(seeds: Sequence[int]) -> str:
 
 
 def notices(sweep: Sweep) -> tuple[str, ...]:
-    """What is missing so far, and which points say little about each other."""
+    """Says what is missing so far, and which points say little about each other."""
     states: dict[str, int] = {}
     for run in sweep.unfinished:
         states[run.state] = states.get(run.state, 0) + 1
@@ -95,7 +95,7 @@ def notices(sweep: Sweep) -> tuple[str, ...]:
 
 
 def reading(sweep: Sweep) -> str:
-    """How the cells of the table are written."""
+    """Says how the cells of the table are written."""
     what = sweep.measure
     unit = f" in {what.unit}" if what.unit else ""
     side = "below" if what.better == "higher" else "above"
@@ -110,7 +110,7 @@ def reading(sweep: Sweep) -> str:
 
 
 def outcome_table(sweep: Sweep, columns: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
-    """Setting x sparsity: mean ± standard deviation (seeds)."""
+    """Tabulates setting x sparsity: mean ± standard deviation (seeds)."""
     header = [sweep.by.split()[0], *(removed(1 - column.sparsity) for column in columns)]
     return header, [
         [one.label, *(_cell(sweep, one.at(column)) for column in columns)] for one in sweep.settings
@@ -127,7 +127,7 @@ def _cell(sweep: Sweep, level: Level | None) -> str:
 
 
 def matching_table(sweep: Sweep) -> tuple[list[str], list[list[str]]]:
-    """The largest matching sparsity of each rewind step: of the mean, and of each seed."""
+    """Tabulates each rewind step's largest matching sparsity: of the mean, and of each seed."""
     header = [sweep.by.split()[0], "largest matching sparsity", sweep.measure.name,
               "measured up to", "each seed"]  # fmt: skip
     body = []
@@ -149,11 +149,12 @@ def matching_table(sweep: Sweep) -> tuple[list[str], list[list[str]]]:
 
 
 def steps(value: float) -> str:
+    """Writes a number of steps, with two digits below ten."""
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def model_sentence(sweep: Sweep) -> str:
-    """The fit, how well it describes the tickets, and whether to trust it."""
+    """Says the fit, how well it describes the tickets, and whether to trust it."""
     fit, what = sweep.fit, sweep.measure
     if fit is None:
         reason = "no ticket with a rewind step above 0 was measured, and at k = 0 it says nothing"
@@ -178,19 +179,20 @@ def model_sentence(sweep: Sweep) -> str:
 
 
 def model_in_short(fit: Fit) -> str:
-    """A fit that is not to be trusted, by its first reason alone."""
+    """Says of a fit that is not to be trusted its first reason alone."""
     more = f" (and {len(fit.doubts) - 1} reasons more)" if len(fit.doubts) > 1 else ""
     return f"The model {MODEL} is not to be trusted here: {fit.doubts[0]}{more}; see the page."
 
 
 def trust(fit: Fit) -> str:
+    """Says whether a fit is to be trusted, and each reason why not."""
     if fit.trusted:
         return "No reason was found to distrust the fit within the range measured, k > 0."
     return f"Do not trust this fit: {'; '.join(fit.doubts)}."
 
 
 def at_zero(measure: Measure, fit: Fit) -> str:
-    """What became of the tickets that start at k = 0."""
+    """Says what became of the tickets that start at k = 0."""
     if not fit.num_at_zero or fit.accuracy_at_zero is None:
         return ""
     r_squared = fit.r_squared_with_zero
@@ -210,7 +212,7 @@ def _with_error(value: float, error: float) -> str:
 
 
 def feasible_sentence(fit: Fit, tolerance: float) -> str:
-    """What k*(s) says: where it is finite."""
+    """Says what k*(s) says: where it is finite."""
     return (
         f"Smallest rewind step that loses the tolerance ε = {tolerance:g}: "
         "k*(s) = −τ ln(1 − (1 − ε/A_dense)/(1 − s)^β); by the model, from sparsity "
@@ -219,6 +221,7 @@ def feasible_sentence(fit: Fit, tolerance: float) -> str:
 
 
 def cost_sentence(sweep: Sweep) -> str:
+    """Says how many steps were asked for, run, reused and replayed."""
     cost = sweep.cost
     if not cost.num_trainings:
         return "Steps: none recorded."
@@ -234,12 +237,12 @@ def cost_sentence(sweep: Sweep) -> str:
 
 
 def seeds_at(one: Setting, level: Level) -> str:
-    """The seeds of a level, as '0 1 2'."""
+    """Writes the seeds of a level, as '0 1 2'."""
     return " ".join(map(str, sorted(one.run.values(level.arm, level.round, one.run.outcome))))
 
 
 def matching(sweep: Sweep) -> Headline:
-    """Whether a later rewind step matches at a larger sparsity."""
+    """Says whether a later rewind step matches at a larger sparsity."""
     dense, what = sweep.dense, sweep.measure
     if dense is not None and dense.at_chance:
         told = at_chance(label(what), f"{reached(what, dense)}, n = {dense.n}")

@@ -26,7 +26,7 @@ INFEASIBLE: dict[str, Any] = {
 
 
 def tradeoff_figure(sweep: Sweep) -> Figure | None:
-    """Left the model's lines through the measured means; right k*(s) and what is infeasible.
+    """Draws left the model's lines through the measured means; right k*(s) and what is infeasible.
 
     None for a model that was not fitted, or that is not to be trusted.
     """

@@ -53,7 +53,7 @@ def table(run: FinishedRun) -> str:
 
 
 def round_table(run: FinishedRun, verdict: Verdict) -> Cells:
-    """Header and cells: round, sparsity, each arm, same sign, Jaccard (chance), mark."""
+    """Makes header and cells: round, sparsity, each arm, same sign, Jaccard (chance), mark."""
     summaries = aggregate(run.rows)
     header = ["round", "sparsity", TICKET, *(_short(arm) for arm in run.controls)]
     header += ["same sign", "Jaccard", "verdict"]
@@ -82,7 +82,7 @@ def round_table(run: FinishedRun, verdict: Verdict) -> Cells:
 
 
 def arms_table(verdict: Verdict) -> Cells:
-    """Each arm where it matches the dense network at its sparsest."""
+    """Tabulates each arm where it matches the dense network at its sparsest."""
     measure = verdict.measure
     header = ["arm", "sparsest match", "weights kept", measure.name, "against dense", "p"]
     body = []
@@ -116,7 +116,7 @@ def aligned(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
 
 
 def named(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    """Aligned, with the first column to the left and all others to the right."""
+    """Aligns a table, the first column to the left and all others to the right."""
     lines = [header, *body]
     first, last = (max(len(line[i]) for line in lines) for i in (0, -1))
     head, *rest = ([line[0].ljust(first), *line[1:-1], line[-1].rjust(last)] for line in lines)
@@ -124,7 +124,7 @@ def named(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
 
 
 def cell(verdict: Verdict, level: Level | None) -> str:
-    """A level in a narrow column: '97.96±0.16', with '!' where a replicate diverged."""
+    """Writes a level in a narrow column: '97.96±0.16', with '!' where a replicate diverged."""
     if level is None:
         return ""
     if level.mean is None:

@@ -46,5 +46,5 @@ class Tolerance:
         )
 
     def of(self, dense: float | None) -> float:
-        """The amount beside a dense network's value; where that is unknown a share is nothing."""
+        """Computes the amount beside a dense network's value; of an unknown one no share."""
         return abs(dense or 0.0) * self.amount if self.relative else self.amount

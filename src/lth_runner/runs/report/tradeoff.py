@@ -57,13 +57,15 @@ class Fit:
 
     @property
     def trusted(self) -> bool:
+        """Whether there is no reason to distrust the fit."""
         return not self.doubts
 
     def accuracy(self, step: float, sparsity: float) -> float:
+        """Computes A(k, s) by the model."""
         return float(_model(np.log((self.tau, self.beta)), step, sparsity, self.dense))
 
     def smallest_step(self, sparsity: float) -> float | None:
-        """k*(s) = -tau ln(1 - (1 - tolerance / dense) / (1 - s)^beta), in steps.
+        """Computes k*(s) = -tau ln(1 - (1 - tolerance / dense) / (1 - s)^beta), in steps.
 
         None where (1 - tolerance / dense) / (1 - s)^beta >= 1: no rewind step is late enough.
         """
@@ -72,12 +74,12 @@ class Fit:
 
     @property
     def largest_sparsity(self) -> float:
-        """The sparsity from which on no rewind step suffices: 1 - (1 - tolerance/dense)^(1/beta)"""
+        """The sparsity from which no rewind step suffices: 1 - (1 - tolerance/dense)^(1/beta)."""
         return 1 - max(0.0, 1 - self.tolerance / self.dense) ** (1 / self.beta)
 
 
 def fit(points: Iterable[Observation], *, dense: float, tolerance: float) -> Fit | None:
-    """Least squares for tau, beta > 0 over single trainings, `dense` as measured; None without any.
+    """Fits tau, beta > 0 by least squares over trainings, `dense` as measured; None for none.
 
     Tickets with k = 0 are left out: the model gives them accuracy 0 whatever tau and beta are, so
     they cannot move either. Counted in, they change R^2 alone, which is reported both ways. To
@@ -125,14 +127,14 @@ def fit(points: Iterable[Observation], *, dense: float, tolerance: float) -> Fit
 
 
 def r_squared_words(value: float | None) -> str:
-    """R² as it is written: far below that of the mean alone, digits say nothing more."""
+    """Writes R²: far below that of the mean alone, digits say nothing more."""
     if value is None:
         return "undefined"
     return "below −1" if value < -1 else f"{value:.3f}".replace("-", "−")
 
 
 def seed_spread(points: Iterable[Observation]) -> float | None:
-    """Standard deviation over seeds at one (step, sparsity), pooled by degrees of freedom."""
+    """Pools the standard deviation over seeds at one (step, sparsity) by degrees of freedom."""
     cells: dict[tuple[int, float], list[float]] = {}
     for point in points:
         cells.setdefault((point.step, round(point.sparsity, 4)), []).append(point.accuracy)
@@ -150,14 +152,14 @@ def _model(logarithms, step, sparsity, dense):  # type: ignore[no-untyped-def]  
 
 
 def _r_squared(squares: float, points: Sequence[Observation]) -> float | None:
-    """1 - residual / total sum of squares; None where all accuracies are equal."""
+    """Computes 1 - residual / total sum of squares; None where all accuracies are equal."""
     centre = mean(point.accuracy for point in points)
     total = math.fsum((point.accuracy - centre) ** 2 for point in points)
     return 1 - squares / total if total > 0 else None
 
 
 def _relative_errors(jacobian: np.ndarray, residual: float, num: int) -> tuple[float, float]:
-    """Standard errors of log tau and log beta, s^2 (J^T J)^-1; infinite where J says nothing."""
+    """Computes the errors of log tau and log beta, s^2 (J^T J)^-1; infinite for a singular J."""
     singular = np.linalg.svd(jacobian, compute_uv=False)
     if num <= 2 or singular[-1] <= 1e-9 * max(1e-9, singular[0]):
         return math.inf, math.inf

@@ -1,4 +1,4 @@
-"""Whether a ticket matches its dense network: differences paired by seed, with their intervals."""
+"""Whether a ticket matches its dense network, by differences paired by seed with intervals."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Paired:
 def paired(
     first: Mapping[int, float], second: Mapping[int, float], *, margin: float = 0.0
 ) -> Paired | None:
-    """Paired t statistics over the seeds that both have; None without a common seed.
+    """Computes paired t statistics over the seeds that both have; None without a common seed.
 
     t = (mean + margin) / (s / sqrt(n)), n - 1 degrees of freedom; n = 1 has neither interval nor p.
     """
@@ -68,13 +68,13 @@ def paired(
 def gains(
     measure: Measure, first: Mapping[int, float], second: Mapping[int, float], margin: float = 0.0
 ) -> Paired | None:
-    """By how much `first` is better than `second`, paired by seed: positive is better."""
+    """Computes by how much `first` is better than `second`, paired by seed."""
     pair = (first, second) if measure.better == "higher" else (second, first)
     return paired(*pair, margin=margin)
 
 
 def is_near_chance(measure: Measure, value: float | None) -> bool:
-    """Whether a value is hardly better than guessing.
+    """Returns whether a value is hardly better than guessing.
 
     Of a measure that grows to 1: value <= c + 0.05 (1 - c). Of one that falls: value >= 0.95 c.
     """
@@ -110,6 +110,7 @@ class Level:
 
     @property
     def sparsity(self) -> float:
+        """The share of the prunable weights removed."""
         return 1.0 - self.density
 
 
@@ -134,18 +135,19 @@ class Verdict:
         return self.dense is not None and self.dense.at_chance
 
     def of(self, arm: str) -> tuple[Level, ...]:
-        """The levels of an arm by growing sparsity."""
+        """Lists the levels of an arm by growing sparsity."""
         return tuple(sorted((x for x in self.levels if x.arm == arm), key=lambda x: x.sparsity))
 
     def at(self, arm: str, round: int) -> Level | None:
+        """Finds the level of an arm in a round."""
         return next((x for x in self.levels if (x.arm, x.round) == (arm, round)), None)
 
     def last(self, arm: str = TICKET) -> Level | None:
-        """The sparsest level that has a value."""
+        """Finds the sparsest level that has a value."""
         return next((x for x in reversed(self.of(arm)) if x.mean is not None), None)
 
     def largest(self, arm: str = TICKET) -> Level | None:
-        """The level of largest sparsity that matches, whether or not a smaller one failed."""
+        """Finds the level of largest sparsity that matches, whether or not a smaller one failed."""
         return next((level for level in reversed(self.of(arm)) if level.matches), None)
 
     def failed_before(self, arm: str) -> tuple[Level, ...]:
@@ -158,7 +160,7 @@ class Verdict:
 
 
 def judge(run: FinishedRun) -> Verdict:
-    """The verdict on what the run has so far."""
+    """Judges what the run has so far."""
     first = run.dense_round
     dense = None if first is None else _level(run, TICKET, first)
     levels = tuple(
@@ -195,7 +197,7 @@ def _compared(
     run: FinishedRun, level: Level, dense: Level | None, dense_values: Mapping[int, float],
     tolerance: float,
 ) -> Level:  # fmt: skip
-    """A level beside the dense network and the ticket of its round."""
+    """Compares a level with the dense network and the ticket of its round."""
     values = run.values(level.arm, level.round, run.outcome)
     against = gains(run.measure, values, dense_values, tolerance)
     matches = None

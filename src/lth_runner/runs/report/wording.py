@@ -17,12 +17,12 @@ CONTROL_WORDS = (
 
 
 def kept(fraction: float) -> str:
-    """0.0687 -> '6.9 %': one decimal from 1 % on, more below, none that is zero."""
+    """Writes 0.0687 as '6.9 %': one decimal from 1 % on, more below, none that is zero."""
     return f"{_trimmed(100 * fraction, _decimals(fraction))} %"
 
 
 def removed(density: float) -> str:
-    """The sparsity of a density, with the decimals of its kept fraction: 0.0687 -> '93.1 %'."""
+    """Writes a density as sparsity, with the decimals of its kept fraction: 0.0687 -> '93.1 %'."""
     return f"{_trimmed(100 * (1 - density), _decimals(density))} %"
 
 
@@ -36,12 +36,12 @@ def _trimmed(value: float, decimals: int) -> str:
 
 
 def share_of_all(verdict: Verdict, density: float) -> float | None:
-    """The share of all parameters that a density of the covered ones removes, where known."""
+    """Writes the share of all parameters that a density of the covered ones removes, if known."""
     return None if verdict.covered is None else verdict.covered * (1 - density)
 
 
 def gone(verdict: Verdict, density: float) -> tuple[str, str]:
-    """What is removed as a number and its meaning: '96.5 %', 'of the weights'.
+    """Writes what is removed as a number and its meaning: '96.5 %', 'of the weights'.
 
     Where a mask covers less than nine tenths of the network, the number is the share of all.
     """
@@ -52,7 +52,7 @@ def gone(verdict: Verdict, density: float) -> tuple[str, str]:
 
 
 def coverage(run: FinishedRun, density: float | None) -> str:
-    """What share of all parameters a mask covers and removes; empty where a run tells neither."""
+    """Says what share of all parameters a mask covers and removes; empty if a run tells neither."""
     if run.covered is None:
         return ""
     text = f"a mask covers {kept(run.covered)} of all parameters"
@@ -62,12 +62,12 @@ def coverage(run: FinishedRun, density: float | None) -> str:
 
 
 def label(measure: Measure) -> str:
-    """The name as a sentence has it."""
+    """Writes a measure's name as a sentence has it."""
     return measure.name.replace("_", " ")
 
 
 def axis(measure: Measure, split: str = "test") -> str:
-    """The label of an axis: 'test accuracy (%)', 'test perplexity (lower is better)'."""
+    """Writes the label of an axis: 'test accuracy (%)', 'test perplexity (lower is better)'."""
     facts = [measure.unit] if measure.unit else []
     facts += ["lower is better"] if measure.better == "lower" else []
     return f"{split} {label(measure)}" + (f" ({', '.join(facts)})" if facts else "")
@@ -83,7 +83,7 @@ def reached(
     measure: Measure, level: Level, decimals: int | None = None, *, unit: bool = True,
     joint: str = " ± ",
 ) -> str:  # fmt: skip
-    """A level's mean with its standard deviation: '97.96 ± 0.16 %'."""
+    """Writes a level's mean with its standard deviation: '97.96 ± 0.16 %'."""
     if level.mean is None:
         return f"no {label(measure)}"
     places = digits(measure, level.mean) if decimals is None else decimals
@@ -93,18 +93,18 @@ def reached(
 
 
 def difference_unit(measure: Measure) -> str:
-    """What a difference is counted in, with its space: percentages differ by points."""
+    """Writes the unit of a difference, with its space: percentages differ by points."""
     unit = "points" if measure.unit == "%" else measure.unit
     return f" {unit}" if unit else ""
 
 
 def amount(measure: Measure, value: float) -> str:
-    """A difference without a sign: '0.5 points'."""
+    """Writes a difference without a sign: '0.5 points'."""
     return f"{measure.scale * value:.3g}{difference_unit(measure)}"
 
 
 def gain(measure: Measure, pair: Paired, decimals: int | None = None) -> str:
-    """A difference, positive where better, with its 95 % interval: '+0.20 points [−0.1, +0.5]'."""
+    """Writes a difference, positive if better, with its interval: '+0.20 points [−0.1, +0.5]'."""
     places = digits(measure, pair.difference) if decimals is None else decimals
     text = f"{measure.scale * pair.difference:+.{places}f}{difference_unit(measure)}"
     if pair.low is not None and pair.high is not None:
@@ -114,42 +114,46 @@ def gain(measure: Measure, pair: Paired, decimals: int | None = None) -> str:
 
 
 def p_value(pair: Paired) -> str:
+    """Writes a p-value, or why there is none."""
     if pair.p is None:
         return f"no p-value from {'equal differences' if pair.is_flat else 'one replicate'}"
     return "p < 0.001" if pair.p < 0.001 else f"p = {pair.p:.2g}"
 
 
 def doubt(pair: Paired) -> str:
-    """Why a difference is not shown to lie above zero."""
+    """Says why a difference is not shown to lie above zero."""
     if pair.low is None:
         return "one replicate"
     return "equal differences make no interval" if pair.is_flat else "not clear of zero"
 
 
 def none_of(verdict: Verdict) -> str:
-    """What stands for the sparsest match where there is none."""
+    """Writes what stands for the sparsest match where there is none."""
     return "at chance" if verdict.at_chance else "none"
 
 
 def arm_words(arm: str) -> str:
-    """How a sentence names an arm."""
+    """Writes an arm as a sentence names it."""
     if arm == TICKET:
         return "the ticket"
     return dict(CONTROL_WORDS).get(arm, f"the control {arm}")
 
 
 def joined(parts: Sequence[str]) -> str:
+    """Joins parts as a sentence lists them: 'a, b and c'."""
     return ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
 
 
 def counted(number: int, one: str, several: str = "") -> str:
+    """Writes a number with its noun: '1 seed', '3 seeds'."""
     return f"{number} {one if number == 1 else several or f'{one}s'}"
 
 
 def capital(text: str) -> str:
-    """The text with a capital to begin with, and no other letter changed."""
+    """Gives a text a capital to begin with, and changes no other letter."""
     return text[:1].upper() + text[1:]
 
 
 def sparsities(levels: Sequence[Level]) -> str:
+    """Lists the sparsities of levels as a sentence does."""
     return joined([removed(level.density) for level in levels])
