@@ -50,7 +50,7 @@ class PublishedCurve:
 
 
 @dataclass(frozen=True)
-class Beside:
+class PublishedComparison:
     """A published point and our ticket's accuracy (0..1) there; None where no round is."""
 
     point: PublishedPoint
@@ -82,7 +82,7 @@ def counterpart(run: FinishedRun) -> PublishedCurve | None:
     return None if name is None or run.measure.name != ACCURACY.name else published(str(name))
 
 
-def beside(run: FinishedRun, series: PublishedCurve) -> tuple[Beside, ...]:
+def beside(run: FinishedRun, series: PublishedCurve) -> tuple[PublishedComparison, ...]:
     """Lists every published point with the ticket's accuracy in the round of that density."""
     ours: dict[PublishedPoint, list[float]] = {}
     for round in run.rounds(TICKET):
@@ -93,9 +93,9 @@ def beside(run: FinishedRun, series: PublishedCurve) -> tuple[Beside, ...]:
             ours[point] = list(values)
     points = (*([series.dense] if series.dense else []), *series.points)
     return tuple(
-        Beside(point, mean(ours[point]), std(ours[point]), len(ours[point]))
+        PublishedComparison(point, mean(ours[point]), std(ours[point]), len(ours[point]))
         if point in ours
-        else Beside(point, None, None, 0)
+        else PublishedComparison(point, None, None, 0)
         for point in points
     )
 

@@ -21,7 +21,7 @@ from lth_runner.runs.report.overlap import READING as OVERLAP
 from lth_runner.runs.report.overlap import overlap_table, seed_overlaps
 from lth_runner.runs.report.page import Page, Section, Table, replace_file, write_page
 from lth_runner.runs.report.panels import difference_panel, layers_panel, learning_panels
-from lth_runner.runs.report.published import Beside, beside, counterpart
+from lth_runner.runs.report.published import PublishedComparison, beside, counterpart
 from lth_runner.runs.report.rows import TICKET, FinishedRun, Row
 from lth_runner.runs.report.sanity import checks, sanity_section
 from lth_runner.runs.report.table import arms_table, round_table
@@ -126,7 +126,7 @@ def _overlaps(run: FinishedRun) -> list[Section]:
 
 
 def _published(
-    citation: str, title: str, series: str, statistic: str, found: Sequence[Beside]
+    citation: str, title: str, series: str, statistic: str, found: Sequence[PublishedComparison]
 ) -> Section:
     header = ["weights kept", "published", "lowest to highest", "n", "ours", "n", "difference"]
     body = []
