@@ -23,10 +23,13 @@ from PIL import Image
 import lth_runner.problem.data as sources
 from lth_runner.problem.data import (
     Data,
-    datasets,
+    bundled,
+    diabetes,
+    digit_scenes,
     digits,
     imagefolder,
     published,
+    scenes,
     synthetic,
     torchvision_dataset,
 )
@@ -59,13 +62,13 @@ def test_digits_are_those_of_scikit_learn_whether_read_or_loaded(
     from sklearn.datasets import load_digits
 
     loaded = load_digits()
-    read = datasets._packaged_digits("digits")
+    read = bundled.digit_images("digits")
     assert read[0].dtype == torch.uint8
     assert torch.equal(read[0][:, 0].double(), torch.from_numpy(loaded.images))
     assert torch.equal(read[1], torch.from_numpy(loaded.target))
-    monkeypatch.setattr(datasets, "DIGITS_FILE", "elsewhere.csv.gz")  # a scikit-learn to come
-    assert all(map(torch.equal, datasets._packaged_digits("digits"), read))
-    monkeypatch.setattr(datasets, "find_spec", lambda _: None)
+    monkeypatch.setattr(bundled, "FOLDER", "elsewhere")  # a scikit-learn to come
+    assert all(map(torch.equal, bundled.digit_images("digits"), read))
+    monkeypatch.setattr(bundled, "find_spec", lambda _: None)
     with pytest.raises(UserError, match="digits needs scikit-learn: pip install scikit-learn"):
         digits()
 
@@ -74,6 +77,77 @@ def test_digits_come_out_standardised() -> None:
     inputs = digits(validation=0).to("cpu").train[0]
     assert abs(float(inputs.mean())) < 1e-4
     assert float(inputs.std()) == pytest.approx(1, abs=1e-3)
+
+
+def test_enlarged_digits_are_the_same_ones_and_white_is_white() -> None:
+    small, large = digits(), digits(size=28, shape=(1, 28, 28))
+    assert torch.equal(small.test[1], large.test[1])
+    assert int(large.train[0].max()) == 255
+    back = torch.nn.functional.interpolate(large.test[0].float(), size=(8, 8), mode="area")
+    both = torch.stack([back.flatten(), small.test[0].flatten().float()])
+    assert float(torch.corrcoef(both)[0, 1]) > 0.95
+
+
+def test_diabetes_is_scikit_learns_standardised_by_what_is_not_tested(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from sklearn.datasets import load_diabetes
+
+    raw, progressed = load_diabetes(return_X_y=True, scaled=False)
+    read = bundled._diabetes("diabetes")
+    assert (read[0] == raw).all()
+    assert (read[1] == progressed).all()
+    data = diabetes(validation=0)
+    assert (data.num_train, len(data.test[1]), data.num_classes) == (354, 88, None)
+    inputs, targets = data.to("cpu").train
+    for values in (inputs, targets):
+        torch.testing.assert_close(values.mean(0), torch.zeros(values.shape[1]), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            values.std(0, correction=0), torch.ones(values.shape[1]), atol=1e-5, rtol=0
+        )
+    assert abs(float(data.test[1].mean())) > 0.05  # a mean of its own would be 0
+    assert torch.equal(diabetes(split_seed=1).test[0], data.test[0])
+    monkeypatch.setattr(bundled, "FOLDER", "elsewhere")
+    assert diabetes(validation=0).fingerprint == data.fingerprint
+
+
+def test_a_scenes_targets_are_the_classes_of_its_ink(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images = torch.zeros(100, 1, 8, 8, dtype=torch.uint8)
+    images[:, 0, 2:6, 3:5] = torch.arange(100)[:, None, None] % 8 + 8  # eight pixels of ink
+    labels = torch.arange(100) % 10
+    monkeypatch.setattr(scenes, "digit_images", lambda name: (images, labels))
+    data = digit_scenes(num_digits=1, num_train=50, num_test=50, noise=0.0, validation=0)
+    for pixels, targets in (data.train, data.test):
+        assert ((targets >= 0).flatten(1).sum(1) == 8).all()
+        assert torch.equal(targets >= 0, pixels[:, 0] > 0)
+        grey = (pixels.flatten(1).amax(1) * (16 / 255)).round().long()
+        assert torch.equal((grey - 8) % 2, targets.flatten(1).amax(1) % 2)  # its own class
+    crowded, labelled = digit_scenes(num_digits=9, num_train=50, noise=0.0, validation=0).train
+    shown = crowded[:, 0] > 0
+    assert (labelled[~shown] == -100).all()
+    assert (labelled[shown] == -100).any()  # where two digits lie
+
+
+def test_digits_that_are_tested_on_are_in_no_training_scene(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, labels = bundled.digit_images("digits")
+    tested = bundled.tested_digits(labels)
+    calls = []
+
+    drawn = scenes._scenes
+
+    def remember(images: torch.Tensor, *rest: Any) -> Any:
+        calls.append(images)
+        return drawn(images, *rest)
+
+    monkeypatch.setattr(scenes, "_scenes", remember)
+    digit_scenes(num_train=2, num_test=2, validation=0)
+    images, _ = bundled.digit_images("digits")
+    assert torch.equal(calls[0], images[~tested])
+    assert torch.equal(calls[1], images[tested])
 
 
 def test_synthetic_classes_are_learnable_and_reproducible() -> None:
@@ -105,6 +179,11 @@ def test_augmentation_reaches_the_data() -> None:
     ("make", "says"),
     [
         (lambda: digits(shape=[1, 28, 28]), r"shape=\[1, 28, 28\] .* \[1, 8, 8\]"),
+        (lambda: digits(size=7), "dataset.size=7.*from 8"),
+        (lambda: diabetes(num_classes=2), "no classes: set dataset.num_classes=null"),
+        (lambda: digit_scenes(shape=[3, 16, 16]), r"shape=\[3, 16, 16\].*\[1, height, width\]"),
+        (lambda: digit_scenes(num_digits=0), "num_digits=0.*from 1"),
+        (lambda: digit_scenes(noise=2.0), "noise=2.0.*from 0 to 1"),
         (lambda: digits(num_classes=9), "num_classes=9 but the data have 10"),
         (lambda: digits(validation=1438), "validation is 1438"),
         (lambda: digits(subset=0), "subset is 0"),
@@ -482,14 +561,26 @@ def test_real_mnist_is_complete() -> None:
 # --- the yaml files and the script
 
 
+NO_DOWNLOAD = ("digits", "digits28", "digit_scenes", "diabetes", "synthetic")
+
+
+def complete(path: Path) -> dict[str, Any]:
+    """An option's keys, those of the option that it changes too."""
+    config: dict[str, Any] = yaml.safe_load(path.read_text())
+    if "defaults" not in config:
+        return config
+    [base, _] = config.pop("defaults")
+    return complete(path.with_stem(base)) | config
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_config_binds_to_its_source_and_is_complete(path: Path) -> None:
-    config = yaml.safe_load(path.read_text())
+    config = complete(path)
     module, _, function = config.pop("_target_").rpartition(".")
     assert module == "lth_runner.problem.data"
     parameters = inspect.signature(getattr(sources, function)).parameters
     assert set(config) == set(parameters) - {"augment"}  # a group of its own: +augment=
-    assert "augment" in parameters
+    assert "augment" in parameters or len(config["shape"]) == 1  # of what are no images
     assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
     assert config["name"] == path.stem
     assert config["root"] == "${paths.data}"
@@ -497,17 +588,17 @@ def test_config_binds_to_its_source_and_is_complete(path: Path) -> None:
 
 
 def test_every_published_set_has_a_config_that_agrees() -> None:
-    configs = {path.stem: yaml.safe_load(path.read_text()) for path in CONFIGS}
-    assert set(configs) == {*published.PUBLISHED, "digits", "synthetic", "imagefolder"}
+    configs = {path.stem: complete(path) for path in CONFIGS}
+    assert set(configs) == {*published.PUBLISHED, *NO_DOWNLOAD, "imagefolder"}
     for name, entry in published.PUBLISHED.items():
         assert configs[name]["num_classes"] == entry.num_classes
         assert configs[name]["shape"][0] == len(entry.mean) == len(entry.std)
 
 
 def test_configs_without_download_build() -> None:
-    for name, build in (("digits", digits), ("synthetic", synthetic)):
-        config = yaml.safe_load((REPOSITORY / f"conf/dataset/{name}.yaml").read_text())
-        del config["_target_"]
+    for name in NO_DOWNLOAD:
+        config = complete(REPOSITORY / f"conf/dataset/{name}.yaml")
+        build = getattr(sources, config.pop("_target_").rpartition(".")[2])
         data = build(**config)
         assert data.name == name
         assert data.shape == tuple(config["shape"])

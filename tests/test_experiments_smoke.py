@@ -10,12 +10,15 @@ import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
+from safetensors.torch import load_file
 
+from command import lth_run, rows
 from lth_runner.cli.build import make
 from lth_runner.cli.check import resolve
 from lth_runner.cli.launch import execute
 from lth_runner.cli.main import conf_dir
 from lth_runner.cli.signatures import check_targets
+from lth_runner.store.ticket_file import read_ticket
 
 # the channels of each experiment's own data, and images as small as are quick; others must be
 # added here
@@ -40,6 +43,10 @@ SHAPES = {
     "resnet20_cts": (3, 8, 8),
     "vgg16_imp": (3, 16, 16),
 }
+# on data of their own, which need no download
+OWN_DATA = {"diabetes_regression": "r2", "digits_segmentation": "accuracy"}
+# starts from another run
+FROM_RUN = {"pretrained_transfer"}
 # round 0 learns the mask; the ticket is found at once
 LEARNED = {"digits_strong", "resnet20_cs"}
 AT_ONCE = {"resnet20_cts", "lenet300_mnist_sanity", "lenet300_mnist_snip"}
@@ -50,20 +57,21 @@ LIGHT = {"digits_imp", "digits_strong", "lenet300_mnist_imp", "resnet20_imp"}
 
 
 def test_every_shipped_experiment_is_tried_here() -> None:
-    assert {path.stem for path in (conf_dir() / "experiment").glob("*.yaml")} == set(SHAPES)
+    shipped = {path.stem for path in (conf_dir() / "experiment").glob("*.yaml")}
+    assert shipped == {*SHAPES, *OWN_DATA, *FROM_RUN}
 
 
-@pytest.mark.parametrize("experiment", SHAPES)
+@pytest.mark.parametrize("experiment", [*SHAPES, *OWN_DATA])
 def test_an_experiment_trains_end_to_end(
     experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
     controls = ["reinit"] if experiment in LIGHT else []
+    shape = str(list(SHAPES.get(experiment, ()))).replace(" ", "")
     overrides = [
         f"+experiment={experiment}",
         "+scale=smoke",
-        "dataset=synthetic",
-        f"dataset.shape={list(SHAPES[experiment])}".replace(" ", ""),
+        *(["dataset=synthetic", f"dataset.shape={shape}"] if experiment in SHAPES else []),
         "train.shrink_to=3it",
         "train.batch_size=8",
         "max_samples=64",
@@ -87,8 +95,8 @@ def test_an_experiment_trains_end_to_end(
         torch.set_num_threads(threads)
 
     (folder,) = (tmp_path / experiment).iterdir()
-    rows = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
-    tickets = sorted((r for r in rows if r["arm"] == "ticket"), key=lambda row: row["round"])
+    found = rows(folder / "rounds.jsonl")
+    tickets = sorted((r for r in found if r["arm"] == "ticket"), key=lambda row: row["round"])
     short = experiment in LEARNED | AT_ONCE
     assert [row["round"] for row in tickets] == ([0, 1] if short else [0, 1, 2])
     densities = [row["density"] for row in tickets]
@@ -98,14 +106,34 @@ def test_an_experiment_trains_end_to_end(
         assert densities[0] == 1.0
         assert densities == sorted(set(densities), reverse=True)
         assert densities[-1] > 0.5
-    assert all(math.isfinite(row["test_accuracy"]) for row in rows)
-    assert final == tickets[-1]["test_accuracy"]
-    assert {row["arm"] for row in rows} == {"ticket", *controls}
+    headline = f"test_{OWN_DATA.get(experiment, 'accuracy')}"
+    assert all(math.isfinite(row[headline]) for row in found)
+    assert final == tickets[-1][headline]
+    assert {row["arm"] for row in found} == {"ticket", *controls}
     if experiment in OWN_PROBES:
         assert set(tickets[0]["instability_by_step"]) == {"0"}
     assert (folder / "curve.png").stat().st_size > 0
     assert "<html" in (folder / "report.html").read_text()
     assert json.loads((folder / "status.json").read_text())["state"] == "done"
+
+
+def test_a_run_starts_from_what_another_has_trained(tmp_path: Path) -> None:
+    small = (
+        "+scale=smoke", "train.shrink_to=3it", "probe=none", "record=local", "device=cpu",
+        "threads=1", f"paths.outputs={tmp_path}",
+    )  # fmt: skip
+    first = lth_run("dataset=digits28", "name=first", "control=none", *small)
+    assert first.status == 0, first.err
+    words = ("+experiment=pretrained_transfer", f"origin.run={tmp_path}/first")
+    second = lth_run(*words, *small)
+    assert second.status == 0, second.err
+    [folder] = (tmp_path / "pretrained_transfer").iterdir()
+    [before] = (tmp_path / "first").iterdir()
+    dense = next(row for row in rows(before / "rounds.jsonl") if row["round"] == 0)
+    trained = load_file(tmp_path / "store/entries" / dense["training_key"] / "end.safetensors")
+    ticket = read_ticket(folder / "tickets/round-00.safetensors")
+    for name, value in ticket.weights.items():
+        assert torch.equal(value, trained[f"weights.{name}"])
 
 
 def swept(sweep: str) -> dict[str, list[str]]:

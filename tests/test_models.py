@@ -248,6 +248,30 @@ def test_weights_have_the_variance_of_their_init(init, variance):
             assert outside == 0
 
 
+def test_a_transposed_convolutions_fan_in_is_what_one_output_pixel_reads():
+    torch.manual_seed(0)
+    module = models.unet(shape=[1, 8, 8], num_classes=10, width=64, init="kaiming_normal")
+    for up, inputs in (("1", 256), ("2", 128)):
+        std = module.up[up].grow.weight.std().item()
+        assert std == pytest.approx(math.sqrt(2 / inputs), rel=0.02)
+    weight = models.unet(shape=[1, 8, 8], num_classes=10, init="orthogonal").up["1"].grow.weight
+    flat = weight.flatten(1)  # 32 inputs, 16 channels of 4 places: columns cannot all be
+    torch.testing.assert_close(flat @ flat.T, torch.eye(32))
+
+
+def test_unet_answers_for_every_pixel_and_joins_what_lies_beside():
+    module = on_meta(models.unet, shape=[2, 12, 20], num_classes=5, norm="batch").eval()
+    assert module(torch.empty(3, 2, 12, 20, device="meta")).shape == (3, 5, 12, 20)
+    names = Covers(types=["convolution", "transposed_convolution"]).names(module)
+    assert [name for name in names if "grow" in name] == ["up.1.grow.weight", "up.2.grow.weight"]
+    assert names[-1] == "output.weight"
+    assert dict(module.named_parameters())["up.2.layers.conv1.weight"].shape[1] == 16
+    with pytest.raises(UserError, match="multiples of 4"):
+        models.unet(shape=[1, 10, 8], num_classes=2)
+    with pytest.raises(UserError, match="depth must be a whole number"):
+        models.unet(shape=[1, 8, 8], num_classes=2, depth=0)
+
+
 def test_orthogonal_init_has_orthonormal_rows():
     module = models.mlp(widths=[50], init="orthogonal", **MNIST)
     torch.testing.assert_close(module.linear1.weight @ module.linear1.weight.T, torch.eye(50))
@@ -453,7 +477,8 @@ def test_importing_the_package_does_not_import_torchvision():
 # ---- conf/model
 
 
-HOMES = {"mlp": MNIST, "lenet300": MNIST, "lenet5": MNIST, "resnet50": IMAGENET}
+SCENES = {"shape": [1, 16, 16], "num_classes": 10}
+HOMES = {"unet": SCENES, "mlp": MNIST, "lenet300": MNIST, "lenet5": MNIST, "resnet50": IMAGENET}
 
 
 def config_of(path):
@@ -465,7 +490,7 @@ def config_of(path):
 def test_all_models_have_a_config():
     expected = (
         "conv2 conv4 conv6 custom lenet300 lenet5 mlp resnet18 resnet20 resnet32 resnet50 resnet56 "
-        "torchvision vgg11 vgg16 vgg19 wide_resnet"
+        "torchvision unet vgg11 vgg16 vgg19 wide_resnet"
     )
     assert sorted(path.stem for path in CONF.glob("*.yaml")) == expected.split()
 

@@ -211,6 +211,7 @@ def test_every_key_is_documented_and_every_documented_key_exists() -> None:
         "model=custom": ["model._target_=x"],
         "rewind=partial": ["rewind.only=[x]"],
         "origin=file": ["origin.path=x"],
+        "origin=run": ["origin.run=x"],
         "origin=torchvision": ["origin.name=x"],
         "coordinates=delta": ["coordinates.only=[x]"],
     }

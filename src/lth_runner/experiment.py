@@ -115,6 +115,8 @@ def row(experiment: Experiment, one: Proposed, trained: Trained, past: Past) -> 
         "density": mask.density,
         "num_kept": mask.num_kept,
         "num_prunable": mask.num_prunable,
+        "num_parameters": job.task.num_parameters,
+        "sparsity_of_all": (mask.num_prunable - mask.num_kept) / job.task.num_parameters,
         "start_step": trained.ticket.start.step,
         "steps": trained.clock.total - trained.ticket.start.step,
         "diverged": trained.diverged,

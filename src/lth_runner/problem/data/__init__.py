@@ -1,12 +1,14 @@
 """The data: tables in memory (``Data``), samples made when asked for (``SampledData``), sources."""
 
 from lth_runner.problem.data.augmentation import Augmentation, Chain, Cutout, FlipCrop, Transforms
+from lth_runner.problem.data.bundled import diabetes, digits
 from lth_runner.problem.data.dataset import Batches, Dataset
-from lth_runner.problem.data.datasets import digits, synthetic
+from lth_runner.problem.data.datasets import synthetic
 from lth_runner.problem.data.folder import imagefolder
 from lth_runner.problem.data.published import torchvision_dataset
 from lth_runner.problem.data.sampled import SampledData
 from lth_runner.problem.data.samples import MapStyle, Masked, Samples, Subset, Tokens
+from lth_runner.problem.data.scenes import digit_scenes
 from lth_runner.problem.data.splits import Split
 from lth_runner.problem.data.stream import Stream
 from lth_runner.problem.data.tensors import Data
@@ -28,6 +30,8 @@ __all__ = [
     "Subset",
     "Tokens",
     "Transforms",
+    "diabetes",
+    "digit_scenes",
     "digits",
     "imagefolder",
     "synthetic",

@@ -1,24 +1,18 @@
-"""Data that need no download, and the last step that all sources of data share."""
+"""Made-up data, and the last step that all sources of tables share."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from importlib.util import find_spec
-from pathlib import Path
 
-import numpy
 import torch
 
 from lth_runner.problem.data.augmentation import Augmentation, FlipCrop, chain
-from lth_runner.problem.data.splits import Split, hold_out, keep_subset, moments
+from lth_runner.problem.data.splits import Split, hold_out, keep_subset
 from lth_runner.problem.data.tensors import Data
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError
 from lth_runner.values.seeds import stream as generator
-
-DIGITS_FILE = "datasets/data/digits.csv.gz"  # in scikit-learn's folder, 64 pixels and a label
-DIGITS_TEST = 0.2  # of each class; fixed, so that every split_seed is tested on the same images
 
 
 def assemble(
@@ -27,15 +21,15 @@ def assemble(
     *,
     name: str,
     shape: Sequence[int],
-    num_classes: int,
-    found_classes: int,
+    num_classes: int | None,
+    found_classes: int | None,
     mean: tuple[float, ...],
     std: tuple[float, ...],
     validation: float,
     split_seed: int,
     subset: float | None,
-    augment_flip: bool,
-    augment_crop: int,
+    augment_flip: bool = False,
+    augment_crop: int = 0,
     augment: Augmentation | Sequence[Augmentation] | None = None,
 ) -> Data:
     """Makes data of what a source loaded: checked against the config, then split.
@@ -50,9 +44,11 @@ def assemble(
             f" {list(found_shape)}: set dataset.shape to [{','.join(map(str, found_shape))}]"
         )
     if num_classes != found_classes:
+        has = "no classes" if found_classes is None else f"{found_classes} classes"
+        wanted = "null" if found_classes is None else found_classes
         raise UserError(
             f"{name}: the config says num_classes={num_classes} but the data have"
-            f" {found_classes} classes: set dataset.num_classes={found_classes}"
+            f" {has}: set dataset.num_classes={wanted}"
         )
     kept, val = hold_out(train, validation, seed=split_seed)
     return Data(
@@ -64,66 +60,6 @@ def assemble(
         std=std,
         augment=chain(FlipCrop(flip=augment_flip, crop=augment_crop), augment),
         name=name,
-    )
-
-
-def _packaged_digits(name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Reads images (num, 1, 8, 8) as bytes and labels out of the installed scikit-learn."""
-    found = find_spec("sklearn")
-    if found is None:
-        raise UserError(f"{name} needs scikit-learn: pip install scikit-learn")
-    places = [Path(place) / DIGITS_FILE for place in found.submodule_search_locations or ()]
-    file = next((place for place in places if place.is_file()), None)
-    if file is not None:  # importing scikit-learn takes a hundred times as long as reading it
-        table = torch.from_numpy(numpy.loadtxt(file, delimiter=","))
-    else:
-        from sklearn.datasets import load_digits
-
-        pixels, classes = load_digits(return_X_y=True)
-        table = torch.from_numpy(numpy.column_stack([pixels, classes]))
-    return table[:, :-1].to(torch.uint8).reshape(-1, 1, 8, 8), table[:, -1].long()
-
-
-def digits(
-    *,
-    name: str = "digits",
-    shape: Sequence[int] = (1, 8, 8),
-    num_classes: int = 10,
-    root: str | None = None,
-    validation: float = 0.1,
-    split_seed: int = 0,
-    subset: float | None = None,
-    augment_flip: bool = False,
-    augment_crop: int = 0,
-    augment: Augmentation | Sequence[Augmentation] | None = None,
-) -> Data:
-    """Reads scikit-learn's 1797 handwritten digits, 8x8, grey levels 0..16; needs no ``root``.
-
-    A fixed fifth of every class is the test set.
-    Source: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998.
-    """
-    images, labels = _packaged_digits(name)
-    tested = torch.zeros(len(labels), dtype=torch.bool)
-    for label in range(10):
-        members = (labels == label).nonzero().squeeze(1)
-        drawn = torch.randperm(len(members), generator=generator(0, "digits", "test", label))
-        tested[members[drawn[: round(DIGITS_TEST * len(members))]]] = True
-    mean, std = moments(images[~tested])
-    return assemble(
-        (images[~tested], labels[~tested]),
-        (images[tested], labels[tested]),
-        name=name,
-        shape=shape,
-        num_classes=num_classes,
-        found_classes=10,
-        mean=mean,
-        std=std,
-        validation=validation,
-        split_seed=split_seed,
-        subset=subset,
-        augment_flip=augment_flip,
-        augment_crop=augment_crop,
-        augment=augment,
     )
 
 

@@ -1,5 +1,6 @@
 """Networks of the lottery ticket literature, as factories of plain `nn.Module`s."""
 
+from lth_runner.problem.models.dense_output import unet
 from lth_runner.problem.models.fully_connected import lenet300, mlp
 from lth_runner.problem.models.plain import conv, lenet5, vgg
 from lth_runner.problem.models.residual import resnet18, resnet50, resnet_cifar, wide_resnet
@@ -14,6 +15,7 @@ __all__ = [
     "resnet50",
     "resnet_cifar",
     "torchvision_classifier",
+    "unet",
     "vgg",
     "wide_resnet",
 ]

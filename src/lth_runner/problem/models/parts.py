@@ -9,7 +9,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from lth_runner.values.errors import UserError, nearest
 
@@ -116,10 +116,23 @@ def initialise_weights(module: nn.Module, *, init: str) -> nn.Module:
         return module
     for layer in module.modules():
         if isinstance(layer, (_ConvNd, nn.Linear)):
-            INITS[init](layer.weight)
+            INITS[init](_by_output(layer))
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
     return module
+
+
+def _by_output(layer: nn.Module) -> Tensor:
+    """Views a layer's weight as (out, in, *kernel), whose inputs are those of one output unit.
+
+    A transposed convolution holds (in, out, *kernel); where its stride is its kernel, each place
+    of the kernel is an output unit of its own, with one input of every channel.
+    """
+    weight: Tensor = layer.weight.detach()  # type: ignore[operator]
+    if not isinstance(layer, _ConvTransposeNd):
+        return weight
+    apart = layer.kernel_size == layer.stride and layer.groups == 1
+    return weight.flatten(1).T if apart else weight.transpose(0, 1)
 
 
 def check_name(value: str, known: Iterable[str], *, what: str) -> None:

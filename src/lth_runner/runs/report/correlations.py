@@ -14,8 +14,8 @@ from lth_runner.runs.report.verdict import CONFIDENCE
 
 MIN_ROWS = 5  # an interval needs n > 3, and four points say little
 NO_QUANTITY = frozenset(
-    {"round", "seed", "sparsity", "num_kept", "num_prunable", "start_step", "steps", "seconds",
-     "search_seconds"}
+    {"round", "seed", "sparsity", "sparsity_of_all", "num_kept", "num_prunable", "num_parameters",
+     "start_step", "steps", "seconds", "search_seconds"}
 )  # fmt: skip
 OUTCOMES = (
     "train_",
