@@ -194,10 +194,12 @@ class Loop:
         )
 
     def outcome(self) -> Outcome:
-        """Returns the finished training's weights, masked, and its hard mask."""
+        """Returns the finished training's weights, masked, and its hard mask; it trains no more."""
         self.forget_gradients()
+        weights = self.weights()
+        self.optimizer.state.clear()  # twice the weights, beside probes that need room
         return Outcome(
-            weights=self.weights(),
+            weights=weights,
             mask=self.live.mask(),
             history=tuple(self._history),
             seconds=self._seconds,

@@ -30,12 +30,17 @@ def train(
 
     Where memory does not suffice, each half of them goes on by itself from its checkpoints.
     """
-    checkpoints = [keeper.load() for keeper in keepers]
-    steps = [c.step if c else j.ticket.start.step for c, j in zip(checkpoints, jobs, strict=True)]
+    steps = [_reached(job, keeper) for job, keeper in zip(jobs, keepers, strict=True)]
     for step in sorted(set(steps)):  # a kill between two saves leaves lanes that are not in step
         yield from _train_lanes(
             engine, [i for i, s in enumerate(steps) if s == step], jobs, recipe, keepers, pace
         )
+
+
+def _reached(job: Job, keeper: Keeper) -> Step:
+    """The step that a training goes on from; the checkpoint itself is not held on to."""
+    checkpoint = keeper.load()
+    return checkpoint.step if checkpoint else job.ticket.start.step
 
 
 def _train_lanes(
