@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from lth_runner.runs.report.command import main
+from lth_runner.runs.report.overlap import step_overlaps
 from lth_runner.runs.report.rows import FinishedRun, find_runs
 from lth_runner.runs.report.settings import differences, rewind_step
 from lth_runner.runs.report.sweep import find_sweeps, thinned
-from lth_runner.runs.report.sweep_overlap import step_overlaps
 from lth_runner.runs.report.sweep_page import write_sweep
 from lth_runner.runs.report.sweep_text import at_zero, matching_table, model_sentence, text
 from lth_runner.runs.report.tradeoff import Observation, fit, r_squared_words, seed_spread
@@ -490,7 +490,7 @@ def test_masks_of_rewind_steps_are_compared_by_seed_at_their_sparsest_common_one
                 mask = {"mask.a": torch.tensor(bits).bool()}
                 states.save(run.folder / "tickets" / f"{name}.safetensors", mask, {})
     sweep = sweep_of(tmp_path)
-    (found,) = step_overlaps(sweep)
+    (found,) = step_overlaps(sweep.runs)
     assert (found.of, found.num_seeds) == ("0 and 100", 2)
     assert found.jaccard == pytest.approx((1 / 3 + 1) / 2)
     assert found.random == pytest.approx((1 / 3) / (2 - 1 / 3))

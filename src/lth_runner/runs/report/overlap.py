@@ -1,9 +1,9 @@
-"""How far the masks of different seeds agree, by the tickets in the run folder."""
+"""How far masks of different seeds or rewind steps agree, from the tickets in run folders."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -12,20 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from lth_runner.runs.report.rows import FinishedRun, mean
+from lth_runner.runs.folder import TICKETS
+from lth_runner.runs.report.rows import TICKET, FinishedRun, Row, is_dense, mean, number
+from lth_runner.runs.report.settings import rewind_step
 from lth_runner.runs.report.wording import kept
 
 FILE = re.compile(r"round-(\d+)(?:-seed-(\d+))?\.safetensors")
 MAX_ROUNDS = 6
 MAX_WEIGHTS = 20_000_000  # read in all; what goes beyond leaves out rounds
-READING = (
+SEEDS_READING = (
     "Jaccard index of the tickets' masks between seeds, mean over pairs, beside what masks of the "
     "same layer densities and of the same density alone share by chance. Seeds start from other "
     "weights: what exceeds the first is not of single weights but of where they stand, as inputs "
     "that are always 0."
 )
 
+STEPS_READING = (
+    "Jaccard index of the masks that two rewind steps lead to from the same seed, at the largest "
+    "sparsity that several steps reached, mean over seeds; beside what masks of the same layer "
+    "densities and of the same density alone share by chance."
+)
+
 Kept = Mapping[str, NDArray[np.bool_]]
+Place = tuple[int, int]  # rewind step, seed
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,7 @@ class MaskOverlap:
 def seed_overlaps(run: FinishedRun) -> tuple[MaskOverlap, ...]:
     """Compares some of the rounds with tickets of two seeds or more, the last among them."""
     files: dict[int, list[Path]] = {}
-    for path in sorted((run.folder / "tickets").glob("round-*.safetensors")):
+    for path in sorted((run.folder / TICKETS).glob("round-*.safetensors")):
         if match := FILE.fullmatch(path.name):
             files.setdefault(int(match[1]), []).append(path)
     several = sorted(round for round, paths in files.items() if len(paths) > 1)
@@ -144,3 +153,42 @@ def overlap_sentence(found: Sequence[MaskOverlap]) -> str:
         f"{last.jaccard:.3f} (Jaccard, {last.num_seeds} seeds); by chance {last.shuffled:.3f} "
         f"within the same layer densities, {last.random:.3f} without."
     )
+
+
+# --- between the rewind steps of a sweep
+
+
+def step_overlaps(runs: Iterable[FinishedRun]) -> tuple[MaskOverlap, ...]:
+    """Compares every two rewind steps that share seeds, at their sparsest common mask."""
+    files: dict[int, dict[Place, Path]] = {}  # by number of weights kept
+    for run in runs:
+        step = rewind_step(run)
+        for row in run.rows:
+            count, path = number(row.get("num_kept")), _ticket(run, row)
+            if step is None or count is None or row["arm"] != TICKET or is_dense(row):
+                continue
+            if path.is_file():
+                files.setdefault(int(count), {})[step, row["seed"]] = path
+    return next((found for count in sorted(files) if (found := _pairs(files[count]))), ())
+
+
+def _ticket(run: FinishedRun, row: Row) -> Path:
+    suffix = "" if row["seed"] == run.config.get("seed") else f"-seed-{row['seed']}"
+    return run.folder / TICKETS / f"round-{row['round']:02d}{suffix}.safetensors"
+
+
+def _pairs(files: Mapping[Place, Path]) -> tuple[MaskOverlap, ...]:
+    masks = {place: mask for place, path in files.items() if (mask := masks_of(path))}
+    found = []
+    for first, second in combinations(sorted({step for step, _ in masks}), 2):
+        of = f"{first} and {second}"
+        over = [
+            overlap_of(of, (mask, masks[second, seed]))
+            for (step, seed), mask in masks.items()
+            if step == first and masks.get((second, seed), {}).keys() == mask.keys()
+        ]
+        if over:
+            means = [mean(getattr(one, name) for one in over)
+                     for name in ("density", "jaccard", "shuffled", "random")]  # fmt: skip
+            found.append(MaskOverlap(of, means[0], len(over), *means[1:]))
+    return tuple(found)

@@ -136,10 +136,7 @@ def _comparison(groups: Sequence[Sequence[FinishedRun]]) -> Comparison:
         by="pruner",
     )
     efforts = [
-        effort
-        for group, name in zip(groups, names, strict=True)
-        for run in group
-        if (effort := _effort(run, name)) is not None
+        one for group, name in zip(groups, names, strict=True) for one in _efforts(group, name)
     ]
     order = [one.label for one in settings]
     efforts.sort(key=lambda effort: (order.index(effort.label), effort.sparsity))
@@ -151,7 +148,7 @@ def _comparison(groups: Sequence[Sequence[FinishedRun]]) -> Comparison:
         for one in settings
         for level in range(1, len(levels) + 1)
     }
-    return Comparison(sweep, _one_per_sparsity(efforts), layers)
+    return Comparison(sweep, tuple(efforts), layers)
 
 
 def _pruned(run: FinishedRun) -> Iterator[Row]:
@@ -203,26 +200,32 @@ def _quality(one: Setting) -> tuple[float, float, str]:
     return (-round(last.sparsity, 2), one.verdict.measure.gain(0.0, last.mean), one.label)
 
 
-def _effort(run: FinishedRun, label: str) -> Effort | None:
-    """Counts the effort behind a run's last tickets."""
-    last = max(run.rounds(TICKET), default=None)
-    found = [] if last is None else [(row, _before(run, row)) for row in run.at(TICKET, last)]
-    found = [(row, before) for row, before in found if not is_dense(row) and density(row)]
-    if not found:
-        return None
-    source = found[0][1].source
-    searches = [before.search for _, before in found if before.search is not None]
+def _efforts(group: Sequence[FinishedRun], label: str) -> list[Effort]:
+    """Counts what the last tickets of a pruner's runs took, those of one sparsity together."""
+    found: dict[float, list[tuple[Row, _Before]]] = {}
+    for run in group:
+        last = max(run.rounds(TICKET), default=None)
+        rows = [] if last is None else run.at(TICKET, last)
+        own = [(row, _before(run, row)) for row in rows if not is_dense(row) and density(row)]
+        if own:
+            found.setdefault(round(1 - mean(_density(row) for row, _ in own), 6), []).extend(own)
+    return [_effort(label, tickets) for tickets in found.values()]
+
+
+def _effort(label: str, tickets: Sequence[tuple[Row, _Before]]) -> Effort:
+    rows, before = zip(*tickets, strict=True)
+    searches = [one.search for one in before if one.search is not None]
     return Effort(
         label=label,
-        sparsity=1 - mean(_density(row) for row, _ in found),
-        source=source,
-        n=len(found),
-        trainings=mean(before.trainings for _, before in found),
-        steps=mean(before.steps for _, before in found),
-        seconds=mean(before.seconds for _, before in found),
-        search=mean(searches) if len(searches) == len(found) else None,
-        own_steps=mean(number(row.get("steps")) or 0.0 for row, _ in found),
-        own_seconds=mean(number(row.get("seconds")) or 0.0 for row, _ in found),
+        sparsity=1 - mean(map(_density, rows)),
+        source=before[0].source,
+        n=len(rows),
+        trainings=mean(one.trainings for one in before),
+        steps=mean(one.steps for one in before),
+        seconds=mean(one.seconds for one in before),
+        search=mean(searches) if len(searches) == len(rows) else None,
+        own_steps=mean(number(row.get("steps")) or 0.0 for row in rows),
+        own_seconds=mean(number(row.get("seconds")) or 0.0 for row in rows),
     )
 
 
@@ -274,32 +277,3 @@ def _part_needed(run: FinishedRun, ticket: Row) -> int | None:
     if by_chance or "dense" in (run.option("pruner") or ()):
         return None if run.option("pruner", "score_step") else rewind_step(run) or 0
     return None
-
-
-def _one_per_sparsity(efforts: Sequence[Effort]) -> tuple[Effort, ...]:
-    """Runs of other seeds at the same sparsity as one line, weighted by their seeds."""
-    groups: dict[tuple[str, float], list[Effort]] = {}
-    for effort in efforts:
-        groups.setdefault((effort.label, round(effort.sparsity, 6)), []).append(effort)
-    return tuple(_mean(group) for group in groups.values())
-
-
-def _mean(group: Sequence[Effort]) -> Effort:
-    if len(group) == 1:
-        return group[0]
-    n = sum(effort.n for effort in group)
-
-    def weighted(values: Sequence[float]) -> float:
-        return sum(e.n * value for e, value in zip(group, values, strict=True)) / n
-
-    searches = [effort.search for effort in group if effort.search is not None]
-    return dataclasses.replace(
-        group[0],
-        n=n,
-        trainings=weighted([effort.trainings for effort in group]),
-        steps=weighted([effort.steps for effort in group]),
-        seconds=weighted([effort.seconds for effort in group]),
-        search=weighted(searches) if len(searches) == len(group) else None,
-        own_steps=weighted([effort.own_steps for effort in group]),
-        own_seconds=weighted([effort.own_seconds for effort in group]),
-    )

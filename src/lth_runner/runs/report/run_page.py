@@ -17,8 +17,7 @@ from lth_runner.runs.report.curve import curve_figure, drawn_curve
 from lth_runner.runs.report.headline import headline, learning_sentence, method, progress
 from lth_runner.runs.report.instrument_lines import Panel
 from lth_runner.runs.report.instruments import DEFAULT, INSTRUMENTS, panels
-from lth_runner.runs.report.overlap import READING as OVERLAP
-from lth_runner.runs.report.overlap import overlap_table, seed_overlaps
+from lth_runner.runs.report.overlap import SEEDS_READING, overlap_table, seed_overlaps
 from lth_runner.runs.report.page import Page, Section, Table, replace_file, write_page
 from lth_runner.runs.report.panels import difference_panel, layers_panel, learning_panels
 from lth_runner.runs.report.published import PublishedComparison, beside, counterpart
@@ -122,7 +121,9 @@ def _overlaps(run: FinishedRun) -> list[Section]:
     found = seed_overlaps(run)
     if not found:
         return []
-    return [Section("Masks of different seeds", OVERLAP, tables=(Table(*overlap_table(found)),))]
+    return [
+        Section("Masks of different seeds", SEEDS_READING, tables=(Table(*overlap_table(found)),))
+    ]
 
 
 def _published(

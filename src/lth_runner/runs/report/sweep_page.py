@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lth_runner.runs.report.compare import page_of
-from lth_runner.runs.report.overlap import overlap_table
+from lth_runner.runs.report.overlap import STEPS_READING, overlap_table, step_overlaps
 from lth_runner.runs.report.page import Cell, Page, Section, Table, link, write_page
 from lth_runner.runs.report.refused import refusals
 from lth_runner.runs.report.rows import TICKET, FinishedRun, number
 from lth_runner.runs.report.settings import flatten, rewind_step
 from lth_runner.runs.report.sweep import Sweep
 from lth_runner.runs.report.sweep_figures import difference_figure, matching_figure, outcome_figure
-from lth_runner.runs.report.sweep_overlap import READING as READING_OVERLAP
-from lth_runner.runs.report.sweep_overlap import step_overlaps
 from lth_runner.runs.report.sweep_text import (
     cost_sentence,
     extent,
@@ -53,13 +51,13 @@ READING_TRADEOFF = (
 
 def write_sweep(sweep: Sweep, folder: Path, stem: str = "sweep") -> tuple[Path, ...]:
     """Writes <stem>.html, and <stem>-*.png each with a .csv of the same name; the page first."""
-    overlaps = step_overlaps(sweep)
+    overlaps = step_overlaps(sweep.runs)
     sections = [
         *outcome_sections(sweep, stem),
         Section("Largest matching sparsity", READING_MATCHING, f"{stem}-matching",
                 matching_figure(sweep), _matching(sweep), tables=(Table(*matching_table(sweep)),)),
         _model_section(sweep, stem),
-        *([Section("Masks of different rewind steps", READING_OVERLAP,
+        *([Section("Masks of different rewind steps", STEPS_READING,
                    tables=(Table(*overlap_table(overlaps, "rewind steps")),))] if overlaps else []),
         *closing_sections(sweep, folder),
     ]  # fmt: skip
