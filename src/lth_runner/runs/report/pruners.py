@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lth_runner.runs.report.rows import (
     TICKET,
@@ -136,7 +135,9 @@ def _comparison(groups: Sequence[Sequence[FinishedRun]]) -> Comparison:
         by="pruner",
     )
     efforts = [
-        one for group, name in zip(groups, names, strict=True) for one in _efforts(group, name)
+        effort
+        for group, name in zip(groups, names, strict=True)
+        for effort in _efforts(group, name)
     ]
     order = [one.label for one in settings]
     efforts.sort(key=lambda effort: (order.index(effort.label), effort.sparsity))
@@ -171,7 +172,7 @@ def _snapped(run: FinishedRun, asked: set[float]) -> FinishedRun:
         goal = min((1 - s for s in asked), key=lambda goal: abs(goal - kept), default=kept)
         return {**row, "density": goal} if abs(goal - kept) <= ASKED_DENSITY * goal else row
 
-    return dataclasses.replace(run, rows=tuple(near(row) for row in run.rows))
+    return replace(run, rows=tuple(near(row) for row in run.rows))
 
 
 def _labels(groups: Sequence[Sequence[FinishedRun]]) -> list[str]:
