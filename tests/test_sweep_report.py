@@ -327,7 +327,7 @@ def test_largest_matching_sparsity_of_the_mean_and_of_each_seed(tmp_path):
             fake_run(tmp_path / f"{step}-{seed}", step=step, sparsity=0.5, seeds=(seed,),
                      accuracy=lambda k, s, d=limit: 0.92 - 0.012 * (1 - s < d - 1e-9))  # fmt: skip
     sweep = sweep_of(tmp_path)
-    write_sweep(sweep, tmp_path)
+    assert tmp_path / "sweep-matching.png" in write_sweep(sweep, tmp_path)
     rows = read(tmp_path / "sweep-matching.csv")
     found = {(row["rewind"], row["seed"]): row["largest_matching_sparsity"] for row in rows}
     late = {seed: float(found["500it", seed]) for seed in ("", "0", "1", "2")}
@@ -445,7 +445,9 @@ def test_command_writes_the_page_every_figure_and_its_numbers(tmp_path, capsys):
     out = capsys.readouterr().out
     for words in ("rewind", "80 %", "largest matching sparsity", "R² = ", "Training steps: "):
         assert words in out
-    names = ("accuracy", "difference", "matching", "tradeoff")
+    assert len(read(tmp_path / "sweep-matching.csv")) > 3
+    assert not (tmp_path / "sweep-matching.png").exists()  # no ticket matches: no bar to draw
+    names = ("accuracy", "difference", "tradeoff")
     for name in names:
         assert (tmp_path / f"sweep-{name}.png").read_bytes().startswith(b"\x89PNG")
         assert len(read(tmp_path / f"sweep-{name}.csv")) > 3

@@ -142,7 +142,9 @@ def _write_cell(
 
 def matching_figure(sweep: Sweep) -> Figure | None:
     """Draws the largest matching sparsity of each setting: of the mean, and of each seed."""
-    if len(sweep.settings) < 2 or not any(one.last for one in sweep.settings):
+    matching = [v for one in sweep.settings for v in (one.verdict, *one.by_seed().values())
+                if v.largest(TICKET)]  # fmt: skip
+    if len(sweep.settings) < 2 or not matching:  # one bar, or none: the table says it
         return None
     figure = drawing.new_figure(WIDTH, 4.8)
     axes = figure.add_axes((0.085, 0.16, 0.885, 0.62))
