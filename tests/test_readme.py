@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 import runpy
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +17,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from command import SMALL, folders, lth_run, no_training, rows, status_of
+from documents import blocks, commands, section, table, workshop_of
 from lth_runner.cli.main import conf_dir
 from lth_runner.runs.status.command import main as lth_status
 from lth_runner.store.ticket_file import read_ticket
@@ -33,56 +32,14 @@ QUICK = ["record=local", "control=reinit", "threads=1", "device=cpu"]
 ADDING = README[README.index("## Adding your own") : README.index("## From Python")]
 
 
-def blocks(text: str, language: str) -> list[str]:
-    """Fenced code, those inside of lists too, without their indentation."""
-    found = re.finditer(rf"^( *)```{language}\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL)
-    return [re.sub(rf"^{match[1]}", "", match[2], flags=re.MULTILINE) for match in found]
-
-
-def commands(text: str) -> list[list[str]]:
-    lines = [line for block in blocks(text, "sh") for line in block.splitlines()]
-    return [shlex.split(line, comments=True) for line in lines if line.strip()]
-
-
-def section(text: str, title: str) -> str:
-    return re.split(r"^## ", text.split(f"\n## {title}\n")[1], flags=re.MULTILINE)[0]
-
-
-def table(text: str) -> dict[str, list[str]]:
-    """The tables' lines by the name in their first column."""
-    lines = [re.split(r"\s*\|\s*", line)[1:-1] for line in text.splitlines() if line[:3] == "| `"]
-    return {line[0].strip("`"): line[1:] for line in lines}
-
-
-def named(block: str) -> str:
-    """The file that a block is, from a comment in its first lines."""
-    return re.findall(r"^# (\S+\.(?:py|yaml))$", block, re.MULTILINE)[0]
-
-
 # --- Adding your own: steps as written, in a folder of the user's own
 
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A user's folder with every file that the README has them write."""
     folder = tmp_path_factory.mktemp("workshop")
-    written = set()
-    for block in [*blocks(ADDING, "python"), *blocks(ADDING, "yaml")]:
-        name = named(block)
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(block)
-        written.add(name)
-
-    def forget() -> None:  # another test's module of the same name would be found again
-        for name in written:
-            sys.modules.pop(Path(name).stem, None)
-
-    before = Path.cwd()
-    forget()
-    os.chdir(folder)
-    yield folder
-    os.chdir(before)
-    forget()
+    with workshop_of(ADDING, folder):
+        yield folder
 
 
 @pytest.mark.parametrize("words", commands(ADDING), ids=lambda words: words[-2])
@@ -179,8 +136,8 @@ def test_every_option_is_in_the_configuration(group: str, option: str) -> None:
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Keys with values; a list and an empty mapping are values."""
-    if isinstance(value, dict) and value:
+    """Keys with values; a list, an empty mapping and a part to be named are values."""
+    if isinstance(value, dict) and value and value != {"_target_": "???"}:
         for key, item in value.items():
             if not str(key).startswith("_"):
                 yield from leaves(item, f"{path}.{key}" if path else str(key))
@@ -214,14 +171,7 @@ def test_every_key_is_documented_and_every_documented_key_exists() -> None:
         "origin=run": ["origin.run=x"],
         "origin=torchvision": ["origin.name=x"],
         "coordinates=delta": ["coordinates.only=[x]"],
-        "model=transformer": ["model.vocabulary=9", "model.length=9"],
-        "model=causal_transformer": ["model.vocabulary=9", "model.length=9"],
-        "model=masked_transformer": ["model.vocabulary=9", "model.length=9"],
     }
-    for name in ("text", "sst2", "trec"):  # whatever model stands beside them
-        needed[f"dataset={name}"] = ["+dataset.shape=[1]"]
-    for name in ("characters", "masked_characters"):
-        needed[f"dataset={name}"] = ["+dataset.shape=[1]", "+dataset.num_classes=2"]
     existing = set()
     for chosen in itertools.zip_longest(*CHOICES):  # an option of each group at a time
         words = [word for option in chosen if option for word in (option, *needed.get(option, []))]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from command import parts_of
+from command import lth_run, parts_of
 from lth_runner.cli.build import pick_device
 from lth_runner.cli.messages import explain
 from lth_runner.cli.signatures import check_targets
@@ -180,7 +180,6 @@ WRONG = {
     "train.snapshots=5it": r"train\.snapshots='5it' must be a list",
     "pruner={scope:layerwise,rates:0.1}": r"pruner\.rates=0\.1 must be a mapping, such as",
     "dataset.seed=${nothing}": r"cannot be resolved",
-    "model=transformer": r"model\.vocabulary is to be that of dataset\.vocabulary.*has no vocab",
     # told by Hydra, put in our words
     "pruner.sparsty=0.9": r"unknown key 'pruner\.sparsty': did you mean pruner\.sparsity",
     "modl=mlp": r"unknown key 'modl': did you mean model",
@@ -320,3 +319,11 @@ def test_a_device_number_beyond_the_last_is_refused(monkeypatch):
 def test_a_failing_disk_is_told_with_its_file(number, why):
     message = explain(OSError(number, os.strerror(number), "/somewhere"), CONF)
     assert re.search(why, message)
+
+
+def test_a_value_that_follows_one_that_is_null_is_asked_for_by_its_own_key(tmp_path: Path) -> None:
+    words = ("dataset=diabetes", "objective=regression", "model=mlp")
+    said = lth_run(*words, f"paths.outputs={tmp_path}")
+    assert said.status == 2
+    assert "model.num_classes follows dataset.num_classes, which is null here" in said.err
+    assert "set model.num_classes" in said.err

@@ -54,9 +54,8 @@ def _check_value(path: str, value: Any, hint: Any) -> None:
     if isinstance(value, Mapping) and "_target_" in value:
         return
     union = get_origin(hint) in (Union, UnionType)
-    every = set(get_args(hint) if union else [hint])
-    kinds = every - {NoneType}
-    if value is None and hint is not None and kinds == every and Any not in every:
+    kinds = set(get_args(hint) if union else [hint]) - {NoneType}
+    if _must_have_value(hint) and value is None:
         raise UserError(f"{path}=null must have a value")
     if value is not None and kinds and value != "???":
         _check_container(path, value, kinds)
@@ -73,6 +72,12 @@ def _check_value(path: str, value: Any, hint: Any) -> None:
         "true or false" if wanted == {bool} else "a number" if float in kinds else "a whole number"
     )
     raise UserError(f"{path}={value!r} must be {name}")
+
+
+def _must_have_value(hint: Any) -> bool:
+    """Returns whether a signature's annotation leaves out None."""
+    kinds = set(get_args(hint) if get_origin(hint) in (Union, UnionType) else [hint])
+    return hint is not None and not kinds & {NoneType, Any}
 
 
 def _check_container(path: str, value: Any, kinds: Collection[Any]) -> None:
@@ -145,7 +150,13 @@ def _check(path: str, node: Mapping[str, Any], written: Any) -> None:
                 raise UserError(f"{path}.{key} is not an option of {target}: {options}")
     hints = _hints(found)
     for key in keys:
-        _check_value(_set_at(f"{path}.{key}", written), node[key], hints.get(key))
+        own, source = f"{path}.{key}", _set_at(f"{path}.{key}", written)
+        if node[key] is None and source != own and _must_have_value(hints.get(key)):
+            raise UserError(
+                f"{own} follows {source}, which is null here, and {target} must have a value: "
+                f"set {own}"
+            )
+        _check_value(source, node[key], hints.get(key))
     missing = [
         name
         for name in accepted

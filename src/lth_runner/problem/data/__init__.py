@@ -2,26 +2,23 @@
 
 from lth_runner.problem.data.augmentation import Augmentation, Chain, Cutout, FlipCrop, Transforms
 from lth_runner.problem.data.bundled import diabetes, digits
-from lth_runner.problem.data.corpus import corpus
 from lth_runner.problem.data.dataset import Batches, Dataset
 from lth_runner.problem.data.datasets import synthetic
 from lth_runner.problem.data.folder import imagefolder
+from lth_runner.problem.data.map_style import MapStyle
+from lth_runner.problem.data.own import map_style
 from lth_runner.problem.data.published import torchvision_dataset
 from lth_runner.problem.data.sampled import SampledData
-from lth_runner.problem.data.samples import MapStyle, Masked, Samples, Subset, Tokens
+from lth_runner.problem.data.samples import Masked, Samples, Subset, Tokens
 from lth_runner.problem.data.scenes import digit_scenes
 from lth_runner.problem.data.splits import Split
 from lth_runner.problem.data.stream import Stream
 from lth_runner.problem.data.tensors import Data
-from lth_runner.problem.data.text import text_files
-from lth_runner.problem.data.tokenizers import Bytes, Characters, Tokenizer, TokenizerFile, Words
 
 __all__ = [
     "Augmentation",
     "Batches",
-    "Bytes",
     "Chain",
-    "Characters",
     "Cutout",
     "Data",
     "Dataset",
@@ -33,17 +30,13 @@ __all__ = [
     "Split",
     "Stream",
     "Subset",
-    "Tokenizer",
-    "TokenizerFile",
     "Tokens",
     "Transforms",
-    "Words",
-    "corpus",
     "diabetes",
     "digit_scenes",
     "digits",
     "imagefolder",
+    "map_style",
     "synthetic",
-    "text_files",
     "torchvision_dataset",
 ]

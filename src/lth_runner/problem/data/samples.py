@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -12,10 +11,9 @@ import numpy
 import torch
 from torch import Tensor
 
-from lth_runner.problem.data.global_streams import all_seeded
-from lth_runner.values import identity, tree
+from lth_runner.values import identity
 from lth_runner.values.errors import UserError
-from lth_runner.values.tree import Batch, Tree
+from lth_runner.values.tree import Batch
 
 CHUNK = 2**24  # bytes, or values, that are hashed at once
 
@@ -151,97 +149,3 @@ class Masked:
         seen = torch.where(chosen & (chance >= 0.9 * self.share), other, seen)
         targets = torch.where(chosen, tokens, -100)
         return (seen if isinstance(inputs, Tensor) else {**inputs, "input_ids": seen}), targets
-
-
-@dataclass(frozen=True, eq=False)
-class MapStyle:
-    """A ``torch.utils.data.Dataset`` with a length, its samples fetched one by one when asked for.
-
-    Each item is a pair (inputs, targets) of tensors, arrays or numbers; inputs may be a mapping by
-    name. What is random about it may come from torch's, numpy's and Python's global streams: they
-    are seeded for every sample and put back. ``given``: a name of the contents, in place of a hash
-    over all samples, for sets that are dear to read. Raises UserError for a set without a length,
-    for items that are no such pairs, and for ones that differ under one seed.
-    """
-
-    dataset: Any
-    name: str = "dataset"
-    given: str | None = None
-
-    def __post_init__(self) -> None:
-        try:
-            num = len(self.dataset)
-        except TypeError as error:
-            raise UserError(
-                f"{self.name}: the data set {type(self.dataset).__name__} has no length: give one "
-                "with __len__ and __getitem__ (map-style), not an iterable one"
-            ) from error
-        if not num:
-            raise UserError(f"{self.name}: the data set is empty: it needs at least one sample")
-        first, again = (self.take(torch.tensor([0]), _generator(0)) for _ in range(2))
-        if not _equal(first, again):
-            raise UserError(
-                f"{self.name}: sample 0 differs from one look to the next under one seed of torch, "
-                "numpy and random: a killed run could not go on; draw its random numbers from one "
-                "of these"
-            )
-
-    @cached_property
-    def fingerprint(self) -> str:
-        if self.given is not None:
-            return identity.digest(["given", self.given, len(self)])
-        digest = hashlib.sha256()
-        for number in range(len(self)):
-            for part in self.take(torch.tensor([number]), _generator(0)):
-                for value in tree.tensors(part):
-                    digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
-                    digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def take(self, index: Tensor, draw: torch.Generator) -> Batch:
-        from torch.utils.data import default_collate
-
-        seeds = torch.randint(2**31, (len(index),), generator=draw).tolist()
-        items = []
-        for number, seed in zip(index.tolist(), seeds, strict=True):
-            with all_seeded(seed):
-                items.append(self._pair(number))
-        try:
-            inputs, targets = default_collate(items)
-        except (RuntimeError, TypeError) as error:
-            raise UserError(
-                f"{self.name}: samples {index.tolist()[:3]}... do not stack to a batch: "
-                f"{str(error).strip().splitlines()[0]}"
-            ) from error
-        return _floats(inputs), _floats(targets)
-
-    def _pair(self, number: int) -> tuple[Any, Any]:
-        item = self.dataset[number]
-        if not isinstance(item, Sequence) or len(item) != 2:
-            raise UserError(
-                f"{self.name}: sample {number} is a {type(item).__name__}: give a pair (inputs, "
-                "targets)"
-            )
-        return item[0], item[1]
-
-
-def _generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def _floats(value: Tree) -> Tree:
-    """Turns float64, which numbers of Python and numpy come as, into torch's default type."""
-    double = torch.float64
-    return tree.each(lambda v: v.to(torch.get_default_dtype()) if v.dtype == double else v, value)
-
-
-def _equal(one: Batch, other: Batch) -> bool:
-    pairs = zip(one, other, strict=True)
-    return all(
-        torch.equal(a, b) or bool(a.isnan().any())
-        for x, y in pairs
-        for a, b in zip(tree.tensors(x), tree.tensors(y), strict=True)
-    )

@@ -36,11 +36,12 @@ def as_split(pair: Any, where: str) -> Split:
 
 def _as_tree(value: Any) -> Tree:
     if isinstance(value, Mapping):
-        return {str(name): _standard(torch.as_tensor(part)) for name, part in value.items()}
-    return _standard(torch.as_tensor(value))
+        return {str(name): standard(torch.as_tensor(part)) for name, part in value.items()}
+    return standard(torch.as_tensor(value))
 
 
-def _standard(value: Tensor) -> Tensor:
+def standard(value: Tensor) -> Tensor:
+    """Turns whole numbers into int64, but for uint8, and other numbers into float32."""
     if value.is_floating_point():
         return value.float()
     return value.long() if value.dtype in (torch.int8, torch.int16, torch.int32) else value
