@@ -1,8 +1,8 @@
 """Where the time goes: ratios measured side by side in one run, medians with their spread.
 
     make bench                          # everything, some minutes on two quiet cores
-    python scripts/bench.py step pack   # some of it: step pack sparse convolution overhead prune
-                                        # memory gpu
+    python scripts/bench.py step pack   # some of it: step pack sparse convolution
+                                        # transformer overhead prune memory gpu
 
 Absolute times depend on the machine and on what else it does; every claim is a ratio of two
 things measured in turns. The ceiling is the rate of a large matrix product in the same process.
@@ -331,6 +331,13 @@ def bench_sparse() -> None:
     bench_sparse.main()
 
 
+def bench_transformer() -> None:
+    """Small transformers, batch 32, 32 tokens, AdamW: the engine against hand-written loops."""
+    import bench_transformer
+
+    bench_transformer.main()
+
+
 def bench_gpu() -> None:
     """ResNet-20, batch 128, flipped and cropped, on CUDA: one by one against graphs of lanes."""
     import bench_gpu
@@ -341,6 +348,7 @@ def bench_gpu() -> None:
 BENCHES = {
     "step": bench_step, "pack": bench_pack, "sparse": bench_sparse,
     "convolution": bench_convolution,
+    "transformer": bench_transformer,
     "overhead": bench_overhead, "prune": bench_prune, "memory": bench_memory,
     "gpu": bench_gpu,
 }  # fmt: skip
