@@ -161,8 +161,11 @@ def one_step(task: Task, recipe: Recipe) -> Timed:
 
 TO_FIRST_STEP = """
 import os
-from lth_runner.cli import launch
 from lth_runner.cli import main as cli
+from lth_runner.cli.loading import uncollected
+
+with uncollected():  # as lth-run loads it
+    from lth_runner.cli import launch
 
 # all that comes before it has been done, and steps timed
 launch.run_experiment = lambda *_: os._exit(0)

@@ -85,6 +85,20 @@ def test_what_runs_nothing_loads_little(arguments: list[str], absent: set[str]) 
     assert done.returncode == 0, done.stderr
 
 
+def test_what_only_shows_or_reads_results_is_not_loaded_before_the_first_step(
+    tmp_path: Path,
+) -> None:
+    absent = {"wandb", "matplotlib", "scipy", "sklearn", "torchvision", "pandas", "IPython"}
+    code = (
+        "import os, sys, lth_runner.cli.launch as launch, lth_runner.cli.main as cli\n"
+        f"late = lambda *_: os._exit(len({absent} & set(sys.modules)))\n"
+        f"launch.run_experiment = late; sys.argv[1:] = ['paths.outputs={tmp_path}']\n"
+        "cli.main()\nos._exit(99)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_version_is_this_packages() -> None:
     assert lth_run("--version") == Said(0, f"lth-run {__version__}\n", "")
 

@@ -13,7 +13,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from torch import nn
 
-from lth_runner.cli.messages import first_line
+from lth_runner.cli.messages import first_line, raised_at
 from lth_runner.control import Control, possible
 from lth_runner.control import check as check_control
 from lth_runner.experiment import Experiment
@@ -80,7 +80,7 @@ def build_task(values: Mapping[str, Any]) -> Task:
     """Builds what is to be learned, from where and in which numbers, for the first replicate."""
     device = pick_device(values["device"])
     data: Dataset = make(values["dataset"]).limited(values["max_samples"]).to(device)
-    return Task(
+    task = Task(
         model=_model_factory(values["model"]),
         data=data,
         seed=values["seed"],
@@ -91,6 +91,13 @@ def build_task(values: Mapping[str, Any]) -> Task:
         coordinates=make_or_none(values["coordinates"]),
         covers=make(values["covers"]),
     )
+    try:
+        task.init()
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise UserError(
+            f"the model cannot be built: {first_line(error)}{raised_at(error)}"
+        ) from error
+    return task
 
 
 def check_parts(experiment: Experiment, recipe: Recipe) -> None:

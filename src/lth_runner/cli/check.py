@@ -27,6 +27,7 @@ ROOT = PARTS | MAYBE | GROUPS | SECTIONS | {
     "name", "seed", "replicates", "device", "max_samples", "threads",
 }  # fmt: skip
 KEEP = ("all", "tickets", "last")  # of the Store, once a run is done
+MOST_REPLICATES = 10_000  # each is a network and its trainings
 MOST_THREADS = 1024  # far beyond, a system ends the process that asks
 WANDB = ("mode", "project", "entity", "group")
 WANDB_MODES = ("offline", "online", "disabled")
@@ -97,6 +98,8 @@ def _check_root(values: Mapping[str, Any]) -> None:
     for key, least in (("seed", 0), ("replicates", 1)):
         if not _is_whole(value := values[key]) or value < least:
             raise UserError(f"{key}={value!r} must be a whole number of at least {least}")
+    if values["replicates"] > MOST_REPLICATES:
+        raise UserError(f"replicates={values['replicates']}: give at most {MOST_REPLICATES}")
     most = values["max_samples"]
     if most is not None and (not _is_whole(most) or most < 1):
         raise UserError(f"max_samples={most!r} must be a whole number of at least 1, or null")
@@ -176,9 +179,11 @@ def _check_pruner(config: DictConfig) -> None:
         if key not in PRUNER_KEYS | used:
             raise UserError(f"pruner.{key} is used by nothing: {nearest(key, used | PRUNER_KEYS)}")
     budgets = raw.get("budgets", {})
+    if not isinstance(budgets, dict):
+        raise UserError(f"pruner.budgets={budgets!r} is no mapping of scopes to budgets")
     offered = [str(scope) for scope, budget in budgets.items() if budget is not None]
     if "scope" in raw and raw["scope"] not in offered:
-        closed = raw["scope"] in budgets
+        closed = str(raw["scope"]) in budgets
         raise UserError(
             f"pruner.scope={raw['scope']!r}"
             + (" is not for this pruner, whose masks would not keep to it" if closed else "")

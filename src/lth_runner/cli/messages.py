@@ -32,6 +32,8 @@ def explain(error: Exception, conf: Path) -> str:
         return _unknown_key(match[1], conf)
     if match := re.search(r"Could not append to config\. An item is already at '([^']+)'", text):
         return f"{match[1]} exists already: leave the + away to set it"
+    if "Config group override must be a string or a list" in text:
+        return "a group cannot be null: choose one of its options (group=option), none among them"
     if re.search("Could not (find|load)", text):
         return _missing(error, text, conf)
     if isinstance(error, HydraException):
@@ -61,12 +63,12 @@ def explain_bug(error: Exception) -> str:
         return _explain_os(int(match[1]), os.strerror(int(match[1])), None)
     text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
     return (
-        f"{type(error).__name__}: {text}{_raised_at(error)} (not foreseen: a bug of lth-runner, or "
+        f"{type(error).__name__}: {text}{raised_at(error)} (not foreseen: a bug of lth-runner, or "
         "of a part of your own; LTH_TRACEBACK=1 before the same command shows the traceback)"
     )
 
 
-def _raised_at(error: Exception) -> str:
+def raised_at(error: Exception) -> str:
     """Finds the innermost line of the user's code or of ours."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = str(Path(__file__).parents[1])

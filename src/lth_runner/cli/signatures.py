@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hydra.utils import get_object
 from torch import Tensor
@@ -57,7 +58,10 @@ def _check_value(path: str, value: Any, hint: Any) -> None:
     kinds = set(get_args(hint) if union else [hint]) - {NoneType}
     if _must_have_value(hint) and value is None:
         raise UserError(f"{path}=null must have a value")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{path}={value} must be a finite number")
     if value is not None and kinds and value != "???":
+        _check_text(path, value, kinds)
         _check_container(path, value, kinds)
         _check_durations(path, value, kinds)
     wanted = kinds & {int, float, bool}
@@ -78,6 +82,15 @@ def _must_have_value(hint: Any) -> bool:
     """Returns whether a signature's annotation leaves out None."""
     kinds = set(get_args(hint) if get_origin(hint) in (Union, UnionType) else [hint])
     return hint is not None and not kinds & {NoneType, Any}
+
+
+def _check_text(path: str, value: Any, kinds: Collection[Any]) -> None:
+    """Refuses a list or a mapping where the signature wants a text or one of several."""
+    texts = [kind for kind in kinds if kind is str or get_origin(kind) is Literal]
+    if len(texts) == len(kinds) and isinstance(value, (Mapping, list, tuple)):
+        named = [name for kind in texts for name in get_args(kind)]
+        accepted = f": {', '.join(map(str, named))}" if named else ""
+        raise UserError(f"{path}={value!r} must be one text and no list or mapping{accepted}")
 
 
 def _check_container(path: str, value: Any, kinds: Collection[Any]) -> None:

@@ -15,7 +15,7 @@ def select(patterns: Iterable[str], names: Iterable[str], key: str) -> frozenset
     """
     names, patterns = list(names), [patterns] if isinstance(patterns, str) else patterns
     chosen: set[str] = set()
-    for pattern in patterns:
+    for pattern in map(str, patterns):  # layers of nn.Sequential are called by numbers
         hits = {n for n in names if fnmatchcase(n, pattern) or fnmatchcase(n, f"{pattern}.*")}
         if not hits:
             raise UserError(f"{key}: {pattern!r} matches no tensor; {nearest(pattern, names)}")
