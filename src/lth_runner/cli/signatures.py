@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -61,6 +61,8 @@ def _check_value(path: str, value: Any, hint: Any) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{path}={value} must be a finite number")
     if value is not None and kinds and value != "???":
+        if all(map(_is_part, kinds)) and not isinstance(value, Mapping):
+            raise UserError(f"{path}={value!r} must be a part, a mapping with a _target_")
         _check_text(path, value, kinds)
         _check_container(path, value, kinds)
         _check_durations(path, value, kinds)
@@ -82,6 +84,12 @@ def _must_have_value(hint: Any) -> bool:
     """Returns whether a signature's annotation leaves out None."""
     kinds = set(get_args(hint) if get_origin(hint) in (Union, UnionType) else [hint])
     return hint is not None and not kinds & {NoneType, Any}
+
+
+def _is_part(kind: Any) -> bool:
+    """Returns whether a signature wants something that no plain value can be."""
+    ours = inspect.isclass(kind) and kind.__module__.startswith("lth_runner.")
+    return get_origin(kind) is Callable or (ours and kind is not Duration)
 
 
 def _check_text(path: str, value: Any, kinds: Collection[Any]) -> None:

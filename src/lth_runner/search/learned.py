@@ -62,6 +62,8 @@ class Learned:
         if self.demands is not None:
             check_score(self.demands, task)
         select(self.exclude, task.prunable, "pruner.exclude")
+        if self.rounds < 1:
+            raise UserError(f"pruner.rounds={self.rounds}: give a whole number, at least 1")
         if self.rounds > clock.total:
             raise UserError(
                 f"pruner.rounds={self.rounds} in a training of {clock.total} steps: lower it, or "
