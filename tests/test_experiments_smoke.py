@@ -44,7 +44,12 @@ SHAPES = {
     "vgg16_imp": (3, 16, 16),
 }
 # on data of their own, which need no download
-OWN_DATA = {"diabetes_regression": "r2", "digits_segmentation": "accuracy"}
+OWN_DATA = {
+    "diabetes_regression": "r2",
+    "digits_segmentation": "accuracy",
+    "chars_lm": "perplexity",
+    "sst2_small": "accuracy",
+}
 # starts from another run
 FROM_RUN = {"pretrained_transfer"}
 # round 0 learns the mask; the ticket is found at once
@@ -53,7 +58,14 @@ AT_ONCE = {"resnet20_cts", "lenet300_mnist_sanity", "lenet300_mnist_snip"}
 # what they are about
 OWN_PROBES = {"lenet300_mnist_connectivity", "resnet20_connectivity"}
 # quick enough for a control beside the ticket, and for all probes
-LIGHT = {"digits_imp", "digits_strong", "lenet300_mnist_imp", "resnet20_imp"}
+LIGHT = {
+    "digits_imp",
+    "digits_strong",
+    "lenet300_mnist_imp",
+    "resnet20_imp",
+    "chars_lm",
+    "sst2_small",
+}
 
 
 def test_every_shipped_experiment_is_tried_here() -> None:
@@ -61,17 +73,32 @@ def test_every_shipped_experiment_is_tried_here() -> None:
     assert shipped == {*SHAPES, *OWN_DATA, *FROM_RUN}
 
 
+def data_words(experiment: str, folder: Path) -> list[str]:
+    """What makes an experiment's data small; no file of its own is needed."""
+    if experiment in SHAPES:
+        shape = str(list(SHAPES[experiment])).replace(" ", "")
+        return ["dataset=synthetic", f"dataset.shape={shape}"]
+    if experiment != "sst2_small":
+        return []
+    for name in ("train", "dev", "test"):
+        lines = [
+            f"{number % 2}\t{'good' if number % 2 else 'bad'} {number}" for number in range(40)
+        ]
+        (folder / f"{name}.tsv").write_text("\n".join(["label\ttext", *lines]))
+    return [f"dataset.root={folder}"]
+
+
 @pytest.mark.parametrize("experiment", [*SHAPES, *OWN_DATA])
 def test_an_experiment_trains_end_to_end(
     experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     controls = ["reinit"] if experiment in LIGHT else []
-    shape = str(list(SHAPES.get(experiment, ()))).replace(" ", "")
     overrides = [
         f"+experiment={experiment}",
         "+scale=smoke",
-        *(["dataset=synthetic", f"dataset.shape={shape}"] if experiment in SHAPES else []),
+        *data_words(experiment, tmp_path),
         "train.shrink_to=3it",
         "train.batch_size=8",
         "max_samples=64",
@@ -79,7 +106,7 @@ def test_an_experiment_trains_end_to_end(
         "record=local",
         "device=cpu",
         "threads=1",  # tests run side by side: more would wait for each other
-        f"paths.outputs={tmp_path}",
+        f"paths.outputs={tmp_path / 'outputs'}",
     ]
     if experiment in OWN_PROBES:
         overrides += [f"probe.instability_by_step.num_{what}" for what in ("points=3", "samples=8")]
@@ -94,7 +121,7 @@ def test_an_experiment_trains_end_to_end(
     finally:
         torch.set_num_threads(threads)
 
-    (folder,) = (tmp_path / experiment).iterdir()
+    (folder,) = (tmp_path / "outputs" / experiment).iterdir()
     found = rows(folder / "rounds.jsonl")
     tickets = sorted((r for r in found if r["arm"] == "ticket"), key=lambda row: row["round"])
     short = experiment in LEARNED | AT_ONCE

@@ -171,7 +171,14 @@ def test_every_key_is_documented_and_every_documented_key_exists() -> None:
         "origin=run": ["origin.run=x"],
         "origin=torchvision": ["origin.name=x"],
         "coordinates=delta": ["coordinates.only=[x]"],
+        "model=transformer": ["model.vocabulary=9", "model.length=9"],
+        "model=causal_transformer": ["model.vocabulary=9", "model.length=9"],
+        "model=masked_transformer": ["model.vocabulary=9", "model.length=9"],
     }
+    for name in ("text", "sst2", "trec"):  # whatever model stands beside them
+        needed[f"dataset={name}"] = ["+dataset.shape=[1]"]
+    for name in ("characters", "masked_characters"):
+        needed[f"dataset={name}"] = ["+dataset.shape=[1]", "+dataset.num_classes=2"]
     existing = set()
     for chosen in itertools.zip_longest(*CHOICES):  # an option of each group at a time
         words = [word for option in chosen if option for word in (option, *needed.get(option, []))]

@@ -197,6 +197,7 @@ WRONG = {
     "train.snapshots=5it": r"train\.snapshots='5it' must be a list",
     "pruner={scope:layerwise,rates:0.1}": r"pruner\.rates=0\.1 must be a mapping, such as",
     "dataset.seed=${nothing}": r"cannot be resolved",
+    "model=transformer": r"model\.vocabulary is to be that of dataset\.vocabulary.*has no vocab",
     # told by Hydra, put in our words
     "pruner.sparsty=0.9": r"unknown key 'pruner\.sparsty': did you mean pruner\.sparsity",
     "modl=mlp": r"unknown key 'modl': did you mean model",

@@ -11,7 +11,11 @@ from dataclasses import fields
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import (
+    InterpolationKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 
 from lth_runner.cli.messages import first_line
 from lth_runner.cli.signatures import check_targets
@@ -60,6 +64,8 @@ def resolve(config: DictConfig) -> dict[str, Any]:
         raise UserError(
             f"{error.full_key} is not set: give it a value on the command line"
         ) from error
+    except InterpolationKeyError as error:
+        raise UserError(_unread(error)) from error
     except OmegaConfBaseException as error:
         raise UserError(f"the config cannot be resolved: {first_line(error)}") from error
     assert isinstance(plain, dict)
@@ -127,6 +133,19 @@ def _check_report(report: Mapping[str, Any]) -> None:
     _check_tolerance(report.get("tolerance"))
     if (series := report.get("published")) is not None:
         published(str(series))
+
+
+def _unread(error: InterpolationKeyError) -> str:
+    """What a user is told of a key whose value is to come from one that is not there."""
+    found = re.search(r"Interpolation key '(\w+)\.([\w.]+)' not found", str(error))
+    if found is None or error.full_key is None:
+        return f"the config cannot be resolved: {first_line(error)}"
+    group, key = found.groups()
+    reader = error.full_key.split(".")[0]
+    return (
+        f"{error.full_key} is to be that of {group}.{key}, and the {group} that is chosen has no "
+        f"{key}: choose another {reader} or another {group}, or set {error.full_key} itself"
+    )
 
 
 def _check_tolerance(tolerance: Any) -> None:

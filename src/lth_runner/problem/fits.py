@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lth_runner.problem.data import Data
 from lth_runner.problem.task import Task, answer, foreign_random_states, seeded
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError, nearest
@@ -23,6 +24,8 @@ def check_fits(task: Task) -> None:
     _check_names(task, inputs)
     outputs = _answered(task, inputs)
     task.objective.check(outputs, targets, task.data.num_classes)
+    for largest in _largest(task):
+        _answered(task, largest, "cpu")  # on CUDA a number beyond an embedding ends the process
     if not task.prunable:
         raise UserError(
             "the model has no weights that a mask covers, linear and convolution layers by "
@@ -59,13 +62,28 @@ def _check_names(task: Task, inputs: Tree) -> None:
         )
 
 
+def _largest(task: Task) -> list[Tree]:
+    """Picks the samples of a table with the largest token number of each split and input."""
+    if not isinstance(task.data, Data):
+        return []
+    found = []
+    for inputs, _ in (task.data.train, task.data.val, task.data.test):
+        numbers = [v for v in tree.tensors(inputs) if v.dtype == torch.int64 and v.numel()]
+        places = [int(value.reshape(len(value), -1).amax(1).argmax()) for value in numbers]
+        if places:
+            rows = tree.rows(inputs, torch.tensor(places))
+            found.append(tree.each(lambda value: value.cpu(), rows))
+    return found
+
+
 @torch.no_grad()
-def _answered(task: Task, inputs: Tree) -> Any:
+def _answered(task: Task, inputs: Tree, device: torch.device | str | None = None) -> Any:
     """Runs the network in evaluation; refuses inputs it cannot take, and foreign random draws."""
-    module = task.module().eval()
+    device = device or task.device
+    module = task.module().to(device).eval()
     before = foreign_random_states()
     try:
-        with seeded(0, task.device):
+        with seeded(0, device):
             outputs = answer(module, inputs)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

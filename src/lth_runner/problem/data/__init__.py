@@ -2,6 +2,7 @@
 
 from lth_runner.problem.data.augmentation import Augmentation, Chain, Cutout, FlipCrop, Transforms
 from lth_runner.problem.data.bundled import diabetes, digits
+from lth_runner.problem.data.corpus import corpus
 from lth_runner.problem.data.dataset import Batches, Dataset
 from lth_runner.problem.data.datasets import synthetic
 from lth_runner.problem.data.folder import imagefolder
@@ -14,11 +15,15 @@ from lth_runner.problem.data.scenes import digit_scenes
 from lth_runner.problem.data.splits import Split
 from lth_runner.problem.data.stream import Stream
 from lth_runner.problem.data.tensors import Data
+from lth_runner.problem.data.text import text_files
+from lth_runner.problem.data.tokenizers import Bytes, Characters, Tokenizer, TokenizerFile, Words
 
 __all__ = [
     "Augmentation",
     "Batches",
+    "Bytes",
     "Chain",
+    "Characters",
     "Cutout",
     "Data",
     "Dataset",
@@ -30,13 +35,18 @@ __all__ = [
     "Split",
     "Stream",
     "Subset",
+    "Tokenizer",
+    "TokenizerFile",
     "Tokens",
     "Transforms",
+    "Words",
+    "corpus",
     "diabetes",
     "digit_scenes",
     "digits",
     "imagefolder",
     "map_style",
     "synthetic",
+    "text_files",
     "torchvision_dataset",
 ]

@@ -5,16 +5,24 @@ from lth_runner.problem.models.fully_connected import lenet300, mlp
 from lth_runner.problem.models.plain import conv, lenet5, vgg
 from lth_runner.problem.models.residual import resnet18, resnet50, resnet_cifar, wide_resnet
 from lth_runner.problem.models.torchvision_models import torchvision_classifier
+from lth_runner.problem.models.transformer import (
+    causal_transformer,
+    masked_transformer,
+    transformer_classifier,
+)
 
 __all__ = [
+    "causal_transformer",
     "conv",
     "lenet5",
     "lenet300",
+    "masked_transformer",
     "mlp",
     "resnet18",
     "resnet50",
     "resnet_cifar",
     "torchvision_classifier",
+    "transformer_classifier",
     "unet",
     "vgg",
     "wide_resnet",

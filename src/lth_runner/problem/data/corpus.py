@@ -1,0 +1,113 @@
+"""One long text in windows of tokens, for language models."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy
+
+from lth_runner.problem.data.folder import default_cache
+from lth_runner.problem.data.rows import decoded
+from lth_runner.problem.data.sampled import SampledData
+from lth_runner.problem.data.samples import Masked, Samples, Tokens
+from lth_runner.problem.data.tokenizers import MASK, NUM_SPECIAL, Characters, Tokenizer
+from lth_runner.values import identity
+from lth_runner.values.errors import UserError
+from lth_runner.values.files import write_whole
+
+DTYPES = ("uint8", "uint16", "uint32")
+CACHE_FORMAT = 1  # part of the cached file's name: raise it when the encoding changes
+_log = logging.getLogger(__name__)
+
+
+def corpus(
+    *,
+    length: int,
+    vocabulary: int,
+    path: str | None = None,
+    tokenizer: Tokenizer | None = None,
+    share: float | None = None,
+    validation: float = 0.1,
+    test: float = 0.1,
+    cache: str | None = None,
+    name: str = "corpus",
+) -> SampledData:
+    """Cuts a UTF-8 text into windows of ``length`` tokens; the targets are the tokens after each.
+
+    Of the text, the last ``test`` share is the test split, the ``validation`` share before it the
+    validation split, and the rest is for training. ``path=None`` takes the manual that Python
+    brings (the topics of its ``help()``, some 460,000 characters in 3.11), another text in another
+    version. With ``share``, that many tokens are masked instead, and are the targets. ``tokenizer``
+    (default: ``Characters``) learns from the training part alone. The tokens are kept in the folder
+    ``cache`` (default: lth-runner under $XDG_CACHE_HOME or ~/.cache), by what they are made of, and
+    read from there a window at a time. Raises UserError for a file that is no text, or too short.
+    """
+    for key, value in (("length", length), ("vocabulary", vocabulary)):
+        if isinstance(value, bool) or value < 1:
+            raise UserError(f"dataset.{key}={value} must be a whole number above 0")
+    if not (validation >= 0 and test > 0 and validation + test < 1):
+        raise UserError(
+            f"dataset.validation={validation} and dataset.test={test} are shares of the text: "
+            "test above 0, and something must be left for training"
+        )
+    text = _manual() if path is None else decoded(Path(path).expanduser())
+    learned_from = text[: round((1 - test - validation) * len(text))]
+    made_by = tokenizer or Characters(vocabulary)
+    file, dtype = _cached(text, learned_from, made_by, vocabulary, cache)
+    num = file.stat().st_size // numpy.dtype(dtype).itemsize
+    ends = [round((1 - test - validation) * num), round((1 - test) * num), num]
+
+    def split(number: int) -> Samples:
+        begin, end = [0, *ends][number : number + 2]
+        tokens = Tokens(str(file), length, vocabulary, begin, end, dtype)
+        return tokens if share is None else Masked(tokens, MASK, vocabulary, NUM_SPECIAL, share)
+
+    return SampledData(
+        train=split(0),
+        val=split(1) if validation else None,
+        test=split(2),
+        num_classes=vocabulary,
+        name=name,
+    )
+
+
+def _manual() -> str:
+    try:
+        from pydoc_data.topics import topics
+    except ImportError as error:
+        raise UserError(
+            f"this Python comes without its manual ({error}): give the path of a text, "
+            "dataset.path=book.txt"
+        ) from error
+    return "\n\n".join(topics[topic] for topic in sorted(topics))
+
+
+def _cached(
+    text: str, learned_from: str, tokenizer: Tokenizer, vocabulary: int, cache: str | None
+) -> tuple[Path, str]:
+    """The file of the text's tokens and the type of its numbers; made where it is not there."""
+    dtype = next(t for t in DTYPES if vocabulary - 1 <= numpy.iinfo(t).max)
+    content = hashlib.sha256(text.encode()).hexdigest()
+    made_of = [CACHE_FORMAT, content, len(learned_from), identity.describe(tokenizer), dtype]
+    folder = Path(cache).expanduser() if cache else default_cache()
+    path = folder / f"tokens-{identity.digest(made_of)}.{dtype}"
+    if path.exists():
+        return path, dtype
+    _log.info("encoding %d characters of text", len(text))
+    tokens = numpy.asarray(tokenizer.encoder([learned_from])([text], None), dtype="int64")
+    if tokens.size and tokens.max() >= vocabulary:
+        raise UserError(
+            f"the tokenizer gives token {tokens.max()}, beyond dataset.vocabulary={vocabulary}: "
+            "set it to the tokenizer's own"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(path, tokens.astype(dtype).tobytes())
+    except OSError as error:
+        raise UserError(
+            f"cannot write the tokens to {folder} ({error}): pass dataset.cache=<a folder with "
+            "room>"
+        ) from error
+    return path, dtype

@@ -1,0 +1,352 @@
+"""Texts from files, tokenizers, and long texts in windows of tokens."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy
+import pytest
+import torch
+
+from lth_runner.problem.data import Bytes, Characters, TokenizerFile, Words, corpus, text_files
+from lth_runner.problem.data.tokenizers import MASK, NUM_SPECIAL, SEPARATOR, UNKNOWN
+from lth_runner.values.errors import UserError
+from lth_runner.values.seeds import stream
+
+TRAIN = "label\ttext\n1\tGood, good film\n0\ta bad film\n1\tgood\n"
+DEV = "label\ttext\n0\tbad bad\n"
+TEST = "label\ttext\n1\tnew good\n0\tfilm\n"
+
+
+def write(folder: Path, **files: str) -> Path:
+    for name, content in files.items():
+        stem, _, suffix = name.rpartition("_")
+        (folder / f"{stem}.{suffix}").write_bytes(content.encode())
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write(tmp_path, train_tsv=TRAIN, dev_tsv=DEV, test_tsv=TEST)
+
+
+def read(root: Path, **options: Any):
+    return text_files(**{"root": str(root), "length": 4, "vocabulary": 20, "num_classes": 2}
+                      | options)  # fmt: skip
+
+
+def rows(data, split: str = "train") -> list[list[int]]:
+    """Token numbers of each sample, without padding."""
+    inputs, _ = getattr(data, split)
+    pairs = zip(inputs["input_ids"].tolist(), inputs["attention_mask"].tolist(), strict=True)
+    return [ids[: sum(mask)] for ids, mask in pairs]
+
+
+# --- tokenizers
+
+
+def test_words_are_numbered_by_how_often_they_are_in_the_training_file(folder: Path) -> None:
+    # good 3, film 2, then "," a bad once each, by the alphabet
+    data = read(folder)
+    good, film, comma, a, bad = range(NUM_SPECIAL, NUM_SPECIAL + 5)
+    assert rows(data) == [[good, comma, good, film], [a, bad, film], [good]]
+    assert rows(data, "val") == [[bad, bad]]
+    assert rows(data, "test") == [[UNKNOWN, good], [film]]
+    assert data.train[1].tolist() == [1, 0, 1]
+    assert data.num_classes == 2
+    assert {value.dtype for value in data.train[0].values()} == {torch.int64}
+
+
+def test_a_small_vocabulary_keeps_the_most_frequent_words(folder: Path) -> None:
+    data = read(folder, vocabulary=NUM_SPECIAL + 1, tokenizer=Words(NUM_SPECIAL + 1))
+    assert rows(data) == [[4, UNKNOWN, 4, UNKNOWN], [UNKNOWN] * 3, [4]]
+
+
+def test_capitals_are_other_letters_where_lower_is_false() -> None:
+    encode = Words(20, lower=False).encoder(["b B B"])
+    assert encode(["b B"], None) == [5, 4]
+
+
+def test_characters_and_bytes() -> None:
+    assert Characters(20).encoder(["abb"])(["bac"], None) == [4, 5, UNKNOWN]
+    assert Bytes().encoder([])(["aé"], None) == [97 + 4, 0xC3 + 4, 0xA9 + 4]
+
+
+@pytest.mark.parametrize(
+    ("length", "first", "second"),
+    [(None, 6, 4), (11, 6, 4), (9, 4, 4), (8, 4, 3), (5, 2, 2), (3, 1, 1)],
+)
+def test_of_two_texts_the_longer_is_cut_first(length, first: int, second: int) -> None:
+    encode = Characters(20).encoder(["ab"])
+    assert encode(["aaaaaa", "bbbb"], length) == [4] * first + [SEPARATOR] + [5] * second
+
+
+def test_a_short_second_text_leaves_its_room_to_the_first() -> None:
+    assert Characters(20).encoder(["ab"])(["aaaaaa", "b"], 6) == [4, 4, 4, 4, SEPARATOR, 5]
+
+
+def test_a_vocabulary_of_no_words_is_refused() -> None:
+    for kind in (Words, Characters):
+        with pytest.raises(UserError, match=r"dataset\.vocabulary=4 leaves no number"):
+            kind(4)
+
+
+def library_file(folder: Path) -> Path:
+    library = pytest.importorskip("tokenizers", reason="the extra [text] is not installed")
+    vocabulary = {"[UNK]": 0, "good": 1, "film": 2, "[CLS]": 3, "bad": 4, "[SEP]": 5}
+    made = library.Tokenizer(library.models.WordLevel(vocabulary, unk_token="[UNK]"))
+    made.pre_tokenizer = library.pre_tokenizers.Whitespace()
+    made.post_processor = library.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 3), ("[SEP]", 5)]
+    )
+    made.save(str(folder / "tokenizer.json"))
+    return folder / "tokenizer.json"
+
+
+def test_a_tokenizer_file_is_the_librarys_with_its_special_tokens(folder: Path) -> None:
+    path = library_file(folder)
+    data = read(folder, tokenizer=TokenizerFile(str(path)))
+    assert rows(data) == [[3, 0, 0, 5], [3, 0, 4, 5], [3, 1, 5]]
+    with pytest.raises(UserError, match=r"token 5, beyond dataset.vocabulary=5"):
+        read(folder, vocabulary=5, tokenizer=TokenizerFile(str(path)))
+    path.write_text("{}")
+    with pytest.raises(UserError, match=r"is no tokenizer\.json"):
+        read(folder, tokenizer=TokenizerFile(str(path)))
+
+
+def test_without_the_library_one_message_says_what_to_install(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{}")
+    with (
+        mock.patch.dict(sys.modules, {"tokenizers": None}),
+        pytest.raises(UserError, match=r"pip install 'lth-runner\[text\]'"),
+    ):
+        read(folder, tokenizer=TokenizerFile(str(folder / "tokenizer.json")))
+    with pytest.raises(UserError, match="cannot be read"):
+        TokenizerFile(str(folder / "none.json"))
+
+
+class NoTokens:
+    def encoder(self, texts):
+        return lambda parts, length: []
+
+
+# --- formats
+
+
+def test_csv_and_jsonl_hold_what_tsv_holds(folder: Path) -> None:
+    expected = read(folder)
+    for name, content in (("train", TRAIN), ("dev", DEV), ("test", TEST)):
+        samples = [line.split("\t") for line in content.splitlines()]
+        lines = [f'{label},"{text}"\r\n' for label, text in samples]
+        (folder / f"{name}.csv").write_bytes("".join(lines).encode())
+        objects = [json.dumps({"text": t, "label": int(y), "other": 0}) for y, t in samples[1:]]
+        (folder / f"{name}.jsonl").write_text("\n".join(objects))
+    for suffix, options in (("csv", {}), ("jsonl", {"text_columns": ["text"]})):
+        files = {"train": f"train.{suffix}", "val": f"dev.{suffix}", "test": f"test.{suffix}"}
+        assert read(folder, **files, **options).fingerprint == expected.fingerprint
+
+
+def test_columns_go_by_their_names_in_each_file_wherever_they_stand(folder: Path) -> None:
+    expected = read(folder)
+    turned = [line.split("\t") for line in TRAIN.splitlines()]
+    lines = "".join(f"{text}\t{label}\n" for label, text in turned)
+    write(folder, train_tsv=lines.replace("text\tlabel", "sentence\tlabel"))
+    assert read(folder).fingerprint == expected.fingerprint
+
+
+def test_columns_go_by_numbers_where_there_is_no_header(folder: Path) -> None:
+    expected = read(folder)
+    bare = {name: (folder / f"{name}.tsv").read_text().split("\n", 1)[1]
+            for name in ("train", "dev", "test")}  # fmt: skip
+    write(folder, **{f"{name}_tsv": content for name, content in bare.items()})
+    assert read(folder, header=False, label_column=0).fingerprint == expected.fingerprint
+
+
+def test_quotes_are_text_in_tsv_and_a_quoted_cell_of_csv_may_hold_lines(tmp_path: Path) -> None:
+    write(tmp_path, train_tsv='label\ttext\n0\t"a\n1\tb\n', test_csv='label,text\n1,"b\n""a"\n')
+    data = read(tmp_path, val=None, validation=0, test="test.csv")
+    quote, a, b = 4, 5, 6
+    assert rows(data) == [[quote, a], [b]]
+    assert rows(data, "test") == [[b, quote, a]]
+
+
+def test_a_pair_of_columns_is_one_sample(tmp_path: Path) -> None:
+    pairs = "a\tlabel\tb\nx y\t0\tz\nx\t1\tx\n"
+    write(tmp_path, train_tsv=pairs, test_tsv=pairs)
+    data = read(tmp_path, val=None, validation=0)
+    x, y, z = 4, 5, 6
+    assert rows(data) == [[x, y, SEPARATOR, z], [x, SEPARATOR, x]]
+    only = read(tmp_path, val=None, validation=0, text_columns=["b"])
+    assert rows(only) == [[5], [4]]
+
+
+# --- labels and splits
+
+
+def test_named_classes_are_numbered_by_the_alphabet(tmp_path: Path) -> None:
+    content = "label\ttext\nneg\ta\npos\tb\nneither\tc\n"
+    write(tmp_path, train_tsv=content, test_tsv=content)
+    data = read(tmp_path, val=None, validation=0, num_classes=3)
+    assert data.train[1].tolist() == [0, 2, 1]
+
+
+def test_labels_of_a_regression_are_numbers(folder: Path) -> None:
+    write(folder, train_tsv="label\ttext\n1.5\ta\n-2\tb\n")
+    data = read(folder, num_classes=None)
+    assert data.train[1].tolist() == [[1.5], [-2.0]]
+    assert data.num_classes is None
+
+
+def test_without_a_file_for_validation_samples_are_held_out(folder: Path) -> None:
+    data = read(folder, val=None, validation=1)
+    assert (len(data.train[1]), len(data.val[1])) == (2, 1)
+    again = read(folder, val=None, validation=1)
+    assert data.fingerprint == again.fingerprint
+    assert len(read(folder, subset=2).train[1]) == 2
+
+
+def test_another_file_under_the_same_path_is_another_problem(folder: Path) -> None:
+    before = read(folder).fingerprint
+    write(folder, test_tsv=TEST.replace("film", "good"))
+    assert read(folder).fingerprint != before
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "said"),
+    [
+        ({"test_tsv": "label\ttext\n1\ta\n2\tb\n"}, {}, "test.tsv, line 3: the class '2' is not"),
+        ({"dev_tsv": "label\ttext\n1\t \n"}, {}, "dev.tsv, line 2: 'text' is empty"),
+        ({"train_tsv": "label\ttext\n1\n"}, {}, "train.tsv, line 2, has 1 cells.*2 columns"),
+        ({"train_tsv": "y\ttext\n1\ta\n"}, {}, "train.tsv has no column 'label'"),
+        ({}, {"text_columns": ["sentence"]}, "has no column 'sentence'.*text_columns"),
+        ({}, {"label_column": 2}, "label_column=2: accepted 0 to 1"),
+        ({"dev_tsv": "a\tb\tc\tlabel\nx\ty\tz\t1\n"}, {}, "dev.tsv: .*one column or two"),
+        ({"dev_tsv": "label\tlabel\n1\t1\n"}, {}, "two columns are called 'label'"),
+        ({"dev_tsv": "label\ttext\n"}, {}, "dev.tsv holds no sample"),
+        ({}, {"num_classes": 3}, "num_classes=3.*class numbers 0 to 1.*num_classes=2"),
+        ({"train_tsv": "label\ttext\nno\ta\nyes\tb\n"}, {"num_classes": 5},
+         r"num_classes=5.*2 classes \(no, yes\).*num_classes=2"),
+        ({"train_tsv": "label\ttext\nx\ta\n"}, {"num_classes": None},
+         "train.tsv, line 2: the label 'x' is no finite number"),
+        ({}, {"train": "train.txt"}, r"accepted: \.csv, \.jsonl, \.tsv"),
+        ({}, {"test": "none.tsv"}, "none.tsv cannot be read: No such file"),
+        ({}, {"length": 0}, "dataset.length=0"),
+        ({"x_jsonl": '{"text": "a", "label": 1}\n{"text"\n'}, {"train": "x.jsonl"},
+         "x.jsonl, line 2, is no JSON"),
+        ({"x_jsonl": '\n[1]\n'}, {"train": "x.jsonl"}, "x.jsonl, line 2, is a list"),
+        ({"x_jsonl": '{"text": 3, "label": 1}\n'}, {"train": "x.jsonl"},
+         "x.jsonl, line 1: 'text' is a int"),
+        ({"x_jsonl": '{"text": "a", "label": 1}\n{"text": "b"}\n'}, {"train": "x.jsonl"},
+         "x.jsonl, line 2, has no 'label'"),
+        ({"x_csv": 'label,text\n1,a\n0,"b\n'}, {"train": "x.csv"}, "x.csv, line 3, is no CSV"),
+        ({"train_tsv": "a\tb\tlabel\nx\ty\t1\n"}, {"length": 2}, "no room for two texts"),
+        ({"x_jsonl": '{"text": "a", "label": [1]}\n'}, {"train": "x.jsonl"},
+         "x.jsonl, line 1: 'label' is a list"),
+        ({}, {"tokenizer": NoTokens()}, "train.tsv, line 2: the tokenizer finds no token"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_told_with_file_and_line(files, options, said, folder: Path) -> None:
+    write(folder, **files)
+    with pytest.raises(UserError, match=said):
+        read(folder, **options)
+
+
+def test_bytes_that_are_no_text_are_told_with_file_and_line(folder: Path) -> None:
+    (folder / "dev.tsv").write_bytes(b"label\ttext\n1\tna\xefve\n")
+    with pytest.raises(UserError, match=r"dev\.tsv, line 2, is no UTF-8 text.*save the file"):
+        read(folder)
+
+
+# --- a long text
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache/lth-runner"
+
+
+def windows(path: Path, content: str, **options: Any):
+    path.write_text(content)
+    return corpus(**{"path": str(path), "length": 4, "vocabulary": 20, "validation": 0.2,
+                     "test": 0.2} | options)  # fmt: skip
+
+
+def take(samples) -> tuple[list[list[int]], list[list[int]]]:
+    inputs, targets = samples.take(torch.arange(len(samples)), stream(0, "draw"))
+    return inputs.tolist(), targets.tolist()
+
+
+def test_windows_are_contiguous_and_their_targets_are_the_next_tokens(
+    tmp_path: Path, cache: Path
+) -> None:
+    data = windows(tmp_path / "a.txt", "ababababaXYZabcabcab", validation=0.25, test=0.25)
+    # learned from the first ten characters: a b X
+    a, b, x, unknown = 4, 5, 6, UNKNOWN
+    assert take(data.train) == ([[a, b, a, b], [a, b, a, b]], [[b, a, b, a], [b, a, b, a]])
+    assert take(data.val) == ([[unknown, unknown, a, b]], [[unknown, a, b, unknown]])
+    assert take(data.test) == ([[a, b, unknown, a]], [[b, unknown, a, b]])
+    assert x not in [number for row in take(data.val)[0] for number in row]
+    assert data.num_classes == 20
+
+
+def test_tokens_are_encoded_once_and_read_from_the_cache(tmp_path: Path, cache: Path) -> None:
+    first = windows(tmp_path / "a.txt", "hello world " * 9)
+    [file] = cache.iterdir()
+    assert file.suffix == ".uint8"
+    assert numpy.fromfile(file, numpy.uint8).max() < 20
+    with mock.patch.object(Characters, "encoder", side_effect=AssertionError("encoded again")):
+        again = windows(tmp_path / "b.txt", "hello world " * 9)
+    assert again.fingerprint == first.fingerprint
+    other = windows(tmp_path / "a.txt", "hello moon! " * 9)
+    assert other.fingerprint != first.fingerprint
+    windows(tmp_path / "a.txt", "hello world " * 9, vocabulary=300, tokenizer=Bytes())
+    assert sorted(path.suffix for path in cache.iterdir()) == [".uint16", ".uint8", ".uint8"]
+
+
+def test_pythons_own_manual_is_the_text_where_none_is_given(cache: Path) -> None:
+    data = corpus(length=32, vocabulary=128)
+    assert len(data.train) > 5_000
+    assert len(data.val) == pytest.approx(len(data.test), abs=1)
+
+
+def test_masked_windows_have_the_masked_tokens_as_targets(tmp_path: Path, cache: Path) -> None:
+    content = "some words of a text, " * 40
+    plain = windows(tmp_path / "a.txt", content)
+    masked = windows(tmp_path / "a.txt", content, share=0.5)
+    original = torch.tensor(take(plain.train)[0])
+    seen, targets = (torch.tensor(part) for part in take(masked.train))
+    chosen = targets != -100
+    assert torch.equal(targets[chosen], original[chosen])
+    assert torch.equal(seen[~chosen], original[~chosen])
+    assert chosen.float().mean().item() == pytest.approx(0.5, abs=0.1)
+    assert (seen[chosen] == MASK).float().mean().item() == pytest.approx(0.8, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "said"),
+    [
+        ("short", {}, "windows of dataset.length=4 need at least 5"),
+        ("a text " * 20, {"test": 0}, "dataset.validation=0.2 and dataset.test=0 are shares"),
+        ("a text " * 20, {"test": 0.9}, "something must be left for training"),
+        ("a text " * 20, {"length": 0}, "dataset.length=0"),
+        ("a text " * 20, {"share": 1.5}, "dataset.share=1.5 is outside"),
+        ("a text " * 20, {"tokenizer": Bytes(), "vocabulary": 100}, "beyond dataset.vocabulary"),
+    ],
+)
+def test_a_text_that_does_not_do_is_refused(content, options, said, tmp_path, cache) -> None:
+    with pytest.raises(UserError, match=said):
+        windows(tmp_path / "a.txt", content, **options)
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"good\n\xff\n")
+    with pytest.raises(UserError, match=r"a\.txt, line 2, is no UTF-8"):
+        corpus(path=str(tmp_path / "a.txt"), length=4, vocabulary=20)
