@@ -248,7 +248,7 @@ def canonical(label: str, steps: int, *arguments: str, full: int | None = None) 
     from lth_runner.cli import launch
     from lth_runner.cli import main as cli
     from lth_runner.runs.record import Record
-    from lth_runner.training import train as engine
+    from lth_runner.training.engines.engine import Together
     from lth_runner.training.loop import Loop
 
     shares = Shares()
@@ -258,7 +258,7 @@ def canonical(label: str, steps: int, *arguments: str, full: int | None = None) 
         (experiment, "next_jobs", "pruning"), (Record, "watch", "record"),
         (Record, "round", "record"), (Record, "close", "report"), (launch, "_conclude", "report"),
     ]  # fmt: skip
-    made = engine.Together.__init__
+    made = Together.__init__
 
     def timed_steps(self: Any, lanes: Any, advance: Timed, *rest: Any, **named: Any) -> None:
         made(self, lanes, shares.timed("steps", advance), *rest, **named)
@@ -266,7 +266,7 @@ def canonical(label: str, steps: int, *arguments: str, full: int | None = None) 
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as patches:
         command = ["lth-run", *arguments, "record=local", f"paths.outputs={folder}"]
         patches.enter_context(mock.patch.object(sys, "argv", command))
-        patches.enter_context(mock.patch.object(engine.Together, "__init__", timed_steps))
+        patches.enter_context(mock.patch.object(Together, "__init__", timed_steps))
         for owner, name, part in parts:
             call = shares.timed(part, getattr(owner, name))
             patches.enter_context(mock.patch.object(owner, name, call))
