@@ -61,14 +61,6 @@ NEEDED = {
     "origin=torchvision": ["origin.name=resnet18"],
     "coordinates=delta": ["coordinates.only=[linear1.weight]"],
     "+experiment=pretrained_transfer": ["origin.run=outputs/mnist_first"],
-    "model=transformer": ["dataset=text"],
-    "model=causal_transformer": ["dataset=characters"],
-    "model=masked_transformer": ["dataset=masked_characters"],
-    "dataset=text": ["model=transformer"],
-    "dataset=sst2": ["model=transformer"],
-    "dataset=trec": ["model=transformer"],
-    "dataset=characters": ["model=causal_transformer"],
-    "dataset=masked_characters": ["model=masked_transformer"],
 }
 PUBLISHED_TRAIN = {"mnist": 60000, "cifar10": 50000, "sst2": 6920}
 WITH_VALIDATION = {"sst2"}  # whose validation samples are a file of their own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ from unittest import mock
 import numpy
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 
+from command import parts_of
+from lth_runner.cli.main import conf_dir
 from lth_runner.problem.data import Bytes, Characters, TokenizerFile, Words, corpus, text_files
 from lth_runner.problem.data.tokenizers import MASK, NUM_SPECIAL, SEPARATOR, UNKNOWN
 from lth_runner.values.errors import UserError
@@ -350,3 +354,55 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"good\n\xff\n")
     with pytest.raises(UserError, match=r"a\.txt, line 2, is no UTF-8"):
         corpus(path=str(tmp_path / "a.txt"), length=4, vocabulary=20)
+
+
+# --- as a run
+
+
+def text_run(root: Path, *words: str):
+    """A config of a small network on the files of a folder, checked and built."""
+    overrides = [
+        "dataset=text", "model=transformer", "model.width=8", "dataset.vocabulary=20",
+        "dataset.length=4", f"dataset.root={root}", "train.batch_size=2", "device=cpu", *words,
+    ]  # fmt: skip
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        return parts_of(compose("config", overrides=overrides))
+
+
+def test_another_file_under_the_same_path_is_another_run(folder: Path, tmp_path: Path) -> None:
+    before = text_run(folder).run_id
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    write(elsewhere, train_tsv=TRAIN, dev_tsv=DEV, test_tsv=TEST)
+    assert text_run(elsewhere).run_id == before
+    write(folder, dev_tsv=DEV.replace("bad bad", "good bad"))
+    assert text_run(folder).run_id != before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["dataset.num_classes=null"], "objective=classification needs class numbers"),
+        (["objective=next_token"], "objective=next_token needs token numbers"),
+        (["model.vocabulary=5"], "the largest token number is 8, the largest embedding has 5"),
+        (["model.length=3"], "the samples have 4 tokens, but the model has 3 positions"),
+        (["model.heads=3"], "model.width=8 is not divisible by model.heads=3"),
+        (["model=causal_transformer"], "its forward takes no 'attention_mask'"),
+        (["control=[random_data]"], "needs samples in memory with a class number each"),
+        (["pruner=synflow"], "needs inputs that are plain numbers"),
+        (["covers.also=[trunk.norm1]"], "matches no tensor"),
+    ],
+)
+def test_what_does_not_fit_a_text_is_told_before_any_training(words, said, folder: Path) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        text_run(folder, *words)
+
+
+def test_embeddings_are_covered_where_that_is_asked_for(folder: Path) -> None:
+    tasks = [text_run(folder, f"covers={name}").experiment.tasks[0] for name in
+             ("default", "embeddings")]  # fmt: skip
+    added = {*tasks[1].prunable} - {*tasks[0].prunable}
+    assert added == {"trunk.token_embedding.weight", "trunk.position_embedding.weight"}
+    assert tasks[0].passed_over == (
+        "trunk.token_embedding.weight", "trunk.position_embedding.weight",
+    )  # fmt: skip
