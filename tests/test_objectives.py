@@ -302,3 +302,25 @@ def test_what_fits_is_let_through(case: str) -> None:
     objective, outputs, targets = CASES[case]
     num = {"classes": 4, "pixels": 4, "tokens": 7}.get(case)
     objective.check(outputs, targets, num)
+
+
+@pytest.mark.parametrize(
+    ("objective", "outputs"),
+    [(CrossEntropy(), torch.randn(2, 3, 4)), (NextToken(), torch.randn(2, 4, 3))],
+)
+def test_a_step_without_a_counted_target_has_the_loss_0_and_no_gradient(objective, outputs) -> None:
+    outputs.requires_grad_()
+    loss = objective.loss(outputs, torch.full((2, 4), -100))
+    loss.backward()
+    assert loss == 0
+    assert outputs.grad is not None
+    assert not outputs.grad.any()
+
+
+def test_r2_of_several_outputs_is_0_for_the_mean_of_each() -> None:
+    targets = torch.tensor([[1.0, 100.0], [3.0, 104.0]])
+    objective = SquaredError()
+    means = targets.mean(0).expand(2, 2)
+    assert objective.values(objective.totals(means, targets)) == {"r2": 0.0, "loss": 2.5}
+    half = torch.tensor([[1.0, 102.0], [3.0, 102.0]])  # 8 of the spread of 2 + 8 are left
+    assert objective.values(objective.totals(half, targets))["r2"] == pytest.approx(0.2)

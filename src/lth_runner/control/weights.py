@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,6 +15,8 @@ from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import derive, stream
 from lth_runner.values.state import State
+
+log = logging.getLogger(__name__)
 
 VALUES = ("fresh", "permuted")
 SIGNS = ("drawn", "kept")
@@ -38,7 +41,7 @@ class Reinit:
             if (value := str(getattr(self, name))) not in accepted:
                 raise UserError(f"control.reinit.{name}={value!r}: {nearest(value, accepted)}")
 
-    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
+    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket | None:
         # another seed than the task's own, which would silently reproduce the ticket
         fresh = task.fresh(derive(seed, "reinit"))
         if self.values == "permuted":
@@ -47,7 +50,8 @@ class Reinit:
         if self.signs == "kept":
             weights = ticket.weights
             fresh |= {n: torch.copysign(fresh[n], weights[n]) for n in ticket.mask}
-        return replace(ticket, weights=fresh, start=replace(ticket.start, optimizer={}))
+        arm = replace(ticket, weights=fresh, start=replace(ticket.start, optimizer={}))
+        return _if_another(arm, ticket, "reinit")
 
 
 def _permuted(values: Tensor, seed: int, name: str) -> Tensor:
@@ -71,14 +75,14 @@ class Noise:
         if isinstance(self.size, bool) or not 0 < self.size < float("inf"):
             raise UserError(f"control.noise.size={self.size!r} must be above 0, 0.01 for example")
 
-    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
+    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket | None:
         weights = ticket.weights
         for name, kept in ticket.mask.items():
             own = weights[name]
             unit = _deviation(own, kept) if self.relative else 1.0
             noise = torch.randn(own.shape, generator=stream(seed, "noise", name)).to(own)
             weights[name] = torch.where(kept, own + self.size * unit * noise, own)
-        return replace(ticket, weights=weights)
+        return _if_another(replace(ticket, weights=weights), ticket, "noise")
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,9 @@ class SignsOnly:
                 "layer's own"
             )
 
-    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
+    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket | None:
         weights = signed_constant(ticket.weights, ticket.mask, self.magnitude)
-        return replace(ticket, weights=weights)
+        return _if_another(replace(ticket, weights=weights), ticket, "signs")
 
 
 @dataclass(frozen=True)
@@ -106,8 +110,9 @@ class MagnitudesOnly:
     Zhou et al., NeurIPS 2019, arXiv 1905.01067.
     """
 
-    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
-        return replace(ticket, weights=random_signs(ticket.weights, ticket.mask, seed))
+    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket | None:
+        weights = random_signs(ticket.weights, ticket.mask, seed)
+        return _if_another(replace(ticket, weights=weights), ticket, "magnitudes")
 
 
 @dataclass(frozen=True)
@@ -118,13 +123,29 @@ class ShuffledWeights:
     2009.11094.
     """
 
-    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
+    def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket | None:
         weights = ticket.weights
         for name, kept in ticket.mask.items():
             values = weights[name][kept]
             order = torch.randperm(len(values), generator=stream(seed, "shuffle-weights", name))
             weights[name] = weights[name].masked_scatter(kept, values[order])
-        return replace(ticket, weights=weights)
+        return _if_another(replace(ticket, weights=weights), ticket, "shuffle_weights")
+
+
+def _if_another(arm: Ticket, ticket: Ticket, control: str) -> Ticket | None:
+    """Gives an arm that starts elsewhere than its ticket, and none beside weights that are all 0.
+
+    So it is where deltas are trained and all start at 0: there is nothing to draw anew or permute.
+    """
+    own, changed = ticket.weights, arm.weights
+    zero = not any(bool(own[name].any()) for name in ticket.mask)
+    if not zero or any(not torch.equal(value, own[name]) for name, value in changed.items()):
+        return arm
+    log.warning(
+        "warning: control  %s is left out: all covered weights start at 0, so that it would be "
+        "the ticket itself", control,
+    )  # fmt: skip
+    return None
 
 
 def signed_constant(weights: State, mask: Mask, magnitude: float | None = None) -> State:

@@ -119,6 +119,13 @@ class File:
                     f"network's has {tuple(own[place].shape)}: name it in origin.fresh to draw it "
                     "anew"
                 )
+            if place in held and not torch.equal(own[place], value.to(own[place])):
+                raise UserError(
+                    f"origin.path={self.path}: {name} and another tensor of the file have "
+                    f"different values, and the network shares one parameter ({place}) between "
+                    "them: leave them apart in the model (model.tied=false for example), or name "
+                    "the parameter in origin.fresh"
+                )
             own[place].copy_(value)
             held.add(place)
         self._refuse_besides(besides, own)

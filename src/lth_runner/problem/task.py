@@ -214,19 +214,26 @@ class Task:
         return self.objective.loss(outputs / temperature, batch[1])
 
     def batches(self, num: int, stream: int, size: int = 128) -> list[Batch]:
-        """Draws ``num`` seeded batches of training samples, normalised and not augmented."""
+        """Draws ``num`` seeded batches of training samples, normalised and not augmented.
+
+        All of one length: what is left over of few samples would have other statistics.
+        """
         wanted = min(num * size, self.data.num_train)
         inputs, targets = self.data.sample(wanted, derive(self.seed, stream))
-        pieces = zip(tree.split(inputs, size), tree.split(targets, size), strict=True)
-        return list(pieces)[:num]
+        pieces = list(zip(tree.split(inputs, size), tree.split(targets, size), strict=True))[:num]
+        length = tree.length(pieces[0][1])
+        return [piece for piece in pieces if tree.length(piece[1]) == length]
 
     def grad(self, weights: State, num_batches: int, *, batch_statistics: bool = False) -> State:
         """Averages the gradient of the loss over ``num_batches`` seeded batches, by parameter."""
         total: State = {}
         batches = self.batches(num_batches, 0)
-        for batch in batches:
+        counts = [self.objective.weight(targets) for _, targets in batches]
+        for batch, count in zip(batches, counts, strict=True):
+            share = count * len(batches) / (sum(counts) or 1)
             gradient = self.gradient(weights, batch, batch_statistics=batch_statistics)
-            total = {n: total[n] + g if n in total else g for n, g in gradient.items()}
+            total = {n: total[n] + share * g if n in total else share * g
+                     for n, g in gradient.items()}  # fmt: skip
         return {name: value / len(batches) for name, value in total.items()}
 
     def gradient(self, weights: State, batch: Batch, *, batch_statistics: bool = False) -> State:

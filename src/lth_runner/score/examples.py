@@ -12,7 +12,6 @@ from lth_runner.problem.requirements import classification
 from lth_runner.problem.task import Task
 from lth_runner.score.checks import KEY
 from lth_runner.score.derivatives import MAX_SAMPLES
-from lth_runner.values import tree
 from lth_runner.values.errors import UserError
 from lth_runner.values.seeds import derive, stream
 from lth_runner.values.tree import Batch
@@ -25,9 +24,7 @@ def draw_batches(task: Task, num_batches: int, batch_size: int, *, name: str = "
 
     From data cut short by ``max_samples`` come fewer or smaller ones.
     """
-    found = task.batches(num_batches, derive(0, "score", name), batch_size)
-    size = tree.length(found[0][1])
-    return [batch for batch in found if tree.length(batch[1]) == size]
+    return task.batches(num_batches, derive(0, "score", name), batch_size)
 
 
 def per_class(

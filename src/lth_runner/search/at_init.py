@@ -9,6 +9,7 @@ from lth_runner.allocate import Allocate
 from lth_runner.problem.task import Task
 from lth_runner.schedule import Schedule
 from lth_runner.score import Score
+from lth_runner.score.score import Scores
 from lth_runner.search.rewind import Rate, Rewind
 from lth_runner.search.search import check_parts, warn_of_empty_layers
 from lth_runner.search.ticket import Past, Start, Ticket
@@ -63,7 +64,8 @@ class AtInit:
             self._refuse_what_is_trained(clock)
         self.rewind.check(task, clock, rate)
         check_parts(task, self.score, self.allocate, self.schedule()[-1])
-        self._scored_step(clock)
+        if not self._scored_step(clock) and task.coordinates is not None:
+            _refuse_ties(self.score(task, task.init(), task.dense()))
 
     def _refuse_what_is_trained(self, clock: Clock) -> None:
         rewind = self.rewind
@@ -121,6 +123,17 @@ class AtInit:
         dense = kept = task.dense()
         for iteration, density in enumerate(self.schedule(), start=1):
             scores = self.score(task, weights if self.regrow else kept(weights), kept)
+            _refuse_ties(scores)
             seed = derive(task.seed, "search", iteration)
             kept = self.allocate(scores, density, dense if self.regrow else kept, seed)
         return kept
+
+
+def _refuse_ties(scores: Scores) -> None:
+    """Raises UserError where all scores are 0, as |theta * g| is of deltas, which start at 0."""
+    if not any(bool(values.any()) for values in scores.values()):
+        raise UserError(
+            "every weight has the score 0, so that chance alone would choose among them: score "
+            "weights that have been trained (rewind.step or pruner.score_step above 0it), or "
+            "choose another pruner"
+        )

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lth_runner.problem.objective.objective import check_is_tensor, mean_loss
+from lth_runner.problem.objective.objective import check_is_tensor, in_float64, mean_loss
 from lth_runner.values.errors import UserError
 from lth_runner.values.measure import ACCURACY, LOSS, Measure
 from lth_runner.values.tree import Tree, describe
@@ -38,7 +38,10 @@ class CrossEntropy:
         return {"accuracy": 1 / num_classes} if num_classes else {}
 
     def loss(self, outputs: Tensor, targets: Tree) -> Tensor:
-        return F.cross_entropy(outputs, _labels(targets), label_smoothing=self.label_smoothing)
+        labels = _labels(targets)
+        mean = F.cross_entropy(outputs, labels, label_smoothing=self.label_smoothing)
+        # a batch of images, none of them with a label, is not worth a look in every step
+        return mean if labels.ndim == 1 else zero_of_none(mean, labels)
 
     def weight(self, targets: Tree) -> float:
         return float((_labels(targets) != IGNORED).sum())
@@ -60,7 +63,7 @@ class CrossEntropy:
         labels = _labels(targets)
         losses = F.cross_entropy(outputs, labels, reduction="none")
         parts = outputs.argmax(1) == labels, losses, labels != IGNORED
-        return torch.stack([part.double().reshape(len(labels), -1).sum(1) for part in parts])
+        return torch.stack([in_float64(part).reshape(len(labels), -1).sum(1) for part in parts])
 
     def values(self, totals: Tensor) -> dict[str, float]:
         right, summed, count = totals.tolist()
@@ -91,6 +94,11 @@ class CrossEntropy:
                 f"data have {num_classes} classes: its last layer must have {num_classes} outputs"
                 + (f", its answer the shape {wanted}" if len(wanted) > 1 else "")
             )
+
+
+def zero_of_none(mean: Tensor, targets: Tensor) -> Tensor:
+    """Takes a mean over no counted target for 0, not for NaN: the step has nothing to learn."""
+    return torch.where((targets != IGNORED).any(), mean, torch.zeros_like(mean))
 
 
 def _labels(targets: Tree) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lth_runner.problem.objective.objective import check_is_tensor, mean_loss
+from lth_runner.problem.objective.objective import check_is_tensor, in_float64, mean_loss
 from lth_runner.values.errors import UserError
 from lth_runner.values.measure import ACCURACY, LOSS, Measure
 from lth_runner.values.tree import Tree, describe
@@ -61,7 +61,7 @@ class MultiLabel:
         said, there = outputs > 0, labels > 0.5
         losses = F.binary_cross_entropy_with_logits(outputs, labels, reduction="none")
         parts = said & there, said, there, said == there, losses, torch.ones_like(labels)
-        return torch.stack([part.double().reshape(len(labels), -1).sum(1) for part in parts])
+        return torch.stack([in_float64(part).reshape(len(labels), -1).sum(1) for part in parts])
 
     def values(self, totals: Tensor) -> dict[str, float]:
         found, said, there, right, summed, count = totals.tolist()

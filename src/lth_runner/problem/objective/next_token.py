@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lth_runner.problem.objective.cross_entropy import IGNORED
+from lth_runner.problem.objective.cross_entropy import IGNORED, zero_of_none
 from lth_runner.problem.objective.objective import check_is_tensor, mean_loss
 from lth_runner.values.errors import UserError
 from lth_runner.values.measure import ACCURACY, LOSS, Measure
@@ -47,7 +47,8 @@ class NextToken:
 
     def loss(self, outputs: Tensor, targets: Tree) -> Tensor:
         flat, tokens = _flat(outputs, targets)
-        return F.cross_entropy(flat, tokens, label_smoothing=self.label_smoothing)
+        mean = F.cross_entropy(flat, tokens, label_smoothing=self.label_smoothing)
+        return zero_of_none(mean, tokens)
 
     def weight(self, targets: Tree) -> float:
         assert isinstance(targets, Tensor)

@@ -92,6 +92,11 @@ def check_is_tensor(outputs: Any) -> None:
         )
 
 
+def in_float64(values: Tensor) -> Tensor:
+    """Widens values for sums, on the CPU where their device has no float64 (Apple's GPUs)."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
+
+
 def mean_loss(total: float, count: float) -> float:
     """Divides a summed loss by its number of terms, NaN for none."""
     return total / count if count else math.nan

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lth_runner.problem.objective.objective import check_is_tensor, mean_loss
+from lth_runner.problem.objective.objective import check_is_tensor, in_float64, mean_loss
 from lth_runner.values.errors import UserError
 from lth_runner.values.measure import Measure
 from lth_runner.values.tree import Tree, describe
@@ -20,8 +20,9 @@ from lth_runner.values.tree import Tree, describe
 class SquaredError:
     """Minimises the mean of (output - target)^2 over samples and places.
 
-    Measures: ``r2``, 1 - the error over that of the mean of the split's own targets, so that a
-    network that has learned nothing reaches 0; and ``loss``, the mean squared error.
+    Measures: ``r2``, 1 - the error over that of the mean of the split's own targets, place by
+    place, so that a network that has learned nothing reaches 0; and ``loss``, the mean squared
+    error. Both add up over places: one of large variance outweighs others.
     """
 
     @property
@@ -39,10 +40,7 @@ class SquaredError:
         return float(_values(targets).numel())
 
     def totals(self, outputs: Tensor, targets: Tree) -> Tensor:
-        wanted = _values(targets).double()
-        error = (outputs.double() - wanted).square().sum()
-        count = wanted.new_tensor(wanted.numel())
-        return torch.stack([error, wanted.sum(), wanted.square().sum(), count])
+        return self.totals_by_sample(outputs, targets).sum(1)
 
     def terms(self, outputs: Tensor, targets: Tree) -> Tensor:
         """Computes the squared error of every place."""
@@ -50,16 +48,17 @@ class SquaredError:
 
     def totals_by_sample(self, outputs: Tensor, targets: Tree) -> Tensor:
         """Computes what each sample adds to ``totals``."""
-        wanted = _values(targets).double()
-        parts = (outputs.double() - wanted).square(), wanted, wanted.square(), wanted.new_ones(())
-        flat = [part.expand_as(wanted).reshape(len(wanted), -1).sum(1) for part in parts]
-        return torch.stack(flat)
+        wanted = in_float64(_values(targets)).reshape(len(targets), -1)
+        error = (in_float64(outputs).reshape(wanted.shape) - wanted).square().sum(1)
+        alone = torch.stack([torch.ones_like(error), error])
+        return torch.cat([alone, wanted.t(), wanted.square().t()])
 
     def values(self, totals: Tensor) -> dict[str, float]:
-        error, first, second, count = totals.tolist()
-        spread = second - first**2 / count if count else 0.0
+        num, error = totals[:2].tolist()
+        first, second = totals[2:].chunk(2)
+        spread = float((second - first.square() / num).sum()) if num else 0.0
         r2 = 1 - error / spread if spread > 0 else float("nan")  # equal targets: nothing to explain
-        return {"r2": r2, "loss": mean_loss(error, count)}
+        return {"r2": r2, "loss": mean_loss(error, num * len(first))}
 
     def check(self, outputs: Any, targets: Tree, num_classes: int | None) -> None:
         """Raises UserError for answers of another shape than the targets, and for class numbers."""

@@ -158,6 +158,9 @@ def _objective_obstacle(task: Task) -> str | None:
         targets = task.data.train[1]
     if not isinstance(inputs, Tensor):
         return "its inputs are tensors by name"
+    numbers = any(value.dtype == torch.int64 for value in tree.tensors(targets))
+    if numbers and not isinstance(task.data, Data):
+        return f"{name} may leave out targets, and these data do not lie in memory to be looked at"
     counts = sum(value.numel() for value in tree.tensors(targets))
     if task.objective.weight(targets) != counts:
         return f"{name} leaves out some of the targets"
