@@ -235,6 +235,8 @@ def test_another_file_under_the_same_path_is_another_problem(folder: Path) -> No
         ({"dev_tsv": "label\tlabel\n1\t1\n"}, {}, "two columns are called 'label'"),
         ({"dev_tsv": "label\ttext\n"}, {}, "dev.tsv holds no sample"),
         ({}, {"num_classes": 3}, "num_classes=3.*class numbers 0 to 1.*num_classes=2"),
+        ({"train_tsv": "label\ttext\n1\ta\n2\tb\n"}, {"num_classes": 2},
+         "class numbers 1 to 2: class numbers must start at 0: subtract 1"),
         ({"train_tsv": "label\ttext\nno\ta\nyes\tb\n"}, {"num_classes": 5},
          r"num_classes=5.*2 classes \(no, yes\).*num_classes=2"),
         ({"train_tsv": "label\ttext\nx\ta\n"}, {"num_classes": None},
@@ -313,6 +315,15 @@ def test_tokens_are_encoded_once_and_read_from_the_cache(tmp_path: Path, cache: 
     assert other.fingerprint != first.fingerprint
     windows(tmp_path / "a.txt", "hello world " * 9, vocabulary=300, tokenizer=Bytes())
     assert sorted(path.suffix for path in cache.iterdir()) == [".uint16", ".uint8", ".uint8"]
+
+
+def test_the_training_split_is_what_the_tokenizer_learned_from(tmp_path: Path, cache: Path) -> None:
+    content = "a" * 60 + "\u20ac" * 20 + "b" * 20  # three bytes each of the 20 in the middle
+    for _ in range(2):  # encoded, then read from the cache
+        data = windows(tmp_path / "a.txt", content, vocabulary=300, tokenizer=Bytes(), length=1)
+        splits = [{n - NUM_SPECIAL for (n,) in take(split)[0]} for split in (data.train, data.test)]
+        assert splits == [set(b"a"), set(b"b")]
+        assert (len(data.train), len(data.val), len(data.test)) == (59, 59, 19)
 
 
 def test_pythons_own_manual_is_the_text_where_none_is_given(cache: Path) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from lth_runner.problem.data.global_streams import all_seeded
 from lth_runner.values import identity
 from lth_runner.values.errors import UserError
+from lth_runner.values.seeds import derive
 from lth_runner.values.seeds import stream as generator
 
 LOOKS = 8  # at one image under one seed: a coin of its own shows in all but 1 of 128 cases
@@ -29,6 +30,10 @@ class Augmentation(Protocol):
     @property
     def captures(self) -> bool:
         """Whether ``apply`` runs on the images' device and asks the host nothing."""
+
+    @property
+    def moves(self) -> bool:
+        """Whether pixels may end up in other places, where targets of pixels would not follow."""
 
     @property
     def identity(self) -> Any:
@@ -64,6 +69,10 @@ class FlipCrop:
             raise UserError(
                 f"augment crop is {self.crop!r}: give the border in whole pixels (0 = no crop)"
             )
+
+    @property
+    def moves(self) -> bool:
+        return bool(self)
 
     @property
     def identity(self) -> Any:
@@ -120,6 +129,7 @@ class Cutout:
     """
 
     captures: ClassVar[bool] = True
+    moves: ClassVar[bool] = False
 
     size: int = 8
 
@@ -174,6 +184,7 @@ class Transforms:
     """
 
     captures: ClassVar[bool] = False
+    moves: ClassVar[bool] = True  # nothing says that one does not
 
     transform: Any
 
@@ -252,6 +263,10 @@ class Chain:
         return all(part.captures for part in self.parts)
 
     @property
+    def moves(self) -> bool:
+        return any(part.moves for part in self.parts)
+
+    @property
     def identity(self) -> Any:
         return [part.identity for part in self.parts]
 
@@ -263,8 +278,14 @@ class Chain:
             part.check(shape, name)
 
     def draw(self, num: int, seed: int, order: int, step: int) -> Tensor:
-        """Draws the parts' numbers, one part's rows below the other's."""
-        drawn = [part.draw(num, seed, order, step) for part in self.parts]
+        """Draws the parts' numbers, one part's rows below the other's.
+
+        A part's place is part of its seed, so that two equal ones draw apart.
+        """
+        drawn = [
+            part.draw(num, derive(seed, "part", place) if place else seed, order, step)
+            for place, part in enumerate(self.parts)
+        ]
         return torch.cat(drawn)
 
     def apply(self, images: Tensor, draws: Tensor) -> Tensor:

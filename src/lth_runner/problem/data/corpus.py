@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import numpy
@@ -18,7 +20,7 @@ from lth_runner.values.errors import UserError
 from lth_runner.values.files import write_whole
 
 DTYPES = ("uint8", "uint16", "uint32")
-CACHE_FORMAT = 1  # part of the cached file's name: raise it when the encoding changes
+CACHE_FORMAT = 2  # part of the cached file's name: raise it when the encoding changes
 _log = logging.getLogger(__name__)
 
 
@@ -53,11 +55,10 @@ def corpus(
             "test above 0, and something must be left for training"
         )
     text = _manual() if path is None else decoded(Path(path).expanduser())
-    learned_from = text[: round((1 - test - validation) * len(text))]
+    first, second = (round(kept * len(text)) for kept in (1 - test - validation, 1 - test))
+    parts = text[:first], text[first:second], text[second:]
     made_by = tokenizer or Characters(vocabulary)
-    file, dtype = _cached(text, learned_from, made_by, vocabulary, cache)
-    num = file.stat().st_size // numpy.dtype(dtype).itemsize
-    ends = [round((1 - test - validation) * num), round((1 - test) * num), num]
+    file, dtype, ends = _cached(parts, made_by, vocabulary, cache)
 
     def split(number: int) -> Samples:
         begin, end = [0, *ends][number : number + 2]
@@ -85,18 +86,27 @@ def _manual() -> str:
 
 
 def _cached(
-    text: str, learned_from: str, tokenizer: Tokenizer, vocabulary: int, cache: str | None
-) -> tuple[Path, str]:
-    """The file of the text's tokens and the type of its numbers; made where it is not there."""
+    parts: Sequence[str], tokenizer: Tokenizer, vocabulary: int, cache: str | None
+) -> tuple[Path, str, list[int]]:
+    """The file of the parts' tokens, their type and where each part ends; made if not there.
+
+    Parts are encoded each by itself: a tokenizer gives more tokens to a character here than there,
+    so shares of the tokens would be other parts than those of the text, of which the first is what
+    the tokenizer learns from. The file's name says where they end.
+    """
     dtype = next(t for t in DTYPES if vocabulary - 1 <= numpy.iinfo(t).max)
-    content = hashlib.sha256(text.encode()).hexdigest()
-    made_of = [CACHE_FORMAT, content, len(learned_from), identity.describe(tokenizer), dtype]
+    content = [hashlib.sha256(part.encode()).hexdigest() for part in parts]
+    made_of = [CACHE_FORMAT, content, identity.describe(tokenizer), dtype]
     folder = Path(cache).expanduser() if cache else default_cache()
-    path = folder / f"tokens-{identity.digest(made_of)}.{dtype}"
-    if path.exists():
-        return path, dtype
-    _log.info("encoding %d characters of text", len(text))
-    tokens = numpy.asarray(tokenizer.encoder([learned_from])([text], None), dtype="int64")
+    name = f"tokens-{identity.digest(made_of)}"
+    for path in folder.glob(f"{name}-*-*-*.{dtype}"):
+        return path, dtype, [int(end) for end in path.stem.split("-")[2:]]
+    _log.info("encoding %d characters of text", sum(map(len, parts)))
+    encode = tokenizer.encoder([parts[0]])
+    encoded = [encode([part], None) for part in parts]
+    ends = list(accumulate(map(len, encoded)))
+    path = folder / f"{name}-{'-'.join(map(str, ends))}.{dtype}"
+    tokens = numpy.asarray([token for part in encoded for token in part], dtype="int64")
     if tokens.size and tokens.max() >= vocabulary:
         raise UserError(
             f"the tokenizer gives token {tokens.max()}, beyond dataset.vocabulary={vocabulary}: "
@@ -110,4 +120,4 @@ def _cached(
             f"cannot write the tokens to {folder} ({error}): pass dataset.cache=<a folder with "
             "room>"
         ) from error
-    return path, dtype
+    return path, dtype, ends

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lth_runner.values import identity
 from lth_runner.values.errors import UserError
+from lth_runner.values.ignored import IGNORED
 from lth_runner.values.tree import Batch
 
 CHUNK = 2**24  # bytes, or values, that are hashed at once
@@ -147,5 +148,5 @@ class Masked:
         chosen = (tokens >= self.special) & (chance < self.share)
         seen = torch.where(chosen & (chance < 0.8 * self.share), self.mask, tokens)
         seen = torch.where(chosen & (chance >= 0.9 * self.share), other, seen)
-        targets = torch.where(chosen, tokens, -100)
+        targets = torch.where(chosen, tokens, IGNORED)
         return (seen if isinstance(inputs, Tensor) else {**inputs, "input_ids": seen}), targets

@@ -13,9 +13,9 @@ from lth_runner.problem.data.datasets import assemble
 from lth_runner.problem.data.splits import moments
 from lth_runner.problem.data.tensors import Data
 from lth_runner.values.errors import UserError
+from lth_runner.values.ignored import IGNORED
 from lth_runner.values.seeds import stream as generator
 
-IGNORED = -100  # a target that takes no part
 INK = 4  # of 16 grey levels: what is paler may belong to nobody
 
 

@@ -24,11 +24,11 @@ from lth_runner.problem.data.splits import (
 from lth_runner.problem.data.stream import Stream
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.ignored import IGNORED
 from lth_runner.values.seeds import stream as generator
 from lth_runner.values.tree import Batch, Tree
 
 SPLITS = ("train", "val", "test")
-IGNORED = -100  # a target that takes no part
 FLOAT_LIMIT = 2**30  # bytes: larger float copies of uint8 images are normalised batch by batch
 
 
@@ -336,7 +336,22 @@ def _check_augment(data: Data) -> None:
             f"{data.name}: inputs by name cannot be augmented: leave the augmentation out"
         )
     data.augment.check(data.shape, data.name)
+    if data.augment.moves:
+        _check_targets_stay(data)
     if data.normalised:
         raise UserError(
             f"{data.name}: augmentation comes before normalisation: set it before .to(device)"
         )
+
+
+def _check_targets_stay(data: Data) -> None:
+    """Refuses targets of places, which would not follow where an augmentation moves pixels."""
+    for targets in tree.tensors(data.train[1]):
+        per_sample = 1 if targets.dtype == torch.int64 else 2  # a class, or a vector
+        if math.prod(targets.shape[per_sample:]) > 1:
+            raise UserError(
+                f"{data.name}: the augmentation moves pixels, but targets of shape "
+                f"{tuple(targets.shape[1:])} belong to places and would not follow: leave "
+                "dataset.augment_flip, dataset.augment_crop and dataset.augment out, or take "
+                "cutout, which moves none"
+            )

@@ -157,8 +157,14 @@ def _classes(rows: Sequence[_Labelled], num_classes: int) -> dict[str, int]:
     where = rows[0].where.rpartition(",")[0]
     if all(label.isascii() and label.isdigit() for label in labels):
         found = {label: int(label) for label in labels}
-        known = max(found.values()) + 1
-        shown = f"class numbers {min(found.values())} to {known - 1}"
+        least, known = min(found.values()), max(found.values()) + 1
+        shown = f"class numbers {least} to {known - 1}"
+        if least > 0 and known != num_classes:
+            raise UserError(
+                f"{where}: the config says num_classes={num_classes}, but the file has {shown}: "
+                f"class numbers must start at 0: subtract {least} from each (or give names, which "
+                "are numbered by the alphabet)"
+            )
     else:
         found = {label: number for number, label in enumerate(labels)}
         known, shown = len(labels), f"{len(labels)} classes ({', '.join(labels[:10])})"

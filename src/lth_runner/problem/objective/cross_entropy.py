@@ -12,10 +12,9 @@ from torch import Tensor
 
 from lth_runner.problem.objective.objective import check_is_tensor, in_float64, mean_loss
 from lth_runner.values.errors import UserError
+from lth_runner.values.ignored import IGNORED
 from lth_runner.values.measure import ACCURACY, LOSS, Measure
 from lth_runner.values.tree import Tree, describe
-
-IGNORED = -100  # a target that takes no part, as torch has it
 
 
 @dataclass(frozen=True)

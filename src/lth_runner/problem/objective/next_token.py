@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lth_runner.problem.objective.cross_entropy import IGNORED, zero_of_none
+from lth_runner.problem.objective.cross_entropy import zero_of_none
 from lth_runner.problem.objective.objective import check_is_tensor, mean_loss
 from lth_runner.values.errors import UserError
+from lth_runner.values.ignored import IGNORED
 from lth_runner.values.measure import ACCURACY, LOSS, Measure
 from lth_runner.values.tree import Tree, describe
 
