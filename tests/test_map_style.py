@@ -111,6 +111,51 @@ def test_the_fingerprint_is_that_of_all_samples_or_the_name_that_is_given() -> N
     assert named.fingerprint == MapStyle(Rows(shift=9.0), given="rows, first edition").fingerprint
 
 
+@dataclass
+class Flipped(Rows):
+    """Options that the samples do not show."""
+
+    share: float = 0.0
+    root: str = "/here"
+    transform: object = None
+
+
+@dataclass
+class Drawn(Rows):
+    """Hides its option, so that samples alone tell one from another."""
+
+    _share: float = 0.0
+
+    def __getitem__(self, index: int) -> tuple[object, object]:
+        return super().__getitem__(index)[0], int(torch.rand(()) < self._share)
+
+
+class Option(nn.Module):
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+
+def test_sets_of_other_random_transforms_are_others_wherever_they_lie() -> None:
+    prints = [MapStyle(Drawn(_share=share)).fingerprint for share in (0.0, 0.5, 0.8)]
+    assert len(set(prints)) == 3
+    assert MapStyle(Flipped(share=1e-9)).fingerprint != MapStyle(Flipped()).fingerprint
+    assert MapStyle(Flipped(root="/there")).fingerprint == MapStyle(Flipped()).fingerprint
+    inner = [MapStyle(Flipped(transform=nn.Sequential(Option(p)))) for p in (0.1, 0.9)]
+    assert inner[0].fingerprint != inner[1].fingerprint
+
+
+def test_a_class_that_is_none_and_a_label_that_is_none_are_told_before_training(caplog) -> None:
+    last = Items([({"values": torch.zeros(6), "scale": 1.0}, int(n == 30) * 3) for n in range(40)])
+    three = {"train": last, "test": last, "num_classes": 3, "validation": 0}
+    with pytest.raises(UserError, match=r"custom: train: .*from 0 to 3: accepted 0 to 2"):
+        check_fits(Task(Named, map_style(**three)))
+    assert "are checked" not in caplog.text
+    with pytest.raises(UserError, match=r"from 0 to 3: accepted 0 to 2"):
+        check_fits(Task(Named, map_style(**three, given="many")))
+    assert "the targets of 40 of 40 samples alone are checked" in caplog.text
+
+
 def test_samples_are_held_out_unless_there_is_a_split_of_its_own() -> None:
     held, own = data(validation=10), data(val=Rows(num=5))
     assert (held.num_train, len(held.val), len(held.test)) == (30, 10, 12)

@@ -13,7 +13,7 @@ from torch import nn
 from fake_past import data, drawn, equal, network, small_task
 from lth_runner.problem.data import Data
 from lth_runner.problem.fits import check_fits
-from lth_runner.problem.objective import CrossEntropy
+from lth_runner.problem.objective import CrossEntropy, MultiLabel
 from lth_runner.problem.task import Task, evaluate
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
@@ -239,6 +239,20 @@ class Tuple(nn.Linear):
 def test_a_network_that_does_not_fit_the_data_is_refused(model, why):
     with pytest.raises(UserError, match=why):
         check_fits(Task(model, data()))
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+@pytest.mark.parametrize("value", [2.0, -1.0])
+def test_one_target_among_many_that_the_objective_does_not_take_is_told_with_its_split(
+    split, value
+):
+    splits = {
+        name: (torch.zeros(5000, 6), torch.zeros(5000, 3)) for name in ("train", "val", "test")
+    }
+    splits[split][1][4500, 1] = value
+    task = Task(lambda: nn.Linear(6, 3), Data.from_tensors(**splits), objective=MultiLabel())
+    with pytest.raises(UserError, match=f"tensors: {split}: .*needs targets of 0.0 and 1.0"):
+        check_fits(task)
 
 
 def test_a_network_that_fits_is_let_through():

@@ -9,11 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lth_runner.problem.data import Data
+from lth_runner.problem.data import Data, MapStyle, Subset
 from lth_runner.problem.task import Task, answer, foreign_random_states, seeded
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.seeds import stream
 from lth_runner.values.tree import Tree
+
+SPLITS = ("train", "val", "test")
+PIECE = 4096  # targets that an objective is shown at once
+SOME = 64  # samples of a kind of their own, which are not looked at one by one
 
 
 def check_fits(task: Task) -> None:
@@ -24,6 +29,7 @@ def check_fits(task: Task) -> None:
     _check_names(task, inputs)
     outputs = _answered(task, inputs)
     task.objective.check(outputs, targets, task.data.num_classes)
+    _check_all_targets(task, outputs)
     for largest in _largest(task):
         _answered(task, largest, "cpu")  # on CUDA a number beyond an embedding ends the process
     if not task.prunable:
@@ -36,6 +42,34 @@ def check_fits(task: Task) -> None:
             "pruner.biases=true, but no convolution or linear layer of the model has a bias: leave "
             "it out"
         )
+
+
+def _check_all_targets(task: Task, outputs: Any) -> None:
+    """Has the objective look at the targets of all splits, beside answers of the shape of one."""
+    if not isinstance(outputs, Tensor) or not outputs.dim():
+        return  # an objective of a user's own: what fits its answers is not known
+    for split in SPLITS:
+        for targets in _targets(getattr(task.data, split)):
+            answers = outputs[:1].expand(tree.length(targets), *outputs.shape[1:])
+            placed = tree.each(lambda value: value.to(outputs.device), targets)
+            try:
+                task.objective.check(answers, placed, task.data.num_classes)
+            except UserError as error:
+                raise UserError(f"{task.data.name}: {split}: {error}") from error
+
+
+def _targets(samples: Any) -> list[Tree]:
+    """The targets of a split, in pieces; of samples of a user's own those of some."""
+    if samples is None:
+        return []
+    if isinstance(samples, tuple):
+        return tree.split(samples[1], PIECE)
+    while isinstance(samples, Subset):
+        samples = samples.samples
+    if isinstance(samples, MapStyle):
+        return tree.split(tree.cat(samples.targets), PIECE)
+    index = torch.arange(min(SOME, len(samples)))
+    return [samples.take(index, stream(0, "check"))[1]]
 
 
 def _check_names(task: Task, inputs: Tree) -> None:

@@ -1,6 +1,6 @@
 """The data: tables in memory (``Data``), samples made when asked for (``SampledData``), sources."""
 
-from lth_runner.problem.data.augmentation import Augmentation, Chain, Cutout, FlipCrop, Transforms
+from lth_runner.problem.data.augmentation import Augmentation, Chain, Cutout, FlipCrop
 from lth_runner.problem.data.bundled import diabetes, digits
 from lth_runner.problem.data.corpus import corpus
 from lth_runner.problem.data.dataset import Batches, Dataset
@@ -17,6 +17,7 @@ from lth_runner.problem.data.stream import Stream
 from lth_runner.problem.data.tensors import Data
 from lth_runner.problem.data.text import text_files
 from lth_runner.problem.data.tokenizers import Bytes, Characters, Tokenizer, TokenizerFile, Words
+from lth_runner.problem.data.transforms import Transforms
 
 __all__ = [
     "Augmentation",

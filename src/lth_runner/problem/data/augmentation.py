@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -11,13 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lth_runner.problem.data.global_streams import all_seeded
 from lth_runner.values import identity
 from lth_runner.values.errors import UserError
 from lth_runner.values.seeds import derive
 from lth_runner.values.seeds import stream as generator
-
-LOOKS = 8  # at one image under one seed: a coin of its own shows in all but 1 of 128 cases
 
 
 class Augmentation(Protocol):
@@ -171,85 +167,6 @@ class Cutout:
             inside.append((away >= -(self.size // 2)) & (away < self.size - self.size // 2))
         hidden = inside[0][:, None, :, None] & inside[1][:, None, None, :]
         return images.masked_fill(hidden, 0)
-
-
-@dataclass(frozen=True, eq=False)
-class Transforms:
-    """Applies any transform, such as a pipeline of ``torchvision.transforms.v2``, image by image.
-
-    Its random numbers, from torch's, numpy's or Python's global streams, are seeded for every
-    image of every step. It keeps an image's shape and type, uint8 or float: normalisation comes
-    after it. Raises UserError, before any training, for one that does not, and for one that gives
-    another image under the same seed.
-    """
-
-    captures: ClassVar[bool] = False
-    moves: ClassVar[bool] = True  # nothing says that one does not
-
-    transform: Any
-
-    @property
-    def identity(self) -> Any:
-        try:
-            return identity.describe(self.transform)
-        except TypeError:
-            said = repr(self.transform)
-        if re.search(r" at 0x[0-9a-f]+", said):
-            raise UserError(
-                f"dataset.augment: {type(self.transform).__name__} has no name of its own (its "
-                "repr is an address): give it a __repr__ that says its options, or make it a "
-                "dataclass"
-            )
-        return said
-
-    def __bool__(self) -> bool:
-        return True
-
-    def check(self, shape: tuple[int, ...], name: str) -> None:
-        for image in (torch.zeros(shape, dtype=torch.uint8), torch.rand(shape)):
-            self._check_on(image, name)
-
-    def _check_on(self, image: Tensor, name: str) -> None:
-        said = type(self.transform).__name__
-        try:
-            found, *others = (self._changed(image, 1) for _ in range(LOOKS))
-        except (RuntimeError, ValueError, TypeError) as error:
-            if image.dtype != torch.uint8:
-                return  # for bytes alone: floats are not these data's, or are told below
-            reason = (str(error).strip().splitlines() or [""])[0]
-            raise UserError(
-                f"{name}: dataset.augment {said} cannot take an image: {reason}"
-            ) from error
-        if (
-            not isinstance(found, Tensor)
-            or found.shape != image.shape
-            or found.dtype != image.dtype
-        ):
-            got = (
-                f"{found.dtype}, {tuple(found.shape)}" if isinstance(found, Tensor) else type(found)
-            )
-            raise UserError(
-                f"{name}: dataset.augment {said} makes {got} of an image of {image.dtype}, "
-                f"{tuple(image.shape)}: it must keep shape and type (normalisation comes after it)"
-            )
-        if not all(torch.equal(found, other) for other in others):
-            raise UserError(
-                f"{name}: dataset.augment {said} gives another image under the same seed: a killed "
-                "run could not go on; draw its random numbers from torch, numpy or random"
-            )
-
-    def _changed(self, image: Tensor, seed: int) -> Any:
-        with all_seeded(seed):
-            return self.transform(image)
-
-    def draw(self, num: int, seed: int, order: int, step: int) -> Tensor:
-        """Draws a seed for each image: int64 [1, num]."""
-        return torch.randint(2**31, (1, num), generator=generator(seed, "transforms", order, step))
-
-    def apply(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Applies the transform to each image under its seed."""
-        pairs = zip(images, draws[0].tolist(), strict=True)
-        return torch.stack([self._changed(image, seed) for image, seed in pairs])
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lth_runner.problem.data.different_targets import DifferentTargets, content
 from lth_runner.problem.data.global_streams import all_seeded
 from lth_runner.problem.data.splits import standard
 from lth_runner.values import identity, tree
 from lth_runner.values.errors import UserError
+from lth_runner.values.object_identity import outline
+from lth_runner.values.seeds import stream as generator
 from lth_runner.values.tree import Batch, Tree
 
+HASHED_LOOKS = 2  # at every sample, under seeds of its own: what is random shows
+FEW = 256  # samples whose targets are checked where there is no look at all
 LOOKS = 8  # at one sample under one seed: a coin of its own shows in all but 1 of 128 cases
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,17 +34,21 @@ class MapStyle:
     Each item is a pair (inputs, targets) of tensors, arrays or numbers, and all have one shape;
     inputs may be a mapping by name. Whole numbers become int64, but for inputs in uint8, other
     numbers float32. What is random about an item may come from torch's, numpy's and Python's global
-    streams: they are seeded for every sample of every step and put back. ``given``: a name of the
-    contents, transforms and all, in place of a hash over all samples, for sets that are dear to
-    read. Raises UserError for a set without a length, for items that are no such pairs, and for
+    streams: they are seeded for every sample of every step and put back. Two sets are one where
+    their samples are, looked at twice each, and their class, code, and public numbers and texts.
+    ``given``: a name of the contents, transforms and all, in place of that, for sets that are dear
+    to read. Raises UserError for a set without a length, for items that are no such pairs, and for
     ones that differ under one seed.
     """
 
     dataset: Any
     name: str = "dataset"
     given: str | None = None
+    described: str = field(init=False, default="", repr=False)  # as it came: items may be kept
 
     def __post_init__(self) -> None:
+        described = identity.canonical(outline(self.dataset))
+        object.__setattr__(self, "described", described)
         try:
             num = len(self.dataset)
         except TypeError as error:
@@ -57,24 +68,40 @@ class MapStyle:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hashes what all samples hold, unless ``given`` names it; refuses one of another shape."""
+        """Hashes what the set is, unless ``given`` names it; refuses a sample of another shape."""
         if self.given is not None:
             return identity.digest(["given", self.given, len(self)])
-        digest = hashlib.sha256()
+        return self._looked_at[0]
+
+    @property
+    def targets(self) -> list[Tree]:
+        """Lists different targets, one sample each, of all samples, or of a few under ``given``."""
+        if self.given is None:
+            return self._looked_at[1]
+        numbers = torch.linspace(0, len(self) - 1, min(FEW, len(self)), dtype=torch.float64).long()
+        _log.warning(
+            "%s: dataset.given=%s names the contents, so that the targets of %d of %d samples "
+            "alone are checked", self.name, self.given, len(numbers), len(self),
+        )  # fmt: skip
+        return [self._alone(number)[1] for number in numbers.tolist()]
+
+    @cached_property
+    def _looked_at(self) -> tuple[str, list[Tree]]:
+        """The hash of all samples and what ``targets`` lists, in one pass over the set."""
+        digest, different = hashlib.sha256(self.described.encode()), DifferentTargets()
         first = _described(self._alone(0))
         for number in range(len(self)):
-            sample = self._alone(number)
-            if (found := _described(sample)) != first:
-                raise UserError(
-                    f"{self.name}: sample {number} is {found}, the first one {first}: samples are "
-                    "stacked to a batch, so make all alike, by padding for example"
-                )
-            for part in sample:
-                digest.update(repr(sorted(part) if isinstance(part, Mapping) else []).encode())
-                for value in tree.tensors(part):
-                    digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
-                    digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+            for look in range(HASHED_LOOKS):
+                sample = self._alone(number, look)
+                if (found := _described(sample)) != first:
+                    raise UserError(
+                        f"{self.name}: sample {number} is {found}, the first one {first}: samples "
+                        "are stacked to a batch, so make all alike, by padding for example"
+                    )
+                for part in sample:
+                    digest.update(content(part))
+                different.add(sample[1])
+        return digest.hexdigest(), different.kept
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -86,8 +113,8 @@ class MapStyle:
         items = [self._item(*each) for each in zip(numbers, seeds, strict=True)]
         return self._stacked(numbers, [x for x, _ in items]), self._targets(numbers, items)
 
-    def _alone(self, number: int) -> Batch:
-        return self.take(torch.tensor([number]), torch.Generator().manual_seed(0))
+    def _alone(self, number: int, look: int = 0) -> Batch:
+        return self.take(torch.tensor([number]), generator(0, "look", number, look))
 
     def _item(self, number: int, seed: int) -> tuple[Any, Any]:
         with all_seeded(seed):

@@ -93,11 +93,23 @@ class CrossEntropy:
                 f"data have {num_classes} classes: its last layer must have {num_classes} outputs"
                 + (f", its answer the shape {wanted}" if len(wanted) > 1 else "")
             )
+        check_class_numbers(targets, num_classes)
 
 
 def zero_of_none(mean: Tensor, targets: Tensor) -> Tensor:
     """Takes a mean over no counted target for 0, not for NaN: the step has nothing to learn."""
     return torch.where((targets != IGNORED).any(), mean, torch.zeros_like(mean))
+
+
+def check_class_numbers(targets: Tensor, num_classes: int) -> None:
+    """Raises UserError where a number is none of the classes, or tokens, that there are."""
+    counted = targets[targets != IGNORED]
+    low, high = (int(v) for v in counted.aminmax()) if counted.numel() else (0, 0)
+    if low < 0 or high >= num_classes:
+        raise UserError(
+            f"the targets are numbers from {low} to {high}: accepted 0 to {num_classes - 1} "
+            f"(num_classes={num_classes}), and {IGNORED} for what takes no part"
+        )
 
 
 def _labels(targets: Tree) -> Tensor:

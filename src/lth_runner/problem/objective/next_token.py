@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lth_runner.problem.objective.cross_entropy import zero_of_none
+from lth_runner.problem.objective.cross_entropy import check_class_numbers, zero_of_none
 from lth_runner.problem.objective.objective import check_is_tensor, mean_loss
 from lth_runner.values.errors import UserError
 from lth_runner.values.ignored import IGNORED
@@ -90,6 +90,7 @@ class NextToken:
                 f"the model answers with logits of {outputs.shape[2]} tokens, but the data's "
                 f"vocabulary has {num_classes}: its last layer must have {num_classes} outputs"
             )
+        check_class_numbers(targets, outputs.shape[2])
 
 
 def _flat(outputs: Tensor, targets: Tree) -> tuple[Tensor, Tensor]:
