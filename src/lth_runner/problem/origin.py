@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.json_files import read_object
 from lth_runner.values.name_patterns import select
 
 INDEX = "model.safetensors.index.json"  # which file of a folder holds which tensor
@@ -67,9 +67,8 @@ class File:
             return [place]
         if not place.is_dir():
             raise UserError(f"origin.path={self.path}: there is no such file or folder of weights")
-        if (index := place / INDEX).is_file():
-            shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-            return [place / shard for shard in shards]
+        if (place / INDEX).is_file():
+            return [place / shard for shard in self._shards(place / INDEX)]
         found = sorted(place.glob("*.safetensors"))
         whole = [file for file in found if file.name in ("model.safetensors", "end.safetensors")]
         if not found:
@@ -80,6 +79,16 @@ class File:
                 f"{INDEX} that says which is which: give one of them"
             )
         return whole or found
+
+    def _shards(self, index: Path) -> list[str]:
+        places = (read_object(index) or {}).get("weight_map")
+        shards = sorted(set(map(str, places.values()))) if isinstance(places, Mapping) else []
+        if not shards or any(Path(shard).name != shard for shard in shards):
+            raise UserError(
+                f"origin.path={index} is no index of shards: it must say under weight_map which "
+                ".safetensors file beside it holds each tensor"
+            )
+        return shards
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Goes through the tensors that are meant, under the network's names, one in memory."""

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from lth_runner.problem.origin import File
-from lth_runner.runs.folder import ROUNDS, read_rounds
+from lth_runner.runs.folder import ROUNDS, read_problem, read_rounds
 from lth_runner.values.errors import UserError
 
 STORE = "store"  # beside the folders of the runs' names
@@ -49,6 +49,11 @@ class FromRun:
     @cached_property
     def _file(self) -> File:
         folder = _run_folder(Path(self.run).expanduser(), self.run)
+        if coordinates := read_problem(folder).get("coordinates"):
+            raise UserError(
+                f"origin.run={self.run} was trained in other coordinates ({coordinates}), and what "
+                "the Store holds are no weights of the network: start from another run"
+            )
         key = self._row(folder)["training_key"]
         end = folder.parent.parent / STORE / "entries" / str(key) / "end.safetensors"
         if not end.is_file():

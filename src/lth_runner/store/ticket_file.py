@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
-from lth_runner.search.ticket import Ticket
+from lth_runner.problem.task import Task
+from lth_runner.search.ticket import Start, Ticket
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -19,16 +20,53 @@ from lth_runner.values.state import State
 FORMAT = "1"
 
 
+class Subnetwork(Protocol):
+    """What is written of a ticket: its mask, and what the training starts from."""
+
+    @property
+    def mask(self) -> Mask: ...
+    @property
+    def masked(self) -> State: ...
+    @property
+    def start(self) -> Start: ...
+
+
+@dataclass(frozen=True)
+class StockTicket:
+    """A ticket of a task in other coordinates, as the stock network's own tensors.
+
+    A pruned entry is what pruning gives back there, the origin's weight and not zero.
+    """
+
+    task: Task
+    ticket: Ticket
+
+    @property
+    def mask(self) -> Mask:
+        """The mask under the stock network's names."""
+        return self.task.stock_names(self.ticket.mask)
+
+    @property
+    def masked(self) -> State:
+        """What the training starts from, computed when asked for."""
+        return self.task.merged(self.ticket.masked)
+
+    @property
+    def start(self) -> Start:
+        """Where the training starts."""
+        return self.ticket.start
+
+
 @dataclass(frozen=True)
 class TicketFile:
     """The contents of a file ``tickets/round-NN.safetensors``."""
 
     mask: Mask
-    weights: State  # pruned ones exactly zero
+    weights: State  # pruned ones exactly zero, or the origin's where deltas are pruned
     metadata: Mapping[str, Any]  # sparsity, seed, round, start_step, model, dataset
 
 
-def save_ticket(path: str | Path, ticket: Ticket, facts: Mapping[str, Any]) -> None:
+def save_ticket(path: str | Path, ticket: Subnetwork, facts: Mapping[str, Any]) -> None:
     """Writes ``mask.<name>`` (bool) and ``weights.<name>``, the state that training starts from.
 
     ``facts`` (seed, round, model, dataset, ...) go into the metadata as JSON, beside the sparsity,

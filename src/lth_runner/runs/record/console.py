@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from lth_runner.runs.folder import Row, read_rounds
 from lth_runner.runs.record.record import Place, Progress, RunDescription
-from lth_runner.search.ticket import Ticket
+from lth_runner.store.ticket_file import Subnetwork
 from lth_runner.values.measure import ACCURACY
 
 LINE_SECONDS = 10.0
@@ -68,7 +68,7 @@ class Console:
     def metrics(self, rows: Sequence[Row]) -> None:
         pass
 
-    def round(self, row: Row, ticket: Ticket) -> None:
+    def round(self, row: Row, ticket: Subnetwork) -> None:
         place = (row["round"], row["arm"], row["seed"])
         count = self._counts.pop(place, None)
         self._bar.update(row["steps"] - (count or 0))

@@ -28,8 +28,7 @@ from lth_runner.runs.folder import (
     write_facts,
 )
 from lth_runner.runs.record.record import Place, Progress, Row, RunDescription
-from lth_runner.search.ticket import Ticket
-from lth_runner.store.ticket_file import save_ticket
+from lth_runner.store.ticket_file import Subnetwork, save_ticket
 from lth_runner.values.steps import Step
 
 STATUS_SECONDS = 2.0
@@ -115,7 +114,7 @@ class RunFolder:
     def metrics(self, rows: Sequence[Row]) -> None:
         append_rows(self._folder / METRICS, rows)
 
-    def round(self, row: Row, ticket: Ticket) -> None:
+    def round(self, row: Row, ticket: Subnetwork) -> None:
         if row["arm"] == "ticket":
             self._save_ticket(row, ticket)
         new_round, self._round = row["round"] > self._round >= 0, row["round"]
@@ -174,7 +173,7 @@ class RunFolder:
         except Exception as error:
             log.warning("the picture of %s could not be drawn: %s", self._folder, error)
 
-    def _save_ticket(self, row: Row, ticket: Ticket) -> None:
+    def _save_ticket(self, row: Row, ticket: Subnetwork) -> None:
         suffix = "" if row["seed"] == self._base_seed else f"-seed-{row['seed']}"
         path = self._folder / TICKETS / f"round-{row['round']:02d}{suffix}.safetensors"
         save_ticket(path, ticket, {"seed": row["seed"], "round": row["round"], **self._model})

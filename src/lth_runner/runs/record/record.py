@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from lth_runner.runs.folder import Row
 from lth_runner.runs.measure import listed
-from lth_runner.search.ticket import Ticket, Trained
+from lth_runner.search.ticket import Trained
+from lth_runner.store.ticket_file import StockTicket, Subnetwork
 from lth_runner.training.job import Job
 from lth_runner.values.measure import ACCURACY, Measure
 from lth_runner.values.steps import Clock, Step
@@ -66,8 +67,8 @@ class Sink(Protocol):
     def metrics(self, rows: Sequence[Row]) -> None:
         """Takes the evaluations of a finished training."""
 
-    def round(self, row: Row, ticket: Ticket) -> None:
-        """Takes the row of a finished training and the ticket that was trained."""
+    def round(self, row: Row, ticket: Subnetwork) -> None:
+        """Takes the row of a finished training and the subnetwork that was trained."""
 
     def close(self, state: str, error: str | None) -> None:
         """Ends the record: ``done``, ``interrupted`` or ``failed``."""
@@ -95,9 +96,11 @@ class Record:
         """Hands on a finished training: its evaluations, its row, its ticket."""
         place = {"round": job.slot.round, "arm": job.slot.arm, "seed": job.task.seed}
         metrics = [place | dict(measured) for measured in trained.history]
+        plain = job.task.coordinates is None
+        ticket = job.ticket if plain else StockTicket(job.task, job.ticket)
         for sink in self.sinks:
             sink.metrics(metrics)
-            sink.round(row, job.ticket)
+            sink.round(row, ticket)
 
     def close(self, state: str, error: str | None = None) -> None:
         """Ends the record: ``done``, ``interrupted`` or ``failed``.

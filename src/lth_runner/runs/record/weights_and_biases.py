@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from lth_runner.runs.folder import CURVE, Row, plain, read_metrics, read_rounds
 from lth_runner.runs.measure import ending
 from lth_runner.runs.record.record import Progress, RunDescription
-from lth_runner.search.ticket import Ticket
+from lth_runner.store.ticket_file import Subnetwork
 from lth_runner.values.errors import UserError, nearest
 
 MODES = ("online", "offline", "disabled", "shared")
@@ -100,7 +100,7 @@ class WeightsAndBiases:
             self._metric(row)
 
     @_never_fatal
-    def round(self, row: Row, ticket: Ticket) -> None:
+    def round(self, row: Row, ticket: Subnetwork) -> None:
         self._begin()
         self._round(row)
 
