@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -132,6 +133,8 @@ def within(p: float) -> object:
         (Plain(1, lambda image: image), "<lambda> has no identity"),
         (within(0.1), "captures p: make it a field"),
         (Plain(1, torch.Generator()), "what a Generator holds cannot be seen"),
+        (Plain(1, Random(3)), "what a Random holds cannot be seen"),
+        (Plain(1, [1].append), "what list.append is bound to cannot be seen"),
     ],
 )
 def test_a_transform_that_cannot_be_told_from_another_is_refused(transform, says: str) -> None:

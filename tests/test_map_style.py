@@ -141,6 +141,8 @@ def test_sets_of_other_random_transforms_are_others_wherever_they_lie() -> None:
     assert len(set(prints)) == 3
     assert MapStyle(Flipped(share=1e-9)).fingerprint != MapStyle(Flipped()).fingerprint
     assert MapStyle(Flipped(root="/there")).fingerprint == MapStyle(Flipped()).fingerprint
+    kept: list[object] = []  # whose method is in C, of no module
+    assert MapStyle(Flipped(transform=kept.append)).fingerprint
     inner = [MapStyle(Flipped(transform=nn.Sequential(Option(p)))) for p in (0.1, 0.9)]
     assert inner[0].fingerprint != inner[1].fingerprint
 

@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import os
 import re
+import struct
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
@@ -21,6 +22,7 @@ from lth_runner.values import identity
 
 # of libraries that do not come with their users: no part of what an object is
 LIBRARIES = {"lth_runner", "torch", "torchvision", *sys.stdlib_module_names}
+POINTER = struct.calcsize("P")  # bytes
 BY_REPR = (
     bytes, complex, range, slice, re.Pattern, PurePath, torch.dtype, torch.device,
     torch.memory_format, numpy.dtype,
@@ -54,7 +56,7 @@ def _described(value: Any, inside: tuple[Any, ...]) -> Any:
     if not isinstance(value, nn.Module):  # which a dataclass may be, its fields not all there is
         try:
             return identity.describe(value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, AttributeError) as error:
             reason = error
     if isinstance(value, Mapping):
         pairs = [[_described(k, inside), _described(v, inside)] for k, v in value.items()]
@@ -79,8 +81,10 @@ def _described(value: Any, inside: tuple[Any, ...]) -> Any:
         stateless = bound_to is None or inspect.ismodule(bound_to) or inspect.isclass(bound_to)
         if isinstance(reason, ValueError) and stateless:  # in C, without a signature
             return f"{value.__module__}.{value.__qualname__}"
+        if not isinstance(reason, TypeError):
+            raise TypeError(f"what {value.__qualname__} is bound to cannot be seen: use a class")
         raise reason
-    if not hasattr(value, "__dict__"):
+    if not _is_seen(value):
         raise TypeError(f"what a {type(value).__name__} holds cannot be seen: use plain values")
     _check_captures_nothing(type(value))
     fields = {name: _described(field, inside) for name, field in sorted(_fields(value))}
@@ -132,11 +136,24 @@ def _fields(value: Any) -> Iterator[tuple[str, Any]]:
     for name, field in getattr(value, "__dict__", {}).items():
         if name not in alike or field != alike[name]:
             yield name, field
-    for one in type(value).__mro__:
+    for name in _slots(type(value)):
+        if hasattr(value, name):
+            yield name, getattr(value, name)
+
+
+def _slots(target: type) -> list[str]:
+    found: list[str] = []
+    for one in target.__mro__:
         slots = vars(one).get("__slots__", ())
-        for name in [slots] if isinstance(slots, str) else slots:
-            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
-                yield name, getattr(value, name)
+        found += [slots] if isinstance(slots, str) else slots
+    return [name for name in found if name not in ("__dict__", "__weakref__")]
+
+
+def _is_seen(value: Any) -> bool:
+    """Whether all that an object holds are fields, and nothing lies in memory of C's."""
+    pointers = 2 + len(_slots(type(value)))  # to its fields, and to weak references to it
+    plain = object.__basicsize__ + pointers * POINTER
+    return (hasattr(value, "__dict__") or pointers > 2) and type(value).__basicsize__ <= plain
 
 
 def _class(target: Any) -> dict[str, Any]:
@@ -144,15 +161,20 @@ def _class(target: Any) -> dict[str, Any]:
     of = target.__mro__ if inspect.isclass(target) else [target]
     found = [source for one in of if not _is_library(one) for source in _source(one)]
     name = getattr(target, "__qualname__", type(target).__name__)
-    return {"": f"{target.__module__}.{name}"} | ({"#source": found} if found else {})
+    return {"": f"{getattr(target, '__module__', None)}.{name}"} | (
+        {"#source": found} if found else {}
+    )
 
 
 def _source(target: Any) -> list[str]:
-    return list(identity.source(target).values())
+    try:
+        return list(identity.source(target).values())
+    except AttributeError:  # a method in C, of no module
+        return []
 
 
 def _is_library(target: Any) -> bool:
-    return str(target.__module__).split(".")[0] in LIBRARIES
+    return str(getattr(target, "__module__", None)).split(".")[0] in LIBRARIES
 
 
 def _check_captures_nothing(target: type) -> None:
