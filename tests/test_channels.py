@@ -149,7 +149,9 @@ def test_by_layer_the_filters_of_largest_1_norm_stay(score):
 
 def test_the_penalty_adds_its_sign_to_the_gradient_of_each_scale_and_to_nothing_else():
     ticket = small.imp().propose(CONVOLUTIONAL, [])
-    ticket.weights["1.weight"][:2] = torch.tensor([-0.5, 0.0])
+    weights = ticket.weights  # a copy
+    weights["1.weight"][:2] = torch.tensor([-0.5, 0.0])
+    ticket = Ticket(ticket.mask, weights)
     found = {}
     for masking in (Static(), ScalePenalty(0.25)):
         loop = Loop(Job(CONVOLUTIONAL, ticket, masking, Slot(0)), small.recipe(), None)

@@ -12,6 +12,8 @@ from torch import Tensor
 from lth_runner.allocate.budget import refuse_biases
 from lth_runner.allocate.keep import count
 from lth_runner.allocate.threshold import Global, LayerWise
+from lth_runner.problem.requirements import check_kinds
+from lth_runner.problem.task import Task
 from lth_runner.score import Scores
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.mask import Mask
@@ -46,6 +48,13 @@ class Channels:
                 f"pruner.budgets.channels.across={self.across!r}: "
                 f"{nearest(str(self.across), ACROSS)}"
             )
+
+    def check_layers(self, task: Task) -> None:
+        """Raises UserError for layers whose weights do not have their outputs on the first axis."""
+        spared = select(self.exclude, task.prunable, "pruner.exclude")
+        *inner, _ = task.dense().of_weights()
+        what = "pruner.scope=channels removes output channels, rows of a weight (out, in, ...)"
+        check_kinds(task, [n for n in inner if n not in spared], ("linear", "convolution"), what)
 
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
         refuse_biases(within, "channels")

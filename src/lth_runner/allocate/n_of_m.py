@@ -12,12 +12,15 @@ import torch
 from torch import Tensor
 
 from lth_runner.allocate.budget import refuse_biases
+from lth_runner.problem.requirements import check_kinds
+from lth_runner.problem.task import Task
 from lth_runner.score import Scores
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.name_patterns import select
 from lth_runner.values.seeds import stream
 
+WITH_INPUTS = ("linear", "convolution", "recurrent", "attention_projection")  # on axis 1
 log = logging.getLogger(__name__)
 
 
@@ -53,6 +56,13 @@ class NOfM:
                 f"pruner.sparsity={self.sparsity} is not that of N in {self.group} weights: "
                 f"accepted: {accepted}, or others with another pruner.budgets.n_of_m.group"
             )
+
+    def check_layers(self, task: Task) -> None:
+        """Raises UserError for layers whose weights do not have their inputs on the second axis."""
+        spared = select(self.exclude, task.prunable, "pruner.exclude")
+        names = [name for name in task.prunable if name not in spared]
+        what = "pruner.scope=n_of_m groups the inputs of a weight (out, in, ...)"
+        check_kinds(task, names, WITH_INPUTS, what)
 
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
         grouped, num = self.layers(within), self.num_kept(density)

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lth_runner.allocate.budget import Budget, refuse_biases
+from lth_runner.problem.requirements import check_kinds
+from lth_runner.problem.task import Task
 from lth_runner.score import Scores
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.mask import Mask
+from lth_runner.values.name_patterns import select
 
 FORMS = ("resnet", "vgg")
 
@@ -35,6 +38,13 @@ class SmartRatio:
             raise UserError(f"pruner.form={self.form!r}: {nearest(str(self.form), FORMS)}")
         if isinstance(self.linear, bool) or not 0 <= self.linear <= 1:
             raise UserError(f"pruner.linear={self.linear} is outside [0, 1]: it is a density")
+
+    def check_layers(self, task: Task) -> None:
+        """Raises UserError for layers that the law does not know."""
+        spared = select(self.exclude, task.prunable, "pruner.exclude")
+        names = [name for name in task.prunable if name not in spared]
+        what = "pruner.scope=smart_ratio has densities for convolutions and linear layers alone"
+        check_kinds(task, names, ("linear", "convolution", "transposed_convolution"), what)
 
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
         refuse_biases(within, "smart_ratio")

@@ -22,6 +22,7 @@ from lth_runner.problem.data import Dataset
 from lth_runner.problem.fits import check_fits
 from lth_runner.problem.objective import smoothed
 from lth_runner.problem.requirements import check as check_demands
+from lth_runner.problem.requirements import check_layers
 from lth_runner.problem.task import Task
 from lth_runner.training.job import GENERATION
 from lth_runner.training.recipe import Recipe
@@ -108,6 +109,8 @@ def check_parts(experiment: Experiment, recipe: Recipe) -> None:
     clock = clock_of(task, recipe)
     recipe.check(clock, torch.device(task.device))
     experiment.search.check(task, clock, recipe.rate)
+    for part in (experiment.search, experiment.masking, *experiment.controls.values()):
+        check_layers(part, task)
     for control in experiment.controls.values():
         check_control(control, task, clock, recipe.rate)
     for probe in experiment.probes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -23,6 +24,14 @@ class Demanding(Protocol):
         """Raises UserError for a problem that cannot serve it."""
 
 
+@runtime_checkable
+class GoesByLayers(Protocol):
+    """A part that goes by what the axes of a layer's weight are: its outputs, inputs, or depth."""
+
+    def check_layers(self, task: Task) -> None:
+        """Raises UserError for layers whose weights have other axes."""
+
+
 @dataclass(frozen=True)
 class Classification:
     """A table of samples with one class number each."""
@@ -37,6 +46,30 @@ def check(part: object, task: Task) -> None:
     """Raises UserError where the problem cannot serve a part that says what it needs."""
     if isinstance(part, Demanding):
         part.check(task)
+
+
+def check_layers(part: object, task: Task) -> None:
+    """Raises UserError where a part, or one that it is made of, cannot serve the covered layers."""
+    if isinstance(part, GoesByLayers):
+        part.check_layers(task)
+    if is_dataclass(part):
+        for field in fields(part):
+            check_layers(getattr(part, field.name), task)
+
+
+def check_kinds(task: Task, names: Iterable[str], accepted: Collection[str], what: str) -> None:
+    """Raises UserError where a covered weight is of no ``accepted`` kind of layer.
+
+    ``what`` says what goes by which axis. Biases are left to those who refuse them.
+    """
+    for name in names:
+        kind = task.kind(name)
+        if task.dense()[name].ndim > 1 and kind not in accepted:
+            said = "is no known layer's" if kind is None else f"is of the kind {kind}"
+            raise UserError(
+                f"{what}, but {name} {said}, whose axes are others: name it in pruner.exclude, "
+                "leave it out of covers, or choose another (pruner.scope=global)"
+            )
 
 
 def classification(task: Task, what: str) -> Classification:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lth_runner.problem.coordinates import Coordinates, constants, merged, stock_name
-from lth_runner.problem.covers import Covers
+from lth_runner.problem.covers import Covers, kind_by_name
 from lth_runner.problem.data import Dataset
 from lth_runner.problem.norm_layers import NORM_LAYERS
 from lth_runner.problem.objective import CrossEntropy, Objective
@@ -31,11 +31,12 @@ from lth_runner.values.tree import Batch, Tree
 
 @dataclass(frozen=True, eq=False)
 class Blueprint:
-    """A built network, the parameters that a mask covers, and the classes of its modules."""
+    """A built network, the parameters that a mask covers, and what its stock modules are."""
 
     module: nn.Module
     covered: tuple[str, ...]
     classes: frozenset[type[nn.Module]]
+    kinds: Mapping[str, str]  # of the layers, by the name of their weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,11 +102,13 @@ class Task:
             module = self.model()
             # of the stock network: coordinates put classes of torch in their place
             classes = frozenset(type(part) for part in module.modules())
+            kinds = kind_by_name(module)
             if from_origin and self.origin is not None and seed is not None:
                 self.origin.lay(module)
             if self.coordinates is not None:
-                return Blueprint(module, self.coordinates.install(module), classes)
-        return Blueprint(module, self.covers.names(module, biases=self.biases), classes)
+                return Blueprint(module, self.coordinates.install(module), classes, kinds)
+        covered = self.covers.names(module, biases=self.biases)
+        return Blueprint(module, covered, classes, kinds)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -120,6 +123,13 @@ class Task:
     def prunable(self) -> tuple[str, ...]:
         """The parameters that a mask covers, in the network's order."""
         return self._blueprint.covered
+
+    def kind(self, name: str) -> str | None:
+        """Returns the kind of layer, as ``covers.types`` calls it, that a parameter is a weight of.
+
+        None for other parameters: biases, norm scales, tensors that belong to no known layer.
+        """
+        return self._blueprint.kinds.get(stock_name(name))
 
     @cached_property
     def passed_over(self) -> tuple[str, ...]:

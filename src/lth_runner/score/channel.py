@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lth_runner.problem.task import Task, answer
-from lth_runner.score.checks import KEY, check_whole_number, refuse_biases
+from lth_runner.score.checks import KEY, check_channels, check_whole_number
 from lth_runner.score.score import Scores
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -55,8 +55,8 @@ class FilterNorm:
         check_whole_number(1, order=self.order)
 
     def check(self, task: Task) -> None:
-        """Raises UserError for biases."""
-        refuse_biases(task, "FilterNorm")
+        """Raises UserError for biases and for layers whose outputs are on another axis."""
+        check_channels(task, "FilterNorm")
 
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
         self.check(task)
@@ -85,7 +85,7 @@ def norm_after(task: Task) -> dict[str, str]:
 
     Raises UserError for a network without such a norm, and where biases are to be pruned.
     """
-    refuse_biases(task, "NormScale")
+    check_channels(task, "NormScale")
     module = task.module().eval()
     found, _ = watch_norms(module, task.prunable)
     with torch.no_grad():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from lth_runner.problem.requirements import check_kinds
 from lth_runner.problem.task import Task
 from lth_runner.values.errors import UserError, nearest
 
@@ -34,13 +35,18 @@ def check_fraction(**options: float) -> None:
             raise UserError(f"{KEY}.{key}={value!r} must be a number of at least 0 and below 1")
 
 
-def refuse_biases(task: Task, score: str) -> None:
-    """Raises UserError where biases are to be pruned by a score of whole channels."""
+def check_channels(task: Task, score: str) -> None:
+    """Raises UserError where a score of whole output channels meets biases, or layers without.
+
+    The weights of these do not have their outputs on the first axis.
+    """
     if task.biases:
         raise UserError(
             f"pruner.biases=true, but {score} scores whole output channels: leave pruner.biases "
             "out, or take a score of single weights (magnitude, snip, synflow)"
         )
+    what = f"{score} scores output channels, rows of a weight (out, in, ...)"
+    check_kinds(task, task.prunable, ("linear", "convolution"), what)
 
 
 def check_one_of(accepted: Iterable[str], **options: str) -> None:

@@ -10,10 +10,10 @@ from torch import Tensor
 from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
 from lth_runner.score.checks import (
+    check_channels,
     check_fraction,
     check_positive,
     check_whole_number,
-    refuse_biases,
 )
 from lth_runner.score.examples import check_draw, draw_batches
 from lth_runner.score.score import Scores
@@ -55,7 +55,7 @@ class Prospr:
     def check(self, task: Task) -> None:
         """Raises UserError for more samples than there are, and for channels of biases."""
         if self.structured:
-            refuse_biases(task, "prospr with structured=true")
+            check_channels(task, "prospr with structured=true")
         num = self.num_steps + 1 if self.new_data_in_inner else 1
         check_draw(task, num, self.batch_size, batch_statistics=self.batch_statistics)
 
