@@ -24,8 +24,8 @@ from measures import (
 )
 from sections import FAMILIES, LATE, PRUNERS, SEARCHED
 
-from lth_runner.runs.report.published import published
-from lth_runner.runs.report.rows import FinishedRun
+from lth_runner.runs.evidence.published import published
+from lth_runner.runs.evidence.rows import FinishedRun
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lth_runner.runs.report.rows import TICKET, FinishedRun
+from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.values.errors import UserError
 
 # where a run lay and how it was shown, but not what it was

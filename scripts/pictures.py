@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from lth_runner.runs.evidence.means import density, mean, number, std
+from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report.curve import curve_figure
 from lth_runner.runs.report.drawing import INK, MUTED
-from lth_runner.runs.report.rows import TICKET, FinishedRun, density, mean, number, std
 
 # names of runs whose curve is committed, once they are done
 CURVES = ("lenet300_mnist_imp", "resnet20_imp", "resnet20_rewind_init", "resnet20_lrr")

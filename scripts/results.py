@@ -25,7 +25,7 @@ from measures import Found
 from pictures import curves, save
 from sections import SECTIONS, drawn, table, written
 
-from lth_runner.runs.report.rows import FinishedRun
+from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.values.errors import UserError
 
 BEGIN, END = "<!-- results: written by `make results` -->", "<!-- /results -->"

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from lth_runner.runs.evidence.correlations import correlations, ranks, spearman, within
+from lth_runner.runs.evidence.overlap import seed_overlaps
+from lth_runner.runs.evidence.rows import TICKET
+from lth_runner.runs.evidence.verdict import judge
 from lth_runner.runs.report import FinishedRun, write
 from lth_runner.runs.report.compare import compare
-from lth_runner.runs.report.correlations import correlations, ranks, spearman, within
 from lth_runner.runs.report.grid import grid_of
 from lth_runner.runs.report.headline import learning_sentence
 from lth_runner.runs.report.instruments import INSTRUMENTS, panels
-from lth_runner.runs.report.overlap import seed_overlaps
-from lth_runner.runs.report.rows import TICKET
 from lth_runner.runs.report.table import table
-from lth_runner.runs.report.verdict import judge
 from lth_runner.values import state as states
 
 PROBE_DOCS = (Path(__file__).parents[1] / "docs").glob("*.md")

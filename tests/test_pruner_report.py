@@ -13,15 +13,16 @@ from omegaconf import OmegaConf
 
 from command import SMALL, lth_run, rows, status_of
 from lth_runner.cli.sweep import ROOT_CHOICES, ROOT_NAME, run_name
+from lth_runner.runs.evidence.rows import find_runs
+from lth_runner.runs.evidence.sanity import checks
+from lth_runner.runs.evidence.verdict import judge
 from lth_runner.runs.report import FinishedRun
 from lth_runner.runs.report.command import main
 from lth_runner.runs.report.headline import headline
 from lth_runner.runs.report.pruners import find_pruners
-from lth_runner.runs.report.rows import find_runs
-from lth_runner.runs.report.sanity import checks, sentences
+from lth_runner.runs.report.sanity_text import sentence, sentences
 from lth_runner.runs.report.settings import labels
 from lth_runner.runs.report.table import table
-from lth_runner.runs.report.verdict import judge
 
 
 def row(round, arm, seed, accuracy, *, density, **extra):
@@ -71,7 +72,7 @@ def test_a_cost_worked_by_hand_matters(tmp_path):
     # 4.0, 4.2, 4.4 points: mean 4.2, s = .2, half = 4.302653 * .2 / sqrt(3) = .4968
     check = checked(tmp_path, [0.040, 0.042, 0.044])
     assert check.mark == "matters"
-    assert check.sentence == (
+    assert sentence(check) == (
         "snip: shuffling its masks within layers costs 4.2 ± 0.5 points at 95 % sparsity: its "
         "masks carry information beyond the layer densities (n = 3)."
     )
@@ -97,13 +98,13 @@ def test_a_cost_worked_by_hand_matters(tmp_path):
 def test_what_can_be_said_is_said_and_no_more(tmp_path, costs, mark, words):
     check = checked(tmp_path, costs)
     assert check.mark == mark
-    assert words in check.sentence
+    assert words in sentence(check)
 
 
 @pytest.mark.parametrize("control", ["reinit", "invert", "random_data"])
 def test_every_control_names_what_it_takes_away(tmp_path, control):
     check = checked(tmp_path, [0.040, 0.042, 0.044], control=control)
-    assert "shuffling" not in check.sentence
+    assert "shuffling" not in sentence(check)
     assert check.mark == "matters"
 
 
@@ -111,19 +112,19 @@ def test_at_chance_nothing_can_be_concluded(tmp_path):
     # ten classes: up to .1 + .05 * .9 = .145 is hardly above guessing
     check = checked(tmp_path, [0.02, 0.021, 0.022], ticket=0.14)
     assert check.mark == "at chance"
-    assert "accuracy is at chance level: nothing can be concluded" in check.sentence
+    assert "accuracy is at chance level: nothing can be concluded" in sentence(check)
 
 
 def test_a_control_alone_at_chance_is_remarked(tmp_path):
     check = checked(tmp_path, [0.85, 0.851, 0.852])
     assert check.mark == "matters"
-    assert check.sentence.endswith("The control's accuracy is at chance level.")
+    assert sentence(check).endswith("The control's accuracy is at chance level.")
 
 
 def test_a_control_that_is_the_ticket_itself_is_no_evidence(tmp_path):
     check = checked(tmp_path, [0.0, 0.0, 0.0], control="random_data", same=True)
     assert check.mark == "the ticket itself"
-    assert "what is decided before its training does not depend on it" in check.sentence
+    assert "what is decided before its training does not depend on it" in sentence(check)
 
 
 def test_what_was_corrupted_and_another_sparsity_of_the_control_are_told(tmp_path):
@@ -131,7 +132,7 @@ def test_what_was_corrupted_and_another_sparsity_of_the_control_are_told(tmp_pat
     check = checked(
         tmp_path, [0.04, 0.042, 0.044], control="random_data", density=0.1, config=config
     )
-    assert check.sentence == (
+    assert sentence(check) == (
         "snip: deciding by corrupted labels costs 4.2 ± 0.5 points at 95 % sparsity: what it reads "
         "from the data matters (n = 3). The control's sparsity is 90 %: that is part of the "
         "difference."
@@ -141,7 +142,7 @@ def test_what_was_corrupted_and_another_sparsity_of_the_control_are_told(tmp_pat
 def test_text_and_page_of_a_run_say_it(tmp_path):
     check = checked(tmp_path, [0.040, 0.042, 0.044])
     run = FinishedRun.load(tmp_path / "run")
-    assert check.sentence in " ".join(table(run).split())
+    assert sentence(check) in " ".join(table(run).split())
     assert main([str(tmp_path / "run")]) == 0
     assert "carry information beyond" in (tmp_path / "run" / "report.html").read_text()
 

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
+from lth_runner.runs.evidence.rows import find_runs
+from lth_runner.runs.evidence.verdict import judge, paired
 from lth_runner.runs.report import FinishedRun, aggregate, write
 from lth_runner.runs.report.command import main
-from lth_runner.runs.report.curve import curve_figure, draw_curve
-from lth_runner.runs.report.drawing import spread
+from lth_runner.runs.report.curve import curve_figure
+from lth_runner.runs.report.drawing import png, spread
 from lth_runner.runs.report.headline import headline, learning_sentence
-from lth_runner.runs.report.rows import find_runs
 from lth_runner.runs.report.settings import labels
 from lth_runner.runs.report.table import arms_table, round_table, table
-from lth_runner.runs.report.verdict import judge, paired
 from lth_runner.runs.report.wording import kept, removed
 from lth_runner.values.errors import UserError
 
@@ -610,7 +610,7 @@ def test_tickets_of_which_nothing_is_left_are_reported_without_a_warning(tmp_pat
 
 def test_picture_of_many_runs_is_drawn(tmp_path):
     runs = [FinishedRun.load(fake_run(tmp_path / str(i), rounds=3, seed=i)) for i in range(9)]
-    assert draw_curve(runs, tmp_path / "many.png").stat().st_size > 20_000
+    assert len(png(curve_figure(runs))) > 20_000
 
 
 def test_arms_keep_the_order_in_which_the_run_wrote_them(tmp_path):

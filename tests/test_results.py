@@ -13,9 +13,9 @@ from hydra import compose, initialize_config_dir
 
 from lth_runner.cli.check import resolve
 from lth_runner.cli.main import conf_dir
+from lth_runner.runs.evidence.published import beside, counterpart, names, published
 from lth_runner.runs.report import FinishedRun
 from lth_runner.runs.report.curve import curve_figure
-from lth_runner.runs.report.published import beside, counterpart, names, published
 from lth_runner.runs.report.run_page import write_run
 from lth_runner.values.errors import UserError
 

@@ -24,6 +24,7 @@ from lth_runner.problem.objective import smoothed
 from lth_runner.problem.requirements import check as check_demands
 from lth_runner.problem.requirements import check_layers
 from lth_runner.problem.task import Task
+from lth_runner.runs.evidence.tolerance import Tolerance
 from lth_runner.training.job import GENERATION
 from lth_runner.training.recipe import Recipe
 from lth_runner.training.trainer import clock_of
@@ -68,6 +69,7 @@ def build(values: Mapping[str, Any]) -> Parts:
     tasks = [first.with_seed(first.seed + index) for index in range(values["replicates"])]
     experiment = Experiment(tasks, search, masking, controls, probes)
     check_parts(experiment, recipe)
+    Tolerance.parse(values["report"].get("tolerance"), first.objective.measures[0])
     return Parts(
         values=values,
         experiment=experiment,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from omegaconf.errors import (
 
 from lth_runner.cli.messages import first_line
 from lth_runner.cli.signatures import check_targets
-from lth_runner.runs.report.published import published
+from lth_runner.runs.evidence.published import published
 from lth_runner.search.rewind import Rewind
 from lth_runner.values.errors import UserError, nearest
 
@@ -130,7 +129,6 @@ def _check_root(values: Mapping[str, Any]) -> None:
 
 
 def _check_report(report: Mapping[str, Any]) -> None:
-    _check_tolerance(report.get("tolerance"))
     if (series := report.get("published")) is not None:
         published(str(series))
 
@@ -146,16 +144,6 @@ def _unread(error: InterpolationKeyError) -> str:
         f"{error.full_key} is to be that of {group}.{key}, and the {group} that is chosen has no "
         f"{key}: choose another {reader} or another {group}, or set {error.full_key} itself"
     )
-
-
-def _check_tolerance(tolerance: Any) -> None:
-    is_number = isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool)
-    share = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", tolerance) if isinstance(tolerance, str) else None
-    if not (is_number and 0 <= tolerance < math.inf) and not (share and float(share[1]) < 100):
-        raise UserError(
-            f"report.tolerance={tolerance!r} must be a difference of the headline measure, 0.005 "
-            "for half a point of accuracy, or a share of the dense network's value, 2%"
-        )
 
 
 def _check_groups(values: Mapping[str, Any]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lth_runner.runs.report.rows import FinishedRun, aggregate
+from lth_runner.runs.evidence.means import aggregate
+from lth_runner.runs.evidence.rows import FinishedRun
 
 __all__ = ["FinishedRun", "aggregate", "write"]
 

@@ -8,8 +8,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lth_runner.values.errors import UserError
+
+if TYPE_CHECKING:
+    from lth_runner.runs.evidence.rows import FinishedRun
 
 DESCRIPTION = """\
 Draw and print what runs have found, from the files in their folders; nothing is trained.
@@ -63,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report(paths: Sequence[str], out: str | None) -> None:
     # Matplotlib loads for most of a second: --help and a wrong path answer without it.
-    from lth_runner.runs.report.rows import FinishedRun, find_runs
+    from lth_runner.runs.evidence.merged import common_parent
+    from lth_runner.runs.evidence.rows import FinishedRun, find_runs
 
     folders = find_runs(paths)
     runs = [FinishedRun.load(folder) for folder in folders]
@@ -73,34 +78,33 @@ def _report(paths: Sequence[str], out: str | None) -> None:
             "leave --out away, or name more runs."
         )
     from lth_runner.runs.report.run_page import write_run
+    from lth_runner.runs.report.table import table
 
     drawn = [write_run(run) for run in runs]
     if len(runs) == 1:
-        from lth_runner.runs.report.table import table
-
         print(table(runs[0]))
         print(f"\nwritten: {drawn[0][0]}\n         {drawn[0][1]}")
         return
-    from lth_runner.runs.report.compare import compare
-    from lth_runner.runs.report.pruner_page import text as pruners_text
-    from lth_runner.runs.report.pruner_page import write_pruners
-    from lth_runner.runs.report.pruners import find_pruners
-    from lth_runner.runs.report.settings import common_parent
-    from lth_runner.runs.report.sweep import find_sweeps
-    from lth_runner.runs.report.sweep_page import write_sweep
-    from lth_runner.runs.report.sweep_text import text as sweep_text
+    written = _compare(runs, _made(Path(out)) if out is not None else common_parent(runs))
+    print("\nwritten: " + "\n         ".join(map(str, written)))
+    print(f"         and curve.png, report.html in each of the {len(runs)} run folders")
 
-    folder = _made(Path(out)) if out is not None else common_parent(runs)
+
+def _compare(runs: Sequence[FinishedRun], folder: Path) -> list[Path]:
+    """Writes and prints what several runs say together; returns the files."""
+    from lth_runner.runs.report import pruner_page, sweep_page, sweep_text
+    from lth_runner.runs.report.compare import compare
+    from lth_runner.runs.report.pruners import find_pruners
+    from lth_runner.runs.report.sweep import find_sweeps
+
     text, files = compare(runs, folder)
     print(text)
-    written = list(files)
-    compared: set[Path] = set()
+    written, compared = list(files), set()
     for index, comparison in enumerate(find_pruners(runs), 1):
-        written += write_pruners(
-            comparison, folder, "pruners" if index == 1 else f"pruners-{index}"
-        )
+        stem = "pruners" if index == 1 else f"pruners-{index}"
+        written += pruner_page.write_pruners(comparison, folder, stem)
         compared |= {run.folder for run in comparison.sweep.runs}
-        print(f"\n{pruners_text(comparison)}")
+        print(f"\n{pruner_page.text(comparison)}")
     # one pruner at several sparsities is a line of the page that has it beside the others
     sweeps = [
         sweep
@@ -108,10 +112,10 @@ def _report(paths: Sequence[str], out: str | None) -> None:
         if len(sweep.settings) > 1 or not {run.folder for run in sweep.runs} <= compared
     ]
     for index, sweep in enumerate(sweeps, 1):
-        written += write_sweep(sweep, folder, "sweep" if index == 1 else f"sweep-{index}")
-        print(f"\n{sweep_text(sweep)}")
-    print("\nwritten: " + "\n         ".join(map(str, written)))
-    print(f"         and curve.png, report.html in each of the {len(runs)} run folders")
+        stem = "sweep" if index == 1 else f"sweep-{index}"
+        written += sweep_page.write_sweep(sweep, folder, stem)
+        print(f"\n{sweep_text.text(sweep)}")
+    return written
 
 
 def _made(folder: Path) -> Path:

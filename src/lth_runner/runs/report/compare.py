@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import os
-import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from lth_runner.runs.evidence.rows import FinishedRun
+from lth_runner.runs.evidence.verdict import Verdict, judge
 from lth_runner.runs.folder import PAGE
 from lth_runner.runs.report import drawing
+from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.curve import curve_figure, drawn_curve
-from lth_runner.runs.report.grid import grid_figure, grid_of, grid_reading, grid_table
+from lth_runner.runs.report.grid import Grid, grid_figure, grid_of, grid_reading, grid_table
 from lth_runner.runs.report.headline import Headline, headline, method, progress
 from lth_runner.runs.report.page import (
-    Cell,
     Page,
+    Records,
     Section,
     Table,
     csv_text,
     link,
-    replace_file,
+    write,
     write_page,
 )
 from lth_runner.runs.report.refused import refusals
-from lth_runner.runs.report.rows import TICKET, FinishedRun
 from lth_runner.runs.report.settings import (
     differences,
     labels,
@@ -32,19 +34,7 @@ from lth_runner.runs.report.settings import (
     seed_groups,
     sorted_by_settings,
 )
-from lth_runner.runs.report.table import WIDTH, aligned, named
-from lth_runner.runs.report.verdict import Verdict, judge
-from lth_runner.runs.report.wording import (
-    counted,
-    coverage,
-    gone,
-    label,
-    none_of,
-    reached,
-    removed,
-)
-
-Groups = Sequence[tuple[FinishedRun, ...]]
+from lth_runner.runs.report.table import Cells, ruled, wrapped
 
 
 def compare(runs: Sequence[FinishedRun], folder: Path) -> tuple[str, tuple[Path, Path, Path]]:
@@ -53,13 +43,14 @@ def compare(runs: Sequence[FinishedRun], folder: Path) -> tuple[str, tuple[Path,
     groups = seed_groups(runs)
     merged = [_merged(group) for group in groups]
     names = labels(merged) if len(merged) > 1 else [merged[0].name]
+    grid = grid_of(merged, differences(merged))
     page, picture, numbers = (folder / f"comparison.{kind}" for kind in ("html", "png", "csv"))
-    replace_file(picture, drawing.png(curve_figure(merged, labels=names)))
-    replace_file(numbers, csv_text(comparison_rows(runs)).encode())
-    write_page(_page(groups, merged, names, folder), page)
-    text = named(*summary_table(merged, names))
-    if (grid := grid_of(merged, differences(merged))) is not None:
-        text += ["", *aligned(*grid_table(grid)), *textwrap.wrap(grid_reading(grid), WIDTH)]
+    write(picture, drawing.png(curve_figure(merged, labels=names)))
+    write(numbers, csv_text(_records(runs)))
+    write_page(_page(groups, merged, names, grid, folder), page)
+    text = ruled(_summary(merged, names), left=0)
+    if grid is not None:
+        text += ["", *ruled(grid_table(grid)), *wrapped([grid_reading(grid)])]
     return "\n".join(text), (page, picture, numbers)
 
 
@@ -74,62 +65,67 @@ def _merged(group: tuple[FinishedRun, ...]) -> FinishedRun:
 
 
 def _page(
-    groups: Groups, merged: Sequence[FinishedRun], names: Sequence[str], folder: Path
-) -> Page:
-    runs = [run for group in groups for run in group]
+    groups: Sequence[tuple[FinishedRun, ...]], merged: Sequence[FinishedRun], names: Sequence[str],
+    grid: Grid | None, folder: Path,
+) -> Page:  # fmt: skip
+    runs, measure = [run for group in groups for run in group], merged[0].measure
     verdicts = [judge(run) for run in merged]
-    found = [(run.covered, run, v.last()) for run, v in zip(merged, verdicts, strict=True)]
-    least = min((x for x in found if x[0] is not None), key=lambda x: x[0] or 0, default=None)
-    header, body = summary_table(merged, names)
-    unlike = [name for run, name in zip(merged, names, strict=True)
-              if run.measure.name != merged[0].measure.name]  # fmt: skip
-    linked = [
-        [_linked(group, line[0], folder), *line[1:]]
-        for line, group in zip(body, groups, strict=True)
-    ]
+    told = zip(merged, names, verdicts, strict=True)
+    header, body = _summary(merged, names)
+    linked = [[link(page_of(group[0], folder), line[0]) if len(group) == 1 else line[0], *line[1:]]
+              for line, group in zip(body, groups, strict=True)]  # fmt: skip
     sections = [
-        Section(f"{label(merged[0].measure).capitalize()} against weights remaining",
-                key="comparison", figure=drawn_curve(merged, labels=names)),
+        Section(f"{say.label(measure).capitalize()} against weights remaining", key="comparison",
+                figure=drawn_curve(merged, labels=names)),
         Section("Runs", "Sorted by their settings; runs that differ in their seed alone are one.",
                 tables=(Table(header, linked),)),
-        *_grid_part(merged),
+        *([] if grid is None else [
+            Section(f"{grid.down[0]} by {grid.across[0]}", grid_reading(grid), "grid",
+                    grid_figure(grid), tables=(Table(*grid_table(grid)),)),
+        ]),
         Section("What each run shows", folded=True, notes=tuple(
-            f"{name}: {headline(verdict).text} {progress(run)}"
-            for run, name, verdict in zip(merged, names, verdicts, strict=True)
+            f"{name}: {headline(verdict).text} {progress(run)}" for run, name, verdict in told
         )),
         Section("Where the configurations differ", tables=(_difference_table(runs),), folded=True),
         Section("How it was judged", notes=(method(verdicts[0]),), folded=True),
     ]  # fmt: skip
+    unlike = [name for run, name in zip(merged, names, strict=True)
+              if run.measure.name != measure.name]  # fmt: skip
     warnings = [f"Measured by something else, and not in the picture: {', '.join(unlike)}."
                 if unlike else "", *refusals(runs)]  # fmt: skip
-    states = {state: sum(run.state == state for run in runs) for state in {r.state for r in runs}}
-    told = ", ".join(f"{states[state]} {state}" for state in sorted(states))
-    sparsest = least[2].density if least and least[2] else None
-    covers = coverage(least[1], sparsest) if least else ""
-    return Page(f"{counted(len(runs), 'run')}", (str(folder), told, covers),
-                _headline(names, verdicts), tuple(warnings), tuple(sections))  # fmt: skip
+    states = ", ".join(
+        f"{n} {state}" for state, n in sorted(Counter(r.state for r in runs).items())
+    )
+    facts = (str(folder), states, _least_covered(merged, verdicts))
+    title = say.counted(len(runs), "run")
+    return Page(title, facts, _headline(names, verdicts), tuple(warnings), tuple(sections))
+
+
+def _least_covered(runs: Sequence[FinishedRun], verdicts: Sequence[Verdict]) -> str:
+    """Says the coverage of the run whose masks cover least."""
+    found = [(run, verdict) for run, verdict in zip(runs, verdicts, strict=True) if run.covered]
+    if not found:
+        return ""
+    run, verdict = min(found, key=lambda one: one[0].covered or 0)
+    last = verdict.last()
+    return say.coverage(run, last.density if last else None)
 
 
 def _headline(names: Sequence[str], verdicts: Sequence[Verdict]) -> Headline:
     """Names the largest sparsity that matches, among all of them."""
-    found = [(v.largest(TICKET), v, name) for v, name in zip(verdicts, names, strict=True)]
-    known = [(level, v, name) for level, v, name in found if level is not None]
+    known = [(level, verdict, name) for verdict, name in zip(verdicts, names, strict=True)
+             if (level := verdict.largest()) is not None]  # fmt: skip
     if not known:
-        return Headline("none", "of the tickets matches", "No run has a ticket that matches its "
-                        "dense network.")  # fmt: skip
+        told = "No run has a ticket that matches its dense network."
+        return Headline("none", "of the tickets matches", told)
     level, verdict, name = max(known, key=lambda one: one[0].sparsity)
-    number, of = gone(verdict, level.density)
-    dense = f" (dense {reached(verdict.measure, verdict.dense)})" if verdict.dense else ""
+    number, of = say.gone(verdict, level.density)
+    dense = f" (dense {say.reached(verdict.measure, verdict.dense)})" if verdict.dense else ""
     sentence = (
         f"The sparsest ticket that matches its dense network is that of {name}: "
-        f"{reached(verdict.measure, level)}{dense}, n = {level.n}."
+        f"{say.reached(verdict.measure, level)}{dense}, n = {level.n}."
     )
     return Headline(number, f"{of} removed at most, and the ticket matches", sentence)
-
-
-def _linked(group: tuple[FinishedRun, ...], name: str, folder: Path) -> Cell:
-    """Writes the name of a group, linked where it is one run."""
-    return link(page_of(group[0], folder), name) if len(group) == 1 else name
 
 
 def page_of(run: FinishedRun, folder: Path) -> Path:
@@ -137,61 +133,52 @@ def page_of(run: FinishedRun, folder: Path) -> Path:
     return Path(os.path.relpath(run.folder.resolve(), folder.resolve())) / PAGE
 
 
-def _grid_part(runs: Sequence[FinishedRun]) -> list[Section]:
-    """Draws the runs by the two settings in which they differ; nothing where these are not two."""
-    grid = grid_of(runs, differences(runs))
-    if grid is None:
-        return []
-    return [Section(f"{grid.down[0]} by {grid.across[0]}", grid_reading(grid), "grid",
-                    grid_figure(grid), tables=(Table(*grid_table(grid)),))]  # fmt: skip
-
-
-def summary_table(
-    runs: Sequence[FinishedRun], names: Sequence[str]
-) -> tuple[list[str], list[list[str]]]:
+def _summary(runs: Sequence[FinishedRun], names: Sequence[str]) -> Cells:
     """Tabulates runs: n, dense, largest matching sparsity, value at the largest, state."""
     header = ["run", "n", "dense", "sparsest match", "last sparsity", "there", "state"]
     body = []
     for run, name in zip(runs, names, strict=True):
         verdict = judge(run)
-        best, last = verdict.largest(TICKET), verdict.last()
-        body.append(
-            [
-                name,
-                str(len(run.seeds)),
-                reached(run.measure, verdict.dense) if verdict.dense else "-",
-                removed(best.density) if best else none_of(verdict),
-                removed(last.density) if last else "-",
-                reached(run.measure, last) if last else "-",
-                run.state,
-            ]
-        )
+        dense, last = verdict.dense, verdict.last()
+        body.append([
+            name,
+            str(len(run.seeds)),
+            say.reached(run.measure, dense) if dense else "-",
+            say.match(verdict, verdict.largest()),
+            say.removed(last.density) if last else "-",
+            say.reached(run.measure, last) if last else "-",
+            run.state,
+        ])  # fmt: skip
     return header, body
 
 
-def comparison_rows(runs: Sequence[FinishedRun]) -> list[list[object]]:
+def _records(runs: Sequence[FinishedRun]) -> Records:
     """Lists a line per run and arm with plain numbers (fractions) and the differing config keys."""
-    found, names = differences(runs), labels(runs)
-    measures = dict.fromkeys(run.measure.name for run in runs)
-    of = next(iter(measures)) if len(measures) == 1 else "measure"
-    table: list[list[object]] = [
-        ["run", "folder", "state", "measure", "arm", "replicates", f"dense_{of}_mean",
-         f"dense_{of}_std", "largest_matching_sparsity", f"matching_{of}_mean",
-         "largest_sparsity", f"final_{of}_mean", f"final_{of}_std",
-         *(f"config.{key}" for key in found)]
-    ]  # fmt: skip
-    for i, (run, name) in enumerate(zip(runs, names, strict=True)):
+    found, measures = differences(runs), {run.measure.name for run in runs}
+    of = runs[0].measure.name if len(measures) == 1 else "measure"
+    records = []
+    for i, (run, name) in enumerate(zip(runs, labels(runs), strict=True)):
         verdict = judge(run)
         dense = verdict.dense
         for arm in run.arms:
             best, last = verdict.largest(arm), verdict.last(arm)
-            table.append(
-                [name, run.folder, run.state, run.measure.name, arm, len(run.seeds),
-                 dense and dense.mean, dense and dense.std, best and best.sparsity,
-                 best and best.mean, last and last.sparsity, last and last.mean, last and last.std,
-                 *(values[i] for values in found.values())]
-            )  # fmt: skip
-    return table
+            records.append({
+                "run": name,
+                "folder": run.folder,
+                "state": run.state,
+                "measure": run.measure.name,
+                "arm": arm,
+                "replicates": len(run.seeds),
+                f"dense_{of}_mean": dense and dense.mean,
+                f"dense_{of}_std": dense and dense.std,
+                "largest_matching_sparsity": best and best.sparsity,
+                f"matching_{of}_mean": best and best.mean,
+                "largest_sparsity": last and last.sparsity,
+                f"final_{of}_mean": last and last.mean,
+                f"final_{of}_std": last and last.std,
+                **{f"config.{key}": values[i] for key, values in found.items()},
+            })  # fmt: skip
+    return records
 
 
 def _difference_table(runs: Sequence[FinishedRun]) -> Table:

@@ -4,41 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lth_runner.runs.evidence.means import density, mean, number, std
+from lth_runner.runs.evidence.published import PublishedCurve, counterpart
+from lth_runner.runs.evidence.rows import TICKET, FinishedRun, class_name
+from lth_runner.runs.evidence.verdict import Level, Verdict, judge
 from lth_runner.runs.report import drawing
+from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.drawing import INK, MUTED, LineStyle
-from lth_runner.runs.report.lines import (
-    DENSITY,
-    LARGE,
-    PERCENT,
-    Line,
-    Reference,
-    Scale,
-    limits,
-    line_figure,
-)
-from lth_runner.runs.report.published import PublishedCurve, counterpart
-from lth_runner.runs.report.rows import TICKET, FinishedRun, class_name, density, mean, number, std
-from lth_runner.runs.report.verdict import Level, Verdict, judge
-from lth_runner.runs.report.wording import amount, axis, counted, kept, reached, removed
+from lth_runner.runs.report.lines import LARGE, PERCENT, Frame, Line, Reference, line_figure
 from lth_runner.values.measure import Measure
 
 MAX_RUNS_WITH_CONTROLS = 3
 MAX_COLOURED_RUNS = 7  # more are shaded in their order
 DASHED: LineStyle = (0, (5, 1.5))
-
-
-def draw_curve(
-    runs: Sequence[FinishedRun], path: str | Path, *, labels: Sequence[str] | None = None
-) -> Path:
-    """Writes the curve of one run, or several overlaid, as a PNG of 1600 x 1000 pixels."""
-    target = Path(path)
-    target.write_bytes(drawing.png(curve_figure(runs, labels=labels)))
-    return target
 
 
 def curve_figure(runs: Sequence[FinishedRun], *, labels: Sequence[str] | None = None) -> Figure:
@@ -47,7 +29,7 @@ def curve_figure(runs: Sequence[FinishedRun], *, labels: Sequence[str] | None = 
     if figure is not None:
         return figure
     figure = drawing.new_figure(*LARGE.inches)
-    seen = {row["round"] for run in runs for row in run.rows}
+    seen = any(run.rows for run in runs)
     words = "one round so far: a curve needs two" if seen else "no finished round yet"
     figure.text(0.5, 0.5, words, ha="center", color=MUTED, fontsize=13)
     return figure
@@ -61,57 +43,48 @@ def drawn_curve(
     None where no run has two rounds. Runs of another measure than the first are left out.
     """
     names = list(labels) if labels is not None else [run.name for run in runs]
-    measure = runs[0].measure
+    measure, alone = runs[0].measure, len(runs) == 1
     pairs = [(run, name) for run, name in zip(runs, names, strict=True)
              if run.measure.name == measure.name]  # fmt: skip
     verdicts = [judge(run) for run, _ in pairs]
-    alone = len(runs) == 1
     lines = [
         line for i, (run, name) in enumerate(pairs) for line in _lines(run, name, i, len(pairs))
     ]
     theirs = counterpart(runs[0]) if alone else None
     lines += [_published_line(theirs, measure)] if theirs else []
     known = [line for line in lines if line.x]
-    dense = verdicts[0].dense if alone else None
-    title = ("Tickets side by side", "dots ringed: largest sparsity that matches dense")
     figure = line_figure(
         known,
-        Scale(axis(measure), DENSITY, unit=f" {measure.unit}".rstrip()),
-        references=[] if dense is None else dense_reference(measure, dense, verdicts[0].tolerance),
+        Frame(
+            say.axis(measure), unit=f" {measure.unit}".rstrip(), wrap=20 if alone else 32,
+            limits=_limits(measure, known, verdicts) if known else None,
+            references=dense_reference(measure, verdicts[0].dense, verdicts[0].tolerance)
+            if alone else (),
+        ),
         size=LARGE,
-        limits=curve_limits(measure, known, verdicts) if known else None,
-        wrap=20 if alone else 32,
-        title=(_shortened(names[0], 70), _detail(runs[0])) if alone else title,
-    )
+        title=(_shortened(names[0], 70), _detail(runs[0])) if alone
+        else ("Tickets side by side", "dots ringed: largest sparsity that matches dense"),
+    )  # fmt: skip
     if figure is None:
         return None
     axes = figure.axes[0]
     if theirs is not None:
-        _published_bars(axes, theirs, measure)
+        _draw_published(axes, theirs, measure)
     bold = [line.colour for line in lines if line.width > 2]
     for verdict, colour in zip(verdicts, bold, strict=True):
         _mark(axes, verdict, colour, alone=alone)
     return figure
 
 
-def curve_limits(
-    measure: Measure, lines: Sequence[Line], verdicts: Sequence[Verdict]
-) -> tuple[float, float]:
-    """Finds the y axis of lines beside the dense networks of some verdicts."""
-    dense = [measure.scale * v.dense.mean for v in verdicts if v.dense and v.dense.mean is not None]
-    tolerance = max((measure.scale * verdict.tolerance for verdict in verdicts), default=0.0)
-    return limits(measure, lines, dense, tolerance)
-
-
-def dense_reference(measure: Measure, dense: Level, tolerance: float) -> list[Reference]:
+def dense_reference(measure: Measure, dense: Level | None, tolerance: float) -> list[Reference]:
     """Makes the dense network's band, with the tolerance dotted on its worse side."""
-    if dense.mean is None:
+    if dense is None or dense.mean is None:
         return []
     sign = 1 if measure.better == "higher" else -1
     one = Reference(
         y=measure.scale * dense.mean,
-        label=f"dense {reached(measure, dense, 1 if measure.unit == '%' else None)}\n"
-        f"dotted: {'−' if sign > 0 else '+'}{amount(measure, tolerance)}",
+        label=f"dense {say.reached(measure, dense, 1 if measure.unit == '%' else None)}\n"
+        f"dotted: {'−' if sign > 0 else '+'}{say.amount(measure, tolerance)}",
         spread=measure.scale * (dense.std or 0.0),
         dotted=measure.scale * (dense.mean - sign * tolerance),
         style="-",
@@ -119,21 +92,48 @@ def dense_reference(measure: Measure, dense: Level, tolerance: float) -> list[Re
     return [one]
 
 
+def _limits(
+    measure: Measure, lines: Sequence[Line], verdicts: Sequence[Verdict]
+) -> tuple[float, float]:
+    """Finds a y axis for all lines; where one collapses, three times the depth of the bold ones.
+
+    Everything in the units of the axis. Where lower is better, the same upside down.
+    """
+    sign = 1 if measure.better == "higher" else -1
+    dense = [sign * measure.scale * verdict.dense.mean for verdict in verdicts
+             if verdict.dense and verdict.dense.mean is not None]  # fmt: skip
+    tolerance = max(measure.scale * verdict.tolerance for verdict in verdicts)
+    edges = [sign * y for line in lines for side in (-1, 1) for y in line.edge(side)]
+    bold = [sign * y for line in lines if line.width > 2 for y in line.edge(-sign)]
+    top = max(edges)
+    level = max(dense, default=max(sign * y for line in lines for y in line.y))
+    least = 2.0 if measure.unit == "%" else 0.02 * abs(level)
+    fall = max(level - min(bold, default=level), least)
+    lowest = min(*edges, level - tolerance)
+    bottom = lowest if level - lowest < 6 * fall else level - 3 * fall
+    pad = 0.04 * max(top - bottom, 0.25 * least)
+    bottom, high = bottom - pad, top + pad
+    if measure.unit == "%" and sign > 0 and top <= 100:
+        high = min(high, 100.5)
+    return (bottom, high) if sign > 0 else (-high, -bottom)
+
+
+# --- lines
+
+
 def _lines(run: FinishedRun, name: str, index: int, num_runs: int) -> list[Line]:
-    alone = num_runs == 1
-    found = []
-    for place, arm in enumerate(run.arms if num_runs <= MAX_RUNS_WITH_CONTROLS else (TICKET,)):
+    alone, few = num_runs == 1, num_runs <= MAX_RUNS_WITH_CONTROLS
+    coloured, found = num_runs <= MAX_COLOURED_RUNS, []
+    for place, arm in enumerate(run.arms if few else (TICKET,)):
         own, shade = arm == TICKET, place if alone else index
         line = Line(
             label=arm if alone else name if own else f"{name} · {arm}",
-            colour=drawing.colour(shade) if num_runs <= MAX_COLOURED_RUNS
-            else drawing.shade(index, num_runs),
-            x=(), y=(), marker=drawing.marker(shade), width=2.3 if own else 1.6,
-            style=DASHED if not own else drawing.style(shade)
-            if num_runs <= MAX_COLOURED_RUNS else "-",
-        )  # fmt: skip
-        found.append(_measured(run, arm, line, banded=num_runs <= MAX_RUNS_WITH_CONTROLS,
-                               with_seeds=alone))  # fmt: skip
+            colour=drawing.colour(shade) if coloured else drawing.shade(index, num_runs),
+            marker=drawing.marker(shade),
+            width=2.3 if own else 1.6,
+            style=DASHED if not own else drawing.style(shade) if coloured else "-",
+        )
+        found.append(_measured(run, arm, line, banded=few, with_seeds=alone))
     return found
 
 
@@ -158,22 +158,20 @@ def _measured(run: FinishedRun, arm: str, line: Line, *, banded: bool, with_seed
 
 
 def _published_line(series: PublishedCurve, measure: Measure) -> Line:
-    line = Line(f"published: {series.label}", INK, (), (), (), (0, (1, 1)), "_", 1.6)
-    return line.through(
+    name = f"published: {series.label}"
+    return Line(name, INK, style=(0, (1, 1)), marker="_", width=1.6).through(
         (PERCENT * point.density, measure.scale * point.accuracy, 0.0) for point in series.points
     )
 
 
-def _published_bars(axes: Axes, series: PublishedCurve, measure: Measure) -> None:
+def _draw_published(axes: Axes, series: PublishedCurve, measure: Measure) -> None:
     """Draws bars from lowest to highest, and names below the axes whose numbers they are."""
     for point in series.points:
         if point.low is not None and point.high is not None:
             ends = [measure.scale * point.low, measure.scale * point.high]
             axes.plot([PERCENT * point.density] * 2, ends, color=INK, linewidth=1.2, zorder=3.5)
-    figure = axes.get_figure()
-    assert isinstance(figure, Figure)
     text = f"published: {series.citation}; {series.title}; {series.statistic}"
-    figure.text(0.085, 0.012, text, color=MUTED, fontsize=8, parse_math=False)
+    drawing.figure_of(axes).text(0.085, 0.012, text, color=MUTED, fontsize=8, parse_math=False)
 
 
 def _mark(axes: Axes, verdict: Verdict, colour: str, *, alone: bool) -> None:
@@ -182,31 +180,32 @@ def _mark(axes: Axes, verdict: Verdict, colour: str, *, alone: bool) -> None:
     if best is None or best.mean is None:
         return
     x, y = PERCENT * best.density, verdict.measure.scale * best.mean
-    axes.plot(
-        [x], [y], "o", markersize=13, markerfacecolor="none", markeredgecolor=colour,
-        markeredgewidth=1.6, zorder=5,
-    )  # fmt: skip
+    axes.plot([x], [y], "o", markersize=13, markerfacecolor="none", markeredgecolor=colour,
+              markeredgewidth=1.6, zorder=5)  # fmt: skip
     if not alone:
         return
     axes.axvline(x, color=colour, linewidth=1.0, linestyle=(0, (2, 2)), zorder=1.5)
     fraction = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[0]
     axes.annotate(
-        f"matches down to {kept(best.density)} (sparsity {removed(best.density)})",
+        f"matches down to {say.kept(best.density)} (sparsity {say.removed(best.density)})",
         xy=(x, 1), xycoords=("data", "axes fraction"), xytext=(0, 4), textcoords="offset points",
         ha="right" if fraction > 0.5 else "left", color=colour, fontsize=9.5,
         annotation_clip=False,
     )  # fmt: skip
 
 
+# --- words
+
+
 def _detail(run: FinishedRun) -> str:
-    replicates = len(run.seeds)
-    parts = [_named(run.option("model")), _named(run.option("dataset"))]
-    parts.append(counted(replicates, "replicate"))
-    if replicates > 1:
-        parts.append("line: mean, band: ± 1 standard deviation, thin: each seed")
-    if run.state != "done":
-        parts.append(run.state)
-    return _shortened(" · ".join(part for part in parts if part), 110)
+    several = len(run.seeds) > 1
+    parts = [
+        *(_named(run.option(part)) for part in ("model", "dataset")),
+        say.counted(len(run.seeds), "replicate"),
+        "line: mean, band: ± 1 standard deviation, thin: each seed" if several else "",
+        "" if run.state == "done" else run.state,
+    ]
+    return _shortened(" · ".join(filter(None, parts)), 110)
 
 
 def _named(node: object) -> str:

@@ -94,7 +94,8 @@ def density_axis(
     first, last = math.log(found[0]), math.log(found[-1])
     pad = max(0.03 * (first - last), 0.05)  # room for a single round, and for bars side by side
     axes.set_xlim(math.exp(first + pad), math.exp(last - pad))
-    gap = (first - last + 2 * pad) * TICK_INCHES / _inches(axes)
+    inches = axes.get_position().width * figure_of(axes).get_size_inches()[0]
+    gap = (first - last + 2 * pad) * TICK_INCHES / inches
     ticks: list[float] = []
     for value in (found[0], found[-1], *(100 * density for density in asked), *found):
         is_inside = last - 1e-9 <= math.log(value) <= first + 1e-9
@@ -104,44 +105,28 @@ def density_axis(
     axes.set_xticklabels([write(tick / 100) for tick in ticks])
 
 
-def _inches(axes: Axes) -> float:
-    """Measures how wide axes are, in inches."""
+def figure_of(axes: Axes) -> Figure:
+    """Returns the figure that axes are of."""
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
-    return float(axes.get_position().width * figure.get_size_inches()[0])
+    return figure
 
 
 def end_labels(axes: Axes, labels: Sequence[EndLabel], *, size: float = 10) -> None:
     """Texts in the right margin at the height of their lines, moved apart where they touch."""
-    figure = axes.get_figure()
-    assert isinstance(figure, Figure)
     box = axes.get_window_extent()
-    line = size * 1.25 * figure.dpi / 72 / box.height  # one text line as a fraction of the axes
+    line = size * 1.25 * figure_of(axes).dpi / 72 / box.height  # one text line, of the axes
     ordered = sorted(labels, key=lambda label: label.y)
     wanted = [_axes_height(axes, label) for label in ordered]
     heights = [line * (1 + label.text.count("\n")) for label in ordered]
     for label, target, place in zip(ordered, wanted, spread(wanted, heights), strict=True):
         axes.annotate(
-            label.text,
-            xy=(1.012, target),
-            xytext=(1.05, place),
-            xycoords="axes fraction",
-            textcoords="axes fraction",
-            color=label.colour,
-            fontsize=size,
-            va="center",
-            annotation_clip=False,
-            parse_math=False,
-            linespacing=1.15,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": label.colour,
-                "linewidth": 0.8,
-                "shrinkA": 2,
-                "shrinkB": 0,
-                "relpos": (0, 0.5),
-            },
-        )
+            label.text, xy=(1.012, target), xytext=(1.05, place), xycoords="axes fraction",
+            textcoords="axes fraction", color=label.colour, fontsize=size, va="center",
+            annotation_clip=False, parse_math=False, linespacing=1.15,
+            arrowprops={"arrowstyle": "-", "color": label.colour, "linewidth": 0.8, "shrinkA": 2,
+                        "shrinkB": 0, "relpos": (0, 0.5)},
+        )  # fmt: skip
 
 
 def _axes_height(axes: Axes, label: EndLabel) -> float:
@@ -175,20 +160,11 @@ def spread(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
 
 def title(axes: Axes, text: str, detail: str = "") -> None:
     """Writes a bold title with a muted line below it, both left of the axes' top."""
-    offset = 44 if detail else 26
-    for words, y, style in ((text, offset, INK), (detail, 26, MUTED)):
-        axes.annotate(
-            words,
-            xy=(0, 1),
-            xytext=(0, y),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            color=style,
-            fontsize=13 if style == INK else 10,
-            fontweight="bold" if style == INK else "normal",
-            parse_math=False,
-            annotation_clip=False,
-        )
+    lines = ((text, 44 if detail else 26, INK, 13, "bold"), (detail, 26, MUTED, 10, "normal"))
+    for words, y, ink, size, weight in lines:
+        axes.annotate(words, xy=(0, 1), xytext=(0, y), xycoords="axes fraction",
+                      textcoords="offset points", color=ink, fontsize=size, fontweight=weight,
+                      parse_math=False, annotation_clip=False)  # fmt: skip
 
 
 def png(figure: Figure) -> bytes:

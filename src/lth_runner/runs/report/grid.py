@@ -10,12 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from lth_runner.runs.evidence.means import number
+from lth_runner.runs.evidence.rows import FinishedRun
+from lth_runner.runs.evidence.verdict import Level, Verdict, judge
 from lth_runner.runs.report import drawing
-from lth_runner.runs.report.lines import Line, Scale, line_figure
-from lth_runner.runs.report.rows import TICKET, FinishedRun, number
+from lth_runner.runs.report import wording as say
+from lth_runner.runs.report.lines import DASHED, Frame, Line, line_figure
 from lth_runner.runs.report.settings import natural
-from lth_runner.runs.report.verdict import Level, Verdict, judge
-from lth_runner.runs.report.wording import axis, reached, removed
+from lth_runner.runs.report.table import Cells
 from lth_runner.values.measure import Measure
 
 ELSEWHERE = ("pruner.sparsity", "rewind.step", "seed")  # have a page of their own
@@ -31,71 +33,63 @@ class Grid:
     down: tuple[str, tuple[Any, ...]]
     cells: Mapping[tuple[Any, Any], Verdict]
 
-    def ticket(self, x: object, y: object) -> Level | None:
-        """Finds the sparsest ticket measured."""
-        return self.cells[x, y].last(TICKET) if (x, y) in self.cells else None
-
     @property
     def measure(self) -> Measure:
         """The headline measure that all runs share."""
         return next(iter(self.cells.values())).measure
 
-    def dense(self, x: object, y: object) -> Level | None:
-        """Finds the dense network's level, where it was measured."""
+    def levels(self, x: object, y: object) -> tuple[Level | None, Level | None]:
+        """Finds the sparsest ticket measured and the dense network, where they have a value."""
         verdict = self.cells.get((x, y))
-        level = verdict.dense if verdict else None
-        return level if level is not None and level.mean is not None else None
+        dense = verdict.dense if verdict else None
+        known = dense is not None and dense.mean is not None
+        return verdict.last() if verdict else None, dense if known else None
 
 
 def grid_of(runs: Sequence[FinishedRun], differing: Mapping[str, Sequence[Any]]) -> Grid | None:
     """Makes the grid of two keys in which four runs or more differ, each run in its own place."""
-    found = {key: [_plain(x) for x in values] for key, values in differing.items() if key != "name"}
+    found = {
+        key: [value if isinstance(value, (int, float, str)) else str(value) for value in values]
+        for key, values in differing.items()
+        if key != "name"
+    }
     if len(found) != 2 or len(runs) < MIN_RUNS or any(key in ELSEWHERE for key in found):
         return None
-    keys = sorted(found, key=lambda key: (_numeric(found[key]), len(set(found[key]))), reverse=True)
-    across, down = keys
+    across, down = sorted(
+        found, key=lambda key: (_numeric(found[key]), len(set(found[key]))), reverse=True
+    )
     places = list(zip(found[across], found[down], strict=True))
     if len(set(places)) < len(runs):
         return None
-    return Grid(
-        across=(across, _values(found[across])),
-        down=(down, _values(found[down])),
-        cells={place: judge(run) for place, run in zip(places, runs, strict=True)},
-    )
-
-
-def _plain(value: object) -> Any:
-    return value if isinstance(value, (int, float, str)) else str(value)
+    values = {key: tuple(sorted(set(found[key]), key=natural)) for key in found}
+    cells = {place: judge(run) for place, run in zip(places, runs, strict=True)}
+    return Grid((across, values[across]), (down, values[down]), cells)
 
 
 def _numeric(values: Sequence[Any]) -> bool:
     return all(number(value) is not None for value in values)
 
 
-def _values(values: Sequence[Any]) -> tuple[Any, ...]:
-    return tuple(sorted(set(values), key=natural))
-
-
 def grid_reading(grid: Grid) -> str:
     """Says what is compared, and at which sparsity."""
-    levels = [x for place in grid.cells if (x := grid.ticket(*place)) is not None]
-    ends = sorted({removed(level.density) for level in levels})
+    tickets = [ticket for place in grid.cells if (ticket := grid.levels(*place)[0]) is not None]
+    ends = sorted({say.removed(ticket.density) for ticket in tickets})
     where = f"sparsity {ends[0]}" if len(ends) == 1 else "the largest sparsity that each run has"
     return (
-        f"{axis(grid.measure).capitalize()} of the tickets at {where}, by {grid.across[0]} and "
+        f"{say.axis(grid.measure).capitalize()} of the tickets at {where}, by {grid.across[0]} and "
         f"{grid.down[0]}, mean ± standard deviation of the seeds; behind the "
         "slash, and dashed, the dense networks."
     )
 
 
-def grid_table(grid: Grid) -> tuple[list[str], list[list[str]]]:
+def grid_table(grid: Grid) -> Cells:
     """Tabulates ticket / dense, a line for each value down."""
-    header = [grid.down[0], *(f"{_short(grid.across[0])}={x}" for x in grid.across[1])]
-    return header, [
-        [str(y), *(f"{_cell(grid, grid.ticket(x, y))} / {_cell(grid, grid.dense(x, y))}"
-                   for x in grid.across[1])]
-        for y in grid.down[1]
-    ]  # fmt: skip
+    (across, values), (down, lines) = grid.across, grid.down
+    body = [
+        [str(y), *(" / ".join(_cell(grid, level) for level in grid.levels(x, y)) for x in values)]
+        for y in lines
+    ]
+    return [down, *(f"{_short(across)}={x}" for x in values)], body
 
 
 def _short(key: str) -> str:
@@ -103,9 +97,9 @@ def _short(key: str) -> str:
 
 
 def _cell(grid: Grid, level: Level | None) -> str:
-    if level is None or level.mean is None:
+    if level is None:
         return "-"
-    return f"{reached(grid.measure, level, unit=False)}{'!' if level.num_diverged else ''}"
+    return f"{say.reached(grid.measure, level, unit=False)}{'!' if level.num_diverged else ''}"
 
 
 def grid_figure(grid: Grid) -> Figure | None:
@@ -123,22 +117,13 @@ def grid_figure(grid: Grid) -> Figure | None:
 
     lines = []
     for index, y in enumerate(grid.down[1]):
-        for level_of, name, style, width in (
-            (grid.dense, "dense", "--", 1.2), (grid.ticket, "", "-", 2.2),
-        ):  # fmt: skip
-            levels = [(at, level_of(x, y)) for at, x in zip(places, values, strict=True)]
-            line = Line(
-                f"{_short(grid.down[0])}={y} {name}".strip(),
-                drawing.colour(index),
-                (),
-                (),
-                style=style,
-                marker="" if name else drawing.marker(index),
-                width=width,
-            )
+        tickets, dense = zip(*(grid.levels(x, y) for x in values), strict=True)
+        name, colour = f"{_short(grid.down[0])}={y}", drawing.colour(index)
+        behind = Line(f"{name} dense", colour, style=DASHED, marker="", width=1.2)
+        before = Line(name, colour, marker=drawing.marker(index), width=2.2)
+        for line, levels, banded in ((behind, dense, False), (before, tickets, True)):
             lines.append(line.through(
-                (at, factor * level.mean, 0.0 if name else factor * (level.std or 0.0))
-                for at, level in levels
-                if level is not None and level.mean is not None
+                (place, factor * level.mean, factor * (level.std or 0.0) if banded else 0.0)
+                for place, level in zip(places, levels, strict=True) if level is not None
             ))  # fmt: skip
-    return line_figure(lines, Scale(axis(grid.measure), key), set_x=by_value)
+    return line_figure(lines, Frame(say.axis(grid.measure), key, set_x=by_value))

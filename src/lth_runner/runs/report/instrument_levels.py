@@ -1,12 +1,14 @@
-"""What instruments have beside their lines: places of a list, scales, levels and remarks."""
+"""What instruments have beside their lines: places of a list, frames, levels and remarks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lth_runner.runs.report.lines import Reference, Scale
-from lth_runner.runs.report.rows import TICKET, FinishedRun, Row, density, number
-from lth_runner.runs.report.wording import amount, axis, difference_unit, joined, label
+from lth_runner.runs.evidence.means import density, number
+from lth_runner.runs.evidence.rows import TICKET, FinishedRun
+from lth_runner.runs.folder import Row
+from lth_runner.runs.report import wording as say
+from lth_runner.runs.report.lines import DENSITY, Frame, Reference
 from lth_runner.values.measure import Measure
 
 TOLERANCE = 0.02  # `probe.instability.tolerance` where the config does not say
@@ -30,41 +32,40 @@ def trajectory_steps(row: Row, length: int) -> Sequence[float]:
     return steps if isinstance(steps, list) and len(steps) == length else range(1, length + 1)
 
 
-# --- scales of the headline measure
+# --- frames in units of the headline measure
 
 
-def in_measure(measure: Measure) -> Scale:
-    """Scales a field as the headline measure is shown."""
-    return Scale(axis(measure, ""), factor=measure.scale)
+def in_measure(measure: Measure) -> Frame:
+    """Shows a field as the headline measure is shown."""
+    return Frame(say.axis(measure, ""), factor=measure.scale)
 
 
-def barrier(measure: Measure) -> Scale:
-    """Scales a barrier, a difference of errors."""
-    of = "points of error" if measure.unit == "%" else f"of {label(measure)}"
-    return Scale(f"barrier ({of})", factor=measure.scale)
+def barrier(measure: Measure, xlabel: str = DENSITY) -> Frame:
+    """Shows a barrier, a difference of errors."""
+    of = "points of error" if measure.unit == "%" else f"of {say.label(measure)}"
+    return Frame(f"barrier ({of})", xlabel, measure.scale)
 
 
-def barrier_by_step(measure: Measure) -> Scale:
-    """Scales a barrier against the step at which two trainings part."""
-    return Scale(barrier(measure).ylabel, "step at which they part", measure.scale)
+def barrier_by_step(measure: Measure) -> Frame:
+    """Shows a barrier against the step at which two trainings part."""
+    return barrier(measure, "step at which they part")
 
 
-def error_along(xlabel: str) -> Callable[[Measure], Scale]:
-    """Scales the measure as an error, smaller is better, along a line."""
+def error_along(xlabel: str) -> Callable[[Measure], Frame]:
+    """Shows the measure as an error, smaller is better, along a line."""
 
-    def scale(measure: Measure) -> Scale:
-        name = "error" if measure.better == "higher" else label(measure)
+    def frame(measure: Measure) -> Frame:
+        name = "error" if measure.better == "higher" else say.label(measure)
         unit = f" ({measure.unit})" if measure.unit else ""
-        return Scale(f"{name}{unit}", xlabel, measure.scale)
+        return Frame(f"{name}{unit}", xlabel, measure.scale)
 
-    return scale
+    return frame
 
 
-def gap(measure: Measure) -> Scale:
-    """Scales a difference of the headline measure."""
-    return Scale(
-        f"gap ({difference_unit(measure).strip() or label(measure)})", factor=measure.scale
-    )
+def gap(measure: Measure) -> Frame:
+    """Shows a difference of the headline measure."""
+    unit = say.difference_unit(measure).strip() or say.label(measure)
+    return Frame(f"gap ({unit})", factor=measure.scale)
 
 
 # --- horizontal lines and notes
@@ -80,7 +81,7 @@ def stable_below(probe: str) -> Callable[[FinishedRun], Reference]:
 
     def level(run: FinishedRun) -> Reference:
         tolerance = number(run.option("probe", probe, "tolerance")) or TOLERANCE
-        name = f"{amount(run.measure, tolerance)}:\nstable below"
+        name = f"{say.amount(run.measure, tolerance)}:\nstable below"
         return Reference(run.measure.scale * tolerance, name)
 
     return level
@@ -113,25 +114,23 @@ def vacuous(run: FinishedRun) -> str:
 
 def stable_from(run: FinishedRun) -> str:
     """Says from which step on each seed is stable."""
-    steps = [(row["seed"], row["stable_from_step"]) for row in run.rows
-             if row["arm"] == TICKET and "stable_from_step" in row]  # fmt: skip
-    if not steps:
-        return ""
-    told = [f"{'no step tried' if step is None else f'step {step:g}'} (seed {seed})"
-            for seed, step in steps]  # fmt: skip
-    return f"Stable from {joined(told)} on."
+    told = [
+        f"{'no step tried' if step is None else f'step {step:g}'} (seed {row['seed']})"
+        for row in run.rows
+        if row["arm"] == TICKET and "stable_from_step" in row
+        for step in [row["stable_from_step"]]
+    ]
+    return f"Stable from {say.joined(told)} on." if told else ""
 
 
 def nested(run: FinishedRun) -> bool:
     """Whether every mask lies in that of the round before: then densities tell their overlap."""
-    kept = {(row["seed"], row["round"]): density(row) for row in run.rows
-            if row["arm"] == TICKET}  # fmt: skip
-    pairs = [
-        (number(row.get("mask_overlap_previous")), kept[row["seed"], row["round"]],
-         kept.get((row["seed"], row["round"] - 1)))
-        for row in run.rows
-        if row["arm"] == TICKET
-    ]  # fmt: skip
-    known = [(overlap, ours, before) for overlap, ours, before in pairs
-             if overlap is not None and ours is not None and before]  # fmt: skip
-    return all(abs(overlap - ours / before) < 1e-4 for overlap, ours, before in known)
+    tickets = {(row["seed"], row["round"]): row for row in run.rows if row["arm"] == TICKET}
+    for (seed, round), row in tickets.items():
+        overlap, ours = number(row.get("mask_overlap_previous")), density(row)
+        before = density(tickets.get((seed, round - 1), {}))
+        if overlap is None or ours is None or not before:
+            continue
+        if abs(overlap - ours / before) >= 1e-4:
+            return False
+    return True

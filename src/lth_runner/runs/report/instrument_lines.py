@@ -8,35 +8,28 @@ from dataclasses import dataclass, replace
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lth_runner.runs.evidence.means import aggregate, mean, number, object_means, std
+from lth_runner.runs.evidence.rows import TICKET, FinishedRun
+from lth_runner.runs.evidence.verdict import Verdict
+from lth_runner.runs.folder import Row
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report.drawing import INK, MUTED, LineStyle
 from lth_runner.runs.report.heat import tail
 from lth_runner.runs.report.lines import (
+    DASHED,
+    DOTTED,
     PERCENT,
+    Frame,
     Line,
     Reference,
-    Scale,
     by_count,
-    by_density,
     line_figure,
 )
-from lth_runner.runs.report.rows import (
-    TICKET,
-    FinishedRun,
-    Row,
-    aggregate,
-    mean,
-    number,
-    object_means,
-    std,
-)
-from lth_runner.runs.report.verdict import Verdict
 from lth_runner.values.measure import Measure
 
-DASHED, DOTTED = "--", ":"
 MAX_SHADES = 4  # rounds of one figure
-SetX = Callable[[Axes, Sequence[Line]], None]
-Drawn = tuple[list[Line], SetX, str]  # with how the x axis is set, and its label if not the scale's
+Points = Sequence[tuple[float, float, float]]  # x, mean, standard deviation
+Series = Mapping[tuple[str, int], Points]  # by arm and round
 
 
 @dataclass(frozen=True)
@@ -70,115 +63,46 @@ class Beside:
     strong: bool = False  # in ink
 
 
-@dataclass(frozen=True)
-class Instrument:
-    """A panel of the page, which appears where a row has the field of its first line.
-
-    `level`: a horizontal line and its name. `note`: what is said of this very run. `hidden`:
-    whether a run shows nothing by it.
-    """
-
-    key: str
-    heading: str
-    reading: str
-    scale: Callable[[Measure], Scale]
-    fields: tuple[Each | Beside, ...]
-    draw: Callable[[FinishedRun, Verdict, Instrument], Drawn]
-    level: Callable[[FinishedRun], Reference | None]
-    note: Callable[[FinishedRun], str]
-    hidden: Callable[[FinishedRun], bool]
-
-    def panel(self, run: FinishedRun, verdict: Verdict) -> Panel:
-        """Draws the panel of a run."""
-        lines, set_x, xlabel = self.draw(run, verdict, self)
-        scale, level = self.scale(run.measure), self.level(run)
-        figure = line_figure(
-            lines,
-            replace(scale, xlabel=xlabel or scale.xlabel),
-            set_x=set_x,
-            references=[level] if level else [],
-        )
-        reading = f"{self.reading} {self.note(run)}".strip()
-        return Panel(self.key, self.heading, reading, figure, tuple(lines))
-
-
-def instrument(
-    key: str,
-    heading: str,
-    reading: str,
-    scale: Scale | Callable[[Measure], Scale],
-    *fields: Each | Beside,
-    draw: Callable[..., Drawn] | None = None,
-    level: Callable[[FinishedRun], Reference | None] = lambda run: None,
-    note: Callable[[FinishedRun], str] = lambda run: "",
-    hidden: Callable[[FinishedRun], bool] = lambda run: False,
-) -> Instrument:
-    """Makes an instrument, whose lines go through the rounds unless ``draw`` says otherwise."""
-    made = (lambda measure: scale) if isinstance(scale, Scale) else scale
-    return Instrument(key, heading, reading, made, fields, draw or density_lines, level, note,
-                      hidden)  # fmt: skip
-
-
 def field_of(run: FinishedRun, one: Each | Beside) -> str:
     """Names the field in the rows of a run: {measure} stands for that of its headline."""
     return one.field.format(measure=run.measure.name)
 
 
-# --- lines
+# --- lines; each function returns them with the frame that they are drawn into
 
 
-def _each(run: FinishedRun, one: Instrument) -> list[tuple[str, str, Line]]:
-    """Yields (arm, field, a line without points) of everything that an instrument compares."""
-    found = []
-    for field in one.fields:
-        if isinstance(field, Beside):
-            grey = INK if field.strong else MUTED
-            colour = grey if field.shade is None else drawing.colour(field.shade)
-            line = Line(field.label, colour, (), (), style=field.style, marker="")
-            found.append((TICKET, field_of(run, field), line))
-            continue
-        for index, arm in enumerate(run.arms):
-            name = f"{arm}, {field.label}" if field.label else arm
-            mark = drawing.marker(index) if field.style == "-" else ""
-            width = 3.2 if arm == TICKET else 1.6  # a control of the same mask lies upon it
-            line = Line(name, drawing.colour(index), (), (), (), field.style, mark, width)
-            found.append((arm, field_of(run, field), line))
-    return found
-
-
-def density_lines(run: FinishedRun, verdict: Verdict, one: Instrument) -> Drawn:
+def density_lines(
+    run: FinishedRun, verdict: Verdict, one: Instrument, frame: Frame
+) -> tuple[list[Line], Frame]:
     """Means over the replicates by density, bands of one standard deviation."""
-    summaries, scale = aggregate(run.rows), one.scale(run.measure)
-    lines = []
+    summaries, lines = aggregate(run.rows), []
     for arm, field, line in _each(run, one):
         found = [
-            (PERCENT * (1 - summary.sparsity), scale.factor * summary.mean[field],
-             scale.factor * (summary.std[field] or 0.0))
+            (PERCENT * (1 - summary.sparsity), frame.factor * summary.mean[field],
+             frame.factor * (summary.std[field] or 0.0))
             for round in run.rounds(arm)
             if (summary := summaries[arm, round]).sparsity is not None and field in summary.mean
         ]  # fmt: skip
-        lines.append(line.through(_drawable(sorted(found, reverse=True), scale)))
-    return [line for line in lines if line.x], by_density, ""
+        lines.append(line.through(_drawable(sorted(found, reverse=True), frame)))
+    return lines, frame
 
 
-def layer_lines(run: FinishedRun, verdict: Verdict, one: Instrument) -> Drawn:
+def layer_lines(
+    run: FinishedRun, verdict: Verdict, one: Instrument, frame: Frame
+) -> tuple[list[Line], Frame]:
     """Draws an object by layer of each arm in the marked round, layers in their order."""
-    wanted, scale = _each(run, one), one.scale(run.measure)
-    having = {
-        row["round"]
-        for row in run.rows
-        if any(
-            row["arm"] == arm and isinstance(row.get(field), Mapping) for arm, field, _ in wanted
-        )
-    }
-    round = marked_round(sorted(having), verdict)
+    wanted = _each(run, one)
+    fields = {(arm, field) for arm, field, _ in wanted}
+    having = {row["round"] for row in run.rows for arm, field in fields
+              if row["arm"] == arm and isinstance(row.get(field), Mapping)}  # fmt: skip
+    round = marked_round(having, verdict)
     if round is None:
-        return [], by_count, ""
+        return [], frame
     found = [(line, object_means(run.at(arm, round), field)) for arm, field, line in wanted]
     names = list(dict.fromkeys(name for _, layers in found for name in layers))
     lines = [
-        line.through(_drawable([(float(names.index(n)), scale.factor * y, scale.factor * s)
-                                for n, (y, s) in layers.items()], scale))
+        line.through(_drawable([(float(names.index(n)), frame.factor * y, frame.factor * s)
+                                for n, (y, s) in layers.items()], frame))
         for line, layers in found
     ]  # fmt: skip
 
@@ -195,59 +119,78 @@ def layer_lines(run: FinishedRun, verdict: Verdict, one: Instrument) -> Drawn:
             left, _, width, _ = axes.get_position().bounds
             axes.set_position((left, 0.31, width, 0.63))
 
-    lines = [line for line in lines if line.x]
-    return lines, by_layer, f"layer, at {kept_label(run, round)} of the weights"
+    xlabel = f"layer, at {kept_label(run, round)} of the weights"
+    return lines, replace(frame, set_x=by_layer, xlabel=xlabel)
 
 
-def step_lines(run: FinishedRun, verdict: Verdict, one: Instrument) -> Drawn:
+def step_lines(
+    run: FinishedRun, verdict: Verdict, one: Instrument, frame: Frame
+) -> tuple[list[Line], Frame]:
     """Draws an object by step of the ticket's rows, step 0 on the same axis."""
-    rows, scale = [row for row in run.rows if row["arm"] == TICKET], one.scale(run.measure)
+    rows = [row for row in run.rows if row["arm"] == TICKET]
     lines = [
-        line.through(sorted((float(step), scale.factor * y, scale.factor * s)
+        line.through(sorted((float(step), frame.factor * y, frame.factor * s)
                             for step, (y, s) in object_means(rows, field).items()))
         for _, field, line in _each(run, one)
     ]  # fmt: skip
-    return [line for line in lines if line.x], by_count, ""
+    return lines, replace(frame, set_x=by_count)
 
 
-def along(places: Callable[[Row, int], Sequence[float]]) -> Callable[..., Drawn]:
+def along(
+    places: Callable[[Row, int], Sequence[float]],
+) -> Callable[[FinishedRun, Verdict, Instrument, Frame], tuple[list[Line], Frame]]:
     """Draws a list by the places that its row gives it: some rounds, controls of the marked one."""
 
-    def draw(run: FinishedRun, verdict: Verdict, one: Instrument) -> Drawn:
-        scale = one.scale(run.measure)
+    def draw(
+        run: FinishedRun, verdict: Verdict, one: Instrument, frame: Frame
+    ) -> tuple[list[Line], Frame]:
+        field = field_of(run, one.fields[0])
         series = {
-            (arm, round): found
+            (arm, round): points
             for arm in run.arms
             for round in run.rounds(arm)
-            if (
-                found := _list_means(
-                    run.at(arm, round), field_of(run, one.fields[0]), places, scale
-                )
-            )
+            if (points := _list_means(run.at(arm, round), field, places, frame.factor))
         }
         shown = shown_rounds([round for arm, round in series if arm == TICKET], verdict)
-        return shaded_lines(run, verdict, series, shown), by_count, ""
+        return shaded_lines(run, verdict, series, shown), replace(frame, set_x=by_count)
 
     return draw
 
 
 def shaded_lines(
-    run: FinishedRun, verdict: Verdict, series: Mapping[tuple[str, int], Sequence[Sequence[float]]],
-    rounds: Sequence[int],
-) -> list[Line]:  # fmt: skip
+    run: FinishedRun, verdict: Verdict, series: Series, rounds: Sequence[int]
+) -> list[Line]:
     """Rounds of the ticket, darker is sparser; dashed: the controls of the marked one."""
-    marked = marked_round(rounds, verdict)
-    lines = []
+    marked, lines = marked_round(rounds, verdict), []
     for place, round in enumerate(rounds):
-        line = Line(kept_label(run, round), drawing.shade(place, len(rounds)), (), (), marker="")
+        line = Line(kept_label(run, round), drawing.shade(place, len(rounds)), marker="")
         lines.append(line.through(series[TICKET, round]))
-    for arm in run.controls if marked is not None else ():
-        if (arm, marked) in series:
-            colour = drawing.colour(run.arms.index(arm))
-            name = f"{arm} at {kept_label(run, marked or 0)}"
-            line = Line(name, colour, (), (), style=DASHED, marker="", width=1.4)
-            lines.append(line.through(series[arm, marked or 0]))
+    for index, arm in enumerate(run.arms):
+        if arm != TICKET and marked is not None and (arm, marked) in series:
+            name = f"{arm} at {kept_label(run, marked)}"
+            line = Line(name, drawing.colour(index), style=DASHED, marker="", width=1.4)
+            lines.append(line.through(series[arm, marked]))
     return lines
+
+
+def _each(run: FinishedRun, one: Instrument) -> list[tuple[str, str, Line]]:
+    """Lists (arm, field, a line without points) of everything that an instrument compares."""
+    found = []
+    for field in one.fields:
+        name = field_of(run, field)
+        if isinstance(field, Beside):
+            grey = INK if field.strong else MUTED
+            colour = grey if field.shade is None else drawing.colour(field.shade)
+            line = Line(field.label, colour, style=field.style, marker="")
+            found.append((TICKET, name, line))
+            continue
+        for index, arm in enumerate(run.arms):
+            label = f"{arm}, {field.label}" if field.label else arm
+            mark = drawing.marker(index) if field.style == "-" else ""
+            width = 3.2 if arm == TICKET else 1.6  # a control of the same mask lies upon it
+            line = Line(label, drawing.colour(index), style=field.style, marker=mark, width=width)
+            found.append((arm, name, line))
+    return found
 
 
 def kept_label(run: FinishedRun, round: int) -> str:
@@ -257,42 +200,67 @@ def kept_label(run: FinishedRun, round: int) -> str:
     return f"{text}, dense" if round == run.dense_round else text
 
 
-def marked_round(rounds: Sequence[int], verdict: Verdict) -> int | None:
+def marked_round(rounds: Iterable[int], verdict: Verdict) -> int | None:
     """Picks the sparsest of these at which the ticket matches; else the last; None of none."""
-    best = verdict.largest(TICKET)
-    if best is not None and best.round in rounds:
-        return best.round
-    return max(rounds, default=None)
+    best, found = verdict.largest(TICKET), set(rounds)
+    return best.round if best is not None and best.round in found else max(found, default=None)
 
 
 def shown_rounds(rounds: Iterable[int], verdict: Verdict) -> list[int]:
     """Picks four of them at most: the first, the last, the marked one, and what lies between."""
     found = sorted(set(rounds))
-    if len(found) <= MAX_SHADES:
-        return found
     marked = marked_round(found, verdict)
-    kept = {found[0], found[(len(found) - 1) // 2], found[-1]}
-    return sorted(kept | ({marked} if marked is not None else set()))
+    if len(found) <= MAX_SHADES or marked is None:
+        return found
+    return sorted({found[0], found[(len(found) - 1) // 2], found[-1], marked})
 
 
 def _list_means(
-    rows: Iterable[Row], field: str, x: Callable[[Row, int], Sequence[float]], scale: Scale
-) -> list[tuple[float, float, float]]:
+    rows: Iterable[Row], field: str, x: Callable[[Row, int], Sequence[float]], factor: float
+) -> Points:
     """Averages lists by place, over the replicates whose lists are as long as the longest."""
     lists = [(row, row[field]) for row in rows if isinstance(row.get(field), list)]
     longest = max((len(values) for _, values in lists), default=0)
     whole = [(row, values) for row, values in lists if len(values) == longest]
-    places = x(whole[0][0], longest) if longest else ()
     points = []
-    for i in range(min(longest, len(places))):
-        found = [scale.factor * y for _, values in whole if (y := number(values[i])) is not None]
+    for i, place in enumerate(x(whole[0][0], longest) if longest else ()):
+        found = [factor * y for _, values in whole if (y := number(values[i])) is not None]
         if found:
-            points.append((places[i], mean(found), std(found) or 0.0))
+            points.append((place, mean(found), std(found) or 0.0))
     return points
 
 
-def _drawable(
-    points: Sequence[tuple[float, float, float]], scale: Scale
-) -> Sequence[tuple[float, float, float]]:
+def _drawable(points: Points, frame: Frame) -> Points:
     """Leaves out what a logarithmic axis cannot show."""
-    return [point for point in points if point[1] > 0] if scale.logarithmic_y else points
+    return [point for point in points if point[1] > 0] if frame.logarithmic_y else points
+
+
+# --- an instrument
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """A panel of the page, which appears where a row has the field of its first line.
+
+    `level`: a horizontal line and its name. `note`: what is said of this very run. `hidden`:
+    whether a run shows nothing by it.
+    """
+
+    key: str
+    heading: str
+    reading: str
+    frame: Frame | Callable[[Measure], Frame]
+    fields: tuple[Each | Beside, ...]
+    draw: Callable[..., tuple[list[Line], Frame]] = density_lines
+    level: Callable[[FinishedRun], Reference | None] = lambda run: None
+    note: Callable[[FinishedRun], str] = lambda run: ""
+    hidden: Callable[[FinishedRun], bool] = lambda run: False
+
+    def panel(self, run: FinishedRun, verdict: Verdict) -> Panel:
+        """Draws the panel of a run."""
+        frame = self.frame if isinstance(self.frame, Frame) else self.frame(run.measure)
+        lines, frame = self.draw(run, verdict, self, frame)
+        level, drawn = self.level(run), [line for line in lines if line.x]
+        figure = line_figure(drawn, replace(frame, references=[level] if level else []))
+        reading = f"{self.reading} {self.note(run)}".strip()
+        return Panel(self.key, self.heading, reading, figure, tuple(drawn))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from lth_runner.runs.evidence.rows import FinishedRun
+from lth_runner.runs.evidence.verdict import Verdict
 from lth_runner.runs.report.instrument_levels import (
     at,
     barrier,
@@ -22,273 +24,263 @@ from lth_runner.runs.report.instrument_levels import (
     vacuous,
 )
 from lth_runner.runs.report.instrument_lines import (
-    DASHED,
     Beside,
     Each,
     Instrument,
     Panel,
     along,
     field_of,
-    instrument,
     layer_lines,
     step_lines,
 )
-from lth_runner.runs.report.lines import Scale
-from lth_runner.runs.report.rows import FinishedRun
-from lth_runner.runs.report.verdict import Verdict
+from lth_runner.runs.report.lines import DASHED, Frame
 
-SHARE = Scale("share")
+SHARE = Frame("share")
 ON_PATH = "place on the line, from one end to the other"
-STEPS = Scale("cosine", "steps after the start (log scale)", logarithmic_x=True)
+STEPS = Frame("cosine", "steps after the start (log scale)", logarithmic_x=True)
 LAYER = "Shown is the sparsest round that matches, else the last."
 ROUNDS = (
     "Darker is sparser; dashed: the controls of the sparsest round that matches, else the last."
 )
 
 DEFAULT: tuple[Instrument, ...] = (
-    instrument(
-        "signs",
-        "Sign preservation",
+    Instrument(
+        "signs", "Sign preservation",
         "Fraction of weights whose sign at the end of training is that at its start; independent "
         "signs would agree for a half.",
-        Scale("signs kept"),
-        Each("sign_preservation", "its survivors"),
-        Beside(
-            "sign_preservation_dense_on_ticket",
-            "dense, on the\nticket's weights",
-            DASHED,
-            strong=True,
-        ),
-        Beside("sign_preservation_dense", "dense, all weights", DASHED),
+        Frame("signs kept"),
+        (Each("sign_preservation", "its survivors"),
+         Beside("sign_preservation_dense_on_ticket", "dense, on the\nticket's weights", DASHED,
+                strong=True),
+         Beside("sign_preservation_dense", "dense, all weights", DASHED)),
         level=at(0.5, "chance"),
     ),
-    instrument(
-        "jaccard",
-        "Mask and early gradient",
+    Instrument(
+        "jaccard", "Mask and early gradient",
         "Overlap |A ∩ B| / |A ∪ B| of the mask with equally many weights of largest early "
         "gradient; what exceeds the shuffled mask is not explained by the layer densities.",
-        Scale("Jaccard index"),
-        Beside("jaccard_early_gradient", "ticket", "-", 0),
-        Beside("jaccard_null", "mask shuffled\nwithin layers", DASHED, 1),
-        Beside("jaccard_chance", "two random masks"),
+        Frame("Jaccard index"),
+        (Beside("jaccard_early_gradient", "ticket", "-", 0),
+         Beside("jaccard_null", "mask shuffled\nwithin layers", DASHED, 1),
+         Beside("jaccard_chance", "two random masks")),
     ),
-    instrument(
-        "overlap",
-        "Mask against the round before",
+    Instrument(
+        "overlap", "Mask against the round before",
         "Overlap of each mask with that of the round before: weights that had gone come back.",
-        Scale("overlap"),
-        Beside("mask_overlap_previous", "ticket", "-", 0),
-        hidden=nested,
+        Frame("overlap"), (Beside("mask_overlap_previous", "ticket", "-", 0),), hidden=nested,
     ),
-    instrument(
-        "best-step",
-        "Step of lowest validation loss",
+    Instrument(
+        "best-step", "Step of lowest validation loss",
         "Step at which the validation loss was lowest (early-stopping step): a winning ticket "
         "gets there no later than the dense network at the left end.",
-        Scale("step"),
-        Each("best_val_step"),
+        Frame("step"), (Each("best_val_step"),),
     ),
-)
+)  # fmt: skip
 
 INSTRUMENTS: tuple[Instrument, ...] = (
-    instrument(
+    Instrument(
         "jaccard-z", "Mask and early gradient, in standard deviations",
         "By how many standard deviations the mask shares more weights with the largest early "
         "gradients than its shuffles within layers do; within ±2 it is what chance gives.",
-        Scale("standard deviations"), Each("jaccard_z"),
+        Frame("standard deviations"), (Each("jaccard_z"),),
         level=at(0, "mask shuffled\nwithin layers"),
     ),
-    instrument(
+    Instrument(
         "gradient-energy", "Gradient energy in the mask",
         "Share of the dense network's squared gradient that falls on the kept weights. Above the "
         "dashed line, the mask picks larger gradients than its layer densities explain.",
-        SHARE, Each("gradient_energy"),
-        Beside("gradient_energy_null", "mask shuffled\nwithin layers", DASHED),
-        Beside("gradient_energy_chance", "random mask"),
+        SHARE,
+        (Each("gradient_energy"),
+         Beside("gradient_energy_null", "mask shuffled\nwithin layers", DASHED),
+         Beside("gradient_energy_chance", "random mask")),
     ),
-    instrument(
+    Instrument(
         "gradient-energy-z", "Gradient energy, in standard deviations",
         "The same as distance from the shuffled masks; within ±2 it is what chance gives.",
-        Scale("standard deviations"), Each("gradient_energy_z"),
+        Frame("standard deviations"), (Each("gradient_energy_z"),),
         level=at(0, "mask shuffled\nwithin layers"),
     ),
-    instrument(
+    Instrument(
         "trajectory", "Does the ticket move like the dense network?",
         "Cosine of the moves of the same weights, within the dense network and alone, from the "
         f"start to each step: 1 is the same direction, 0 an unrelated one. {ROUNDS}",
-        STEPS, Each("trajectory_cosine_curve"), draw=along(trajectory_steps),
+        STEPS, (Each("trajectory_cosine_curve"),), draw=along(trajectory_steps),
         level=at(0, "unrelated"),
     ),
-    instrument(
+    Instrument(
         "trajectory-norm", "How far the ticket moves",
         f"Length of its move over that of the same weights within the dense network. {ROUNDS}",
-        Scale("ratio of lengths", STEPS.xlabel, logarithmic_x=True),
-        Each("trajectory_norm_ratio_curve"), draw=along(trajectory_steps),
+        Frame("ratio of lengths", STEPS.xlabel, logarithmic_x=True),
+        (Each("trajectory_norm_ratio_curve"),), draw=along(trajectory_steps),
         level=at(1, "as far"),
     ),
-    instrument(
+    Instrument(
         "trajectory-end", "The same direction at the end of training",
         "Cosine of the whole moves, from start to end, by density.",
-        Scale("cosine"), Each("trajectory_cosine"), level=at(0, "unrelated"),
+        Frame("cosine"), (Each("trajectory_cosine"),), level=at(0, "unrelated"),
     ),
-    instrument(
+    Instrument(
         "barrier", "Error barrier between two data orders",
         "Largest error on the straight line between two trainings of the same ticket, less the "
         "mean of its ends (test split). Below the dotted line the ticket is stable: both reach "
         "the same linearly connected minimum. Dashed: running statistics computed anew.",
-        barrier, Each("barrier_test"), Each("barrier_test_recomputed", "recomputed", DASHED),
+        barrier, (Each("barrier_test"), Each("barrier_test_recomputed", "recomputed", DASHED)),
         level=stable_below("instability"),
     ),
-    instrument(
+    Instrument(
         "barrier-train", "The same barrier on training samples",
         "As above, with the error on the training samples. Dashed: statistics computed anew.",
-        barrier, Each("barrier_train"), Each("barrier_train_recomputed", "recomputed", DASHED),
+        barrier, (Each("barrier_train"), Each("barrier_train_recomputed", "recomputed", DASHED)),
         level=stable_below("instability"),
     ),
-    instrument(
+    Instrument(
         "path", "Test error along that line",
         f"Flat is no barrier, a hump is one. {ROUNDS}",
-        error_along(ON_PATH), Each("error_test_curve"), draw=along(path),
+        error_along(ON_PATH), (Each("error_test_curve"),), draw=along(path),
     ),
-    instrument(
+    Instrument(
         "path-recomputed", "Test error along that line, statistics computed anew",
         f"A hump above that is none here comes from the statistics of norm layers. {ROUNDS}",
-        error_along(ON_PATH), Each("error_test_recomputed_curve"), draw=along(path),
+        error_along(ON_PATH), (Each("error_test_recomputed_curve"),), draw=along(path),
     ),
-    instrument(
+    Instrument(
         "instability-step", "Instability of the dense network by step",
         "Two trainings part at a step and go on with batches of their own: the barrier between "
         "their ends. From where it stays below the dotted line, tickets rewound to that step can "
         "be expected to match.",
         barrier_by_step,
-        Beside("instability_by_step", "test", "-", 0),
-        Beside("instability_recomputed_by_step", "test,\nrecomputed", DASHED, 0),
-        Beside("instability_train_by_step", "training", "-", 1),
-        Beside("instability_train_recomputed_by_step", "training,\nrecomputed", DASHED, 1),
+        (Beside("instability_by_step", "test", "-", 0),
+         Beside("instability_recomputed_by_step", "test,\nrecomputed", DASHED, 0),
+         Beside("instability_train_by_step", "training", "-", 1),
+         Beside("instability_train_recomputed_by_step", "training,\nrecomputed", DASHED, 1)),
         draw=step_lines, level=stable_below("instability_by_step"), note=stable_from,
     ),
-    instrument(
+    Instrument(
         "start-end", "Error barrier from start to end",
         "Largest error on the line from where each training starts to where it ends, less the "
         "mean of its ends (test split). Half the fall in error is its least value: only what "
         "exceeds that is a hump on the way.",
-        barrier, Each("start_end_barrier_test"),
-        Each("start_end_barrier_test_recomputed", "recomputed", DASHED),
+        barrier,
+        (Each("start_end_barrier_test"),
+         Each("start_end_barrier_test_recomputed", "recomputed", DASHED)),
     ),
-    instrument(
+    Instrument(
         "start-end-path", "Test error from start to end",
         f"Left is the start of the training, right its end. {ROUNDS}",
         error_along("place on the line, from start to end"),
-        Each("start_end_error_test_curve"), draw=along(path),
+        (Each("start_end_error_test_curve"),), draw=along(path),
     ),
-    instrument(
+    Instrument(
         "preactivation", "Pre-activation variance by layer, at the start of training",
         "Solid: measured; dashed: predicted from the kept weights; dotted: what a random mask of "
         f"these densities expects, for the ticket. A line that falls loses the signal. {LAYER}",
-        Scale("mean square (log scale)", logarithmic_y=True),
-        Each("preactivation_variance_by_layer"),
-        Each("preactivation_variance_predicted_by_layer", "predicted", DASHED),
-        Beside("preactivation_variance_iid_by_layer", "random mask"),
+        Frame("mean square (log scale)", logarithmic_y=True),
+        (Each("preactivation_variance_by_layer"),
+         Each("preactivation_variance_predicted_by_layer", "predicted", DASHED),
+         Beside("preactivation_variance_iid_by_layer", "random mask")),
         draw=layer_lines,
     ),
-    instrument(
+    Instrument(
         "chi", "Gain of the signal by layer (chi)",
         "By how much a layer with ReLU multiplies the signal, geometric mean of the layers: 1 is "
         "critical, below it signals die out with depth. Dotted: a random mask.",
-        Scale("chi (log scale)", logarithmic_y=True), Each("chi"), Beside("chi_iid", "random mask"),
-        level=at(1, "critical"),
+        Frame("chi (log scale)", logarithmic_y=True),
+        (Each("chi"), Beside("chi_iid", "random mask")), level=at(1, "critical"),
     ),
-    instrument(
+    Instrument(
         "jacobian", "Jacobian of the output in the input, at the start",
         "Mean square of its singular values: how much small changes of the input are amplified; "
         "1 keeps their length.",
-        Scale("mean square (log scale)", logarithmic_y=True),
-        Each("jacobian_singular_value_mean_square"), level=at(1, "length kept"),
+        Frame("mean square (log scale)", logarithmic_y=True),
+        (Each("jacobian_singular_value_mean_square"),), level=at(1, "length kept"),
     ),
-    instrument(
+    Instrument(
         "ntk-rank", "Effective rank of the tangent kernel, at the start",
         "exp(entropy of the eigenvalues): in how many directions the network can learn at once.",
-        Scale("effective rank"), Each("ntk_effective_rank"),
+        Frame("effective rank"), (Each("ntk_effective_rank"),),
     ),
-    instrument(
+    Instrument(
         "ntk-alignment", "Alignment of the tangent kernel with the labels",
         "0 to 1: larger, and the labels lie in the directions that are learned first.",
-        Scale("alignment"), Each("ntk_label_alignment"),
+        Frame("alignment"), (Each("ntk_label_alignment"),),
     ),
-    instrument(
+    Instrument(
         "ntk-distance", "Spectrum of the tangent kernel against the dense one",
         "Relative distance of the eigenvalues from the dense network's at the start of its "
         "training: 0 is the same spectrum.",
-        Scale("relative distance"), Each("ntk_spectrum_distance"), level=at(0, "as dense"),
+        Frame("relative distance"), (Each("ntk_spectrum_distance"),), level=at(0, "as dense"),
     ),
-    instrument(
+    Instrument(
         "gap", "Generalisation gap",
         "By how much the network does better on training samples than on test samples.",
-        gap, Each("generalisation_gap"), level=at(0, "no gap"),
+        gap, (Each("generalisation_gap"),), level=at(0, "no gap"),
     ),
-    instrument(
+    Instrument(
         "bounds", "Bounds on the true error",
         "Solid: counting the mask alone, no bound where weights are trained, to compare masks by; "
         "dashed: Occam's, of mask and weights. From 1 on a bound is vacuous.",
-        Scale("bound (log scale)", logarithmic_y=True), Each("mdl_bound"),
-        Each("occam_bound", "Occam", DASHED), level=at(1, "vacuous above"), note=vacuous,
+        Frame("bound (log scale)", logarithmic_y=True),
+        (Each("mdl_bound"),
+         Each("occam_bound", "Occam", DASHED)), level=at(1, "vacuous above"), note=vacuous,
     ),
-    instrument(
+    Instrument(
         "persistence", "Neural persistence",
         "Of the trained weights, mean of the layers, 0 to 1: larger where the strong connections "
         "stand out from the weak ones.",
-        Scale("neural persistence"), Each("neural_persistence"),
+        Frame("neural persistence"), (Each("neural_persistence"),),
     ),
-    instrument(
+    Instrument(
         "spanning-tree", "The trained dense network's strongest connections kept",
         "Share of the edges of its maximum spanning trees that the mask keeps; dotted: random "
         "masks of the same layer densities.",
-        SHARE, Each("spanning_tree_kept"), Beside("spanning_tree_chance", "random mask"),
+        SHARE, (Each("spanning_tree_kept"), Beside("spanning_tree_chance", "random mask")),
     ),
-    instrument(
+    Instrument(
         "magnitude-overlap", "Mask and the trained dense network's largest weights",
         "Jaccard index of the mask with equally many largest weights; dotted: a random mask.",
-        Scale("Jaccard index"), Each("mask_overlap_dense_magnitude"),
-        Beside("jaccard_chance", "random mask"),
+        Frame("Jaccard index"),
+        (Each("mask_overlap_dense_magnitude"),
+         Beside("jaccard_chance", "random mask")),
     ),
-    instrument(
+    Instrument(
         "effective-density", "Effective density",
         "Share of the weights that lie on a kept path from input to output; what is missing to "
         "the dotted line is kept in vain.",
-        Scale("share (log scale)", logarithmic_y=True), Each("effective_density"),
-        Beside("density", "all kept"),
+        Frame("share (log scale)", logarithmic_y=True),
+        (Each("effective_density"),
+         Beside("density", "all kept")),
     ),
-    instrument(
+    Instrument(
         "supermask", "The mask before any training",
         "The ticket's starting weights under its mask, their signs with one magnitude a layer, "
         "and their magnitudes with random signs, against the trained ticket (test split).",
         in_measure,
-        Beside("supermask_{measure}", "untrained", "-", 0),
-        Beside("supermask_signed_constant_{measure}", "signs only", DASHED, 2),
-        Beside("supermask_random_signs_{measure}", "random signs", DASHED, 1),
-        Beside("test_{measure}", "trained", "-"), level=guessing,
+        (Beside("supermask_{measure}", "untrained", "-", 0),
+         Beside("supermask_signed_constant_{measure}", "signs only", DASHED, 2),
+         Beside("supermask_random_signs_{measure}", "random signs", DASHED, 1),
+         Beside("test_{measure}", "trained", "-")), level=guessing,
     ),
-    instrument(
+    Instrument(
         "mask-distance", "Distance of successive masks within the dense training",
         "Share of the weights that only one of two successive magnitude masks keeps: where it "
         "stays low, the mask could be drawn early.",
-        Scale("share that differs", "interval of the dense training (epochs by default)"),
-        Each("mask_distance_curve"), draw=along(counted), level=random_distance,
+        Frame("share that differs", "interval of the dense training (epochs by default)"),
+        (Each("mask_distance_curve"),), draw=along(counted), level=random_distance,
     ),
-    instrument(
+    Instrument(
         "exploration", "Weights explored within a training",
         "Share of the weights that were active at some time; dotted: those active at the end.",
-        SHARE, Each("exploration"), Beside("density", "density"),
+        SHARE, (Each("exploration"), Beside("density", "density")),
     ),
-    instrument(
+    Instrument(
         "signs-by-layer", "Sign preservation by layer",
         f"Share of kept weights whose sign at the end is that at the start. {LAYER}",
-        SHARE, Each("sign_preservation_by_layer"), draw=layer_lines, level=at(0.5, "chance"),
+        SHARE, (Each("sign_preservation_by_layer"),), draw=layer_lines, level=at(0.5, "chance"),
     ),
-    instrument(
+    Instrument(
         "sign-agreement", "Signs of ticket and trained dense network",
         "Share of the kept weights that end with the sign they have in the trained dense network.",
-        SHARE, Each("sign_agreement_dense"), level=at(0.5, "chance"),
+        SHARE, (Each("sign_agreement_dense"),), level=at(0.5, "chance"),
     ),
 )  # fmt: skip
 
@@ -296,7 +288,6 @@ INSTRUMENTS: tuple[Instrument, ...] = (
 def panels(table: Iterable[Instrument], run: FinishedRun, verdict: Verdict) -> list[Panel]:
     """Draws the panels of a table that the rows of the run have something for."""
     fields = {field for row in run.rows for field, value in row.items() if value is not None}
-    shown = [one for one in table
+    found = [one.panel(run, verdict) for one in table
              if field_of(run, one.fields[0]) in fields and not one.hidden(run)]  # fmt: skip
-    found = [one.panel(run, verdict) for one in shown]
     return [panel for panel in found if panel.lines]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +16,7 @@ from matplotlib.figure import Figure
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report.headline import Headline
 from lth_runner.values.errors import UserError
+from lth_runner.values.files import write_whole
 
 MAX_ROWS = 12  # a longer table folds
 SHORT = 6  # rows of it that stay in view
@@ -30,6 +30,7 @@ class Html:
 
 
 Cell = str | Html
+Records = Sequence[Mapping[str, object]]
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,14 @@ class Section:
     """A heading, how to read what follows, and figure, sentences and tables in this order.
 
     `fine_print` is what few readers ask for, opened by a click. `numbers` are those of the figure,
-    for a CSV beside its PNG. `folded`: all of it is opened by a click.
+    a mapping a line, for a CSV beside its PNG. `folded`: all of it is opened by a click.
     """
 
     heading: str
     reading: str = ""
     key: str = ""
     figure: Figure | None = None
-    numbers: Sequence[Sequence[object]] = ()
+    numbers: Records = ()
     notes: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     text: str = ""
@@ -99,20 +100,15 @@ def render(page: Page) -> str:
         *(tag("p", text, class_="notice") for text in page.notices if text),
         *map(_section, page.sections),
     ]
-    title = escape(page.title)
-    return _template().substitute(title=title, body="\n".join(one.text for one in body))
-
-
-@cache
-def _template() -> Template:
-    folder = files("lth_runner.runs.report")
-    return Template((folder / "page.html").read_text(encoding="utf-8"))
+    file = files("lth_runner.runs.report") / "page.html"
+    template = Template(file.read_text(encoding="utf-8"))
+    return template.substitute(title=escape(page.title), body="\n".join(one.text for one in body))
 
 
 def _section(section: Section) -> Html:
     blocks = [tag("p", section.reading, class_="muted")] if section.reading else []
     if section.figure is not None:
-        blocks.append(picture(section.figure, section.key))
+        blocks.append(tag("div", Html(drawing.svg(section.figure, section.key)), class_="figure"))
     if section.figure is not None and section.numbers:
         name = f"{section.key}.csv"
         blocks.append(tag("p", "Numbers: ", link(name, name), ".", class_="muted"))
@@ -125,11 +121,6 @@ def _section(section: Section) -> Html:
     if section.folded:
         return tag("section", tag("details", tag("summary", section.heading), *blocks))
     return tag("section", tag("h2", section.heading), *blocks)
-
-
-def picture(figure: Figure, key: str) -> Html:
-    """Makes the element of a figure."""
-    return tag("div", Html(drawing.svg(figure, key)), class_="figure")
 
 
 def _table(table: Table, *, whole: bool) -> Html:
@@ -154,32 +145,29 @@ def _rows(table: Table, shown: Iterable[int]) -> Html:
 
 def write_page(page: Page, file: Path) -> tuple[Path, ...]:
     """Writes the page, and each numbered figure as <key>.png beside a <key>.csv; the page first."""
-    written = [file]
+    contents = {file: render(page).encode()}
     for section in page.sections:
         if section.numbers and section.figure is not None:
-            image = file.parent / f"{section.key}.png"
-            replace_file(image, drawing.png(section.figure))
-            written.append(image)
+            contents[file.with_name(f"{section.key}.png")] = drawing.png(section.figure)
         if section.numbers:
-            numbers = file.parent / f"{section.key}.csv"
-            replace_file(numbers, csv_text(section.numbers).encode())
-            written.append(numbers)
-    replace_file(file, render(page).encode())
-    return tuple(written)
+            contents[file.with_name(f"{section.key}.csv")] = csv_text(section.numbers)
+    for target, content in contents.items():
+        write(target, content)
+    return tuple(contents)
 
 
-def csv_text(table: Iterable[Sequence[object]]) -> str:
-    """Writes a table as the text of a CSV."""
+def csv_text(records: Records) -> bytes:
+    """Writes the content of a CSV, a column for each key of the first record."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(table)
-    return text.getvalue()
+    table = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(records)
+    return text.getvalue().encode()
 
 
-def replace_file(target: Path, content: bytes) -> None:
-    """Writes a file that a viewer sees either as it was or complete."""
-    partial = target.with_name(f".{target.name}.partial")
+def write(target: Path, content: bytes) -> None:
+    """Writes a file that a viewer sees either as it was or complete; raises `UserError`."""
     try:
-        partial.write_bytes(content)
-        partial.replace(target)
+        write_whole(target, content, synced=False)
     except OSError as error:
         raise UserError(f"{target} cannot be written: {error.strerror}.") from error

@@ -1,24 +1,29 @@
-"""Pruners side by side on one page, with their numbers, and the console's view."""
+"""Pruners side by side on one page, with their figures and numbers, and the console's view."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from lth_runner.runs.report.headline import Headline
-from lth_runner.runs.report.page import Page, Section, Table, write_page
-from lth_runner.runs.report.pruner_figures import effort_figure, layer_figure
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lth_runner.runs.evidence.rows import TICKET
+from lth_runner.runs.evidence.verdict import gains
+from lth_runner.runs.report import drawing
+from lth_runner.runs.report import wording as say
+from lth_runner.runs.report.drawing import MUTED
+from lth_runner.runs.report.headline import Headline, alone
+from lth_runner.runs.report.heat import layer_densities, layers_by_pruner
+from lth_runner.runs.report.page import Records, Section, Table, write_page
 from lth_runner.runs.report.pruners import Comparison, Effort
 from lth_runner.runs.report.refused import refusals
-from lth_runner.runs.report.rows import TICKET
-from lth_runner.runs.report.sanity import sanity_section, sentences
-from lth_runner.runs.report.sweep_page import Numbers, closing_sections, outcome_sections
+from lth_runner.runs.report.sanity_text import sanity_section, sentences
+from lth_runner.runs.report.sweep_page import sweep_page
 from lth_runner.runs.report.sweep_text import cost_sentence, extent, notices, outcome_table, reading
-from lth_runner.runs.report.table import WIDTH, named
-from lth_runner.runs.report.verdict import gains
-from lth_runner.runs.report.wording import gain, label, reached, removed
+from lth_runner.runs.report.table import Cells, ruled, wrapped
 
+WIDTH = 10.0  # inches
 READING_LAYERS = (
     "Weights that each pruner keeps in each layer (%, mean of the seeds), input layer on the left; "
     "darker is denser. Two pruners with the same row differ only in which weights they keep."
@@ -34,46 +39,34 @@ NO_CHECKS = "No control of the sanity checks was run: control=[shuffle,reinit], 
 
 def write_pruners(comparison: Comparison, folder: Path, stem: str = "pruners") -> tuple[Path, ...]:
     """Writes <stem>.html, and <stem>-*.png each with a .csv of the same name; the page first."""
-    sweep = comparison.sweep
+    sweep, efforts = comparison.sweep, comparison.efforts
     found = [check for one in sweep.settings for check in comparison.checks(one)]
-    sections = [
-        *outcome_sections(sweep, stem),
+    own = [
         Section("Density of each layer", READING_LAYERS, f"{stem}-layers",
                 layer_figure(comparison), _densities(comparison)),
         Section("Finding the masks", READING_EFFORT, f"{stem}-effort", effort_figure(comparison),
-                _efforts(comparison), tables=(Table(*effort_table(comparison.efforts)),)),
+                _records(efforts), tables=(Table(*_effort_table(efforts)),)),
         sanity_section(found) if found else Section("Sanity checks", NO_CHECKS),
-        *closing_sections(sweep, folder),
     ]  # fmt: skip
-    page = Page(
-        title=f"Pruners, {sweep.name}",
-        facts=(str(folder), extent(sweep).partition(": ")[2]),
-        headline=best(comparison),
-        notices=(*notices(sweep), *refusals(sweep.runs)),
-        sections=tuple(sections),
-    )
+    page = sweep_page(sweep, folder, stem, f"Pruners, {sweep.name}", best(comparison), own)
     return write_page(page, folder / f"{stem}.html")
 
 
 def text(comparison: Comparison) -> str:
     """Writes the console's view: the measure, the effort, the sanity checks, the steps."""
-    sweep = comparison.sweep
-    parts: list[str] = []
-    for sentence in (extent(sweep), best(comparison).text, *notices(sweep), *refusals(sweep.runs)):
-        parts += textwrap.wrap(sentence, WIDTH) if sentence else []
-    parts += textwrap.wrap(reading(sweep), WIDTH)
-    for first in range(0, len(comparison.columns), 4):
-        parts += ["", *named(*outcome_table(sweep, comparison.columns[first : first + 4]))]
-    parts += ["", *named(*effort_table(comparison.efforts)), ""]
+    sweep, columns = comparison.sweep, comparison.columns
+    warnings = (*notices(sweep), *refusals(sweep.runs))
+    parts = wrapped([extent(sweep), best(comparison).text, *warnings, reading(sweep)])
+    for first in range(0, len(columns), 4):
+        parts += ["", *ruled(outcome_table(sweep, columns[first : first + 4]), left=0)]
+    parts += ["", *ruled(_effort_table(comparison.efforts), left=0), ""]
     told = [text for one in sweep.settings for text in sentences(comparison.checks(one))]
-    for sentence in [*(told or [NO_CHECKS]), "", cost_sentence(sweep)]:
-        parts += textwrap.wrap(sentence, WIDTH) or [""]
-    return "\n".join(parts)
+    return "\n".join([*parts, *wrapped(told or [NO_CHECKS]), "", *wrapped([cost_sentence(sweep)])])
 
 
 def best(comparison: Comparison) -> Headline:
     """Names the best pruner at the largest sparsity that several reached, and at others."""
-    told: list[tuple[str, str, str]] = []
+    told: list[tuple[str, str]] = []  # the number, and whose it is
     measure = comparison.sweep.measure
     for column in comparison.columns:
         levels = [
@@ -82,42 +75,103 @@ def best(comparison: Comparison) -> Headline:
             if (level := one.at(column)) is not None and level.mean is not None
         ]
         if len(levels) > 1:
-            sign = -1 if measure.better == "higher" else 1
-            (one, top), (other, _) = sorted(levels, key=lambda x: sign * (x[1].mean or 0.0))[:2]
+            levels.sort(key=lambda pair: measure.gain(0.0, pair[1].mean or 0.0))
+            (one, top), (other, _) = levels[:2]
             first, second = (x.run.values(TICKET, top.round, x.run.outcome) for x in (one, other))
             lead = gains(measure, first, second)
-            ahead = f" ({gain(measure, lead)} to {other.label})" if lead else ""
-            number = reached(measure, top, 1 if measure.unit == "%" else None).split(" ±")[0]
-            told.append((f"{number} {measure.unit}".strip(), f"{one.label} at sparsity "
-                         f"{removed(top.density)}", ahead))  # fmt: skip
+            ahead = f" ({say.gain(measure, lead)} to {other.label})" if lead else ""
+            number = alone(measure, top, 1 if measure.unit == "%" else None)
+            told.append((number, f"{one.label} at sparsity {say.removed(top.density)}{ahead}."))
     if not told:
         return Headline("–", "", "No two pruners have a ticket at the same sparsity yet.")
-    number, where, ahead = told[-1]
-    others = tuple(f"{where}{ahead}." for _, where, ahead in reversed(told[:-1]))
-    remarks = (f"Elsewhere: {' '.join(others)}",) if others else ()
-    return Headline(number, f"test {label(measure)} of the best pruner",
-                    f"Best on average: {where}{ahead}.", remarks)  # fmt: skip
+    number, where = told[-1]
+    others = " ".join(where for _, where in reversed(told[:-1]))
+    remarks = (f"Elsewhere: {others}",) if others else ()
+    about = f"test {say.label(measure)} of the best pruner"
+    return Headline(number, about, f"Best on average: {where}", remarks)
 
 
-def effort_table(efforts: Sequence[Effort]) -> tuple[list[str], list[list[str]]]:
+# --- what the masks keep
+
+
+def layer_figure(comparison: Comparison) -> Figure | None:
+    """Draws a heat map of pruner x layer for each sparsity shown."""
+    found = [
+        (say.removed(1 - column.sparsity),
+         {one.label: layer_densities(one.run, column.level or 0)
+          for one in comparison.sweep.settings})
+        for column in comparison.columns
+    ]  # fmt: skip
+    return layers_by_pruner(found, WIDTH)
+
+
+def _densities(comparison: Comparison) -> Records:
+    return [
+        {"pruner": one.label, "sparsity": level.sparsity, "layer": name, "density": value / 100}
+        for one in comparison.sweep.settings
+        for level in one.verdict.of(TICKET)
+        for name, value in layer_densities(one.run, level.round).items()
+    ]
+
+
+# --- what it took to find them
+
+
+def effort_figure(comparison: Comparison) -> Figure | None:
+    """Draws left the seconds until a mask is there, right the steps; a row per pruner."""
+    efforts = comparison.efforts
+    if not efforts:
+        return None
+    labels = [one.label for one in comparison.sweep.settings]
+    height = 1.75 + 0.3 * max(len(labels), 3)
+    figure = drawing.new_figure(WIDTH, height)
+    left = 0.03 + 0.0085 * max(map(len, labels))
+    wide, low, high = (0.96 - left - 0.05) / 2, 0.62 / height, 1 - 1.3 / height
+    seconds = figure.add_axes((left, low, wide, high))
+    steps = figure.add_axes((left + wide + 0.05, low, wide, high))
+    drawing.tidy(seconds, xlabel="seconds to find the mask (log scale)", ylabel="")
+    drawing.tidy(steps, xlabel="training steps before the ticket's own", ylabel="")
+    sparsities = sorted({effort.sparsity for effort in efforts})  # darker is sparser
+    colours = {s: drawing.shade(i, len(sparsities)) for i, s in enumerate(sparsities)}
+    for effort in efforts:
+        y, colour = labels.index(effort.label), colours[effort.sparsity]
+        if effort.total > 0:
+            _dot(seconds, effort.total, y, colour)
+        if effort.search:
+            seconds.plot([effort.search], [y], "|", markersize=9, color=colour, zorder=2)
+        _dot(steps, effort.steps, y, colour)
+    if any(effort.total > 0 for effort in efforts):
+        seconds.set_xscale("log")
+    steps.set_xlim(left=-0.03 * max([effort.steps for effort in efforts] + [1.0]))
+    steps.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    steps.locator_params(axis="x", nbins=5)
+    for axes, names in ((seconds, labels), (steps, [])):
+        axes.set_yticks(range(len(labels)))
+        axes.set_yticklabels(names, parse_math=False)
+        axes.set_ylim(len(labels) - 0.4, -0.6)
+    for sparsity, colour in colours.items():
+        seconds.plot([], [], "o", color=colour, label=say.removed(1 - sparsity))
+    legend = seconds.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=8, frameon=False,
+                            fontsize=9, title="sparsity (line: the search alone)")  # fmt: skip
+    legend.get_title().set(fontsize=9, color=MUTED)
+    return figure
+
+
+def _dot(axes: Axes, x: float, y: float, colour: str) -> None:
+    axes.plot([x], [y], "o", color=colour, markersize=6.5, markeredgecolor="white",
+              markeredgewidth=0.6, zorder=3)  # fmt: skip
+
+
+def _effort_table(efforts: Sequence[Effort]) -> Cells:
     """Tabulates by pruner and sparsity where the mask is from, what that took, and the ticket."""
     header = ["pruner", "sparsity", "mask from", "trainings", "steps", "seconds", "+ search s",
               "= seconds", "own steps", "own s"]  # fmt: skip
     return header, [
-        [
-            effort.label,
-            removed(1 - effort.sparsity),
-            effort.source,
-            f"{effort.trainings:.3g}",
-            f"{effort.steps:,.0f}",
-            _seconds(effort.seconds),
-            _seconds(effort.search),
-            _seconds(effort.total),
-            f"{effort.own_steps:,.0f}",
-            _seconds(effort.own_seconds),
-        ]
-        for effort in efforts
-    ]
+        [one.label, say.removed(1 - one.sparsity), one.source, f"{one.trainings:.3g}",
+         f"{one.steps:,.0f}", _seconds(one.seconds), _seconds(one.search), _seconds(one.total),
+         f"{one.own_steps:,.0f}", _seconds(one.own_seconds)]
+        for one in efforts
+    ]  # fmt: skip
 
 
 def _seconds(value: float | None) -> str:
@@ -126,23 +180,7 @@ def _seconds(value: float | None) -> str:
     return f"{value:.1f}" if value >= 10 or value == 0 else f"{value:.2g}"
 
 
-def _densities(comparison: Comparison) -> Numbers:
-    table: list[list[object]] = [["pruner", "sparsity", "layer", "density"]]
-    for one in comparison.sweep.settings:
-        for level in one.verdict.of(TICKET):
-            cells = comparison.layers.get((one.label, level.round), {})
-            table += [[one.label, level.sparsity, k, v / 100] for k, v in cells.items()]
-    return table
-
-
-def _efforts(comparison: Comparison) -> Numbers:
-    header = ["pruner", "sparsity", "mask_from", "n", "trainings", "steps", "training_seconds",
-              "search_seconds", "own_steps", "own_seconds"]  # fmt: skip
-    return [
-        header,
-        *(
-            [e.label, e.sparsity, e.source, e.n, e.trainings, e.steps, e.seconds, e.search,
-             e.own_steps, e.own_seconds]
-            for e in comparison.efforts
-        ),
-    ]  # fmt: skip
+def _records(efforts: Sequence[Effort]) -> Records:
+    names = {"label": "pruner", "source": "mask_from", "seconds": "training_seconds",
+             "search": "search_seconds"}  # fmt: skip
+    return [{names.get(key, key): value for key, value in vars(one).items()} for one in efforts]

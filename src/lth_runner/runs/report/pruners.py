@@ -1,44 +1,32 @@
-"""Runs that differ in their pruner: one line each, what its masks cost to find, what they keep."""
+"""Runs that differ in their pruner: one line each, and what its masks cost to find."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lth_runner.runs.report.rows import (
+from lth_runner.runs.evidence.means import density, is_dense, mean, number
+from lth_runner.runs.evidence.merged import ASKED_DENSITY, levels_of, merged_run
+from lth_runner.runs.evidence.rows import (
     TICKET,
     FinishedRun,
-    Row,
-    class_name,
-    density,
-    is_dense,
-    mean,
-    number,
-    object_means,
-)
-from lth_runner.runs.report.sanity import Check, checks
-from lth_runner.runs.report.settings import (
-    SEEDS,
     asked_sparsity,
-    differences,
-    flatten,
+    class_name,
     rewind_step,
 )
+from lth_runner.runs.evidence.sanity import Check, checks
+from lth_runner.runs.evidence.verdict import judge
+from lth_runner.runs.folder import Row
+from lth_runner.runs.report.settings import SEEDS, differences
 from lth_runner.runs.report.sweep import (
-    ASKED_DENSITY,
-    INCIDENTAL,
     SWEPT,
     Column,
     Setting,
     Sweep,
     columns_of,
-    cost_of,
-    levels_of,
-    merged_run,
+    described,
     setting_of,
 )
-from lth_runner.runs.report.verdict import judge
 
 MAX_NAMED_KEYS = 2
 
@@ -76,7 +64,6 @@ class Comparison:
 
     sweep: Sweep
     efforts: tuple[Effort, ...]
-    layers: Mapping[tuple[str, int], Mapping[str, float]]  # (pruner, level) -> density by layer
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -94,72 +81,36 @@ def find_pruners(runs: Sequence[FinishedRun]) -> tuple[Comparison, ...]:
     """Groups the runs that are the same but for pruner, its sparsity and seed, with several."""
     groups: dict[str, dict[str, list[FinishedRun]]] = {}
     for run in runs:
-        methods = groups.setdefault(_key(run, pruner=False), {})
-        methods.setdefault(_key(run, pruner=True), []).append(run)
+        rest = described(
+            run, lambda key: not key.startswith("pruner.") and not SEEDS.fullmatch(key)
+        )
+        own = described(run, lambda key: key.startswith("pruner.") and not SWEPT.fullmatch(key))
+        groups.setdefault(rest, {}).setdefault(own, []).append(run)
     return tuple(_comparison(list(found.values())) for found in groups.values() if len(found) > 1)
 
 
-def _key(run: FinishedRun, *, pruner: bool) -> str:
-    """Describes what runs of one comparison share; or of one pruner, without copies from rewind."""
-    kept = {
-        key: value
-        for key, value in flatten(run.config).items()
-        if key.startswith("pruner.") is pruner
-        and not SEEDS.fullmatch(key)
-        and not INCIDENTAL.match(key)
-        and not (pruner and SWEPT.fullmatch(key))
-    }
-    return json.dumps([run.measure.name, kept], sort_keys=True, default=str)
-
-
 def _comparison(groups: Sequence[Sequence[FinishedRun]]) -> Comparison:
-    runs = [run for group in groups for run in group]
+    runs = tuple(run for group in groups for run in group)
     asked = {s for run in runs if (s := asked_sparsity(run)) is not None}
     groups = [[_snapped(run, asked) for run in group] for group in groups]
     merged = merged_run(runs)
-    verdict = judge(merged)
-    levels = levels_of(_density(row) for group in groups for run in group for row in _pruned(run))
-    names = _labels(groups)
-    settings = [
-        setting_of(merged, levels, group, name) for group, name in zip(groups, names, strict=True)
-    ]
-    settings.sort(key=_quality)
-    sweep = Sweep(
-        runs=tuple(runs),
-        settings=tuple(settings),
-        columns=columns_of(range(len(levels)), levels, runs),
-        dense=verdict.dense,
-        tolerance=verdict.tolerance,
-        cost=cost_of(runs),
-        fit=None,
-        by="pruner",
+    levels = levels_of(
+        kept
+        for group in groups
+        for run in group
+        for row in run.rows
+        if not is_dense(row) and (kept := density(row)) is not None
     )
-    efforts = [
-        effort
-        for group, name in zip(groups, names, strict=True)
-        for effort in _efforts(group, name)
-    ]
+    named = list(zip(groups, _labels(groups), strict=True))
+    settings = sorted(
+        (setting_of(merged, levels, group, name) for group, name in named), key=_quality
+    )
+    columns = columns_of(range(len(levels)), levels, runs)
+    sweep = Sweep(runs, tuple(settings), columns, judge(merged), by="pruner")
     order = [one.label for one in settings]
+    efforts = [effort for group, name in named for effort in _efforts(group, name)]
     efforts.sort(key=lambda effort: (order.index(effort.label), effort.sparsity))
-    layers = {
-        (one.label, level): {
-            name: 100 * value
-            for name, (value, _) in object_means(one.run.at(TICKET, level), "layer_density").items()
-        }
-        for one in settings
-        for level in range(1, len(levels) + 1)
-    }
-    return Comparison(sweep, tuple(efforts), layers)
-
-
-def _pruned(run: FinishedRun) -> Iterator[Row]:
-    return (row for row in run.rows if not is_dense(row) and density(row) is not None)
-
-
-def _density(row: Row) -> float:
-    found = density(row)
-    assert found is not None
-    return found
+    return Comparison(sweep, tuple(efforts))
 
 
 def _snapped(run: FinishedRun, asked: set[float]) -> FinishedRun:
@@ -195,54 +146,45 @@ def _labels(groups: Sequence[Sequence[FinishedRun]]) -> list[str]:
 
 def _quality(one: Setting) -> tuple[float, float, str]:
     """Sorts the sparsest first, the best of these first."""
-    last = one.last
+    last = one.verdict.last()
     if last is None or last.mean is None:
         return (0.0, 0.0, one.label)
     return (-round(last.sparsity, 2), one.verdict.measure.gain(0.0, last.mean), one.label)
 
 
+# --- what it took to find the masks
+
+
 def _efforts(group: Sequence[FinishedRun], label: str) -> list[Effort]:
     """Counts what the last tickets of a pruner's runs took, those of one sparsity together."""
-    found: dict[float, list[tuple[Row, _Before]]] = {}
+    found: dict[float, list[Effort]] = {}
     for run in group:
-        last = max(run.rounds(TICKET), default=None)
-        rows = [] if last is None else run.at(TICKET, last)
-        own = [(row, _before(run, row)) for row in rows if not is_dense(row) and density(row)]
+        rounds = run.rounds(TICKET)
+        last = run.at(TICKET, rounds[-1]) if rounds else ()
+        own = [_effort(run, row, label) for row in last if not is_dense(row) and density(row)]
         if own:
-            found.setdefault(round(1 - mean(_density(row) for row, _ in own), 6), []).extend(own)
-    return [_effort(label, tickets) for tickets in found.values()]
+            found.setdefault(round(mean(one.sparsity for one in own), 6), []).extend(own)
+    return [_averaged(efforts) for efforts in found.values()]
 
 
-def _effort(label: str, tickets: Sequence[tuple[Row, _Before]]) -> Effort:
-    rows, before = zip(*tickets, strict=True)
-    searches = [one.search for one in before if one.search is not None]
-    return Effort(
-        label=label,
-        sparsity=1 - mean(map(_density, rows)),
-        source=before[0].source,
-        n=len(rows),
-        trainings=mean(one.trainings for one in before),
-        steps=mean(one.steps for one in before),
-        seconds=mean(one.seconds for one in before),
-        search=mean(searches) if len(searches) == len(rows) else None,
-        own_steps=mean(number(row.get("steps")) or 0.0 for row in rows),
-        own_seconds=mean(number(row.get("seconds")) or 0.0 for row in rows),
+def _averaged(efforts: Sequence[Effort]) -> Effort:
+    """Averages the efforts for tickets of one pruner and sparsity."""
+    searches = [one.search for one in efforts if one.search is not None]
+    return replace(
+        efforts[0],
+        sparsity=mean(one.sparsity for one in efforts),
+        n=len(efforts),
+        trainings=mean(one.trainings for one in efforts),
+        steps=mean(one.steps for one in efforts),
+        seconds=mean(one.seconds for one in efforts),
+        search=mean(searches) if len(searches) == len(efforts) else None,
+        own_steps=mean(one.own_steps for one in efforts),
+        own_seconds=mean(one.own_seconds for one in efforts),
     )
 
 
-@dataclass(frozen=True)
-class _Before:
-    """What lies before one ticket's training."""
-
-    source: str
-    trainings: float
-    steps: float
-    seconds: float
-    search: float | None
-
-
-def _before(run: FinishedRun, ticket: Row) -> _Before:
-    """Finds all earlier trainings of the ticket's seed, or what of them the mask was made from.
+def _effort(run: FinishedRun, ticket: Row, label: str) -> Effort:
+    """Counts all earlier trainings of the ticket's seed, or what of them the mask was made from.
 
     A pruner that decides at the start (`pruner.dense` is a key of these alone) or by chance needs
     the first training up to the rewind step (all of it where another step is scored); early-bird
@@ -250,24 +192,36 @@ def _before(run: FinishedRun, ticket: Row) -> _Before:
     """
     earlier = [
         row
-        for round in run.rounds(TICKET)
-        for row in run.at(TICKET, round)
-        if row["seed"] == ticket["seed"] and round < ticket["round"]
+        for row in run.rows
+        if (row["arm"], row["seed"]) == (TICKET, ticket["seed"]) and row["round"] < ticket["round"]
     ]
-    times = [number(row.get("search_seconds")) for row in [*earlier, ticket]]
+    steps, seconds = (
+        [number(row.get(name)) or 0.0 for row in (*earlier, ticket)]
+        for name in ("steps", "seconds")
+    )
+    times = [number(row.get("search_seconds")) for row in (*earlier, ticket)]
     known = [time for time in times if time is not None]
-    search = sum(known) if len(known) == len(times) else None
-    part = _part_needed(run, ticket)
+    source, trainings, part = "trained weights", float(len(earlier)), _part_needed(run, ticket)
+    taken = [sum(steps[:-1]), sum(seconds[:-1])]
     if not earlier:
         static = class_name(run.option("pruner", "masking")) == "Static"
-        return _Before("the start" if static else "its own training", 0, 0, 0, search)
-    steps = [number(row.get("steps")) or 0.0 for row in earlier]
-    seconds = [number(row.get("seconds")) or 0.0 for row in earlier]
-    if part is None:
-        return _Before("trained weights", len(earlier), sum(steps), sum(seconds), search)
-    share = min(part / steps[0], 1.0) if steps[0] else 0.0
-    source = f"step {part}" if part else "the start"
-    return _Before(source, share, share * steps[0], share * seconds[0], search)
+        source = "the start" if static else "its own training"
+    elif part is not None:
+        trainings = min(part / steps[0], 1.0) if steps[0] else 0.0
+        source, taken = f"step {part}" if part else "the start", [steps[0], seconds[0]]
+        taken = [trainings * one for one in taken]
+    return Effort(
+        label=label,
+        sparsity=1 - (density(ticket) or 0.0),
+        source=source,
+        n=1,
+        trainings=trainings,
+        steps=taken[0],
+        seconds=taken[1],
+        search=sum(known) if len(known) == len(times) else None,
+        own_steps=steps[-1],
+        own_seconds=seconds[-1],
+    )
 
 
 def _part_needed(run: FinishedRun, ticket: Row) -> int | None:

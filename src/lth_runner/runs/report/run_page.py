@@ -9,24 +9,36 @@ from pathlib import Path
 
 import yaml
 
-from lth_runner.runs.folder import CURVE, PAGE
+from lth_runner.runs.evidence.correlations import correlations
+from lth_runner.runs.evidence.overlap import seed_overlaps
+from lth_runner.runs.evidence.published import PublishedCurve, beside, counterpart
+from lth_runner.runs.evidence.rows import TICKET, FinishedRun
+from lth_runner.runs.evidence.sanity import checks
+from lth_runner.runs.evidence.verdict import Verdict, judge
+from lth_runner.runs.folder import CURVE, PAGE, Row
 from lth_runner.runs.report import drawing
-from lth_runner.runs.report.correlations import READING as CORRELATIONS
-from lth_runner.runs.report.correlations import correlation_table, correlations
+from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.curve import curve_figure, drawn_curve
 from lth_runner.runs.report.headline import headline, learning_sentence, method, progress
 from lth_runner.runs.report.instrument_lines import Panel
 from lth_runner.runs.report.instruments import DEFAULT, INSTRUMENTS, panels
-from lth_runner.runs.report.overlap import SEEDS_READING, overlap_table, seed_overlaps
-from lth_runner.runs.report.page import Page, Section, Table, replace_file, write_page
+from lth_runner.runs.report.page import Page, Section, Table, write, write_page
 from lth_runner.runs.report.panels import difference_panel, layers_panel, learning_panels
-from lth_runner.runs.report.published import PublishedComparison, beside, counterpart
-from lth_runner.runs.report.rows import TICKET, FinishedRun, Row
-from lth_runner.runs.report.sanity import checks, sanity_section
-from lth_runner.runs.report.table import arms_table, round_table
-from lth_runner.runs.report.verdict import Verdict, judge
-from lth_runner.runs.report.wording import coverage, kept, label
+from lth_runner.runs.report.sanity_text import sanity_section
+from lth_runner.runs.report.table import (
+    CORRELATIONS,
+    arms_table,
+    correlation_table,
+    overlap_table,
+    round_table,
+)
 
+OVERLAPS = (
+    "Jaccard index of the tickets' masks between seeds, mean over pairs, beside what masks of the "
+    "same layer densities and of the same density alone share by chance. Seeds start from other "
+    "weights: what exceeds the first is not of single weights but of where they stand, as inputs "
+    "that are always 0."
+)
 FIRST_FIELDS = ("round", "arm", "seed", "sparsity", "density", "num_kept", "num_prunable")
 SPLITS = ("test", "val", "train")
 
@@ -34,35 +46,31 @@ SPLITS = ("test", "val", "train")
 def write_run(run: FinishedRun) -> tuple[Path, Path]:
     """Writes curve.png and report.html into the run's folder, each by one atomic replacement."""
     picture, page = run.folder / CURVE, run.folder / PAGE
-    replace_file(picture, drawing.png(curve_figure([run])))
+    write(picture, drawing.png(curve_figure([run])))
     write_page(run_page(run, judge(run)), page)
     return picture, page
 
 
 def run_page(run: FinishedRun, verdict: Verdict) -> Page:
     """Makes the page of a run, finished or not."""
-    curve = drawn_curve([run])
-    name = label(verdict.measure)
+    curve, name = drawn_curve([run]), say.label(verdict.measure)
     figures = [difference_panel(run, verdict), *panels(DEFAULT, run, verdict),
                *learning_panels(run, verdict), layers_panel(run),
                *panels(INSTRUMENTS, run, verdict)]  # fmt: skip
-    theirs = counterpart(run)
-    found = checks(run, verdict)
+    theirs, found = counterpart(run), checks(run, verdict)
+    overlaps, quantities = seed_overlaps(run), correlations(run)
     sections = [
         Section(f"{name.capitalize()} against weights remaining" if curve else "Arms", key="curve",
                 figure=curve, tables=(Table(*arms_table(verdict)),)),
         Section("Rounds", _rounds_reading(verdict), tables=(_rounds(run, verdict),)),
-        *([] if theirs is None else [_published(theirs.citation, theirs.title, theirs.label,
-                                                theirs.statistic, beside(run, theirs))]),
+        *([_published(run, theirs)] if theirs else []),
         *([sanity_section(found)] if found else []),
         *(Section(one.heading, one.reading, one.key, one.figure) for one in figures if one.figure),
         *_undrawn([one for one in figures if one.figure is None]),
-        *_overlaps(run),
-    ]  # fmt: skip
-    if quantities := correlations(run):
-        sections.append(Section(f"What goes with {name}", CORRELATIONS, folded=True,
-                                tables=(Table(*correlation_table(quantities)),)))  # fmt: skip
-    sections += [
+        *([Section("Masks of different seeds", OVERLAPS, tables=(Table(*overlap_table(overlaps)),))]
+          if overlaps else []),
+        *([Section(f"What goes with {name}", CORRELATIONS, folded=True,
+                   tables=(Table(*correlation_table(quantities)),))] if quantities else []),
         Section("How it was judged", notes=(method(verdict),), folded=True),
         Section("Configuration", text=_yaml(run.config), folded=True),
         Section("Environment", text=_yaml(run.environment), folded=True),
@@ -83,7 +91,7 @@ def _facts(run: FinishedRun, verdict: Verdict) -> tuple[str, ...]:
         run.state,
         f"replicates: {len(run.seeds)}",
         f"rounds {'of tickets' if run.dense_round is None else 'after dense'}: {rounds}",
-        coverage(run, last.density if last else None),
+        say.coverage(run, last.density if last else None),
         f"updated {updated}" if updated else "",
     )
 
@@ -91,7 +99,7 @@ def _facts(run: FinishedRun, verdict: Verdict) -> tuple[str, ...]:
 def _rounds_reading(verdict: Verdict) -> str:
     measure = verdict.measure
     unit = f" in {measure.unit}" if measure.unit else ""
-    return f"Test {label(measure)}{unit} at the last step, mean ± standard deviation."
+    return f"Test {say.label(measure)}{unit} at the last step, mean ± standard deviation."
 
 
 def _rounds(run: FinishedRun, verdict: Verdict) -> Table:
@@ -117,30 +125,19 @@ def _undrawn(missing: Sequence[Panel]) -> list[Section]:
     return found
 
 
-def _overlaps(run: FinishedRun) -> list[Section]:
-    found = seed_overlaps(run)
-    if not found:
-        return []
-    return [
-        Section("Masks of different seeds", SEEDS_READING, tables=(Table(*overlap_table(found)),))
-    ]
-
-
-def _published(
-    citation: str, title: str, series: str, statistic: str, found: Sequence[PublishedComparison]
-) -> Section:
+def _published(run: FinishedRun, theirs: PublishedCurve) -> Section:
     header = ["weights kept", "published", "lowest to highest", "n", "ours", "n", "difference"]
     body = []
-    for one in found:
+    for one in beside(run, theirs):
         point, ours, difference = one.point, "", ""
         ends = [_percent(end) for end in (point.low, point.high) if end is not None]
         if one.mean is not None and one.difference is not None:
             spread = "" if one.std is None else f" ± {100 * one.std:.2f}"
             ours = f"{100 * one.mean:.2f}{spread} %"
-            difference = f"{100 * one.difference:+.2f} points".replace("-", "−")
-        body.append([kept(point.density), f"{_percent(point.accuracy)} %", " to ".join(ends),
+            difference = f"{say.signed(100 * one.difference, '.2f')} points"
+        body.append([say.kept(point.density), f"{_percent(point.accuracy)} %", " to ".join(ends),
                      str(point.n or ""), ours, str(one.n or ""), difference])  # fmt: skip
-    reading = f"{citation}; {title}: {series}; {statistic}."
+    reading = f"{theirs.citation}; {theirs.title}: {theirs.label}; {theirs.statistic}."
     return Section("Beside published figures", reading, tables=(Table(header, body),))
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from lth_runner.runs.report.rows import FIRST_ROUND, TICKET, FinishedRun, is_dense, number
+from lth_runner.runs.evidence.rows import FinishedRun, duration_of
 
 MAX_NAMED_KEYS = 4
 MAX_LABEL = 30  # letters: beyond, keys are told by their last part alone
 SEARCH_OF_CONTROL = re.compile(r"control\.[^.]+\.search\.")
 SEEDS = re.compile(r"seed|replicates")
-DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(it|ep|%)\s*")
 
 Order = tuple[object, ...]
 
@@ -127,52 +124,10 @@ def natural(value: object) -> Order:
         return (0,)
     if isinstance(value, (bool, int, float)):
         return (1, "", float(value))
-    if isinstance(value, str) and (match := DURATION.fullmatch(value)):
-        return (1, match[2], float(match[1]))
+    if isinstance(value, str) and (duration := duration_of(value)):
+        return (1, duration.unit, duration.amount)
     parts = re.split(r"(\d+(?:\.\d+)?)", str(value))
     return (2, *(float(x) if i % 2 else x for i, x in enumerate(parts)))
-
-
-def asked_sparsity(run: FinishedRun) -> float | None:
-    """Reads the sparsity that the config asks for; None where it names none."""
-    return number(run.option("pruner", "sparsity"))
-
-
-def step_text(run: FinishedRun) -> str:
-    """Writes a rewind step as durations are written."""
-    value = run.option("rewind", "step")
-    return "" if value is None else str(value) if isinstance(value, str) else f"{value}it"
-
-
-def rewind_step(run: FinishedRun) -> int | None:
-    """Finds the optimizer step that the run's tickets are rewound to; None where nothing tells.
-
-    Whole steps (500it) stand in the config; of epochs and shares, and where a training was shrunk,
-    the start of the tickets tells, unless their clock starts over.
-    """
-    match = DURATION.fullmatch(step_text(run))
-    if match and (float(match[1]) == 0
-                  or (match[2] == "it" and not run.option("train", "shrink_to"))):  # fmt: skip
-        return int(float(match[1]))
-    if run.option("rewind", "lr_clock") != "restart":
-        tickets = [row for row in run.rows if row["arm"] == TICKET and not is_dense(row)]
-        starts = {row["start_step"] for row in tickets if isinstance(row.get("start_step"), int)}
-        if len(starts) == 1:
-            return int(starts.pop())
-    lengths = {number(row.get("steps")) for row in run.rows if row["round"] == FIRST_ROUND}
-    total = next(iter(lengths), None)
-    if match is None or total is None:
-        return None
-    if match[2] == "%":
-        return round(float(match[1]) / 100 * total)
-    whole = DURATION.fullmatch(str(run.option("train", "length")))
-    same_unit = whole is not None and whole[2] == match[2] and float(whole[1]) > 0
-    return round(float(match[1]) / float(whole[1]) * total) if whole and same_unit else None
-
-
-def common_parent(runs: Sequence[FinishedRun]) -> Path:
-    """Finds the folder that all run folders lie in."""
-    return Path(os.path.commonpath([run.folder.resolve().parent for run in runs]))
 
 
 def seed_groups(runs: Sequence[FinishedRun]) -> list[tuple[FinishedRun, ...]]:

@@ -4,40 +4,33 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Any
+from functools import cached_property
 
-from lth_runner.runs.report.rows import (
-    FIRST_ROUND,
+from lth_runner.runs.evidence.means import density, is_dense, number
+from lth_runner.runs.evidence.merged import (
+    ASKED_DENSITY,
+    is_chain,
+    levels_of,
+    merged_run,
+    on_levels,
+)
+from lth_runner.runs.evidence.rows import (
     TICKET,
     FinishedRun,
-    Row,
-    density,
-    is_dense,
-    mean,
-    number,
-)
-from lth_runner.runs.report.settings import (
     asked_sparsity,
-    common_parent,
-    flatten,
     rewind_step,
     step_text,
 )
-from lth_runner.runs.report.tradeoff import Fit, Observation, fit
-from lth_runner.runs.report.verdict import Level, Verdict, judge
+from lth_runner.runs.evidence.tradeoff import Fit, Observation, fit
+from lth_runner.runs.evidence.verdict import Level, Verdict, judge
+from lth_runner.runs.incidental import is_incidental
+from lth_runner.runs.report.settings import flatten
 from lth_runner.values.measure import Measure
 
 SWEPT = re.compile(r"seed|replicates|(pruner\.(.+\.)?)?rewind\.step|pruner\.(.+\.)?sparsity")
-# What cannot change a ticket; the tolerance is settled for the sweep as a whole.
-INCIDENTAL = re.compile(
-    r"(name|threads|train\.checkpoint_minutes|train\.snapshots|dataset\.root)$"
-    r"|(paths|record|report|probe|control)(\.|$)"
-)
-SAME_DENSITY = 1e-4  # relative: rounding to whole weights
-ASKED_DENSITY = 1e-2  # relative: a measured density this near stands for the one asked for
+NO_PART = re.compile(r"name|dataset\.root|control(\..*)?")  # of what decides a ticket
 MAX_COLUMNS = 16
 
 
@@ -65,13 +58,8 @@ class Setting:
     is_chain: bool = True
 
     def at(self, column: Column) -> Level | None:
-        """Finds an arm's level in a column; None where it is not measured."""
+        """Finds the ticket's level in a column; None where it is not measured."""
         return None if column.level is None else self.verdict.at(TICKET, column.level)
-
-    @property
-    def last(self) -> Level | None:
-        """Finds the sparsest level measured."""
-        return self.verdict.last()
 
     def by_seed(self) -> dict[int, Verdict]:
         """Judges each seed alone."""
@@ -100,15 +88,16 @@ class Cost:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Runs that differ in rewind step, sparsity and seed alone; or, `by` pruner, in that too."""
+    """Runs that differ in rewind step, sparsity and seed alone; or, `by` pruner, in that too.
+
+    `verdict` is that of the dense trainings of all of them.
+    """
 
     runs: tuple[FinishedRun, ...]
     settings: tuple[Setting, ...]
     columns: tuple[Column, ...]
-    dense: Level | None
-    tolerance: float
-    cost: Cost
-    fit: Fit | None
+    verdict: Verdict
+    fit: Fit | None = None
     by: str = "rewind step"  # what a setting is
 
     @property
@@ -122,9 +111,14 @@ class Sweep:
         return self.runs[0].measure
 
     @property
-    def unfinished(self) -> tuple[FinishedRun, ...]:
-        """The runs that are not done."""
-        return tuple(run for run in self.runs if run.state != "done")
+    def dense(self) -> Level | None:
+        """The dense network's level."""
+        return self.verdict.dense
+
+    @property
+    def tolerance(self) -> float:
+        """What a matching ticket may lose; the strictest of the runs'."""
+        return self.verdict.tolerance
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -137,6 +131,24 @@ class Sweep:
         asked = tuple(column for column in self.columns if column.asked)
         return asked if len(asked) > 1 else thinned(self.columns, MAX_COLUMNS)
 
+    @cached_property
+    def cost(self) -> Cost:
+        """Adds up the steps and trainings of all rows of all runs."""
+        rows = [
+            row for run in self.runs for row in run.rows if number(row.get("steps")) is not None
+        ]
+        reused = [row for row in rows if row.get("reused") is True]
+        told = [run.status.get("steps") for run in self.runs]
+        replayed = [steps for one in told if isinstance(one, Mapping)
+                    and (steps := number(one.get("replayed"))) is not None]  # fmt: skip
+        return Cost(
+            asked=sum(int(row["steps"]) for row in rows),
+            reused=sum(int(row["steps"]) for row in reused),
+            num_trainings=len(rows),
+            num_reused=len(reused),
+            replayed=int(sum(replayed)) if replayed else None,
+        )
+
 
 def thinned(columns: Sequence[Column], most: int) -> tuple[Column, ...]:
     """Thins to at most so many, evenly, unless all were asked for; first and last stay."""
@@ -147,18 +159,26 @@ def thinned(columns: Sequence[Column], most: int) -> tuple[Column, ...]:
     return tuple(columns[place] for place in sorted(places))
 
 
+# --- which runs belong together
+
+
 def find_sweeps(runs: Sequence[FinishedRun]) -> tuple[Sweep, ...]:
     """Groups the runs, same but for seed, with two or more sparsities or rewind steps."""
     groups: dict[str, list[FinishedRun]] = {}
     for run in runs:
-        kept = {
-            key: value
-            for key, value in flatten(run.config).items()
-            if not SWEPT.fullmatch(key) and not INCIDENTAL.match(key)
-        }
-        same = json.dumps([run.measure.name, kept], sort_keys=True, default=str)
-        groups.setdefault(same, []).append(run)
+        key = described(run, lambda key: not SWEPT.fullmatch(key))
+        groups.setdefault(key, []).append(run)
     return tuple(_sweep(group) for group in groups.values() if _is_swept(group))
+
+
+def described(run: FinishedRun, counts: Callable[[str], bool]) -> str:
+    """Describes those settings of a run that decide its tickets and that count."""
+    kept = {
+        key: value
+        for key, value in flatten(run.config).items()
+        if counts(key) and not is_incidental(key) and not NO_PART.fullmatch(key)
+    }
+    return json.dumps([run.measure.name, kept], sort_keys=True, default=str)
 
 
 def _is_swept(runs: Sequence[FinishedRun]) -> bool:
@@ -170,74 +190,16 @@ def _sweep(runs: Sequence[FinishedRun]) -> Sweep:
     pruned = [row for run in runs for row in run.rows if not is_dense(row)]
     levels = levels_of(value for value in map(density, pruned) if value is not None)
     merged = merged_run(runs)
-    verdict = judge(merged)
     groups: dict[int | str, list[FinishedRun]] = {}
     for run in runs:
         step = rewind_step(run)
         groups.setdefault(step_text(run) if step is None else step, []).append(run)
     settings = [_rewound(merged, levels, group, key) for key, group in groups.items()]
     settings.sort(key=lambda one: (one.step is None, one.step or 0, one.label))
-    return Sweep(
-        runs=tuple(runs),
-        settings=tuple(settings),
-        columns=columns_of(_measured(settings, levels), levels, runs),
-        dense=verdict.dense,
-        tolerance=verdict.tolerance,
-        cost=cost_of(runs),
-        fit=_fit(settings, verdict),
-    )
-
-
-def merged_run(runs: Sequence[FinishedRun]) -> FinishedRun:
-    """Merges the dense trainings of several runs into one run, for settings to add rows to.
-
-    The strictest tolerance holds for all.
-    """
-    outcome = runs[0].outcome
-    dense = _once((row for run in runs for row in run.rows if is_dense(row)), outcome)
-    values = [value for row in dense if (value := number(row.get(outcome))) is not None]
-    centre = mean(values) if values else None
-    strictest = min(runs, key=lambda run: run.tolerance.of(centre))
-    return replace(strictest, folder=common_parent(runs), status={}, rows=tuple(dense))
-
-
-def setting_of(
-    merged: FinishedRun, levels: Sequence[float], runs: Sequence[FinishedRun], label: str,
-    step: int | None = None,
-) -> Setting:  # fmt: skip
-    """Merges runs' rows into one setting; of a run's rounds of equal density the last counts."""
-    chain = is_chain(runs)
-    rows: list[Row] = []
-    for run in runs:
-        last = max(run.rounds(TICKET), default=FIRST_ROUND)
-        latest: dict[tuple[int, str, int], Row] = {}
-        for row in run.rows:
-            if is_dense(row) or (kept := density(row)) is None:
-                continue
-            if chain or row["round"] == last:
-                level = 1 + min(range(len(levels)), key=lambda i: abs(levels[i] - kept))
-                latest[level, row["arm"], row["seed"]] = {**row, "round": level}
-        rows += latest.values()
-    run = replace(merged, rows=(*merged.rows, *_once(rows, merged.outcome)))
-    return Setting(label, step, run, judge(run), chain)
-
-
-def is_chain(runs: Sequence[FinishedRun]) -> bool:
-    """Returns whether longer runs pass what shorter ones passed on the way to their last ticket.
-
-    So it is where a rate says how much goes in each round, not where rounds are as many as asked.
-    """
-    ways = [
-        [kept for round in run.rounds(TICKET)
-         if round != run.dense_round and (kept := run.density(TICKET, round)) is not None]
-        for run in runs
-    ]  # fmt: skip
-    ways.sort(key=len)
-    return all(
-        abs(a - b) <= ASKED_DENSITY * a
-        for shorter, longer in pairwise(ways)
-        for a, b in zip(shorter[:-1], longer[:-1], strict=False)
-    )
+    measured = {row["round"] - 1 for one in settings for row in one.run.rows if not is_dense(row)}
+    columns = columns_of(measured & set(range(len(levels))), levels, runs)
+    verdict = judge(merged)
+    return Sweep(tuple(runs), tuple(settings), columns, verdict, _fit(settings, verdict))
 
 
 def _rewound(
@@ -252,19 +214,13 @@ def _rewound(
     return setting_of(merged, levels, runs, label or "not set", step)
 
 
-def levels_of(densities: Iterable[float]) -> tuple[float, ...]:
-    """Lists falling densities, those that differ by rounding alone as one."""
-    found: list[float] = []
-    for value in sorted(densities, reverse=True):
-        if not found or found[-1] - value > SAME_DENSITY * found[-1]:
-            found.append(value)
-    return tuple(found)
-
-
-def _measured(settings: Sequence[Setting], levels: Sequence[float]) -> set[int]:
-    """Lists the levels that some setting has, as indices."""
-    found = {row["round"] - 1 for one in settings for row in one.run.rows if not is_dense(row)}
-    return found & set(range(len(levels)))
+def setting_of(
+    merged: FinishedRun, levels: Sequence[float], runs: Sequence[FinishedRun], label: str,
+    step: int | None = None,
+) -> Setting:  # fmt: skip
+    """Merges runs' rows into one setting."""
+    run = on_levels(merged, levels, runs)
+    return Setting(label, step, run, judge(run), is_chain(runs))
 
 
 def columns_of(
@@ -276,60 +232,25 @@ def columns_of(
     for sparsity in sorted({s for run in runs if (s := asked_sparsity(run)) is not None}):
         near = min(columns, key=lambda i: abs(levels[i] - 1 + sparsity), default=None)
         if near is not None and abs(levels[near] - 1 + sparsity) <= ASKED_DENSITY * (1 - sparsity):
-            columns[near] = Column(1 - levels[near], near + 1, asked=True)
+            columns[near] = replace(columns[near], asked=True)
         else:
             unmeasured.append(Column(sparsity, None, asked=True))
     return tuple(sorted([*columns.values(), *unmeasured], key=lambda column: column.sparsity))
 
 
-def _once(rows: Iterable[Row], outcome: str) -> list[Row]:
-    """Keeps one row per (round, arm, seed); distinct trainings of the same are averaged."""
-    places: dict[tuple[int, str, int], dict[Any, Row]] = {}
-    for row in rows:
-        place = (row["round"], row["arm"], row["seed"])
-        places.setdefault(place, {}).setdefault(row.get("training_key"), row)
-    return [_averaged(tuple(found.values()), outcome) for found in places.values()]
-
-
-def _averaged(rows: Sequence[Row], outcome: str) -> Row:
-    values = [value for row in rows if (value := number(row.get(outcome))) is not None]
-    if len(rows) == 1 or not values:
-        return rows[0]
-    return {**rows[0], outcome: mean(values), "diverged": any(r.get("diverged") for r in rows)}
-
-
-def cost_of(runs: Sequence[FinishedRun]) -> Cost:
-    """Adds up the steps and trainings of all rows of all runs."""
-    rows = [row for run in runs for row in run.rows if number(row.get("steps")) is not None]
-    reused = [row for row in rows if row.get("reused") is True]
-    recorded = [
-        replayed
-        for run in runs
-        if isinstance(steps := run.status.get("steps"), Mapping)
-        and (replayed := number(steps.get("replayed"))) is not None
-    ]
-    return Cost(
-        asked=sum(int(row["steps"]) for row in rows),
-        reused=sum(int(row["steps"]) for row in reused),
-        num_trainings=len(rows),
-        num_reused=len(reused),
-        replayed=int(sum(recorded)) if recorded else None,
-    )
+# --- the model of their trade-off
 
 
 def _fit(settings: Sequence[Setting], verdict: Verdict) -> Fit | None:
+    """Fits every ticket of known rewind step with what it reached."""
     dense = verdict.dense
     if dense is None or dense.mean is None or dense.at_chance or verdict.measure.better == "lower":
         return None
-    return fit(observations(settings), dense=dense.mean, tolerance=verdict.tolerance)
-
-
-def observations(settings: Iterable[Setting]) -> tuple[Observation, ...]:
-    """Lists every ticket of known rewind step with what it reached."""
-    return tuple(
+    points = [
         Observation(one.step, level.sparsity, seed, value)
         for one in settings
         if one.step is not None
         for level in one.verdict.of(TICKET)
         for seed, value in one.run.values(TICKET, level.round, one.run.outcome).items()
-    )
+    ]
+    return fit(points, dense=dense.mean, tolerance=verdict.tolerance)

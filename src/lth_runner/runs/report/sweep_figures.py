@@ -10,15 +10,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from lth_runner.runs.evidence.rows import TICKET
+from lth_runner.runs.evidence.verdict import Level, Verdict
 from lth_runner.runs.report import drawing
+from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.curve import dense_reference
 from lth_runner.runs.report.drawing import INK, MUTED
 from lth_runner.runs.report.heat import colour_bar, draw_cells
-from lth_runner.runs.report.lines import LARGE, PERCENT, SPARSITY, Line, Scale, line_figure
-from lth_runner.runs.report.rows import TICKET
+from lth_runner.runs.report.lines import LARGE, PERCENT, SPARSITY, Frame, Line, line_figure
 from lth_runner.runs.report.sweep import Setting, Sweep
-from lth_runner.runs.report.verdict import Level
-from lth_runner.runs.report.wording import amount, axis, difference_unit, label, none_of, removed
 
 WIDTH = 10.0  # inches
 
@@ -28,30 +28,29 @@ def outcome_figure(sweep: Sweep) -> Figure | None:
 
     Of a setting whose runs share no tickets the points are not joined.
     """
-    lines = [_line(sweep, one, index) for index, one in enumerate(sweep.settings)]
     detail = "one seed"
     if len(sweep.seeds) > 1:
         detail = "line: mean, band: ± 1 standard deviation over seeds"
     if not all(one.is_chain for one in sweep.settings):
         detail += " · points that share no tickets are not joined"
-    dense = sweep.dense
-    return line_figure(
-        lines,
-        Scale(axis(sweep.measure), SPARSITY),
+    frame = Frame(
+        say.axis(sweep.measure),
+        SPARSITY,
         set_x=lambda axes, _: sparsity_axis(axes, sweep),
-        references=[] if dense is None else dense_reference(sweep.measure, dense, sweep.tolerance),
-        size=LARGE,
-        title=(f"{label(sweep.measure).capitalize()} against sparsity, by {sweep.by}", detail),
+        references=dense_reference(sweep.measure, sweep.dense, sweep.tolerance),
     )
+    title = f"{say.label(sweep.measure).capitalize()} against sparsity, by {sweep.by}"
+    lines = [_line(sweep, one, index) for index, one in enumerate(sweep.settings)]
+    return line_figure(lines, frame, size=LARGE, title=(title, detail))
 
 
 def _line(sweep: Sweep, one: Setting, index: int) -> Line:
-    levels = [level for level in one.verdict.of(TICKET) if level.mean is not None]
-    dense, scale = sweep.dense, sweep.measure.scale
-    if levels and dense is not None and dense.mean is not None and one.is_chain:
-        levels = [dense, *levels]
+    levels, scale = [x for x in one.verdict.of(TICKET) if x.mean is not None], sweep.measure.scale
+    if levels and sweep.dense is not None and sweep.dense.mean is not None and one.is_chain:
+        levels = [sweep.dense, *levels]
     style = drawing.style(index) if one.is_chain else ""
-    line = Line(one.label, drawing.colour(index), (), (), (), style, drawing.marker(index), 2.1)
+    line = Line(one.label, drawing.colour(index), style=style, marker=drawing.marker(index),
+                width=2.1)  # fmt: skip
     return line.through(
         (PERCENT * x.density, scale * (x.mean or 0.0), scale * (x.std or 0.0)) for x in levels
     )
@@ -65,7 +64,7 @@ def sparsity_axis(axes: Axes, sweep: Sweep) -> None:
 
 
 def _bare(density: float) -> str:
-    return removed(density).removesuffix(" %")
+    return say.removed(density).removesuffix(" %")
 
 
 def difference_figure(sweep: Sweep) -> Figure | None:
@@ -99,13 +98,13 @@ def difference_figure(sweep: Sweep) -> Figure | None:
     axes.set_xlabel("sparsity (% of the weights removed)", color=INK, fontsize=10.5, labelpad=6)
     axes.set_ylabel(sweep.by, color=INK, fontsize=10.5, labelpad=6)
     bar = colour_bar(figure, image, (0.91, box[1], 0.014, box[3]),
-                     lambda value: f"{value:+.3g}".replace("-", "−") if value else "0")  # fmt: skip
+                     lambda value: say.signed(value, ".3g") if value else "0")  # fmt: skip
     bar.ax.yaxis.set_major_locator(FixedLocator(_bar_ticks(linear, reach)))
     bar.ax.yaxis.set_minor_locator(NullLocator())
-    unit = f" ({unit})" if (unit := difference_unit(measure).strip()) else ""
+    unit = f" ({unit})" if (unit := say.difference_unit(measure).strip()) else ""
     versus = "minus dense" if measure.better == "higher" else "below dense"
-    drawing.title(axes, f"Mean {label(measure)} {versus}{unit}",
-                  f"bold: matches (within {amount(measure, sweep.tolerance)}) · hatched: not "
+    drawing.title(axes, f"Mean {say.label(measure)} {versus}{unit}",
+                  f"bold: matches (within {say.amount(measure, sweep.tolerance)}) · hatched: not "
                   "measured")  # fmt: skip
     return figure
 
@@ -131,7 +130,7 @@ def _write_cell(
     text = "diverged" if missing and diverged else ""
     if not missing:
         decimals = 2 if num_columns <= 10 and abs(value) < 9.995 else 1
-        text = f"{value:+.{decimals}f}".replace("-", "−") + ("!" if diverged else "")
+        text = say.signed(value, f".{decimals}f") + ("!" if diverged else "")
     matches = level is not None and level.matches is True
     dark = not missing and abs(norm(value) - 0.5) > 0.33
     axes.text(
@@ -142,36 +141,34 @@ def _write_cell(
 
 def matching_figure(sweep: Sweep) -> Figure | None:
     """Draws the largest matching sparsity of each setting: of the mean, and of each seed."""
-    matching = [v for one in sweep.settings for v in (one.verdict, *one.by_seed().values())
-                if v.largest(TICKET)]  # fmt: skip
-    if len(sweep.settings) < 2 or not matching:  # one bar, or none: the table says it
-        return None
+    seeds = [list(one.by_seed().values()) for one in sweep.settings]
+    every = [one.verdict for one in sweep.settings] + [v for own in seeds for v in own]
+    if len(sweep.settings) < 2 or not any(verdict.largest(TICKET) for verdict in every):
+        return None  # one bar, or none: the table says it
     figure = drawing.new_figure(WIDTH, 4.8)
     axes = figure.add_axes((0.085, 0.16, 0.885, 0.62))
     drawing.tidy(axes, xlabel=sweep.by, ylabel="largest matching sparsity (%)")
     axes.set_yscale("log")
-    densities = [1.0]
-    for x, one in enumerate(sweep.settings):
-        best, seeds = one.verdict.largest(TICKET), one.by_seed()
-        for index, verdict in enumerate(seeds.values()):
-            own = verdict.largest(TICKET)
-            y = own.density if own else 1.0
-            shift = 0.18 * (index - (len(seeds) - 1) / 2) / max(len(seeds) - 1, 1)
-            axes.plot([x + 0.3 + shift], [y], "o", markersize=5.5, color=MUTED, alpha=0.6,
-                      markeredgecolor="white", markeredgewidth=0.6, clip_on=False)  # fmt: skip
-            densities.append(y)
-        _draw_bar(axes, x, one, best)
-        densities += [level.density for level in (best, one.last) if level is not None]
+    for x, (one, own) in enumerate(zip(sweep.settings, seeds, strict=True)):
+        for index, verdict in enumerate(own):
+            level = verdict.largest(TICKET)
+            shift = 0.18 * (index - (len(own) - 1) / 2) / max(len(own) - 1, 1)
+            axes.plot([x + 0.3 + shift], [level.density if level else 1.0], "o", markersize=5.5,
+                      color=MUTED, alpha=0.6, markeredgecolor="white", markeredgewidth=0.6,
+                      clip_on=False)  # fmt: skip
+        _draw_bar(axes, x, one.verdict)
     axes.set_xlim(-0.6, len(sweep.settings) - 0.4)
     axes.set_xticks(range(len(sweep.settings)))
     axes.set_xticklabels([one.label for one in sweep.settings], parse_math=False)
     axes.grid(visible=False, axis="x")
+    shown = [x for v in every for x in (v.largest(TICKET), v.last()) if x is not None]
+    least = min(level.density for level in shown)
     ticks = [x for x in (1.0, 0.8, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005)
-             if x >= 0.9 * min(densities)]  # fmt: skip
+             if x >= 0.9 * least]  # fmt: skip
     axes.yaxis.set_major_locator(FixedLocator(ticks))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_yticklabels([_bare(tick) for tick in ticks])
-    axes.set_ylim(1.0, 0.72 * min(densities))
+    axes.set_ylim(1.0, 0.72 * least)
     drawing.title(
         axes,
         f"Largest matching sparsity, by {sweep.by}",
@@ -180,16 +177,16 @@ def matching_figure(sweep: Sweep) -> Figure | None:
     return figure
 
 
-def _draw_bar(axes: Axes, x: int, one: Setting, best: Level | None) -> None:
-    if one.last is not None:
-        axes.plot([x - 0.2, x + 0.42], [one.last.density] * 2, color=MUTED, linewidth=1.0,
+def _draw_bar(axes: Axes, x: int, verdict: Verdict) -> None:
+    best, last = verdict.largest(TICKET), verdict.last()
+    if last is not None:
+        axes.plot([x - 0.2, x + 0.42], [last.density] * 2, color=MUTED, linewidth=1.0,
                   linestyle=(0, (4, 2)), clip_on=False)  # fmt: skip
     if best is not None:
         axes.bar([x], [best.density - 1.0], width=0.3, bottom=1.0, color=drawing.colour(0),
                  alpha=0.85, zorder=2)  # fmt: skip
     axes.annotate(
-        removed(best.density) if best else none_of(one.verdict),
-        xy=(x, best.density if best else 1.0), xytext=(0, 4), textcoords="offset points",
-        ha="center", va="bottom", fontsize=10, color=INK if best else MUTED,
-        fontweight="bold" if best else "normal",
+        say.match(verdict, best), xy=(x, best.density if best else 1.0), xytext=(0, 4),
+        textcoords="offset points", ha="center", va="bottom", fontsize=10,
+        color=INK if best else MUTED, fontweight="bold" if best else "normal",
     )  # fmt: skip

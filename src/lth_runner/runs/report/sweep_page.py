@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
+from lth_runner.runs.evidence.means import number
+from lth_runner.runs.evidence.overlap import step_overlaps
+from lth_runner.runs.evidence.rows import TICKET, FinishedRun, rewind_step
+from lth_runner.runs.evidence.verdict import Level
 from lth_runner.runs.report.compare import page_of
-from lth_runner.runs.report.overlap import STEPS_READING, overlap_table, step_overlaps
-from lth_runner.runs.report.page import Cell, Page, Section, Table, link, write_page
+from lth_runner.runs.report.headline import Headline
+from lth_runner.runs.report.page import Cell, Page, Records, Section, Table, link, write_page
 from lth_runner.runs.report.refused import refusals
-from lth_runner.runs.report.rows import TICKET, FinishedRun, number
-from lth_runner.runs.report.settings import flatten, rewind_step
-from lth_runner.runs.report.sweep import Sweep
+from lth_runner.runs.report.settings import flatten
+from lth_runner.runs.report.sweep import Setting, Sweep
 from lth_runner.runs.report.sweep_figures import difference_figure, matching_figure, outcome_figure
 from lth_runner.runs.report.sweep_text import (
     cost_sentence,
-    extent,
+    facts,
     feasible_sentence,
     matching,
     matching_table,
@@ -23,12 +25,10 @@ from lth_runner.runs.report.sweep_text import (
     notices,
     outcome_table,
     reading,
-    seeds_at,
 )
 from lth_runner.runs.report.sweep_tradeoff import tradeoff_figure
+from lth_runner.runs.report.table import overlap_table
 from lth_runner.runs.report.wording import label
-
-Numbers = Sequence[Sequence[object]]
 
 READING_OUTCOME = (
     "Each line is one {by}, through every sparsity its runs passed on the way; where it stays on "
@@ -47,41 +47,46 @@ READING_TRADEOFF = (
     "lie above the curve and hollow ones below it or in the hatched region. Standard errors take "
     "trainings as independent; the model knows no chance."
 )
+READING_OVERLAPS = (
+    "Jaccard index of the masks that two rewind steps lead to from the same seed, at the largest "
+    "sparsity that several steps reached, mean over seeds; beside what masks of the same layer "
+    "densities and of the same density alone share by chance."
+)
 
 
 def write_sweep(sweep: Sweep, folder: Path, stem: str = "sweep") -> tuple[Path, ...]:
     """Writes <stem>.html, and <stem>-*.png each with a .csv of the same name; the page first."""
     overlaps = step_overlaps(sweep.runs)
     sections = [
-        *outcome_sections(sweep, stem),
         Section("Largest matching sparsity", READING_MATCHING, f"{stem}-matching",
                 matching_figure(sweep), _matching(sweep), tables=(Table(*matching_table(sweep)),)),
         _model_section(sweep, stem),
-        *([Section("Masks of different rewind steps", STEPS_READING,
+        *([Section("Masks of different rewind steps", READING_OVERLAPS,
                    tables=(Table(*overlap_table(overlaps, "rewind steps")),))] if overlaps else []),
-        *closing_sections(sweep, folder),
     ]  # fmt: skip
-    page = Page(
-        title=f"Sweep {sweep.name}",
-        facts=(str(folder), extent(sweep).partition(": ")[2]),
-        headline=matching(sweep),
-        notices=(*notices(sweep), *refusals(sweep.runs)),
-        sections=tuple(sections),
-    )
+    page = sweep_page(sweep, folder, stem, f"Sweep {sweep.name}", matching(sweep), sections)
     return write_page(page, folder / f"{stem}.html")
 
 
-def outcome_sections(sweep: Sweep, stem: str) -> list[Section]:
-    """Shows the measure by sparsity, and how far it is from the dense network's."""
+def sweep_page(
+    sweep: Sweep, folder: Path, stem: str, title: str, top: Headline, own: list[Section]
+) -> Page:
+    """Makes a page of what all sweeps show, and of sections of its own between."""
     what = sweep.measure
-    return [
+    sections = [
         Section(f"{label(what).capitalize()} against sparsity",
                 READING_OUTCOME.format(by=sweep.by), f"{stem}-{what.name}", outcome_figure(sweep),
-                outcomes(sweep)),
+                _outcomes(sweep)),
         Section("Difference to the dense network", f"{READING_DIFFERENCE} {reading(sweep)}",
-                f"{stem}-difference", difference_figure(sweep), differences(sweep),
+                f"{stem}-difference", difference_figure(sweep), _differences(sweep),
                 tables=(Table(*outcome_table(sweep, sweep.shown)),)),
+        *own,
+        Section("Steps asked for, run and reused", notes=(cost_sentence(sweep),), folded=True,
+                tables=(_costs(sweep),)),
+        Section("Runs", tables=(_runs(sweep, folder),)),
     ]  # fmt: skip
+    warnings = (*notices(sweep), *refusals(sweep.runs))
+    return Page(title, (str(folder), facts(sweep)), top, warnings, tuple(sections))
 
 
 def _model_section(sweep: Sweep, stem: str) -> Section:
@@ -90,14 +95,13 @@ def _model_section(sweep: Sweep, stem: str) -> Section:
     notes = (model_sentence(sweep), feasible_sentence(fit, sweep.tolerance) if fit else "")
     if fit is None or not fit.trusted:
         return Section(f"{heading}: no model to rely on", notes=notes, key=f"{stem}-tradeoff",
-                       numbers=_tradeoff(sweep) if fit else (), folded=True)  # fmt: skip
-    return Section(heading, READING_TRADEOFF, f"{stem}-tradeoff", tradeoff_figure(sweep),
+                       numbers=_tradeoff(sweep), folded=True)  # fmt: skip
+    return Section(heading, READING_TRADEOFF, f"{stem}-tradeoff", tradeoff_figure(sweep, fit),
                    _tradeoff(sweep), notes)  # fmt: skip
 
 
-def closing_sections(sweep: Sweep, folder: Path) -> list[Section]:
-    """Shows what it cost, and the runs that it was made of."""
-    cost, by_pruner = sweep.cost, sweep.by == "pruner"
+def _costs(sweep: Sweep) -> Table:
+    cost = sweep.cost
     body = [
         ["asked for", f"{cost.asked:,}", str(cost.num_trainings)],
         ["run", f"{cost.run:,}", str(cost.num_trainings - cost.num_reused)],
@@ -105,103 +109,122 @@ def closing_sections(sweep: Sweep, folder: Path) -> list[Section]:
     ]
     if cost.replayed is not None:
         body.append(["replayed (beside these)", f"{cost.replayed:,}", ""])
-    runs: list[list[Cell]] = []
+    return Table(["", "training steps", "trainings"], body)
+
+
+def _runs(sweep: Sweep, folder: Path) -> Table:
+    """Links every run by what it was asked for."""
+    by_pruner = sweep.by == "pruner"
+    body: list[list[Cell]] = []
     for run in sorted(sweep.runs, key=lambda run: (run.pruner if by_pruner else "", _place(run))):
         flat = flatten(run.config)
         keys = ("rewind.step", "pruner.sparsity", "seed")
         name = ", ".join([run.pruner] * by_pruner + [f"{key}={flat.get(key)}" for key in keys])
-        runs.append([link(page_of(run, folder), name), run.state])
-    return [
-        Section("Steps asked for, run and reused", notes=(cost_sentence(sweep),), folded=True,
-                tables=(Table(["", "training steps", "trainings"], body),)),
-        Section("Runs", tables=(Table(["run", "state"], runs),)),
-    ]  # fmt: skip
+        body.append([link(page_of(run, folder), name), run.state])
+    return Table(["run", "state"], body)
 
 
 def _place(run: FinishedRun) -> tuple[float, ...]:
-    sparsity, seed = (number(run.option(*path)) or 0.0 for path in (("pruner", "sparsity"),
-                                                                    ("seed",)))  # fmt: skip
-    return (rewind_step(run) or 0, sparsity, seed)
+    sparsity, seed = number(run.option("pruner", "sparsity")), number(run.option("seed"))
+    return (rewind_step(run) or 0, sparsity or 0.0, seed or 0.0)
 
 
-def outcomes(sweep: Sweep) -> Numbers:
-    """Lists every level of every arm, in the measure's own units."""
-    name = sweep.measure.name
-    table: list[list[object]] = [
-        [sweep.by.split()[0], "rewind_step", "arm", "sparsity", "density", "n", f"{name}_mean",
-         f"{name}_std", "minus_dense", "minus_dense_low", "minus_dense_high", "matches",
-         "num_diverged", "seeds"]
-    ]  # fmt: skip
-    dense, sign = sweep.dense, 1 if sweep.measure.better == "higher" else -1
-    if dense is not None:
-        seeds = seeds_at(sweep.settings[0], dense)
-        table.append(["", "", "dense", 0.0, 1.0, dense.n, dense.mean, dense.std, "", "", "", "",
-                      dense.num_diverged, seeds])  # fmt: skip
-    for one in sweep.settings:
-        for level in (level for arm in one.run.arms for level in one.verdict.of(arm)):
-            pair = level.against_dense
-            ends = (pair.low, pair.high)[::sign] if pair else (None, None)
-            low, high = (None if end is None else sign * end for end in ends)
-            table.append(
-                [one.label, one.step, level.arm, level.sparsity, level.density, level.n,
-                 level.mean, level.std, pair and sign * pair.difference, low, high, level.matches,
-                 level.num_diverged, seeds_at(one, level)]
-            )  # fmt: skip
-    return table
+# --- the numbers beside the figures
 
 
-def differences(sweep: Sweep) -> Numbers:
+def _outcomes(sweep: Sweep) -> Records:
+    """Lists every level of every arm, in the measure's own units; the dense network's first."""
+    found = [(one, level) for one in sweep.settings for arm in one.run.arms
+             for level in one.verdict.of(arm)]  # fmt: skip
+    dense = [_outcome(sweep, sweep.settings[0], sweep.dense)] if sweep.dense else []
+    return [*dense, *(_outcome(sweep, one, level) for one, level in found)]
+
+
+def _outcome(sweep: Sweep, one: Setting, level: Level) -> dict[str, object]:
+    name, is_dense = sweep.measure.name, level is sweep.dense
+    pair, sign = level.against_dense, 1 if sweep.measure.better == "higher" else -1
+    ends = (pair.low, pair.high)[::sign] if pair else (None, None)
+    low, high = (None if end is None else sign * end for end in ends)
+    seeds = sorted(one.run.values(level.arm, level.round, one.run.outcome))
+    return {
+        sweep.by.split()[0]: "" if is_dense else one.label,
+        "rewind_step": "" if is_dense else one.step,
+        "arm": "dense" if is_dense else level.arm,
+        "sparsity": level.sparsity,
+        "density": level.density,
+        "n": level.n,
+        f"{name}_mean": level.mean,
+        f"{name}_std": level.std,
+        "minus_dense": pair and sign * pair.difference,
+        "minus_dense_low": low,
+        "minus_dense_high": high,
+        "matches": level.matches,
+        "num_diverged": level.num_diverged,
+        "seeds": " ".join(map(str, seeds)),
+    }
+
+
+def _differences(sweep: Sweep) -> Records:
     """Lists every cell of setting x measured or asked sparsity, as shown: positive is better."""
     unit = "points" if sweep.measure.unit == "%" else sweep.measure.name
     gain = "minus_dense" if sweep.measure.better == "higher" else "below_dense"
-    table: list[list[object]] = [
-        [sweep.by.split()[0], "rewind_step", "sparsity", "asked", "n", f"{gain}_{unit}", "matches"]
+    found = [(one, column, one.at(column)) for one in sweep.settings for column in sweep.columns]
+    return [
+        {
+            sweep.by.split()[0]: one.label,
+            "rewind_step": one.step,
+            "sparsity": column.sparsity,
+            "asked": column.asked,
+            "n": pair.n if pair else 0,
+            f"{gain}_{unit}": sweep.measure.scale * pair.difference if pair else None,
+            "matches": level.matches if level else None,
+        }
+        for one, column, level in found
+        for pair in [level.against_dense if level else None]
     ]
-    for one in sweep.settings:
-        for column in sweep.columns:
-            level = one.at(column)
-            pair = level.against_dense if level else None
-            table.append(
-                [one.label, one.step, column.sparsity, column.asked, pair.n if pair else 0,
-                 sweep.measure.scale * pair.difference if pair else None,
-                 level.matches if level else None]
-            )  # fmt: skip
-    return table
 
 
-def _matching(sweep: Sweep) -> Numbers:
+def _matching(sweep: Sweep) -> Records:
     """Lists the largest matching sparsity of the mean (seed empty) and of each seed."""
-    table: list[list[object]] = [
-        [sweep.by.split()[0], "rewind_step", "seed", "largest_matching_sparsity",
-         sweep.measure.name, "num_failed_before", "largest_measured_sparsity"]
-    ]  # fmt: skip
-    for one in sweep.settings:
-        for seed, verdict in [(None, one.verdict), *one.by_seed().items()]:
-            best, last = verdict.largest(TICKET), verdict.last()
-            table.append(
-                [one.label, one.step, seed, best and best.sparsity, best and best.mean,
-                 len(verdict.failed_before(TICKET)), last and last.sparsity]
-            )  # fmt: skip
-    return table
+    return [
+        {
+            sweep.by.split()[0]: one.label,
+            "rewind_step": one.step,
+            "seed": seed,
+            "largest_matching_sparsity": best and best.sparsity,
+            sweep.measure.name: best and best.mean,
+            "num_failed_before": len(verdict.failed_before(TICKET)),
+            "largest_measured_sparsity": last and last.sparsity,
+        }
+        for one in sweep.settings
+        for seed, verdict in [(None, one.verdict), *one.by_seed().items()]
+        for best, last in [(verdict.largest(TICKET), verdict.last())]
+    ]
 
 
-def _tradeoff(sweep: Sweep) -> Numbers:
+def _tradeoff(sweep: Sweep) -> Records:
     """Lists measured means beside the model, and k*(s) of their sparsity (empty: infeasible)."""
-    name = sweep.measure.name
-    table: list[list[object]] = [
-        ["rewind", "rewind_step", "sparsity", "n", f"{name}_mean", f"{name}_model", "residual",
-         "fitted", "smallest_rewind_step", "feasible", "tau", "tau_error", "beta", "beta_error"]
-    ]  # fmt: skip
-    fit = sweep.fit
-    for one in sweep.settings if fit is not None else ():
-        for level in one.verdict.of(TICKET):
-            if fit is None or one.step is None or level.mean is None:
-                continue
-            modelled = fit.accuracy(one.step, level.sparsity)
-            smallest = fit.smallest_step(level.sparsity)
-            table.append(
-                [one.label, one.step, level.sparsity, level.n, level.mean, modelled,
-                 level.mean - modelled, one.step > 0, smallest, smallest is not None, fit.tau,
-                 fit.tau_error, fit.beta, fit.beta_error]
-            )  # fmt: skip
-    return table
+    fit, name = sweep.fit, sweep.measure.name
+    return [
+        {
+            "rewind": one.label,
+            "rewind_step": one.step,
+            "sparsity": level.sparsity,
+            "n": level.n,
+            f"{name}_mean": level.mean,
+            f"{name}_model": modelled,
+            "residual": level.mean - modelled,
+            "fitted": one.step > 0,
+            "smallest_rewind_step": smallest,
+            "feasible": smallest is not None,
+            "tau": fit.tau,
+            "tau_error": fit.tau_error,
+            "beta": fit.beta,
+            "beta_error": fit.beta_error,
+        }
+        for one in sweep.settings
+        for level in one.verdict.of(TICKET)
+        if fit is not None and one.step is not None and level.mean is not None
+        for modelled in [fit.accuracy(one.step, level.sparsity)]
+        for smallest in [fit.smallest_step(level.sparsity)]
+    ]

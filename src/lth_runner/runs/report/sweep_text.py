@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import textwrap
+from collections import Counter
 from collections.abc import Sequence
 
-from lth_runner.runs.report.headline import Headline, at_chance
-from lth_runner.runs.report.rows import FIRST_ROUND, TICKET
-from lth_runner.runs.report.sweep import Column, Setting, Sweep, thinned
-from lth_runner.runs.report.table import WIDTH, named
-from lth_runner.runs.report.tradeoff import MIN_R_SQUARED, Fit, r_squared_words
-from lth_runner.runs.report.verdict import Level
-from lth_runner.runs.report.wording import (
-    amount,
-    counted,
-    coverage,
-    gone,
-    joined,
-    label,
-    none_of,
-    reached,
-    removed,
-)
+from lth_runner.runs.evidence.means import FIRST_ROUND
+from lth_runner.runs.evidence.rows import TICKET
+from lth_runner.runs.evidence.tradeoff import MIN_R_SQUARED, Fit, r_squared_words
+from lth_runner.runs.evidence.verdict import Level
+from lth_runner.runs.report import wording as say
+from lth_runner.runs.report.headline import Headline, alone, at_chance
+from lth_runner.runs.report.sweep import Column, Sweep, thinned
+from lth_runner.runs.report.table import Cells, matched, ruled, wrapped
 from lth_runner.values.measure import Measure
 
 TABLE_COLUMNS, MAX_TABLE_COLUMNS = 5, 10
@@ -30,65 +21,54 @@ MODEL = "A(k, s) = A_dense · (1 − exp(−k/τ)) · (1 − s)^β"
 
 def text(sweep: Sweep) -> str:
     """Writes the console's view: the measure, largest matching sparsities, the model, the steps."""
-    parts: list[str] = []
-    for sentence in (extent(sweep), matching(sweep).text, *notices(sweep)):
-        parts += textwrap.wrap(sentence, WIDTH) if sentence else []
-    parts += textwrap.wrap(reading(sweep), WIDTH)
-    columns = thinned(sweep.shown, MAX_TABLE_COLUMNS)
-    for first in range(0, len(columns), TABLE_COLUMNS):
-        parts += ["", *named(*outcome_table(sweep, columns[first : first + TABLE_COLUMNS]))]
-    parts += ["", *named(*matching_table(sweep)), ""]
-    fit = sweep.fit
+    fit, columns = sweep.fit, thinned(sweep.shown, MAX_TABLE_COLUMNS)
     model = model_sentence(sweep) if fit is None or fit.trusted else model_in_short(fit)
-    for sentence in (model, cost_sentence(sweep)):
-        parts += textwrap.wrap(sentence, WIDTH)
-    return "\n".join(parts)
+    parts = wrapped([extent(sweep), matching(sweep).text, *notices(sweep), reading(sweep)])
+    for first in range(0, len(columns), TABLE_COLUMNS):
+        own = columns[first : first + TABLE_COLUMNS]
+        parts += ["", *ruled(outcome_table(sweep, own), left=0)]
+    parts += ["", *ruled(matching_table(sweep), left=0), ""]
+    return "\n".join(parts + wrapped([model, cost_sentence(sweep)]))
 
 
 def extent(sweep: Sweep) -> str:
     """Says what was run, in a sentence."""
-    what, dense = sweep.measure, sweep.dense
-    found = [f"{'Pruners,' if sweep.by == 'pruner' else 'Sweep'} {sweep.name}: "
-             f"{counted(len(sweep.runs), 'run')}"]  # fmt: skip
-    found.append(counted(len(sweep.settings), sweep.by))
-    found.append(f"{counted(len(sweep.columns), 'sparsity', 'sparsities')} on the way")
-    found.append(f"{'seed' if len(sweep.seeds) == 1 else 'seeds'} {_listed(sweep.seeds)}")
-    if dense is None or dense.mean is None:
-        found.append("no dense network")
-    else:
+    return f"{'Pruners,' if sweep.by == 'pruner' else 'Sweep'} {sweep.name}: {facts(sweep)}"
+
+
+def facts(sweep: Sweep) -> str:
+    """Says how many runs, settings, sparsities and seeds there are, and what the dense one does."""
+    dense, seeds = sweep.dense, [str(seed) for seed in sweep.seeds]
+    if len(seeds) > 2 and sweep.seeds[-1] - sweep.seeds[0] == len(seeds) - 1:
+        seeds = [f"{seeds[0]} to {seeds[-1]}"]
+    told = "no dense network"
+    if dense is not None and dense.mean is not None:
         chance = ", at chance level" if dense.at_chance else ""
-        found.append(f"dense {reached(what, dense)} ({dense.n}){chance}")
-    if covers := coverage(sweep.runs[0], sparsest(sweep)):
-        found.append(covers)
-    return ", ".join(found) + "."
-
-
-def sparsest(sweep: Sweep) -> float | None:
-    """Finds the lowest density that was measured."""
+        told = f"dense {say.reached(sweep.measure, dense)} ({dense.n}){chance}"
     measured = [1 - column.sparsity for column in sweep.columns if column.level is not None]
-    return min(measured, default=None)
-
-
-def _listed(seeds: Sequence[int]) -> str:
-    if len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1:
-        return f"{seeds[0]} to {seeds[-1]}"
-    return joined([str(seed) for seed in seeds]) if seeds else "none"
+    found = [
+        say.counted(len(sweep.runs), "run"),
+        say.counted(len(sweep.settings), sweep.by),
+        f"{say.counted(len(sweep.columns), 'sparsity', 'sparsities')} on the way",
+        f"seed{'' if len(sweep.seeds) == 1 else 's'} {say.joined(seeds or ['none'])}",
+        told,
+        say.coverage(sweep.runs[0], min(measured, default=None)),
+    ]
+    return ", ".join(filter(None, found)) + "."
 
 
 def notices(sweep: Sweep) -> tuple[str, ...]:
     """Says what is missing so far, and which points say little about each other."""
-    states: dict[str, int] = {}
-    for run in sweep.unfinished:
-        states[run.state] = states.get(run.state, 0) + 1
-    named_states = ", ".join(f"{count} {state}" for state, count in states.items())
+    states = Counter(run.state for run in sweep.runs if run.state != "done")
     found = []
     if states:
-        found.append(f"Not all runs are done ({named_states}): shown is what they have so far.")
+        told = ", ".join(f"{count} {state}" for state, count in states.items())
+        found.append(f"Not all runs are done ({told}): shown is what they have so far.")
     if apart := [one.label for one in sweep.settings if not one.is_chain]:
         found.append(
-            f"The runs of {joined(apart)} share no tickets on the way: each sparsity was reached "
-            "by rounds of its own (pruner.rate=null with several rounds), so that their points "
-            "are not joined, little was reused, and only last tickets are shown here. With "
+            f"The runs of {say.joined(apart)} share no tickets on the way: each sparsity was "
+            "reached by rounds of its own (pruner.rate=null with several rounds), so that their "
+            "points are not joined, little was reused, and only last tickets are shown here. With "
             "pruner.rate all are one chain."
         )
     return tuple(found)
@@ -99,19 +79,19 @@ def reading(sweep: Sweep) -> str:
     what = sweep.measure
     unit = f" in {what.unit}" if what.unit else ""
     side = "below" if what.better == "higher" else "above"
-    sentences = [
-        f"Test {label(what)}{unit}, mean ± standard deviation (seeds). *: matches, that is, at "
-        f"most {amount(what, sweep.tolerance)} {side} the dense network of the same seeds."
-    ]
+    told = (
+        f"Test {say.label(what)}{unit}, mean ± standard deviation (seeds). *: matches, that is, at "
+        f"most {say.amount(what, sweep.tolerance)} {side} the dense network of the same seeds."
+    )
     levels = [level for one in sweep.settings for level in one.verdict.of(TICKET)]
     if any(level.num_diverged for level in levels):
-        sentences.append("!: a training diverged, so that it does not match.")
-    return " ".join(sentences)
+        told += " !: a training diverged, so that it does not match."
+    return told
 
 
-def outcome_table(sweep: Sweep, columns: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
+def outcome_table(sweep: Sweep, columns: Sequence[Column]) -> Cells:
     """Tabulates setting x sparsity: mean ± standard deviation (seeds)."""
-    header = [sweep.by.split()[0], *(removed(1 - column.sparsity) for column in columns)]
+    header = [sweep.by.split()[0], *(say.removed(1 - column.sparsity) for column in columns)]
     return header, [
         [one.label, *(_cell(sweep, one.at(column)) for column in columns)] for one in sweep.settings
     ]
@@ -123,29 +103,49 @@ def _cell(sweep: Sweep, level: Level | None) -> str:
     if level.mean is None:
         return "diverged"
     mark = "!" if level.num_diverged else "*" if level.matches else " "
-    return f"{reached(sweep.measure, level, unit=False, joint='±')} ({level.n}){mark}"
+    return f"{say.reached(sweep.measure, level, unit=False, joint='±')} ({level.n}){mark}"
 
 
-def matching_table(sweep: Sweep) -> tuple[list[str], list[list[str]]]:
+def matching_table(sweep: Sweep) -> Cells:
     """Tabulates each rewind step's largest matching sparsity: of the mean, and of each seed."""
     header = [sweep.by.split()[0], "largest matching sparsity", sweep.measure.name,
               "measured up to", "each seed"]  # fmt: skip
     body = []
     for one in sweep.settings:
-        best, last = one.verdict.largest(TICKET), one.last
-        seeds = [(verdict, verdict.largest(TICKET)) for verdict in one.by_seed().values()]
-        failed = len(one.verdict.failed_before(TICKET))
-        body.append(
-            [
-                one.label,
-                (removed(best.density) if best else none_of(one.verdict))
-                + (f" ({failed} below earlier)" if failed else ""),
-                reached(sweep.measure, best) if best else "",
-                removed(last.density) if last else "-",
-                ", ".join(removed(x.density) if x else none_of(v) for v, x in seeds) or "-",
-            ]
-        )
+        best, last = one.verdict.largest(TICKET), one.verdict.last()
+        seeds = [say.match(verdict, verdict.largest(TICKET)) for verdict in one.by_seed().values()]
+        body.append([one.label, matched(one.verdict),
+                     say.reached(sweep.measure, best) if best else "",
+                     say.removed(last.density) if last else "-",
+                     ", ".join(seeds) or "-"])  # fmt: skip
     return header, body
+
+
+def matching(sweep: Sweep) -> Headline:
+    """Says whether a later rewind step matches at a larger sparsity."""
+    dense, what = sweep.dense, sweep.measure
+    if dense is not None and dense.at_chance:
+        told = at_chance(say.label(what), f"{say.reached(what, dense)}, n = {dense.n}")
+        return Headline(alone(what, dense), "of the dense network", told)
+    found = [(one, one.verdict.largest(TICKET)) for one in sweep.settings]
+    known = [(one, level) for one, level in found if level is not None]
+    if not known:
+        measured = any(one.run.rounds(TICKET)[-1:] > (FIRST_ROUND,) for one in sweep.settings)
+        told = "No ticket matches the dense network." if measured else "No ticket measured yet."
+        return Headline("none" if measured else "–", "of the tickets matches", told)
+    one, level = max(known, key=lambda pair: pair[1].sparsity)
+    number, of = say.gone(one.verdict, level.density)
+    versus = f" against {say.reached(what, dense)}" if dense is not None else ""
+    without = [other.label for other, best in found if best is None]
+    rest = f"; none matches at {say.joined(without)}." if without else "."
+    sentence = (
+        f"The sparsest matching ticket, {say.removed(level.density)} removed at "
+        f"{say.reached(what, level)}{versus}, is rewound to {one.label}{rest}"
+    )
+    return Headline(number, f"{of} removed, and a ticket matches", sentence)
+
+
+# --- the model
 
 
 def steps(value: float) -> str:
@@ -161,34 +161,29 @@ def model_sentence(sweep: Sweep) -> str:
         if sweep.dense is None or sweep.dense.mean is None:
             reason = "no dense network was measured"
         elif what.better == "lower":
-            reason = f"it is one of a measure that grows from 0, which {label(what)} does not"
+            reason = f"it is one of a measure that grows from 0, which {say.label(what)} does not"
         elif sweep.dense.at_chance:
-            reason = f"the dense network's {label(what)} is at chance level"
+            reason = f"the dense network's {say.label(what)} is at chance level"
         return f"The model {MODEL} was not fitted: {reason}."
-    spread = "unknown from one seed" if fit.spread is None else amount(what, fit.spread)
-    sentences = [
+    spread = "unknown from one seed" if fit.spread is None else say.amount(what, fit.spread)
+    trust = "No reason was found to distrust the fit within the range measured, k > 0."
+    if fit.doubts:
+        trust = f"Do not trust this fit: {'; '.join(fit.doubts)}."
+    sentence = (
         f"The model {MODEL}, fitted to {fit.num_points} tickets with k > 0: "
         f"τ = {_with_error(fit.tau, fit.tau_error)} steps, "
         f"β = {_with_error(fit.beta, fit.beta_error)} (± standard error, A_dense = "
         f"{what.scale * fit.dense:.4g}{what.unit and f' {what.unit}'} as measured); "
-        f"R² = {r_squared_words(fit.r_squared)}, residual {amount(what, fit.residual)}, spread "
-        f"over seeds {spread}.",
-        trust(fit),
-    ]
-    return " ".join(filter(None, [*sentences, at_zero(what, fit)]))
+        f"R² = {r_squared_words(fit.r_squared)}, residual {say.amount(what, fit.residual)}, spread "
+        f"over seeds {spread}. {trust} {at_zero(what, fit)}"
+    )
+    return sentence.strip()
 
 
 def model_in_short(fit: Fit) -> str:
     """Says of a fit that is not to be trusted its first reason alone."""
     more = f" (and {len(fit.doubts) - 1} reasons more)" if len(fit.doubts) > 1 else ""
     return f"The model {MODEL} is not to be trusted here: {fit.doubts[0]}{more}; see the page."
-
-
-def trust(fit: Fit) -> str:
-    """Says whether a fit is to be trusted, and each reason why not."""
-    if fit.trusted:
-        return "No reason was found to distrust the fit within the range measured, k > 0."
-    return f"Do not trust this fit: {'; '.join(fit.doubts)}."
 
 
 def at_zero(measure: Measure, fit: Fit) -> str:
@@ -216,7 +211,7 @@ def feasible_sentence(fit: Fit, tolerance: float) -> str:
     return (
         f"Smallest rewind step that loses the tolerance ε = {tolerance:g}: "
         "k*(s) = −τ ln(1 − (1 − ε/A_dense)/(1 − s)^β); by the model, from sparsity "
-        f"{removed(1 - fit.largest_sparsity)} on no rewind step suffices."
+        f"{say.removed(1 - fit.largest_sparsity)} on no rewind step suffices."
     )
 
 
@@ -226,40 +221,12 @@ def cost_sentence(sweep: Sweep) -> str:
     if not cost.num_trainings:
         return "Steps: none recorded."
     share = f" ({100 * cost.reused / cost.asked:.0f} %)" if cost.asked else ""
-    sentence = (
-        f"Training steps: {cost.asked:,} asked for in {counted(cost.num_trainings, 'training')}, "
-        f"{cost.run:,} run in {cost.num_trainings - cost.num_reused}, "
-        f"{cost.reused:,}{share} reused from the Store in {cost.num_reused}"
-    )
+    more = ""
     if cost.replayed is not None:
-        sentence += f"; {cost.replayed:,} more replayed for snapshots and probes"
-    return f"{sentence}."
-
-
-def seeds_at(one: Setting, level: Level) -> str:
-    """Writes the seeds of a level, as '0 1 2'."""
-    return " ".join(map(str, sorted(one.run.values(level.arm, level.round, one.run.outcome))))
-
-
-def matching(sweep: Sweep) -> Headline:
-    """Says whether a later rewind step matches at a larger sparsity."""
-    dense, what = sweep.dense, sweep.measure
-    if dense is not None and dense.at_chance:
-        told = at_chance(label(what), f"{reached(what, dense)}, n = {dense.n}")
-        return Headline(reached(what, dense).split(" ±")[0], "of the dense network", told)
-    found = [(one, one.verdict.largest(TICKET)) for one in sweep.settings]
-    known = [(one, level) for one, level in found if level is not None]
-    if not known:
-        measured = any(one.run.rounds(TICKET)[-1:] > (FIRST_ROUND,) for one in sweep.settings)
-        told = "No ticket matches the dense network." if measured else "No ticket measured yet."
-        return Headline("none" if measured else "–", "of the tickets matches", told)
-    one, level = max(known, key=lambda pair: pair[1].sparsity)
-    without = [other.label for other, best in found if best is None]
-    number, of = gone(one.verdict, level.density)
-    versus = f" against {reached(what, dense)}" if dense is not None else ""
-    sentence = (
-        f"The sparsest matching ticket, {removed(level.density)} removed at {reached(what, level)}"
-        f"{versus}, is rewound to {one.label}"
+        more = f"; {cost.replayed:,} more replayed for snapshots and probes"
+    return (
+        f"Training steps: {cost.asked:,} asked for in "
+        f"{say.counted(cost.num_trainings, 'training')}, "
+        f"{cost.run:,} run in {cost.num_trainings - cost.num_reused}, "
+        f"{cost.reused:,}{share} reused from the Store in {cost.num_reused}{more}."
     )
-    sentence += f"; none matches at {joined(without)}." if without else "."
-    return Headline(number, f"{of} removed, and a ticket matches", sentence)

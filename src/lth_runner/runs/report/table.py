@@ -1,30 +1,33 @@
-"""The rounds of a run as aligned plain text."""
+"""Tables of runs, as cells for a page and as aligned plain text for a terminal."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
 
-from lth_runner.runs.report.correlations import READING, correlation_table, correlations
+from lth_runner.runs.aligned_text import aligned
+from lth_runner.runs.evidence.correlations import Correlation, Quantity, correlations
+from lth_runner.runs.evidence.means import aggregate
+from lth_runner.runs.evidence.overlap import MaskOverlap, seed_overlaps
+from lth_runner.runs.evidence.rows import TICKET, FinishedRun
+from lth_runner.runs.evidence.sanity import checks
+from lth_runner.runs.evidence.verdict import Level, Verdict, judge
+from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.headline import headline, learning_sentence, method, progress
-from lth_runner.runs.report.overlap import overlap_sentence, seed_overlaps
-from lth_runner.runs.report.rows import TICKET, FinishedRun, aggregate
-from lth_runner.runs.report.sanity import checks, sentences
-from lth_runner.runs.report.verdict import Level, Verdict, judge
-from lth_runner.runs.report.wording import (
-    capital,
-    coverage,
-    gain,
-    kept,
-    none_of,
-    p_value,
-    reached,
-    removed,
-)
+from lth_runner.runs.report.sanity_text import sentences
 
 WIDTH = 100
 NAME_WIDTH = 10
 MAX_CORRELATIONS = 15
+CORRELATIONS = (
+    "Spearman's rank correlation with the test figure over all rows that have both (n: rounds, "
+    "arms and seeds pooled), with its 95 % interval (*: clear of 0). Nearly everything follows "
+    "density, and so does the figure: the raw correlation is confounded by it. 'Within a round' "
+    "compares rows of one round alone, all of about one density: what is left there, density does "
+    "not explain. Rows of one seed are related, so intervals are too narrow, and of twenty "
+    "quantities one is clear of 0 by chance. The bounds hold the training error. No correlation "
+    "is a cause."
+)
 
 Cells = tuple[list[str], list[list[str]]]  # header, and the lines below it
 
@@ -32,24 +35,45 @@ Cells = tuple[list[str], list[list[str]]]  # header, and the lines below it
 def table(run: FinishedRun) -> str:
     """Rounds with means ± standard deviations, marks, and the verdict in words."""
     verdict = judge(run)
-    lines = [f"{run.name}  ({run.folder})", "", *aligned(*round_table(run, verdict)), ""]
-    last = verdict.last()
-    covers = coverage(run, last.density if last else None)
-    notes = [headline(verdict).text, learning_sentence(run, verdict)]
-    notes += [*sentences(checks(run, verdict)), overlap_sentence(seed_overlaps(run))]
-    notes += [capital(f"{covers}.") if covers else "", progress(run)]
-    notes += [method(verdict), _legend(verdict)]
-    for note in filter(None, notes):
-        lines += textwrap.wrap(note, WIDTH)
+    last, overlaps = verdict.last(), seed_overlaps(run)
+    covers = say.coverage(run, last.density if last else None)
+    notes = [
+        headline(verdict).text,
+        learning_sentence(run, verdict),
+        *sentences(checks(run, verdict)),
+        overlap_sentence(overlaps[-1]) if overlaps else "",
+        f"{covers[0].upper()}{covers[1:]}." if covers else "",
+        progress(run),
+        method(verdict),
+        _legend(verdict),
+    ]
+    lines = [f"{run.name}  ({run.folder})", "", *ruled(round_table(run, verdict)), ""]
+    lines += wrapped(notes)
     if verdict.controls and verdict.dense:
-        lines += ["", *aligned(*arms_table(verdict))]
+        lines += ["", *ruled(arms_table(verdict))]
     if found := correlations(run):
         header, body = correlation_table(found[:MAX_CORRELATIONS])
         more = len(found) - len(body)  # the name last, where a long one pushes nothing aside
-        lines += ["", *aligned([*header[1:], header[0]], [[*one[1:], one[0]] for one in body])]
+        lines += ["", *ruled(([*header[1:], header[0]], [[*one[1:], one[0]] for one in body]))]
         lines += [f"and {more} more on the page"] if more else []
-        lines += ["", *textwrap.wrap(READING, WIDTH)]
+        lines += ["", *wrapped([CORRELATIONS])]
     return "\n".join(lines)
+
+
+def ruled(cells: Cells, *, left: int = -1) -> list[str]:
+    """Aligns a table with a rule below its header: numbers to the right, one column to the left."""
+    header, body = cells
+    rule = ["-" * max(map(len, column)) for column in zip(header, *body, strict=True)]
+    right = set(range(len(header))) - {left % len(header)}
+    return aligned([header, rule, *body], right=right)
+
+
+def wrapped(sentences: Sequence[str]) -> list[str]:
+    """Breaks sentences into lines of a terminal, each beginning a new one; an empty one is none."""
+    return [line for sentence in sentences for line in textwrap.wrap(sentence, WIDTH)]
+
+
+# --- the rounds and the arms of a run
 
 
 def round_table(run: FinishedRun, verdict: Verdict) -> Cells:
@@ -68,16 +92,14 @@ def round_table(run: FinishedRun, verdict: Verdict) -> Cells:
         jaccard = _fraction(means.get("jaccard_early_gradient"))
         if jaccard and "jaccard_chance" in means:
             jaccard += f" ({_fraction(means['jaccard_chance'])})"
-        body.append(
-            [
-                str(round),
-                f"{100 * known.sparsity:.2f}" if known else "",
-                *(cell(verdict, level) for level in levels),
-                _fraction(means.get("sign_preservation")),
-                jaccard,
-                "dense" if dense else _mark(verdict, round),
-            ]
-        )
+        body.append([
+            str(round),
+            f"{100 * known.sparsity:.2f}" if known else "",
+            *(_cell(verdict, level) for level in levels),
+            _fraction(means.get("sign_preservation")),
+            jaccard,
+            "dense" if dense else _mark(verdict, round),
+        ])  # fmt: skip
     return header, body
 
 
@@ -88,48 +110,32 @@ def arms_table(verdict: Verdict) -> Cells:
     body = []
     for arm in (TICKET, *verdict.controls):
         best = verdict.largest(arm)
-        if best is None or best.against_dense is None:
-            body.append([arm, none_of(verdict), "", "", "", ""])
+        pair = best.against_dense if best else None
+        if best is None or pair is None:
+            body.append([arm, say.match(verdict, None), "", "", "", ""])
             continue
-        pair = best.against_dense
-        failed = len(verdict.failed_before(arm))
-        match = removed(best.density) + (f" ({failed} below earlier)" if failed else "")
-        p = "" if pair.p is None else p_value(pair).removeprefix("p ").removeprefix("= ")
-        body.append(
-            [arm, match, kept(best.density), reached(measure, best), gain(measure, pair), p]
-        )
+        p = "" if pair.p is None else say.p_value(pair).removeprefix("p ").removeprefix("= ")
+        body.append([arm, matched(verdict, arm), say.kept(best.density),
+                     say.reached(measure, best), say.gain(measure, pair), p])  # fmt: skip
     if verdict.dense is not None:
-        body.append(["dense", "", "100 %", reached(measure, verdict.dense), "", ""])
+        body.append(["dense", "", "100 %", say.reached(measure, verdict.dense), "", ""])
     return header, body
 
 
-def aligned(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of equal columns: numbers to the right, the last column to the left."""
-    widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
-    return [
-        "  ".join(
-            text.ljust(width) if i == len(widths) - 1 else text.rjust(width)
-            for i, (text, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in [header, ["-" * width for width in widths], *body]
-    ]
+def matched(verdict: Verdict, arm: str = TICKET) -> str:
+    """Writes the sparsest match of an arm, and at how many smaller sparsities it fell below."""
+    failed = len(verdict.failed_before(arm))
+    text = say.match(verdict, verdict.largest(arm))
+    return f"{text} ({failed} below earlier)" if failed else text
 
 
-def named(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    """Aligns a table, the first column to the left and all others to the right."""
-    lines = [header, *body]
-    first, last = (max(len(line[i]) for line in lines) for i in (0, -1))
-    head, *rest = ([line[0].ljust(first), *line[1:-1], line[-1].rjust(last)] for line in lines)
-    return aligned(head, rest)
-
-
-def cell(verdict: Verdict, level: Level | None) -> str:
+def _cell(verdict: Verdict, level: Level | None) -> str:
     """Writes a level in a narrow column: '97.96±0.16', with '!' where a replicate diverged."""
     if level is None:
         return ""
     if level.mean is None:
         return "diverged" if level.num_diverged else "-"
-    text = reached(verdict.measure, level, unit=False, joint="±")
+    text = say.reached(verdict.measure, level, unit=False, joint="±")
     return f"{text}{'!' if level.num_diverged else ''}"
 
 
@@ -139,9 +145,8 @@ def _mark(verdict: Verdict, round: int) -> str:
         return "at chance"
     if ticket is None or (verdict.dense and ticket.matches is None):
         return "?"
-    mark = "no dense" if not verdict.dense else "matches" if ticket.matches else "below"
-    if mark == "below" and verdict.measure.better == "lower":
-        mark = "worse"
+    below = "below" if verdict.measure.better == "higher" else "worse"
+    mark = "no dense" if not verdict.dense else "matches" if ticket.matches else below
     if verdict.dense and ticket.n < verdict.dense.n and not ticket.num_diverged:
         mark += f" n={ticket.n}"
     beaten = [c for c in verdict.controls if (x := verdict.at(c, round)) and x.ticket_is_better]
@@ -153,12 +158,10 @@ def _mark(verdict: Verdict, round: int) -> str:
 
 
 def _legend(verdict: Verdict) -> str:
-    text = ""
-    if verdict.controls:
-        text = "'>': better than that control, the interval of the paired difference above 0."
-    if any(level.num_diverged for level in verdict.levels):
-        text += " '!': a replicate diverged."
-    return text.strip()
+    better = "'>': better than that control, the interval of the paired difference above 0."
+    diverged = any(level.num_diverged for level in verdict.levels)
+    told = [better] * bool(verdict.controls) + ["'!': a replicate diverged."] * diverged
+    return " ".join(told)
 
 
 def _fraction(value: float | None) -> str:
@@ -167,3 +170,44 @@ def _fraction(value: float | None) -> str:
 
 def _short(name: str) -> str:
     return name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 1]}…"
+
+
+# --- what was found beside the verdict
+
+
+def correlation_table(found: Sequence[Quantity]) -> Cells:
+    """Tabulates quantity, n, and both correlations; '*': the interval leaves out 0."""
+    header = ["quantity", "n", "over all rows", "within a round"]
+    return header, [
+        [one.field, str(one.raw.n), _correlation(one.raw), _correlation(one.within)]
+        for one in found
+    ]
+
+
+def _correlation(one: Correlation | None) -> str:
+    if one is None:
+        return "-"
+    text = say.signed(one.r, ".2f")
+    if one.low is None or one.high is None:
+        return text
+    low, high = (say.signed(end, ".2f") for end in (one.low, one.high))
+    return f"{text} [{low}, {high}]{'*' if one.low > 0 or one.high < 0 else ' '}"
+
+
+def overlap_table(found: Sequence[MaskOverlap], of: str = "round") -> Cells:
+    """Tabulates overlaps beside those of shuffled and random masks."""
+    header = [of, "weights kept", "seeds", "overlap", "shuffled within layers", "random"]
+    return header, [
+        [one.of, say.kept(one.density), str(one.num_seeds),
+         *(f"{share:.3f}" for share in (one.jaccard, one.shuffled, one.random))]
+        for one in found
+    ]  # fmt: skip
+
+
+def overlap_sentence(last: MaskOverlap) -> str:
+    """Says how far the masks of different seeds agree in a round."""
+    return (
+        f"Masks of different seeds at {say.kept(last.density)} of the weights overlap by "
+        f"{last.jaccard:.3f} (Jaccard, {last.num_seeds} seeds); by chance {last.shuffled:.3f} "
+        f"within the same layer densities, {last.random:.3f} without."
+    )

@@ -4,61 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lth_runner.runs.report.rows import TICKET, FinishedRun
-from lth_runner.runs.report.verdict import Level, Paired, Verdict
+from lth_runner.runs.evidence.rows import TICKET, FinishedRun
+from lth_runner.runs.evidence.verdict import Level, Paired, Verdict
 from lth_runner.values.measure import Measure
 
 NEARLY_ALL = 0.9  # a mask that covers less of the parameters is told by its share of all
-CONTROL_WORDS = (
-    ("reinit", "its re-initialisation"),
-    ("shuffle", "its shuffled mask"),
-    ("random", "a random ticket"),
-)
+ARMS = {
+    TICKET: "the ticket",
+    "reinit": "its re-initialisation",
+    "shuffle": "its shuffled mask",
+    "random": "a random ticket",
+}
+
+
+# --- numbers
 
 
 def kept(fraction: float) -> str:
     """Writes 0.0687 as '6.9 %': one decimal from 1 % on, more below, none that is zero."""
-    return f"{_trimmed(100 * fraction, _decimals(fraction))} %"
+    return f"{_trimmed(100 * fraction, fraction)} %"
 
 
 def removed(density: float) -> str:
     """Writes a density as sparsity, with the decimals of its kept fraction: 0.0687 -> '93.1 %'."""
-    return f"{_trimmed(100 * (1 - density), _decimals(density))} %"
+    return f"{_trimmed(100 * (1 - density), density)} %"
 
 
-def _decimals(density: float) -> int:
-    return 1 if density >= 0.01 else 2 if density >= 0.001 else 3
+def _trimmed(percent: float, density: float) -> str:
+    decimals = 1 if density >= 0.01 else 2 if density >= 0.001 else 3
+    return f"{percent:.{decimals}f}".rstrip("0").rstrip(".")
 
 
-def _trimmed(value: float, decimals: int) -> str:
-    text = f"{value:.{decimals}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+def signed(value: float, form: str) -> str:
+    """Writes a number with its sign, a true minus: '−0.31' for the form '.2f'."""
+    return f"{value:+{form}}".replace("-", "−")
 
 
-def share_of_all(verdict: Verdict, density: float) -> float | None:
-    """Writes the share of all parameters that a density of the covered ones removes, if known."""
-    return None if verdict.covered is None else verdict.covered * (1 - density)
+def joined(parts: Sequence[str]) -> str:
+    """Joins parts as a sentence lists them: 'a, b and c'."""
+    return ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
 
 
-def gone(verdict: Verdict, density: float) -> tuple[str, str]:
-    """Writes what is removed as a number and its meaning: '96.5 %', 'of the weights'.
-
-    Where a mask covers less than nine tenths of the network, the number is the share of all.
-    """
-    share, of_covered = share_of_all(verdict, density), removed(density)
-    if share is None or verdict.covered is None or verdict.covered >= NEARLY_ALL:
-        return of_covered, "of the weights"
-    return kept(share), f"of all parameters ({of_covered} of the covered weights)"
+def counted(number: int, one: str, several: str = "") -> str:
+    """Writes a number with its noun: '1 seed', '3 seeds'."""
+    return f"{number} {one if number == 1 else several or f'{one}s'}"
 
 
-def coverage(run: FinishedRun, density: float | None) -> str:
-    """Says what share of all parameters a mask covers and removes; empty if a run tells neither."""
-    if run.covered is None:
-        return ""
-    text = f"a mask covers {kept(run.covered)} of all parameters"
-    if density is None:
-        return text
-    return f"{text}, the sparsest removes {kept(run.covered * (1 - density))} of all"
+# --- values of a measure
 
 
 def label(measure: Measure) -> str:
@@ -103,14 +95,14 @@ def amount(measure: Measure, value: float) -> str:
     return f"{measure.scale * value:.3g}{difference_unit(measure)}"
 
 
-def gain(measure: Measure, pair: Paired, decimals: int | None = None) -> str:
+def gain(measure: Measure, pair: Paired) -> str:
     """Writes a difference, positive if better, with its interval: '+0.20 points [−0.1, +0.5]'."""
-    places = digits(measure, pair.difference) if decimals is None else decimals
-    text = f"{measure.scale * pair.difference:+.{places}f}{difference_unit(measure)}"
-    if pair.low is not None and pair.high is not None:
-        low, high = (f"{measure.scale * end:+.{places}f}" for end in (pair.low, pair.high))
-        text += f" [{low}, {high}]"
-    return text.replace("-", "−")
+    form = f".{digits(measure, pair.difference)}f"
+    text = f"{signed(measure.scale * pair.difference, form)}{difference_unit(measure)}"
+    if pair.low is None or pair.high is None:
+        return text
+    low, high = (signed(measure.scale * end, form) for end in (pair.low, pair.high))
+    return f"{text} [{low}, {high}]"
 
 
 def p_value(pair: Paired) -> str:
@@ -120,40 +112,38 @@ def p_value(pair: Paired) -> str:
     return "p < 0.001" if pair.p < 0.001 else f"p = {pair.p:.2g}"
 
 
-def doubt(pair: Paired) -> str:
-    """Says why a difference is not shown to lie above zero."""
-    if pair.low is None:
-        return "one replicate"
-    return "equal differences make no interval" if pair.is_flat else "not clear of zero"
-
-
-def none_of(verdict: Verdict) -> str:
-    """Writes what stands for the sparsest match where there is none."""
-    return "at chance" if verdict.at_chance else "none"
+# --- what is compared
 
 
 def arm_words(arm: str) -> str:
     """Writes an arm as a sentence names it."""
-    if arm == TICKET:
-        return "the ticket"
-    return dict(CONTROL_WORDS).get(arm, f"the control {arm}")
+    return ARMS.get(arm, f"the control {arm}")
 
 
-def joined(parts: Sequence[str]) -> str:
-    """Joins parts as a sentence lists them: 'a, b and c'."""
-    return ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
+def gone(verdict: Verdict, density: float) -> tuple[str, str]:
+    """Writes what is removed as a number and its meaning: '96.5 %', 'of the weights'.
+
+    Where a mask covers less than nine tenths of the network, the number is the share of all.
+    """
+    of_covered = removed(density)
+    if verdict.covered is None or verdict.covered >= NEARLY_ALL:
+        return of_covered, "of the weights"
+    share = kept(verdict.covered * (1 - density))
+    return share, f"of all parameters ({of_covered} of the covered weights)"
 
 
-def counted(number: int, one: str, several: str = "") -> str:
-    """Writes a number with its noun: '1 seed', '3 seeds'."""
-    return f"{number} {one if number == 1 else several or f'{one}s'}"
+def coverage(run: FinishedRun, density: float | None) -> str:
+    """Says what share of all parameters a mask covers and removes; empty if a run tells neither."""
+    if run.covered is None:
+        return ""
+    text = f"a mask covers {kept(run.covered)} of all parameters"
+    if density is None:
+        return text
+    return f"{text}, the sparsest removes {kept(run.covered * (1 - density))} of all"
 
 
-def capital(text: str) -> str:
-    """Gives a text a capital to begin with, and changes no other letter."""
-    return text[:1].upper() + text[1:]
-
-
-def sparsities(levels: Sequence[Level]) -> str:
-    """Lists the sparsities of levels as a sentence does."""
-    return joined([removed(level.density) for level in levels])
+def match(verdict: Verdict, best: Level | None) -> str:
+    """Writes the sparsity of a sparsest match, or what stands for it where there is none."""
+    if best is None:
+        return "at chance" if verdict.at_chance else "none"
+    return removed(best.density)

@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from scipy.special import ndtri  # inverse of the normal distribution; loads fast
 
-from lth_runner.runs.report.rows import FinishedRun, mean, number
-from lth_runner.runs.report.verdict import CONFIDENCE
+from lth_runner.runs.evidence.means import mean, number
+from lth_runner.runs.evidence.rows import FinishedRun
+from lth_runner.runs.evidence.verdict import CONFIDENCE
 
 MIN_ROWS = 5  # an interval needs n > 3, and four points say little
 NO_QUANTITY = frozenset(
     {"round", "seed", "sparsity", "sparsity_of_all", "num_kept", "num_prunable", "num_parameters",
      "start_step", "steps", "seconds", "search_seconds"}
 )  # fmt: skip
-OUTCOMES = (
-    "train_",
-    "val_",
-    "test_",
-    "best_val_test_",
-    "best_val_loss",
-)  # what is to be explained, or nearly so
+# what is to be explained, or nearly so
+OUTCOMES = ("train_", "val_", "test_", "best_val_test_", "best_val_loss")
 DEFAULT_QUANTITIES = frozenset(
     {"density", "best_val_step", "sign_preservation", "sign_preservation_dense",
      "sign_preservation_dense_on_ticket", "jaccard_early_gradient", "jaccard_chance",
      "jaccard_null", "jaccard_z", "mask_overlap_previous", "num_collapsed_layers"}
 )  # fmt: skip
-READING = (
-    "Spearman's rank correlation with the test figure over all rows that have both (n: rounds, "
-    "arms and seeds pooled), with its 95 % interval (*: clear of 0). Nearly everything follows "
-    "density, and so does the figure: the raw correlation is confounded by it. 'Within a round' "
-    "compares rows of one round alone, all of about one density: what is left there, density does "
-    "not explain. Rows of one seed are related, so intervals are too narrow, and of twenty "
-    "quantities one is clear of 0 by chance. The bounds hold the training error. No correlation "
-    "is a cause."
-)
 
 
 @dataclass(frozen=True)
@@ -149,25 +136,9 @@ def _centred(values: Sequence[float], groups: Sequence[int]) -> list[float]:
     members: dict[int, list[float]] = {}
     for group, value in zip(groups, values, strict=True):
         members.setdefault(group, []).append(value)
-    means: Mapping[int, float] = {group: mean(found) for group, found in members.items()}
+    means = {group: mean(found) for group, found in members.items()}
     return [value - means[group] for group, value in zip(groups, values, strict=True)]
 
 
 def _dot(first: Sequence[float], second: Sequence[float]) -> float:
     return math.fsum(a * b for a, b in zip(first, second, strict=True))
-
-
-def correlation_table(found: Sequence[Quantity]) -> tuple[list[str], list[list[str]]]:
-    """Tabulates quantity, n, and both correlations; '*': the interval leaves out 0."""
-    header = ["quantity", "n", "over all rows", "within a round"]
-    return header, [[one.field, str(one.raw.n), _cell(one.raw), _cell(one.within)] for one in found]
-
-
-def _cell(one: Correlation | None) -> str:
-    if one is None:
-        return "-"
-    text = f"{one.r:+.2f}"
-    if one.low is not None and one.high is not None:
-        mark = "*" if one.low > 0 or one.high < 0 else " "
-        text += f" [{one.low:+.2f}, {one.high:+.2f}]{mark}"
-    return text.replace("-", "−")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from lth_runner.runs.report.rows import TICKET, FinishedRun, mean, std
+from lth_runner.runs.evidence.means import mean, std
+from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.measure import ACCURACY
 
@@ -103,7 +104,7 @@ def beside(run: FinishedRun, series: PublishedCurve) -> tuple[PublishedCompariso
 @cache
 def _all() -> Mapping[str, PublishedCurve]:
     found: dict[str, PublishedCurve] = {}
-    folder = files("lth_runner.runs.report") / "papers"
+    folder = files("lth_runner.runs.evidence") / "papers"
     for file in sorted(folder.iterdir(), key=lambda file: file.name):
         if file.name.endswith(".csv"):
             found.update(_read(file.name.removesuffix(".csv"), file.read_text(encoding="utf-8")))

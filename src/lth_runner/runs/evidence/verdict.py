@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from scipy.special import stdtr, stdtrit  # Student t: P(T <= t) and its inverse; loads fast
 
-from lth_runner.runs.report.rows import TICKET, FinishedRun, mean, std
+from lth_runner.runs.evidence.means import mean, std
+from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.values.measure import Measure
 
 CONFIDENCE = 0.95

@@ -12,26 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from lth_runner.runs.folder import TICKETS
-from lth_runner.runs.report.rows import TICKET, FinishedRun, Row, is_dense, mean, number
-from lth_runner.runs.report.settings import rewind_step
-from lth_runner.runs.report.wording import kept
+from lth_runner.runs.evidence.means import is_dense, mean, number
+from lth_runner.runs.evidence.rows import TICKET, FinishedRun, rewind_step
+from lth_runner.runs.folder import TICKETS, Row
 
 FILE = re.compile(r"round-(\d+)(?:-seed-(\d+))?\.safetensors")
 MAX_ROUNDS = 6
 MAX_WEIGHTS = 20_000_000  # read in all; what goes beyond leaves out rounds
-SEEDS_READING = (
-    "Jaccard index of the tickets' masks between seeds, mean over pairs, beside what masks of the "
-    "same layer densities and of the same density alone share by chance. Seeds start from other "
-    "weights: what exceeds the first is not of single weights but of where they stand, as inputs "
-    "that are always 0."
-)
-
-STEPS_READING = (
-    "Jaccard index of the masks that two rewind steps lead to from the same seed, at the largest "
-    "sparsity that several steps reached, mean over seeds; beside what masks of the same layer "
-    "densities and of the same density alone share by chance."
-)
 
 Kept = Mapping[str, NDArray[np.bool_]]
 Place = tuple[int, int]  # rewind step, seed
@@ -105,18 +92,14 @@ def overlap_of(of: str, masks: Sequence[Kept]) -> MaskOverlap:
         density=mean(_density(mask) for mask in masks),
         num_seeds=len(masks),
         jaccard=mean(_jaccard(one, other) for one, other in pairs),
-        shuffled=mean(_chance([(_layer(one, n), _layer(other, n), one[n].size) for n in one])
-                      for one, other in pairs),
+        shuffled=mean(_chance([(float(one[n].mean()), float(other[n].mean()), one[n].size)
+                               for n in one]) for one, other in pairs),
         random=mean(_chance([(_density(one), _density(other), 1)]) for one, other in pairs),
     )  # fmt: skip
 
 
 def _density(mask: Kept) -> float:
     return sum(int(layer.sum()) for layer in mask.values()) / sum(x.size for x in mask.values())
-
-
-def _layer(mask: Kept, name: str) -> float:
-    return float(mask[name].mean())
 
 
 def _jaccard(one: Kept, other: Kept) -> float:
@@ -129,30 +112,6 @@ def _chance(layers: Sequence[tuple[float, float, int]]) -> float:
     both = sum(a * b * size for a, b, size in layers)
     either = sum((a + b - a * b) * size for a, b, size in layers)
     return both / either if either else 1.0
-
-
-def overlap_table(
-    found: Sequence[MaskOverlap], of: str = "round"
-) -> tuple[list[str], list[list[str]]]:
-    """Tabulates overlaps beside those of shuffled and random masks."""
-    header = [of, "weights kept", "seeds", "overlap", "shuffled within layers", "random"]
-    return header, [
-        [one.of, kept(one.density), str(one.num_seeds), f"{one.jaccard:.3f}",
-         f"{one.shuffled:.3f}", f"{one.random:.3f}"]
-        for one in found
-    ]  # fmt: skip
-
-
-def overlap_sentence(found: Sequence[MaskOverlap]) -> str:
-    """Says the last round in one sentence; empty of none."""
-    if not found:
-        return ""
-    last = found[-1]
-    return (
-        f"Masks of different seeds at {kept(last.density)} of the weights overlap by "
-        f"{last.jaccard:.3f} (Jaccard, {last.num_seeds} seeds); by chance {last.shuffled:.3f} "
-        f"within the same layer densities, {last.random:.3f} without."
-    )
 
 
 # --- between the rewind steps of a sweep

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import least_squares
 
-from lth_runner.runs.report.rows import mean, std
+from lth_runner.runs.evidence.means import mean, std
 
 MIN_DISTINCT = 3  # rewind steps, and sparsities, below which two parameters fit anything
 MIN_R_SQUARED = 0.8

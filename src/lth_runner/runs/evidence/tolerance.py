@@ -22,27 +22,27 @@ class Tolerance:
     relative: bool = False
 
     @classmethod
-    def parse(cls, value: Any, measure: Measure, where: str) -> Tolerance:
+    def parse(cls, value: Any, measure: Measure, where: str = "") -> Tolerance:
         """Reads `report.tolerance`; None is half a point of what is told in %, else 2 %.
 
-        Raises `UserError` for what is neither a number nor a share; `where` names its place.
+        Raises `UserError` for what is neither, or more than the measure allows; `where` names the
+        file that says it.
         """
         is_share = measure.unit == "%"
         if value is None:
             return cls(DEFAULT_SHARE) if is_share else cls(DEFAULT_RELATIVE, relative=True)
-        share = (
-            re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*%\s*", value) if isinstance(value, str) else None
-        )
+        text = value if isinstance(value, str) else ""
+        share = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*%\s*", text)
         if share is not None and float(share[1]) < 100:
             return cls(float(share[1]) / 100, relative=True)
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if is_number and 0 <= value < (1 if is_share else math.inf):
             return cls(float(value))
-        example = "0.005 for half a point" if is_share else "0.1"
+        range = "from 0 to below 1, 0.005 for half a point" if is_share else "of at least 0"
         raise UserError(
-            f"report.tolerance={value!r} in {where}: give a difference of {measure.name} from 0 "
-            f"to below {'1' if is_share else 'infinity'}, such as {example}, or a share of the "
-            "dense network's value, such as 2%."
+            f"report.tolerance={value!r}{where and f' in {where}'} must be a difference of the "
+            f"headline measure, {measure.name}, {range}; or a share of the dense network's value, "
+            "such as 2%"
         )
 
     def of(self, dense: float | None) -> float:

@@ -1,14 +1,15 @@
-"""The rows of a run folder, finished or not, and their means over the replicates."""
+"""A run as its folder has it, finished or not."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lth_runner.runs.evidence.means import FIRST_ROUND, IDENTITY, density, is_dense, mean, number
+from lth_runner.runs.evidence.tolerance import Tolerance
 from lth_runner.runs.folder import (
     CONFIG,
     ENVIRONMENT,
@@ -16,30 +17,16 @@ from lth_runner.runs.folder import (
     PROBLEM,
     ROUNDS,
     STATUS,
+    Row,
     checked_mapping,
     checked_rows,
 )
 from lth_runner.runs.measure import listed
-from lth_runner.runs.report.tolerance import Tolerance
 from lth_runner.values.errors import UserError
 from lth_runner.values.measure import ACCURACY, Measure
-
-Row = Mapping[str, Any]
+from lth_runner.values.steps import Duration
 
 TICKET = "ticket"
-FIRST_ROUND = 0  # the dense network's, unless its mask keeps less than all: see `is_dense`
-IDENTITY = ("round", "arm", "seed")
-
-
-@dataclass(frozen=True)
-class Summary:
-    """One (arm, round) over its replicates; `count[field]` replicates had that field."""
-
-    n: int
-    sparsity: float | None
-    count: Mapping[str, int]
-    mean: Mapping[str, float]
-    std: Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -191,75 +178,6 @@ def class_name(node: object) -> str:
     return str(target or "").rsplit(".", 1)[-1]
 
 
-def number(value: object) -> float | None:
-    """Reads the finite number that `value` is, else None; a truth value is no number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
-def density(row: Row) -> float | None:
-    """Reads the fraction of the prunable weights kept, by either of its two names."""
-    kept, removed = number(row.get("density")), number(row.get("sparsity"))
-    return kept if kept is not None else None if removed is None else 1.0 - removed
-
-
-def is_dense(row: Row) -> bool:
-    """Returns whether a row is the dense network's: of the first round, its mask keeps all."""
-    kept = density(row)
-    return row["round"] == FIRST_ROUND and (kept is None or kept >= 1.0)
-
-
-def mean(values: Iterable[float]) -> float:
-    """Averages numbers, of which there is at least one."""
-    found = tuple(values)
-    return math.fsum(found) / len(found)
-
-
-def std(values: Iterable[float]) -> float | None:
-    """Computes the sample standard deviation (ddof = 1); None for fewer than two values."""
-    found = tuple(values)
-    if len(found) < 2:
-        return None
-    centre = mean(found)
-    return math.sqrt(math.fsum((value - centre) ** 2 for value in found) / (len(found) - 1))
-
-
-def aggregate(rows: Iterable[Row]) -> dict[tuple[str, int], Summary]:
-    """Averages every numeric field over the replicates: (arm, round) -> mean and deviation."""
-    groups: dict[tuple[str, int], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row["arm"], row["round"]), []).append(row)
-    return {key: _summary(group) for key, group in groups.items()}
-
-
-def _summary(rows: list[Row]) -> Summary:
-    found: dict[str, list[float]] = {}
-    for row in rows:
-        for name, raw in row.items():
-            if name not in IDENTITY and (value := number(raw)) is not None:
-                found.setdefault(name, []).append(value)
-    kept = [value for value in map(density, rows) if value is not None]
-    return Summary(
-        n=len(rows),
-        sparsity=1.0 - mean(kept) if kept else None,
-        count={name: len(values) for name, values in found.items()},
-        mean={name: mean(values) for name, values in found.items()},
-        std={name: std(values) for name, values in found.items()},
-    )
-
-
-def object_means(rows: Iterable[Row], field: str) -> dict[str, tuple[float, float]]:
-    """Averages a field that is an object over the rows: name -> mean and deviation."""
-    found: dict[str, list[float]] = {}
-    for row in rows:
-        values = row.get(field)
-        for name, raw in values.items() if isinstance(values, Mapping) else ():
-            if (value := number(raw)) is not None:
-                found.setdefault(str(name), []).append(value)
-    return {name: (mean(values), std(values) or 0.0) for name, values in found.items()}
-
-
 def identity(row: Row, file: Path, line: int) -> tuple[int, str, int]:
     """Reads (round, arm, seed) of a row; raises `UserError` where one is missing."""
     round, arm, seed = (row.get(key) for key in IDENTITY)
@@ -287,3 +205,49 @@ def find_runs(paths: Iterable[str | Path]) -> tuple[Path, ...]:
         for folder in below:
             found.setdefault(folder.resolve(), folder)
     return tuple(found.values())
+
+
+# --- the points of a sweep
+
+
+def asked_sparsity(run: FinishedRun) -> float | None:
+    """Reads the sparsity that the config asks for; None where it names none."""
+    return number(run.option("pruner", "sparsity"))
+
+
+def step_text(run: FinishedRun) -> str:
+    """Writes a rewind step as durations are written."""
+    value = run.option("rewind", "step")
+    return "" if value is None else str(value) if isinstance(value, str) else f"{value}it"
+
+
+def rewind_step(run: FinishedRun) -> int | None:
+    """Finds the optimizer step that the run's tickets are rewound to; None where nothing tells.
+
+    Whole steps (500it) stand in the config; of epochs and shares, and where a training was shrunk,
+    the start of the tickets tells, unless their clock starts over.
+    """
+    step = duration_of(step_text(run))
+    is_whole = step is not None and step.unit == "it" and not run.option("train", "shrink_to")
+    if step is not None and (step.amount == 0 or is_whole):
+        return int(step.amount)
+    if run.option("rewind", "lr_clock") != "restart":
+        tickets = [row for row in run.rows if row["arm"] == TICKET and not is_dense(row)]
+        starts = {row["start_step"] for row in tickets if isinstance(row.get("start_step"), int)}
+        if len(starts) == 1:
+            return int(starts.pop())
+    lengths = {number(row.get("steps")) for row in run.rows if row["round"] == FIRST_ROUND}
+    total = next(iter(lengths), None)
+    if step is None or total is None:
+        return None
+    whole = Duration(100, "%") if step.unit == "%" else duration_of(run.option("train", "length"))
+    alike = whole is not None and whole.unit == step.unit and whole.amount > 0
+    return round(step.amount / whole.amount * total) if whole and alike else None
+
+
+def duration_of(value: object) -> Duration | None:
+    """Reads a duration such as 12ep; None where the value is none."""
+    try:
+        return Duration.parse(str(value))
+    except UserError:
+        return None
