@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,49 @@ def test_names_that_lack_or_are_besides_are_told(tmp_path: Path) -> None:
     assert torch.equal(start(File(path, unused=["pooler"]))["head.bias"], held["head.bias"])
     with pytest.raises(UserError, match=r"origin\.fresh: 'hed' matches no tensor.*head"):
         start(File(path, fresh=["hed"], unused=["pooler"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda value: value * float("nan"), "has values that are not finite"),
+        (lambda value: value.long(), "is int64, the network's is float32"),
+    ],
+)
+def test_values_that_no_training_could_start_from_are_refused(
+    tmp_path: Path, change: Callable[[torch.Tensor], torch.Tensor], says: str
+) -> None:
+    held = weights()
+    path = written(tmp_path / "a.safetensors", held | {"head.bias": change(held["head.bias"])})
+    with pytest.raises(UserError, match=rf"head\.bias {says}"):
+        start(File(path))
+    assert torch.equal(start(File(path, fresh=["head"]))["body.0.bias"], held["body.0.bias"])
+
+
+def test_patterns_that_leave_nothing_or_match_nothing_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.safetensors", weights(), "net.")
+    with pytest.raises(UserError, match="leaves nothing of"):
+        start(File(path, under="net", fresh=["*"]))
+    with pytest.raises(UserError, match=r"origin\.unused: 'pooler' matches no tensor"):
+        start(File(path, under="net.", unused=["pooler"]))
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(4, 2)
+        self.output = nn.Linear(2, 4, bias=False)
+        self.output.weight = self.words.weight
+
+
+def test_two_values_of_a_shared_parameter_are_refused_and_one_twice_is_read(tmp_path: Path) -> None:
+    values, network = torch.arange(8.0).reshape(4, 2), Tied()
+    twice = {"output.weight": values, "words.weight": values.clone()}
+    File(written(tmp_path / "a.safetensors", twice)).lay(network)
+    assert torch.equal(network.output.weight, values)
+    twice["output.weight"] = 2 * values
+    with pytest.raises(UserError, match="shares one parameter"):
+        File(written(tmp_path / "b.safetensors", twice)).lay(network)
 
 
 def test_a_fresh_draw_has_nothing_of_the_origins(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from command import lth_run, parts_of
 from lth_runner.cli.build import pick_device
 from lth_runner.cli.messages import explain
-from lth_runner.cli.signatures import check_targets
+from lth_runner.cli.signatures import check_targets, without_what_data_lack
 from lth_runner.values.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -347,3 +347,12 @@ def test_a_value_that_follows_one_that_is_null_is_asked_for_by_its_own_key(tmp_p
     assert said.status == 2
     assert "model.num_classes follows dataset.num_classes, which is null here" in said.err
     assert "set model.num_classes" in said.err
+
+
+def test_what_the_data_lack_is_not_given_to_a_model_that_does_not_take_it() -> None:
+    bare = {"_target_": "torch.nn.Identity", "shape": None}
+    assert without_what_data_lack(bare) == bare  # it takes any keyword
+    linear = {"_target_": "torch.nn.Flatten", "shape": None, "num_classes": 3}
+    assert without_what_data_lack(linear) == {"_target_": "torch.nn.Flatten", "num_classes": 3}
+    needed = {"_target_": "lth_runner.problem.models.mlp", "shape": [4], "num_classes": None}
+    assert without_what_data_lack(needed) == needed

@@ -17,7 +17,7 @@ from omegaconf.errors import (
 )
 
 from lth_runner.cli.messages import first_line
-from lth_runner.cli.signatures import check_targets
+from lth_runner.cli.signatures import check_targets, without_what_data_lack
 from lth_runner.runs.evidence.published import published
 from lth_runner.search.rewind import Rewind
 from lth_runner.values.errors import UserError, nearest
@@ -45,6 +45,7 @@ def check(config: DictConfig) -> dict[str, Any]:
     what the signature of a part does not take.
     """
     values = resolve(config)
+    values["model"] = without_what_data_lack(values["model"])
     check_targets(values, OmegaConf.to_container(config, resolve=False))
     return values
 

@@ -28,6 +28,21 @@ def check_targets(config: Any, written: Any = None) -> None:
         _check(where, node, written)
 
 
+def without_what_data_lack(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves out a shape or a number of classes that the data lack and the model does not take.
+
+    Both follow the dataset, and Hydra's ``~`` removes no key of which the value is null.
+    """
+    try:
+        taken = inspect.signature(get_object(str(model["_target_"]))).parameters
+    except Exception:  # whatever a module of the user's raises is told where targets are checked
+        return dict(model)
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        return dict(model)
+    follows = {"shape", "num_classes"} - set(taken)
+    return {key: value for key, value in model.items() if key not in follows or value is not None}
+
+
 def _targets(config: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if isinstance(config, Mapping):
         if "_target_" in config:

@@ -101,11 +101,14 @@ class File:
                         if name.startswith(under):
                             yield self.into + name[len(under) :], opened.get_tensor(name)
             except (SafetensorError, OSError) as error:
-                raise UserError(f"origin.path={file} is no safetensors file: {error}") from error
+                raise UserError(
+                    f"origin.path={file} is no safetensors file ({error}): write a state_dict of "
+                    "torch's own format again with safetensors.torch.save_file"
+                ) from error
 
     def _under(self, names: Sequence[str]) -> str:
         if self.under is not None:
-            return self.under
+            return self.under if self.under.endswith(".") or not self.under else f"{self.under}."
         return "weights." if any(name.startswith("weights.") for name in names) else ""
 
     @torch.no_grad()
@@ -128,6 +131,7 @@ class File:
                     f"network's has {tuple(own[place].shape)}: name it in origin.fresh to draw it "
                     "anew"
                 )
+            self._refuse_values(name, value, own[place])
             if place in held and not torch.equal(own[place], value.to(own[place])):
                 raise UserError(
                     f"origin.path={self.path}: {name} and another tensor of the file have "
@@ -138,14 +142,32 @@ class File:
             own[place].copy_(value)
             held.add(place)
         self._refuse_besides(besides, own)
+        if own and not own.keys() - spared:
+            raise UserError(
+                f"origin.fresh={list(self.fresh)} leaves nothing of origin.path={self.path}: name "
+                "fewer parameters, or set origin=none"
+            )
         if lacking := sorted(own.keys() - held - spared):
             raise UserError(
                 f"origin.path={self.path} lacks {_listed(lacking)}: name them in origin.fresh to "
                 "draw them anew" + self._hint(held)
             )
 
+    def _refuse_values(self, name: str, value: Tensor, own: Tensor) -> None:
+        if value.dtype != own.dtype and not (value.is_floating_point() and own.is_floating_point()):
+            raise UserError(
+                f"origin.path={self.path}: {name} is {str(value.dtype).removeprefix('torch.')}, "
+                f"the network's is {str(own.dtype).removeprefix('torch.')}: save it as the network "
+                "has it"
+            )
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise UserError(
+                f"origin.path={self.path}: {name} has values that are not finite: the training "
+                "that it comes from has diverged, so take an earlier checkpoint of it"
+            )
+
     def _refuse_besides(self, besides: Sequence[str], own: Mapping[str, Tensor]) -> None:
-        unused = select(self.unused, besides, "origin.unused") if besides else frozenset()
+        unused = select(self.unused, besides, "origin.unused")
         if left := sorted(set(besides) - unused):
             raise UserError(
                 f"origin.path={self.path} has {_listed(left)}, which the network has not "
