@@ -8,9 +8,9 @@ from statistics import fmean
 from typing import Literal
 
 from lth_runner.runs.evidence.means import density, mean, number, std
+from lth_runner.runs.evidence.pruners import find_pruners
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun, rewind_step
 from lth_runner.runs.evidence.verdict import Paired, paired
-from lth_runner.runs.report.pruners import find_pruners
 
 ACCURACY = "test_accuracy"  # what the papers tell
 

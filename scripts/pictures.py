@@ -11,23 +11,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lth_runner.runs.evidence.means import density, mean, number, std
+from lth_runner.runs.evidence.means import aggregate
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report.curve import curve_figure
 from lth_runner.runs.report.drawing import INK, MUTED
+from lth_runner.runs.report.instrument_lines import means_by_density
+from lth_runner.runs.report.lines import PERCENT, Frame, Line, Reference, by_density, paint
 
 # names of runs whose curve is committed, once they are done
 CURVES = ("lenet300_mnist_imp", "resnet20_imp", "resnet20_rewind_init", "resnet20_lrr")
 TICKETS = "lenet300_mnist_imp"
-COLOURS = 64  # of a palette: lines and letters look the same, a third of the bytes
-PUBLISHED = (
-    0.513,
-    0.211,
-    0.070,
-    0.036,
-    0.019,
-)  # of the weights: Frankle & Carbin, arXiv:1803.03635
+COLOURS = 80  # of a palette: lines and letters look the same, a third of the bytes
+PUBLISHED = (0.513, 0.211, 0.070, 0.036, 0.019)  # weights kept: Frankle & Carbin, arXiv:1803.03635
 SAID = """Dashed: the dense network. Dotted: the shares of
 the weights that Frankle & Carbin name (51.3, 21.1,
 7.0, 3.6 and 1.9 %).
@@ -99,56 +95,41 @@ def panels(run: FinishedRun) -> Figure:
 
 
 def _draw(axes: Axes, run: FinishedRun, field: Field) -> None:
-    drawing.tidy(axes, xlabel="", ylabel="")
     axes.set_title(field.heading, loc="left", fontsize=9.5, color=INK)
     for kept in PUBLISHED:
-        axes.axvline(100 * kept, color=MUTED, linewidth=0.9, linestyle=":", zorder=0.5)
+        axes.axvline(PERCENT * kept, color=MUTED, linewidth=0.9, linestyle=":", zorder=0.5)
+    lines = [line for line in _lines(run, field) if line.x]
+    if not lines:
+        axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color=MUTED)
+    references = []
+    if field.arms and run.dense_round is not None and lines:
+        references = [Reference(lines[0].y[0], style="--")]
+    paint(axes, lines, Frame("", "weights remaining (%)", references=references))
+    by_density(axes, lines)
+    if field.factor == 100.0 and lines:  # controls may fall out of sight
+        lowest = [
+            y
+            for line in lines
+            for y in line.y[: None if line.label == TICKET else len(line.y) // 2 + 1]
+        ]
+        top = axes.get_ylim()[1]
+        axes.set_ylim(min(lowest) - 0.15 * (top - min(lowest)), top)
+    if not field.arms and lines:
+        axes.legend(frameon=False, fontsize=8.5)
+
+
+def _lines(run: FinishedRun, field: Field) -> list[Line]:
+    """Means over the seeds by growing sparsity, with bands of one standard deviation."""
+    summaries, lines = aggregate(run.rows), []
     arms = run.arms if field.arms else (TICKET,)
-    densities: list[float] = []
-    lowest: list[float] = []
     for row, (name, label) in enumerate(field.names):
         for column, arm in enumerate(arms):
             # what is no arm has a colour that no arm has
             index = column if field.arms or not row else row + len(run.arms)
-            x, y, spread = _means(run, arm, name, field.factor)
-            if not x:
-                continue
-            densities += x
-            axes.errorbar(
-                [100 * one for one in x], y, yerr=spread, color=drawing.colour(index),
-                marker=drawing.marker(index),
-                markersize=3.5, linewidth=1.4, elinewidth=0.9, label=label or arm,
-            )  # fmt: skip
-            lowest += y if arm == TICKET else y[: len(y) // 2 + 1]
-    if not densities:
-        axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color=MUTED)
-        return
-    if field.arms and run.dense_round is not None:
-        dense = _means(run, TICKET, field.names[0][0], field.factor)[1][0]
-        axes.axhline(dense, color=MUTED, linewidth=0.9, linestyle="--", zorder=0.6)
-    drawing.density_axis(axes, densities)
-    if field.factor == 100.0:  # controls may fall out of sight
-        top = axes.get_ylim()[1]
-        axes.set_ylim(min(lowest) - 0.15 * (top - min(lowest)), top)
-    if not field.arms:
-        axes.legend(frameon=False, fontsize=8.5)
-    axes.set_xlabel("weights remaining (%)", fontsize=9, color=INK, labelpad=3)
-
-
-def _means(
-    run: FinishedRun, arm: str, name: str, factor: float
-) -> tuple[list[float], list[float], list[float]]:
-    """Densities with the means and standard deviations of a field, by growing sparsity."""
-    found = []
-    for round in run.rounds(arm):
-        rows = run.at(arm, round)
-        kept = [value for row in rows if (value := density(row)) is not None]
-        values = [factor * value for row in rows if (value := number(row.get(name))) is not None]
-        if kept and values:
-            found.append((mean(kept), mean(values), std(values) or 0.0))
-    found.sort(reverse=True)
-    x, y, spread = ([one[i] for one in found] for i in range(3))
-    return x, y, spread
+            line = Line(label or arm, drawing.colour(index), marker=drawing.marker(index),
+                        width=1.4)  # fmt: skip
+            lines.append(line.through(means_by_density(summaries, arm, name, field.factor)))
+    return lines
 
 
 def save(figures: dict[str, tuple[Figure, str]], folder: Path) -> dict[str, str]:

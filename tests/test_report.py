@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from lth_runner.runs.evidence.rows import find_runs
+from lth_runner.runs.evidence.settings import labels
 from lth_runner.runs.evidence.verdict import judge, paired
 from lth_runner.runs.report import FinishedRun, aggregate, write
 from lth_runner.runs.report.command import main
 from lth_runner.runs.report.curve import curve_figure
 from lth_runner.runs.report.drawing import png, spread
 from lth_runner.runs.report.headline import headline, learning_sentence
-from lth_runner.runs.report.settings import labels
 from lth_runner.runs.report.table import arms_table, round_table, table
 from lth_runner.runs.report.wording import kept, removed
 from lth_runner.values.errors import UserError

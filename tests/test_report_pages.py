@@ -9,6 +9,8 @@ from itertools import pairwise
 import pytest
 
 from lth_runner.runs.evidence.rows import find_runs
+from lth_runner.runs.evidence.settings import labels, natural, seed_groups, sorted_by_settings
+from lth_runner.runs.evidence.sweep import find_sweeps
 from lth_runner.runs.evidence.verdict import judge
 from lth_runner.runs.report import FinishedRun, write
 from lth_runner.runs.report.command import main
@@ -17,8 +19,6 @@ from lth_runner.runs.report.curve import drawn_curve
 from lth_runner.runs.report.headline import headline
 from lth_runner.runs.report.instruments import DEFAULT, panels
 from lth_runner.runs.report.panels import difference_panel
-from lth_runner.runs.report.settings import labels, natural, seed_groups, sorted_by_settings
-from lth_runner.runs.report.sweep import find_sweeps
 from lth_runner.runs.report.sweep_figures import outcome_figure
 from lth_runner.runs.report.sweep_page import write_sweep
 from lth_runner.runs.report.table import round_table

@@ -14,10 +14,10 @@ import torch
 
 from lth_runner.runs.evidence.overlap import step_overlaps
 from lth_runner.runs.evidence.rows import FinishedRun, find_runs, rewind_step
+from lth_runner.runs.evidence.settings import differences
+from lth_runner.runs.evidence.sweep import find_sweeps, thinned
 from lth_runner.runs.evidence.tradeoff import Observation, fit, r_squared_words, seed_spread
 from lth_runner.runs.report.command import main
-from lth_runner.runs.report.settings import differences
-from lth_runner.runs.report.sweep import find_sweeps, thinned
 from lth_runner.runs.report.sweep_page import write_sweep
 from lth_runner.runs.report.sweep_text import at_zero, matching_table, model_sentence, text
 from lth_runner.values import state as states

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri  # inverse of the normal distribution; loads fast
 
-from lth_runner.runs.evidence.means import mean, number
+from lth_runner.runs.evidence.means import number
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.verdict import CONFIDENCE
 
@@ -60,8 +61,7 @@ def _is_quantity(field: str) -> bool:
 
 
 def _strength(one: Quantity) -> tuple[bool, float]:
-    known = one.within or one.raw
-    return one.within is not None, abs(known.r)
+    return one.within is not None, abs((one.within or one.raw).r)
 
 
 def _quantity(run: FinishedRun, field: str) -> Quantity | None:
@@ -80,7 +80,7 @@ def _quantity(run: FinishedRun, field: str) -> Quantity | None:
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> Correlation | None:
     """Correlates the ranks, ties sharing their mean (Spearman); None where one is constant."""
-    return _correlation(ranks(first), ranks(second), num_controlled=0)
+    return within(first, second, [0] * len(first))
 
 
 def within(
@@ -88,29 +88,17 @@ def within(
 ) -> Correlation | None:
     """Correlates, given the group, what ranks differ from their group's mean (partial correlation).
 
-    Groups enter as g - 1 controlled variables, so that any dependence on them is taken out, not
+    r = sum(x y) / sqrt(sum(x^2) sum(y^2)), interval tanh(atanh(r) +- 1.96 se) with
+    se^2 = (1 + r^2 / 2) / (n - k - 3), k variables controlled (Bonett and Wright, Psychometrika
+    2000). Groups enter as k = g - 1 variables, so that any dependence on them is taken out, not
     only a linear one. None where nothing differs within the groups.
     """
-    controlled = len(set(groups)) - 1
-    return _correlation(
-        _centred(ranks(first), groups), _centred(ranks(second), groups), num_controlled=controlled
-    )
-
-
-def _correlation(
-    first: Sequence[float], second: Sequence[float], *, num_controlled: int
-) -> Correlation | None:
-    """Computes r = sum(x y) / sqrt(sum(x^2) sum(y^2)), centred; tanh(atanh(r) +- 1.96 se).
-
-    se^2 = (1 + r^2 / 2) / (n - k - 3), k variables controlled (Bonett and Wright, Psychometrika
-    2000).
-    """
-    x, y = ([value - mean(values) for value in values] for values in (first, second))
-    spread = math.sqrt(_dot(x, x) * _dot(y, y))
+    x, y = (_centred(ranks(values), groups) for values in (first, second))
+    spread = math.sqrt(float(x @ x) * float(y @ y))
     if spread < 1e-9:  # ranks are multiples of a half: what is left is rounding
         return None
-    n, r = len(x), max(-1.0, min(1.0, _dot(x, y) / spread))
-    freedom = n - num_controlled - 3
+    n, r = len(x), max(-1.0, min(1.0, float(x @ y) / spread))
+    freedom = n - (len(set(groups)) - 1) - 3
     if freedom < 1:
         return Correlation(n, r, None, None)
     if abs(r) > 1 - 1e-12:
@@ -121,24 +109,13 @@ def _correlation(
 
 def ranks(values: Sequence[float]) -> list[float]:
     """Ranks values, 1 for the smallest; equal values share the mean of their ranks."""
-    order = sorted(range(len(values)), key=values.__getitem__)
-    found = [0.0] * len(values)
-    place = 0
-    for _, group in groupby(order, key=values.__getitem__):
-        members = list(group)
-        for index in members:
-            found[index] = place + (len(members) + 1) / 2
-        place += len(members)
-    return found
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    shared = np.cumsum(counts) - (counts - 1) / 2
+    return [float(rank) for rank in shared[places]]
 
 
-def _centred(values: Sequence[float], groups: Sequence[int]) -> list[float]:
-    members: dict[int, list[float]] = {}
-    for group, value in zip(groups, values, strict=True):
-        members.setdefault(group, []).append(value)
-    means = {group: mean(found) for group, found in members.items()}
-    return [value - means[group] for group, value in zip(groups, values, strict=True)]
-
-
-def _dot(first: Sequence[float], second: Sequence[float]) -> float:
-    return math.fsum(a * b for a, b in zip(first, second, strict=True))
+def _centred(values: Sequence[float], groups: Sequence[int]) -> NDArray[np.float64]:
+    """Subtracts from each value the mean of its group."""
+    _, places = np.unique(groups, return_inverse=True)
+    means = np.bincount(places, values) / np.bincount(places)
+    return np.asarray(values) - means[places]

@@ -57,6 +57,13 @@ def std(values: Iterable[float]) -> float | None:
     return math.sqrt(math.fsum((value - centre) ** 2 for value in found) / (len(found) - 1))
 
 
+def even_places(num: int, most: int) -> list[int]:
+    """Picks at most so many of the places 0, 1, ... num - 1, evenly, first and last among them."""
+    if num <= most:
+        return list(range(num))
+    return sorted({round(i * (num - 1) / (most - 1)) for i in range(most)})
+
+
 def aggregate(rows: Iterable[Row]) -> dict[tuple[str, int], Summary]:
     """Averages every numeric field over the replicates: (arm, round) -> mean and deviation."""
     groups: dict[tuple[str, int], list[Row]] = {}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from lth_runner.runs.evidence.means import is_dense, mean, number
+from lth_runner.runs.evidence.means import even_places, is_dense, mean, number
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun, rewind_step
 from lth_runner.runs.folder import TICKETS, Row
 
@@ -48,7 +48,8 @@ def seed_overlaps(run: FinishedRun) -> tuple[MaskOverlap, ...]:
     several = sorted(round for round, paths in files.items() if len(paths) > 1)
     found: list[MaskOverlap] = []
     read = 0
-    for round in _last_first(several):
+    for place in reversed(even_places(len(several), MAX_ROUNDS)):  # the last one first
+        round = several[place]
         if read > MAX_WEIGHTS:
             break
         masks = [mask for path in files[round] if (mask := masks_of(path))]
@@ -59,15 +60,6 @@ def seed_overlaps(run: FinishedRun) -> tuple[MaskOverlap, ...]:
         if overlap.density < 1:
             found.append(overlap)
     return tuple(reversed(found))
-
-
-def _last_first(rounds: Sequence[int]) -> list[int]:
-    """Picks six at most, evenly, the last one first."""
-    last = len(rounds) - 1
-    if last < MAX_ROUNDS:
-        return list(reversed(rounds))
-    places = {round(i * last / (MAX_ROUNDS - 1)) for i in range(MAX_ROUNDS)}
-    return [rounds[place] for place in sorted(places, reverse=True)]
 
 
 def masks_of(path: Path) -> Kept:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -123,7 +123,7 @@ def fit(points: Iterable[Observation], *, dense: float, tolerance: float) -> Fit
         name for name, x, a, b in zip(("tau", "beta"), best.x, low, high, strict=True)
         if min(x - a, b - x) < 0.01
     ]  # fmt: skip
-    return Fit(**{**vars(result), "doubts": tuple(_doubts(result, used, at_bound))})
+    return replace(result, doubts=tuple(_doubts(result, used, at_bound)))
 
 
 def r_squared_words(value: float | None) -> str:

@@ -92,10 +92,10 @@ def _report(paths: Sequence[str], out: str | None) -> None:
 
 def _compare(runs: Sequence[FinishedRun], folder: Path) -> list[Path]:
     """Writes and prints what several runs say together; returns the files."""
+    from lth_runner.runs.evidence.pruners import find_pruners
+    from lth_runner.runs.evidence.sweep import find_sweeps
     from lth_runner.runs.report import pruner_page, sweep_page, sweep_text
     from lth_runner.runs.report.compare import compare
-    from lth_runner.runs.report.pruners import find_pruners
-    from lth_runner.runs.report.sweep import find_sweeps
 
     text, files = compare(runs, folder)
     print(text)

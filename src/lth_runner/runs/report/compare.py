@@ -9,6 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from lth_runner.runs.evidence.rows import FinishedRun
+from lth_runner.runs.evidence.settings import (
+    differences,
+    labels,
+    plain,
+    seed_groups,
+    sorted_by_settings,
+)
 from lth_runner.runs.evidence.verdict import Verdict, judge
 from lth_runner.runs.folder import PAGE
 from lth_runner.runs.report import drawing
@@ -27,13 +34,6 @@ from lth_runner.runs.report.page import (
     write_page,
 )
 from lth_runner.runs.report.refused import refusals
-from lth_runner.runs.report.settings import (
-    differences,
-    labels,
-    plain,
-    seed_groups,
-    sorted_by_settings,
-)
 from lth_runner.runs.report.table import Cells, ruled, wrapped
 
 

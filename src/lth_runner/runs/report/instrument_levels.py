@@ -1,4 +1,4 @@
-"""What instruments have beside their lines: places of a list, frames, levels and remarks."""
+"""What instruments have beside their lines: places of a list, levels and remarks."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from lth_runner.runs.evidence.means import density, number
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.folder import Row
 from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.lines import DENSITY, Frame, Reference
-from lth_runner.values.measure import Measure
+from lth_runner.runs.report.lines import Reference
 
 TOLERANCE = 0.02  # `probe.instability.tolerance` where the config does not say
 
@@ -30,42 +29,6 @@ def trajectory_steps(row: Row, length: int) -> Sequence[float]:
     """Places a list at the row's own trajectory steps."""
     steps = row.get("trajectory_steps")
     return steps if isinstance(steps, list) and len(steps) == length else range(1, length + 1)
-
-
-# --- frames in units of the headline measure
-
-
-def in_measure(measure: Measure) -> Frame:
-    """Shows a field as the headline measure is shown."""
-    return Frame(say.axis(measure, ""), factor=measure.scale)
-
-
-def barrier(measure: Measure, xlabel: str = DENSITY) -> Frame:
-    """Shows a barrier, a difference of errors."""
-    of = "points of error" if measure.unit == "%" else f"of {say.label(measure)}"
-    return Frame(f"barrier ({of})", xlabel, measure.scale)
-
-
-def barrier_by_step(measure: Measure) -> Frame:
-    """Shows a barrier against the step at which two trainings part."""
-    return barrier(measure, "step at which they part")
-
-
-def error_along(xlabel: str) -> Callable[[Measure], Frame]:
-    """Shows the measure as an error, smaller is better, along a line."""
-
-    def frame(measure: Measure) -> Frame:
-        name = "error" if measure.better == "higher" else say.label(measure)
-        unit = f" ({measure.unit})" if measure.unit else ""
-        return Frame(f"{name}{unit}", xlabel, measure.scale)
-
-    return frame
-
-
-def gap(measure: Measure) -> Frame:
-    """Shows a difference of the headline measure."""
-    unit = say.difference_unit(measure).strip() or say.label(measure)
-    return Frame(f"gap ({unit})", factor=measure.scale)
 
 
 # --- horizontal lines and notes

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lth_runner.runs.evidence.means import aggregate, mean, number, object_means, std
+from lth_runner.runs.evidence.means import Summary, aggregate, mean, number, object_means, std
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.verdict import Verdict
 from lth_runner.runs.folder import Row
 from lth_runner.runs.report import drawing
+from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.drawing import INK, MUTED, LineStyle
 from lth_runner.runs.report.heat import tail
 from lth_runner.runs.report.lines import (
@@ -75,16 +76,24 @@ def density_lines(
     run: FinishedRun, verdict: Verdict, one: Instrument, frame: Frame
 ) -> tuple[list[Line], Frame]:
     """Means over the replicates by density, bands of one standard deviation."""
-    summaries, lines = aggregate(run.rows), []
-    for arm, field, line in _each(run, one):
-        found = [
-            (PERCENT * (1 - summary.sparsity), frame.factor * summary.mean[field],
-             frame.factor * (summary.std[field] or 0.0))
-            for round in run.rounds(arm)
-            if (summary := summaries[arm, round]).sparsity is not None and field in summary.mean
-        ]  # fmt: skip
-        lines.append(line.through(_drawable(sorted(found, reverse=True), frame)))
+    summaries = aggregate(run.rows)
+    lines = [
+        line.through(_drawable(means_by_density(summaries, arm, field, one.factor(run)), frame))
+        for arm, field, line in _each(run, one)
+    ]
     return lines, frame
+
+
+def means_by_density(
+    summaries: Mapping[tuple[str, int], Summary], arm: str, field: str, factor: float
+) -> Points:
+    """Lists a field's means over the rounds of an arm by falling density (%)."""
+    found = [
+        (PERCENT * (1 - of.sparsity), factor * of.mean[field], factor * (of.std[field] or 0.0))
+        for (other, _), of in summaries.items()
+        if other == arm and of.sparsity is not None and field in of.mean
+    ]
+    return sorted(found, reverse=True)
 
 
 def layer_lines(
@@ -101,7 +110,7 @@ def layer_lines(
     found = [(line, object_means(run.at(arm, round), field)) for arm, field, line in wanted]
     names = list(dict.fromkeys(name for _, layers in found for name in layers))
     lines = [
-        line.through(_drawable([(float(names.index(n)), frame.factor * y, frame.factor * s)
+        line.through(_drawable([(float(names.index(n)), one.factor(run) * y, one.factor(run) * s)
                                 for n, (y, s) in layers.items()], frame))
         for line, layers in found
     ]  # fmt: skip
@@ -129,7 +138,7 @@ def step_lines(
     """Draws an object by step of the ticket's rows, step 0 on the same axis."""
     rows = [row for row in run.rows if row["arm"] == TICKET]
     lines = [
-        line.through(sorted((float(step), frame.factor * y, frame.factor * s)
+        line.through(sorted((float(step), one.factor(run) * y, one.factor(run) * s)
                             for step, (y, s) in object_means(rows, field).items()))
         for _, field, line in _each(run, one)
     ]  # fmt: skip
@@ -149,7 +158,7 @@ def along(
             (arm, round): points
             for arm in run.arms
             for round in run.rounds(arm)
-            if (points := _list_means(run.at(arm, round), field, places, frame.factor))
+            if (points := _list_means(run.at(arm, round), field, places, one.factor(run)))
         }
         shown = shown_rounds([round for arm, round in series if arm == TICKET], verdict)
         return shaded_lines(run, verdict, series, shown), replace(frame, set_x=by_count)
@@ -242,25 +251,43 @@ def _drawable(points: Points, frame: Frame) -> Points:
 class Instrument:
     """A panel of the page, which appears where a row has the field of its first line.
 
-    `level`: a horizontal line and its name. `note`: what is said of this very run. `hidden`:
-    whether a run shows nothing by it.
+    `scaled`: its values are of the headline measure, whose name and units stand for the fields in
+    braces of the frame's y label. `level`: a horizontal line and its name. `note`: what is said of
+    this very run. `hidden`: whether a run shows nothing by it.
     """
 
     key: str
     heading: str
     reading: str
-    frame: Frame | Callable[[Measure], Frame]
+    frame: Frame
     fields: tuple[Each | Beside, ...]
+    scaled: bool = False
     draw: Callable[..., tuple[list[Line], Frame]] = density_lines
     level: Callable[[FinishedRun], Reference | None] = lambda run: None
     note: Callable[[FinishedRun], str] = lambda run: ""
     hidden: Callable[[FinishedRun], bool] = lambda run: False
 
+    def factor(self, run: FinishedRun) -> float:
+        """By what values are multiplied before they are drawn."""
+        return run.measure.scale if self.scaled else 1.0
+
     def panel(self, run: FinishedRun, verdict: Verdict) -> Panel:
         """Draws the panel of a run."""
-        frame = self.frame if isinstance(self.frame, Frame) else self.frame(run.measure)
+        names = _names(run.measure) if self.scaled else {}
+        frame = replace(self.frame, ylabel=self.frame.ylabel.format(**names))
         lines, frame = self.draw(run, verdict, self, frame)
         level, drawn = self.level(run), [line for line in lines if line.x]
         figure = line_figure(drawn, replace(frame, references=[level] if level else []))
         reading = f"{self.reading} {self.note(run)}".strip()
         return Panel(self.key, self.heading, reading, figure, tuple(drawn))
+
+
+def _names(measure: Measure) -> dict[str, str]:
+    """Writes the measure, an error by it (smaller is better) and their differences, with units."""
+    name, unit = say.label(measure), f" ({measure.unit})" if measure.unit else ""
+    return {
+        "value": say.axis(measure, ""),
+        "error": f"{'error' if measure.better == 'higher' else name}{unit}",
+        "errors": "points of error" if measure.unit == "%" else f"of {name}",
+        "difference": say.difference_unit(measure).strip() or name,
+    }

@@ -6,23 +6,7 @@ from collections.abc import Iterable
 
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.verdict import Verdict
-from lth_runner.runs.report.instrument_levels import (
-    at,
-    barrier,
-    barrier_by_step,
-    counted,
-    error_along,
-    gap,
-    guessing,
-    in_measure,
-    nested,
-    path,
-    random_distance,
-    stable_below,
-    stable_from,
-    trajectory_steps,
-    vacuous,
-)
+from lth_runner.runs.report import instrument_levels as levels
 from lth_runner.runs.report.instrument_lines import (
     Beside,
     Each,
@@ -36,7 +20,8 @@ from lth_runner.runs.report.instrument_lines import (
 from lth_runner.runs.report.lines import DASHED, Frame
 
 SHARE = Frame("share")
-ON_PATH = "place on the line, from one end to the other"
+BARRIER = Frame("barrier ({errors})")
+ERROR = Frame("{error}", "place on the line, from one end to the other")
 STEPS = Frame("cosine", "steps after the start (log scale)", logarithmic_x=True)
 LAYER = "Shown is the sparsest round that matches, else the last."
 ROUNDS = (
@@ -53,7 +38,7 @@ DEFAULT: tuple[Instrument, ...] = (
          Beside("sign_preservation_dense_on_ticket", "dense, on the\nticket's weights", DASHED,
                 strong=True),
          Beside("sign_preservation_dense", "dense, all weights", DASHED)),
-        level=at(0.5, "chance"),
+        level=levels.at(0.5, "chance"),
     ),
     Instrument(
         "jaccard", "Mask and early gradient",
@@ -67,7 +52,8 @@ DEFAULT: tuple[Instrument, ...] = (
     Instrument(
         "overlap", "Mask against the round before",
         "Overlap of each mask with that of the round before: weights that had gone come back.",
-        Frame("overlap"), (Beside("mask_overlap_previous", "ticket", "-", 0),), hidden=nested,
+        Frame("overlap"), (Beside("mask_overlap_previous", "ticket", "-", 0),),
+        hidden=levels.nested,
     ),
     Instrument(
         "best-step", "Step of lowest validation loss",
@@ -83,7 +69,7 @@ INSTRUMENTS: tuple[Instrument, ...] = (
         "By how many standard deviations the mask shares more weights with the largest early "
         "gradients than its shuffles within layers do; within ±2 it is what chance gives.",
         Frame("standard deviations"), (Each("jaccard_z"),),
-        level=at(0, "mask shuffled\nwithin layers"),
+        level=levels.at(0, "mask shuffled\nwithin layers"),
     ),
     Instrument(
         "gradient-energy", "Gradient energy in the mask",
@@ -98,77 +84,78 @@ INSTRUMENTS: tuple[Instrument, ...] = (
         "gradient-energy-z", "Gradient energy, in standard deviations",
         "The same as distance from the shuffled masks; within ±2 it is what chance gives.",
         Frame("standard deviations"), (Each("gradient_energy_z"),),
-        level=at(0, "mask shuffled\nwithin layers"),
+        level=levels.at(0, "mask shuffled\nwithin layers"),
     ),
     Instrument(
         "trajectory", "Does the ticket move like the dense network?",
         "Cosine of the moves of the same weights, within the dense network and alone, from the "
         f"start to each step: 1 is the same direction, 0 an unrelated one. {ROUNDS}",
-        STEPS, (Each("trajectory_cosine_curve"),), draw=along(trajectory_steps),
-        level=at(0, "unrelated"),
+        STEPS, (Each("trajectory_cosine_curve"),), draw=along(levels.trajectory_steps),
+        level=levels.at(0, "unrelated"),
     ),
     Instrument(
         "trajectory-norm", "How far the ticket moves",
         f"Length of its move over that of the same weights within the dense network. {ROUNDS}",
         Frame("ratio of lengths", STEPS.xlabel, logarithmic_x=True),
-        (Each("trajectory_norm_ratio_curve"),), draw=along(trajectory_steps),
-        level=at(1, "as far"),
+        (Each("trajectory_norm_ratio_curve"),), draw=along(levels.trajectory_steps),
+        level=levels.at(1, "as far"),
     ),
     Instrument(
         "trajectory-end", "The same direction at the end of training",
         "Cosine of the whole moves, from start to end, by density.",
-        Frame("cosine"), (Each("trajectory_cosine"),), level=at(0, "unrelated"),
+        Frame("cosine"), (Each("trajectory_cosine"),), level=levels.at(0, "unrelated"),
     ),
     Instrument(
         "barrier", "Error barrier between two data orders",
         "Largest error on the straight line between two trainings of the same ticket, less the "
         "mean of its ends (test split). Below the dotted line the ticket is stable: both reach "
         "the same linearly connected minimum. Dashed: running statistics computed anew.",
-        barrier, (Each("barrier_test"), Each("barrier_test_recomputed", "recomputed", DASHED)),
-        level=stable_below("instability"),
+        BARRIER, (Each("barrier_test"), Each("barrier_test_recomputed", "recomputed", DASHED)),
+        level=levels.stable_below("instability"), scaled=True,
     ),
     Instrument(
         "barrier-train", "The same barrier on training samples",
         "As above, with the error on the training samples. Dashed: statistics computed anew.",
-        barrier, (Each("barrier_train"), Each("barrier_train_recomputed", "recomputed", DASHED)),
-        level=stable_below("instability"),
+        BARRIER, (Each("barrier_train"), Each("barrier_train_recomputed", "recomputed", DASHED)),
+        level=levels.stable_below("instability"), scaled=True,
     ),
     Instrument(
         "path", "Test error along that line",
         f"Flat is no barrier, a hump is one. {ROUNDS}",
-        error_along(ON_PATH), (Each("error_test_curve"),), draw=along(path),
+        ERROR, (Each("error_test_curve"),), draw=along(levels.path), scaled=True,
     ),
     Instrument(
         "path-recomputed", "Test error along that line, statistics computed anew",
         f"A hump above that is none here comes from the statistics of norm layers. {ROUNDS}",
-        error_along(ON_PATH), (Each("error_test_recomputed_curve"),), draw=along(path),
+        ERROR, (Each("error_test_recomputed_curve"),), draw=along(levels.path), scaled=True,
     ),
     Instrument(
         "instability-step", "Instability of the dense network by step",
         "Two trainings part at a step and go on with batches of their own: the barrier between "
         "their ends. From where it stays below the dotted line, tickets rewound to that step can "
         "be expected to match.",
-        barrier_by_step,
+        Frame(BARRIER.ylabel, "step at which they part"),
         (Beside("instability_by_step", "test", "-", 0),
          Beside("instability_recomputed_by_step", "test,\nrecomputed", DASHED, 0),
          Beside("instability_train_by_step", "training", "-", 1),
          Beside("instability_train_recomputed_by_step", "training,\nrecomputed", DASHED, 1)),
-        draw=step_lines, level=stable_below("instability_by_step"), note=stable_from,
+        draw=step_lines, level=levels.stable_below("instability_by_step"), note=levels.stable_from,
+        scaled=True,
     ),
     Instrument(
         "start-end", "Error barrier from start to end",
         "Largest error on the line from where each training starts to where it ends, less the "
         "mean of its ends (test split). Half the fall in error is its least value: only what "
         "exceeds that is a hump on the way.",
-        barrier,
+        BARRIER,
         (Each("start_end_barrier_test"),
-         Each("start_end_barrier_test_recomputed", "recomputed", DASHED)),
+         Each("start_end_barrier_test_recomputed", "recomputed", DASHED)), scaled=True,
     ),
     Instrument(
         "start-end-path", "Test error from start to end",
         f"Left is the start of the training, right its end. {ROUNDS}",
-        error_along("place on the line, from start to end"),
-        (Each("start_end_error_test_curve"),), draw=along(path),
+        Frame("{error}", "place on the line, from start to end"),
+        (Each("start_end_error_test_curve"),), draw=along(levels.path), scaled=True,
     ),
     Instrument(
         "preactivation", "Pre-activation variance by layer, at the start of training",
@@ -185,14 +172,14 @@ INSTRUMENTS: tuple[Instrument, ...] = (
         "By how much a layer with ReLU multiplies the signal, geometric mean of the layers: 1 is "
         "critical, below it signals die out with depth. Dotted: a random mask.",
         Frame("chi (log scale)", logarithmic_y=True),
-        (Each("chi"), Beside("chi_iid", "random mask")), level=at(1, "critical"),
+        (Each("chi"), Beside("chi_iid", "random mask")), level=levels.at(1, "critical"),
     ),
     Instrument(
         "jacobian", "Jacobian of the output in the input, at the start",
         "Mean square of its singular values: how much small changes of the input are amplified; "
         "1 keeps their length.",
         Frame("mean square (log scale)", logarithmic_y=True),
-        (Each("jacobian_singular_value_mean_square"),), level=at(1, "length kept"),
+        (Each("jacobian_singular_value_mean_square"),), level=levels.at(1, "length kept"),
     ),
     Instrument(
         "ntk-rank", "Effective rank of the tangent kernel, at the start",
@@ -208,20 +195,22 @@ INSTRUMENTS: tuple[Instrument, ...] = (
         "ntk-distance", "Spectrum of the tangent kernel against the dense one",
         "Relative distance of the eigenvalues from the dense network's at the start of its "
         "training: 0 is the same spectrum.",
-        Frame("relative distance"), (Each("ntk_spectrum_distance"),), level=at(0, "as dense"),
+        Frame("relative distance"), (Each("ntk_spectrum_distance"),),
+        level=levels.at(0, "as dense"),
     ),
     Instrument(
         "gap", "Generalisation gap",
         "By how much the network does better on training samples than on test samples.",
-        gap, (Each("generalisation_gap"),), level=at(0, "no gap"),
+        Frame("gap ({difference})"), (Each("generalisation_gap"),), level=levels.at(0, "no gap"),
+        scaled=True,
     ),
     Instrument(
         "bounds", "Bounds on the true error",
         "Solid: counting the mask alone, no bound where weights are trained, to compare masks by; "
         "dashed: Occam's, of mask and weights. From 1 on a bound is vacuous.",
         Frame("bound (log scale)", logarithmic_y=True),
-        (Each("mdl_bound"),
-         Each("occam_bound", "Occam", DASHED)), level=at(1, "vacuous above"), note=vacuous,
+        (Each("mdl_bound"), Each("occam_bound", "Occam", DASHED)),
+        level=levels.at(1, "vacuous above"), note=levels.vacuous,
     ),
     Instrument(
         "persistence", "Neural persistence",
@@ -254,18 +243,18 @@ INSTRUMENTS: tuple[Instrument, ...] = (
         "supermask", "The mask before any training",
         "The ticket's starting weights under its mask, their signs with one magnitude a layer, "
         "and their magnitudes with random signs, against the trained ticket (test split).",
-        in_measure,
+        Frame("{value}"),
         (Beside("supermask_{measure}", "untrained", "-", 0),
          Beside("supermask_signed_constant_{measure}", "signs only", DASHED, 2),
          Beside("supermask_random_signs_{measure}", "random signs", DASHED, 1),
-         Beside("test_{measure}", "trained", "-")), level=guessing,
+         Beside("test_{measure}", "trained", "-")), level=levels.guessing, scaled=True,
     ),
     Instrument(
         "mask-distance", "Distance of successive masks within the dense training",
         "Share of the weights that only one of two successive magnitude masks keeps: where it "
         "stays low, the mask could be drawn early.",
         Frame("share that differs", "interval of the dense training (epochs by default)"),
-        (Each("mask_distance_curve"),), draw=along(counted), level=random_distance,
+        (Each("mask_distance_curve"),), draw=along(levels.counted), level=levels.random_distance,
     ),
     Instrument(
         "exploration", "Weights explored within a training",
@@ -275,12 +264,13 @@ INSTRUMENTS: tuple[Instrument, ...] = (
     Instrument(
         "signs-by-layer", "Sign preservation by layer",
         f"Share of kept weights whose sign at the end is that at the start. {LAYER}",
-        SHARE, (Each("sign_preservation_by_layer"),), draw=layer_lines, level=at(0.5, "chance"),
+        SHARE, (Each("sign_preservation_by_layer"),), draw=layer_lines,
+        level=levels.at(0.5, "chance"),
     ),
     Instrument(
         "sign-agreement", "Signs of ticket and trained dense network",
         "Share of the kept weights that end with the sign they have in the trained dense network.",
-        SHARE, (Each("sign_agreement_dense"),), level=at(0.5, "chance"),
+        SHARE, (Each("sign_agreement_dense"),), level=levels.at(0.5, "chance"),
     ),
 )  # fmt: skip
 

@@ -78,13 +78,12 @@ def by_count(axes: Axes, lines: Sequence[Line]) -> None:
 class Frame:
     """The axes that lines are drawn into, and what is behind them.
 
-    Values are multiplied by `factor` before they are drawn. `limits` are those of y. Labels of
-    lines are broken at `wrap` letters; one that leaves the axes says where it ends, in `unit`.
+    `limits` are those of y. Labels of lines are broken at `wrap` letters; one that leaves the axes
+    says where it ends, in `unit`.
     """
 
     ylabel: str
     xlabel: str = DENSITY
-    factor: float = 1.0
     logarithmic_x: bool = False
     logarithmic_y: bool = False
     set_x: SetAxis = by_density
@@ -161,7 +160,8 @@ def _draw_line(axes: Axes, line: Line, *, logarithmic: bool) -> None:
     for seed in line.seeds if len(line.seeds) > 1 else ():
         axes.plot(*zip(*seed, strict=True), color=line.colour, alpha=0.3, linewidth=0.7, zorder=2)
     axes.plot(
-        line.x, line.y, color=line.colour, linestyle=line.style, marker=line.marker,
+        line.x, line.y, label=line.label, color=line.colour, linestyle=line.style,
+        marker=line.marker,
         linewidth=line.width, markersize=5.5 if line.width > 2 else 4.5,
         markerfacecolor="white" if line.hollow else line.colour,
         markeredgecolor=line.colour if line.hollow else "white",

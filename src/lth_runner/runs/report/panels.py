@@ -1,4 +1,4 @@
-"""The figures of a run beside its instruments: difference to dense, learning, layers."""
+"""The figures of a run beside its instruments: difference to dense, learning curves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from lth_runner.runs.folder import Row
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.drawing import MUTED
-from lth_runner.runs.report.heat import layers_by_round
 from lth_runner.runs.report.instrument_lines import (
     Panel,
     Points,
@@ -28,10 +27,6 @@ DIFFERENCE = (
     "Zero is the dense network of the same seed, above it is better; bars are 95 % t intervals "
     "of the paired difference. A bar wholly above the dotted tolerance excludes a larger loss. "
     "The axis is linear between the faint lines, logarithmic beyond."
-)
-LAYERS = (
-    "Fraction of each layer's weights that the ticket keeps (%, mean of the replicates), input "
-    "layer on top; darker is denser."
 )
 
 
@@ -134,8 +129,3 @@ def _mean_series(rows: Iterable[Row], field: str, factor: float) -> dict[tuple[s
         key: [(step, factor * mean(seeds.values()), 0.0) for step, seeds in sorted(steps.items())]
         for key, steps in latest.items()
     }
-
-
-def layers_panel(run: FinishedRun) -> Panel:
-    """Draws the panel of layer densities."""
-    return Panel("layers", "Density of each layer", LAYERS, layers_by_round(run))

@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lth_runner.runs.evidence.pruners import Comparison, Effort
 from lth_runner.runs.evidence.rows import TICKET
 from lth_runner.runs.evidence.verdict import gains
 from lth_runner.runs.report import drawing
@@ -16,7 +17,6 @@ from lth_runner.runs.report.drawing import MUTED
 from lth_runner.runs.report.headline import Headline, alone
 from lth_runner.runs.report.heat import layer_densities, layers_by_pruner
 from lth_runner.runs.report.page import Records, Section, Table, write_page
-from lth_runner.runs.report.pruners import Comparison, Effort
 from lth_runner.runs.report.refused import refusals
 from lth_runner.runs.report.sanity_text import sanity_section, sentences
 from lth_runner.runs.report.sweep_page import sweep_page

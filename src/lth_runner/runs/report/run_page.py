@@ -20,10 +20,11 @@ from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.curve import curve_figure, drawn_curve
 from lth_runner.runs.report.headline import headline, learning_sentence, method, progress
+from lth_runner.runs.report.heat import layers_by_round
 from lth_runner.runs.report.instrument_lines import Panel
 from lth_runner.runs.report.instruments import DEFAULT, INSTRUMENTS, panels
 from lth_runner.runs.report.page import Page, Section, Table, write, write_page
-from lth_runner.runs.report.panels import difference_panel, layers_panel, learning_panels
+from lth_runner.runs.report.panels import difference_panel, learning_panels
 from lth_runner.runs.report.sanity_text import sanity_section
 from lth_runner.runs.report.table import (
     CORRELATIONS,
@@ -33,6 +34,10 @@ from lth_runner.runs.report.table import (
     round_table,
 )
 
+LAYERS = (
+    "Fraction of each layer's weights that the ticket keeps (%, mean of the replicates), input "
+    "layer on top; darker is denser."
+)
 OVERLAPS = (
     "Jaccard index of the tickets' masks between seeds, mean over pairs, beside what masks of the "
     "same layer densities and of the same density alone share by chance. Seeds start from other "
@@ -54,15 +59,18 @@ def write_run(run: FinishedRun) -> tuple[Path, Path]:
 def run_page(run: FinishedRun, verdict: Verdict) -> Page:
     """Makes the page of a run, finished or not."""
     curve, name = drawn_curve([run]), say.label(verdict.measure)
+    unit = f" in {verdict.measure.unit}" if verdict.measure.unit else ""
     figures = [difference_panel(run, verdict), *panels(DEFAULT, run, verdict),
-               *learning_panels(run, verdict), layers_panel(run),
+               *learning_panels(run, verdict),
+               Panel("layers", "Density of each layer", LAYERS, layers_by_round(run)),
                *panels(INSTRUMENTS, run, verdict)]  # fmt: skip
     theirs, found = counterpart(run), checks(run, verdict)
     overlaps, quantities = seed_overlaps(run), correlations(run)
     sections = [
         Section(f"{name.capitalize()} against weights remaining" if curve else "Arms", key="curve",
                 figure=curve, tables=(Table(*arms_table(verdict)),)),
-        Section("Rounds", _rounds_reading(verdict), tables=(_rounds(run, verdict),)),
+        Section("Rounds", f"Test {name}{unit} at the last step, mean ± standard deviation.",
+                tables=(_rounds(run, verdict),)),
         *([_published(run, theirs)] if theirs else []),
         *([sanity_section(found)] if found else []),
         *(Section(one.heading, one.reading, one.key, one.figure) for one in figures if one.figure),
@@ -94,12 +102,6 @@ def _facts(run: FinishedRun, verdict: Verdict) -> tuple[str, ...]:
         say.coverage(run, last.density if last else None),
         f"updated {updated}" if updated else "",
     )
-
-
-def _rounds_reading(verdict: Verdict) -> str:
-    measure = verdict.measure
-    unit = f" in {measure.unit}" if measure.unit else ""
-    return f"Test {say.label(measure)}{unit} at the last step, mean ± standard deviation."
 
 
 def _rounds(run: FinishedRun, verdict: Verdict) -> Table:

@@ -7,14 +7,19 @@ from pathlib import Path
 from lth_runner.runs.evidence.means import number
 from lth_runner.runs.evidence.overlap import step_overlaps
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun, rewind_step
+from lth_runner.runs.evidence.settings import flatten
+from lth_runner.runs.evidence.sweep import Setting, Sweep
 from lth_runner.runs.evidence.verdict import Level
 from lth_runner.runs.report.compare import page_of
 from lth_runner.runs.report.headline import Headline
 from lth_runner.runs.report.page import Cell, Page, Records, Section, Table, link, write_page
 from lth_runner.runs.report.refused import refusals
-from lth_runner.runs.report.settings import flatten
-from lth_runner.runs.report.sweep import Setting, Sweep
-from lth_runner.runs.report.sweep_figures import difference_figure, matching_figure, outcome_figure
+from lth_runner.runs.report.sweep_figures import (
+    difference_figure,
+    matching_figure,
+    outcome_figure,
+    tradeoff_figure,
+)
 from lth_runner.runs.report.sweep_text import (
     cost_sentence,
     facts,
@@ -26,7 +31,6 @@ from lth_runner.runs.report.sweep_text import (
     outcome_table,
     reading,
 )
-from lth_runner.runs.report.sweep_tradeoff import tradeoff_figure
 from lth_runner.runs.report.table import overlap_table
 from lth_runner.runs.report.wording import label
 

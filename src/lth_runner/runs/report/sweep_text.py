@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from lth_runner.runs.evidence.means import FIRST_ROUND
 from lth_runner.runs.evidence.rows import TICKET
+from lth_runner.runs.evidence.sweep import Column, Sweep, thinned
 from lth_runner.runs.evidence.tradeoff import MIN_R_SQUARED, Fit, r_squared_words
 from lth_runner.runs.evidence.verdict import Level
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.headline import Headline, alone, at_chance
-from lth_runner.runs.report.sweep import Column, Sweep, thinned
 from lth_runner.runs.report.table import Cells, matched, ruled, wrapped
 from lth_runner.values.measure import Measure
 
@@ -146,11 +146,6 @@ def matching(sweep: Sweep) -> Headline:
 
 
 # --- the model
-
-
-def steps(value: float) -> str:
-    """Writes a number of steps, with two digits below ten."""
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def model_sentence(sweep: Sweep) -> str:

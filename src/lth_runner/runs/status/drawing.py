@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from lth_runner.runs.aligned_text import aligned
+from lth_runner.runs.evidence.settings import natural
 from lth_runner.runs.measure import Ending
 from lth_runner.runs.quantities import duration, size
-from lth_runner.runs.status.naming import labels, natural
+from lth_runner.runs.status.naming import labels
 from lth_runner.runs.status.point import STATES, Point
 from lth_runner.runs.status.store_care import KINDS, LEVELS, Holdings, Item
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -116,9 +115,3 @@ def _text(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     text = f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
     return text.rpartition(".")[2] if text.startswith("lth_runner.") else text
-
-
-def natural(text: str) -> list[tuple[int, float, str]]:
-    """Makes a sort key by which 2 comes before 10."""
-    parts = re.split(r"(\d+(?:\.\d+)?)", text)
-    return [(1, float(p), "") if i % 2 else (0, 0.0, p) for i, p in enumerate(parts)]

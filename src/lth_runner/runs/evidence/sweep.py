@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from lth_runner.runs.evidence.means import density, is_dense, number
+from lth_runner.runs.evidence.means import density, even_places, is_dense, number
 from lth_runner.runs.evidence.merged import (
     ASKED_DENSITY,
     is_chain,
@@ -23,10 +23,10 @@ from lth_runner.runs.evidence.rows import (
     rewind_step,
     step_text,
 )
+from lth_runner.runs.evidence.settings import flatten
 from lth_runner.runs.evidence.tradeoff import Fit, Observation, fit
 from lth_runner.runs.evidence.verdict import Level, Verdict, judge
 from lth_runner.runs.incidental import is_incidental
-from lth_runner.runs.report.settings import flatten
 from lth_runner.values.measure import Measure
 
 SWEPT = re.compile(r"seed|replicates|(pruner\.(.+\.)?)?rewind\.step|pruner\.(.+\.)?sparsity")
@@ -152,11 +152,9 @@ class Sweep:
 
 def thinned(columns: Sequence[Column], most: int) -> tuple[Column, ...]:
     """Thins to at most so many, evenly, unless all were asked for; first and last stay."""
-    last = len(columns) - 1
-    if last < most or all(column.asked for column in columns):
+    if all(column.asked for column in columns):
         return tuple(columns)
-    places = {round(i * last / (most - 1)) for i in range(most)}
-    return tuple(columns[place] for place in sorted(places))
+    return tuple(columns[place] for place in even_places(len(columns), most))
 
 
 # --- which runs belong together

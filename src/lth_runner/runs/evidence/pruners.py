@@ -15,10 +15,8 @@ from lth_runner.runs.evidence.rows import (
     rewind_step,
 )
 from lth_runner.runs.evidence.sanity import Check, checks
-from lth_runner.runs.evidence.verdict import judge
-from lth_runner.runs.folder import Row
-from lth_runner.runs.report.settings import SEEDS, differences
-from lth_runner.runs.report.sweep import (
+from lth_runner.runs.evidence.settings import SEEDS, differences
+from lth_runner.runs.evidence.sweep import (
     SWEPT,
     Column,
     Setting,
@@ -27,6 +25,8 @@ from lth_runner.runs.report.sweep import (
     described,
     setting_of,
 )
+from lth_runner.runs.evidence.verdict import judge
+from lth_runner.runs.folder import Row
 
 MAX_NAMED_KEYS = 2
 
