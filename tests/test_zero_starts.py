@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -58,3 +58,23 @@ def test_a_control_with_a_head_drawn_anew_is_another_ticket() -> None:
     arm = Reinit()(task, Ticket(halved(task), task.init()), [], 1)
     assert arm is not None
     assert not torch.equal(arm.weights[head], task.init()[head])
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A score of 0 once anything is removed, as SynFlow's is of a network that is cut."""
+
+    def __call__(self, task, weights, mask):
+        return {name: kept * float(mask.density == 1) for name, kept in mask.items()}
+
+
+def test_scores_of_0_on_the_way_down_are_drawn_among() -> None:
+    search = AtInit(Cut(), Global(), Geometric(0.75, rounds=2))
+    assert search.mask(PLAIN, PLAIN.init()).num_kept == round(0.25 * 81)
+
+
+def test_constants_go_with_the_precision_of_the_weights() -> None:
+    double = {n: w.double() if w.is_floating_point() else w for n, w in DELTAS.init().items()}
+    inputs = DELTAS.data.sample(4, 0)[0]
+    found = DELTAS.outputs(double, inputs.double())
+    torch.testing.assert_close(found.float(), DELTAS.outputs(DELTAS.init(), inputs))

@@ -30,6 +30,8 @@ def explain(error: Exception, conf: Path) -> str:
         return _unparsed(error, text)
     if match := re.search(r"Could not override '([^']+)'", text):
         return _unknown_key(match[1], conf)
+    if match := re.search(r"Could not delete from config\. '([^']+)' does not exist", text):
+        return f"~{match[1]} takes out a key that is not there, or that is null here: leave it away"
     if match := re.search(r"Could not append to config\. An item is already at '([^']+)'", text):
         return f"{match[1]} exists already: leave the + away to set it"
     if "Config group override must be a string or a list" in text:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lth_runner.problem.covers import Covers
 from lth_runner.problem.data import Data, MapStyle, Subset
 from lth_runner.problem.task import Task, answer, foreign_random_states, seeded
 from lth_runner.values import tree
@@ -32,6 +33,7 @@ def check_fits(task: Task) -> None:
     _check_all_targets(task, outputs)
     for largest in _largest(task):
         _answered(task, largest, "cpu")  # on CUDA a number beyond an embedding ends the process
+    _check_coordinates(task)
     if not task.prunable:
         raise UserError(
             "the model has no weights that a mask covers, linear and convolution layers by "
@@ -70,6 +72,17 @@ def _targets(samples: Any) -> list[Tree]:
         return tree.split(tree.cat(samples.targets), PIECE)
     index = torch.arange(min(SOME, len(samples)))
     return [samples.take(index, stream(0, "check"))[1]]
+
+
+def _check_coordinates(task: Task) -> None:
+    """Refuses a choice of what a mask covers where the coordinates say it."""
+    if task.coordinates is None:
+        return
+    said = f"coordinates={type(task.coordinates).__name__} says itself what a mask covers"
+    if task.covers != Covers():
+        raise UserError(f"{said}: leave covers at its default")
+    if task.biases:
+        raise UserError(f"{said}: leave pruner.biases out, and name biases in coordinates.only")
 
 
 def _check_names(task: Task, inputs: Tree) -> None:

@@ -206,6 +206,8 @@ class Task:
             n: w.clone() if batch_statistics and n in self.norm else w for n, w in weights.items()
         }
         aside = {n: b for n, b in self._template.named_buffers() if n not in own}
+        if any(w.dtype == torch.float64 for w in own.values()):  # constants go with the weights
+            aside = {n: b.double() if b.is_floating_point() else b for n, b in aside.items()}
         positional = (inputs,) if isinstance(inputs, Tensor) else ()
         named = dict(inputs) if isinstance(inputs, Mapping) else None
         found: Tensor = functional_call(self._template, aside | own, positional, named, strict=True)

@@ -123,7 +123,8 @@ class AtInit:
         dense = kept = task.dense()
         for iteration, density in enumerate(self.schedule(), start=1):
             scores = self.score(task, weights if self.regrow else kept(weights), kept)
-            _refuse_ties(scores)
+            if kept is dense:  # later ones may be 0: a mask can cut the network
+                _refuse_ties(scores)
             seed = derive(task.seed, "search", iteration)
             kept = self.allocate(scores, density, dense if self.regrow else kept, seed)
         return kept

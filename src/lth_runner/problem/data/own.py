@@ -19,7 +19,7 @@ def map_style(
     test: Any,
     val: Any = None,
     name: str = "custom",
-    shape: Sequence[int] | None = None,
+    shape: Sequence[int] = (),
     num_classes: int | None = None,
     validation: float = 0.1,
     split_seed: int = 0,
@@ -29,8 +29,9 @@ def map_style(
 
     ``train``, ``test`` and ``val`` are such sets (in a config each is a part with ``_target_``);
     without ``val``, ``validation`` samples of train are held out: a count, or a fraction below 1.
-    ``shape`` is that of one input, for models that ask for it, and is checked. ``given`` names the
-    contents where a look at every sample takes too long: change it with them. See ``MapStyle``.
+    ``shape`` is that of one input, for models that ask for it, and is checked where it is given.
+    ``given`` names the contents where a look at every sample takes too long: change it with them.
+    See ``MapStyle``.
     Raises UserError.
     """
     named = {"train": train, "test": test} | ({} if val is None else {"val": val})
@@ -38,7 +39,7 @@ def map_style(
         split: MapStyle(dataset, f"{name}: {split}", given and f"{given}: {split}")
         for split, dataset in named.items()
     }
-    if shape is not None:
+    if shape:
         for samples in splits.values():
             _check_shape(samples, shape)
     if val is not None:
@@ -64,7 +65,7 @@ def _check_shape(samples: MapStyle, shape: Sequence[int]) -> None:
     if not isinstance(inputs, torch.Tensor):
         raise UserError(
             f"{samples.name}: dataset.shape={list(shape)}, but inputs are by name "
-            f"({describe(inputs)}): leave it at null, and model.shape out with ~model.shape"
+            f"({describe(inputs)}): leave it at [], and model.shape out with ~model.shape"
         )
     if tuple(shape) != tuple(inputs.shape[1:]):
         found = ",".join(map(str, inputs.shape[1:]))

@@ -87,11 +87,12 @@ class CrossEntropy:
                 "choose objective=regression, or give the number of classes"
             )
         if outputs.shape != (len(targets), num_classes, *targets.shape[1:]):
-            wanted = (num_classes, *targets.shape[1:])
+            found, wanted = tuple(outputs.shape[1:]), (num_classes, *targets.shape[1:])
+            layer = f"its last layer must have {num_classes} outputs"
+            whole = f"its answer must have the shape {wanted}, for targets of {wanted[1:]}"
             raise UserError(
-                f"the model answers with shape {tuple(outputs.shape[1:])} for one input, but the "
-                f"data have {num_classes} classes: its last layer must have {num_classes} outputs"
-                + (f", its answer the shape {wanted}" if len(wanted) > 1 else "")
+                f"the model answers with shape {found} for one input, but the data have "
+                f"{num_classes} classes: {layer if found[1:] == wanted[1:] else whole}"
             )
         check_class_numbers(targets, num_classes)
 
