@@ -117,6 +117,14 @@ def test_no_module_imports_the_package_that_it_lies_in():
             assert not inside or is_module, f"{name} imports {full} from its own package"
 
 
+def test_what_runs_show_is_worked_out_without_drawing_it():
+    found = [(path, parts) for path, parts in modules() if parts[:2] == ("runs", "evidence")]
+    assert found
+    for path, parts in found:
+        for full in imported(path, parts):
+            assert not full.startswith(("lth_runner.runs.report", "matplotlib", "torch")), path
+
+
 def test_the_reading_sees_every_way_to_import(tmp_path):
     text = (
         "import lth_runner.a\nfrom lth_runner import b as c\nfrom lth_runner.d.e import f\n"
