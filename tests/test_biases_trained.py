@@ -180,7 +180,7 @@ def test_biases_that_are_all_pruned_are_rewound_with_the_weights_or_stay_trained
     left = mask(drawn(PERCEPTRON, 2))
     second = replace(unchanged(mask, PERCEPTRON.init()), weights=left)
     weights = PERCEPTRON.init() if rewound else second.weights
-    whole = unpruned(Ticket(mask, weights), [first, second])
+    whole = unpruned(Ticket(mask, weights), [first, second]).weights
     for name in dense.biases:
         assert torch.equal(whole[name], weights[name] if rewound else ended[name])
     for name in dense.of_weights():

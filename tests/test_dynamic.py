@@ -57,9 +57,9 @@ def steps(problem: Job, **changes: object):
     """(loop, mask before, mask after) around each of forty steps."""
     loop = Loop(problem, small.recipe(**changes), None)
     while loop.step < loop.clock.total:
-        before = loop.outcome().mask
+        before = loop.live.mask()
         forward(loop)
-        yield loop, before, loop.outcome().mask
+        yield loop, before, loop.live.mask()
 
 
 def same(one, other) -> bool:
@@ -246,9 +246,9 @@ def test_rigl_updates_in_the_place_of_a_step_and_set_after_one():
     for rule, bias_moves in ((Rigl(OFTEN), False), (Set(OFTEN), True)):
         loop = Loop(job(rule), small.recipe(), None)
         while True:
-            old, mask = loop.weights(), loop.outcome().mask
+            old, mask = loop.weights(), loop.live.mask()
             forward(loop)
-            if loop.outcome().mask != mask:
+            if loop.live.mask() != mask:
                 break
         biases = [name for name in old if name.endswith("bias")]
         assert biases
@@ -271,7 +271,7 @@ def test_what_grew_is_zero_and_then_steps_by_its_gradient_alone(model, rule):
             continue
         loop.update()
         for name, grown in new.items():
-            still = grown & loop.outcome().mask[name]
+            still = grown & loop.live.mask()[name]
             wanted = -0.1 * gradient[name][still]
             assert torch.allclose(loop.weights()[name][still], wanted, rtol=1e-5, atol=1e-9)
             seen += int(still.sum())
@@ -283,11 +283,11 @@ def test_rigl_grows_by_the_dense_gradient_of_the_step():
     loop = Loop(job(Rigl(Updates(0.3, "5it"))), small.recipe(), None)
     while loop.step < 5:
         forward(loop)
-    before = loop.outcome().mask
+    before = loop.live.mask()
     loop.backward()
     gradient = {n: p.grad.abs().clone() for n, p in loop.model.named_parameters()}
     loop.update()
-    after = loop.outcome().mask
+    after = loop.live.mask()
     for name, kept in after.items():
         grown, left = kept & ~before[name], ~kept & ~before[name]
         assert grown.any()
@@ -320,7 +320,7 @@ def test_installing_changes_no_weights_and_every_optimizer_goes(rule):
         for _ in range(9):
             forward(loop)
         assert states.fingerprint(loop.weights()) == states.fingerprint(
-            loop.outcome().mask(states.read(loop.model))
+            loop.live.mask()(states.read(loop.model))
         )
 
 

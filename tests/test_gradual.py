@@ -35,7 +35,7 @@ def densities(job):
     while loop.step < loop.clock.total:
         loop.backward()
         loop.update()
-        found.append(loop.outcome().mask)
+        found.append(loop.live.mask())
         for name, kept in found[-1].items():
             assert not loop.weights()[name][~kept].any()
     return found
@@ -56,7 +56,7 @@ def test_what_goes_is_the_smallest():
     loop = Loop(problem, small.recipe(), replay(problem, small.recipe(), None, 19))
     loop.backward()
     loop.update()
-    mask = loop.outcome().mask
+    mask = loop.live.mask()
     assert mask.num_kept == count(0.2, mask.num_prunable)
     kept = torch.cat([before[n].abs()[k] for n, k in mask.items()])
     assert int((kept > 0).sum()) == mask.num_kept

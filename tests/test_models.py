@@ -478,19 +478,34 @@ def test_importing_the_package_does_not_import_torchvision():
 
 
 SCENES = {"shape": [1, 16, 16], "num_classes": 10}
-HOMES = {"unet": SCENES, "mlp": MNIST, "lenet300": MNIST, "lenet5": MNIST, "resnet50": IMAGENET}
+SENTENCES = {"vocabulary": 4000, "length": 32, "num_classes": 2}
+CHARACTERS = {"vocabulary": 128, "length": 32}
+HOMES = {
+    "unet": SCENES,
+    "mlp": MNIST,
+    "lenet300": MNIST,
+    "lenet5": MNIST,
+    "resnet50": IMAGENET,
+    "transformer": SENTENCES,
+    "causal_transformer": CHARACTERS,
+    "masked_transformer": CHARACTERS,
+}
 
 
 def config_of(path):
     root = OmegaConf.create({"dataset": HOMES.get(path.stem, CIFAR), "model": {}})
-    root.model = OmegaConf.load(path)
+    own = OmegaConf.load(path)
+    [first, *_] = own.pop("defaults", [None])  # another file, of which this one is a variant
+    others = [] if first is None else [OmegaConf.load(path.with_name(f"{first}.yaml"))]
+    root.model = OmegaConf.merge(*others, own)
     return root.model
 
 
 def test_all_models_have_a_config():
     expected = (
-        "conv2 conv4 conv6 custom lenet300 lenet5 mlp resnet18 resnet20 resnet32 resnet50 resnet56 "
-        "torchvision unet vgg11 vgg16 vgg19 wide_resnet"
+        "causal_transformer conv2 conv4 conv6 custom lenet300 lenet5 masked_transformer mlp "
+        "resnet18 resnet20 resnet32 resnet50 resnet56 torchvision transformer unet vgg11 vgg16 "
+        "vgg19 wide_resnet"
     )
     assert sorted(path.stem for path in CONF.glob("*.yaml")) == expected.split()
 

@@ -176,7 +176,7 @@ def test_in_every_step_the_largest_of_each_group_are_in_place(optimizer):
     while loop.step < 40:
         loop.backward()
         loop.update()
-        mask, raw = loop.outcome().mask, loop.checkpoint().masking
+        mask, raw = loop.live.mask(), loop.checkpoint().masking
         changes += previous is not None and mask != previous
         previous = mask
         for name, kept in mask.items():
