@@ -67,9 +67,13 @@ def lth_run(
 ) -> Said:
     """Runs a command in this process; ``pictures``: with those that it draws."""
     out, err, status = io.StringIO(), io.StringIO(), 0
+    words = [*map(str, arguments)]
+    # said, Hydra need not compose the whole config once more to find that it is no sweep
+    options = {word for word in words if word.startswith("-")} - {"--config-dir"}
+    run = [] if options else ["--run"]
     with (
         contextlib.nullcontext() if pictures else without_pictures(),
-        mock.patch.object(sys, "argv", ["lth-run", *map(str, arguments)]),
+        mock.patch.object(sys, "argv", ["lth-run", *run, *words]),
         mock.patch.object(sys, "path", list(sys.path)),
         mock.patch.dict(os.environ, {"WANDB_MODE": "disabled", **(environment or {})}),
         contextlib.redirect_stdout(out),

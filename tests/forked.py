@@ -16,7 +16,12 @@ from lth_runner.cli import main as cli
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
-    ["lth_runner.cli.launch", "lth_runner.runs.report.run_page", "sklearn.datasets"]
+    [
+        "lth_runner.cli.launch",
+        "lth_runner.runs.report.run_page",
+        "sklearn.datasets",
+        "torch._dynamo",  # which the first optimizer loads
+    ]
 )
 
 
@@ -49,20 +54,24 @@ class Forked:
         assert status in (0, -signal.SIGKILL), self.log.read_text()
         return status
 
-    def finish(self) -> str:
-        """Waits until it ends, which must be well; what it printed."""
+    def finish(self, status: int = 0) -> str:
+        """Waits until it ends, with this status; what it printed."""
         self.process.join(timeout=300)
-        assert self.process.exitcode == 0, self.log.read_text()
+        assert self.process.exitcode == status, self.log.read_text()
         return self.log.read_text()
 
 
-def lth_run_forked(*arguments: object, logs: Path) -> Forked:
-    """`lth-run` in a process of its own."""
-    return Forked.start(_lth_run, *map(str, arguments), logs=logs)
+def lth_run_forked(*arguments: object, logs: Path, **environment: str) -> Forked:
+    """`lth-run` in a process of its own, in the folder that takes its log."""
+    words = list(map(str, arguments))
+    environment = {"WANDB_MODE": "disabled", **environment}
+    return Forked.start(_lth_run, words, logs, environment, logs=logs)
 
 
-def _lth_run(*arguments: str) -> None:
-    sys.argv = ["lth-run", *arguments]
+def _lth_run(words: list[str], folder: Path, environment: dict[str, str]) -> None:
+    os.chdir(folder)
+    os.environ.update(environment)
+    sys.argv = ["lth-run", *words]
     cli.main()
 
 

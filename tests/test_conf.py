@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ NEEDED = {
     "coordinates=delta": ["coordinates.only=[linear1.weight]"],
     "+experiment=pretrained_transfer": ["origin.run=outputs/mnist_first"],
 }
+APART = {"pruner", "control", "probe", "record", "augment", "covers", "train/learning_rate"}
 PUBLISHED_TRAIN = {"mnist": 60000, "cifar10": 50000, "sst2": 6920}
 WITH_VALIDATION = {"sst2"}  # whose validation samples are a file of their own
 
@@ -98,14 +100,17 @@ def field(experiment: str, name: str) -> str:
     return re.sub(r"\s*\n#\s+", " ", found[1])
 
 
-def options() -> list[str]:
-    found = []
+def options() -> list[tuple[str, ...]]:
+    """Every option, together with those of groups that have nothing to do with its own."""
+    found: dict[str, list[str]] = {}
     for path in sorted(CONF.rglob("*.yaml")):
         group = path.relative_to(CONF).parent.as_posix()
-        if group.split("/")[0] in (".", "hydra", "skeleton"):
-            continue
-        found.append(f"{'' if group in DEFAULT_GROUPS else '+'}{group}={path.stem}")
-    return found
+        if group.split("/")[0] not in (".", "hydra", "skeleton"):
+            word = f"{'' if group in DEFAULT_GROUPS else '+'}{group}={path.stem}"
+            found.setdefault(group, []).append(word)
+    alone = [(word,) for group in found.keys() - APART for word in found[group]]
+    together = zip_longest(*(found[group] for group in sorted(APART)))
+    return sorted(alone) + [tuple(filter(None, words)) for words in together]
 
 
 @pytest.mark.parametrize(
@@ -115,9 +120,9 @@ def test_every_file_is_a_yaml_mapping(path: Path) -> None:
     assert isinstance(OmegaConf.load(path), DictConfig)
 
 
-@pytest.mark.parametrize("option", options())
-def test_every_option_composes_with_the_defaults_and_fits_its_signature(option: str) -> None:
-    plain = resolved(option)
+@pytest.mark.parametrize("words", options(), ids=" ".join)
+def test_every_option_composes_with_the_defaults_and_fits_its_signature(words: list[str]) -> None:
+    plain = resolved(*words)
     assert plain["pruner"]["search"]["_target_"]
 
 
@@ -189,10 +194,8 @@ def test_an_experiment_has_the_densities_that_its_header_says(experiment: str) -
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-@pytest.mark.parametrize("preset", ["finetune", "renda_wr"])
-def test_a_rewind_preset_chosen_for_an_experiment_is_the_preset(
-    experiment: str, preset: str
-) -> None:
+def test_a_rewind_preset_chosen_for_an_experiment_is_the_preset(experiment: str) -> None:
+    preset = "finetune" if EXPERIMENTS.index(experiment) % 2 else "renda_wr"
     alone = resolved(f"rewind={preset}")["rewind"]
     kept = own(experiment).get("rewind", {})
     assert resolved(f"+experiment={experiment}", f"rewind={preset}")["rewind"] == alone | kept

@@ -88,7 +88,16 @@ def data_words(experiment: str, folder: Path) -> list[str]:
     return [f"dataset.root={folder}"]
 
 
-@pytest.mark.parametrize("experiment", [*SHAPES, *OWN_DATA])
+SLOW = {"vgg16_imp"}  # fifteen million weights
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+        for name in (*SHAPES, *OWN_DATA)
+    ],
+)
 def test_an_experiment_trains_end_to_end(
     experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,16 +13,16 @@ import pytest
 from command import lth_run
 from forked import Forked, lth_run_forked
 
-# three rounds and two arms of a network whose trainings last about half a second each
+# three rounds and two arms of a network whose trainings last about a quarter of a second each
 COMMAND = [
     "record=local",
     "replicates=1",
     "pruner.sparsity=null",
     "pruner.rounds=2",
     "control=reinit",
-    "train.length=20ep",
+    "train.length=10ep",
     "train.eval_every=2ep",
-    "train.checkpoint_minutes=0.001",  # some of them in a training
+    "train.checkpoint_minutes=0.0005",  # some of them in a training
     "rewind.step=30it",
     "dataset.augment_crop=1",
 ]
@@ -72,7 +72,7 @@ def killed_until_done(outputs: Path, *, kills: int, seed: int) -> int:
         run = start(outputs)
         while run.is_running and not is_training(outputs / "store"):
             time.sleep(0.01)  # the first kills must not all fall into what comes before
-        time.sleep(moments.uniform(0.0, 0.75))
+        time.sleep(moments.uniform(0.0, 0.4))
         done += run.is_running
         if run.kill() == 0:
             break

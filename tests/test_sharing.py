@@ -77,14 +77,14 @@ def test_a_sweep_runs_the_fewest_steps_that_it_can(swept):
     assert run == fewest_steps(SHORT)
     assert swept.replayed == 0
     asked = sum(done[key][0] for key in swept.keys)
-    assert asked > 1.9 * run  # what sharing saved here
+    assert asked > 1.3 * run  # what sharing saved here
 
 
 def test_results_are_those_of_separate_runs(tmp_path, swept):
     """Every training of a point with a Store of its own is the shared one, bit for bit."""
     recipe = replace(sweep_worker.sweep_recipe(SHORT), snapshots=())
     shared = trainings(swept.store)
-    for point in (POINTS[0], POINTS[7], POINTS[-1]):
+    for point in (POINTS[0], POINTS[3], POINTS[-1]):
         own = tmp_path / str(POINTS.index(point))
         sweep_worker.run_point(Trainer(recipe, Store(own)), point)
         alone = trainings(own)

@@ -13,21 +13,20 @@ from typing import Any
 import pytest
 import yaml
 
-from command import SMALL, Said, folders, lth_run, process, rows, status_of
+from command import SMALL, folders, lth_run, rows, status_of
+from forked import lth_run_forked
 from lth_runner.runs.record import RunDescription, WeightsAndBiases
 
 COMMAND = (*SMALL, "replicates=2", "probe=default")
 
 
 @pytest.fixture(scope="module")
-def offline(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
+def offline(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The outputs of a real offline run, and what it said."""
     path = tmp_path_factory.mktemp("offline")
-    said = process(
-        *COMMAND, "paths.outputs=outputs", cwd=path, WANDB_MODE="offline", WANDB_DIR=str(path)
-    )
-    assert said.status == 0, said.err
-    return path, said
+    words = (*COMMAND, "paths.outputs=outputs")
+    run = lth_run_forked(*words, logs=path, WANDB_MODE="offline", WANDB_DIR=str(path))
+    return path, run.finish()
 
 
 def records(path: Path) -> list[Any]:
@@ -74,7 +73,7 @@ def history(found: list[Any]) -> list[dict[str, Any]]:
     ]
 
 
-def test_accuracy_against_sparsity_is_that_of_the_rows(offline: tuple[Path, Said]) -> None:
+def test_accuracy_against_sparsity_is_that_of_the_rows(offline: tuple[Path, str]) -> None:
     outputs = offline[0] / "outputs"
     logged = history(kept(outputs))
     (folder,) = folders(outputs)
@@ -101,7 +100,7 @@ def test_accuracy_against_sparsity_is_that_of_the_rows(offline: tuple[Path, Said
 
 
 def test_every_evaluation_stands_against_a_step_that_only_grows(
-    offline: tuple[Path, Said],
+    offline: tuple[Path, str],
 ) -> None:
     outputs = offline[0] / "outputs"
     logged = history(kept(outputs))
@@ -120,7 +119,7 @@ def test_every_evaluation_stands_against_a_step_that_only_grows(
     assert [entry[f"{where}/total_step"] for entry in curve] == [10, 20, 30, 40, 50, 60]
 
 
-def test_each_curve_has_its_axis(offline: tuple[Path, Said]) -> None:
+def test_each_curve_has_its_axis(offline: tuple[Path, str]) -> None:
     told = [
         record.metric
         for record in kept(offline[0] / "outputs")
@@ -136,7 +135,7 @@ def test_each_curve_has_its_axis(offline: tuple[Path, Said]) -> None:
 
 
 def test_the_headline_is_summed_up_by_its_last_and_its_best_value(
-    offline: tuple[Path, Said],
+    offline: tuple[Path, str],
 ) -> None:
     outputs = offline[0] / "outputs"
     found = kept(outputs)
@@ -159,7 +158,7 @@ def test_the_headline_is_summed_up_by_its_last_and_its_best_value(
 
 
 def test_it_holds_the_config_the_group_and_the_picture_under_the_run_folder(
-    offline: tuple[Path, Said],
+    offline: tuple[Path, str],
 ) -> None:
     outputs = offline[0] / "outputs"
     (folder,) = folders(outputs)
@@ -179,12 +178,11 @@ def test_it_holds_the_config_the_group_and_the_picture_under_the_run_folder(
     assert size < 2**20
 
 
-def test_it_adds_one_line_to_what_the_run_says(offline: tuple[Path, Said]) -> None:
+def test_it_adds_one_line_to_what_the_run_says(offline: tuple[Path, str]) -> None:
     outputs, said = offline
-    lines = [line for line in said.out.splitlines() if re.search("wandb|W&B", line)]
+    lines = [line for line in said.splitlines() if re.search("wandb|W&B", line)]
     (folder,) = (outputs / "outputs").rglob("offline-run-*")
     assert lines == [f"W&B      wandb sync {folder.relative_to(outputs)}"]
-    assert said.err == ""
 
 
 class Failing:

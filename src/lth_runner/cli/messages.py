@@ -9,8 +9,8 @@ import sysconfig
 import traceback
 from pathlib import Path
 
+import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lth_runner.values.errors import UserError, nearest
@@ -151,10 +151,11 @@ def _keys(conf: Path) -> dict[str, list[str]]:
 
 def _own_keys(path: Path, conf: Path) -> set[str]:
     """Lists the dotted keys of a yaml and of those that its defaults put into the same place."""
-    loaded = OmegaConf.load(path)
-    if not isinstance(loaded, DictConfig):
+    # 150 files: libyaml reads them ten times as fast where PyYAML was built with it
+    loaded = yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    if not isinstance(loaded, dict):
         return set()
-    keys = set(_dotted(OmegaConf.to_container(loaded, resolve=False)))
+    keys = set(_dotted(loaded))
     for entry in loaded.get("defaults") or []:
         if isinstance(entry, str) and entry != "_self_":
             name = entry.removesuffix("@_here_")
