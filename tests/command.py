@@ -68,12 +68,12 @@ def lth_run(
     """Runs a command in this process; ``pictures``: with those that it draws."""
     out, err, status = io.StringIO(), io.StringIO(), 0
     words = [*map(str, arguments)]
-    # said, Hydra need not compose the whole config once more to find that it is no sweep
-    options = {word for word in words if word.startswith("-")} - {"--config-dir"}
-    run = [] if options else ["--run"]
+    # Hydra composes all once more to see whether a config makes itself a sweep: none here does
+    once = mock.patch("hydra._internal.hydra.Hydra.get_mode", return_value=None)
     with (
         contextlib.nullcontext() if pictures else without_pictures(),
-        mock.patch.object(sys, "argv", ["lth-run", *run, *words]),
+        contextlib.nullcontext() if any("hydra." in word for word in words) else once,
+        mock.patch.object(sys, "argv", ["lth-run", *words]),
         mock.patch.object(sys, "path", list(sys.path)),
         mock.patch.dict(os.environ, {"WANDB_MODE": "disabled", **(environment or {})}),
         contextlib.redirect_stdout(out),

@@ -200,7 +200,7 @@ def test_options_may_stand_before_all_overrides_or_behind_them(words: str) -> No
 def test_misplaced_words_are_told_with_their_right_order(words: str, right: str) -> None:
     said = lth_run(*words.split())
     assert (said.status, said.out) == (2, "")
-    assert said.err.replace("--run ", "").endswith(f": write lth-run {right}\n")  # as tests call it
+    assert said.err.endswith(f": write lth-run {right}\n")
     assert said.err.count("\n") == 1
     arguments_of.refuse_misplaced(right.split())
 
