@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,18 +12,16 @@ import torch
 from torch import Tensor
 
 from lth_runner.problem.data.augmentation import Augmentation, FlipCrop
-from lth_runner.problem.data.splits import (
-    Split,
-    as_split,
-    check_split,
-    hold_out,
-    keep_subset,
-    read_batches,
+from lth_runner.problem.data.fits import (
+    check_augmented,
+    check_finite,
+    check_moments,
+    check_samples,
 )
+from lth_runner.problem.data.splits import Split, as_split, hold_out, keep_subset, read_batches
 from lth_runner.problem.data.stream import Stream
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError, nearest
-from lth_runner.values.ignored import IGNORED
 from lth_runner.values.seeds import stream as generator
 from lth_runner.values.tree import Batch, Tree
 
@@ -53,9 +50,21 @@ class Data:
     nominal_train: int | None = None  # training samples before ``limited``; None: all are here
 
     def __post_init__(self) -> None:
-        _check_splits(self)
-        _check_moments(self)
-        _check_augment(self)
+        for split in SPLITS:
+            where = f"{self.name}: {split}"
+            check_samples(
+                getattr(self, split), self.train, self.num_classes, where, empty=split == "val"
+            )
+            if not self.normalised:
+                check_finite(getattr(self, split), where)
+        plain = isinstance(self.train[0], Tensor)
+        check_moments(self.mean, self.std, self.shape[0] if plain else 1, self.name)
+        if self.augment:
+            check_augmented(self.augment, self.train, self.name)
+        if self.augment and self.normalised:
+            raise UserError(
+                f"{self.name}: augmentation comes before normalisation: set it before .to(device)"
+            )
 
     @classmethod
     def from_tensors(
@@ -272,86 +281,3 @@ def _num_classes(splits: Sequence[Split]) -> int | None:
         if targets.numel():
             found.append(int(targets.max()) + 1)
     return max(found)
-
-
-def _check_splits(data: Data) -> None:
-    for split in SPLITS:
-        inputs, targets = getattr(data, split)
-        where = f"{data.name}: {split}"
-        check_split((inputs, targets), where)
-        if tree.describe(inputs) != tree.describe(data.train[0]):
-            raise UserError(
-                f"{where} samples are {tree.describe(inputs)}, train's are"
-                f" {tree.describe(data.train[0])}: give the same in every split"
-            )
-        if tree.length(targets):
-            _check_values(data, inputs, targets, where)
-        elif split != "val":
-            raise UserError(f"{where} is empty: it needs at least one sample")
-
-
-def _check_values(data: Data, inputs: Tree, targets: Tree, where: str) -> None:
-    if data.num_classes is not None and isinstance(targets, Tensor):
-        _check_classes(data.num_classes, targets, where)
-    for values in (*tree.tensors(inputs), *tree.tensors(targets)):
-        if values.is_floating_point() and not data.normalised and not values.isfinite().all():
-            raise UserError(f"{where} holds NaN or infinite values: clean the data first")
-
-
-def _check_classes(num_classes: int, targets: Tensor, where: str) -> None:
-    if targets.dtype != torch.int64:
-        raise UserError(
-            f"{where} targets are {targets.dtype} of shape {tuple(targets.shape)}: with"
-            f" num_classes={num_classes} give integer class numbers; set num_classes=null for other"
-            " targets"
-        )
-    known = targets[targets != IGNORED]
-    low, high = (int(known.min()), int(known.max())) if known.numel() else (0, 0)
-    if low < 0 or high >= num_classes:
-        raise UserError(
-            f"{where} labels run from {low} to {high}:"
-            f" accepted 0 to {num_classes - 1} (num_classes={num_classes})"
-        )
-
-
-def _check_moments(data: Data) -> None:
-    channels = data.shape[0] if isinstance(data.train[0], Tensor) else 1
-    accepted = sorted({1, channels})
-    if len(data.mean) != len(data.std) or len(data.mean) not in accepted:
-        raise UserError(
-            f"{data.name}: mean has {len(data.mean)} and std {len(data.std)} values:"
-            f" give {' or '.join(map(str, accepted))} of each (all, or one per channel)"
-        )
-    if not all(math.isfinite(m) for m in data.mean):
-        raise UserError(f"{data.name}: mean is {data.mean}: give finite numbers")
-    if not all(math.isfinite(s) and s > 0 for s in data.std):
-        raise UserError(f"{data.name}: std is {data.std}: give positive numbers")
-
-
-def _check_augment(data: Data) -> None:
-    if not data.augment:
-        return
-    if not isinstance(data.train[0], Tensor):
-        raise UserError(
-            f"{data.name}: inputs by name cannot be augmented: leave the augmentation out"
-        )
-    data.augment.check(data.shape, data.name)
-    if data.augment.moves:
-        _check_targets_stay(data)
-    if data.normalised:
-        raise UserError(
-            f"{data.name}: augmentation comes before normalisation: set it before .to(device)"
-        )
-
-
-def _check_targets_stay(data: Data) -> None:
-    """Refuses targets of places, which would not follow where an augmentation moves pixels."""
-    for targets in tree.tensors(data.train[1]):
-        per_sample = 1 if targets.dtype == torch.int64 else 2  # a class, or a vector
-        if math.prod(targets.shape[per_sample:]) > 1:
-            raise UserError(
-                f"{data.name}: the augmentation moves pixels, but targets of shape "
-                f"{tuple(targets.shape[1:])} belong to places and would not follow: leave "
-                "dataset.augment_flip, dataset.augment_crop and dataset.augment out, or take "
-                "cutout, which moves none"
-            )
