@@ -13,12 +13,11 @@ from torch.optim import Optimizer
 
 from lth_runner.masking.live import LiveMask
 from lth_runner.masking.static import Static
+from lth_runner.problem.norm_layers import CHANNEL_NORMS
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.state import State
 from lth_runner.values.steps import Step
-
-_SCALING = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class ScalePenalty:
         still = Static().install(model, kept, seed)
         if not self.strength or not all(bool(value.all()) for value in kept.values()):
             return still
-        scales = [m.weight for m in model.modules() if isinstance(m, _SCALING)]
+        scales = [m.weight for m in model.modules() if isinstance(m, CHANNEL_NORMS)]
         found = [scale for scale in scales if scale is not None]
         if not found:
             raise UserError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lth_runner.problem.norm_layers import is_norm
+from lth_runner.problem.places import moved
 from lth_runner.problem.requirements import ones_input
 from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
@@ -13,11 +15,8 @@ from lth_runner.values.mask import Mask
 
 WHAT = "probe.effective_density, which follows paths from plain inputs,"
 
-_THROUGH = (  # modules that only move or rescale values: as paths they are the identity
-    nn.modules.batchnorm._NormBase,
-    nn.GroupNorm,
-    nn.LayerNorm,
-    nn.RMSNorm,
+# modules that only move or rescale values: as paths they are the identity, as norms are
+_THROUGH = (
     nn.ReLU,
     nn.ReLU6,
     nn.LeakyReLU,
@@ -48,13 +47,13 @@ def on_paths(task: Task, mask: Mask) -> Mask:
     itself must send positive values to positive ones, as relu does.
     """
     home, mask = derivatives.on_device_with_float64(task), mask.of_weights()
-    module = home.module().double().eval()
+    module = moved(home.module(), torch.float64).eval()
     state = {name: _as_path(value) for name, value in states.read(module).items()}
     # scaled so that neither all paths together nor a single one leaves the range of float64
     state |= {n: kept.double() / kept[0].numel() ** 0.5 for n, kept in mask.items()}
     states.write(module, state)
     for layer in module.modules():
-        if isinstance(layer, _THROUGH):
+        if isinstance(layer, _THROUGH) or is_norm(layer):
             vars(layer)["forward"] = _pass_through
         elif isinstance(layer, nn.MaxPool2d) and layer.dilation in (1, (1, 1)):
             vars(layer)["forward"] = _mean_pool(layer)

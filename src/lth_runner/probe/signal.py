@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lth_runner.probe.probe import Value
 from lth_runner.probe.reference import check_count, sample_numbers
+from lth_runner.problem.places import moved
 from lth_runner.problem.requirements import input_shape
 from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
@@ -76,7 +77,7 @@ class Signal:
 def preactivation_variance(task: Task, weights: State, inputs: Tensor) -> dict[str, float]:
     """Measures the mean of z^2 of each prunable layer run as a module, in order of running."""
     home = derivatives.on_device_with_float64(task)
-    module = home.module().double().eval()
+    module = moved(home.module(), torch.float64).eval()
     states.write(module, weights)
     found: dict[str, list[Tensor]] = {}  # a shared layer runs more than once
     for name, layers in layers_of(module, home.dense().of_weights()).items():

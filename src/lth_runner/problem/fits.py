@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lth_runner.problem.covers import Covers
 from lth_runner.problem.data import Data, MapStyle, Subset
+from lth_runner.problem.places import moved, overlapping
 from lth_runner.problem.task import Task, answer, foreign_random_states, seeded
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError, nearest
@@ -27,6 +28,7 @@ def check_fits(task: Task) -> None:
     inputs, targets = task.data.sample(min(2, task.data.num_train), 0)
     if task.origin is not None:
         task.init()  # which refuses one that does not fit
+    _check_memory(task)
     _check_names(task, inputs)
     outputs = _answered(task, inputs)
     task.objective.check(outputs, targets, task.data.num_classes)
@@ -43,6 +45,17 @@ def check_fits(task: Task) -> None:
         raise UserError(
             "pruner.biases=true, but no convolution or linear layer of the model has a bias: leave "
             "it out"
+        )
+
+
+def _check_memory(task: Task) -> None:
+    """Refuses two parameters that lie in one memory: each would be masked and stepped by itself."""
+    if (found := overlapping(task.module())) is not None:
+        one, other = found
+        raise UserError(
+            f"the model's {one} and {other} are two tensors over the same memory: each would be "
+            "pruned and trained by itself. To tie them share the parameter, as in "
+            "self.second.weight = self.first.weight, or give each a memory of its own (.clone())"
         )
 
 
@@ -127,7 +140,7 @@ def _largest(task: Task) -> list[Tree]:
 def _answered(task: Task, inputs: Tree, device: torch.device | str | None = None) -> Any:
     """Runs the network in evaluation; refuses inputs it cannot take, and foreign random draws."""
     device = device or task.device
-    module = task.module().to(device).eval()
+    module = moved(task.module(), device).eval()
     before = foreign_random_states()
     try:
         with seeded(0, device):

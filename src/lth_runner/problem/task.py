@@ -18,9 +18,10 @@ from torch.func import functional_call
 from lth_runner.problem.coordinates import Coordinates, constants, merged, stock_name
 from lth_runner.problem.covers import Covers, kind_by_name
 from lth_runner.problem.data import Dataset
-from lth_runner.problem.norm_layers import NORM_LAYERS
+from lth_runner.problem.norm_layers import is_norm
 from lth_runner.problem.objective import CrossEntropy, Objective
 from lth_runner.problem.origin import Origin
+from lth_runner.problem.places import moved, places
 from lth_runner.values import identity, tree
 from lth_runner.values import state as states
 from lth_runner.values.mask import Mask
@@ -85,7 +86,7 @@ class Task:
     @cached_property
     def _blueprint(self) -> Blueprint:
         built = self._built(self._constants_seed)
-        return replace(built, module=without_values(built.module.to(self.device)))
+        return replace(built, module=without_values(moved(built.module, self.device)))
 
     @property
     def _template(self) -> nn.Module:
@@ -150,7 +151,7 @@ class Task:
         return frozenset(
             f"{path}.{name}" if path else name
             for path, module in self._template.named_modules()
-            if isinstance(module, NORM_LAYERS)
+            if is_norm(module)
             for name, _ in states.named_tensors(module)
         )
 
@@ -167,7 +168,7 @@ class Task:
 
     def module(self) -> nn.Module:
         """Builds a network on the task's device; its weights are to be written over."""
-        return self._built(self._constants_seed).module.to(self.device)
+        return moved(self._built(self._constants_seed).module, self.device)
 
     def merged(self, weights: State) -> State:
         """Computes the stock network's tensors, whatever the coordinates: for files, for others."""
@@ -199,7 +200,7 @@ class Task:
         """Computes f(x; theta), normalised by running or by the batch's statistics."""
         self._template.eval()  # no dropout: a score is a function of the weights
         for module in self._template.modules():
-            if isinstance(module, NORM_LAYERS):
+            if is_norm(module):
                 module.train(batch_statistics)
         # functional_call writes updated running statistics into the tensors it is given
         own = {
@@ -210,8 +211,19 @@ class Task:
             aside = {n: b.double() if b.is_floating_point() else b for n, b in aside.items()}
         positional = (inputs,) if isinstance(inputs, Tensor) else ()
         named = dict(inputs) if isinstance(inputs, Mapping) else None
-        found: Tensor = functional_call(self._template, aside | own, positional, named, strict=True)
+        values = aside | own
+        if unknown := values.keys() - set(self._places.values()):
+            raise KeyError(f"the network has no tensors {sorted(unknown)}")
+        given = {place: values[name] for place, name in self._places.items()}
+        # each place by itself: with a module of two names torch leaves ours in the template
+        found: Tensor = functional_call(
+            self._template, given, positional, named, tie_weights=False, strict=False
+        )
         return found
+
+    @cached_property
+    def _places(self) -> dict[str, str]:
+        return places(self._template)
 
     def loss(
         self,
@@ -314,7 +326,7 @@ def _draws(task: Task) -> bool:
     inputs, _ = task.data.sample(min(2, task.data.num_train), 0)
     module = task.module().train()
     for part in module.modules():
-        if isinstance(part, NORM_LAYERS):
+        if is_norm(part):
             part.eval()  # a single sample has no batch statistics
     with seeded(0, task.device):
         before = random_states(task.device)

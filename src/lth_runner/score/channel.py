@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from lth_runner.problem.norm_layers import CHANNEL_NORMS
 from lth_runner.problem.task import Task, answer
 from lth_runner.score.checks import KEY, check_channels, check_whole_number
 from lth_runner.score.score import Scores
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.state import State
-
-_SCALING = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def watch_norms(
         name = names.get(id(getattr(layer, "weight", None)), "")
         if name in wanted:
             handles.append(layer.register_forward_hook(partial(remember, name)))
-        elif name and isinstance(layer, _SCALING):
+        elif name and isinstance(layer, CHANNEL_NORMS):
             handles.append(layer.register_forward_pre_hook(partial(match, name)))
     return found, handles
 

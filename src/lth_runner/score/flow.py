@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from lth_runner.problem.norm_layers import NORM_LAYERS
+from lth_runner.problem.norm_layers import is_norm
 from lth_runner.problem.requirements import input_shape, ones_input
 from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
@@ -47,7 +47,7 @@ class Synflow:
         for name, module in task.module().named_modules():
             batch_norm = isinstance(module, nn.modules.batchnorm._NormBase)
             untracked = batch_norm and module.running_var is None
-            if untracked or (isinstance(module, NORM_LAYERS) and not batch_norm):
+            if untracked or (is_norm(module) and not batch_norm):
                 raise UserError(
                     f"{KEY}: SynFlow cannot score a network with {type(module).__name__} ({name}), "
                     "which scales the flow away: use batch norm (norm: batch) or none"

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
+from lth_runner.problem.places import moved
 from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
 from lth_runner.values import state as states
@@ -102,7 +103,7 @@ def _sums_by_layer(
 
     The second answer is how many numbers were held in memory for it.
     """
-    module = task.module().to(next(iter(start.values())).dtype).eval()
+    module = moved(task.module(), next(iter(start.values())).dtype).eval()
     states.write(module, start)
     layers = _layers(module, names)
     if layers is None:

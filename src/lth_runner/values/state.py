@@ -29,9 +29,11 @@ _ORDER = tuple(_DTYPES)
 def named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Goes through the tensors that a State holds: parameters, and buffers that are persistent."""
     kept = module.state_dict(keep_vars=True)
-    yield from module.named_parameters()  # a shared parameter once, under its first name
+    parameters = dict(module.named_parameters())  # a shared one once, under its first name
+    yield from parameters.items()
+    known = {id(value) for value in parameters.values()}
     for name, value in module.named_buffers():
-        if name in kept:
+        if name in kept and id(value) not in known:
             yield name, value
 
 
