@@ -17,6 +17,7 @@ from lth_runner.cli.messages import first_line, raised_at
 from lth_runner.control import Control, possible
 from lth_runner.control import check as check_control
 from lth_runner.experiment import Experiment
+from lth_runner.masking import check as check_masking
 from lth_runner.probe import Probe
 from lth_runner.problem.data import Dataset
 from lth_runner.problem.fits import check_fits
@@ -111,6 +112,7 @@ def check_parts(experiment: Experiment, recipe: Recipe) -> None:
     clock = clock_of(task, recipe)
     recipe.check(clock, torch.device(task.device))
     experiment.search.check(task, clock, recipe.rate)
+    check_masking(experiment.masking, clock)
     for part in (experiment.search, experiment.masking, *experiment.controls.values()):
         check_layers(part, task)
     for control in experiment.controls.values():

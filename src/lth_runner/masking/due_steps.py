@@ -20,5 +20,9 @@ def due_steps(begin: float, end: float, num: int, total: Step) -> list[Step]:
 
     None is due before the first step.
     """
-    shares = (begin + (end - begin) * i / num for i in range(1, num + 1))
-    return [max(1, round(share * total)) for share in shares]
+    return [due_step(begin, end, i, num, total) for i in range(1, num + 1)]
+
+
+def due_step(begin: float, end: float, number: int, num: int, total: Step) -> Step:
+    """Finds the step at which one of ``num`` densities is due, the first being number 1."""
+    return max(1, round((begin + (end - begin) * number / num) * total))

@@ -68,6 +68,20 @@ class EarlyBirdStop:
         check_early_bird(self.distance, self.window, self.unit)
         ScalePenalty(self.penalty)  # refuses what is no price
 
+    def check(self, clock: Clock) -> None:
+        """Raises UserError for fewer masks until ``until`` than the window has."""
+        until = min(clock.total, self._until(clock.total))
+        num = until // period(self.every, clock.total)
+        if num < self.window:
+            raise UserError(
+                f"pruner.window={self.window} masks are more than the {num} that are drawn every "
+                f"{self.every} until {self.until} of {clock.total} steps, so that none would be "
+                "found: lower it or pruner.every, or train longer"
+            )
+
+    def _until(self, total: Step) -> Step:
+        return Clock(1, total).steps(Duration.parse(self.until), "pruner.until")
+
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
         if is_sparse(kept):
             return Static().install(model, kept, seed)
@@ -113,8 +127,7 @@ class _EarlyBirdStop:
     def _look(self, step: Step, total: Step) -> None:
         rule = self._rule
         if step % period(rule.every, total) == 0:
-            until = Clock(1, total).steps(Duration.parse(rule.until), "pruner.until")
-            mask = self._drawn() if step <= until else None
+            mask = self._drawn() if step <= rule._until(total) else None
             if mask is not None and self._settled(mask):
                 self._found = step
                 self._still = Static().install(self._model, mask, self._seed)

@@ -10,7 +10,17 @@ from torch.optim import Optimizer
 
 from lth_runner.values.mask import Mask
 from lth_runner.values.state import State
-from lth_runner.values.steps import Step
+from lth_runner.values.steps import Clock, Step
+
+
+def check(masking: Masking, clock: Clock) -> None:
+    """Raises UserError, before any training, for what a masking's own ``check`` refuses.
+
+    A masking has one where a training may be too short for it.
+    """
+    own: Any = getattr(masking, "check", None)
+    if own is not None:
+        own(clock)
 
 
 class LiveMask(Protocol):

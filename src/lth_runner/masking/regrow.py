@@ -19,7 +19,7 @@ from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import derive, stream
 from lth_runner.values.state import State
-from lth_runner.values.steps import Step
+from lth_runner.values.steps import Clock, Step
 
 REMOVALS = ("magnitude", "signed")
 
@@ -44,6 +44,10 @@ class Rigl:
     reset: ClassVar[bool] = False
 
     updates: Updates = field(default_factory=Updates)
+
+    def check(self, clock: Clock) -> None:
+        """Warns where no update is due in so short a training."""
+        self.updates.check(clock)
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
         return _Regrow(self, model, Mask(kept), seed)
@@ -87,6 +91,10 @@ class Set:
         if self.removal not in REMOVALS:
             accepted = nearest(str(self.removal), REMOVALS)
             raise UserError(f"pruner.removal={self.removal!r}: {accepted}")
+
+    def check(self, clock: Clock) -> None:
+        """Warns where no update is due in so short a training."""
+        self.updates.check(clock)
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
         return _Regrow(self, model, Mask(kept), seed)

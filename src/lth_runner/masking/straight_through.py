@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from lth_runner.allocate import Allocate, NOfM
 from lth_runner.allocate.n_of_m import best_of_groups
-from lth_runner.masking.due_steps import check_stretch, due_steps
+from lth_runner.masking.due_steps import check_stretch, due_step, due_steps
 from lth_runner.masking.live import LiveMask
 from lth_runner.masking.static import Static, is_sparse
 from lth_runner.masking.updates import parse_period, period
@@ -36,9 +36,11 @@ class StraightThrough:
 
     After every multiple of ``every`` steps m is chosen again among all weights, at the density
     that the schedule has reached: with n densities the i-th after the share begin + (end - begin)
-    i / n of the steps, the last until the end. Weights that a mask left out train on, and come
-    back when they have grown. Before the first choice the network is dense. Only a dense ticket's
-    mask is chosen; one that has lost weights is held still, as by Static.
+    i / n of the steps, the last until the end. Where no such multiple comes after the last is due,
+    m is chosen at that step too, so that every training ends at its density. Weights that a mask
+    left out train on, and come back when they have grown. Before the first choice the network is
+    dense. Only a dense ticket's mask is chosen; one that has lost weights is held still, as by
+    Static.
     Dynamic pruning with feedback: Lin et al., ICLR 2020, arXiv 2006.07253; at one density
     throughout (begin = end = 0) and with gradients to all weights also the dense-backward case of
     Top-KAST, Jayakumar et al., NeurIPS 2020, arXiv 2106.03517. Raises UserError, on installing,
@@ -65,11 +67,12 @@ class StraightThrough:
         zeros = {name: torch.zeros(value.shape) for name, value in kept.items()}
         whole = Mask(kept)
         self.allocate(zeros, self.schedule()[-1], whole, 0)
+        num = len(self.schedule())
 
         def choose(
             raw: State, mask: Mapping[str, Tensor], step: Step, total: Step
         ) -> Mapping[str, Tensor] | None:
-            if step % period(self.every, total):
+            if not self._chooses(step, total, num):
                 return None
             density = self._density(step, total)
             if density is None:
@@ -80,6 +83,11 @@ class StraightThrough:
             return self.allocate(size, density, whole, derive(seed, "straight-through", step))
 
         return _StraightThrough(model, kept, choose, 0.0)
+
+    def _chooses(self, step: Step, total: Step, num: int) -> bool:
+        """Whether the mask is chosen after so many steps: where it is due, or else never would."""
+        every, last = period(self.every, total), due_step(self.begin, self.end, num, num, total)
+        return step % every == 0 or (step == last and total // every * every < last)
 
     def _density(self, step: Step, total: Step) -> float | None:
         """Finds the density reached after so many steps; None before the first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +10,7 @@ from typing import Literal
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.steps import Clock, Duration, Step
 
+log = logging.getLogger(__name__)
 ANNEALS = ("cosine", "constant")
 
 
@@ -41,6 +43,16 @@ class Updates:
         if self.anneal == "constant":
             return self.fraction
         return self.fraction / 2 * (1 + math.cos(math.pi * step / max(1, last)))
+
+    def check(self, clock: Clock) -> None:
+        """Warns where a training is too short for any update, and connections stay as they were."""
+        due = range(1, clock.total)
+        if self.fraction and not any(self.share(step, clock.total) > 0 for step in due):
+            log.warning(
+                "warning: no connection moves: pruner.every=%s has no multiple within the first "
+                "%g of %d steps (pruner.end); lower it, or train longer",
+                self.every, self.end, clock.total,
+            )  # fmt: skip
 
 
 def parse_period(every: Duration | str) -> Duration:
