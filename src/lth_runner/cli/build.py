@@ -23,7 +23,8 @@ from lth_runner.problem.data import Dataset
 from lth_runner.problem.fits import check_fits
 from lth_runner.problem.objective import smoothed
 from lth_runner.problem.requirements import check as check_demands
-from lth_runner.problem.requirements import check_layers
+from lth_runner.problem.requirements import check_layers, draws_anew
+from lth_runner.problem.starts import check_starts
 from lth_runner.problem.task import Task
 from lth_runner.runs.evidence.tolerance import Tolerance
 from lth_runner.training.job import GENERATION
@@ -108,6 +109,9 @@ def check_parts(experiment: Experiment, recipe: Recipe) -> None:
     """Raises UserError for what would come out in the midst of the trainings."""
     task = experiment.tasks[0]
     check_fits(task)
+    drawing = [f"control={name}" for name, part in experiment.controls.items() if draws_anew(part)]
+    drawing += ["rewind.weights=reinit"] if draws_anew(experiment.search) else []
+    check_starts(experiment.tasks, drawing)
     task.data.stream(recipe.batch_size, task.seed)  # refuses a batch larger than the data
     clock = clock_of(task, recipe)
     recipe.check(clock, torch.device(task.device))

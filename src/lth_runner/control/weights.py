@@ -41,6 +41,10 @@ class Reinit:
             if (value := str(getattr(self, name))) not in accepted:
                 raise UserError(f"control.reinit.{name}={value!r}: {nearest(value, accepted)}")
 
+    @property
+    def draws_anew(self) -> bool:
+        return self.values == "fresh"
+
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket | None:
         # another seed than the task's own, which would silently reproduce the ticket
         fresh = task.fresh(derive(seed, "reinit"))

@@ -12,9 +12,10 @@ from torch import Tensor
 from lth_runner.problem.covers import Covers
 from lth_runner.problem.data import Data, MapStyle, Subset
 from lth_runner.problem.places import moved, overlapping
-from lth_runner.problem.task import Task, answer, foreign_random_states, seeded
+from lth_runner.problem.task import Task, answer
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.global_streams import all_seeded, drawn_between, positions
 from lth_runner.values.seeds import stream
 from lth_runner.values.tree import Tree
 
@@ -138,22 +139,24 @@ def _largest(task: Task) -> list[Tree]:
 
 @torch.no_grad()
 def _answered(task: Task, inputs: Tree, device: torch.device | str | None = None) -> Any:
-    """Runs the network in evaluation; refuses inputs it cannot take, and foreign random draws."""
+    """Runs the network in evaluation; refuses inputs it cannot take, and random draws."""
     device = device or task.device
     module = moved(task.module(), device).eval()
-    before = foreign_random_states()
     try:
-        with seeded(0, device):
+        with all_seeded(0, device):
+            before = positions(device)
             outputs = answer(module, inputs)
+            drawn = drawn_between(before, positions(device))
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"the model cannot take inputs {_shown(inputs)}: {reason}{_beyond(module, inputs)}"
         ) from error
-    if foreign_random_states() != before:
+    if drawn:
         raise UserError(
-            "the model draws random numbers from numpy or from Python's random, which no seed of "
-            "this program reaches: draw them with torch"
+            f"the model draws random numbers (from {', '.join(sorted(drawn))}) in evaluation, so "
+            "that the same weights answer differently: draw in training alone, as "
+            "F.dropout(x, p, self.training) does"
         )
     return outputs
 

@@ -32,6 +32,15 @@ class GoesByLayers(Protocol):
         """Raises UserError for layers whose weights have other axes."""
 
 
+@runtime_checkable
+class DrawsAnew(Protocol):
+    """A part that may train weights drawn by another seed than the task's own."""
+
+    @property
+    def draws_anew(self) -> bool:
+        """Whether it does."""
+
+
 @dataclass(frozen=True)
 class Classification:
     """A table of samples with one class number each."""
@@ -55,6 +64,13 @@ def check_layers(part: object, task: Task) -> None:
     if is_dataclass(part):
         for field in fields(part):
             check_layers(getattr(part, field.name), task)
+
+
+def draws_anew(part: object) -> bool:
+    """Whether a part, or one that it is made of, trains weights drawn by another seed."""
+    if isinstance(part, DrawsAnew):
+        return part.draws_anew
+    return is_dataclass(part) and any(draws_anew(getattr(part, f.name)) for f in fields(part))
 
 
 def check_kinds(task: Task, names: Iterable[str], accepted: Collection[str], what: str) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import numpy
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -24,6 +22,7 @@ from lth_runner.problem.origin import Origin
 from lth_runner.problem.places import moved, places
 from lth_runner.values import identity, tree
 from lth_runner.values import state as states
+from lth_runner.values.global_streams import all_seeded, drawn_between, positions
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import derive
 from lth_runner.values.state import State
@@ -89,6 +88,11 @@ class Task:
         return replace(built, module=without_values(moved(built.module, self.device)))
 
     @property
+    def classes(self) -> frozenset[type[nn.Module]]:
+        """The classes of the stock network's modules."""
+        return self._blueprint.classes
+
+    @property
     def _template(self) -> nn.Module:
         return self._blueprint.module
 
@@ -99,7 +103,7 @@ class Task:
 
     def _built(self, seed: int | None, *, from_origin: bool = True) -> Blueprint:
         """Builds the network in its coordinates, drawn by a seed, and names what a mask covers."""
-        with _global_seed(0 if seed is None else derive(seed, "init")):
+        with all_seeded(0 if seed is None else derive(seed, "init"), self.device):
             module = self.model()
             # of the stock network: coordinates put classes of torch in their place
             classes = frozenset(type(part) for part in module.modules())
@@ -192,9 +196,14 @@ class Task:
         return self._full
 
     @cached_property
+    def drawn_from(self) -> frozenset[str]:
+        """Whose global streams a training step draws from: seen in a step, by no list."""
+        return _drawn_from(self)
+
+    @property
     def is_random(self) -> bool:
-        """Whether a training step draws random numbers: seen in a forward pass, by no list."""
-        return _draws(self)
+        """Whether a training step draws random numbers."""
+        return bool(self.drawn_from)
 
     def outputs(self, weights: State, inputs: Tree, *, batch_statistics: bool = False) -> Tensor:
         """Computes f(x; theta), normalised by running or by the batch's statistics."""
@@ -215,10 +224,12 @@ class Task:
         if unknown := values.keys() - set(self._places.values()):
             raise KeyError(f"the network has no tensors {sorted(unknown)}")
         given = {place: values[name] for place, name in self._places.items()}
+        drawing = batch_statistics and self.is_random  # a norm of one's own may, in training
         # each place by itself: with a module of two names torch leaves ours in the template
-        found: Tensor = functional_call(
-            self._template, given, positional, named, tie_weights=False, strict=False
-        )
+        with all_seeded(0, self.device) if drawing else nullcontext():
+            found: Tensor = functional_call(
+                self._template, given, positional, named, tie_weights=False, strict=False
+            )
         return found
 
     @cached_property
@@ -321,44 +332,16 @@ def without_values(module: nn.Module) -> nn.Module:
         return module
 
 
-@torch.no_grad()
-def _draws(task: Task) -> bool:
-    inputs, _ = task.data.sample(min(2, task.data.num_train), 0)
+def _drawn_from(task: Task) -> frozenset[str]:
+    inputs, targets = task.data.sample(min(2, task.data.num_train), 0)
     module = task.module().train()
-    for part in module.modules():
-        if is_norm(part):
-            part.eval()  # a single sample has no batch statistics
-    with seeded(0, task.device):
-        before = random_states(task.device)
-        answer(module, inputs)
-        return not all(map(torch.equal, before, random_states(task.device)))
-
-
-@contextmanager
-def _global_seed(seed: int) -> Iterator[None]:
-    """Seeds torch's global stream for code that can only draw from it, and puts it back."""
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device | str) -> Iterator[None]:
-    """Seeds the global streams of the CPU and of a CUDA device, and puts them back."""
-    cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(seed)
-        yield
-
-
-def random_states(device: torch.device | str) -> list[Tensor]:
-    """Reads where torch's global streams of random numbers stand."""
-    on = torch.device(device)
-    host = [torch.get_rng_state()]
-    return [*host, torch.cuda.get_rng_state(on)] if on.type == "cuda" else host
-
-
-def foreign_random_states() -> tuple[Any, bytes]:
-    """Reads where Python's and numpy's global streams stand, which nothing here seeds."""
-    kind, keys, *rest = numpy.random.get_state()
-    return (random.getstate(), kind, rest), numpy.asarray(keys).tobytes()
+    with all_seeded(0, task.device):
+        before = positions(task.device)
+        try:
+            task.objective.loss(answer(module, inputs), targets).backward()
+        except (RuntimeError, ValueError):
+            for part in module.modules():
+                if is_norm(part):
+                    part.eval()  # a single sample has no batch statistics
+            answer(module, inputs)
+        return drawn_between(before, positions(task.device))

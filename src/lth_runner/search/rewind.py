@@ -82,6 +82,10 @@ class Rewind:
                     f"weights of rewind.weights=reinit: set rewind.{name}={own}"
                 )
 
+    @property
+    def draws_anew(self) -> bool:
+        return self.weights == "reinit"
+
     def at(self, clock: Clock) -> Step:
         """Finds the step k; raises UserError where it lies at or past the end of the training."""
         step = clock.at(Duration.parse(self.step), "rewind.step")

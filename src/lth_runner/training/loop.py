@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lth_runner.problem.objective import smoothed
-from lth_runner.problem.task import Task, answer, evaluate, seeded
+from lth_runner.problem.task import Task, answer, evaluate
 from lth_runner.store.checkpoint import Checkpoint, Outcome
 from lth_runner.training.job import Job
 from lth_runner.training.recipe import Recipe
 from lth_runner.values import state as states
+from lth_runner.values.global_streams import TORCH, all_seeded, torch_seeded
 from lth_runner.values.seeds import derive
 from lth_runner.values.state import State
 from lth_runner.values.tree import Batch
@@ -91,11 +92,12 @@ class Loop:
         """Computes the dense gradients of the loss on a batch, in new tensors; adds the loss up."""
         inputs, targets = batch
         self.forget_gradients()
-        with self.cast, self._draws():
-            loss = self.objective.loss(answer(self.model, inputs), targets)
-        self.loss += loss.detach()
-        penalty = self.live.penalty()
-        (loss if penalty is None else loss + penalty).backward()
+        with self._draws():
+            with self.cast:
+                loss = self.objective.loss(answer(self.model, inputs), targets)
+            self.loss += loss.detach()
+            penalty = self.live.penalty()
+            (loss if penalty is None else loss + penalty).backward()
 
     def forget_gradients(self) -> None:
         """Frees the gradients, which nobody asks for once the step is taken."""
@@ -103,11 +105,14 @@ class Loop:
             parameter.grad = None
 
     def _draws(self) -> AbstractContextManager[None]:
-        """Seeds, for this step, torch's global stream, which dropout and the like draw from."""
-        if not self.job.task.is_random:
+        """Seeds, for this step, the global streams that dropout and the like draw from."""
+        task, start = self.job.task, self.job.ticket.start
+        if not task.is_random:
             return nullcontext()
-        start, seed = self.job.ticket.start, self.job.task.seed
-        return seeded(derive(seed, "forward", start.order, self.step), self.job.task.device)
+        seed = derive(task.seed, "forward", start.order, self.step)
+        if task.drawn_from == {TORCH}:
+            return torch_seeded(seed, task.device)
+        return all_seeded(seed, task.device)
 
     def update(self) -> None:
         """Takes one step of the optimizer and of the mask; the clock moves on."""

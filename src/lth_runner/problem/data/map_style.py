@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from lth_runner.problem.data.different_targets import DifferentTargets, content
-from lth_runner.problem.data.global_streams import all_seeded
 from lth_runner.problem.data.splits import standard
 from lth_runner.values import identity, tree
 from lth_runner.values.errors import UserError
+from lth_runner.values.global_streams import all_seeded
 from lth_runner.values.object_identity import outline
 from lth_runner.values.seeds import stream as generator
 from lth_runner.values.tree import Batch, Tree

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lth_runner.problem.data.global_streams import all_seeded
 from lth_runner.values.errors import UserError
+from lth_runner.values.global_streams import all_seeded
 from lth_runner.values.object_identity import describe_object
 from lth_runner.values.seeds import stream as generator
 

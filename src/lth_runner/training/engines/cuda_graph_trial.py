@@ -9,7 +9,7 @@ from torch import Tensor, nn, optim
 
 from lth_runner.masking import Masking
 from lth_runner.problem.data import Data
-from lth_runner.problem.task import Task, evaluate, random_states
+from lth_runner.problem.task import Task, evaluate
 from lth_runner.search.ticket import Ticket
 from lth_runner.training.engines.engine import Together
 from lth_runner.training.engines.graphed import WARM_UP, Capture, Graphed, cuda_graph
@@ -18,6 +18,7 @@ from lth_runner.training.job import Job
 from lth_runner.training.memory import is_out_of_memory
 from lth_runner.training.recipe import Recipe
 from lth_runner.values.errors import UserError
+from lth_runner.values.global_streams import drawn_between, positions
 
 # their fused kernels read the learning rate where it lies on the device
 OPTIMIZERS = (optim.SGD, optim.Adam, optim.AdamW)
@@ -75,9 +76,9 @@ def tried(task: Task, masking: Masking, recipe: Recipe, capture: Capture = cuda_
     device = torch.device(task.device)
     job = Job(task, Ticket(task.dense(), task.init()), masking)
     with recipe.arithmetic(device):
-        random = random_states(device)
+        before = positions(device)
         num, expected = _one_by_one(job, recipe)
-        if not all(map(torch.equal, random, random_states(device))):
+        if drawn_between(before, positions(device)):
             return Trial("the network draws random numbers")
         try:
             found, trial = _recorded(job, recipe, capture, num)
