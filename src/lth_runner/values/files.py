@@ -1,13 +1,24 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and reading what is a file and nothing else."""
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 
 @contextmanager
@@ -34,3 +45,29 @@ def write_whole(path: Path, content: bytes, *, synced: bool = True) -> None:
     """Replaces a file by new content, whole or not at all."""
     with whole_file(path, synced=synced) as opened:
         opened.write(content)
+
+
+def read_regular(path: Path, most: int | None = None) -> bytes:
+    """Reads a file, and never waits for one: a named pipe, say, would wait for a writer.
+
+    Raises OSError for what is no file, and for one of more than ``most`` bytes.
+    """
+    with io.FileIO(path, opener=_without_waiting) as opened:
+        facts = os.fstat(opened.fileno())
+        if (found := not_a_file(facts.st_mode)) is not None:
+            raise OSError(errno.EINVAL, f"it is {found}", str(path))
+        if most is not None and facts.st_size > most:
+            reason = f"it has {facts.st_size:,} bytes, more than {most:,}"
+            raise OSError(errno.EFBIG, reason, str(path))
+        return opened.readall()
+
+
+def not_a_file(mode: int) -> str | None:
+    """Says what stands under a name, by its ``st_mode``; None where it is a file."""
+    if stat.S_ISREG(mode):
+        return None
+    return next((named for is_kind, named in KINDS if is_kind(mode)), "no file")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)

@@ -1,0 +1,191 @@
+"""The pictures of a data set under their names, in a folder or in a tar of it."""
+
+from __future__ import annotations
+
+import lzma
+import tarfile
+import zlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from lth_runner.values.errors import UserError
+from lth_runner.values.files import not_a_file, read_regular
+
+Pictures = dict[str, dict[str, list[str]]]  # split -> class -> sorted file names under the root
+Stamp = tuple[str, int, int, int, int]  # name, size, times of content and of facts, number
+SPLITS = ("train", "test")
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
+)
+LONGEST_HEADER = 2**20  # bytes of the facts of one file in a tar, which tarfile reads at once
+_EXTENDED = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
+
+
+def find(root: Path, most: int) -> Pictures:
+    """Finds train/<class>/* and test/<class>/* under a folder, or in a tar, by their suffixes.
+
+    Raises UserError for a missing split, an empty class, classes that differ, and under a
+    picture's name what is no file, or is larger than ``most`` bytes.
+    """
+    pictures = _in_archive(root, most) if root.is_file() else _in_folder(root)
+    for split in SPLITS:
+        if not pictures.get(split):
+            raise UserError(
+                f"{root} has no {split}/<class>/ folders: give dataset.root a folder, .tar or"
+                " .tar.gz with train/<class>/* and test/<class>/* images"
+            )
+        for label, names in pictures[split].items():
+            if not names:
+                raise UserError(
+                    f"class folder {split}/{label} in {root} holds no image: add some"
+                    f" ({' '.join(sorted(SUFFIXES))}) or remove the folder"
+                )
+    if only := set(pictures["train"]) ^ set(pictures["test"]):
+        raise UserError(
+            f"train/ and test/ in {root} do not hold the same classes:"
+            f" {', '.join(sorted(only))} found in one of them only"
+        )
+    return pictures
+
+
+def stamps(root: Path, pictures: Pictures | None) -> list[Stamp]:
+    """Lists what tells each file from another under its name, or the archive where it is one.
+
+    A file that is put in another's place, as old and as large, has another number or another time
+    of its facts, which nobody sets. Raises UserError for what is no file.
+    """
+    if pictures is None:
+        return [_stamp(root.parent, root.name)]
+    names = [name for split in SPLITS for group in pictures[split].values() for name in group]
+    return [_stamp(root, name) for name in names]
+
+
+def _stamp(root: Path, name: str) -> Stamp:
+    try:
+        facts = (root / name).stat()
+    except OSError as error:
+        link = (root / name).is_symlink()
+        reason = f"it is a link ({error.strerror})" if link else str(error.strerror)
+        raise UserError(_unread(name, root, reason)) from error
+    if (found := not_a_file(facts.st_mode)) is not None:
+        raise UserError(_unread(name, root, f"it is {found}"))
+    return name, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
+
+
+def contents(root: Path, names: Collection[str], most: int) -> Iterator[tuple[str, bytes]]:
+    """Yields the name and the content of each file; nothing of an archive is written to disk."""
+    if not root.is_file():
+        for name in names:
+            try:
+                content = read_regular(root / name, most)
+            except OSError as error:
+                reason = f"{error.strerror}{_way_out(most)}"
+                raise UserError(_unread(name, root, reason)) from error
+            yield name, content
+        return
+    for archive, member in _members(root):  # in the archive's order
+        with _as_archive(root):
+            file = archive.extractfile(member) if member.name in names else None
+            packed = None if file is None else file.read()
+        if packed is not None:
+            yield member.name, packed
+
+
+def _in_folder(root: Path) -> Pictures:
+    pictures: Pictures = {}
+    for split in SPLITS:
+        if not (root / split).is_dir():
+            continue
+        classes = [f.name for f in sorted((root / split).iterdir()) if f.is_dir()]
+        pictures[split] = {
+            label: sorted(
+                f"{split}/{label}/{path.name}"
+                for path in (root / split / label).iterdir()
+                if _is_picture(path.name)
+            )
+            for label in classes
+            if not label.startswith(".")
+        }
+    return pictures
+
+
+def _in_archive(root: Path, most: int) -> Pictures:
+    found: dict[str, dict[str, set[str]]] = {}
+    prefixes = set()
+    for _, member in _members(root):
+        path = PurePosixPath(member.name)
+        *prefix, split, label = ("", "", *(path if member.isdir() else path.parent).parts)
+        if split not in SPLITS or label.startswith("."):
+            continue
+        prefixes.add("/".join(prefix))
+        names = found.setdefault(split, {}).setdefault(label, set())
+        if _is_picture(path.name) and not member.isdir():
+            _check_member(root, member, most)
+            names.add(member.name)
+    if len(prefixes) > 1:
+        raise UserError(
+            f"{root} holds train/ or test/ below several folders"
+            f" ({', '.join(sorted(prefixes))}): pack one train/ and one test/"
+        )
+    return {s: {c: sorted(names) for c, names in group.items()} for s, group in found.items()}
+
+
+def _check_member(root: Path, member: tarfile.TarInfo, most: int) -> None:
+    if not member.isfile():
+        kind = "a link" if member.issym() or member.islnk() else "no file"
+        raise UserError(
+            f"{_unread(member.name, root, f'it is {kind}')} (tar --dereference "
+            "--hard-dereference packs what links lead to)"
+        )
+    if member.size > most:
+        reason = f"it has {member.size:,} bytes, more than {most:,}{_way_out(most)}"
+        raise UserError(_unread(member.name, root, reason))
+
+
+class _Member(tarfile.TarInfo):
+    """Facts of a file in a tar, refused where they are damaged, or would fill the memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
+        try:
+            member = super().frombuf(buf, encoding, errors)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the mark of its end
+            raise
+        except tarfile.HeaderError as error:  # which tarfile takes for the end of the archive
+            raise tarfile.ReadError(f"damaged or cut: {error}") from error
+        if member.type in _EXTENDED and member.size > LONGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {member.size:,} bytes")
+        return member
+
+
+def _members(root: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """Goes through an archive; a member is seen before what it holds is unpacked."""
+    with _as_archive(root), tarfile.open(root, tarinfo=_Member) as archive:
+        for member in archive:
+            yield archive, member
+
+
+@contextmanager
+def _as_archive(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise UserError(
+            f"{root} is not a readable tar archive ({error}): give a folder, .tar or .tar.gz"
+        ) from error
+
+
+def _is_picture(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+
+
+def _unread(name: str, root: Path, reason: str) -> str:
+    return f"cannot read the image {name} in {root}: {reason}; replace or remove it"
+
+
+def _way_out(most: int) -> str:
+    return f" (four for each pixel of dataset.max_pixels={most // 4:,}, which raises it)"
