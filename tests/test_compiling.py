@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import tempfile
@@ -22,6 +23,7 @@ from lth_runner.training.engines.compiled import (
     library,
 )
 from lth_runner.values.errors import UserError
+from lth_runner.values.pieces import piece
 from lth_runner.values.seeds import stream
 
 
@@ -50,6 +52,62 @@ def test_a_compiler_that_knows_fewer_flags_will_do(monkeypatch, tmp_path, fresh_
     monkeypatch.setenv("CC", "no-such-compiler")
     library.cache_clear()
     assert library()  # what was compiled before serves
+
+
+def flip(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A compiled library as it is kept: its file's name and content."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        library.cache_clear()
+        assert library()
+        library.cache_clear()
+        [file] = Path(os.environ["XDG_CACHE_HOME"]).rglob("*.so")
+        return file.name, file.read_bytes()
+
+
+def damaged(folder, kept, harm):
+    name, content = kept
+    folder.mkdir(parents=True, mode=0o700)
+    (folder / name).write_bytes(harm(content))
+    return folder / name
+
+
+def test_a_damaged_library_is_not_loaded_but_compiled_again(fresh_library, kept, caplog):
+    harmed = damaged(fresh_library, kept, lambda content: content[:5000])  # SIGBUS, if loaded
+    assert library()
+    assert f"{harmed} was damaged: removed, and compiled again" in caplog.text
+    [again] = fresh_library.iterdir()
+    assert again.stem.rpartition("-")[2] == hashlib.sha256(again.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "harm", [flip, lambda content: content[:-1], lambda content: b"", lambda content: content * 2]
+)
+def test_without_a_compiler_a_damaged_library_is_none(
+    monkeypatch, tmp_path, fresh_library, kept, harm
+):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    harmed = damaged(fresh_library, kept, harm)
+    with pytest.raises(UserError, match="no C compiler"):
+        library()
+    assert not harmed.exists()
+    harmed.write_bytes(kept[1])
+    assert library()  # what is whole serves
+
+
+def test_what_a_killed_compiler_left_is_cleared(monkeypatch, fresh_library):
+    fresh_library.mkdir(parents=True, mode=0o700)
+    left = piece(fresh_library / "layers-0.so")
+    left.with_name(left.name.replace(f"-{os.getpid()}-", "-4194305-")).write_bytes(b"")
+    assert library()
+    assert [file.suffix for file in fresh_library.iterdir()] == [".so"]
 
 
 def test_code_is_not_loaded_from_where_others_write(monkeypatch, tmp_path, fresh_library):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,11 +19,13 @@ import pytest
 import small
 import sweep_worker
 from forked import Forked
-from lth_runner.store.lease import Lease
+from lth_runner.store.lease import Lease, is_elsewhere
 from lth_runner.store.store import Store
 from lth_runner.training.pace import Pace
 from lth_runner.training.trainer import Trainer
 from lth_runner.values import state as states
+from lth_runner.values.errors import UserError
+from lth_runner.values.processes import place
 from sweep_worker import POINTS, REWINDS, SEEDS, SPARSITIES
 
 SHORT = 100  # steps of a training that no worker is killed in
@@ -195,6 +199,86 @@ def test_a_lease_of_another_machine_is_taken_over_once_its_file_is_cold(tmp_path
     taken = Lease.take(path)
     assert taken is not None
     taken.release()
+
+
+@pytest.mark.parametrize("pid", [0, -1, 2**40, 10**25])
+def test_a_lease_of_a_number_that_no_process_has_is_taken_over_at_once(tmp_path, pid):
+    path = tmp_path / "key"
+    path.write_text(json.dumps({"place": place(), "pid": pid, "began": None, "token": "theirs"}))
+    lease = Lease.take(path)
+    assert lease is not None
+    lease.release()
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"token": 1}', "[]"])
+def test_a_lease_that_says_nothing_is_taken_over_once_it_is_cold(tmp_path, content):
+    path = tmp_path / "key"
+    path.write_text(content)
+    assert Lease.take(path) is None  # whoever takes it may just be writing
+    assert is_elsewhere(path)  # and so it is worth waiting
+    os.utime(path, (time.time() - 100, time.time() - 100))
+    lease = Lease.take(path)
+    assert lease is not None
+    lease.release()
+
+
+def test_a_lease_of_a_clock_that_ran_ahead_goes_cold_like_any(tmp_path):
+    path = tmp_path / "key"
+    path.write_text(json.dumps({"place": "elsewhere", "pid": 1, "token": "theirs"}))
+    ahead = time.time() + 1e6
+    os.utime(path, (ahead, ahead))
+    assert Lease.take(path) is None
+    assert abs(path.stat().st_mtime - time.time()) < 60  # its warmth is counted from now on
+    time.sleep(0.02)
+    lease = Lease.take(path, cold_seconds=0.01)
+    assert lease is not None
+    lease.release()
+
+
+def test_a_full_disk_leaves_no_lease(tmp_path, monkeypatch):
+    path = tmp_path / "key"
+
+    def full(value):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("lth_runner.store.lease.json.dumps", full)
+    with pytest.raises(OSError, match="No space left"):
+        Lease.take(path)
+    monkeypatch.undo()
+    lease = Lease.take(path)
+    assert lease is not None
+    lease.release()
+
+
+@pytest.mark.parametrize(
+    ("plant", "said"),
+    [
+        (lambda path: path.mkdir(), "is a folder"),
+        (lambda path: path.symlink_to("nowhere"), "is a link"),
+        (lambda path: os.mkfifo(path), "is a named pipe"),
+    ],
+)
+def test_what_is_no_file_in_the_place_of_a_lease_is_told(tmp_path, plant, said):
+    path = tmp_path / "key"
+    plant(path)
+    with pytest.raises(UserError, match=f"{said}: a lease, a small file, belongs in its place"):
+        Lease.take(path)
+    assert os.path.lexists(path)
+
+
+def test_a_heartbeat_outlives_a_disk_that_is_away_for_a_while(tmp_path, monkeypatch):
+    monkeypatch.setattr("lth_runner.store.lease.BEAT_SECONDS", 0.001)
+    lease, touched = Lease.take(tmp_path / "key"), threading.Event()
+    fails = iter([OSError(errno.ESTALE, "Stale file handle")] * 3)
+
+    def touch(path, **options):
+        for failure in fails:
+            raise failure
+        touched.set()
+
+    monkeypatch.setattr("lth_runner.store.lease.os.utime", touch)
+    assert touched.wait(5)
+    lease.release()
 
 
 def test_a_heartbeat_keeps_the_lease_warm(tmp_path, monkeypatch):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 import small
 from lth_runner.search.ticket import Start
-from lth_runner.store.store import Store
+from lth_runner.store.store import Store, load_checkpoint
 from lth_runner.training.job import Job
 from lth_runner.training.learning_rate import Constant, Cosine
 from lth_runner.training.recipe import Recipe
@@ -191,6 +193,118 @@ def test_publishing_what_another_process_published_first_keeps_one(tmp_path, job
     entry = trainer.store.publish(trainer.key(job), outcome, {"run": "other", "steps": 40})
     assert entry.folder == target
     assert not (tmp_path / "drafts" / trainer.key(job)).exists()
+
+
+@contextlib.contextmanager
+def an_ordinary_user(folder):
+    """Whom the system refuses what its owner keeps to himself, even where tests run as root."""
+    is_root, here = os.geteuid() == 0, Path.cwd()
+    folder.chmod(0o777)
+    os.chdir(folder)  # the folders above are their owner's alone
+    if is_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+        os.chdir(here)
+
+
+def unreadable(path):
+    path.chmod(0)
+
+
+def no_disk(path):
+    path.unlink()
+    path.symlink_to("/proc/self/mem")  # which cannot be read from its beginning
+
+
+def in_a_circle(path):
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("harm", [unreadable, no_disk, in_a_circle])
+@pytest.mark.parametrize("name", ["training.json", "end.safetensors"])
+def test_a_training_that_cannot_be_read_is_told_and_neither_moved_nor_trained_again(
+    tmp_path, job, monkeypatch, harm, name
+):
+    list(small.trainer(tmp_path / "store").fit([job]))
+    [entry] = entries(tmp_path / "store")
+    harm(entry / name)
+    before = sorted(path.name for path in entry.iterdir())
+    for folder in ("", "drafts", "leases"):
+        (tmp_path / "store" / folder).chmod(0o777)
+    monkeypatch.setattr("lth_runner.training.loop.Loop.outcome", None)  # no training ends
+    monkeypatch.chdir(tmp_path)
+    reader = an_ordinary_user(tmp_path) if harm is unreadable else contextlib.nullcontext()
+    with reader, pytest.raises(UserError) as refused:
+        list(small.trainer(Path("store")).fit([job]))
+    said = str(refused.value)
+    assert f"{entry.relative_to(tmp_path) / name} cannot be read" in said
+    assert "left as it is" in said
+    assert ("chmod -R g+rX" if harm is unreadable else "See to the disk") in said
+    assert sorted(path.name for path in entry.iterdir()) == before
+    assert not (tmp_path / "store" / "damaged").exists()
+
+
+@pytest.mark.parametrize("part", ["checkpoint.safetensors", "step-00000020.safetensors"])
+def test_a_checkpoint_that_cannot_be_read_is_told_and_left_where_it_is(tmp_path, part):
+    path = tmp_path / part
+    path.symlink_to("/proc/self/mem")
+    (tmp_path / "format.json").write_text("{}")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_checkpoint(path)
+    assert path.is_symlink()
+
+
+def test_a_training_on_a_disk_that_is_away_is_told(tmp_path, job):
+    trainer = small.trainer(tmp_path)
+    (tmp_path / "entries").mkdir()
+    (tmp_path / "entries" / trainer.key(job)).symlink_to(tmp_path / "unmounted")
+    with pytest.raises(UserError, match="a link that leads nowhere"):
+        list(trainer.fit([job]))
+
+
+def test_to_another_users_training_nothing_is_added_and_the_run_goes_on(tmp_path, job, caplog):
+    [trained] = small.trainer(tmp_path / "store").fit([job])
+    [entry] = entries(tmp_path / "store")
+    before = sorted(path.name for path in entry.iterdir())
+    with an_ordinary_user(tmp_path):
+        found = replace(trained.entry, folder=entry.relative_to(tmp_path))
+        assert found.derived("sum", lambda: {"a": torch.ones(1)})["a"] == 1
+    if os.geteuid() == 0:  # else it is one's own
+        assert "nothing is added" in caplog.text
+        assert sorted(path.name for path in entry.iterdir()) == before
+
+
+@pytest.mark.parametrize("content", [b"", b'{"format": 1, "se', b'{"format": 2, "seal": "0"}'])
+def test_a_damaged_format_is_written_again_where_the_trainings_are_of_this_one(
+    tmp_path, job, caplog, content
+):
+    list(small.trainer(tmp_path).fit([job]))
+    whole = (tmp_path / "format.json").read_bytes()
+    (tmp_path / "format.json").write_bytes(content)
+    list(small.trainer(tmp_path).fit([job]))
+    assert "damaged, written again" in caplog.text
+    assert (tmp_path / "format.json").read_bytes() == whole
+    for path in tmp_path.glob("entries/*/training.json"):
+        path.write_text("of another version")
+    (tmp_path / "format.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"no training in .* is one of format 1. Remove that file"):
+        Store(tmp_path)
+
+
+def test_damage_is_never_moved_out_of_the_store(tmp_path, job):
+    list(small.trainer(tmp_path / "store").fit([job]))
+    [entry] = entries(tmp_path / "store")
+    (entry / "end.safetensors").write_bytes(b"")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "store" / "damaged").symlink_to(tmp_path / "outside")
+    with pytest.raises(UserError, match=r"cannot be set aside .*leads out of the Store"):
+        list(small.trainer(tmp_path / "store").fit([job]))
+    assert entry.exists()
 
 
 def test_a_store_of_another_format_is_refused(tmp_path):

@@ -3,8 +3,8 @@
 ``entries/<key>/training.json`` and ``end.safetensors`` are a finished training;
 ``step-N.safetensors`` its snapshots, ``derived-*.safetensors`` what was computed from it.
 ``drafts/<key>/`` is one under way, ``leases/<key>`` says whose. Every file is written whole and
-carries a hash of its contents; publishing is one rename. What does not fit its hash is set aside
-under ``damaged/`` and done again.
+carries a hash of its contents; publishing is one rename. What was read and does not fit its hash is
+set aside under ``damaged/`` and done again; what cannot be read is told of and left alone.
 """
 
 from __future__ import annotations
@@ -12,19 +12,26 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lth_runner.store.checkpoint import Checkpoint, Outcome
 from lth_runner.store.lease import Lease
-from lth_runner.values import identity
+from lth_runner.store.reading import (
+    is_sealed,
+    is_there,
+    read_json,
+    readable,
+    set_aside,
+    write_json,
+)
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
-from lth_runner.values.files import write_whole
 from lth_runner.values.mask import Mask
+from lth_runner.values.pieces import clear_pieces
 from lth_runner.values.state import Damaged, SealedFile, State
 from lth_runner.values.steps import Step
 
@@ -37,8 +44,9 @@ class Entry:
     """The folder of a finished training.
 
     A file is checked against its hash when it is first asked for, then only mapped: what is handed
-    out is the caller's own to write to, and no other caller sees it. Raises Damaged for an end that
-    the disk has changed since it was found.
+    out is the caller's own to write to, and no other caller sees it. Where the folder is another
+    user's, nothing is added to it. Raises Damaged for an end that the disk has changed since it was
+    found, UserError for a file that cannot be read.
     """
 
     folder: Path
@@ -69,7 +77,8 @@ class Entry:
 
     def keep_snapshot(self, checkpoint: Checkpoint) -> None:
         """Adds a snapshot that was not asked for at the time."""
-        save_checkpoint(self.folder / f"step-{checkpoint.step:08d}.safetensors", checkpoint)
+        with self._adding():
+            save_checkpoint(self.folder / f"step-{checkpoint.step:08d}.safetensors", checkpoint)
 
     def derived(self, name: str, compute: Callable[[], State]) -> State:
         """Returns what was computed from this training, by a probe for example, computed once."""
@@ -80,15 +89,26 @@ class Entry:
         except Damaged as damage:
             set_aside(self.folder / f"derived-{name}.safetensors", damage)
         value = compute()
-        states.save(self.folder / f"derived-{name}.safetensors", value, {})
+        with self._adding():
+            states.save(self.folder / f"derived-{name}.safetensors", value, {})
         return value
 
     def check(self) -> None:
         """Raises Damaged or FileNotFoundError where the end is not what was written."""
         self._read("end")
 
+    @contextmanager
+    def _adding(self) -> Iterator[None]:
+        clear_pieces(self.folder)
+        try:
+            yield
+        except PermissionError as error:  # it is made anew when it is asked for again
+            log.warning("%s is not yours to write to, nothing is added (%s)", self.folder, error)
+
     def _read(self, name: str, prefix: str = "") -> State:
-        return self._file(self.folder / f"{name}.safetensors").read(prefix)[0]
+        path = self.folder / f"{name}.safetensors"
+        with readable(path):
+            return self._file(path).read(prefix)[0]
 
     def _file(self, path: Path) -> SealedFile:
         return self._files.setdefault((path, path.stat().st_mtime_ns), SealedFile(path))
@@ -128,30 +148,59 @@ class Store:
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root))  # text will do
         path = self.root / "format.json"
-        try:
+        with self._writable():
             self.root.mkdir(parents=True, exist_ok=True)
             if not path.exists():
                 write_json(path, {"format": FORMAT})
-        except OSError as error:
-            raise UserError(
-                f"the Store {self.root} cannot be written: {error.strerror}; "
-                "choose another folder with paths.outputs=..."
-            ) from error
-        found = read_json(path).get("format")
+        for folder in (self.root, self.root / "leases"):
+            clear_pieces(folder)
+        try:
+            with readable(path):
+                found = read_json(path).get("format")
+        except Damaged as damage:
+            found = self._written_again(path, damage)
         if found != FORMAT:
             raise UserError(
                 f"the Store {self.root} has format {found}, this version writes {FORMAT}: use the "
                 "version that made it, or another folder with paths.outputs=..."
             )
 
+    @contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"the Store {self.root} cannot be written: {error.strerror}; "
+                "choose another folder with paths.outputs=..."
+            ) from error
+
+    def _written_again(self, path: Path, damage: Damaged) -> int:
+        """Writes a damaged format.json again where a training in it is whole, or there is none."""
+        entries = sorted((self.root / "entries").glob("*/training.json"))
+        if entries and not any(map(is_sealed, entries)):
+            raise UserError(
+                f"{damage}; and no training in {self.root} is one of format {FORMAT}. Remove that "
+                "file if this version wrote the Store, or choose another folder with "
+                "paths.outputs=..."
+            ) from damage
+        with self._writable():
+            write_json(path, {"format": FORMAT})
+        log.warning("damaged, written again: %s", damage)
+        return FORMAT
+
     def find(self, key: str) -> Entry | None:
-        """Finds a finished training; a damaged one is set aside and counts as not done."""
+        """Finds a finished training; a damaged one is set aside and counts as not done.
+
+        Raises UserError for one that cannot be read: that says nothing of what it holds.
+        """
         folder = self.root / "entries" / key
         path = folder / "training.json"
-        if not folder.exists():
-            return None
         try:
-            entry = Entry(folder, read_json(path))
+            with readable(path):
+                if not is_there(folder):
+                    return None
+                entry = Entry(folder, read_json(path))
             entry.check()
         except (Damaged, FileNotFoundError) as damage:
             set_aside(folder, damage)
@@ -232,7 +281,8 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
 
 def _checkpoint_in(file: SealedFile, path: Path) -> Checkpoint | None:
     try:
-        tensors, metadata = file.read()
+        with readable(path):
+            tensors, metadata = file.read()
     except FileNotFoundError:
         return None
     except Damaged as damage:
@@ -245,32 +295,3 @@ def _checkpoint_in(file: SealedFile, path: Path) -> Checkpoint | None:
         masking=_under(tensors, "masking."),
         **{**facts, "history": tuple(facts["history"])},
     )
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes sealed JSON whole or not at all."""
-    sealed = {**value, "seal": identity.digest(value)}
-    write_whole(path, json.dumps(sealed).encode())
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads sealed JSON; raises Damaged where the seal does not fit."""
-    try:
-        value = json.loads(path.read_bytes())
-        if value.pop("seal") != identity.digest(value):
-            raise Damaged(f"{path}: its contents do not fit the hash they were written with")
-        return value
-    except (ValueError, KeyError, AttributeError) as error:
-        raise Damaged(f"{path}: not the JSON that was written ({error})") from error
-
-
-def set_aside(path: Path, damage: Exception) -> None:
-    """Moves a damaged file or folder out of the way, keeping it, and says so."""
-    store = next(p for p in path.parents if (p / "format.json").exists())
-    target = store / "damaged" / f"{path.parent.name}-{path.name}-{time.time_ns()}"
-    target.parent.mkdir(exist_ok=True)
-    try:
-        path.rename(target)
-    except FileNotFoundError:  # another process found the same damage first
-        return
-    log.warning("damaged, set aside as %s and done again: %s", target, damage)

@@ -85,6 +85,8 @@ def read_ticket(path: str | Path) -> TicketFile:
         tensors, text = states.load(Path(path))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UserError(f"there is no ticket file {path}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except states.Damaged as error:
         raise UserError(f"not a ticket file, or damaged: {error}") from error
     mask = {k.removeprefix("mask."): v for k, v in tensors.items() if k.startswith("mask.")}

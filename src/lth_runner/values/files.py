@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from lth_runner.values.pieces import create, piece
 
 KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -26,12 +28,11 @@ def whole_file(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
     """Opens a file to be written anew, so that a kill or a power cut leaves the old or the new one.
 
     Where the block raises, the old one stays. Not ``synced``, a power cut may take the new one,
-    and nobody waits for the disk.
+    and nobody waits for the disk. A link in the file's place is replaced, not followed.
     """
-    # a name of chance: processes in two containers on one disk can have the same number
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    scratch = piece(path)
     try:
-        with scratch.open("wb") as opened:
+        with create(scratch) as opened:
             yield opened
             opened.flush()
             if synced:
@@ -45,6 +46,25 @@ def write_whole(path: Path, content: bytes, *, synced: bool = True) -> None:
     """Replaces a file by new content, whole or not at all."""
     with whole_file(path, synced=synced) as opened:
         opened.write(content)
+
+
+def append(path: Path, content: bytes, *, synced: bool = False) -> None:
+    """Adds to the end of a file, made where there is none; raises OSError where a link is there."""
+    flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_NOFOLLOW
+    with os.fdopen(os.open(path, flags, 0o666), "ab") as opened:
+        opened.write(content)
+        opened.flush()
+        if synced:
+            os.fsync(opened.fileno())
+
+
+def content_hash(path: Path) -> str:
+    """Hashes what a file holds (SHA-256), block by block."""
+    digest = hashlib.sha256()
+    with path.open("rb") as opened:
+        while block := opened.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def read_regular(path: Path, most: int | None = None) -> bytes:

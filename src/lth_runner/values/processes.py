@@ -18,7 +18,12 @@ def place() -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """Returns whether a process is there; one that nobody has waited for has ended all the same."""
+    """Returns whether a process is there; one that nobody has waited for has ended all the same.
+
+    A number that no process can have (0, a negative or a huge one) is that of none.
+    """
+    if pid <= 0:  # os.kill takes these for groups of processes
+        return False
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):

@@ -115,8 +115,10 @@ class SealedFile:
 
         The tensors are the reader's own, and memory is taken only by what is written to. Such a
         file cannot run code. Raises Damaged where the seal does not fit, FileNotFoundError where
-        there is no file.
+        there is no file, another OSError where it cannot be read.
         """
+        if not self._is_checked:
+            _read_through(self._path)
         tensors, metadata = _read(self._path, prefix if self._is_checked else "")
         seal = metadata.pop("seal", None)
         if not self._is_checked:
@@ -131,9 +133,22 @@ class SealedFile:
 def load(path: Path) -> tuple[State, dict[str, str]]:
     """Returns the tensors and the metadata of a sealed file; such a file cannot run code.
 
-    Raises Damaged where the seal does not fit, FileNotFoundError where there is no file.
+    Raises Damaged where the seal does not fit, FileNotFoundError where there is no file, another
+    OSError where it cannot be read.
     """
     return SealedFile(path).read()
+
+
+def _read_through(path: Path) -> None:
+    """Reads a file to its end, before it is mapped.
+
+    What the system refuses or the disk cannot give is an OSError here: the library that maps it
+    calls all of that a missing file, and a page that cannot be had ends the process.
+    """
+    with path.open("rb", buffering=0) as opened:
+        block = bytearray(1 << 16)
+        while opened.readinto(block):
+            pass
 
 
 def _read(path: Path, prefix: str) -> tuple[State, dict[str, str]]:

@@ -1,10 +1,16 @@
-"""The C files of this folder, compiled by the machine's own compiler on first use."""
+"""The C files of this folder, compiled by the machine's own compiler on first use.
+
+What was compiled is kept in the user's cache under a name that holds a hash of its contents, and is
+loaded only where they fit it: a library that a full disk cut short or that lost a bit would end the
+process, or compute something else.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import functools
 import hashlib
+import logging
 import os
 import platform
 import shlex
@@ -15,7 +21,10 @@ import tempfile
 from pathlib import Path
 
 from lth_runner.values.errors import UserError
+from lth_runner.values.files import content_hash
+from lth_runner.values.pieces import clear_pieces, piece
 
+log = logging.getLogger(__name__)
 SAMPLES = 16  # in a vector: a batch is padded to a multiple
 SOURCES = [Path(__file__).with_name(f"{name}.c") for name in ("batches", "surviving", "whole")]
 HEADERS = [Path(__file__).with_name("samples.h")]
@@ -41,7 +50,8 @@ def library() -> ctypes.CDLL:
     """Loads the functions of the C files here, compiled once and kept in the user's cache.
 
     What is kept serves every machine with the same processor, libraries and home, one without a
-    compiler too. Raises UserError, with the compiler's own words, where they cannot be had.
+    compiler too; what is damaged is compiled again. Raises
+    UserError, with the compiler's own words, where they cannot be had.
     """
     seal = hashlib.sha256()
     text = [file.read_text() for file in (*SOURCES, *HEADERS)]
@@ -51,10 +61,8 @@ def library() -> ctypes.CDLL:
     reasons = []
     for place in (_cache, _temporary):
         try:
-            path = _own(place()) / f"layers-{seal.hexdigest()[:16]}.so"
-            if not path.exists():
-                _compile(path)
-            return _declared(ctypes.CDLL(str(path)))
+            folder, name = _own(place()), f"layers-{seal.hexdigest()[:16]}"
+            return _declared(ctypes.CDLL(str(_kept(folder, name) or _compiled(folder, name))))
         except (OSError, RuntimeError) as error:  # no home, a full or read-only disk, no compiler
             reasons.append(str(error))
     raise UserError("; ".join(dict.fromkeys(reasons)))
@@ -97,27 +105,47 @@ def _processor() -> str:
     return "\n".join(dict.fromkeys(line for line in lines if line.startswith(told)))
 
 
-def _compile(path: Path) -> None:
-    named = os.environ.get("CC", "cc")
-    try:
-        compiler = shlex.split(named)
-    except ValueError:  # an open quote
-        compiler = []
-    if not compiler or shutil.which(compiler[0]) is None:
-        raise OSError(f"there is no C compiler {named!r} here: install one or name it in CC")
-    said = ""
+def _kept(folder: Path, name: str) -> Path | None:
+    """Finds what was compiled before and still is what was written; removes what is not."""
+    for path in sorted(folder.glob(f"{name}-*.so")):
+        if path.stem == f"{name}-{content_hash(path)}":
+            return path
+        path.unlink(missing_ok=True)
+        log.warning("%s was damaged: removed, and compiled again", path)
+    return None
+
+
+def _compiled(folder: Path, name: str) -> Path:
+    """Compiles the library by the best flags that work here, onto the disk."""
+    clear_pieces(folder)
+    compiler, said = _compiler(), ""
+    fresh = piece(folder / f"{name}.so")
     for extra in OPTIONAL:
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            fresh = Path(folder) / path.name
-            command = [*compiler, *FLAGS, *extra, "-o", str(fresh), *map(str, SOURCES)]
+        command = [*compiler, *FLAGS, *extra, "-o", str(fresh), *map(str, SOURCES)]
+        try:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
-            try:
-                if done.returncode == 0:
-                    ctypes.CDLL(str(fresh))  # what links may still lack a library when it runs
-                    fresh.replace(path)  # whole or not at all, whoever else compiles it now
-                    return
-                said = done.stderr
-            except OSError as error:
-                said = str(error)
+            said = done.stderr
+            if done.returncode == 0:
+                ctypes.CDLL(str(fresh))  # what links may still lack a library when it runs
+                with fresh.open("rb") as opened:
+                    os.fsync(opened.fileno())
+                path = folder / f"{name}-{content_hash(fresh)}.so"
+                fresh.replace(path)  # whole or not at all, whoever else compiles it now
+                return path
+        except OSError as error:
+            said = str(error)
+        finally:
+            fresh.unlink(missing_ok=True)
     lines = [line for line in said.strip().splitlines() if "error" in line] or [said.strip()]
     raise OSError(f"{' '.join(compiler)} cannot compile {SOURCES[0].parent}: {lines[0]}")
+
+
+def _compiler() -> list[str]:
+    named = os.environ.get("CC", "cc")
+    try:
+        words = shlex.split(named)
+    except ValueError:  # an open quote
+        words = []
+    if not words or shutil.which(words[0]) is None:
+        raise OSError(f"there is no C compiler {named!r} here: install one or name it in CC")
+    return words
