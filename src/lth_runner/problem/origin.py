@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.files import open_regular
 from lth_runner.values.json_files import read_object
 from lth_runner.values.name_patterns import select
 
@@ -261,7 +262,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _hash(path: Path, digest: hashlib._Hash) -> None:
     try:
-        with path.open("rb") as opened:
+        with open_regular(path) as opened:
             while chunk := opened.read(CHUNK):
                 digest.update(chunk)
     except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -13,14 +13,14 @@ import numpy
 from lth_runner.problem.data.folder import default_cache
 from lth_runner.problem.data.rows import decoded
 from lth_runner.problem.data.sampled import SampledData
-from lth_runner.problem.data.samples import Masked, Samples, Tokens
+from lth_runner.problem.data.samples import CHUNK, Masked, Samples, Tokens
 from lth_runner.problem.data.tokenizers import MASK, NUM_SPECIAL, Characters, Tokenizer
 from lth_runner.values import identity
 from lth_runner.values.errors import UserError
-from lth_runner.values.files import write_whole
+from lth_runner.values.files import open_regular, write_whole
 
 DTYPES = ("uint8", "uint16", "uint32")
-CACHE_FORMAT = 2  # part of the cached file's name: raise it when the encoding changes
+CACHE_FORMAT = 3  # part of the cached file's name: raise it when the encoding changes
 _log = logging.getLogger(__name__)
 
 
@@ -92,32 +92,52 @@ def _cached(
 
     Parts are encoded each by itself: a tokenizer gives more tokens to a character here than there,
     so shares of the tokens would be other parts than those of the text, of which the first is what
-    the tokenizer learns from. The file's name says where they end.
+    the tokenizer learns from. The file's name says where they end, and what the tokens hash to.
     """
     dtype = next(t for t in DTYPES if vocabulary - 1 <= numpy.iinfo(t).max)
     content = [hashlib.sha256(part.encode()).hexdigest() for part in parts]
     made_of = [CACHE_FORMAT, content, identity.describe(tokenizer), dtype]
     folder = Path(cache).expanduser() if cache else default_cache()
     name = f"tokens-{identity.digest(made_of)}"
-    for path in folder.glob(f"{name}-*-*-*.{dtype}"):
-        return path, dtype, [int(end) for end in path.stem.split("-")[2:]]
+    for path in sorted(folder.glob(f"{name}-*-*-*-*.{dtype}")):
+        *found, digest = path.stem.split("-")[2:]
+        if _sum(path) == digest:
+            return path, dtype, [int(end) for end in found]
+        path.replace(path.with_suffix(".corrupt"))
+        _log.warning("cache file %s is damaged: set aside and rebuilt", path)
     _log.info("encoding %d characters of text", sum(map(len, parts)))
     encode = tokenizer.encoder([parts[0]])
     encoded = [encode([part], None) for part in parts]
     ends = list(accumulate(map(len, encoded)))
-    path = folder / f"{name}-{'-'.join(map(str, ends))}.{dtype}"
     tokens = numpy.asarray([token for part in encoded for token in part], dtype="int64")
     if tokens.size and tokens.max() >= vocabulary:
         raise UserError(
             f"the tokenizer gives token {tokens.max()}, beyond dataset.vocabulary={vocabulary}: "
             "set it to the tokenizer's own"
         )
+    stored = tokens.astype(dtype).tobytes()
+    path = folder / f"{name}-{'-'.join(map(str, ends))}-{_digest([stored])}.{dtype}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, tokens.astype(dtype).tobytes())
+        write_whole(path, stored)
     except OSError as error:
         raise UserError(
             f"cannot write the tokens to {folder} ({error}): pass dataset.cache=<a folder with "
             "room>"
         ) from error
     return path, dtype, ends
+
+
+def _sum(path: Path) -> str:
+    try:
+        with open_regular(path) as opened:
+            return _digest(iter(lambda: opened.read(CHUNK), b""))
+    except OSError:
+        return "unread"
+
+
+def _digest(chunks: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()[:16]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import math
 import zlib
 from pathlib import Path
@@ -12,7 +13,9 @@ import torch
 from torch import Tensor
 
 from lth_runner.problem.data.splits import Split
+from lth_runner.values.files import read_regular
 
+LARGEST = 2**26  # bytes of a file: MNIST's training images have 47 million
 UNSIGNED_BYTES = b"\0\0\x08"  # how a file of them begins; then the number of dimensions, and each
 
 
@@ -39,11 +42,20 @@ def _content(path: Path, contents: frozenset[str]) -> bytes:
             return path.read_bytes()
         if not contents:
             return b""  # what is packed could not be told from damage
-        unpacked = gzip.decompress(path.with_name(f"{path.name}.gz").read_bytes())
+        content = unpacked(read_regular(path.with_name(f"{path.name}.gz"), LARGEST))
     except (OSError, EOFError, zlib.error):
         return b""
-    known = hashlib.md5(unpacked, usedforsecurity=False).hexdigest() in contents
-    return unpacked if known else b""
+    known = hashlib.md5(content, usedforsecurity=False).hexdigest() in contents
+    return content if known else b""
+
+
+def unpacked(packed: bytes) -> bytes:
+    """Unpacks a gzip; raises OSError where more is in it than any of these sets holds."""
+    with gzip.GzipFile(fileobj=io.BytesIO(packed)) as opened:
+        content = opened.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise OSError(f"more than {LARGEST:,} bytes are packed in a file of {len(packed):,}")
+    return content
 
 
 def _tensor(content: bytes, num_dimensions: int) -> Tensor | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import importlib
 import tempfile
@@ -19,10 +18,11 @@ import torch
 
 from lth_runner.problem.data.augmentation import Augmentation
 from lth_runner.problem.data.datasets import assemble
-from lth_runner.problem.data.idx import read_idx
+from lth_runner.problem.data.idx import LARGEST, read_idx, unpacked
 from lth_runner.problem.data.splits import Split
 from lth_runner.problem.data.tensors import Data
 from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.files import read_regular
 
 
 @dataclass(frozen=True)
@@ -198,8 +198,8 @@ def _from_archives(
 
 
 def _gunzip(path: Path, folder: Path, md5: str, contents: frozenset[str]) -> None:
-    packed = path.read_bytes()
-    content = gzip.decompress(packed)
+    packed = read_regular(path, LARGEST)
+    content = unpacked(packed)
     if _md5(packed) != md5 and _md5(content) not in contents:
         raise OSError(f"wrong MD5 sum: {path}")
     (folder / path.stem).write_bytes(content)

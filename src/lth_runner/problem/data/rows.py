@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.files import read_regular
 
 Row = tuple[int, Mapping[str, Any]]  # line number from 1, cells by column
 SUFFIXES = (".tsv", ".csv", ".jsonl")
@@ -34,7 +35,7 @@ def read_rows(path: Path, *, header: bool = True) -> list[Row]:
 def decoded(path: Path) -> str:
     """Reads a UTF-8 text; raises UserError, naming the line of a byte that is none."""
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from lth_runner.values import identity
 from lth_runner.values.errors import UserError
+from lth_runner.values.files import open_regular
 from lth_runner.values.ignored import IGNORED
 from lth_runner.values.tree import Batch
 
@@ -91,6 +93,7 @@ class Tokens:
     @cached_property
     def _tokens(self) -> Any:
         try:
+            open_regular(Path(self.path)).close()  # a named pipe would wait for a writer
             whole = numpy.memmap(self.path, dtype=self.dtype, mode="r")
         except (OSError, ValueError, TypeError) as error:
             raise UserError(f"{self.path} is no file of {self.dtype} tokens: {error}") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lth_runner.values.errors import UserError
+from lth_runner.values.files import read_regular
 
 # what the first numbers of our own tokenizers stand for
 PADDING, UNKNOWN, MASK, SEPARATOR = range(4)
@@ -91,7 +92,7 @@ class TokenizerFile:
 
     def __post_init__(self) -> None:
         try:
-            content = Path(self.path).expanduser().read_bytes()
+            content = read_regular(Path(self.path).expanduser())
         except OSError as error:
             raise UserError(
                 f"dataset.tokenizer.path={self.path} cannot be read: {error.strerror}"

@@ -1,0 +1,126 @@
+"""What a data set or a start reads must be a file: nothing waits, and nothing fills the memory."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import os
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from lth_runner.problem.data import TokenizerFile, Tokens, corpus, text_files
+from lth_runner.problem.data.idx import LARGEST, read_idx, unpacked
+from lth_runner.problem.data.tokenizers import Characters
+from lth_runner.problem.origin import File
+from lth_runner.values.errors import UserError
+from lth_runner.values.files import read_regular
+
+TEXT = "hello world " * 9
+
+
+def a_text(path: Path) -> object:
+    return corpus(path=str(path), length=4, vocabulary=20, cache=str(path.parent / "cache"))
+
+
+def a_table(path: Path) -> object:
+    path = path.rename(path.with_suffix(".tsv"))
+    return text_files(
+        root=str(path.parent), train=path.name, val=None, test=path.name,
+        length=4, vocabulary=20, num_classes=2,
+    )  # fmt: skip
+
+
+def a_tokenizer(path: Path) -> object:
+    return TokenizerFile(str(path))
+
+
+def tokens(path: Path) -> object:
+    return Tokens(str(path), length=4, vocabulary=20)
+
+
+def a_start(path: Path) -> object:
+    return File(str(path.rename(path.with_suffix(".safetensors"))))
+
+
+@pytest.mark.parametrize("read", [a_text, a_table, a_tokenizer, tokens, a_start])
+def test_a_named_pipe_is_refused_and_not_waited_for(
+    tmp_path: Path, read: Callable[[Path], object]
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(
+        UserError,
+        match=r"pipe.*: (it is a named pipe|there is no such file)|pipe is no file of .*named pipe",
+    ):
+        read(tmp_path / "pipe")
+
+
+def test_what_is_no_file_says_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"a folder|Is a directory"):
+        read_regular(tmp_path)
+    with pytest.raises(OSError, match="it is a device"):
+        read_regular(Path("/dev/zero"))
+    with pytest.raises(FileNotFoundError):
+        read_regular(tmp_path / "none")
+    (tmp_path / "file").write_bytes(b"123")
+    assert read_regular(tmp_path / "file", 3) == b"123"
+    with pytest.raises(OSError, match="it has 3 bytes, more than 2"):
+        read_regular(tmp_path / "file", 2)
+
+
+def test_a_bomb_in_the_place_of_a_published_file_is_not_unpacked(tmp_path: Path) -> None:
+    bomb = gzip.compress(bytes(2**20), 1) * 300  # members one after another: 300 MB
+    tracemalloc.start()
+    try:
+        with pytest.raises(OSError, match="more than 67,108,864 bytes are packed"):
+            unpacked(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 3 * LARGEST
+    finally:
+        tracemalloc.stop()
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(bomb)
+    assert read_idx(tmp_path, frozenset({"a sum"})) is None
+    os.mkfifo(tmp_path / "t10k-images-idx3-ubyte.gz")
+    assert read_idx(tmp_path, frozenset({"a sum"})) is None
+
+
+# --- the cache of tokens
+
+
+def windows(path: Path, text: str) -> Any:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    os.utime(path, (1, 1))
+    cache = str(path.parents[1] / "cache")
+    return corpus(path=str(path), length=4, vocabulary=20, cache=cache)
+
+
+def test_texts_of_equal_names_sizes_and_times_share_nothing(tmp_path: Path) -> None:
+    one = windows(tmp_path / "a" / "text.txt", TEXT)
+    other = windows(tmp_path / "b" / "text.txt", TEXT.replace("d", "l"))
+    assert one.fingerprint != other.fingerprint
+    in_its_place = windows(tmp_path / "a" / "text.txt", TEXT.replace("d", "l"))
+    assert in_its_place.fingerprint == other.fingerprint
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "a pipe"])
+def test_damaged_tokens_are_set_aside_and_made_again(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = windows(tmp_path / "a" / "text.txt", TEXT).fingerprint
+    [file] = (tmp_path / "cache").iterdir()
+    content = bytearray(file.read_bytes())
+    content[3] ^= 1
+    file.unlink()
+    if damage == "a pipe":
+        os.mkfifo(file)
+    else:
+        file.write_bytes({"cut": content[:-5], "flipped": content, "emptied": b""}[damage])
+    with caplog.at_level(logging.WARNING):
+        assert windows(tmp_path / "a" / "text.txt", TEXT).fingerprint == first
+    assert "is damaged: set aside and rebuilt" in caplog.text
+    with mock.patch.object(Characters, "encoder", side_effect=AssertionError("encoded again")):
+        assert windows(tmp_path / "a" / "text.txt", TEXT).fingerprint == first
