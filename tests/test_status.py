@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -703,6 +705,89 @@ def test_a_training_that_is_the_last_of_one_run_stays_though_another_went_on(
     run(outputs, "1", rows=[row(0), row(1)])
     kept = {f"entries/ticket10/{name}" for name in ENDS}
     assert pruned(outputs, "last") == (ALWAYS | SPARE | EARLIER) - kept
+
+
+PLANTED = ("damaged", "drafts", "entries", "damaged/x", "drafts/x", "entries/x", "leases")
+
+
+@pytest.mark.parametrize("keep", ["", "last"])
+@pytest.mark.parametrize("where", PLANTED)
+def test_a_prune_follows_no_link(outputs: Path, tmp_path_factory, where: str, keep: str) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    for name in ENDS:
+        touch(outside / name)
+        touch(outside / "inner" / name)
+    planted = outputs / "store" / where
+    if planted.exists():
+        shutil.rmtree(planted)
+    planted.parent.mkdir(exist_ok=True)
+    planted.symlink_to(outside)
+    aged(outside, 100 * DAY)
+    found = survey(outputs, read_points(outputs, NOW), NOW)
+    with contextlib.suppress(UserError):  # that a folder has become a link is told
+        remove(found, found.going(keep))
+    assert len([path for path in outside.rglob("*") if path.is_file()]) == 4
+    assert planted.is_symlink()
+
+
+@pytest.mark.parametrize("folder", ["damaged/entries-x-1", "drafts/old", "entries/unnamed"])
+def test_a_link_goes_with_its_folder_and_what_it_leads_to_stays(
+    outputs: Path, tmp_path_factory, folder: str
+) -> None:
+    outside = touch(tmp_path_factory.mktemp("outside") / "precious")
+    (outputs / "store" / folder / "link").symlink_to(outside)
+    (outputs / "store" / folder / "linked").symlink_to(outside.parent)
+    aged(outputs / "store" / folder, 100 * DAY)
+    found = survey(outputs, read_points(outputs, NOW), NOW)
+    remove(found, found.going("last"))
+    assert outside.exists()
+    assert [path for path in (outputs / "store" / folder).glob("*") if path.is_file()] in (
+        [], [outputs / "store" / folder / "link"],
+    )  # fmt: skip
+
+
+def test_a_link_planted_between_the_look_and_the_removal_is_not_followed(
+    outputs: Path, tmp_path_factory
+) -> None:
+    outside = touch(tmp_path_factory.mktemp("outside") / "end.safetensors").parent
+    found = survey(outputs, read_points(outputs, NOW), NOW)
+    place = outputs / "store" / "damaged" / "entries-x-1"
+    shutil.rmtree(place)
+    place.symlink_to(outside)
+    with pytest.raises(UserError, match="cannot be pruned"):
+        remove(found, found.going(""))
+    assert (outside / "end.safetensors").exists()
+
+
+@pytest.mark.parametrize("lost", ["rounds.jsonl", ".", "elsewhere"])
+def test_while_the_rows_of_a_run_cannot_be_read_no_training_goes(
+    outputs: Path, tmp_path_factory, lost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = run(outputs, "hidden", rows=[row(0)])
+    if lost == "rounds.jsonl":
+        (hidden / lost).unlink()
+        (hidden / lost).symlink_to("rounds.jsonl")  # around in a circle: nobody can read it
+    elif lost == ".":
+        real = os.scandir
+
+        def refuse(path: Any) -> Any:
+            if Path(os.fspath(path)) == hidden:
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+    else:  # on another disk, behind a link
+        moved = tmp_path_factory.mktemp("disk") / "run"
+        one = row(0) | {"training_key": "unnamed"}
+        (hidden / "rounds.jsonl").write_text(json.dumps(one) + "\n")
+        shutil.move(hidden, moved)
+        hidden.symlink_to(moved)
+    found = survey(outputs, read_points(outputs, NOW), NOW)
+    taken = {str(item.path.relative_to(outputs / "store")) for item in found.going("last")}
+    assert not {path for path in taken if "unnamed" in path}
+    if lost != "elsewhere":
+        assert "cannot be read" in str(found.stays)
+        assert taken == {"damaged/entries-x-1/end.safetensors"}
 
 
 def test_prune_says_what_and_how_much_and_removes_only_with_yes(

@@ -1,8 +1,12 @@
-"""What the Store holds, what of it no run needs, and its removal."""
+"""What the Store holds, what of it no run needs, and its removal.
+
+Links are not followed: what they lead to is not the Store's, and they themselves stay.
+"""
 
 from __future__ import annotations
 
-import shutil
+import os
+import stat
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +15,13 @@ from pathlib import Path
 from lth_runner.runs.folder import ROUNDS, training_keys
 from lth_runner.runs.status.liveness import age
 from lth_runner.runs.status.point import SETTLED, Point
+from lth_runner.runs.status.removal import (
+    files_below,
+    folders_in,
+    remove_below,
+    remove_folder,
+)
+from lth_runner.runs.status.runs import run_folders
 from lth_runner.values.errors import UserError
 from lth_runner.values.json_files import objects_from_end, read_object
 
@@ -59,21 +70,23 @@ def survey(outputs: Path, points: Sequence[Point], now: datetime) -> Holdings:
     """Lists every file of a Store and whether it may go.
 
     While a run is neither done nor refused nothing that it could need goes: which trainings,
-    snapshots and drafts these are only the run itself can tell, so that all stay. Raises UserError
-    where there is no Store of this version.
+    snapshots and drafts these are only the run itself can tell, so that all stay. So they do while
+    a folder or the rows of a run cannot be read. Raises UserError where there is no Store of this
+    version.
     """
     root = outputs / "store"
     found = (read_object(root / "format.json") or {}).get("format")
     if found != FORMAT:
         what = "is no Store" if found is None else f"has format {found}, not {FORMAT}"
         raise UserError(f"{root} {what}: give the folder that runs write to (paths.outputs)")
-    stays = _stays(root, points, now)
+    rounds, unread = _rounds(outputs)
+    stays = _stays(root, points, now) or unread
     named: set[str] = set()
     last: set[str] = set()
-    for path in outputs.rglob(ROUNDS):
+    for path in rounds:
         named |= training_keys(path)
         last |= _last_keys(path)
-    keys = {path.name for path in _folders(root / "entries")}
+    keys = {path.name for path in folders_in(root / "entries")}
     items = [
         *_damaged(root),
         *_drafts(root, now, may_go=stays is None),
@@ -82,6 +95,29 @@ def survey(outputs: Path, points: Sequence[Point], now: datetime) -> Holdings:
     seen = {item.path for item in items}
     items += [Item(path, "other", size) for path, size, _ in _files(root) if path not in seen]
     return Holdings(root, items, len(keys), stays)
+
+
+def _rounds(outputs: Path) -> tuple[set[Path], str | None]:
+    """Finds the rows of all runs, those behind links too, and says what could not be read."""
+    failures: list[OSError] = []
+    found = {folder / ROUNDS for folder in run_folders(outputs)}
+    for above, folders, names in os.walk(outputs, onerror=failures.append):
+        if ROUNDS in names:
+            found.add(Path(above, ROUNDS))
+        if Path(above) == outputs:
+            folders[:] = [name for name in folders if name != "store"]
+    found = {path for path in found if os.path.lexists(path)}
+    for path in found:
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            failures.append(error)
+    if not failures:
+        return found, None
+    return found, (
+        f"{failures[0].filename} cannot be read ({failures[0].strerror}): which trainings it names "
+        "is not known, so trainings, snapshots and drafts stay"
+    )
 
 
 def _stays(root: Path, points: Iterable[Point], now: datetime) -> str | None:
@@ -115,7 +151,7 @@ def _damaged(root: Path) -> Iterator[Item]:
 
 
 def _drafts(root: Path, now: datetime, *, may_go: bool) -> Iterator[Item]:
-    for folder in _folders(root / "drafts"):
+    for folder in folders_in(root / "drafts"):
         files = list(_files(folder))
         locks = (folder / "lock", root / "leases" / folder.name)
         locked = any(age(path, now) < LOCK_SECONDS for path in locks)
@@ -128,7 +164,7 @@ def _drafts(root: Path, now: datetime, *, may_go: bool) -> Iterator[Item]:
 def _entries(
     root: Path, now: datetime, named: Collection[str], last: Collection[str], *, may_go: bool
 ) -> Iterator[Item]:
-    for folder in _folders(root / "entries"):
+    for folder in folders_in(root / "entries"):
         key = folder.name
         for path, size, mtime in _files(folder):
             if path.name.endswith(".part"):
@@ -148,23 +184,15 @@ def _entries(
             yield Item(path, kind, size, reason, level if may_go else None)
 
 
-def _folders(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
-
-
 def _files(folder: Path) -> Iterator[tuple[Path, int, float]]:
-    """Yields path, bytes and time of change of every file below that does not go meanwhile."""
-    for path in sorted(folder.rglob("*")):
-        try:
-            if path.is_file():
-                facts = path.lstat()
-                yield path, facts.st_size, facts.st_mtime
-        except FileNotFoundError:
-            continue
+    """Yields path, bytes and time of change of every file below."""
+    for path, facts in files_below(folder):
+        if stat.S_ISREG(facts.st_mode):
+            yield path, facts.st_size, facts.st_mtime
 
 
 def remove(found: Holdings, going: Sequence[Item]) -> None:
-    """Deletes files; a folder that loses what makes it one goes whole, by one rename first.
+    """Deletes files; a folder that loses what makes it one goes whole.
 
     Raises UserError where the disk refuses.
     """
@@ -176,14 +204,18 @@ def remove(found: Holdings, going: Sequence[Item]) -> None:
     whole = {path for path in whole if path.parent in (entries, drafts)}
     try:
         for folder in sorted(whole):
-            doomed = found.root / "damaged" / f"removed-{folder.parent.name}-{folder.name}"
-            doomed.parent.mkdir(exist_ok=True)
-            folder.rename(doomed)  # a kill in between leaves no half of a training
-            shutil.rmtree(doomed)
+            remove_folder(found.root, folder, found.root / "damaged")
         for item in going:
-            item.path.unlink(missing_ok=True)
-        for path in sorted((found.root / "damaged").rglob("*"), reverse=True):
-            if path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
+            remove_below(found.root, item.path)
+        for folder in _emptied(found.root / "damaged"):
+            remove_below(found.root, folder)
     except OSError as error:
         raise UserError(f"the Store {found.root} cannot be pruned: {error}") from error
+
+
+def _emptied(folder: Path) -> Iterator[Path]:
+    """Yields the empty folders below a folder, inner ones first."""
+    for inner in folders_in(folder):
+        yield from _emptied(inner)
+        if not any(inner.iterdir()):
+            yield inner
