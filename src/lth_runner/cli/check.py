@@ -19,6 +19,7 @@ from omegaconf.errors import (
 from lth_runner.cli.messages import first_line
 from lth_runner.cli.signatures import check_targets, without_what_data_lack
 from lth_runner.runs.evidence.published import published
+from lth_runner.runs.run_name import check_name
 from lth_runner.search.rewind import Rewind
 from lth_runner.values.errors import UserError, nearest
 
@@ -122,8 +123,7 @@ def _check_root(values: Mapping[str, Any]) -> None:
             raise UserError(f"paths.{key}={value!r} must be the path of a folder")
     if not isinstance(biases := values["pruner"].get("biases", False), bool):
         raise UserError(f"pruner.biases={biases!r}: give true or false")
-    if values["name"] is None or not re.fullmatch(r"[\w.+-]+", str(values["name"])):
-        raise UserError(f"name={values['name']!r} names a folder: use letters, digits, _ - + and .")
+    check_name(values["name"])
     keep = values["store"].get("keep")
     if keep not in KEEP:
         raise UserError(f"store.keep={keep!r}: {nearest(str(keep), KEEP)}")

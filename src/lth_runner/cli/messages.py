@@ -46,6 +46,9 @@ def explain(error: Exception, conf: Path) -> str:
 def _unparsed(error: OverrideParseException, text: str) -> str:
     if "=" not in error.override:
         return f"{error.override!r} is no key=value (with no space around the =)"
+    key, _, value = error.override.partition("=")
+    if value.isprintable() and not value.isascii() and not set(value) & set("\\'\"$()[]{}"):
+        return f"{error.override}: letters beyond a to z stand in quotes: '{key}=\"{value}\"'"
     return (
         f"{' '.join(text.split())} (quote lists and patterns for your shell: "
         "'pruner.exclude=[output]')"

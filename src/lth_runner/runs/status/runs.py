@@ -12,12 +12,12 @@ from pathlib import Path
 from lth_runner.runs.folder import CONFIG, ROUNDS, STATUS, read_flat_config, read_status
 from lth_runner.runs.measure import ending
 from lth_runner.runs.quantities import duration
+from lth_runner.runs.run_name import TAKEN
 from lth_runner.runs.status.liveness import SILENT_SECONDS, age, lives, moment, seconds_since
 from lth_runner.runs.status.point import Point
 from lth_runner.runs.status.progress import progress, seconds_left
 from lth_runner.values.json_files import read_bytes
 
-NO_RUNS = {"store", "sweeps"}
 RUN_FILES = (STATUS, ROUNDS, CONFIG)
 REFUSAL = "UserError:"  # begins the error of a mistake that the user can mend
 DEPTH = 4  # a name may hold slashes
@@ -25,7 +25,7 @@ DEPTH = 4  # a name may hold slashes
 
 def run_folders(outputs: Path) -> Iterator[Path]:
     """Yields every run folder below a folder, which may be one itself."""
-    return _below(outputs, DEPTH, NO_RUNS)
+    return _below(outputs, DEPTH, TAKEN)
 
 
 def _below(folder: Path, depth: int, skipped: Collection[str] = ()) -> Iterator[Path]:
