@@ -37,6 +37,7 @@ from lth_runner.cli import main as cli
 from lth_runner.cli.messages import explain_bug
 from lth_runner.cli.stopping import stop_requested
 from lth_runner.cli.sweep import as_typed, with_snapshots
+from lth_runner.runs.sweep_folder import read_owner
 from lth_runner.store.lease import Lease
 from lth_runner.values.errors import UserError
 
@@ -241,6 +242,44 @@ def test_a_failing_point_of_a_sweep_stops_no_sibling(tmp_path: Path) -> None:
     assert [line[:21] for line in said.err.splitlines()] == [
         "error: pruner.rate=7 ", "error: pruner.rate=8 ", "error: 2 of 4 points ",
     ]  # fmt: skip
+
+
+def test_sweeps_started_at_once_have_folders_and_exit_statuses_of_their_own(
+    tmp_path: Path,
+) -> None:
+    outputs = f"paths.outputs={tmp_path / 'outputs'}"
+    asked = {"pruner.rate=0.2,7": 2, "pruner.rate=0.3,0.5": 0, "pruner.rate=0.4,0.6": 0}
+    sweeps = [lth_run_forked("-m", *SMALL, one, outputs, logs=tmp_path) for one in asked]
+    for sweep, status in zip(sweeps, asked.values(), strict=True):
+        sweep.finish(status)
+    written = list((tmp_path / "outputs" / "sweeps").iterdir())
+    assert len(written) == len(asked)
+    for folder in written:
+        (command,) = [word for word in read_owner(folder)["command"].split() if word in asked]
+        first, second = command.removeprefix("pruner.rate=").split(",")
+        told = [row["command"].split()[-2] for row in rows(folder / "points.jsonl")]
+        assert told == [f"pruner.rate={first}", f"pruner.rate={second}"]
+        assert (folder / "failures.jsonl").exists() == bool(asked[command])
+        assert not (folder / "lease").exists()
+
+
+def test_a_folder_given_to_two_sweeps_is_one_sweeps_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "sweeps" / "mine"
+    command = ("-m", *SMALL, f"hydra.sweep.dir={folder}", f"paths.outputs={tmp_path}")
+    assert lth_run(*command, "pruner.rate=0.2,7").status == 2
+    lease = Lease.take(folder / "lease")
+    assert lease is not None
+    said = lth_run(*command, "pruner.rate=0.2,0.5")
+    assert (said.status, said.out) == (2, "")
+    assert said.err == (
+        f"error: {folder} is the folder of a sweep that is under way: wait for it, or give this "
+        "one another hydra.sweep.dir\n"
+    )
+    lease.release()
+    assert lth_run(*command, "pruner.rate=0.2,0.5").status == 0  # the other's failure is not its
+    (folder / "lease").mkdir()
+    said = lth_run(*command, "pruner.rate=0.2,0.5")
+    assert (said.status, "is a folder" in said.err) == (2, True)
 
 
 def test_a_point_that_another_process_is_at_is_left_to_it(tmp_path: Path) -> None:

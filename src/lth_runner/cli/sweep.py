@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import os
 import re
@@ -13,7 +14,7 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
@@ -23,14 +24,16 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from lth_runner.runs.folder import STATUS, read_status
-from lth_runner.runs.status.sweeps import meaning
+from lth_runner.runs.status.sweeps import EXIT_USER, meaning
 from lth_runner.runs.sweep_folder import (
+    LEASE,
     add_failure,
     read_failures,
     read_owner,
     read_points,
     write_points,
 )
+from lth_runner.store.lease import Lease
 from lth_runner.values.errors import UserError
 
 ROOT_NAME = "digits_imp"  # conf/config.yaml's, and what it chooses
@@ -99,9 +102,36 @@ def _is_snapshots(word: str) -> bool:
 
 
 class Describe(Callback):
-    """Writes ``points.jsonl`` and ``sweep.json`` into the sweep's folder before it starts."""
+    """Holds the sweep's folder against others, and writes down in it what is to be run.
+
+    That is ``points.jsonl`` and ``sweep.json``, before the first point starts.
+    """
+
+    def __init__(self) -> None:
+        self._lease: Lease | None = None
+
+    def __reduce__(self) -> tuple[type[Describe], tuple[()]]:
+        return Describe, ()  # a launcher takes it to other processes, which hold nothing
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Takes the sweep's folder and writes its points down; exits where another sweep is in it.
+
+        Hydra turns exceptions of a callback into warnings.
+        """
+        folder = _folder(config.hydra)
+        try:
+            self._lease = Lease.take(folder / LEASE)
+        except UserError as error:
+            _exit(str(error))
+        except OSError:  # a folder that cannot be written is told by the points
+            return
+        if self._lease is None:
+            _exit(
+                f"{folder} is the folder of a sweep that is under way: wait for it, or give this "
+                "one another hydra.sweep.dir"
+            )
+        else:
+            atexit.register(self._lease.release)  # however it ends
         if not has_grid(config.hydra):
             return
         sweeper = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
@@ -121,13 +151,13 @@ class Describe(Callback):
             "started": started,
             "command": command(config.hydra, as_typed(typed.hydra, typed.task)),
         }
-        folder = _folder(config.hydra)
-        with suppress(OSError):  # a folder that cannot be written is told by the points
-            folder.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # likewise
             write_points(folder, commands, owner)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Names what reports on the sweep; exits where points failed, which have said why."""
+        if self._lease is not None:
+            self._lease.release()
         commands = _commands(config.hydra)
         asked = set(map(meaning, commands))
         outputs = Path(config.paths.outputs)
@@ -139,6 +169,11 @@ class Describe(Callback):
         if failed := [line["status"] for line in read_failures(_folder(config.hydra))]:
             print(f"error: {len(failed)} of {len(commands)} points failed", file=sys.stderr)
             sys.exit(min(failed))  # a bug's, 1, before a mistake's
+
+
+def _exit(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(EXIT_USER)
 
 
 def has_grid(known: Any) -> bool:

@@ -16,6 +16,7 @@ from lth_runner.values.json_files import objects_from_end, read_object
 POINTS = "points.jsonl"
 OWNER = "sweep.json"
 FAILURES = "failures.jsonl"
+LEASE = "lease"  # says which process the folder belongs to while its sweep is under way
 
 
 def sweep_folders(outputs: Path) -> Iterator[Path]:
@@ -27,8 +28,10 @@ def sweep_folders(outputs: Path) -> Iterator[Path]:
 def write_points(folder: Path, commands: Sequence[str], owner: Mapping[str, Any]) -> None:
     """Writes a sweep down: the command of each point, and the process that runs them.
 
-    A point's name and run id are known only once it has started.
+    A point's name and run id are known only once it has started. Failures of an earlier sweep in
+    the same folder are not this one's.
     """
+    (folder / FAILURES).unlink(missing_ok=True)
     points = [{"command": command, "name": None, "run_id": None} for command in commands]
     replace_rows(folder / POINTS, points)
     write_facts(folder / OWNER, owner)
