@@ -170,4 +170,16 @@ class Trained(Protocol):
         """Trains another ticket alike, on another task where one is given."""
 
 
+def as_used(trained: Trained) -> Ticket:
+    """Gives what a training started from or, where it made no step, the network that is used.
+
+    A masking may compute other values than the ticket's weights, scaled or binary ones: a ticket
+    that is used untrained is what its training left.
+    """
+    ticket = trained.ticket
+    if not ticket.start.is_end(trained.clock):
+        return ticket
+    return Ticket(trained.mask, trained.weights, ticket.start)
+
+
 Past = Sequence[Trained]  # a replicate's finished rounds, the dense network first

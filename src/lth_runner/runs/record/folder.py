@@ -176,7 +176,8 @@ class RunFolder:
     def _save_ticket(self, row: Row, ticket: Subnetwork) -> None:
         suffix = "" if row["seed"] == self._base_seed else f"-seed-{row['seed']}"
         path = self._folder / TICKETS / f"round-{row['round']:02d}{suffix}.safetensors"
-        save_ticket(path, ticket, {"seed": row["seed"], "round": row["round"], **self._model})
+        facts = {name: row[name] for name in ("seed", "round", "steps")}
+        save_ticket(path, ticket, {**facts, **self._model})
 
     def _write_status(self, *, synced: bool = True) -> None:
         self._last_status = time.monotonic()

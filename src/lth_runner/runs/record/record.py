@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from lth_runner.runs.folder import Row
 from lth_runner.runs.measure import listed
-from lth_runner.search.ticket import Trained
+from lth_runner.search.ticket import Trained, as_used
 from lth_runner.store.ticket_file import StockTicket, Subnetwork
 from lth_runner.training.job import Job
 from lth_runner.values.measure import ACCURACY, Measure
@@ -97,7 +97,7 @@ class Record:
         place = {"round": job.slot.round, "arm": job.slot.arm, "seed": job.task.seed}
         metrics = [place | dict(measured) for measured in trained.history]
         plain = job.task.coordinates is None
-        ticket = job.ticket if plain else StockTicket(job.task, job.ticket)
+        ticket = as_used(trained) if plain else StockTicket(job.task, as_used(trained))
         for sink in self.sinks:
             sink.metrics(metrics)
             sink.round(row, ticket)
