@@ -164,3 +164,141 @@ class DrawsInEvaluation(Plain):
 class NumpyInEvaluation(Plain):
     def forward(self, x):
         return self.output(self.hidden(x)) + numpy.random.rand()
+
+
+class RunningMean(Plain):
+    """Training changes a buffer that no state_dict holds."""
+
+    persistent, rate = False, 0.1
+
+    def __init__(self, shape, num_classes, width=6):
+        super().__init__(shape, num_classes, width)
+        self.register_buffer("mean", torch.zeros(width), persistent=self.persistent)
+
+    def hidden(self, x):
+        found = super().hidden(x)
+        if self.training:
+            self.mean.lerp_(found.detach().mean(0), self.rate)
+        return found - self.mean
+
+
+class KeptMean(RunningMean):
+    persistent = True
+
+
+class SlowMean(RunningMean):
+    rate = 0.001
+
+
+class PlainMean(Plain):
+    """As an attribute that is no buffer."""
+
+    def __init__(self, shape, num_classes, width=6):
+        super().__init__(shape, num_classes, width)
+        self.mean = torch.zeros(width)
+
+    def hidden(self, x):
+        found = super().hidden(x)
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * found.detach().mean(0)
+        return found - self.mean
+
+
+class Counting(Plain):
+    """Counts its steps in Python; what for is said below."""
+
+    count = 0
+
+    def scale(self):
+        return 1.0
+
+    def hidden(self, x):
+        if self.training:
+            self.count += 1
+        return self.scale() * super().hidden(x)
+
+
+class Counted(Counting):
+    def scale(self):
+        return 1 + self.count
+
+
+class CountedLate(Counting):
+    def scale(self):
+        return 2.0 if self.count > 1000 else 1.0
+
+
+class WarmedUp(Counting):
+    """Its answers need no count, but a training that is gone on with does."""
+
+    def scale(self):
+        return 0.5 if self.training and self.count > 100 else 1.0
+
+
+class CountedByClass(Plain):
+    count = 0
+
+    def hidden(self, x):
+        if self.training:
+            CountedByClass.count += 1
+        return (1 + 0.1 * CountedByClass.count) * super().hidden(x)
+
+
+class CountedInEvaluation(Plain):
+    count = 0
+
+    def hidden(self, x):
+        self.count += 1
+        return self.count * super().hidden(x)
+
+
+class OwnGenerator(Plain):
+    def __init__(self, shape, num_classes, width=6):
+        super().__init__(shape, num_classes, width)
+        self.generator = torch.Generator().manual_seed(3)
+
+    def hidden(self, x):
+        found = super().hidden(x)
+        if not self.training:
+            return found
+        return found * torch.bernoulli(torch.full_like(found, 0.7), generator=self.generator)
+
+
+class FreshGenerator(Plain):
+    def hidden(self, x):
+        found = super().hidden(x)
+        return found + numpy.random.default_rng().random() if self.training else found
+
+
+class SetByItsData(Plain):
+    """Scales by the first batch that it sees."""
+
+    is_set = False
+
+    def __init__(self, shape, num_classes, width=6):
+        super().__init__(shape, num_classes, width)
+        self.scale = nn.Parameter(torch.ones(width))
+
+    def hidden(self, x):
+        found = super().hidden(x)
+        if not self.is_set:
+            self.scale.data = 1 / (found.detach().std(0) + 0.1)
+            self.is_set = True
+        return found * self.scale
+
+
+class Remembering(Plain):
+    """Keeps much that changes, and nothing that its answers depend on."""
+
+    def __init__(self, shape, num_classes, width=6):
+        super().__init__(shape, num_classes, width)
+        self.count, self.seen, self.last = 0, [], None
+        self.normed = nn.BatchNorm1d(width)
+        normed = nn.utils.parametrizations
+        self.middle = normed.spectral_norm(normed.weight_norm(nn.Linear(width, width)))
+
+    def hidden(self, x):
+        self.last = self.middle(self.normed(super().hidden(x)))
+        self.count += 1
+        self.seen.append(self.count)
+        return F.dropout(self.last, 0.3, self.training)

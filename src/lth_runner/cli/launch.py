@@ -26,6 +26,7 @@ from lth_runner.cli.loading import uncollected
 from lth_runner.cli.remarks import remark
 from lth_runner.cli.stopping import nobody_reads, stop_requested
 from lth_runner.experiment import run as run_experiment
+from lth_runner.problem.retained import check_retained
 from lth_runner.runs.folder import CURVE, PAGE, ROUNDS, STATUS, is_whole, read_status
 from lth_runner.runs.measure import ending
 from lth_runner.runs.quantities import size
@@ -65,6 +66,7 @@ def execute(
     torch.set_num_threads(threads_of(parts))
     run = describe(parts, command, choices or {})
     if not _is_done(run):
+        check_retained(parts.task)
         with _alone(run, Store(parts.outputs / "store")) as store:
             _run(parts, engine_of(parts, run.folder), run, store)
         retain(parts.outputs, str(values["store"]["keep"]))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lth_runner.problem.objective import smoothed
+from lth_runner.problem.retained import refuse_other_answers
 from lth_runner.problem.task import Task, answer, evaluate
 from lth_runner.store.checkpoint import Checkpoint, Outcome
 from lth_runner.training.job import Job
@@ -199,13 +200,20 @@ class Loop:
         )
 
     def outcome(self) -> Outcome:
-        """Returns the finished training's weights, masked, and its hard mask; it trains no more."""
+        """Returns the finished training's weights, masked, and its hard mask; it trains no more.
+
+        Raises UserError where the network answers otherwise than these weights do.
+        """
         self.forget_gradients()
         weights = self.weights()
         self.optimizer.state.clear()  # twice the weights, beside probes that need room
+        mask = self.live.mask()
+        if not self.diverged:
+            self.live.remove()
+            refuse_other_answers(self.job.task, self.model, weights)
         return Outcome(
             weights=weights,
-            mask=self.live.mask(),
+            mask=mask,
             history=tuple(self._history),
             seconds=self._seconds,
             diverged=self.diverged,
