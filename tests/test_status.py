@@ -555,7 +555,8 @@ def test_launch_runs_all_and_says_which_failed(
     (package / "__main__.py").write_text(
         "import sys\nprint('ran', sys.argv[1])\nsys.exit(int(sys.argv[1].split('=')[1]))\n"
     )
-    monkeypatch.chdir(tmp_path)  # -m finds the working folder first
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     outputs = tmp_path / "outputs"
     for code in (3, 0):
         run(outputs, str(code), "failed", error="x", command=f"lth-run seed={code}")

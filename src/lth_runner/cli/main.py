@@ -12,6 +12,7 @@ from lth_runner import __version__
 from lth_runner.cli.arguments import own_folders, refuse_misplaced
 from lth_runner.cli.help import help_text
 from lth_runner.cli.loading import uncollected
+from lth_runner.values.search_path import user_code_last
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -48,12 +49,15 @@ def main() -> None:
     from lth_runner.cli.stopping import hush, nobody_reads
 
     set_up_logging()
-    sys.path.insert(0, str(Path.cwd()))  # model._target_=mine.Net finds mine.py in this folder
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here, and are told in one place
     try:
         refuse_misplaced(words)
         with uncollected():
             import hydra
+            from hydra.core.plugins import Plugins
+
+            Plugins.instance()  # those that are installed, and none that lie in this folder
+        user_code_last()  # model._target_=mine.Net finds mine.py in this folder
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
@@ -109,6 +113,7 @@ def launch(config: DictConfig) -> float | None:
     from lth_runner.values.errors import UnderWay
 
     set_up_logging()
+    user_code_last()  # in a worker too, which a launcher may have started with `python -m`
     known = HydraConfig.get()
     sweeps = known.mode == RunMode.MULTIRUN
     own = command(known, known.overrides.task)

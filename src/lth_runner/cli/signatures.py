@@ -13,8 +13,10 @@ from hydra.utils import get_object
 from torch import Tensor
 
 from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.search_path import hidden_by
 from lth_runner.values.steps import Duration
 
+_LIBRARIES = {"lth_runner", "torch", "torchvision"}  # meant, whatever lies in the folder
 _HYDRA = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
 
 
@@ -153,6 +155,16 @@ def _set_at(path: str, written: Any) -> str:
     return path
 
 
+def _refuse_hidden(path: str, target: str) -> None:
+    """Refuses a part that lies in the working folder, under a name that another module has."""
+    module = target.partition(".")[0]
+    if module not in _LIBRARIES and (other := hidden_by(module)) is not None:
+        raise UserError(
+            f"{path}._target_={target}: {module} of the current folder is hidden by {other}, since "
+            "Python's own and installed modules go first: give yours another name"
+        )
+
+
 def _check(path: str, node: Mapping[str, Any], written: Any) -> None:
     target = node["_target_"]
     if target in (None, "???"):
@@ -163,11 +175,13 @@ def _check(path: str, node: Mapping[str, Any], written: Any) -> None:
     except UserError:
         raise
     except Exception as error:
+        _refuse_hidden(path, str(target))
         cause = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise UserError(
             f"{path}._target_={target} cannot be imported ({cause}): is the package installed, or "
             "the file in the current folder?"
         ) from error
+    _refuse_hidden(path, str(target))
     keys = [key for key in node if key not in _HYDRA]
     kinds = [parameter.kind for parameter in parameters.values()]
     accepted = [

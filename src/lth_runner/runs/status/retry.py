@@ -65,7 +65,7 @@ def launch(lines: Sequence[str]) -> int:
     try:
         for number, (words, line) in enumerate(zip(parsed, lines, strict=True), 1):
             print(f"[{number}/{len(lines)}] {line}", flush=True)
-            status = subprocess.Popen([sys.executable, "-m", "lth_runner", *words[1:]]).wait()
+            status = subprocess.Popen([*_program(), *words[1:]]).wait()
             if interrupts or status == EXIT_INTERRUPTED:
                 return EXIT_INTERRUPTED
             if status:
@@ -74,3 +74,9 @@ def launch(lines: Sequence[str]) -> int:
         signal.signal(signal.SIGINT, before)
     print("\n".join([f"{len(lines) - len(failed)} of {len(lines)} ended well", *failed]))
     return 1 if failed else 0
+
+
+def _program() -> list[str]:
+    """Returns `lth-run` of this very Python; -P: not what lies under its names in this folder."""
+    safe = ["-P"] if sys.version_info >= (3, 11) else []
+    return [sys.executable, *safe, "-m", "lth_runner"]
