@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -19,11 +20,13 @@ from lth_runner.training.memory import is_out_of_memory
 from lth_runner.training.recipe import Recipe
 from lth_runner.values.errors import UserError
 from lth_runner.values.global_streams import drawn_between, positions
+from lth_runner.values.state import State
 
 # their fused kernels read the learning rate where it lies on the device
 OPTIMIZERS = (optim.SGD, optim.Adam, optim.AdamW)
 REPLAYED = 3  # steps of a trial after the warm-up
 TOLERANCE = 0.01  # of a step's loss: above what rounding changes, below what another batch does
+STRAYED = 0.1  # of the way that the weights have gone
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,9 @@ def obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
 
 
 def tried(task: Task, masking: Masking, recipe: Recipe, capture: Capture = cuda_graph) -> Trial:
-    """Trains the dense network for a few steps, one by one and recorded, and compares the losses.
+    """Trains the dense network for a few steps, one by one and recorded, and compares them.
 
+    By their losses, and by where the weights have gone: the last gradients show in no loss yet.
     A network of one's own may do what no list of parts foretells: draw random numbers, count in
     Python, ask the device a question. Raises what a training one by one raises, and UserError
     where there is no memory for one.
@@ -77,11 +81,11 @@ def tried(task: Task, masking: Masking, recipe: Recipe, capture: Capture = cuda_
     job = Job(task, Ticket(task.dense(), task.init()), masking)
     with recipe.arithmetic(device):
         before = positions(device)
-        num, expected = _one_by_one(job, recipe)
+        num, expected, plain = _one_by_one(job, recipe)
         if drawn_between(before, positions(device)):
             return Trial("the network draws random numbers")
         try:
-            found, trial = _recorded(job, recipe, capture, num)
+            found, trial, again = _recorded(job, recipe, capture, num)
         except (MemoryError, RuntimeError) as error:  # what CUDA, and torch's recording, raise
             if is_out_of_memory(error):
                 reason = "out of memory: recorded, a training takes more than one by one"
@@ -89,15 +93,31 @@ def tried(task: Task, masking: Masking, recipe: Recipe, capture: Capture = cuda_
             return Trial(f"its step cannot be recorded: {str(error).strip().splitlines()[0]}")
     if not torch.allclose(found, expected, rtol=TOLERANCE, atol=0.0, equal_nan=True):
         return Trial("its step, recorded and done again, does something else")
+    if _strayed(job.ticket.weights, plain, again):
+        return Trial("its step, recorded and done again, learns something else")
     return trial
 
 
-def _one_by_one(job: Job, recipe: Recipe) -> tuple[int, Tensor]:
-    """Counts the steps that are tried, and computes their losses."""
+def _strayed(start: State, plain: State, again: State) -> bool:
+    """Whether the same steps led elsewhere, measured over all weights: rounding moves single ones.
+
+    Not where they diverge.
+    """
+    squares = torch.zeros(2, dtype=torch.float64)
+    for name, value in plain.items():
+        if value.is_floating_point():
+            apart, gone = again[name] - value, value - start[name]
+            squares += torch.stack([one.double().square().sum() for one in (apart, gone)])
+    apart_squared, gone_squared = squares.tolist()
+    return math.isfinite(gone_squared) and not apart_squared <= STRAYED**2 * gone_squared
+
+
+def _one_by_one(job: Job, recipe: Recipe) -> tuple[int, Tensor, State]:
+    """Counts the steps that are tried, and computes their losses and the weights behind them."""
     try:
         plain = Sequential().begin([job], recipe, [None])
         num = min(WARM_UP + REPLAYED, plain.lanes[0].clock.total)
-        return num, _losses(plain, num)
+        return num, _losses(plain, num), plain.lanes[0].weights()
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -108,8 +128,8 @@ def _one_by_one(job: Job, recipe: Recipe) -> tuple[int, Tensor]:
         ) from error
 
 
-def _recorded(job: Job, recipe: Recipe, capture: Capture, num: int) -> tuple[Tensor, Trial]:
-    """Records the first ``num`` steps: their losses, and the memory that was in use at most."""
+def _recorded(job: Job, recipe: Recipe, capture: Capture, num: int) -> tuple[Tensor, Trial, State]:
+    """Records the first ``num`` steps: losses, the memory in use at most, the weights behind."""
     device, data = torch.device(job.task.device), job.task.data
     _forget_most(device)
     before = _most_bytes(device)
@@ -125,7 +145,8 @@ def _recorded(job: Job, recipe: Recipe, capture: Capture, num: int) -> tuple[Ten
         _forget_most(device)
         still = _most_bytes(device)
         evaluate(model, iter([next(data.batches("test", 2000))]), job.task.objective)
-    return torch.cat(losses), Trial(None, lane, _most_bytes(device) - still)
+    trial = Trial(None, lane, _most_bytes(device) - still)
+    return torch.cat(losses), trial, together.lanes[0].weights()
 
 
 def _losses(together: Together, num: int) -> Tensor:

@@ -13,14 +13,14 @@ from lth_runner.problem.data import Data
 from lth_runner.problem.objective import Separable
 from lth_runner.problem.task import Task
 from lth_runner.store.checkpoint import Checkpoint
-from lth_runner.training.engines.compiled import Survivors, by_feature, library
+from lth_runner.training.engines.agreement import disagreement
+from lth_runner.training.engines.carried import burden, changed_by_training
+from lth_runner.training.engines.compiled import library
 from lth_runner.training.engines.engine import Together
-from lth_runner.training.engines.packed_layers import pack_networks, pack_networks_compiled
 from lth_runner.training.engines.packed_loop import EVALUATED, Pack
 from lth_runner.training.job import Job
 from lth_runner.training.recipe import Recipe
 from lth_runner.values import identity, tree
-from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 
 # activations that see every value by itself
@@ -116,8 +116,7 @@ def sparse_obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
         library()
     except UserError as error:
         return str(error)
-    fits = _agrees(task, sparse=True)
-    return None if fits else "its forward pass does not take a batch that lies feature by feature"
+    return disagreement(task, sparse=True)
 
 
 def obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
@@ -133,19 +132,22 @@ def obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
     optimizer = recipe.make_optimizer([{"params": list(module.parameters())}])
     if type(optimizer) not in OPTIMIZERS:
         return f"{type(optimizer).__name__} may look at a whole tensor"
+    if (carried := burden(module)) is not None:
+        return carried
     for part in module.modules():
-        if hooked(part):
-            return f"its {type(part).__name__} carries hooks"
         own = [*part.parameters(recurse=False), *part.buffers(recurse=False)]
         if own and type(part) is not nn.Linear:
             return f"it has a {type(part).__name__} layer"
-        known = isinstance(part, (nn.Linear, nn.Flatten, *ELEMENTWISE))
+        # a class of one's own made from these may do something else
+        known = type(part) in (nn.Linear, nn.Flatten, *ELEMENTWISE)
         if not known and not list(part.children()):
             return f"it has a {type(part).__name__} layer"
     names = [name for name, _ in module.named_parameters(remove_duplicate=False)]
     if len(names) > len(list(module.parameters())):
         return "two of its layers share a tensor"
-    return None if _agrees(task) else "its forward pass does not take a leading axis"
+    if (changed := changed_by_training(task)) is not None:
+        return f"training changes its {changed}, which is no parameter"
+    return disagreement(task)
 
 
 def _objective_obstacle(task: Task) -> str | None:
@@ -165,48 +167,6 @@ def _objective_obstacle(task: Task) -> str | None:
     if task.objective.weight(targets) != counts:
         return f"{name} leaves out some of the targets"
     return None
-
-
-def hooked(part: nn.Module) -> bool:
-    """Whether a module or one of its own parameters carries hooks, which a stack would drop."""
-    hooks = [part._forward_hooks, part._forward_pre_hooks, part._backward_hooks,
-             part._backward_pre_hooks]  # fmt: skip
-    parameters = part.parameters(recurse=False)
-    return any(hooks) or any(getattr(p, "_backward_hooks", None) for p in parameters)
-
-
-@torch.no_grad()
-def _agrees(task: Task, *, sparse: bool = False) -> bool:
-    """Whether the packed network answers what its parts do: a forward of one's own may not."""
-    modules = [task.module(), task.module()]
-    for seed, module in enumerate(modules):  # other weights in each: a mix-up must show
-        states.write(module, task.init(seed))
-    num = min(5, task.data.num_train)
-    inputs = torch.stack([_plain_inputs(task, num, seed) for seed in (0, 1)])
-    shape = inputs.shape[2:]
-    modes = (True, False)  # in training and in evaluation
-    apart = [
-        torch.stack([m.train(mode)(x) for m, x in zip(modules, inputs, strict=True)])
-        for mode in modes
-    ]
-    try:
-        if sparse:
-            kept = {n: Survivors.of([m, m]) for n, m in task.dense().of_weights().items()}
-            network = pack_networks_compiled(modules, kept)
-            for name, survivors in kept.items():
-                own = [module.get_parameter(name) for module in modules]
-                network.get_parameter(name).copy_(survivors.gather(own))
-            features = torch.stack([by_feature(x) for x in inputs])
-            inputs = features.transpose(1, 2).unflatten(2, shape)
-        else:
-            network = pack_networks(modules)
-        together = [network.train(mode)(inputs)[:, :num] for mode in modes]
-    except Exception:  # whatever a user's own forward raises where it meets another shape
-        return False
-    return all(
-        one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, atol=1e-5)
-        for one, other in zip(together, apart, strict=True)
-    )
 
 
 def _plain_inputs(task: Task, num: int, seed: int) -> Tensor:
