@@ -235,6 +235,15 @@ class WarmedUp(Counting):
         return 0.5 if self.training and self.count > 100 else 1.0
 
 
+class GivesUp(Counting):
+    """Which is loud."""
+
+    def scale(self):
+        if self.count > 10:
+            raise ValueError("forward gave up")
+        return 1.0
+
+
 class CountedByClass(Plain):
     count = 0
 
