@@ -92,3 +92,39 @@ def test_structured_prospr_is_the_change_of_the_later_loss_in_a_channels_one_mas
     wanted = expected[:, None].expand(2, 2)
     torch.testing.assert_close(found["0.weight"], wanted, rtol=1e-5, atol=1e-8)
     assert found["2.weight"].min() > found["0.weight"].max()  # the classes stay
+
+
+def authors(batch, *, steps, lr, momentum):
+    """|dL/dm| as the authors' code has it: their first buffer is a detached copy."""
+    masks = [torch.ones_like(w, requires_grad=True) for w in HAND.values()]
+    now = [w * m for w, m in zip(HAND.values(), masks, strict=True)]
+    buffers = [None] * len(now)
+
+    def cost():
+        return loss(dict(zip(HAND, now, strict=True)), *batch)
+
+    for _ in range(steps):
+        slopes = torch.autograd.grad(cost(), now, create_graph=True)
+        for index, slope in enumerate(slopes):
+            last = buffers[index]
+            buffers[index] = slope.clone().detach() if last is None else last * momentum + slope
+        now = [w - lr * buffer for w, buffer in zip(now, buffers, strict=True)]
+    found = torch.autograd.grad(cost(), masks)
+    return {name: value.abs() for name, value in zip(HAND, found, strict=True)}
+
+
+def test_a_constant_first_buffer_is_the_authors():
+    expected = authors((INPUTS, LABELS), steps=3, lr=0.4, momentum=0.9)
+    options = {**STEPS, "inner_momentum": 0.9}
+    found = Prospr(**options, first_buffer="constant")(TASK, HAND, TASK.dense())
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=0)
+    ours = Prospr(**options)(TASK, HAND, TASK.dense())
+    assert not torch.allclose(flat(found), flat(ours), rtol=0.05)
+
+
+def test_without_momentum_there_is_no_buffer_to_cut_off():
+    one, other = (
+        Prospr(**STEPS, first_buffer=kind)(TASK, HAND, TASK.dense())
+        for kind in ("constant", "derived")
+    )
+    assert torch.equal(flat(one), flat(other))

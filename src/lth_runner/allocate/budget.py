@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lth_runner.allocate.keep import count, keep_top
+from lth_runner.allocate.keep import Rounding, count, keep_top
 from lth_runner.score import Scores
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -41,7 +41,12 @@ class Budget:
 
     @classmethod
     def of(
-        cls, density: float, within: Mask, exclude: Iterable[str], dense: Sequence[str] = ()
+        cls,
+        density: float,
+        within: Mask,
+        exclude: Iterable[str],
+        dense: Sequence[str] = (),
+        rounding: Rounding = "nearest",
     ) -> Budget:
         """Makes the budget that is left when the excluded layers, and those of ``dense``, stay.
 
@@ -55,7 +60,7 @@ class Budget:
         fixed = {name: num for name, num in left.items() if name in spared}
         if not capacity:
             raise UserError(f"pruner.exclude={list(exclude)} leaves no layer to prune")
-        total = count(density, within.num_prunable) - sum(fixed.values())
+        total = count(density, within.num_prunable, rounding) - sum(fixed.values())
         if not 0 <= total <= sum(capacity.values()):
             first = f" ({dense[0]}, the first, is one)" if dense else ""
             raise UserError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ from lth_runner.score import Scores
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import stream
+
+Rounding = Literal["nearest", "down", "up"]
 
 
 class Allocate(Protocol):
@@ -24,9 +26,15 @@ class Allocate(Protocol):
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask: ...
 
 
-def count(density: float, num: int) -> int:
-    """Counts how many of ``num`` weights a density keeps, rounded to the nearest, halves up."""
-    return math.floor(density * num + 0.5)
+def count(density: float, num: int, rounding: Rounding = "nearest") -> int:
+    """Counts how many of ``num`` weights a density keeps, rounded to the nearest, halves up.
+
+    Or ``down`` or ``up``, where what is whole but for the rounding of floats is taken for whole.
+    """
+    nearest = math.floor(density * num + 0.5)
+    if rounding == "nearest" or math.isclose(density * num, nearest, rel_tol=1e-12, abs_tol=1e-9):
+        return nearest
+    return math.floor(density * num) if rounding == "down" else math.ceil(density * num)
 
 
 def keep_top(scores: Tensor, within: Tensor, num_kept: int, seed: int) -> Tensor:

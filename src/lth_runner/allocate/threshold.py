@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 
 from lth_runner.allocate.budget import Budget
-from lth_runner.allocate.keep import count, keep_top
+from lth_runner.allocate.keep import Rounding, count, keep_top
 from lth_runner.score import Scores
-from lth_runner.values.errors import UserError
+from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.mask import Mask
 from lth_runner.values.name_patterns import select, value_for
 
@@ -23,13 +24,28 @@ class Global:
     The budget counts every prunable weight, the excluded ones too: the sparsity asked for is the
     sparsity of the whole network, and the other layers give what the excluded ones do not.
     ``avoid_collapse``: the best weight of every layer stays, whatever the others score.
+    ``rounding`` of density times weights: nearest, down (as FORCE's authors' code) or up (as
+    ProsPr's). Raises UserError for another rounding, and for one that leaves nothing.
     """
 
     exclude: Sequence[str] = ()
     avoid_collapse: bool = False
+    rounding: Rounding = "nearest"
+
+    def __post_init__(self) -> None:
+        if self.rounding not in get_args(Rounding):
+            value = str(self.rounding)
+            raise UserError(
+                f"pruner.budgets.global.rounding={value!r}: {nearest(value, get_args(Rounding))}"
+            )
 
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
-        budget = Budget.of(density, within, self.exclude)
+        budget = Budget.of(density, within, self.exclude, rounding=self.rounding)
+        if self.rounding == "down" and not budget.total + sum(budget.fixed.values()):
+            raise UserError(
+                f"density {density:.4g} of {within.num_prunable} weights is less than one, and "
+                "pruner.budgets.global.rounding=down leaves none: lower pruner.sparsity"
+            )
         names = list(budget.capacity)
         flat = torch.cat([scores[name].reshape(-1) for name in names])
         inside = torch.cat([within[name].reshape(-1) for name in names])

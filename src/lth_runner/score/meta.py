@@ -12,6 +12,7 @@ from lth_runner.score import derivatives
 from lth_runner.score.checks import (
     check_channels,
     check_fraction,
+    check_one_of,
     check_positive,
     check_whole_number,
 )
@@ -31,7 +32,9 @@ class Prospr:
     all steps and the last loss, as in the authors' command line; with ``new_data_in_inner`` each
     step has its own and the last loss another, as in their function's default. S = 0 is SNIP.
     Memory grows with S.
-    The authors' code cuts the first momentum buffer off the derivative; here it is part of it.
+    first_buffer: ``derived``, the first step's momentum buffer is part of the derivative as the
+    others are, or ``constant``, cut off from it, as in the authors' code (without momentum there is
+    none to cut).
     structured: one mask value for each output channel, |dL/dm| given to all of its weights; the
     last layer, whose channels are the classes, scores above all others.
     Alizadeh et al., ICLR 2022, arXiv 2202.08132.
@@ -45,12 +48,14 @@ class Prospr:
     first_order: bool = False
     batch_statistics: bool = True
     structured: bool = False
+    first_buffer: str = "derived"
 
     def __post_init__(self) -> None:
         check_whole_number(0, num_steps=self.num_steps)
         check_whole_number(1, batch_size=self.batch_size)
         check_positive(inner_lr=self.inner_lr)
         check_fraction(inner_momentum=self.inner_momentum)
+        check_one_of(("derived", "constant"), first_buffer=self.first_buffer)
 
     def check(self, task: Task) -> None:
         """Raises UserError for more samples than there are, and for channels of biases."""
@@ -71,9 +76,11 @@ class Prospr:
             now = {n: start[n].clone().requires_grad_() for n in names}
             now |= {n: start[n] * kept[n] for n in kept}
             pace = {n: torch.zeros_like(start[n]) for n in names}
-            for batch in inner:
+            for step, batch in enumerate(inner):
                 slope = self._gradient(task, start, now, batch)
                 pace = {n: self.inner_momentum * pace[n] + slope[n] for n in names}
+                if not step and self.inner_momentum and self.first_buffer == "constant":
+                    pace = {n: value.detach() for n, value in pace.items()}
                 now = {n: w - self.inner_lr * pace[n] for n, w in now.items()}
             loss = self._loss(task, start | now, last)
             found = torch.autograd.grad(
