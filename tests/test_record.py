@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -17,9 +18,11 @@ import yaml
 from safetensors import safe_open
 
 from command import SMALL, contents, folders, lth_run, no_training, rows, status_of, untimed
-from lth_runner.runs.folder import plain
+from lth_runner.runs.folder import plain, write_status
 from lth_runner.runs.record import Record, RunDescription, RunFolder, coverage
+from lth_runner.runs.report.drawn import stale
 from lth_runner.values.json_files import whole_objects
+from lth_runner.values.pieces import piece
 
 COMMAND = (*SMALL, "replicates=2", "seed=3", "control=[reinit,shuffle]", "probe=default")
 OF_ROUNDS = {
@@ -192,9 +195,154 @@ def test_the_rows_are_on_the_disk_before_the_status_that_says_done(
             {"round": number, "arm": "reinit", "seed": 0, "steps": 5, "reused": False}, mock.Mock()
         )
     sink.close("done", None)
-    told = [re.sub(r"^\.(.*)\.\w+\.part$", r"\1", name) for name in synced[before:]]
+    told = [re.sub(r"^\.(.*)\.[\w-]+\.part$", r"\1", name) for name in synced[before:]]
     assert told[-3:] == ["metrics.jsonl", "rounds.jsonl", "status.json"]
     assert len(told) <= 5  # at the first row and at the end, not at each
+
+
+def flip(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def flip_key(content: bytes) -> bytes:
+    return content.replace(b'"round"', b'"rounc"', 1)
+
+
+def flip_figure(content: bytes) -> bytes:
+    digit = content.index(b'"test_accuracy": 0.') + len(b'"test_accuracy": 0.')
+    return content[:digit] + bytes([content[digit] ^ 1]) + content[digit + 1 :]
+
+
+HARMS: dict[str, Callable[[bytes], bytes | None]] = {
+    "flipped": flip,
+    "truncated": lambda content: content[: len(content) // 2],
+    "emptied": lambda content: b"",
+    "deleted": lambda content: None,
+    "longer": lambda content: content + b"{}\n",
+}
+ANEW = {"search_seconds", "started", "updated", "seal", "files", "command"}  # whose outputs differ
+FILES = (
+    "config.yaml", "environment.json", "problem.json", "engine.json", "status.json", "rounds.jsonl",
+    "metrics.jsonl", "tickets/round-00.safetensors", "tickets/round-02-seed-4.safetensors",
+)  # fmt: skip
+
+
+def facts(path: Path) -> object:
+    """What a file says, without what is timed anew."""
+    if path.suffix == ".jsonl":
+        return untimed(path)
+    if path.suffix == ".json":
+        found = {k: v for k, v in json.loads(path.read_text()).items() if k not in ANEW}
+        if path.name == "status.json":
+            del found["steps"]["replayed"]  # which nothing else holds
+        return found
+    if path.suffix == ".yaml":
+        return {k: v for k, v in yaml.safe_load(path.read_text()).items() if k != "paths"}
+    return path.read_bytes()
+
+
+def some(pairs: list[tuple[str, str]]) -> list[Any]:
+    """Every harm to every file: each file, and each harm, once in the quick tests."""
+    quick = {(name, list(HARMS)[n % len(HARMS)]) for n, name in enumerate(dict(pairs))}
+    return [
+        pytest.param(name, HARMS[how], id=f"{name} {how}", marks=[] if one in quick else SLOW)
+        for one in pairs
+        for name, how in [one]
+    ]
+
+
+SLOW = pytest.mark.slow
+EVERY = [(name, how) for name in FILES for how in HARMS]
+
+
+def harm(path: Path, how: Callable[[bytes], bytes | None]) -> None:
+    content = how(path.read_bytes())
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        *some(EVERY),
+        ("rounds.jsonl", flip_key), ("metrics.jsonl", flip_key), ("metrics.jsonl", flip_figure),
+    ],
+)  # fmt: skip
+def test_a_file_of_a_finished_run_that_is_not_what_was_written_is_made_again_and_told(
+    outputs: Path, copied: Path, caplog: pytest.LogCaptureFixture, name: str, how: Any
+) -> None:
+    (folder,), (whole,) = folders(copied), folders(outputs)
+    harm(folder / name, how)
+    with no_training():
+        said = lth_run(*COMMAND, f"paths.outputs={copied}")
+    assert (said.status, said.err) == (0, "")
+    assert f"{name}, not what was written (damaged or missing): written again" in caplog.text
+    for other in FILES:
+        assert facts(folder / other) == facts(whole / other), other
+    before = contents(copied)
+    with no_training():
+        assert lth_run(*COMMAND, f"paths.outputs={copied}").status == 0
+    assert contents(copied) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "how"), some([(name, how) for name in ("curve.png", "report.html") for how in HARMS])
+)
+def test_a_picture_of_a_finished_run_that_is_not_what_was_drawn_is_drawn_again_and_told(
+    copied: Path, caplog: pytest.LogCaptureFixture, name: str, how: Any
+) -> None:
+    (folder,) = folders(copied)
+    assert stale(folder) == []
+    harm(folder / name, how)
+    with no_training():
+        said = lth_run(*COMMAND, f"paths.outputs={copied}")
+    assert (said.status, said.err) == (0, "")
+    assert f"{name} drawn again" in caplog.text
+    assert stale(folder) == []
+
+
+@pytest.mark.parametrize(("name", "how"), some(EVERY))
+def test_a_run_whose_files_are_harmed_before_it_goes_on_ends_with_the_same_files(
+    outputs: Path, copied: Path, name: str, how: Any
+) -> None:
+    (folder,), (whole,) = folders(copied), folders(outputs)
+    status = status_of(folder)
+    del status["seal"]
+    write_status(folder, status | {"state": "running"})
+    harm(folder / name, how)
+    with no_training():
+        said = lth_run(*COMMAND, f"paths.outputs={copied}")
+    assert (said.status, said.err) == (0, "")
+    for other in FILES:
+        assert facts(folder / other) == facts(whole / other), other
+
+
+@pytest.mark.parametrize(("name", "how"), [("rounds.jsonl", flip_key), ("metrics.jsonl", flip_key)])
+def test_a_harmed_run_of_a_version_that_sealed_nothing_is_continued(
+    copied: Path, name: str, how: Any
+) -> None:
+    (folder,) = folders(copied)
+    whole = untimed(folder / name)
+    status = {k: v for k, v in status_of(folder).items() if k not in ("seal", "files", "engine")}
+    (folder / "status.json").write_text(json.dumps(status | {"state": "interrupted"}))
+    harm(folder / name, how)
+    with no_training():
+        said = lth_run(*COMMAND, f"paths.outputs={copied}")
+    assert (said.status, said.err) == (0, "")
+    assert untimed(folder / name) == whole
+
+
+def test_what_a_kill_left_beside_the_files_of_a_run_is_cleared(copied: Path) -> None:
+    (folder,) = folders(copied)
+    for place in (folder / "status.json", folder / "tickets" / "round-00.safetensors"):
+        left = piece(place)
+        left.with_name(left.name.replace(f"-{os.getpid()}-", "-4194305-")).write_bytes(b"half")
+    (folder / "status.json").unlink()
+    with no_training():
+        assert lth_run(*COMMAND, f"paths.outputs={copied}").status == 0
+    assert not list(copied.rglob("*.part"))
 
 
 def test_other_probes_measure_anew_without_training(copied: Path) -> None:
@@ -215,14 +363,14 @@ def test_a_kill_amid_a_change_of_probes_leaves_no_run_that_looks_done(copied: Pa
 
     (folder,) = folders(copied)
     before = untimed(folder / "rounds.jsonl")
-    real = module.replace_rows
+    real = module.GrowingRows
 
-    def killed(path: Path, rows: list[Any]) -> None:
-        if path.name == "metrics.jsonl":
-            raise KeyboardInterrupt  # rounds.jsonl has been emptied by now
-        real(path, rows)
+    def killed(path: Path, rows: list[Any]) -> object:
+        if path.name == "rounds.jsonl":
+            raise KeyboardInterrupt  # metrics.jsonl has been emptied by now
+        return real(path, rows)
 
-    with mock.patch.object(module, "replace_rows", killed):
+    with mock.patch.object(module, "GrowingRows", killed):
         assert lth_run(*COMMAND, "probe=none", f"paths.outputs={copied}").status == 130
     with no_training():
         assert lth_run(*COMMAND, f"paths.outputs={copied}").status == 0

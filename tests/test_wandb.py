@@ -251,7 +251,9 @@ def test_a_continued_run_sends_the_rows_of_the_earlier_attempt_again(
 ) -> None:
     place = {"round": 1, "arm": "ticket", "seed": 0}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(place | {"step": 20}) + "\n")
-    (tmp_path / "rounds.jsonl").write_text(json.dumps(place | {"sparsity": 0.2}) + "\n")
+    (tmp_path / "rounds.jsonl").write_text(
+        json.dumps(place | {"sparsity": 0.2, "steps": 60}) + "\n"
+    )
     run = RunDescription("small", "0123456789", tmp_path, {}, {}, "lth-run", "p", 2, 3, 60)
     wandb = Failing("never")
     monkeypatch.setitem(sys.modules, "wandb", wandb)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from lth_runner.cli.build import Parts
-from lth_runner.runs.folder import ENGINE, read_engine, write_facts
+from lth_runner.runs.folder import ENGINE, read_engine, read_status, write_facts
 from lth_runner.training.engines.choose import Choice, choose, chosen_before
 
+log = logging.getLogger(__name__)
 ALL_THREADS = torch.get_num_threads()  # the cores, or what OMP_NUM_THREADS says
 SMALL_WORK = 10_000_000  # products of one forward step below which a second thread costs more
 
@@ -32,9 +36,19 @@ def engine_of(parts: Parts, folder: Path) -> Choice:
     the same trainings other names.
     """
     recipe, task, masking = parts.recipe, parts.task, parts.experiment.masking
-    if kept := read_engine(folder):
+    if kept := _kept_engine(folder):
         return chosen_before(kept, recipe, task, masking)
     choice = choose(recipe, task, masking)
     folder.mkdir(parents=True, exist_ok=True)
     write_facts(folder / ENGINE, choice.facts)
     return choice
+
+
+def _kept_engine(folder: Path) -> Mapping[str, Any]:
+    """Reads the engine that a run was begun with; the status holds it too, against damage."""
+    kept, vouched = read_engine(folder), read_status(folder).get("engine")
+    if not isinstance(vouched, Mapping) or not vouched or kept == vouched:
+        return kept
+    write_facts(folder / ENGINE, vouched)
+    log.warning("%s, not what was written (damaged or missing): written again", folder / ENGINE)
+    return vouched

@@ -27,7 +27,7 @@ from lth_runner.cli.remarks import remark
 from lth_runner.cli.stopping import nobody_reads, stop_requested
 from lth_runner.experiment import run as run_experiment
 from lth_runner.problem.retained import check_retained
-from lth_runner.runs.folder import CURVE, PAGE, ROUNDS, STATUS, is_whole, read_status
+from lth_runner.runs.folder import CURVE, PAGE, read_status
 from lth_runner.runs.measure import ending
 from lth_runner.runs.quantities import size
 from lth_runner.runs.record import (
@@ -39,7 +39,8 @@ from lth_runner.runs.record import (
     WeightsAndBiases,
     problem_facts,
 )
-from lth_runner.runs.report import FinishedRun, write
+from lth_runner.runs.report import FinishedRun, stale, write
+from lth_runner.runs.seal import damaged
 from lth_runner.runs.status.reading import read_points
 from lth_runner.runs.status.store_care import remove, survey
 from lth_runner.store.lease import COLD_SECONDS, Lease, is_elsewhere
@@ -93,14 +94,11 @@ def describe(parts: Parts, command: str, choices: Mapping[str, Any]) -> RunDescr
 
 
 def _is_done(run: RunDescription) -> bool:
+    """Whether a run is finished, and its files are what was written; the record tells of others."""
     status = read_status(run.folder)
     if status.get("state") != "done" or status.get("probes") != run.probes:
         return False
-    if not is_whole(run.folder, status):
-        log.warning("%s lacks rows or tickets: written again from the Store", run.folder)
-        (run.folder / STATUS).unlink()  # what it says is no longer so
-        return False
-    return True
+    return not damaged(run.folder, status)
 
 
 @contextmanager
@@ -180,8 +178,8 @@ def retain(outputs: Path, keep: str) -> None:
 def _conclude(folder: Path) -> None:
     from lth_runner.runs.report.table import table  # loads scipy: not before the first step
 
-    page, rows = folder / PAGE, folder / ROUNDS
-    if not page.exists() or page.stat().st_mtime < rows.stat().st_mtime:
-        write(folder)  # killed between its last row and its picture
+    if names := stale(folder):  # damaged, or killed between its last row and its picture
+        log.info("%s: %s drawn again", folder, " and ".join(names))
+        write(folder)
     print(f"\n{table(FinishedRun.load(folder))}\n")
-    print(f"picture  {folder / CURVE}\npage     {page}", flush=True)
+    print(f"picture  {folder / CURVE}\npage     {folder / PAGE}", flush=True)

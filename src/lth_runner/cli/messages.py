@@ -14,8 +14,9 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf.errors import OmegaConfBaseException
 
 from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.state import Damaged
 
-MISTAKES = (UserError, HydraException, OmegaConfBaseException, OSError)
+MISTAKES = (UserError, HydraException, OmegaConfBaseException, OSError, Damaged)
 LONGEST = 400  # characters of an unforeseen exception's text
 
 
@@ -40,6 +41,8 @@ def explain(error: Exception, conf: Path) -> str:
         return _missing(error, text, conf)
     if isinstance(error, HydraException):
         return _first(text)
+    if isinstance(error, Damaged):  # since it was looked at, earlier in this run
+        return f"{text}. Give the same command again: it is set aside and made anew"
     return text
 
 

@@ -11,14 +11,16 @@ import functools
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from lth_runner.values import identity
 from lth_runner.values.errors import UserError
-from lth_runner.values.files import write_whole
+from lth_runner.values.files import append, write_whole
 from lth_runner.values.json_files import (
     decoded,
     objects_from_end,
@@ -34,6 +36,7 @@ ENVIRONMENT = "environment.json"
 PROBLEM = "problem.json"
 ENGINE = "engine.json"
 STATUS = "status.json"
+SEAL = "seal"  # in it
 ROUNDS = "rounds.jsonl"
 METRICS = "metrics.jsonl"
 TICKETS = "tickets"
@@ -49,8 +52,15 @@ _KEY = re.compile(rb'"training_key":\s*"([^"]*)"')
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """Returns what ``status.json`` says, nothing where it is missing or torn."""
-    return read_object(folder / STATUS) or {}
+    """Returns what ``status.json`` says, nothing where it is missing, torn or not what was written.
+
+    One of a version that sealed none is taken as it is.
+    """
+    found = read_object(folder / STATUS) or {}
+    seal = found.pop(SEAL, None)
+    if seal is None:
+        return {} if "files" in found else found
+    return found if seal == identity.digest(found) else {}
 
 
 def read_environment(folder: Path) -> dict[str, Any]:
@@ -69,13 +79,20 @@ def read_engine(folder: Path) -> dict[str, Any]:
 
 
 def read_rounds(folder: Path) -> list[dict[str, Any]]:
-    """Returns the rows of finished trainings, up to the first that is torn."""
-    return whole_objects(folder / ROUNDS)
+    """Returns the rows of finished trainings, up to the first that is torn or no such row."""
+    return list(takewhile(_is_of_a_training("steps"), whole_objects(folder / ROUNDS)))
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Returns the evaluations within trainings, up to the first that is torn."""
-    return whole_objects(folder / METRICS)
+    """Returns the evaluations within trainings, up to the first that is torn or none."""
+    return list(takewhile(_is_of_a_training("step"), whole_objects(folder / METRICS)))
+
+
+def _is_of_a_training(count: str) -> Callable[[Row], bool]:
+    numbers = ("round", "seed", count)
+    return lambda row: (
+        all(type(row.get(name)) is int for name in numbers) and isinstance(row.get("arm"), str)
+    )
 
 
 def last_tickets(folder: Path) -> list[dict[str, Any]]:
@@ -125,17 +142,6 @@ def _flat(value: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{key}", item
 
 
-def is_whole(folder: Path, status: Mapping[str, Any]) -> bool:
-    """Returns whether a finished run's folder still holds its rows, its tickets and its config."""
-    rows = read_rounds(folder)
-    num_tickets = sum(row["arm"] == "ticket" for row in rows)
-    return (
-        sum(row["steps"] for row in rows) == status.get("steps", {}).get("asked")
-        and len(list((folder / TICKETS).glob("*.safetensors"))) >= num_tickets > 0
-        and all((folder / name).exists() for name in (CONFIG, ENVIRONMENT))
-    )
-
-
 # --- reading what must be right
 
 
@@ -173,7 +179,9 @@ def checked_mapping(path: Path) -> dict[str, Any]:
         found = json.loads(text) if path.suffix == ".json" else yaml.load(text, _LOADER)
     except (ValueError, yaml.YAMLError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path} cannot be read: {reason}.") from error
+        raise UserError(
+            f"{path} cannot be read: {reason}. The run's command writes it again from the Store."
+        ) from error
     if found is None:
         return {}
     if not isinstance(found, dict):
@@ -206,17 +214,23 @@ def _plain(value: Any) -> Any:
 
 def append_rows(path: Path, rows: Iterable[Row]) -> None:
     """Adds rows at the end of a file, each on a line."""
-    with path.open("a") as opened:
-        opened.write(_lines(rows))
+    append(path, lines(rows).encode())
 
 
 def replace_rows(path: Path, rows: Iterable[Row]) -> None:
     """Writes a file of rows anew."""
-    write_whole(path, _lines(rows).encode())
+    write_whole(path, lines(rows).encode())
 
 
-def _lines(rows: Iterable[Row]) -> str:
+def lines(rows: Iterable[Row]) -> str:
+    """Writes rows as JSON, each on a line."""
     return "".join(json.dumps(plain(row)) + "\n" for row in rows)
+
+
+def write_status(folder: Path, status: Mapping[str, Any], *, synced: bool = True) -> None:
+    """Writes ``status.json``, sealed by a hash of all that it says."""
+    sealed = {**status, SEAL: identity.digest(status)}
+    write_facts(folder / STATUS, sealed, synced=synced)
 
 
 def write_facts(path: Path, facts: Mapping[str, Any], *, synced: bool = True) -> None:

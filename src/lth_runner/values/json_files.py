@@ -38,12 +38,20 @@ def whole_objects(path: Path) -> list[dict[str, Any]]:
         content = path.read_bytes()
     except FileNotFoundError:
         return []
+    return objects_in(content)
+
+
+def objects_in(content: bytes) -> list[dict[str, Any]]:
+    """Returns the objects of JSON lines, up to the first line that is torn or none."""
     found: list[dict[str, Any]] = []
     for line in content.split(b"\n")[:-1]:  # what follows the last newline is not whole
         try:
-            found.append(decoded(line))
+            value = decoded(line)
         except ValueError:
             break
+        if not isinstance(value, dict):
+            break
+        found.append(value)
     return found
 
 

@@ -6,29 +6,33 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from lth_runner.runs.folder import (
+    CONFIG,
+    ENGINE,
     ENVIRONMENT,
     METRICS,
     PROBLEM,
     ROUNDS,
     STATUS,
     TICKETS,
-    append_rows,
+    read_engine,
     read_metrics,
     read_rounds,
     read_status,
-    replace_rows,
     write_config,
     write_facts,
+    write_status,
 )
 from lth_runner.runs.record.record import Place, Progress, Row, RunDescription
+from lth_runner.runs.seal import FILES, GrowingRows, Seal, damaged, seals, vouched_rows
 from lth_runner.store.ticket_file import Subnetwork, save_ticket
+from lth_runner.values.pieces import clear_pieces
 from lth_runner.values.steps import Step
 
 STATUS_SECONDS = 2.0
@@ -41,33 +45,43 @@ log = logging.getLogger(__name__)
 class RunFolder:
     """Writes a run's config, environment, problem, status, rows and tickets into its folder.
 
-    ``rounds.jsonl`` is the truth: a line is appended for every training, its metrics before it, so
-    that what a killed run leaves behind is cut back to whole rows. The disk is waited for every few
-    seconds and at the end: rows that a power cut takes are written again from the Store.
+    ``rounds.jsonl`` is the truth: a line is appended for every training, its metrics before it. The
+    disk is waited for every few seconds and at the end, and then ``status.json`` vouches for what
+    is there: the next attempt keeps these rows and no others, and makes all again from the Store
+    where a file is not what was written.
     ``draw`` is called with the folder at the end, and now and then when a round is complete.
     """
 
     def __init__(self, draw: Callable[[Path], object]) -> None:
         self._draw = draw
         self._status: dict[str, Any] = {}
+        self._files: dict[str, Any] = {}  # what the status vouches for
+        self._rows: dict[str, GrowingRows] = {}
+        self._kept: tuple[Rows, Rows] | None = None
         self._steps = dict.fromkeys(("asked", "run", "reused", "replayed"), 0)
         self._last_status = self._last_sync = 0.0
         self._round = -1
         self._next_picture = time.monotonic() + DRAW_SECONDS
 
     def done(self, run: RunDescription) -> set[Place]:
-        """Finds the places that an earlier attempt recorded with the same probes."""
-        if read_status(run.folder).get("probes") != run.probes:
-            return set()
-        last = {_place(row): row["step"] for row in read_metrics(run.folder)}
-        rows = read_rounds(run.folder)
-        return {_place(row) for row in rows if _is_measured(row, last.get(_place(row)))}
+        """Finds the places that an earlier attempt recorded with the same probes.
+
+        Where a file of the run is not what was written, none is: all are made again.
+        """
+        if self._kept is None:
+            self._kept = _kept(run)
+        rounds, metrics = self._kept
+        last = {_place(row): row["step"] for row in metrics}
+        return {_place(row) for row in rounds if _is_measured(row, last.get(_place(row)))}
 
     def open(self, run: RunDescription) -> None:
         self._folder = run.folder
         (run.folder / TICKETS).mkdir(parents=True, exist_ok=True)
-        done = self.done(run)
-        self._steps["replayed"] = read_status(run.folder).get("steps", {}).get("replayed", 0)
+        done, before = self.done(run), read_status(run.folder)
+        for folder in (run.folder, run.folder / TICKETS):
+            clear_pieces(folder)
+        self._steps["replayed"] = _replayed(before)
+        self._files = {}
         self._status = {
             "state": "running",
             "round": 0,
@@ -81,14 +95,19 @@ class RunFolder:
             "pid": os.getpid(),
             "steps": self._steps,
             "probes": None,  # until no row of other probes is left: a kill may come in between
+            "engine": read_engine(run.folder),
+            FILES: self._files,
         }
         self._write_status()
-        rounds = [row for row in read_rounds(run.folder) if _place(row) in done]
-        metrics = [row for row in read_metrics(run.folder) if _place(row) in done]
-        replace_rows(run.folder / ROUNDS, rounds)
-        replace_rows(run.folder / METRICS, metrics)
+        assert self._kept is not None
+        rounds, metrics = ([r for r in rows if _place(r) in done] for rows in self._kept)
+        self._rows = {
+            METRICS: GrowingRows(run.folder / METRICS, metrics),
+            ROUNDS: GrowingRows(run.folder / ROUNDS, rounds),
+        }
         for row in rounds:
             self._count(row)
+            self._status["round"] = row["round"]
         write_config(run.folder, run.config)
         write_facts(run.folder / ENVIRONMENT, run.environment)
         write_facts(run.folder / PROBLEM, run.problem)
@@ -97,6 +116,11 @@ class RunFolder:
             "dataset": run.config.get("dataset"),
         }
         self._base_seed = run.config.get("seed")
+        if done:
+            tickets = seals(before) or {}
+            self._files |= {n: s.facts for n, s in tickets.items() if n.startswith(f"{TICKETS}/")}
+        self._vouch(CONFIG, ENVIRONMENT, PROBLEM, ENGINE)
+        self._sync()
         self._status["probes"] = run.probes
         self._write_status()
 
@@ -112,7 +136,7 @@ class RunFolder:
             self._write_status(synced=False)
 
     def metrics(self, rows: Sequence[Row]) -> None:
-        append_rows(self._folder / METRICS, rows)
+        self._rows[METRICS].append(rows)
 
     def round(self, row: Row, ticket: Subnetwork) -> None:
         if row["arm"] == "ticket":
@@ -122,7 +146,7 @@ class RunFolder:
             self._try_to_draw()  # the round before is complete
             ended = time.monotonic()
             self._next_picture = ended + max(DRAW_SECONDS, (ended - began) / DRAW_SHARE)
-        append_rows(self._folder / ROUNDS, [row])
+        self._rows[ROUNDS].append([row])
         self._count(row)
         if time.monotonic() - self._last_sync > SYNC_SECONDS:
             self._sync()
@@ -153,11 +177,15 @@ class RunFolder:
         self._steps["reused" if row["reused"] else "run"] += row["steps"]
 
     def _sync(self) -> None:
-        """Waits until the rows are on the disk."""
-        for name in (METRICS, ROUNDS):
-            with suppress(FileNotFoundError), (self._folder / name).open("ab") as opened:
-                os.fsync(opened.fileno())
+        """Waits until the rows are on the disk, and vouches for them."""
+        for name, rows in self._rows.items():
+            self._files[name] = rows.synced().facts
         self._last_sync = time.monotonic()
+
+    def _vouch(self, *names: str) -> None:
+        for name in names:
+            with suppress(FileNotFoundError):  # no engine was chosen
+                self._files[name] = Seal.of(self._folder / name).facts
 
     def _end(self, state: str, error: str | None) -> None:
         self._sync()
@@ -178,17 +206,55 @@ class RunFolder:
         path = self._folder / TICKETS / f"round-{row['round']:02d}{suffix}.safetensors"
         facts = {name: row[name] for name in ("seed", "round", "steps")}
         save_ticket(path, ticket, {**facts, **self._model})
+        self._vouch(path.relative_to(self._folder).as_posix())
 
     def _write_status(self, *, synced: bool = True) -> None:
         self._last_status = time.monotonic()
         self._status["updated"] = _now()
-        write_facts(self._folder / STATUS, self._status, synced=synced)
+        write_status(self._folder, self._status, synced=synced)
+
+
+Rows = list[dict[str, Any]]
+
+
+def _kept(run: RunDescription) -> tuple[Rows, Rows]:
+    """Reads what an earlier attempt measured and evaluated; nothing where its files are damaged."""
+    folder, status = run.folder, read_status(run.folder)
+    if not status and (folder / ROUNDS).exists():
+        _tell(folder, [STATUS])
+        return [], []
+    if status.get("probes") != run.probes:
+        return [], []
+    if harmed := damaged(folder, status):
+        _tell(folder, harmed)
+        return [], []
+    if seals(status) is None:  # of an earlier version
+        return read_rounds(folder), read_metrics(folder)
+    return vouched_rows(folder, ROUNDS), vouched_rows(folder, METRICS)
+
+
+def _tell(folder: Path, names: Sequence[str]) -> None:
+    log.warning(
+        "%s: %s, not what was written (damaged or missing): written again from the Store",
+        folder,
+        ", ".join(names),
+    )
+
+
+def _replayed(status: Mapping[str, Any]) -> int:
+    steps = status.get("steps")
+    found = steps.get("replayed") if isinstance(steps, Mapping) else None
+    return found if isinstance(found, int) else 0
 
 
 def _is_measured(row: Row, last_step: Step | None) -> bool:
     """Whether a row's evaluations are there too: of two files the disk may have kept either."""
-    end = row["start_step"] + row["steps"]
-    return not row["steps"] or last_step == end or (row["diverged"] and last_step is not None)
+    end = row.get("start_step", 0) + row["steps"]
+    return (
+        not row["steps"]
+        or last_step == end
+        or (bool(row.get("diverged")) and last_step is not None)
+    )
 
 
 def _place(row: Row) -> Place:

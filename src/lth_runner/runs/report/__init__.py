@@ -6,8 +6,9 @@ from pathlib import Path
 
 from lth_runner.runs.evidence.means import aggregate
 from lth_runner.runs.evidence.rows import FinishedRun
+from lth_runner.runs.report.drawn import stale
 
-__all__ = ["FinishedRun", "aggregate", "write"]
+__all__ = ["FinishedRun", "aggregate", "stale", "write"]
 
 
 def write(run_folder: str | Path) -> tuple[Path, Path]:

@@ -14,6 +14,7 @@ from string import Template
 from matplotlib.figure import Figure
 
 from lth_runner.runs.report import drawing
+from lth_runner.runs.report.drawn import sealed
 from lth_runner.runs.report.headline import Headline
 from lth_runner.values.errors import UserError
 from lth_runner.values.files import write_whole
@@ -145,7 +146,7 @@ def _rows(table: Table, shown: Iterable[int]) -> Html:
 
 def write_page(page: Page, file: Path) -> tuple[Path, ...]:
     """Writes the page, and each numbered figure as <key>.png beside a <key>.csv; the page first."""
-    contents = {file: render(page).encode()}
+    contents = {file: sealed(render(page))}
     for section in page.sections:
         if section.numbers and section.figure is not None:
             contents[file.with_name(f"{section.key}.png")] = drawing.png(section.figure)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from lth_runner.runs.folder import ROUNDS, training_keys
+from lth_runner.runs.folder import ROUNDS, read_status, training_keys
+from lth_runner.runs.seal import seals
 from lth_runner.runs.status.liveness import age
 from lth_runner.runs.status.point import SETTLED, Point
 from lth_runner.runs.status.removal import (
@@ -112,12 +113,18 @@ def _rounds(outputs: Path) -> tuple[set[Path], str | None]:
             path.open("rb").close()
         except OSError as error:
             failures.append(error)
-    if not failures:
+    told = [f"{one.filename} cannot be read ({one.strerror})" for one in failures]
+    told += [f"{path} is not what was written" for path in found if not told and _is_harmed(path)]
+    if not told:
         return found, None
     return found, (
-        f"{failures[0].filename} cannot be read ({failures[0].strerror}): which trainings it names "
-        "is not known, so trainings, snapshots and drafts stay"
+        f"{told[0]}: which trainings it names is not known, so trainings, snapshots and drafts stay"
     )
+
+
+def _is_harmed(path: Path) -> bool:
+    seal = (seals(read_status(path.parent)) or {}).get(ROUNDS)
+    return seal is not None and not seal.fits(path, may_have_grown=True)
 
 
 def _stays(root: Path, points: Iterable[Point], now: datetime) -> str | None:

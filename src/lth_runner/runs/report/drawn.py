@@ -1,0 +1,55 @@
+"""Whether the pictures of a run are what was drawn, and drawn of its present rows."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+from lth_runner.runs.folder import CURVE, PAGE, ROUNDS
+from lth_runner.values.json_files import read_bytes
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_SEALED = re.compile(rb"(.*)<!-- SHA-256 of what is above: ([0-9a-f]{64}) -->\n", re.DOTALL)
+
+
+def sealed(page: str) -> bytes:
+    """Returns a page as its file holds it: with a hash of itself in a comment at its end."""
+    content = page.rstrip("\n").encode() + b"\n"
+    seal = hashlib.sha256(content).hexdigest()
+    return content + f"<!-- SHA-256 of what is above: {seal} -->\n".encode()
+
+
+def is_whole_page(content: bytes) -> bool:
+    """Whether a page is what was written."""
+    found = _SEALED.fullmatch(content)
+    return found is not None and hashlib.sha256(found[1]).hexdigest().encode() == found[2]
+
+
+def is_whole_png(content: bytes) -> bool:
+    """Whether every chunk of a PNG fits its checksum, from the signature to the end."""
+    place = len(SIGNATURE)
+    if content[:place] != SIGNATURE:
+        return False
+    while len(content) - place >= 12:
+        end = place + 8 + int.from_bytes(content[place : place + 4], "big")
+        kind = content[place + 4 : place + 8]
+        if content[end : end + 4] != zlib.crc32(content[place + 4 : end]).to_bytes(4, "big"):
+            return False
+        place = end + 4
+        if kind == b"IEND":
+            return place == len(content)
+    return False
+
+
+def stale(folder: Path) -> list[str]:
+    """Lists the pictures of a run that are missing, damaged, or older than its rows."""
+    checks: dict[str, Callable[[bytes], bool]] = {CURVE: is_whole_png, PAGE: is_whole_page}
+    drawn_of = (folder / ROUNDS).stat().st_mtime
+    return [
+        name
+        for name, is_whole in checks.items()
+        if not is_whole(read_bytes(folder / name)) or (folder / name).stat().st_mtime < drawn_of
+    ]
