@@ -34,6 +34,35 @@ class LoadsAFile(Plain):
             self.load_state_dict(torch.load("w.pt", weights_only=True))
 
 
+class LoadsAConstant(Plain):
+    """What it loads is no weight: no state_dict holds it."""
+
+    def __init__(self, shape, num_classes, kind="buffer"):
+        super().__init__(shape, num_classes)
+        loaded = torch.load("scale.pt", weights_only=True)
+        self.kind, self.drop = kind, nn.Dropout(0.0)
+        if kind == "buffer":
+            self.register_buffer("scale", loaded, persistent=False)
+        elif kind == "tensor":
+            self.scale = loaded
+        elif kind == "number":
+            self.scale = float(loaded)
+        elif kind == "list":
+            self.scales = {"first": [float(loaded), 1.0]}
+        else:
+            self.drop.p = float(loaded) / 10
+
+    def hidden(self, x):
+        scale = self.scales["first"][0] if self.kind == "list" else getattr(self, "scale", 1.0)
+        return self.drop(scale * super().hidden(x))
+
+
+class HoldsEntropy(Plain):
+    def __init__(self, shape, num_classes):
+        super().__init__(shape, num_classes)
+        self.noise = numpy.random.default_rng().random()
+
+
 class LoadsAPart(Plain):
     """A backbone of somebody's, and a head of its own."""
 

@@ -16,7 +16,6 @@ from lth_runner.masking import EdgePopup
 from lth_runner.problem import models
 from lth_runner.problem.coordinates import Delta
 from lth_runner.problem.retained import check_retained, refuse_other_answers
-from lth_runner.problem.starts import is_shipped
 from lth_runner.problem.task import Task
 from lth_runner.schedule import Geometric
 from lth_runner.training.job import Job
@@ -71,9 +70,9 @@ def test_deltas_and_a_batch_norm_of_one_sample_are_let_through() -> None:
 
 def test_networks_of_this_program_are_not_tried_and_a_users_are() -> None:
     shipped = partial(models.mlp, shape=(1, 4, 4), num_classes=3, widths=(4,))
-    assert is_shipped(small.task(model=shipped))
-    assert not is_shipped(task(hiding.Plain))
-    assert not is_shipped(small_task())  # its function is a user's, its modules are torch's
+    assert small.task(model=shipped).is_shipped
+    assert not task(hiding.Plain).is_shipped
+    assert not small_task().is_shipped  # its function is a user's, its modules are torch's
 
 
 def test_a_training_whose_network_answers_otherwise_than_its_weights_is_not_stored(

@@ -8,13 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import hiding
 import small
 from command import SMALL, folders, lth_run, rows
 from fake_past import equal
+from lth_runner.cli.build import run_id
 from lth_runner.control import Reinit, RescaledRandom
+from lth_runner.experiment import Experiment
+from lth_runner.masking import Static
+from lth_runner.problem import models
 from lth_runner.problem.coordinates import Delta
+from lth_runner.problem.origin import File
 from lth_runner.problem.requirements import draws_anew
 from lth_runner.problem.starts import check_starts
 from lth_runner.search.rewind import Rewind
@@ -71,8 +77,49 @@ def test_what_only_some_weights_start_from_for_every_seed_is_said(caplog) -> Non
 
 
 def test_a_start_that_one_seed_gives_twice_differently_is_refused() -> None:
-    with pytest.raises(UserError, match=r"other weights when .* the same seed: inp\.weight\. Draw"):
+    with pytest.raises(UserError, match=r"other weights when .* the same seed: inp\.weight: draw"):
         check_starts(replicates(hiding.ByEntropy, 1), [])
+
+
+@pytest.mark.parametrize("kind", ["buffer", "tensor", "number", "list", "part"])
+def test_what_a_network_loads_that_is_no_weight_is_in_every_name(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    names = []
+    for value in (1.0, 1.0, 2.0):
+        torch.save(torch.tensor(value), "scale.pt")
+        loading = partial(hiding.LoadsAConstant, kind=kind)
+        names.append(small.dense_job(task(loading)).identity(small.recipe(), "sequential"))
+    assert names[0] == names[1] != names[2]
+
+
+def test_what_a_network_holds_is_hashed_as_it_was_built_whatever_has_run() -> None:
+    fresh, used = task(hiding.CountedInEvaluation), task(hiding.CountedInEvaluation)
+    used.evaluate(used.init(), "test")
+    assert used.identity == fresh.identity == fresh.with_seed(3).identity
+
+
+def test_what_a_network_holds_that_another_build_does_not_is_refused() -> None:
+    with pytest.raises(UserError, match="holds other numbers besides its weights when it is built"):
+        check_starts(replicates(hiding.HoldsEntropy, 1), [])
+
+
+def test_a_network_of_this_program_is_named_as_ever() -> None:
+    shipped = partial(models.mlp, **SHAPE, widths=(4,))
+    assert "held" not in small.task(model=shipped).identity
+    assert "held" in task(hiding.Plain).identity
+
+
+def test_what_lies_below_an_origin_names_a_run_too(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_file(hiding.Plain(**SHAPE).state_dict(), "origin.safetensors")
+    names = []
+    for network in (hiding.Plain, hiding.Plain, hiding.LoadsAFile, hiding.Plain, hiding.LoadsAFile):
+        torch.save(network(**SHAPE).state_dict(), "w.pt")
+        one = task(hiding.LoadsAFile, origin=File("origin.safetensors"))
+        names.append(run_id(Experiment([one], small.imp(), Static(), {}, []), small.recipe()))
+    first, other, again, changed, kept = names
+    assert len({first, other, changed}) == 3
+    assert (again, kept) == (other, changed)
 
 
 def test_what_draws_anew_says_so_wherever_it_is_built_in() -> None:

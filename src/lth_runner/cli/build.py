@@ -210,4 +210,6 @@ def run_id(experiment: Experiment, recipe: Recipe) -> str:
         "masking": identity.describe(experiment.masking),
         "controls": identity.describe(experiment.controls),
     }
+    if first.origin is not None and not first.is_shipped:  # what is drawn anew may be loaded too
+        parts["fresh"] = states.fingerprint(first.fresh(first.seed))
     return identity.digest(parts, 12)

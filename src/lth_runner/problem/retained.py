@@ -14,7 +14,6 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from lth_runner.problem.starts import is_shipped
 from lth_runner.problem.task import Task, answer
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
@@ -37,7 +36,7 @@ def check_retained(task: Task) -> None:
     caller's. Networks that come with this program need
     none of it.
     """
-    if is_shipped(task):
+    if task.is_shipped:
         return
     trial = _Trial(task, task.data.sample(min(SAMPLES, task.data.num_train), 0), task.init())
     try:
@@ -64,7 +63,7 @@ def check_retained(task: Task) -> None:
 
 def refuse_other_answers(task: Task, trained: nn.Module, weights: State) -> None:
     """Raises UserError where a trained network answers otherwise than what is stored of it."""
-    if is_shipped(task):
+    if task.is_shipped:
         return
     inputs, _ = task.data.sample(min(LOOKED_AT, task.data.num_train), 0)
     placed = {name: value.to(task.device) for name, value in weights.items()}

@@ -5,16 +5,13 @@ A constructor may load a file, seed a stream itself, or draw from one that nobod
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import nn
 
 from lth_runner.problem.task import Task
-from lth_runner.values import identity
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 from lth_runner.values.state import State
@@ -30,11 +27,16 @@ def check_starts(tasks: Sequence[Task], drawing: Sequence[str]) -> None:
     are the same for every seed where only some are.
     """
     task = tasks[0]
-    if is_shipped(task):
+    if task.is_shipped:
         return
     stock = replace(task, coordinates=None, biases=False, origin=None)
     first, second = stock.fresh(task.seed), stock.fresh(task.seed + 1)
     _refuse_two_starts(first, stock.fresh(task.seed))
+    if stock.held != replace(stock).held:
+        raise UserError(
+            "the model holds other numbers besides its weights when it is built again (plain "
+            f"attributes, or buffers that are not persistent): {_SEEDED}"
+        )
     names = stock.prunable or tuple(name for name, value in first.items() if value.ndim > 1)
     fixed = [name for name in names if torch.equal(first[name], second[name])]
     if len(fixed) < len(names):
@@ -70,33 +72,20 @@ _CURE = (
 )
 
 
+_SEEDED = (
+    "draw them from the global streams of torch, numpy or Python's random, which are seeded for "
+    "it; a generator of the model's own is to be seeded with torch.initial_seed()"
+)
+
+
 def _refuse_two_starts(one: State, other: State) -> None:
     """Refuses weights that are not the same when they are drawn again by the same seed."""
     names = [n for n in one if states.fingerprint({n: one[n]}) != states.fingerprint({n: other[n]})]
     if names:
         raise UserError(
             f"the model starts from other weights when it is built again by the same seed: "
-            f"{_listed(names)}. Draw them from the global streams of torch, numpy or Python's "
-            "random, which are seeded for it; let the model make a generator of its own with "
-            "torch.initial_seed()"
+            f"{_listed(names)}: {_SEEDED}"
         )
-
-
-def is_shipped(task: Task) -> bool:
-    """Whether all that builds and is the network comes with this program.
-
-    Such a network draws all that it starts from out of torch's global stream, answers by what a
-    State holds, and is held to it by tests.
-    """
-    model = task.model
-    while isinstance(model, functools.partial):
-        model = model.func
-    ours = str(getattr(model, "__module__", "")).startswith("lth_runner.problem.")
-    return ours and not any(map(_is_own, task.classes))
-
-
-def _is_own(target: type[nn.Module]) -> bool:
-    return bool(identity.source(target))
 
 
 def _listed(names: Sequence[str]) -> str:

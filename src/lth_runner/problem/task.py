@@ -16,6 +16,7 @@ from torch.func import functional_call
 from lth_runner.problem.coordinates import Coordinates, constants, merged, stock_name
 from lth_runner.problem.covers import Covers, kind_by_name
 from lth_runner.problem.data import Dataset
+from lth_runner.problem.held import held_fingerprint, is_shipped
 from lth_runner.problem.norm_layers import is_norm
 from lth_runner.problem.objective import CrossEntropy, Objective
 from lth_runner.problem.origin import Origin
@@ -37,6 +38,7 @@ class Blueprint:
     covered: tuple[str, ...]
     classes: frozenset[type[nn.Module]]
     kinds: Mapping[str, str]  # of the layers, by the name of their weights
+    held: str | None = None  # a hash of what a user's network holds besides its weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,17 +82,31 @@ class Task:
             described |= {name: identity.describe(value)} if value != default else {}
         if self.coordinates is not None:  # what no State holds; the rest is in a ticket's weights
             described["constants"] = states.fingerprint(constants(self._template))
+        if self.held is not None:
+            described["held"] = self.held
         return described | ({"code": code} if code else {})
 
     @cached_property
     def _blueprint(self) -> Blueprint:
         built = self._built(self._constants_seed)
-        return replace(built, module=without_values(moved(built.module, self.device)))
+        shipped = is_shipped(self.model, built.classes)
+        held = None if shipped else held_fingerprint(built.module)  # before anybody runs it
+        bare = without_values(moved(built.module, self.device))
+        return replace(built, module=bare, held=held)
 
     @property
-    def classes(self) -> frozenset[type[nn.Module]]:
-        """The classes of the stock network's modules."""
-        return self._blueprint.classes
+    def is_shipped(self) -> bool:
+        """Whether all that builds and is the network comes with this program.
+
+        Such a network draws all that it starts from out of torch's global stream, answers by what
+        a State holds, and its arguments say what it is: tests hold it to that.
+        """
+        return self.held is None
+
+    @property
+    def held(self) -> str | None:
+        """A hash of what the network holds besides its weights; None where it is shipped."""
+        return self._blueprint.held
 
     @property
     def _template(self) -> nn.Module:
