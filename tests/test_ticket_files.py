@@ -257,6 +257,28 @@ def test_a_part_that_is_called_module_is_no_wrapper(tmp_path):
     assert set(mask) == {"module.module.weight", "module.other.weight"}
 
 
+class Wrapper(nn.Module):
+    """As the average of weights, or a library's trainer, holds a network."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("num_averaged", torch.zeros(()))
+        self.net = Net()
+
+
+def test_the_part_that_a_ticket_fits_is_named(path):
+    with pytest.raises(UserError, match="; it is one of the module's part net: give that"):
+        load_ticket(path, Wrapper())
+    load_ticket(path, Wrapper().net)
+
+
+def test_a_sharded_tensor_is_told(path):
+    module = Net()
+    module.inp.weight.full_tensor = None  # as a DTensor has it
+    with pytest.raises(UserError, match=r"inp\.weight is sharded over processes: load the ticket"):
+        load_ticket(path, module)
+
+
 @pytest.mark.parametrize(
     ("module", "said"),
     [

@@ -149,12 +149,24 @@ def load_ticket(path: str | Path, module: nn.Module) -> Mask:
             for what, names in (("it lacks", own.keys() - held), ("it has", held.keys() - own))
             if names
         ]
-        raise UserError(f"{path} is a ticket of another network: {', and '.join(differ)}")
+        raise UserError(
+            f"{path} is a ticket of another network: {', and '.join(differ)}"
+            + _where_it_fits(module, ticket.weights)
+        )
     tensors = dict(states.named_tensors(module))
     for name in own:
         _refuse_other(path, name, ticket.weights[held[name]], tensors[own[name]])
     states.write(module, {own[name]: ticket.weights[held[name]] for name in own})
     return Mask({own[name]: ticket.mask[held[name]] for name in own if held[name] in ticket.mask})
+
+
+def _where_it_fits(module: nn.Module, weights: State) -> str:
+    """Names the part of a module that a ticket fits, where it is one: a wrapper's, for example."""
+    for path, part in module.named_modules():
+        own = plain_names(part)
+        if path and own and own.keys() == matched(weights, own).keys():
+            return f"; it is one of the module's part {path}: give that"
+    return ""
 
 
 def _refuse_other(path: str | Path, name: str, value: Tensor, own: Tensor) -> None:
@@ -168,6 +180,11 @@ def _refuse_other(path: str | Path, name: str, value: Tensor, own: Tensor) -> No
             f"{path}: {name} is {_kind(value)}, the module's is {_kind(own)}, and nothing is cast "
             f"here: load it into a module of {_kind(value)}, as module.to(torch.{_kind(value)}) "
             "makes one, and cast that"
+        )
+    if hasattr(own, "full_tensor"):  # a DTensor
+        raise UserError(
+            f"the module's {name} is sharded over processes: load the ticket before the module is "
+            "sharded"
         )
     if own.device.type == "meta":
         raise UserError(
