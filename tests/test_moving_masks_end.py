@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lth_runner.allocate import Global, NOfM, count
+from lth_runner.allocate import Channels, Global, LayerWise, NOfM, count
 from lth_runner.masking import (
     Continuous,
     EarlyBirdStop,
@@ -26,6 +26,7 @@ from lth_runner.masking import (
 )
 from lth_runner.schedule import Iterations
 from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
 from lth_runner.values.steps import Clock
 
 SIZE = 64
@@ -89,6 +90,26 @@ def test_feedback_chooses_at_the_multiples_alone_where_they_reach_the_density():
 @pytest.mark.parametrize("total", LENGTHS)
 def test_a_mask_that_begins_dense_ends_at_its_density(masking, total):
     assert ended(masking, total) == DENSITY
+
+
+SHARES = {  # whose whole density is not the one that they are asked for
+    "a layer that goes faster": LayerWise(rate=0.2, rates={"0": 0.6}),
+    "a layer that goes slower": LayerWise(rate=0.2, rates={"0": 0.05}),
+    "channels": Channels(),
+}
+
+
+@pytest.mark.parametrize("total", [3, 16, 48])
+@pytest.mark.parametrize("budget", SHARES.values(), ids=SHARES)
+@pytest.mark.parametrize("kind", [Gradual, StraightThrough, GemMiner])
+def test_a_mask_ends_at_what_its_budget_makes_of_the_density(kind, budget, total):
+    model = nn.Sequential(nn.Linear(8, SIZE // 8, bias=False), nn.Linear(8, 4, bias=False))
+    whole = Mask({name: torch.ones(p.shape, dtype=bool) for name, p in model.named_parameters()})
+    zeros = {name: torch.zeros(kept.shape) for name, kept in whole.items()}
+    live = kind(budget, Iterations(1 - DENSITY, iterations=7)).install(model, whole, 0)
+    for step in range(total):
+        live.after_step(step, total)
+    assert live.mask().num_kept == budget(zeros, DENSITY, whole, 0).num_kept
 
 
 @pytest.mark.parametrize("kind", [Rigl, Set])

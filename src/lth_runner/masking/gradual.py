@@ -74,9 +74,9 @@ class _Gradual:
         self._still.clip(max_norm)
 
     def after_step(self, step: Step, total: Step) -> None:
-        reached = self._reached(step + 1, total)
-        if reached > self._reached(step, total):
-            self._close(reached)
+        reached, before = self._reached(step + 1, total), self._reached(step, total)
+        if reached > before:
+            self._close(reached, before)
         self._still.after_step(step, total)
 
     def _reached(self, step: Step, total: Step) -> int:
@@ -86,12 +86,14 @@ class _Gradual:
             self._due, self._total = due_steps(rule.begin, rule.end, num, total), total
         return bisect_right(self._due, step)
 
-    def _close(self, reached: int) -> None:
-        mask, density = self.mask(), self._densities[reached - 1]
+    def _close(self, reached: int, before: int) -> None:
+        # by what was asked for: with rates or channels a budget keeps another share of the whole
+        density, last = self._densities[reached - 1], (1.0, *self._densities)[before]
+        mask = self.mask()
         parameters = dict(self._model.named_parameters())
         scores = {name: parameters[name].detach().abs().cpu() for name in mask}
         finite = all(bool(value.isfinite().all()) for value in scores.values())
-        if density < mask.density and finite:  # a diverged training is for the loop to tell
+        if density < last and finite:  # a diverged training is for the loop to tell
             closer = self._rule.allocate(
                 scores, density, mask, derive(self._seed, "gradual", reached)
             )
