@@ -62,8 +62,8 @@ SU = "Su et al., NeurIPS 2020, arXiv:2009.11094"
 CTS = "Arora & Teuscher 2025, arXiv:2512.07142"
 INSTABILITY = "Frankle et al., ICML 2020, arXiv:1912.05671"
 PERCENT = (0.211, 0.070, 0.036, 0.019)  # of the weights, after rounds 7, 12, 15 and 18
-MATCH_RULE = f"mean at most {100 * WITHIN:g} points below dense"
-BELOW_RULE = "95 % interval of the paired difference below 0"
+MATCH_RULE = f"less than {100 * WITHIN:g} points below dense"
+BELOW_RULE = "difference below 0"
 NEAR_RULE = f"within {100 * NEAR:g} points"
 
 
@@ -143,13 +143,13 @@ def _resnet() -> tuple[Claim, ...]:
         command = f"lth-run +experiment={one}, then lth-run +experiment={other}"
         claims.append(
             Claim(f"gap-{100 * kept:.1f}", f"ResNet-20, {words} less {others}, {100 * kept:.1f} %",
-                  f"+{percent(gap)}", "at least half of it, 95 % interval above 0",
+                  f"+{percent(gap)}", "more than half of it",
                   command, {"first": (one, None), "second": (other, None)}, Gap(gap, kept))
         )  # fmt: skip
     gap = _gap("learning_rate_rewinding", "one_shot_learning_rate_rewinding", 0.1074)
     claims.append(
         Claim("iterative-one-shot", "ResNet-20, learning-rate rewinding: iterative less one-shot",
-              f"+{percent(gap)}", "at least half of it, 95 % interval above 0",
+              f"+{percent(gap)}", "more than half of it",
               f"lth-run +experiment=resnet20_lrr, then {ONE_SHOT}",
               {"first": ("resnet20_lrr", None), "second": ("resnet20_one_shot", None)},
               Gap(gap, 0.1074))
@@ -174,7 +174,7 @@ def _sanity() -> tuple[Claim, ...]:
             said = "loses accuracy" if drops else "loses none"
             command = f"{SANITY} pruner={pruner} pruner.sparsity={1 - kept:g}"
             command += " control=sanity" if arm in decided else ""
-            rule = BELOW_RULE if drops else f"at most {100 * NEAR:g} points below"
+            rule = BELOW_RULE if drops else f"less than {100 * NEAR:g} points below"
             claims.append(
                 Claim(f"sanity-{pruner}-{arm}", f"MNIST, {pruner} at {100 * kept:.0f} %: {arm}",
                       said, rule, command,
@@ -183,7 +183,7 @@ def _sanity() -> tuple[Claim, ...]:
     sanity = "lenet300_mnist_sanity"
     claims.append(
         Claim("mnist-iterative-one-shot", "MNIST, iterative less one-shot, 2 % of the weights",
-              "above 0", "95 % interval above 0",
+              "above 0", "difference above 0",
               f"{SANITY} pruner=imp pruner.sparsity=0.98, and the same with pruner=one_shot",
               {"first": (sanity, "imp"), "second": (sanity, "one_shot")}, Gap(0.0, 0.02))
     )  # fmt: skip
@@ -218,10 +218,11 @@ def _families() -> tuple[Claim, ...]:
         claims += [
             Claim(f"families-accuracy-{step}",
                   f"concrete ticket search less iterative pruning, 0.47 %, {words}",
-                  "+5.7 (0.7 %)", "95 % interval above 0", commands, runs, Ahead(kept, step)),
+                  "+5.7 (0.7 %)", "difference above 0", commands, runs, Ahead(kept, step)),
             Claim(f"families-time-{step}",
                   f"time to its ticket, as a share of that of iterative pruning, 0.47 %, {words}",
-                  "0.08 (0.7 %)", "less than half", commands, runs, Quicker(kept, step)),
+                  "0.08 (0.7 %)", "less than half (timed once)", commands, runs,
+                  Quicker(kept, step)),
         ]  # fmt: skip
     return tuple(claims)
 
@@ -235,7 +236,7 @@ def _connectivity() -> tuple[Claim, ...]:
     )  # fmt: skip
     return tuple(
         Claim(f"barrier-{name}", f"barrier: {text}", said,
-              "mean below 2 points" if stable else "mean of 2 points or more",
+              "below 2 points" if stable else "above 2 points",
               f"lth-run +experiment={name}", {"run": (name, None)}, Barrier(stable))
         for name, text, stable, said in rows
     )  # fmt: skip

@@ -1,20 +1,17 @@
-"""How a claim is read off runs: each measure gives the numbers and whether they agree."""
+"""How a claim is read off runs: each measure gives the numbers and the p-values that decide."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from statistics import fmean
-from typing import Literal
 
+from lth_runner.runs.evidence.estimate import Estimate, one_sample, sample, two_sample
 from lth_runner.runs.evidence.means import density, mean, number, std
 from lth_runner.runs.evidence.pruners import find_pruners
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun, rewind_step
-from lth_runner.runs.evidence.verdict import Paired, paired
+from lth_runner.runs.evidence.verdict import Differences
 
 ACCURACY = "test_accuracy"  # what the papers tell
-
-Answer = Literal["agrees", "fails", "undecided"]
 
 CLOSE = 0.05  # relative: a round whose density is this near the published one
 WITHIN = 0.002  # accuracy that a matching ticket may lose: Frankle et al., arXiv:1912.05671
@@ -25,10 +22,35 @@ STEP = "best_val_step"
 
 @dataclass(frozen=True)
 class Found:
-    """What runs say: the numbers as they are printed, and whether they agree with the paper."""
+    """What runs say: the numbers as they are printed, and how sure the claim and its reverse are.
+
+    `for_it`: the p-value of what is to be refuted before the claim counts as shown, `against_it`
+    that of the claim; None without an interval. What is counted and not estimated has 0 or 1.
+    """
 
     ours: str
-    answer: Answer
+    for_it: float | None
+    against_it: float | None
+
+
+def counted(ours: str, *, right: bool) -> Found:
+    """What is read off without an error."""
+    return Found(ours, 0.0 if right else 1.0, 1.0 if right else 0.0)
+
+
+def above(ours: str, estimate: Estimate, limit: float) -> Found:
+    """The claim that a difference lies above a limit."""
+    p = estimate.p_above(limit)
+    return Found(ours, p, None if p is None else 1 - p)
+
+
+def within(ours: str, estimate: Estimate, margin: float) -> Found:
+    """The claim that a difference lies within a margin of 0: two one-sided tests."""
+    sides = estimate.p_above(-margin), (-estimate).p_above(-margin)
+    if None in sides:
+        return Found(ours, None, None)
+    low, high = (float(p or 0.0) for p in sides)
+    return Found(ours, max(low, high), min(1 - low, 1 - high))
 
 
 def round_at(run: FinishedRun, kept: float, arm: str = TICKET) -> int | None:
@@ -55,18 +77,22 @@ def level(values: Mapping[int, float], scale: float = 100.0, decimals: int = 2) 
     return f"{text} (n = {len(values)})"
 
 
-def change(pair: Paired, scale: float = 100.0, decimals: int = 2) -> str:
+def change(pair: Estimate, scale: float = 100.0, decimals: int = 2) -> str:
     text = f"{scale * pair.difference:+.{decimals}f}"
     if pair.low is not None and pair.high is not None:
         text += f" [{scale * pair.low:+.{decimals}f}, {scale * pair.high:+.{decimals}f}]"
     return text.replace("-", "−")
 
 
-def below_zero(pair: Paired) -> Answer:
-    """Agrees where the 95 % interval lies below zero; fails where the mean does not."""
-    if pair.difference >= 0:
-        return "fails"
-    return "agrees" if pair.high is not None and pair.high < 0 else "undecided"
+def compared(
+    run: FinishedRun, first: tuple[str, int], second: tuple[str, int], of: str = ACCURACY
+) -> tuple[str, Estimate] | None:
+    """Both levels with their difference, as printed; and the difference."""
+    ours, theirs = (run.values(*cell, of) for cell in (first, second))
+    difference = Differences(run, of)(first, second)
+    if difference is None:
+        return None
+    return f"{level(ours)} against {level(theirs)}: {change(difference)}", difference
 
 
 @dataclass(frozen=True)
@@ -83,13 +109,14 @@ class Densities:
         texts = {n: f"{100 * (kept or 0):.1f}" for n, kept in found.items()}
         right = all(text == f"{self.expected[n]:.1f}" for n, text in texts.items())
         named = ", ".join(f"{text} (round {n})" for n, text in texts.items())
-        whole = len(found) == len(self.expected)
-        return Found(named, "fails" if not right else "agrees" if whole else "undecided")
+        if right and len(found) < len(self.expected):
+            return Found(named, None, None)
+        return counted(named, right=right)
 
 
 @dataclass(frozen=True)
 class AgainstDense:
-    """The ticket less the dense network of the same seeds."""
+    """The ticket less the dense network."""
 
     kept: float
     worse: bool
@@ -97,18 +124,16 @@ class AgainstDense:
 
     def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
         run = runs["run"]
-        at = round_at(run, self.kept)
-        if at is None or run.dense_round is None:
+        at, first = round_at(run, self.kept), run.dense_round
+        found = (
+            None
+            if at is None or first is None
+            else compared(run, (TICKET, at), (TICKET, first), self.field)
+        )
+        if found is None:
             return None
-        ticket = run.values(TICKET, at, self.field)
-        dense = run.values(TICKET, run.dense_round, self.field)
-        pair = paired(ticket, dense)
-        if pair is None:
-            return None
-        text = f"{level(ticket)} against {level(dense)}: {change(pair)}"
-        if self.worse:
-            return Found(text, below_zero(pair))
-        return Found(text, "agrees" if pair.difference >= -WITHIN else "fails")
+        text, difference = found
+        return above(text, -difference, 0.0) if self.worse else above(text, difference, -WITHIN)
 
 
 @dataclass(frozen=True)
@@ -123,16 +148,16 @@ class Faster:
         if at is None or run.dense_round is None:
             return None
         ticket, dense = run.values(TICKET, at, STEP), run.values(TICKET, run.dense_round, STEP)
-        pair = paired(ticket, dense)
-        if pair is None:
+        if not ticket or not dense:
             return None
+        earlier = two_sample(*(sample(list(of.values())) for of in (ticket, dense)))
         steps, before = (level(values, 1, 0) for values in (ticket, dense))
-        return Found(f"step {steps} against {before}: {change(pair, 1, 0)}", below_zero(pair))
+        return above(f"step {steps} against {before}: {change(earlier, 1, 0)}", -earlier, 0.0)
 
 
 @dataclass(frozen=True)
 class Control:
-    """A control less the ticket of the same round and seeds; `drops` says what is expected."""
+    """A control less the ticket of the same round; `drops` says what is expected."""
 
     kept: float
     arm: str
@@ -141,21 +166,16 @@ class Control:
     def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
         run = runs["run"]
         at = round_at(run, self.kept, self.arm)
-        if at is None:
+        found = None if at is None else compared(run, (self.arm, at), (TICKET, at))
+        if found is None:
             return None
-        control, ticket = run.values(self.arm, at, ACCURACY), run.values(TICKET, at, ACCURACY)
-        pair = paired(control, ticket)
-        if pair is None:
-            return None
-        text = f"{level(control)} against {level(ticket)}: {change(pair)}"
-        if self.drops:
-            return Found(text, below_zero(pair))
-        return Found(text, "agrees" if pair.difference >= -NEAR else "fails")
+        text, difference = found
+        return above(text, -difference, 0.0) if self.drops else above(text, difference, -NEAR)
 
 
 @dataclass(frozen=True)
 class Near:
-    """A ticket's accuracy beside the published one."""
+    """A ticket's accuracy beside the published one, which is taken as it stands."""
 
     accuracy: float
     kept: float
@@ -164,33 +184,32 @@ class Near:
         run = runs["run"]
         at = round_at(run, self.kept)
         values = {} if at is None else run.values(TICKET, at, ACCURACY)
-        if not values:
+        if at is None or not values:
             return None
-        off = mean(values.values()) - self.accuracy
-        text = f"{level(values)}: {100 * off:+.2f}".replace("-", "−")
-        return Found(text, "agrees" if abs(off) <= NEAR else "fails")
+        off = one_sample(Differences(run, ACCURACY).sample((TICKET, at)), self.accuracy)
+        return within(f"{level(values)}: {change(off)}", off, NEAR)
 
 
 @dataclass(frozen=True)
 class Gap:
-    """`first` less `second` at one density: at least half of what was published, and positive."""
+    """`first` less `second` at one density: more than half of what was published, and positive."""
 
     published: float
     kept: float
 
     def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
-        found = []
+        values, samples = [], []
         for run in (runs["first"], runs["second"]):
             at = round_at(run, self.kept)
-            found.append({} if at is None else run.values(TICKET, at, ACCURACY))
-        first, second = found
-        pair = paired(first, second)
-        if pair is None:
-            return None
-        text = f"{level(first)} against {level(second)}: {change(pair)}"
-        if pair.difference < self.published / 2:
-            return Found(text, "fails")
-        return Found(text, "agrees" if pair.low is not None and pair.low > 0 else "undecided")
+            found = {} if at is None else run.values(TICKET, at, ACCURACY)
+            if at is None or not found:
+                return None
+            values.append(found)
+            samples.append(Differences(run, ACCURACY).sample((TICKET, at)))
+        difference = two_sample(*samples)
+        first, second = values
+        text = f"{level(first)} against {level(second)}: {change(difference)}"
+        return above(text, difference, self.published / 2)
 
 
 @dataclass(frozen=True)
@@ -227,7 +246,7 @@ class Quicker:
         if first is None or not second:
             return None
         text = f"{first:,.0f} s of {second:,.0f} s: {first / second:.2f}"
-        return Found(text, "agrees" if first / second < self.limit else "fails")
+        return counted(text, right=first / second < self.limit)
 
 
 @dataclass(frozen=True)
@@ -249,5 +268,6 @@ class Barrier:
                 values[row["seed"]] = value
         if not values:
             return None
-        is_stable = fmean(values.values()) < self.limit
-        return Found(f"{level(values)} points", "agrees" if is_stable is self.stable else "fails")
+        over = one_sample(sample(list(values.values())), self.limit)
+        text = f"{level(values)} points: {change(over)} to the limit"
+        return above(text, -over if self.stable else over, 0.0)

@@ -6,7 +6,7 @@
     python scripts/results.py outputs docs/results.md
 
 Reads runs and trains nothing. Between the two marks of the page every line is rewritten; a claim
-that fails stays in the table as failed, and one without runs says so. The claims are in claims.py,
+that is refuted stays in the table, and one without runs says so. The claims are in claims.py,
 what is read off runs for them in measures.py, which runs there are in evidence.py.
 """
 
@@ -16,8 +16,9 @@ import argparse
 import itertools
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from claims import CLAIMS, Claim, Group
 from evidence import command, extent, hardware, images, keep, load, readable
@@ -25,12 +26,13 @@ from measures import Found
 from pictures import curves, save
 from sections import SECTIONS, drawn, table, written
 
+from lth_runner.runs.evidence.estimate import LEVEL, Word, holm
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.values.errors import UserError
 
 BEGIN, END = "<!-- results: written by `make results` -->", "<!-- /results -->"
-NOT_MEASURED = "not measured here"
-HEADER = ("claim", "published", "ours", "counts as agreement", "verdict", "command", "hardware")
+NOT_MEASURED: Literal["not measured here"] = "not measured here"
+HEADER = ("claim", "published", "ours", "what is to be shown", "verdict", "command", "hardware")
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,7 @@ class Row:
     claim: Claim
     found: Found | None
     runs: tuple[FinishedRun, ...]
-
-    @property
-    def verdict(self) -> str:
-        return NOT_MEASURED if self.found is None else self.found.answer
+    verdict: Word | Literal["not measured here"] = NOT_MEASURED
 
     def cells(self) -> tuple[str, ...]:
         claim, found = self.claim, self.found
@@ -74,15 +73,33 @@ def held(claim: Claim, runs: Sequence[FinishedRun]) -> Row:
     return Row(claim, None, started)
 
 
+def decided(group: Group, runs: Sequence[FinishedRun]) -> list[Row]:
+    """The claims of a section, each with its word: p < 0.05 after Holm's correction for them all.
+
+    Shown and refuted are two families, each of which holds a wrong word with a chance of 5 %.
+    """
+    rows = [held(claim, runs) for claim in group.claims]
+    measured = {row.claim.id: row.found for row in rows if row.found is not None}
+    shown = holm({k: v.for_it for k, v in measured.items() if v.for_it is not None})
+    refuted = holm({k: v.against_it for k, v in measured.items() if v.against_it is not None})
+
+    def word(name: str) -> Word:
+        if shown.get(name, 1.0) < LEVEL:
+            return "shown"
+        return "refuted" if refuted.get(name, 1.0) < LEVEL else "undecided"
+
+    return [replace(row, verdict=word(row.claim.id)) if row.found else row for row in rows]
+
+
 def block(
     runs: Sequence[FinishedRun], claims: Mapping[str, Group], shown: Mapping[str, str] | None = None
 ) -> str:
     """What stands between the marks; `shown`: pictures that are there, and what they show."""
     shown = shown or {}
-    rows = {title: [held(claim, runs) for claim in group.claims] for title, group in claims.items()}
+    rows = {title: decided(group, runs) for title, group in claims.items()}
     verdicts = [row.verdict for group in rows.values() for row in group]
     counts = [
-        f"{verdicts.count(one)} {one}" for one in ("agrees", "fails", "undecided", NOT_MEASURED)
+        f"{verdicts.count(one)} {one}" for one in ("shown", "refuted", "undecided", NOT_MEASURED)
     ]
     parts = [f"{len(verdicts)} claims: {', '.join(counts)}."]
     for title, group in rows.items():

@@ -126,7 +126,7 @@ def accuracy(level: Level | None) -> str:
     if level is None or level.mean is None:
         return "" if level is None else "diverged"
     spread = "" if level.std is None else f" ± {100 * level.std:.2f}"
-    return f"{100 * level.mean:.2f}{spread} ({level.n}){MATCH if level.matches else ''}"
+    return f"{100 * level.mean:.2f}{spread} ({level.n}){MATCH if level.matches == 'shown' else ''}"
 
 
 def efforts(comparison: Comparison) -> str:

@@ -10,14 +10,16 @@ import random
 import re
 import struct
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from lth_runner.runs.evidence.estimate import paired
 from lth_runner.runs.evidence.rows import find_runs
 from lth_runner.runs.evidence.settings import labels
-from lth_runner.runs.evidence.verdict import judge, paired
+from lth_runner.runs.evidence.verdict import judge
 from lth_runner.runs.report import FinishedRun, aggregate, write
 from lth_runner.runs.report.command import main
 from lth_runner.runs.report.curve import curve_figure
@@ -115,43 +117,22 @@ def test_paired_statistics_of_three_seeds_worked_by_hand():
     result = paired({0: 0.51, 1: 0.62, 2: 0.73}, {0: 0.5, 1: 0.6, 2: 0.7})
     assert (result.n, result.difference) == (3, pytest.approx(0.02))
     assert (result.low, result.high) == pytest.approx((-0.0048414, 0.0448414), abs=1e-7)
-    assert result.p == pytest.approx((1 - 12**0.5 / 14**0.5) / 2)
+    assert result.p_above() == pytest.approx((1 - 12**0.5 / 14**0.5) / 2)
 
 
-def test_margin_moves_p_of_non_inferiority_and_not_the_interval():
-    first, second = {0: 0.50, 1: 0.52}, {0: 0.51, 1: 0.51}
-    plain, lenient = paired(first, second), paired(first, second, margin=0.01)
+def test_a_limit_moves_p_and_not_the_interval():
+    result = paired({0: 0.50, 1: 0.52}, {0: 0.51, 1: 0.51})
     # d = -.01, +.01: mean 0, standard error .01; t = 0 and 1 on one degree of freedom (Cauchy).
-    assert plain.p == pytest.approx(0.5)
-    assert lenient.p == pytest.approx(0.25)
-    assert (plain.low, plain.high) == (lenient.low, lenient.high)
-    assert plain.high == pytest.approx(0.01 * math.tan(0.475 * math.pi))
+    assert result.p_above() == pytest.approx(0.5)
+    assert result.p_above(-0.01) == pytest.approx(0.25)
+    assert result.high == pytest.approx(0.01 * math.tan(0.475 * math.pi))
 
 
 def test_pairs_are_made_by_seed_and_one_pair_has_no_p():
     result = paired({1: 0.9, 2: 0.1}, {5: 0.5, 1: 0.8})
-    assert (result.n, result.low, result.high, result.p) == (1, None, None, None)
+    assert (result.n, result.low, result.high, result.p_above()) == (1, None, None, None)
     assert result.difference == pytest.approx(0.1)
     assert paired({1: 0.9}, {2: 0.9}) is None
-
-
-@pytest.mark.parametrize(
-    ("differences", "tolerance", "told"),
-    [
-        ((0.0028,) * 3, 0.005, False),  # one test image of 359, three times
-        ((0.0028,) * 3, 0.002, True),
-        ((0.03,) * 3, 0.005, True),
-        ((0.03,) * 2, 0.005, False),
-        ((0.03,), 0.005, False),
-        ((0.001, 0.002), 0.005, True),
-    ],
-)
-def test_an_interval_of_no_width_proves_nothing_within_the_tolerance(differences, tolerance, told):
-    """Accuracies are multiples of one test image: equal differences are no certainty."""
-    seeds = range(len(differences))
-    result = paired({s: 0.5 + differences[s] for s in seeds}, dict.fromkeys(seeds, 0.5))
-    assert result.is_told(tolerance) is told
-    assert (result.p is None) == (len(set(differences)) == 1)
 
 
 def test_aggregate_averages_every_number_and_leaves_out_nulls_and_truth_values():
@@ -178,24 +159,34 @@ def verdict_of(tmp_path, rows, **options):
     return judge(FinishedRun.load(save(tmp_path / "run", rows, **options)))
 
 
-def test_matching_holds_exactly_at_the_tolerance(tmp_path):
+def test_one_seed_is_within_exactly_at_the_tolerance_and_decides_nothing(tmp_path):
     rows = [row(0, "ticket", 0, 0.972), row(1, "ticket", 0, 0.967), row(2, "ticket", 0, 0.9669)]
     verdict = verdict_of(tmp_path, rows)
-    assert [level.matches for level in verdict.of("ticket")] == [True, False]
+    assert [level.within for level in verdict.of("ticket")] == [True, False]
+    assert [level.matches for level in verdict.of("ticket")] == ["undecided"] * 2
 
 
 def test_default_tolerance_is_half_a_point(tmp_path):
     rows = [row(0, "ticket", 0, 0.9), row(1, "ticket", 0, 0.8955), row(2, "ticket", 0, 0.8945)]
     verdict = verdict_of(tmp_path, rows, config={"report": None})
-    assert [level.matches for level in verdict.of("ticket")] == [True, False]
+    assert [level.within for level in verdict.of("ticket")] == [True, False]
 
 
-def test_largest_matching_sparsity_may_skip_a_failure_and_says_so(tmp_path):
-    accuracies = {0: 0.97, 1: 0.97, 2: 0.90, 3: 0.97, 4: 0.90}
-    verdict = verdict_of(tmp_path, [row(r, "ticket", 0, a) for r, a in accuracies.items()])
-    assert verdict.largest("ticket").sparsity == 0.875
-    assert [level.round for level in verdict.failed_before("ticket")] == [2]
-    assert "On the way it falls below at sparsity 75 %." in headline(verdict).text
+def seeds_at(round, arm, *accuracies, **extra):
+    return [row(round, arm, seed, value, **extra) for seed, value in enumerate(accuracies)]
+
+
+def test_the_row_of_shown_matches_ends_at_the_first_that_is_not(tmp_path):
+    ends = {0: 0.970, 1: 0.970, 2: 0.966, 3: 0.971, 4: 0.90}
+    rows = [one for r, a in ends.items() for one in seeds_at(r, "ticket", a, a + 0.001, a + 0.002)]
+    verdict = verdict_of(tmp_path, rows)
+    words = [level.matches for level in verdict.of("ticket")]
+    assert words == ["shown", "undecided", "shown", "refuted"]
+    assert verdict.shown().sparsity == 0.5  # and not the third, which stands behind a doubt
+    assert verdict.possible().sparsity == 0.875
+    told = headline(verdict)
+    assert told.number == "50 %"
+    assert "Sparser ones are undecided up to 87.5 %" in told.text
 
 
 def test_sentence_of_a_winning_ticket(tmp_path):
@@ -204,47 +195,46 @@ def test_sentence_of_a_winning_ticket(tmp_path):
     rows += [row(1, "ticket", s, a) for s, a in enumerate((0.969, 0.970, 0.973))]
     rows += [row(4, "ticket", s, a) for s, a in enumerate((0.968, 0.971, 0.975))]
     rows += [row(4, "reinit", s, a) for s, a in enumerate((0.940, 0.942, 0.944))]
-    # Against dense +1 +1 +2 thousandths: mean 4/3, standard error 1/3, t = 19/3 / (1/3) = 19.
     found = headline(verdict_of(tmp_path, rows))
     assert (found.number, found.about) == (
         "93.8 %",
-        "of the weights removed, and the ticket matches",
+        "of the weights removed, and the ticket is shown to match",
     )
     assert found.sentence == (
-        "A ticket with 93.8 % of the weights removed matches the dense network: 97.1 ± 0.4 against "
-        "97.0 ± 0.3 % accuracy, n = 3."
+        "A ticket with 93.8 % of the weights removed is shown to match the dense network: 97.1 ± "
+        "0.4 against 97.0 ± 0.3 % accuracy, n = 3."
     )
     assert found.remarks == (
-        "A loss beyond 0.5 points is excluded (p = 0.0014).",
+        "The difference is +0.13 points [−0.50, +0.77]; p = 0.026 of a loss beyond 0.5 points.",
         "Below dense there, and worse than the ticket: its re-initialisation.",
     )
 
 
-def test_equal_differences_lead_over_no_control_and_have_no_p(tmp_path):
-    rows = [row(0, "ticket", s, 0.970 + s / 1000) for s in range(3)]
-    rows += [row(1, "ticket", s, 0.972 + s / 1000) for s in range(3)]
-    rows += [row(1, "reinit", s, 0.969 + s / 1000) for s in range(3)]
+def test_values_that_do_not_vary_at_all_decide_nothing(tmp_path):
+    rows = seeds_at(0, "ticket", *[0.97] * 3) + seeds_at(1, "ticket", *[0.97] * 3)
     verdict = verdict_of(tmp_path, rows)
-    assert not verdict.at("reinit", 1).ticket_is_better
-    assert "is not excluded (no p-value from equal differences)." in headline(verdict).text
-    assert "does not separate a winning ticket from its re-initialisation" in headline(verdict).text
+    assert verdict.at("ticket", 1).matches == "undecided"
+    assert "All replicates are equal to the digit" in headline(verdict).text
 
 
 def test_where_a_control_matches_and_where_not_is_told_without_contradiction(tmp_path):
-    rows = [row(r, "ticket", 0, 0.97) for r in range(4)]
-    rows += [row(r, "reinit", 0, a) for r, a in ((1, 0.9), (2, 0.97), (3, 0.9))]
+    def level(round, arm, value):
+        return seeds_at(round, arm, value, value + 0.001, value + 0.002)
+
+    rows = [one for r in range(4) for one in level(r, "ticket", 0.97)]
+    rows += [one for r, a in ((1, 0.97), (2, 0.9), (3, 0.9)) for one in level(r, "reinit", a)]
     verdict = verdict_of(tmp_path, rows)
-    assert "Below dense there, though not shown" in headline(verdict).text
-    lines = {line[0]: line[1] for line in arms_table(verdict)[1]}
-    assert lines["ticket"] == "87.5 %"
-    assert lines["reinit"] == "75 % (1 below earlier)"
+    assert "Below dense there, and worse than the ticket" in headline(verdict).text
+    lines = {line[0]: line[1:3] for line in arms_table(verdict)[1]}
+    assert lines["ticket"] == ["87.5 %", "87.5 %"]
+    assert lines["reinit"] == ["50 %", "50 %"]
 
 
 # three classes: up to 1/3 + .05 * 2/3 = .3667 is hardly above guessing
 THREE_CLASSES = {"dataset": {"num_classes": 3}}
 
 
-@pytest.mark.parametrize(("dense", "mark"), [(0.36, "at chance"), (0.37, "matches > control")])
+@pytest.mark.parametrize(("dense", "mark"), [(0.36, "at chance"), (0.37, "undecided > control")])
 def test_a_ticket_that_matches_a_dense_network_at_chance_shows_nothing(
     tmp_path, capsys, dense, mark
 ):
@@ -258,13 +248,13 @@ def test_a_ticket_that_matches_a_dense_network_at_chance_shows_nothing(
     page = (folder / "report.html").read_text()
     told = f"the accuracy of the dense network ({100 * dense:.1f} ± 0.0 %, n = 2) is at chance"
     assert (told in printed, told in page) == (mark == "at chance",) * 2
-    assert ("matches the dense network:" in printed) != (mark == "at chance")
+    assert ("match the dense network, and" in printed) != (mark == "at chance")
     assert ("<td>at chance</td>" in page) == (mark == "at chance")
 
 
 def test_beside_other_runs_one_at_chance_has_no_match(tmp_path, capsys):
     for name, dense in (("a", 0.36), ("b", 0.8)):
-        rows = [row(0, "ticket", 0, dense), row(1, "ticket", 0, dense)]
+        rows = [row(r, "ticket", s, dense + s / 1000) for r in range(2) for s in range(3)]
         save(tmp_path / name, rows, config={**THREE_CLASSES, "name": name})
     assert main([str(tmp_path)]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()[2:4]}
@@ -280,8 +270,11 @@ def test_sentence_says_when_a_control_matches_as_well(tmp_path):
     rows += [row(1, "shuffle", s, a) for s, a in enumerate((0.971, 0.971, 0.972))]
     verdict = verdict_of(tmp_path, rows)
     text = headline(verdict).text
-    assert verdict.at("shuffle", 1).matches
-    assert text.endswith("not separate a winning ticket from its shuffled mask at sparsity 50 %.")
+    assert verdict.at("shuffle", 1).matches == "shown"
+    assert text.endswith(
+        "not separate a winning ticket from its shuffled mask at sparsity 50 %: that the ticket is "
+        "better is not shown."
+    )
 
 
 def test_a_control_that_matches_but_is_clearly_worse_is_separated(tmp_path):
@@ -289,7 +282,7 @@ def test_a_control_that_matches_but_is_clearly_worse_is_separated(tmp_path):
     rows += [row(1, "ticket", s, 0.9750 + s / 1000 + s * s / 1e5) for s in range(3)]
     rows += [row(1, "reinit", s, 0.970 + s / 1000) for s in range(3)]
     verdict = verdict_of(tmp_path, rows)
-    assert verdict.at("reinit", 1).matches
+    assert verdict.at("reinit", 1).matches == "shown"
     assert verdict.at("reinit", 1).ticket_is_better
     assert "does not separate" not in headline(verdict).text
 
@@ -297,11 +290,10 @@ def test_a_control_that_matches_but_is_clearly_worse_is_separated(tmp_path):
 def test_one_replicate_has_no_p_and_separates_nothing(tmp_path):
     rows = [row(0, "ticket", 0, 0.97), row(1, "ticket", 0, 0.98), row(1, "reinit", 0, 0.97)]
     text = headline(verdict_of(tmp_path, rows)).text
-    assert "98.0 against 97.0 % accuracy, n = 1." in text
-    assert "not excluded (no p-value from one replicate)." in text
+    assert "98.0 against 97.0 %, n = 1." in text
+    assert "One replicate shows no match: two or more tell how much seeds differ." in text
     assert "p =" not in text
     assert "±" not in text
-    assert "does not separate" in text
 
 
 def test_sentence_when_none_matches(tmp_path):
@@ -309,7 +301,8 @@ def test_sentence_when_none_matches(tmp_path):
     text = headline(verdict_of(tmp_path, [*rows, row(1, "reinit", 0, 0.94)])).text
     assert text == (
         "No ticket matches the dense network (97.0 %, n = 1): the closest, at sparsity 50 %, "
-        "reaches 95.0 %, a difference of −2.00 points. No control matches either."
+        "reaches 95.0 %, a difference of −2.00 points. One replicate shows no match: two or more "
+        "tell how much seeds differ."
     )
 
 
@@ -317,7 +310,7 @@ def test_a_round_with_a_diverged_replicate_does_not_match(tmp_path):
     rows = [row(0, "ticket", s, 0.97) for s in range(2)]
     rows += [row(1, "ticket", 0, 0.99), row(1, "ticket", 1, None, diverged=True)]
     verdict = verdict_of(tmp_path, rows)
-    assert verdict.at("ticket", 1).matches is False
+    assert verdict.at("ticket", 1).matches == "refuted"
     assert "diverged: 1 of the ticket" in headline(verdict).text
 
 
@@ -371,18 +364,21 @@ def test_a_row_without_its_identity_names_file_and_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ticket_steps", "words"),
-    [((100, 110, 120), "The ticket learns faster: its"),
-     ((100, 100, 100), "not shown: its"), ((300, 290, 280), "The ticket learns more slowly: its")],
-)  # fmt: skip
-def test_equal_steps_do_not_show_who_learns_faster(tmp_path, ticket_steps, words):
-    """Steps are multiples of what lies between two evaluations."""
-    rows = [row(0, "ticket", s, 0.9, best_val_step=200) for s in range(3)]
-    rows += [row(1, "ticket", s, 0.9, best_val_step=k) for s, k in enumerate(ticket_steps)]
+    ("ticket", "steps", "words"),
+    [
+        ((100, 110, 120), 500, "The ticket learns faster: its"),
+        ((150, 200, 250), 500, "learns faster is not shown: its"),
+        ((300, 290, 280), 500, "The ticket learns more slowly: its"),
+        ((300, 290, 280), 300, "that of the ticket was still falling when a training ended"),
+    ],
+)
+def test_who_learns_faster_is_told_by_steps_that_no_end_cut_off(tmp_path, ticket, steps, words):
+    rows = [row(0, "ticket", s, 0.9, best_val_step=200 + 5 * s, steps=steps) for s in range(3)]
+    rows += [row(1, "ticket", s, 0.9, best_val_step=k, steps=steps) for s, k in enumerate(ticket)]
     run = FinishedRun.load(save(tmp_path, rows))
-    told = learning_sentence(run, judge(run))
-    assert words in told
-    assert ("equal differences make no interval" in told) == (words == "not shown: its")
+    verdict = judge(run)
+    verdict = replace(verdict, levels=[replace(x, matches="shown") for x in verdict.levels])
+    assert words in learning_sentence(run, verdict)
 
 
 @pytest.mark.parametrize(("accuracy", "at_chance"), [(0.36, True), (0.37, False)])
@@ -499,8 +495,8 @@ def test_table_is_aligned_and_fits_a_console(tmp_path):
     body = [line for line in lines if re.match(r" +\d+  +\d+\.\d\d  ", line)]
     assert len(body) == 15
     assert len({line.index("±") for line in body}) == 1
-    assert sum("matches" in line for line in body) > 5
-    assert "below" in body[-1]
+    assert sum(" shown" in line for line in body) > 5
+    assert "undecided" in body[-1]
     assert headline(judge(run)).text[:40] in table(run)
 
 
@@ -524,7 +520,7 @@ def test_labels_never_overlap_and_stay_where_there_is_room():
 def test_command_draws_and_prints_one_run(tmp_path, capsys):
     folder = fake_run(tmp_path / "a", rounds=2)
     assert main([str(tmp_path)]) == 0
-    assert "matches the dense network" in capsys.readouterr().out
+    assert "match the dense network" in capsys.readouterr().out
     assert (folder / "curve.png").exists()
     assert (folder / "report.html").exists()
     assert not (tmp_path / "comparison.html").exists()
@@ -637,4 +633,4 @@ def test_no_control_shares_a_columns_name_with_what_is_measured(tmp_path):
     run = FinishedRun.load(save(tmp_path, rows, config=config))
     header, _ = round_table(run, judge(run))
     assert len(set(header)) == len(header)
-    assert {*arms, "same sign"} < set(header)
+    assert {*arms, "sign"} < set(header)

@@ -60,23 +60,23 @@ def perplexities(folder, ticket=12.2, control=14.0, dense=12.0, **config):
 
 
 def test_what_is_better_when_lower_matches_from_above_and_beats_by_being_lower(tmp_path):
-    run = perplexities(tmp_path / "run")
+    run = perplexities(tmp_path / "run", ticket=12.1)
     verdict = judge(run)
     ticket, control = verdict.at("ticket", 1), verdict.at("reinit", 1)
     assert verdict.tolerance == pytest.approx(0.02 * 12.01)
-    assert ticket.against_dense.difference == pytest.approx(-0.21)  # a gain: negative is worse
-    assert (ticket.matches, control.matches, control.ticket_is_better) == (True, False, True)
+    assert ticket.against_dense.difference == pytest.approx(-0.11)  # a gain: negative is worse
+    assert (ticket.matches, control.matches, control.ticket_is_better) == ("shown", "refuted", True)
     said = headline(verdict)
-    assert "12.22 ± 0.02 against 12.01 ± 0.01 perplexity, n = 3" in said.sentence
+    assert "12.12 ± 0.02 against 12.01 ± 0.01 perplexity, n = 3" in said.sentence
     assert "worse than the ticket: its re-initialisation" in said.text
     assert "%" not in said.sentence.replace("50 %", "")
-    assert round_table(run, verdict)[1][1][-1] == "matches > control"
+    assert round_table(run, verdict)[1][1][-1] == "shown > control"
 
 
 def test_a_ticket_that_is_lower_by_far_never_fails_to_match(tmp_path):
     verdict = judge(perplexities(tmp_path / "run", ticket=3.0, control=3.0))
-    assert verdict.at("ticket", 1).matches
-    assert verdict.at("ticket", 1).against_dense.p < 0.001
+    assert verdict.at("ticket", 1).matches == "shown"
+    assert verdict.at("ticket", 1).against_dense.p_above(-0.24) < 0.001
 
 
 @pytest.mark.parametrize(("dense", "at_chance"), [(244.0, True), (240.0, False)])
@@ -134,14 +134,15 @@ def chain(arms=("ticket",), num=15, seeds=2, fall=0.002, **extra):
 
 
 def test_a_long_table_folds_with_first_last_and_match_in_view(tmp_path):
-    write(run_of(tmp_path / "run", chain(num=20)).folder)
+    run = run_of(tmp_path / "run", chain(num=20))
+    write(run.folder)
     page = (tmp_path / "run" / "report.html").read_text()
     rounds = page[page.index("<h2>Rounds") : page.index("<h2>", page.index("<h2>Rounds") + 1)]
     short, folded = rounds.split("<details>")
     shown = re.findall(r"<tr><td>(\d+)</td>", short)
     assert shown[0] == "0"
     assert shown[-1] == "19"
-    assert "2" in shown  # the sparsest match: .4 of .5 points below dense
+    assert str(judge(run).marked().round) in shown
     assert len(shown) < 8
     assert len(re.findall(r"<tr><td>\d+</td>", folded)) == 20
     assert "all 20 rows" in folded

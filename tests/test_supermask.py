@@ -83,7 +83,8 @@ def test_the_layers_are_named_only_where_they_are_asked_for():
     half = {name: drawn(task, "mask")[name] > 0 for name in task.prunable}
     sparse = Fake(task, 1, Ticket(Mask(half), drawn(task, "start")))
     plain, full = (dict(probe(task, [dense], sparse)) for probe in (Signs(), Signs(by_layer=True)))
-    assert full.keys() - plain.keys() == {"sign_preservation_by_layer", "sign_agreement_dense"}
+    agreement = {f"sign_agreement_{name}" for name in ("dense", "chance")}
+    assert full.keys() - plain.keys() == {"sign_preservation_by_layer", *agreement}
     assert all(full[name] == plain[name] for name in plain)
     assert full["sign_preservation_by_layer"].keys() == set(task.prunable)
     counts = {name: int(kept.sum()) for name, kept in sparse.mask.items()}
@@ -97,6 +98,11 @@ def test_agreement_with_the_dense_network_is_over_the_tickets_weights():
     assert dict(Signs(by_layer=True)(task, [], dense))["sign_agreement_dense"] == 1.0
     half = Mask({name: drawn(task, "mask")[name] > 0 for name in task.prunable})
     sparse = Fake(task, 1, Ticket(half, drawn(task, "start")))
-    found = dict(Signs(by_layer=True)(task, [dense], sparse))["sign_agreement_dense"]
+    measured = dict(Signs(by_layer=True)(task, [dense], sparse))
+    found = measured["sign_agreement_dense"]
     same = [(dense.weights[n].sign() == sparse.weights[n].sign())[kept] for n, kept in half.items()]
     assert found == pytest.approx(float(torch.cat(same).float().mean()))
+    ours = measured["sign_preservation"]
+    theirs = measured["sign_preservation_dense_on_ticket"]
+    by_itself = ours * theirs + (1 - ours) * (1 - theirs)  # both start with the same signs
+    assert measured["sign_agreement_chance"] == pytest.approx(by_itself)

@@ -24,8 +24,11 @@ class Signs:
     over this network's mask (Zhou et al., NeurIPS 2019, arXiv 1905.01067).
 
     With ``by_layer`` also ``sign_preservation_by_layer``, this network over its own mask in each
-    layer that has such weights, and ``sign_agreement_dense``: over this mask, the share of
-    weights that end with the sign that the dense network's end with (1/2 by chance).
+    layer that has such weights, ``sign_agreement_dense``: over this mask, the share of weights
+    that end with the sign that the dense network's end with, and ``sign_agreement_chance``, what
+    that would be if each network kept signs by itself: of weights that start with equal signs, a
+    share a, q1 q2 + (1 - q1) (1 - q2), of the others q1 (1 - q2) + (1 - q1) q2, where q1 and q2
+    are the shares of signs that this network and the dense one keep over the mask.
     """
 
     by_layer: bool = False
@@ -43,6 +46,12 @@ class Signs:
         yield "sign_preservation_dense_on_ticket", sign_preservation(early, late, mask)
         if self.by_layer:
             yield "sign_agreement_dense", sign_preservation(late, end, mask)
+            ours, theirs = (
+                sign_preservation(*ends, mask) for ends in ((start, end), (early, late))
+            )
+            alike = ours * theirs + (1 - ours) * (1 - theirs)
+            share = sign_preservation(early, start, mask)
+            yield "sign_agreement_chance", share * alike + (1 - share) * (1 - alike)
 
 
 def sign_preservation(start: State, end: State, within: Mask) -> float:

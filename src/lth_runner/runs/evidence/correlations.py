@@ -1,20 +1,21 @@
-"""Correlations of what was recorded with the headline measure, with density and without it."""
+"""Correlations of what was recorded with the headline measure, over all rows and within cells."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri  # inverse of the normal distribution; loads fast
 
+from lth_runner.runs.evidence.estimate import LEVEL, benjamini_hochberg, paired
 from lth_runner.runs.evidence.means import number
 from lth_runner.runs.evidence.rows import FinishedRun
-from lth_runner.runs.evidence.verdict import CONFIDENCE
 
-MIN_ROWS = 5  # an interval needs n > 3, and four points say little
+MIN_ROWS = 5  # four points say little
+BOUND = 1 - 1e-6  # atanh of 1 is infinite
 NO_QUANTITY = frozenset(
     {"round", "seed", "sparsity", "sparsity_of_all", "num_kept", "num_prunable", "num_parameters",
      "start_step", "steps", "seconds", "search_seconds"}
@@ -29,22 +30,37 @@ DEFAULT_QUANTITIES = frozenset(
 
 
 @dataclass(frozen=True)
-class Correlation:
-    """A correlation r over n rows with its 95 % interval, None where n is too small."""
+class Within:
+    """A correlation within rounds and arms: its mean over the seeds, interval, and p of none.
+
+    `is_told`: p < 0.05 after Benjamini and Hochberg's correction over the run's quantities.
+    """
 
     n: int
     r: float
-    low: float | None
-    high: float | None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    is_told: bool = False
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A field's correlation with the measure, over all rows and within rounds."""
+    """A field's rank correlation with the measure, over n rows and within rounds and arms."""
 
     field: str
-    raw: Correlation
-    within: Correlation | None
+    n: int
+    raw: float
+    within: Within | None
+
+
+class Point(NamedTuple):
+    """A quantity x and the measure y of one seed in a cell, a round of an arm."""
+
+    cell: str
+    seed: int
+    x: float
+    y: float
 
 
 def correlations(run: FinishedRun) -> tuple[Quantity, ...]:
@@ -53,7 +69,13 @@ def correlations(run: FinishedRun) -> tuple[Quantity, ...]:
     found = [quantity for field in fields if (quantity := _quantity(run, field)) is not None]
     if all(one.field in DEFAULT_QUANTITIES for one in found):
         return ()
-    return tuple(sorted(found, key=_strength, reverse=True))
+    p_values = {one.field: one.within.p for one in found if one.within and one.within.p is not None}
+    told = {name for name, p in benjamini_hochberg(p_values).items() if p < LEVEL}
+    marked = [
+        replace(one, within=replace(one.within, is_told=one.field in told)) if one.within else one
+        for one in found
+    ]
+    return tuple(sorted(marked, key=_strength, reverse=True))
 
 
 def _is_quantity(field: str) -> bool:
@@ -61,50 +83,78 @@ def _is_quantity(field: str) -> bool:
 
 
 def _strength(one: Quantity) -> tuple[bool, float]:
-    return one.within is not None, abs((one.within or one.raw).r)
+    return one.within is not None, abs(one.within.r if one.within else one.raw)
 
 
 def _quantity(run: FinishedRun, field: str) -> Quantity | None:
     points = [
-        (row["round"], x, y)
+        Point(f"{row['round']} {row['arm']}", row["seed"], x, y)
         for row in run.rows
         if (x := number(row.get(field))) is not None
         and (y := number(row.get(run.outcome))) is not None
     ]
     if len(points) < MIN_ROWS:
         return None
-    rounds, first, second = zip(*points, strict=True)
-    raw = spearman(first, second)
-    return None if raw is None else Quantity(field, raw, within(first, second, rounds))
+    raw = spearman([point.x for point in points], [point.y for point in points])
+    return None if raw is None else Quantity(field, len(points), raw, within(points))
 
 
-def spearman(first: Sequence[float], second: Sequence[float]) -> Correlation | None:
+def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
     """Correlates the ranks, ties sharing their mean (Spearman); None where one is constant."""
-    return within(first, second, [0] * len(first))
+    one_group = [0] * len(first)
+    x, y = (_residuals(ranks(values), one_group) for values in (first, second))
+    return _correlation(x, y)
 
 
-def within(
-    first: Sequence[float], second: Sequence[float], groups: Sequence[int]
-) -> Correlation | None:
-    """Correlates, given the group, what ranks differ from their group's mean (partial correlation).
+def within(points: Sequence[Point]) -> Within | None:
+    """Correlates what ranks within a round and arm are above their seed's mean.
 
-    r = sum(x y) / sqrt(sum(x^2) sum(y^2)), interval tanh(atanh(r) +- 1.96 se) with
-    se^2 = (1 + r^2 / 2) / (n - k - 3), k variables controlled (Bonett and Wright, Psychometrika
-    2000). Groups enter as k = g - 1 variables, so that any dependence on them is taken out, not
-    only a linear one. None where nothing differs within the groups.
+    Rows of one seed are related, by its start and its data, and rows of one round or arm by their
+    density and weights: neither is a relation of the two quantities. So each seed gives one r over
+    its cells, and seeds are what varies: t interval over atanh(r). None with nothing to correlate.
     """
-    x, y = (_centred(ranks(values), groups) for values in (first, second))
+    seeds = np.array([point.seed for point in points])
+    x, y = (
+        _residuals(_ranked_by_cell(points, axis), [point.seed for point in points])
+        for axis in ("x", "y")
+    )
+    found: dict[int, float] = {}
+    for seed in dict.fromkeys(point.seed for point in points):
+        own = seeds == seed
+        if own.sum() >= MIN_ROWS and (r := _correlation(x[own], y[own])) is not None:
+            found[seed] = math.atanh(max(-BOUND, min(BOUND, r)))
+    estimate = paired(found, dict.fromkeys(found, 0.0))
+    if estimate is None:
+        return None
+    r, n = math.tanh(estimate.difference), estimate.n
+    if estimate.error is None or n < 3:
+        return Within(n, r)
+    # ranks of a cell sum to zero, so that two seeds' r correlate by 1 / (n - 1)^2
+    error = estimate.error * math.sqrt((n - 1) / (n - 2))
+    wider = replace(estimate, error=error)
+    bounds, p = wider.bounds(), wider.p_above()
+    assert bounds is not None
+    assert p is not None
+    low, high = map(math.tanh, bounds)
+    return Within(n, r, low, high, 2 * min(p, 1 - p))
+
+
+def _ranked_by_cell(points: Sequence[Point], axis: Literal["x", "y"]) -> list[float]:
+    """Ranks the seeds of each cell, about its mean rank."""
+    found = [0.0] * len(points)
+    for cell in dict.fromkeys(point.cell for point in points):
+        places = [i for i, point in enumerate(points) if point.cell == cell]
+        own = ranks([getattr(points[i], axis) for i in places])
+        for place, rank in zip(places, own, strict=True):
+            found[place] = rank - (len(places) + 1) / 2
+    return found
+
+
+def _correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float | None:
     spread = math.sqrt(float(x @ x) * float(y @ y))
     if spread < 1e-9:  # ranks are multiples of a half: what is left is rounding
         return None
-    n, r = len(x), max(-1.0, min(1.0, float(x @ y) / spread))
-    freedom = n - (len(set(groups)) - 1) - 3
-    if freedom < 1:
-        return Correlation(n, r, None, None)
-    if abs(r) > 1 - 1e-12:
-        return Correlation(n, r, r, r)
-    half = float(ndtri((1 + CONFIDENCE) / 2)) * math.sqrt((1 + r * r / 2) / freedom)
-    return Correlation(n, r, math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half))
+    return max(-1.0, min(1.0, float(x @ y) / spread))
 
 
 def ranks(values: Sequence[float]) -> list[float]:
@@ -114,7 +164,7 @@ def ranks(values: Sequence[float]) -> list[float]:
     return [float(rank) for rank in shared[places]]
 
 
-def _centred(values: Sequence[float], groups: Sequence[int]) -> NDArray[np.float64]:
+def _residuals(values: Sequence[float], groups: Sequence[int]) -> NDArray[np.float64]:
     """Subtracts from each value the mean of its group."""
     _, places = np.unique(groups, return_inverse=True)
     means = np.bincount(places, values) / np.bincount(places)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lth_runner.runs.evidence.estimate import DIFFERENCE_LEVEL, Estimate, decide
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
-from lth_runner.runs.evidence.verdict import ROUNDING, Level, Paired, Verdict
+from lth_runner.runs.evidence.verdict import Level, Verdict
 from lth_runner.values.measure import Measure
 
 CONTROLS = ("shuffle", "reinit", "invert", "random_data")
@@ -21,7 +22,7 @@ class Check:
     """One control beside the ticket of its round, in one run.
 
     Densities differ where the control decides how many weights stay too. `cost` is by how much the
-    ticket is better, paired by seed. `same`: the control is the ticket itself. `corrupt`: what of
+    ticket is better. `same`: the control is the ticket itself. `corrupt`: what of
     the data was corrupted, if it was and is told.
     """
 
@@ -31,7 +32,7 @@ class Check:
     control: str
     ticket: Level
     level: Level
-    cost: Paired
+    cost: Estimate
     same: bool
     corrupt: str
 
@@ -43,20 +44,16 @@ class Check:
     @property
     def mark(self) -> str:
         """Writes the finding in a word or two."""
-        low, high = self.cost.low, self.cost.high
         if self.same:
             return "the ticket itself"
         if self.ticket.at_chance and self.level.at_chance:
             return "at chance"
-        if low is None or high is None:
-            return "one replicate"
-        if not self.cost.is_told(self.tolerance):
-            return "undecided" if abs(low) > ROUNDING else "not seen"
-        if low > ROUNDING:
-            return "matters"
-        if high < -ROUNDING:
-            return "control is better"
-        if high <= self.tolerance + ROUNDING:
+        if self.cost.error is None:
+            return "one replicate" if self.cost.n == 1 else "undecided"
+        word = decide(self.cost, 0.0, DIFFERENCE_LEVEL)
+        if word != "undecided":
+            return "matters" if word == "shown" else "control is better"
+        if decide(-self.cost, -self.tolerance) == "shown":
             return "none, shown"
         return "not seen" if abs(self.cost.difference) <= self.tolerance else "undecided"
 

@@ -1,77 +1,36 @@
-"""Whether a ticket matches its dense network, by differences paired by seed with intervals."""
+"""Whether a ticket matches its dense network, and whether it beats its controls."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
-from scipy.special import stdtr, stdtrit  # Student t: P(T <= t) and its inverse; loads fast
-
-from lth_runner.runs.evidence.means import mean, std
+from lth_runner.runs.evidence.estimate import (
+    DIFFERENCE_LEVEL,
+    ROUNDING,
+    Estimate,
+    Sample,
+    Word,
+    decide,
+    holm,
+    paired,
+    sample,
+    two_sample,
+)
+from lth_runner.runs.evidence.means import mean, number, std
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.values.measure import Measure
 
-CONFIDENCE = 0.95
-ROUNDING = 1e-9  # 0.970 - 0.972 is not exactly -0.002 in binary
-MIN_ALIKE = 3  # seeds that must agree to the digit before an interval of no width counts
 NEAR_CHANCE = 0.05  # share of the way from chance to the best below which a value says nothing
+NEIGHBOURS = 3  # rounds to either side whose variances steady a round's own
+
+Cell = tuple[str, int]  # arm, round
 
 
-@dataclass(frozen=True)
-class Paired:
-    """Mean of `first - second` over n seeds, its 95 % t interval, and p of H0: it is <= -margin.
-
-    Accuracies are multiples of one test image: that all differences are equal, so that the
-    interval has no width, shows how coarse they are rather than how certain. Then there is no p.
-    """
-
-    n: int
-    difference: float
-    low: float | None
-    high: float | None
-    p: float | None
-
-    @property
-    def is_flat(self) -> bool:
-        """Whether its interval has no width."""
-        return self.low is not None and self.high is not None and self.high - self.low <= ROUNDING
-
-    def is_told(self, tolerance: float) -> bool:
-        """Whether its interval counts; a flat one does of 3 seeds and beyond the tolerance."""
-        if self.low is None:
-            return False
-        beyond = abs(self.difference) > tolerance + ROUNDING
-        return not self.is_flat or (self.n >= MIN_ALIKE and beyond)
-
-
-def paired(
-    first: Mapping[int, float], second: Mapping[int, float], *, margin: float = 0.0
-) -> Paired | None:
-    """Computes paired t statistics over the seeds that both have; None without a common seed.
-
-    t = (mean + margin) / (s / sqrt(n)), n - 1 degrees of freedom; n = 1 has neither interval nor p.
-    """
-    differences = [first[seed] - second[seed] for seed in first if seed in second]
-    if not differences:
-        return None
-    n, centre, spread = len(differences), mean(differences), std(differences)
-    if spread is None:
-        return Paired(n, centre, None, None, None)
-    error = spread / math.sqrt(n)
-    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * error
-    found = Paired(n, centre, centre - half, centre + half, None)
-    if found.is_flat:
-        return found
-    return replace(found, p=float(stdtr(n - 1, -(centre + margin) / error)))
-
-
-def gains(
-    measure: Measure, first: Mapping[int, float], second: Mapping[int, float], margin: float = 0.0
-) -> Paired | None:
-    """Computes by how much `first` is better than `second`, paired by seed."""
-    pair = (first, second) if measure.better == "higher" else (second, first)
-    return paired(*pair, margin=margin)
+def gain(measure: Measure, difference: Estimate) -> Estimate:
+    """Turns a difference of values so that it is positive where the first is better."""
+    return difference if measure.better == "higher" else -difference
 
 
 def is_near_chance(measure: Measure, value: float | None) -> bool:
@@ -91,9 +50,10 @@ class Level:
     """One arm in one round: the headline measure over its replicates, and how it compares.
 
     Differences are gains, positive where this arm (`ticket_lead`: the ticket of its round) is
-    better. `matches`: on average not worse than the dense network by more than the tolerance, over
-    the common seeds, and no replicate diverged; None when it cannot be said, as where the dense
-    network is at chance. `ticket_is_better`: the interval of the lead lies above zero, and counts.
+    better. `matches`: whether it is shown to be worse than the dense network by less than the
+    tolerance; refuted where a replicate diverged, None when it cannot be said, as where the dense
+    network is at chance. `ticket_is_better`: shown, Holm's correction over all controls and
+    rounds of the run counted in.
     """
 
     arm: str
@@ -104,9 +64,10 @@ class Level:
     std: float | None
     num_diverged: int
     at_chance: bool
-    against_dense: Paired | None = None
-    matches: bool | None = None
-    ticket_lead: Paired | None = None
+    against_dense: Estimate | None = None
+    matches: Word | None = None
+    within: bool | None = None
+    ticket_lead: Estimate | None = None
     ticket_is_better: bool = False
 
     @property
@@ -129,11 +90,18 @@ class Verdict:
     controls: tuple[str, ...]
     levels: tuple[Level, ...]
     covered: float | None = None
+    is_paired: bool = False
 
     @property
     def at_chance(self) -> bool:
         """Whether the dense network is at chance: to do as well as it shows nothing."""
         return self.dense is not None and self.dense.at_chance
+
+    @property
+    def is_single(self) -> bool:
+        """Whether nothing tells how much seeds vary, so that all stays undecided."""
+        compared = [level.against_dense for level in self.levels if level.against_dense]
+        return all(one.error is None for one in compared)
 
     def of(self, arm: str) -> tuple[Level, ...]:
         """Lists the levels of an arm by growing sparsity."""
@@ -147,33 +115,72 @@ class Verdict:
         """Finds the sparsest level that has a value."""
         return next((x for x in reversed(self.of(arm)) if x.mean is not None), None)
 
-    def largest(self, arm: str = TICKET) -> Level | None:
-        """Finds the level of largest sparsity that matches, whether or not a smaller one failed."""
-        return next((level for level in reversed(self.of(arm)) if level.matches), None)
+    def beaten(self, round: int) -> tuple[str, ...]:
+        """Lists the controls that the ticket is shown to be better than in a round, alone."""
+        found = _shown_better([level for level in self.levels if level.round == round])
+        return tuple(arm for arm in self.controls if f"{arm} {round}" in found)
 
-    def failed_before(self, arm: str) -> tuple[Level, ...]:
-        """Levels sparser than dense that do not match although a sparser one does."""
-        largest = self.largest(arm)
-        if largest is None:
-            return ()
-        below = (level for level in self.of(arm) if level.sparsity < largest.sparsity)
-        return tuple(level for level in below if level.matches is False)
+    def shown(self, arm: str = TICKET) -> Level | None:
+        """Finds the sparsest level that is shown to match, as all before it are.
+
+        From dense to sparse up to the first that is not: a fixed sequence of tests, whose end is
+        beyond the truth with at most the chance that one test has.
+        """
+        return _last_before(self.of(arm), lambda level: level.matches == "shown")
+
+    def possible(self, arm: str = TICKET) -> Level | None:
+        """Finds the sparsest level before the first whose match is refuted."""
+        known = [level for level in self.of(arm) if level.matches is not None]
+        return _last_before(known, lambda level: level.matches != "refuted")
+
+    def by_mean(self, arm: str = TICKET) -> Level | None:
+        """Finds the sparsest level before the first whose mean is beyond the tolerance."""
+        known = [level for level in self.of(arm) if level.within is not None]
+        return _last_before(known, lambda level: bool(level.within))
+
+    def marked(self, arm: str = TICKET) -> Level | None:
+        """Picks the level that a picture points out: shown, else not refuted, else by its mean."""
+        return self.shown(arm) or (self.by_mean(arm) if self.is_single else self.possible(arm))
+
+
+def _last_before(levels: Sequence[Level], holds: Callable[[Level], bool]) -> Level | None:
+    found = None
+    for level in levels:
+        if not holds(level):
+            break
+        found = level
+    return found
 
 
 def judge(run: FinishedRun) -> Verdict:
     """Judges what the run has so far."""
     first = run.dense_round
     dense = None if first is None else _level(run, TICKET, first)
-    levels = tuple(
+    levels = [
         level
         for arm in run.arms
         for round in run.rounds(arm)
         if round != first and (level := _level(run, arm, round)) is not None
-    )
-    values = {} if first is None else run.values(TICKET, first, run.outcome)
+    ]
     tolerance = run.tolerance.of(dense.mean if dense else None)
-    compared = tuple(_compared(run, level, dense, values, tolerance) for level in levels)
-    return Verdict(run.measure, tolerance, dense, run.controls, compared, run.covered)
+    differ = Differences(run)
+    compared = [_compared(differ, level, dense, tolerance) for level in levels]
+    better = _shown_better(compared)
+    told = tuple(
+        replace(level, ticket_is_better=f"{level.arm} {level.round}" in better)
+        for level in compared
+    )
+    return Verdict(run.measure, tolerance, dense, run.controls, told, run.covered, differ.is_paired)
+
+
+def _shown_better(levels: Sequence[Level]) -> set[str]:
+    """Names the (arm, round) where the ticket is better, corrected for how many are looked at."""
+    p_values = {
+        f"{level.arm} {level.round}": p
+        for level in levels
+        if level.ticket_lead is not None and (p := level.ticket_lead.p_above()) is not None
+    }
+    return {name for name, p in holm(p_values).items() if p < DIFFERENCE_LEVEL}
 
 
 def _level(run: FinishedRun, arm: str, round: int) -> Level | None:
@@ -194,21 +201,66 @@ def _level(run: FinishedRun, arm: str, round: int) -> Level | None:
     )
 
 
-def _compared(
-    run: FinishedRun, level: Level, dense: Level | None, dense_values: Mapping[int, float],
-    tolerance: float,
-) -> Level:  # fmt: skip
+class Differences:
+    """Estimates gains between the cells of a run, whose variances steady each other.
+
+    ``field``: of the rows; None is the headline measure's.
+    """
+
+    def __init__(self, run: FinishedRun, field: str | None = None) -> None:
+        self._run, self._field = run, field or run.outcome
+        self._step = _smallest_step(run, self._field)
+        self.is_paired = run.option("report", "paired") is True
+        self._samples: dict[Cell, Sample] = {}
+
+    def __call__(self, first: Cell, second: Cell) -> Estimate | None:
+        """Estimates by how much the first is better; None where one has no value."""
+        ours, theirs = (self._run.values(*cell, self._field) for cell in (first, second))
+        if not ours or not theirs:
+            return None
+        if self.is_paired:
+            found = paired(ours, theirs)
+            return found and gain(self._run.measure, found)
+        return gain(self._run.measure, two_sample(self.sample(first), self.sample(second)))
+
+    def sample(self, cell: Cell) -> Sample:
+        """Estimates the mean and the variance of a round of an arm."""
+        if cell not in self._samples:
+            arm, round = cell
+            rounds = self._run.rounds(arm)
+            if self._run.dense_round is not None and self._run.dense_round not in rounds:
+                rounds = (self._run.dense_round, *rounds)
+            place = rounds.index(round)
+            near = (*rounds[max(0, place - NEIGHBOURS) : place], *rounds[place + 1 :][:NEIGHBOURS])
+            own, *others = (self._values(arm, one) for one in (round, *near))
+            self._samples[cell] = sample(own, [one for one in others if one], self._step)
+        return self._samples[cell]
+
+    def _values(self, arm: str, round: int) -> list[float]:
+        of = TICKET if round == self._run.dense_round else arm
+        return list(self._run.values(of, round, self._field).values())
+
+
+def _smallest_step(run: FinishedRun, field: str) -> float:
+    """Finds how coarse a share such as accuracy is: one image of the test set, say."""
+    if run.measure.unit != "%":
+        return 0.0
+    values = sorted({v for row in run.rows if (v := number(row.get(field))) is not None})
+    return min((b - a for a, b in pairwise(values) if b - a > ROUNDING), default=0.0)
+
+
+def _compared(differ: Differences, level: Level, dense: Level | None, tolerance: float) -> Level:
     """Compares a level with the dense network and the ticket of its round."""
-    values = run.values(level.arm, level.round, run.outcome)
-    against = gains(run.measure, values, dense_values, tolerance)
-    matches = None
-    if dense_values and level.num_diverged:
-        matches = False
-    elif against is not None and not (dense and dense.at_chance):
-        matches = against.difference >= -tolerance - ROUNDING
-    ticket = {} if level.arm == TICKET else run.values(TICKET, level.round, run.outcome)
-    lead = gains(run.measure, ticket, values)
-    better = lead is not None and lead.is_told(tolerance) and (lead.low or 0.0) > ROUNDING
-    return replace(
-        level, against_dense=against, matches=matches, ticket_lead=lead, ticket_is_better=better
-    )
+    cell = level.arm, level.round
+    against = differ(cell, (TICKET, dense.round)) if dense else None
+    matches: Word | None = None
+    if dense and dense.mean is not None and level.num_diverged:
+        matches = "refuted"
+    elif against is not None and dense is not None and not dense.at_chance:
+        matches = decide(against, -tolerance)
+    within = None
+    if matches is not None:
+        enough = against is not None and against.difference >= -tolerance - ROUNDING
+        within = enough and not level.num_diverged
+    lead = None if level.arm == TICKET else differ((TICKET, level.round), cell)
+    return replace(level, against_dense=against, matches=matches, within=within, ticket_lead=lead)

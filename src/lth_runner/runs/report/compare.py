@@ -112,20 +112,20 @@ def _least_covered(runs: Sequence[FinishedRun], verdicts: Sequence[Verdict]) -> 
 
 
 def _headline(names: Sequence[str], verdicts: Sequence[Verdict]) -> Headline:
-    """Names the largest sparsity that matches, among all of them."""
+    """Names the sparsest ticket that is shown to match, among all of them."""
     known = [(level, verdict, name) for verdict, name in zip(verdicts, names, strict=True)
-             if (level := verdict.largest()) is not None]  # fmt: skip
+             if (level := verdict.shown()) is not None]  # fmt: skip
     if not known:
-        told = "No run has a ticket that matches its dense network."
-        return Headline("none", "of the tickets matches", told)
+        told = "No run has a ticket that is shown to match its dense network."
+        return Headline("none", "of the tickets is shown to match", told)
     level, verdict, name = max(known, key=lambda one: one[0].sparsity)
     number, of = say.gone(verdict, level.density)
     dense = f" (dense {say.reached(verdict.measure, verdict.dense)})" if verdict.dense else ""
     sentence = (
-        f"The sparsest ticket that matches its dense network is that of {name}: "
+        f"The sparsest ticket that is shown to match its dense network is that of {name}: "
         f"{say.reached(verdict.measure, level)}{dense}, n = {level.n}."
     )
-    return Headline(number, f"{of} removed at most, and the ticket matches", sentence)
+    return Headline(number, f"{of} removed at most, and the ticket is shown to match", sentence)
 
 
 def page_of(run: FinishedRun, folder: Path) -> Path:
@@ -134,8 +134,17 @@ def page_of(run: FinishedRun, folder: Path) -> Path:
 
 
 def _summary(runs: Sequence[FinishedRun], names: Sequence[str]) -> Cells:
-    """Tabulates runs: n, dense, largest matching sparsity, value at the largest, state."""
-    header = ["run", "n", "dense", "sparsest match", "last sparsity", "there", "state"]
+    """Tabulates runs: n, dense, sparsest match, value at the largest sparsity, state."""
+    header = [
+        "run",
+        "n",
+        "dense",
+        "shown to match",
+        "not refuted",
+        "last sparsity",
+        "there",
+        "state",
+    ]
     body = []
     for run, name in zip(runs, names, strict=True):
         verdict = judge(run)
@@ -144,7 +153,8 @@ def _summary(runs: Sequence[FinishedRun], names: Sequence[str]) -> Cells:
             name,
             str(len(run.seeds)),
             say.reached(run.measure, dense) if dense else "-",
-            say.match(verdict, verdict.largest()),
+            say.match(verdict, verdict.shown()),
+            say.match(verdict, verdict.possible()),
             say.removed(last.density) if last else "-",
             say.reached(run.measure, last) if last else "-",
             run.state,
@@ -161,7 +171,8 @@ def _records(runs: Sequence[FinishedRun]) -> Records:
         verdict = judge(run)
         dense = verdict.dense
         for arm in run.arms:
-            best, last = verdict.largest(arm), verdict.last(arm)
+            best, last = verdict.shown(arm), verdict.last(arm)
+            possible = verdict.possible(arm)
             records.append({
                 "run": name,
                 "folder": run.folder,
@@ -171,7 +182,8 @@ def _records(runs: Sequence[FinishedRun]) -> Records:
                 "replicates": len(run.seeds),
                 f"dense_{of}_mean": dense and dense.mean,
                 f"dense_{of}_std": dense and dense.std,
-                "largest_matching_sparsity": best and best.sparsity,
+                "sparsest_shown_match": best and best.sparsity,
+                "sparsest_not_refuted": possible and possible.sparsity,
                 f"matching_{of}_mean": best and best.mean,
                 "largest_sparsity": last and last.sparsity,
                 f"final_{of}_mean": last and last.mean,

@@ -63,7 +63,7 @@ def drawn_curve(
         ),
         size=LARGE,
         title=(_shortened(names[0], 70), _detail(runs[0])) if alone
-        else ("Tickets side by side", "dots ringed: largest sparsity that matches dense"),
+        else ("Tickets side by side", "dots ringed: sparsest shown to match, else not refuted"),
     )  # fmt: skip
     if figure is None:
         return None
@@ -174,9 +174,16 @@ def _draw_published(axes: Axes, series: PublishedCurve, measure: Measure) -> Non
     drawing.figure_of(axes).text(0.085, 0.012, text, color=MUTED, fontsize=8, parse_math=False)
 
 
+_MARKED = {
+    "shown": "shown to match",
+    "undecided": "a match is undecided",
+    "refuted": "no match",
+}
+
+
 def _mark(axes: Axes, verdict: Verdict, colour: str, *, alone: bool) -> None:
-    """Draws a ring around the sparsest match, and for one run a word on it."""
-    best = verdict.largest(TICKET)
+    """Draws a ring around the sparsest match, shown or not, and for one run a word on it."""
+    best = verdict.marked()
     if best is None or best.mean is None:
         return
     x, y = PERCENT * best.density, verdict.measure.scale * best.mean
@@ -187,7 +194,8 @@ def _mark(axes: Axes, verdict: Verdict, colour: str, *, alone: bool) -> None:
     axes.axvline(x, color=colour, linewidth=1.0, linestyle=(0, (2, 2)), zorder=1.5)
     fraction = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[0]
     axes.annotate(
-        f"matches down to {say.kept(best.density)} (sparsity {say.removed(best.density)})",
+        f"{_MARKED[best.matches or 'undecided']} down to {say.kept(best.density)} "
+        f"(sparsity {say.removed(best.density)})",
         xy=(x, 1), xycoords=("data", "axes fraction"), xytext=(0, 4), textcoords="offset points",
         ha="right" if fraction > 0.5 else "left", color=colour, fontsize=9.5,
         annotation_clip=False,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from lth_runner.runs.evidence.estimate import DIFFERENCE_LEVEL, decide, sample, two_sample
 from lth_runner.runs.evidence.means import FIRST_ROUND, mean
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
-from lth_runner.runs.evidence.verdict import Level, Verdict, paired
+from lth_runner.runs.evidence.verdict import Level, Verdict
 from lth_runner.runs.report import wording as say
 from lth_runner.values.measure import Measure
 
@@ -45,19 +46,50 @@ def headline(verdict: Verdict) -> Headline:
         return Headline(number, about, f"Only the dense network has finished so far ({level}).")
     if verdict.at_chance:
         return Headline(number, about, at_chance(what, level), _diverged(verdict))
-    best = verdict.largest(TICKET)
-    if best is None:
+    if verdict.is_single:
+        return _by_mean(verdict, reached)
+    shown, possible = verdict.shown(), verdict.possible()
+    if shown is None and possible is None:
         remarks = (*_controls_alone(verdict), *_diverged(verdict))
         return Headline("none", "of the tickets matches", _none_matches(verdict, level), remarks)
+    best = shown or possible
+    assert best is not None
     number, of = say.gone(verdict, best.density)
     ours = say.reached(measure, best, _decimals(verdict), unit=False)
-    n = best.against_dense.n if best.against_dense else best.n
-    sentence = (
-        f"A ticket with {number} {of} removed matches the dense network: {ours} against "
-        f"{reached} {what}, n = {n}."
-    )
+    told = f"{ours} against {reached} {what}, n = {best.n}"
+    if shown is None:
+        about = f"{of} removed, and whether the ticket matches is undecided"
+        sentence = (
+            f"No ticket is shown to match the dense network, and up to {number} {of} removed none "
+            f"is refuted: {told}."
+        )
+    else:
+        about = f"{of} removed, and the ticket is shown to match"
+        sentence = (
+            f"A ticket with {number} {of} removed is shown to match the dense network: {told}."
+        )
     remarks = (*_doubts(verdict, best), *_separation(verdict, best), *_diverged(verdict))
-    return Headline(number, f"{of} removed, and the ticket matches", sentence, remarks)
+    return Headline(number, about, sentence, remarks)
+
+
+def _by_mean(verdict: Verdict, dense: str) -> Headline:
+    """Says what there is to say where nothing tells how much seeds differ."""
+    best, what = verdict.by_mean(), say.label(verdict.measure)
+    why = "One replicate shows no match: two or more tell how much seeds differ."
+    if any(level.n > 1 for level in verdict.levels):
+        why = "All replicates are equal to the digit, so that nothing tells how much seeds differ."
+    remarks = (why, *_diverged(verdict))
+    if best is None:
+        level = f"{dense}, n = {verdict.dense.n}" if verdict.dense else dense
+        return Headline("none", "of the tickets is as good", _none_matches(verdict, level), remarks)
+    number, of = say.gone(verdict, best.density)
+    ours = say.reached(verdict.measure, best, _decimals(verdict), unit=False)
+    sentence = (
+        f"Whether a ticket matches is undecided; up to {number} {of} removed its {what} is within "
+        f"{say.amount(verdict.measure, verdict.tolerance)} of the dense network's: {ours} against "
+        f"{dense}, n = {best.n}."
+    )
+    return Headline(number, f"{of} removed, within the tolerance, but not shown", sentence, remarks)
 
 
 def _without_dense(verdict: Verdict) -> Headline:
@@ -66,7 +98,7 @@ def _without_dense(verdict: Verdict) -> Headline:
     beaten = [
         say.arm_words(control)
         for control in verdict.controls
-        if (other := verdict.at(control, last.round)) is not None and other.ticket_is_better
+        if control in verdict.beaten(last.round)
     ]
     number, of = say.gone(verdict, last.density)
     chance = ", which is at chance level" if last.at_chance else ""
@@ -101,40 +133,58 @@ def _decimals(verdict: Verdict) -> int | None:
 
 
 def _doubts(verdict: Verdict, best: Level) -> list[str]:
-    """Says how sure that is, and what lies before it."""
-    told, against = [], best.against_dense
-    if against is not None:
-        excluded = "" if against.p is not None and against.p < 0.05 else " not"
-        told.append(
-            f"A loss beyond {say.amount(verdict.measure, verdict.tolerance)} is{excluded} excluded "
-            f"({say.p_value(against)})."
-        )
-    if failed := verdict.failed_before(TICKET):
-        sparsities = say.joined([say.removed(level.density) for level in failed])
-        told.append(f"On the way it falls below at sparsity {sparsities}.")
-    return told
+    """Says how sure that is, and what sparser tickets may do."""
+    measure, told, against = verdict.measure, [], best.against_dense
+    if against is None:
+        return []
+    told.append(
+        f"The difference is {say.gain(measure, against)}; "
+        f"{say.p_value(against.p_above(-verdict.tolerance))} of a loss beyond "
+        f"{say.amount(measure, verdict.tolerance)}."
+    )
+    if best.matches == "undecided":
+        return [*told, f"To decide it: {say.deciding(against, -verdict.tolerance)}."]
+    sparser = [level for level in verdict.of(TICKET) if level.sparsity > best.sparsity]
+    first, possible = next(iter(sparser), None), verdict.possible()
+    if first is None or first.matches != "undecided" or first.against_dense is None:
+        return told
+    assert possible is not None
+    return [
+        *told,
+        f"Sparser ones are undecided up to {say.removed(possible.density)}: at "
+        f"{say.removed(first.density)} the difference is {say.gain(measure, first.against_dense)}, "
+        f"and {say.deciding(first.against_dense, -verdict.tolerance)}.",
+    ]
 
 
 def _separation(verdict: Verdict, best: Level) -> list[str]:
     """Says whether the experiment tells the ticket from its controls where it matches."""
     if not verdict.controls:
         return ["No control was run, so this does not show what makes the ticket match."]
-    found: dict[tuple[bool | None, bool], list[str]] = {}
+    beaten = verdict.beaten(best.round)
+    found: dict[str, list[str]] = {}
     for control in verdict.controls:
         level = verdict.at(control, best.round)
-        key: tuple[bool | None, bool] = (None, False)
+        text = "Not run there: {}."
         if level is not None and level.matches is not None:
-            key = (level.matches, level.ticket_is_better)
-        found.setdefault(key, []).append(say.arm_words(control))
-    texts = {
-        (False, True): "Below dense there, and worse than the ticket: {}.",
-        (False, False): "Below dense there, though not shown to be worse than the ticket: {}.",
-        (True, True): "Matching there too, though the ticket is better: {}.",
-        (True, False): "This experiment does not separate a winning ticket from {} at sparsity "
-        f"{say.removed(best.density)}.",
-        (None, False): "Not run there: {}.",
-    }
-    return [text.format(say.joined(found[key])) for key, text in texts.items() if key in found]
+            text = _SEPARATED[level.matches, control in beaten]
+        found.setdefault(text, []).append(say.arm_words(control))
+    at = say.removed(best.density)
+    return [text.format(say.joined(names), at=at) for text, names in found.items()]
+
+
+_NOT_SEPARATED = (
+    "This experiment does not separate a winning ticket from {} at sparsity {at}: that the ticket "
+    "is better is not shown."
+)
+_SEPARATED = {
+    ("refuted", True): "Below dense there, and worse than the ticket: {}.",
+    ("refuted", False): "Below dense there, though not shown to be worse than the ticket: {}.",
+    ("undecided", True): "Worse than the ticket there, if not shown to be below dense: {}.",
+    ("undecided", False): _NOT_SEPARATED,
+    ("shown", True): "Matching there too, though the ticket is better: {}.",
+    ("shown", False): _NOT_SEPARATED,
+}
 
 
 def _none_matches(verdict: Verdict, dense: str) -> str:
@@ -156,11 +206,11 @@ def _controls_alone(verdict: Verdict) -> list[str]:
     found = [
         f"{say.arm_words(arm)} at sparsity {say.removed(level.density)}"
         for arm in verdict.controls
-        if (level := verdict.largest(arm)) is not None
+        if (level := verdict.shown(arm)) is not None
     ]
     if found:
-        return [f"Without a matching ticket, a control still matches: {say.joined(found)}."]
-    return ["No control matches either."] if verdict.controls else []
+        return [f"Without a ticket that matches, a control is shown to: {say.joined(found)}."]
+    return ["No control is shown to match either."] if verdict.controls else []
 
 
 def _diverged(verdict: Verdict) -> tuple[str, ...]:
@@ -179,33 +229,47 @@ def _diverged(verdict: Verdict) -> tuple[str, ...]:
 def learning_sentence(run: FinishedRun, verdict: Verdict) -> str:
     """Says whether the sparsest matching ticket learns faster than the dense network; else empty.
 
-    By the step of the lowest validation loss, paired by seed, 95 % t interval.
+    By the step of the lowest validation loss. Where that is a training's last step, the loss was
+    still falling, and its step tells when the training ended.
     """
-    best = verdict.largest(TICKET)
+    best = verdict.marked()
     if best is None or run.dense_round is None:
         return ""
     rounds = (best.round, run.dense_round)
     ticket, dense = (run.values(TICKET, round, "best_val_step") for round in rounds)
-    pair = paired(ticket, dense)
-    if pair is None:
+    if not ticket or not dense:
         return ""
-    seeds = ticket.keys() & dense.keys()
-    ours, theirs = (f"{mean(of[seed] for seed in seeds):,.0f}" for of in (ticket, dense))
-    interval = ""
-    if pair.low is not None and pair.high is not None:
-        interval = f" [{say.signed(pair.low, ',.0f')}, {say.signed(pair.high, ',.0f')}]"
+    pair = two_sample(*(sample(list(of.values())) for of in (ticket, dense)))
+    ours, theirs = (f"{mean(of.values()):,.0f}" for of in (ticket, dense))
+    interval, bounds = "", pair.bounds()
+    if bounds is not None:
+        interval = " [{}, {}]".format(*(say.signed(end, ",.0f") for end in bounds))
     where = (
         f"its lowest validation loss comes at step {ours}, the dense network's at step {theirs} "
         f"({say.signed(pair.difference, ',.0f')} steps{interval}, n = {pair.n})"
     )
-    if pair.low is None or pair.high is None:
-        return f"Whether the ticket learns faster, one replicate cannot say: {where}."
-    if pair.high < 0 and not pair.is_flat:
-        return f"The ticket learns faster: {where}."
-    if pair.low > 0 and not pair.is_flat:
-        return f"The ticket learns more slowly: {where}."
-    doubt = "equal differences make no interval" if pair.is_flat else "not clear of zero"
-    return f"That the ticket learns faster is not shown: {where}, {doubt}."
+    still = [name for name, round in zip(("the ticket", "the dense network"), rounds, strict=True)
+             if _still_falls(run, round)]  # fmt: skip
+    if still:
+        return (
+            f"Which learns faster these trainings do not tell: {where}, and that of "
+            f"{say.joined(still)} was still falling when a training ended."
+        )
+    if pair.error is None:
+        return f"Whether the ticket learns faster, these replicates cannot say: {where}."
+    word = decide(-pair, 0.0, DIFFERENCE_LEVEL)
+    if word == "undecided":
+        return f"That the ticket learns faster is not shown: {where}."
+    return f"The ticket learns {'faster' if word == 'shown' else 'more slowly'}: {where}."
+
+
+def _still_falls(run: FinishedRun, round: int) -> bool:
+    """Returns whether a training's validation loss was lowest at its last step."""
+    best, steps = (run.values(TICKET, round, field) for field in ("best_val_step", "steps"))
+    starts = run.values(TICKET, round, "start_step")
+    return any(
+        seed in steps and step >= starts.get(seed, 0) + steps[seed] for seed, step in best.items()
+    )
 
 
 def progress(run: FinishedRun) -> str:
@@ -220,12 +284,14 @@ def progress(run: FinishedRun) -> str:
 
 
 def method(verdict: Verdict) -> str:
-    """Says what 'matches', p and the intervals mean."""
+    """Says what the words, the brackets and p mean."""
     measure = verdict.measure
-    sign = ">= dense -" if measure.better == "higher" else "<= dense +"
+    paired = "of the differences of equal seeds" if verdict.is_paired else "of two samples"
     return (
-        f"'Matches': mean test {say.label(measure)} at the last step {sign} "
-        f"{say.amount(measure, verdict.tolerance)}, seeds paired. p: one-sided paired t test of "
-        "'worse by more than that', of this one round (not corrected for choosing among rounds). "
-        "Brackets: 95 % t interval of the paired difference, positive where better."
+        f"'Matches': test {say.label(measure)} at the last step at most "
+        f"{say.amount(measure, verdict.tolerance)} worse than dense. Shown: a loss beyond that has "
+        "p < 0.05 (t test, one-sided); refuted: a smaller one has; else undecided. The sparsest "
+        "match is the end of an unbroken row of them from the dense network on. Brackets: 95 % t "
+        f"interval, positive where better, {paired}, whose variance takes in that of neighbouring "
+        "rounds. Seeds vary in it; the test samples are taken as they are."
     )

@@ -210,8 +210,8 @@ def kept_label(run: FinishedRun, round: int) -> str:
 
 
 def marked_round(rounds: Iterable[int], verdict: Verdict) -> int | None:
-    """Picks the sparsest of these at which the ticket matches; else the last; None of none."""
-    best, found = verdict.largest(TICKET), set(rounds)
+    """Picks the sparsest match where it is one of these; else the last; None of none."""
+    best, found = verdict.marked(), set(rounds)
     return best.round if best is not None and best.round in found else max(found, default=None)
 
 

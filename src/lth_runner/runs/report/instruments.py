@@ -269,8 +269,9 @@ INSTRUMENTS: tuple[Instrument, ...] = (
     ),
     Instrument(
         "sign-agreement", "Signs of ticket and trained dense network",
-        "Share of the kept weights that end with the sign they have in the trained dense network.",
-        SHARE, (Each("sign_agreement_dense"),), level=levels.at(0.5, "chance"),
+        "Share of the kept weights that end with the sign they have in the trained dense network; "
+        "dotted: if each network kept the signs of its start by itself.",
+        SHARE, (Each("sign_agreement_dense"), Beside("sign_agreement_chance", "by itself")),
     ),
 )  # fmt: skip
 

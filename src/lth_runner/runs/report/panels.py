@@ -24,8 +24,8 @@ from lth_runner.runs.report.instrument_lines import (
 from lth_runner.runs.report.lines import PERCENT, Frame, Line, Reference, by_count, line_figure
 
 DIFFERENCE = (
-    "Zero is the dense network of the same seed, above it is better; bars are 95 % t intervals "
-    "of the paired difference. A bar wholly above the dotted tolerance excludes a larger loss. "
+    "Zero is the dense network, above it is better; bars are 95 % t intervals of the difference, "
+    "as in the table. A bar wholly above the dotted tolerance excludes a larger loss. "
     "The axis is linear between the faint lines, logarithmic beyond."
 )
 

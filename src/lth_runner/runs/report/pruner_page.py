@@ -8,9 +8,10 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lth_runner.runs.evidence.estimate import Sample, sample, two_sample
 from lth_runner.runs.evidence.pruners import Comparison, Effort
-from lth_runner.runs.evidence.rows import TICKET
-from lth_runner.runs.evidence.verdict import gains
+from lth_runner.runs.evidence.rows import TICKET, FinishedRun
+from lth_runner.runs.evidence.verdict import gain
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.drawing import MUTED
@@ -77,9 +78,8 @@ def best(comparison: Comparison) -> Headline:
         if len(levels) > 1:
             levels.sort(key=lambda pair: measure.gain(0.0, pair[1].mean or 0.0))
             (one, top), (other, _) = levels[:2]
-            first, second = (x.run.values(TICKET, top.round, x.run.outcome) for x in (one, other))
-            lead = gains(measure, first, second)
-            ahead = f" ({say.gain(measure, lead)} to {other.label})" if lead else ""
+            lead = gain(measure, two_sample(*(_values(x.run, top.round) for x in (one, other))))
+            ahead = f" ({say.gain(measure, lead)} to {other.label})"
             number = alone(measure, top, 1 if measure.unit == "%" else None)
             told.append((number, f"{one.label} at sparsity {say.removed(top.density)}{ahead}."))
     if not told:
@@ -89,6 +89,10 @@ def best(comparison: Comparison) -> Headline:
     remarks = (f"Elsewhere: {others}",) if others else ()
     about = f"test {say.label(measure)} of the best pruner"
     return Headline(number, about, f"Best on average: {where}", remarks)
+
+
+def _values(run: FinishedRun, round: int) -> Sample:
+    return sample(list(run.values(TICKET, round, run.outcome).values()))
 
 
 # --- what the masks keep

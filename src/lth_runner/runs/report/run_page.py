@@ -106,7 +106,7 @@ def _facts(run: FinishedRun, verdict: Verdict) -> tuple[str, ...]:
 
 def _rounds(run: FinishedRun, verdict: Verdict) -> Table:
     header, body = round_table(run, verdict)
-    best = verdict.largest(TICKET)
+    best = verdict.marked()
     rounds = sorted({row["round"] for row in run.rows})
     marked = tuple(i for i, round in enumerate(rounds) if best and round == best.round)
     return Table(header, body, marked)

@@ -83,8 +83,8 @@ def sentence(check: Check) -> str:
 def _left_open(check: Check) -> str:
     """Says what the interval leaves open."""
     high, unit = check.cost.high, say.difference_unit(check.measure)
-    if high is None or check.cost.is_flat:
-        return "equal differences of so few seeds make no interval"
+    if high is None:
+        return "nothing tells how much seeds differ"
     if check.measure.unit == "%" and high >= 1:
         return "the interval is too wide to exclude anything"
     return f"a cost of up to {_number(check.measure, high)}{unit} is not excluded"

@@ -136,7 +136,7 @@ def _write_cell(
     if not missing:
         decimals = 2 if num_columns <= 10 and abs(value) < 9.995 else 1
         text = say.signed(value, f".{decimals}f") + ("!" if diverged else "")
-    matches = level is not None and level.matches is True
+    matches = level is not None and level.matches == "shown"
     dark = not missing and abs(norm(value) - 0.5) > 0.33
     axes.text(
         x, y, text, ha="center", va="center", color="white" if dark else INK,
@@ -145,18 +145,18 @@ def _write_cell(
 
 
 def matching_figure(sweep: Sweep) -> Figure | None:
-    """Draws the largest matching sparsity of each setting: of the mean, and of each seed."""
+    """Draws the sparsest match of each setting, shown and undecided, and what each seed is at."""
     seeds = [list(one.by_seed().values()) for one in sweep.settings]
     every = [one.verdict for one in sweep.settings] + [v for own in seeds for v in own]
-    if len(sweep.settings) < 2 or not any(verdict.largest(TICKET) for verdict in every):
+    if len(sweep.settings) < 2 or not any(verdict.marked() for verdict in every):
         return None  # one bar, or none: the table says it
     figure = drawing.new_figure(WIDTH, 4.8)
     axes = figure.add_axes((0.085, 0.16, 0.885, 0.62))
-    drawing.tidy(axes, xlabel=sweep.by, ylabel="largest matching sparsity (%)")
+    drawing.tidy(axes, xlabel=sweep.by, ylabel="sparsest match (%)")
     axes.set_yscale("log")
     for x, (one, own) in enumerate(zip(sweep.settings, seeds, strict=True)):
         for index, verdict in enumerate(own):
-            level = verdict.largest(TICKET)
+            level = verdict.by_mean()
             shift = 0.18 * (index - (len(own) - 1) / 2) / max(len(own) - 1, 1)
             axes.plot([x + 0.3 + shift], [level.density if level else 1.0], "o", markersize=5.5,
                       color=MUTED, alpha=0.6, markeredgecolor="white", markeredgewidth=0.6,
@@ -166,7 +166,7 @@ def matching_figure(sweep: Sweep) -> Figure | None:
     axes.set_xticks(range(len(sweep.settings)))
     axes.set_xticklabels([one.label for one in sweep.settings], parse_math=False)
     axes.grid(visible=False, axis="x")
-    shown = [x for v in every for x in (v.largest(TICKET), v.last()) if x is not None]
+    shown = [x for v in every for x in (v.marked(), v.possible(), v.last()) if x is not None]
     least = min(level.density for level in shown)
     ticks = [x for x in (1.0, 0.8, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005)
              if x >= 0.9 * least]  # fmt: skip
@@ -176,20 +176,21 @@ def matching_figure(sweep: Sweep) -> Figure | None:
     axes.set_ylim(1.0, 0.72 * least)
     drawing.title(
         axes,
-        f"Largest matching sparsity, by {sweep.by}",
-        "bar: mean of the seeds · grey dots: each seed alone · dash: largest measured",
+        f"Sparsest match, by {sweep.by}",
+        "bar: shown, pale: not refuted · dots: each seed's value is within · dash: measured",
     )
     return figure
 
 
 def _draw_bar(axes: Axes, x: int, verdict: Verdict) -> None:
-    best, last = verdict.largest(TICKET), verdict.last()
+    last = verdict.last()
     if last is not None:
         axes.plot([x - 0.2, x + 0.42], [last.density] * 2, color=MUTED, linewidth=1.0,
                   linestyle=(0, (4, 2)), clip_on=False)  # fmt: skip
-    if best is not None:
-        axes.bar([x], [best.density - 1.0], width=0.3, bottom=1.0, color=drawing.colour(0),
-                 alpha=0.85, zorder=2)  # fmt: skip
+    for best, alpha in ((verdict.possible(), 0.3), (verdict.shown(), 0.85)):
+        if best is not None:
+            axes.bar([x], [best.density - 1.0], width=0.3, bottom=1.0, color=drawing.colour(0),
+                     alpha=alpha, zorder=2)  # fmt: skip
     axes.annotate(
         say.match(verdict, best), xy=(x, best.density if best else 1.0), xytext=(0, 4),
         textcoords="offset points", ha="center", va="bottom", fontsize=10,
@@ -247,10 +248,13 @@ def _draw_smallest_step(axes: Axes, sweep: Sweep, fit: Fit) -> None:
     places = [max(feasible, edge) ** (1 - (1 - i / 400) ** 4) for i in range(400)]
     curve = [(PERCENT * x, k, 0.0) for x in places if (k := fit.smallest_step(1 - x)) is not None]
     lines = [Line("k*(s)", drawing.colour(0), marker="", width=2).through(curve)]
-    for name, matches, colour in (("matches", True, drawing.colour(2)), ("does not", False, MUTED)):
-        dots = Line(name, colour, style="", width=2.1, hollow=not matches)
+    for name, shown, colour in (
+        ("matches", True, drawing.colour(2)),
+        ("not shown", False, MUTED),
+    ):
+        dots = Line(name, colour, style="", width=2.1, hollow=not shown)
         lines.append(dots.through((PERCENT * level.density, float(step), 0.0)
-                     for step, level in cells if level.matches is matches))  # fmt: skip
+                     for step, level in cells if (level.matches == "shown") is shown))  # fmt: skip
     paint(axes, lines, Frame("rewind step k", "sparsity (%)"))
     for drawn in axes.lines[1:]:
         drawn.set_clip_on(False)  # dots at 0 lie on the edge

@@ -12,7 +12,7 @@ from lth_runner.runs.evidence.tradeoff import MIN_R_SQUARED, Fit, r_squared_word
 from lth_runner.runs.evidence.verdict import Level
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.headline import Headline, alone, at_chance
-from lth_runner.runs.report.table import Cells, matched, ruled, wrapped
+from lth_runner.runs.report.table import Cells, ruled, wrapped
 from lth_runner.values.measure import Measure
 
 TABLE_COLUMNS, MAX_TABLE_COLUMNS = 5, 10
@@ -20,7 +20,7 @@ MODEL = "A(k, s) = A_dense · (1 − exp(−k/τ)) · (1 − s)^β"
 
 
 def text(sweep: Sweep) -> str:
-    """Writes the console's view: the measure, largest matching sparsities, the model, the steps."""
+    """Writes the console's view: the measure, sparsest matches, the model, the steps."""
     fit, columns = sweep.fit, thinned(sweep.shown, MAX_TABLE_COLUMNS)
     model = model_sentence(sweep) if fit is None or fit.trusted else model_in_short(fit)
     parts = wrapped([extent(sweep), matching(sweep).text, *notices(sweep), reading(sweep)])
@@ -80,8 +80,8 @@ def reading(sweep: Sweep) -> str:
     unit = f" in {what.unit}" if what.unit else ""
     side = "below" if what.better == "higher" else "above"
     told = (
-        f"Test {say.label(what)}{unit}, mean ± standard deviation (seeds). *: matches, that is, at "
-        f"most {say.amount(what, sweep.tolerance)} {side} the dense network of the same seeds."
+        f"Test {say.label(what)}{unit}, mean ± standard deviation (seeds). *: shown to match, that "
+        f"is, at most {say.amount(what, sweep.tolerance)} {side} the dense network; ?: undecided."
     )
     levels = [level for one in sweep.settings for level in one.verdict.of(TICKET)]
     if any(level.num_diverged for level in levels):
@@ -102,19 +102,21 @@ def _cell(sweep: Sweep, level: Level | None) -> str:
         return "-"
     if level.mean is None:
         return "diverged"
-    mark = "!" if level.num_diverged else "*" if level.matches else " "
+    marks = {"shown": "*", "undecided": "?", "refuted": " ", None: " "}
+    mark = "!" if level.num_diverged else marks[level.matches]
     return f"{say.reached(sweep.measure, level, unit=False, joint='±')} ({level.n}){mark}"
 
 
 def matching_table(sweep: Sweep) -> Cells:
-    """Tabulates each rewind step's largest matching sparsity: of the mean, and of each seed."""
-    header = [sweep.by.split()[0], "largest matching sparsity", sweep.measure.name,
-              "measured up to", "each seed"]  # fmt: skip
+    """Tabulates each rewind step's sparsest match, and how far each seed alone is as good."""
+    header = [sweep.by.split()[0], "shown to match", "not refuted", sweep.measure.name,
+              "measured up to", "each seed within"]  # fmt: skip
     body = []
     for one in sweep.settings:
-        best, last = one.verdict.largest(TICKET), one.verdict.last()
-        seeds = [say.match(verdict, verdict.largest(TICKET)) for verdict in one.by_seed().values()]
-        body.append([one.label, matched(one.verdict),
+        best, last = one.verdict.marked(), one.verdict.last()
+        seeds = [say.match(verdict, verdict.by_mean()) for verdict in one.by_seed().values()]
+        body.append([one.label, say.match(one.verdict, one.verdict.shown()),
+                     say.match(one.verdict, one.verdict.possible()),
                      say.reached(sweep.measure, best) if best else "",
                      say.removed(last.density) if last else "-",
                      ", ".join(seeds) or "-"])  # fmt: skip
@@ -127,7 +129,9 @@ def matching(sweep: Sweep) -> Headline:
     if dense is not None and dense.at_chance:
         told = at_chance(say.label(what), f"{say.reached(what, dense)}, n = {dense.n}")
         return Headline(alone(what, dense), "of the dense network", told)
-    found = [(one, one.verdict.largest(TICKET)) for one in sweep.settings]
+    found = [(one, one.verdict.marked()) for one in sweep.settings]
+    if any(one.verdict.shown() for one in sweep.settings):
+        found = [(one, one.verdict.shown()) for one in sweep.settings]
     known = [(one, level) for one, level in found if level is not None]
     if not known:
         measured = any(one.run.rounds(TICKET)[-1:] > (FIRST_ROUND,) for one in sweep.settings)
@@ -137,12 +141,14 @@ def matching(sweep: Sweep) -> Headline:
     number, of = say.gone(one.verdict, level.density)
     versus = f" against {say.reached(what, dense)}" if dense is not None else ""
     without = [other.label for other, best in found if best is None]
-    rest = f"; none matches at {say.joined(without)}." if without else "."
+    rest = f"; none is at {say.joined(without)}." if without else "."
+    word = "sparsest matching ticket" if level.matches == "shown" else "sparsest undecided ticket"
+    about = "a ticket is shown to match" if level.matches == "shown" else "a match is undecided"
     sentence = (
-        f"The sparsest matching ticket, {say.removed(level.density)} removed at "
+        f"The {word}, {say.removed(level.density)} removed at "
         f"{say.reached(what, level)}{versus}, is rewound to {one.label}{rest}"
     )
-    return Headline(number, f"{of} removed, and a ticket matches", sentence)
+    return Headline(number, f"{of} removed, and {about}", sentence)
 
 
 # --- the model

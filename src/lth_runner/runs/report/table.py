@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 
 from lth_runner.runs.aligned_text import aligned
-from lth_runner.runs.evidence.correlations import Correlation, Quantity, correlations
+from lth_runner.runs.evidence.correlations import Quantity, Within, correlations
 from lth_runner.runs.evidence.means import aggregate
 from lth_runner.runs.evidence.overlap import MaskOverlap, seed_overlaps
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
@@ -20,13 +20,12 @@ WIDTH = 100
 NAME_WIDTH = 10
 MAX_CORRELATIONS = 15
 CORRELATIONS = (
-    "Spearman's rank correlation with the test figure over all rows that have both (n: rounds, "
-    "arms and seeds pooled), with its 95 % interval (*: clear of 0). Nearly everything follows "
-    "density, and so does the figure: the raw correlation is confounded by it. 'Within a round' "
-    "compares rows of one round alone, all of about one density: what is left there, density does "
-    "not explain. Rows of one seed are related, so intervals are too narrow, and of twenty "
-    "quantities one is clear of 0 by chance. The bounds hold the training error. No correlation "
-    "is a cause."
+    "Spearman's rank correlation with the test figure, over all rows that have both (n: rounds, "
+    "arms and seeds pooled) and within. Nearly everything follows density and the arm, and so does "
+    "the figure: the first is confounded by them. 'Within' ranks the seeds of one round and arm, "
+    "takes one correlation of each seed over its rounds and arms, and their t interval; *: told "
+    "from 0, at most one in twenty such marks by chance (Benjamini and Hochberg). The bounds hold "
+    "the training error. No correlation is a cause."
 )
 
 Cells = tuple[list[str], list[list[str]]]  # header, and the lines below it
@@ -77,10 +76,10 @@ def wrapped(sentences: Sequence[str]) -> list[str]:
 
 
 def round_table(run: FinishedRun, verdict: Verdict) -> Cells:
-    """Makes header and cells: round, sparsity, each arm, same sign, Jaccard (chance), mark."""
+    """Makes header and cells: round, sparsity, each arm, same sign, Jaccard (null), mark."""
     summaries = aggregate(run.rows)
     header = ["round", "sparsity", TICKET, *(_short(arm) for arm in run.controls)]
-    header += ["same sign", "Jaccard", "verdict"]
+    header += ["sign", "Jaccard", "match"]
     body = []
     for round in sorted({row["round"] for row in run.rows}):
         dense = round == run.dense_round
@@ -90,8 +89,9 @@ def round_table(run: FinishedRun, verdict: Verdict) -> Cells:
         summary = summaries.get((TICKET, round))
         means = summary.mean if summary else {}
         jaccard = _fraction(means.get("jaccard_early_gradient"))
-        if jaccard and "jaccard_chance" in means:
-            jaccard += f" ({_fraction(means['jaccard_chance'])})"
+        null = means.get("jaccard_null", means.get("jaccard_chance"))
+        if jaccard and null is not None:
+            jaccard += f" ({_fraction(null)})"
         body.append([
             str(round),
             f"{100 * known.sparsity:.2f}" if known else "",
@@ -104,29 +104,24 @@ def round_table(run: FinishedRun, verdict: Verdict) -> Cells:
 
 
 def arms_table(verdict: Verdict) -> Cells:
-    """Tabulates each arm where it matches the dense network at its sparsest."""
+    """Tabulates each arm at its sparsest shown match, else at the sparsest not refuted."""
     measure = verdict.measure
-    header = ["arm", "sparsest match", "weights kept", measure.name, "against dense", "p"]
+    header = ["arm", "shown to match", "not refuted", measure.name, "against dense", "p"]
     body = []
     for arm in (TICKET, *verdict.controls):
-        best = verdict.largest(arm)
+        shown, possible = verdict.shown(arm), verdict.possible(arm)
+        best = shown or possible
         pair = best.against_dense if best else None
         if best is None or pair is None:
             body.append([arm, say.match(verdict, None), "", "", "", ""])
             continue
-        p = "" if pair.p is None else say.p_value(pair).removeprefix("p ").removeprefix("= ")
-        body.append([arm, matched(verdict, arm), say.kept(best.density),
-                     say.reached(measure, best), say.gain(measure, pair), p])  # fmt: skip
+        p = say.p_value(pair.p_above(-verdict.tolerance)).removeprefix("p ").removeprefix("= ")
+        body.append([arm, say.match(verdict, shown), say.match(verdict, possible),
+                     say.reached(measure, best), say.gain(measure, pair),
+                     "" if pair.error is None else p])  # fmt: skip
     if verdict.dense is not None:
-        body.append(["dense", "", "100 %", say.reached(measure, verdict.dense), "", ""])
+        body.append(["dense", "", "", say.reached(measure, verdict.dense), "", ""])
     return header, body
-
-
-def matched(verdict: Verdict, arm: str = TICKET) -> str:
-    """Writes the sparsest match of an arm, and at how many smaller sparsities it fell below."""
-    failed = len(verdict.failed_before(arm))
-    text = say.match(verdict, verdict.largest(arm))
-    return f"{text} ({failed} below earlier)" if failed else text
 
 
 def _cell(verdict: Verdict, level: Level | None) -> str:
@@ -145,8 +140,7 @@ def _mark(verdict: Verdict, round: int) -> str:
         return "at chance"
     if ticket is None or (verdict.dense and ticket.matches is None):
         return "?"
-    below = "below" if verdict.measure.better == "higher" else "worse"
-    mark = "no dense" if not verdict.dense else "matches" if ticket.matches else below
+    mark = "no dense" if not verdict.dense else str(ticket.matches)
     if verdict.dense and ticket.n < verdict.dense.n and not ticket.num_diverged:
         mark += f" n={ticket.n}"
     beaten = [c for c in verdict.controls if (x := verdict.at(c, round)) and x.ticket_is_better]
@@ -158,7 +152,10 @@ def _mark(verdict: Verdict, round: int) -> str:
 
 
 def _legend(verdict: Verdict) -> str:
-    better = "'>': better than that control, the interval of the paired difference above 0."
+    better = (
+        "'>': shown to be better than that control, all marks of the table together wrong with a "
+        "chance of 2.5 % (Holm)."
+    )
     diverged = any(level.num_diverged for level in verdict.levels)
     told = [better] * bool(verdict.controls) + ["'!': a replicate diverged."] * diverged
     return " ".join(told)
@@ -176,22 +173,23 @@ def _short(name: str) -> str:
 
 
 def correlation_table(found: Sequence[Quantity]) -> Cells:
-    """Tabulates quantity, n, and both correlations; '*': the interval leaves out 0."""
-    header = ["quantity", "n", "over all rows", "within a round"]
+    """Tabulates quantity, n, and both correlations; '*': told from 0."""
+    header = ["quantity", "n", "over all rows", "within round and arm", "seeds"]
     return header, [
-        [one.field, str(one.raw.n), _correlation(one.raw), _correlation(one.within)]
+        [one.field, str(one.n), say.signed(one.raw, ".2f"), _within(one.within),
+         str(one.within.n) if one.within else "-"]
         for one in found
-    ]
+    ]  # fmt: skip
 
 
-def _correlation(one: Correlation | None) -> str:
+def _within(one: Within | None) -> str:
     if one is None:
         return "-"
     text = say.signed(one.r, ".2f")
     if one.low is None or one.high is None:
         return text
     low, high = (say.signed(end, ".2f") for end in (one.low, one.high))
-    return f"{text} [{low}, {high}]{'*' if one.low > 0 or one.high < 0 else ' '}"
+    return f"{text} [{low}, {high}]{'*' if one.is_told else ' '}"
 
 
 def overlap_table(found: Sequence[MaskOverlap], of: str = "round") -> Cells:

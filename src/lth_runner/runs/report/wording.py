@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lth_runner.runs.evidence.estimate import MOST_SEEDS, Estimate, seeds_needed
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
-from lth_runner.runs.evidence.verdict import Level, Paired, Verdict
+from lth_runner.runs.evidence.verdict import Level, Verdict
 from lth_runner.values.measure import Measure
 
 NEARLY_ALL = 0.9  # a mask that covers less of the parameters is told by its share of all
@@ -95,7 +96,7 @@ def amount(measure: Measure, value: float) -> str:
     return f"{measure.scale * value:.3g}{difference_unit(measure)}"
 
 
-def gain(measure: Measure, pair: Paired) -> str:
+def gain(measure: Measure, pair: Estimate) -> str:
     """Writes a difference, positive if better, with its interval: '+0.20 points [−0.1, +0.5]'."""
     form = f".{digits(measure, pair.difference)}f"
     text = f"{signed(measure.scale * pair.difference, form)}{difference_unit(measure)}"
@@ -105,11 +106,23 @@ def gain(measure: Measure, pair: Paired) -> str:
     return f"{text} [{low}, {high}]"
 
 
-def p_value(pair: Paired) -> str:
-    """Writes a p-value, or why there is none."""
-    if pair.p is None:
-        return f"no p-value from {'equal differences' if pair.is_flat else 'one replicate'}"
-    return "p < 0.001" if pair.p < 0.001 else f"p = {pair.p:.2g}"
+def p_value(p: float | None) -> str:
+    """Writes a p-value, or that there is none."""
+    if p is None:
+        return "no p-value: nothing tells how much seeds differ"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def deciding(pair: Estimate, limit: float) -> str:
+    """Says how many seeds would decide about a limit; empty where nothing is known of it."""
+    if pair.error is None:
+        return "two seeds or more tell how much seeds differ, which one does not"
+    num = seeds_needed(pair, limit)
+    if num is None:
+        return (
+            f"more than {MOST_SEEDS} seeds would decide it, were the difference seen the true one"
+        )
+    return f"about {num} seeds would decide it (power 80 %, were the difference seen the true one)"
 
 
 # --- what is compared
@@ -147,3 +160,12 @@ def match(verdict: Verdict, best: Level | None) -> str:
     if best is None:
         return "at chance" if verdict.at_chance else "none"
     return removed(best.density)
+
+
+def both_matches(verdict: Verdict, arm: str = TICKET) -> str:
+    """Writes the sparsest shown match with the sparsest not refuted: '89.3 % (to 96.5 %?)'."""
+    shown, possible = verdict.shown(arm), verdict.possible(arm)
+    text = match(verdict, shown)
+    if possible is None or (shown is not None and shown.round == possible.round):
+        return text
+    return f"{text} (to {removed(possible.density)}?)"
