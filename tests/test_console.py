@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_bar_counts_every_step_once_trained_stored_or_recorded_before(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "rounds.jsonl").write_text('{"steps": 100}\n')
+    (tmp_path / "rounds.jsonl").write_text(f"{json.dumps(row(0))}\n")
     console = opened(tmp_path, replicates=2)
     bar: Any = console._bar
     assert (bar.n, bar.total) == (100, 600)

@@ -233,7 +233,8 @@ def test_every_field_of_the_other_files_is_documented_and_the_reverse(real: Path
     environment = json.loads((real / "environment.json").read_text())
     assert set(environment) == set(table(section(FILES, "environment.json")))
     ticket = read_ticket(real / "tickets/round-02.safetensors")
-    assert {*ticket.metadata, "seal"} == set(table(section(FILES, "Ticket files")))
+    of_delta = {"pruned"}  # of coordinates=delta alone
+    assert {*ticket.metadata, "seal", *of_delta} == set(table(section(FILES, "Ticket files")))
 
 
 def test_every_file_of_a_run_is_documented(real: Path) -> None:
