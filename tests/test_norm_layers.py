@@ -12,6 +12,7 @@ from fake_past import drawn
 from lth_runner.problem.norm_layers import is_norm
 from lth_runner.score import Synflow
 from lth_runner.search.rewind import Rewind
+from lth_runner.training.loop import Loop
 from lth_runner.values.errors import UserError
 
 
@@ -116,3 +117,40 @@ def test_synflow_takes_a_network_whose_weights_are_normed():
     model = lambda: nn.Sequential(nn.Flatten(), weight_norm(nn.Linear(16, 3)), nn.Linear(3, 3))  # noqa: E731
     task = small.task(model=model)
     assert Synflow()(task, task.init(), task.dense())["2.weight"].any()
+
+
+class Own2d(nn.Module):
+    """A scale with several axes, one of them longer than one."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 4, 3, padding=1), OwnNorm2d(4)
+        self.wide, self.output = nn.LayerNorm([4, 4, 4]), nn.Linear(64, 3)
+
+    def forward(self, x):
+        return self.output(self.wide(self.norm(self.conv(x))).flatten(1))
+
+
+class OwnNorm2d(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1, channels, 1, 1))
+
+    def forward(self, x):
+        return self.scale * x / x.square().mean((1, 2, 3), keepdim=True).add(1e-6).sqrt()
+
+
+@pytest.mark.parametrize(
+    ("decay", "decayed"),
+    [("weights", {"conv.weight", "output.weight"}), ("all", None)],
+)
+def test_decay_of_weights_spares_norms_whatever_axes_their_scales_have(decay, decayed):
+    loop = Loop(small.dense_job(small.task(model=Own2d)), small.recipe(decay=decay), None)
+    names = {id(value): name for name, value in loop.model.named_parameters()}
+    found = {
+        names[id(value)]
+        for group in loop.optimizer.param_groups
+        if group["weight_decay"]
+        for value in group["params"]
+    }
+    assert found == (set(names.values()) if decayed is None else decayed)

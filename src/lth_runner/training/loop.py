@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lth_runner.problem.norm_layers import is_norm
 from lth_runner.problem.objective import smoothed
 from lth_runner.problem.retained import refuse_other_answers
 from lth_runner.problem.task import Task, answer, evaluate
@@ -54,7 +55,9 @@ class Loop:
         self.model = (_fresh_network(task, recipe) if model is None else model).train()
         states.write(self.model, checkpoint.weights if checkpoint else ticket.masked)
         self.live = job.masking.install(self.model, ticket.mask, task.seed)
-        self.optimizer = recipe.make_optimizer(self.live.trainable())
+        norms = [part for part in self.model.modules() if is_norm(part)]
+        scales = [p for part in norms for p in part.parameters(recurse=False)]
+        self.optimizer = recipe.make_optimizer(self.live.trainable(), norm=scales)
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self._rate_shown = self._base_rates[0]
         restored = checkpoint.optimizer if checkpoint else ticket.start.optimizer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_type_hints
@@ -113,8 +113,14 @@ class Recipe:
         ramp = min(1.0, (step + 1) / warmup) if warmup else 1.0
         return ramp * self.learning_rate(step, clock)
 
-    def make_optimizer(self, groups: Iterable[dict[str, Any]]) -> Optimizer:
-        """Makes the optimizer over a live mask's parameter groups, decay as ``decay`` says."""
+    def make_optimizer(
+        self, groups: Iterable[dict[str, Any]], norm: Collection[nn.Parameter] = ()
+    ) -> Optimizer:
+        """Makes the optimizer over a live mask's parameter groups, decay as ``decay`` says.
+
+        ``norm``: the parameters of norm layers, which may have several axes.
+        """
+        spared = {id(parameter) for parameter in norm}
         split: list[dict[str, Any]] = []
         for group in groups:
             parameters = list(group["params"])
@@ -122,7 +128,7 @@ class Recipe:
                 split.append({**group, "params": parameters})
                 continue
             for decayed, rest in ((True, {}), (False, {"weight_decay": 0.0})):
-                chosen = [p for p in parameters if (p.ndim > 1) == decayed]
+                chosen = [p for p in parameters if (p.ndim > 1 and id(p) not in spared) == decayed]
                 if chosen:
                     split.append({**group, **rest, "params": chosen})
         return self.optimizer(split)
