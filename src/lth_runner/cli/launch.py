@@ -49,6 +49,7 @@ from lth_runner.training.engines.choose import Choice
 from lth_runner.training.pace import Interrupted, Pace
 from lth_runner.training.trainer import Trainer, clock_of
 from lth_runner.values.errors import UnderWay
+from lth_runner.values.terminal import show
 
 log = logging.getLogger(__name__)
 
@@ -181,5 +182,5 @@ def _conclude(folder: Path) -> None:
     if names := stale(folder):  # damaged, or killed between its last row and its picture
         log.info("%s: %s drawn again", folder, " and ".join(names))
         write(folder)
-    print(f"\n{table(FinishedRun.load(folder))}\n")
-    print(f"picture  {folder / CURVE}\npage     {folder / PAGE}", flush=True)
+    show(f"\n{table(FinishedRun.load(folder))}\n")
+    show(f"picture  {folder / CURVE}\npage     {folder / PAGE}")

@@ -13,6 +13,7 @@ from lth_runner.cli.arguments import own_folders, refuse_misplaced
 from lth_runner.cli.help import help_text
 from lth_runner.cli.loading import uncollected
 from lth_runner.values.search_path import user_code_last
+from lth_runner.values.terminal import show, visible_lines
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -26,7 +27,7 @@ class Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
-        tqdm.write(self.format(record), file=sys.stdout)
+        tqdm.write(visible_lines(self.format(record)), file=sys.stdout)
         sys.stdout.flush()
 
 
@@ -44,7 +45,7 @@ def main() -> None:
         print(f"lth-run {__version__}")
         return
     if {"-h", "--help"} & set(words):
-        print(help_text([conf_dir(), *own_folders(words)]), end="")
+        show(help_text([conf_dir(), *own_folders(words)]).removesuffix("\n"))
         return
     from lth_runner.cli.stopping import hush, nobody_reads
 
@@ -88,7 +89,7 @@ def tell(error: Exception) -> int:
 
     known = isinstance(error, MISTAKES)
     message = explain(error, conf_dir()) if known else explain_bug(error)
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    show(f"error: {message}", sys.stderr)
     return EXIT_USER if known else EXIT_BUG
 
 
@@ -120,7 +121,7 @@ def launch(config: DictConfig) -> float | None:
     try:
         if sweeps:
             if line := place(known):
-                print(line, flush=True)
+                show(line)
             config.device = spread(str(config.device), int(known.job.num))
             config.train.snapshots = snapshots(known, config.train.snapshots)
         config.name = run_name(config.name, known)
@@ -133,7 +134,7 @@ def launch(config: DictConfig) -> float | None:
         if traceback_wanted() or nobody_reads(error):
             raise
         if sweeps and isinstance(error, UnderWay):
-            print(f"point    left to another process: {error}", flush=True)
+            show(f"point    left to another process: {error}")
             return None
         status = tell(error)
         if sweeps and not has_grid(known):

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from lth_runner.values.terminal import show
+
 
 @contextmanager
 def stop_requested() -> Iterator[Callable[[], bool]]:
@@ -60,11 +62,11 @@ def nobody_reads(failure: BaseException) -> bool:
 def say(text: str) -> None:
     """Prints where somebody still reads: on stdout, else on stderr."""
     try:
-        print(text, flush=True)
+        show(text)
     except OSError:
         hush()
         with suppress(OSError):
-            print(text, file=sys.stderr, flush=True)
+            show(text, sys.stderr)
 
 
 def hush() -> None:

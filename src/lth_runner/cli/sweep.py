@@ -35,6 +35,7 @@ from lth_runner.runs.sweep_folder import (
 )
 from lth_runner.store.lease import Lease
 from lth_runner.values.errors import UserError
+from lth_runner.values.terminal import show
 
 ROOT_NAME = "digits_imp"  # conf/config.yaml's, and what it chooses
 ROOT_CHOICES = MappingProxyType({"model": "lenet300", "dataset": "digits", "pruner": "imp"})
@@ -162,17 +163,18 @@ class Describe(Callback):
         asked = set(map(meaning, commands))
         outputs = Path(config.paths.outputs)
         found = [read_status(path.parent) for path in outputs.glob(f"*/*/{STATUS}")]
-        names = {run["name"] for run in found if meaning(run.get("command") or "") in asked}
+        own = [run for run in found if meaning(str(run.get("command") or "")) in asked]
+        names = {str(run["name"]) for run in own if "name" in run}
         if names:
             folders = [str(outputs / name) for name in sorted(names)]
-            print(f"report   {shlex.join(['lth-report', *folders])}", flush=True)
+            show(f"report   {shlex.join(['lth-report', *folders])}")
         if failed := [line["status"] for line in read_failures(_folder(config.hydra))]:
-            print(f"error: {len(failed)} of {len(commands)} points failed", file=sys.stderr)
+            show(f"error: {len(failed)} of {len(commands)} points failed", sys.stderr)
             sys.exit(min(failed))  # a bug's, 1, before a mistake's
 
 
 def _exit(message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    show(f"error: {message}", sys.stderr)
     sys.exit(EXIT_USER)
 
 

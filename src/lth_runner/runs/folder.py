@@ -18,10 +18,11 @@ from typing import Any
 
 import yaml
 
-from lth_runner.values import identity
+from lth_runner.values import identity, json_files, yaml_files
 from lth_runner.values.errors import UserError
-from lth_runner.values.files import append, write_whole
+from lth_runner.values.files import append, open_regular, read_regular, write_whole
 from lth_runner.values.json_files import (
+    MOST_ROWS,
     decoded,
     objects_from_end,
     read_bytes,
@@ -43,7 +44,8 @@ TICKETS = "tickets"
 CURVE = "curve.png"
 PAGE = "report.html"
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+MOST_FACTS = 2**24  # bytes of a file of facts: a status names every ticket's
+MOST_CONFIG = 2**20  # bytes; YAML takes seconds for more
 _BLOCK = re.compile(r"^(?=[^\s#-])", re.MULTILINE)  # where a top-level key begins
 _KEY = re.compile(rb'"training_key":\s*"([^"]*)"')
 
@@ -56,7 +58,7 @@ def read_status(folder: Path) -> dict[str, Any]:
 
     One of a version that sealed none is taken as it is.
     """
-    found = read_object(folder / STATUS) or {}
+    found = read_object(folder / STATUS, MOST_FACTS) or {}
     seal = found.pop(SEAL, None)
     if seal is None:
         return {} if "files" in found else found
@@ -65,17 +67,17 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 def read_environment(folder: Path) -> dict[str, Any]:
     """Returns what ``environment.json`` says, nothing where it is missing or torn."""
-    return read_object(folder / ENVIRONMENT) or {}
+    return read_object(folder / ENVIRONMENT, MOST_FACTS) or {}
 
 
 def read_problem(folder: Path) -> dict[str, Any]:
     """Returns what ``problem.json`` says, nothing where it is torn or the run is an older one."""
-    return read_object(folder / PROBLEM) or {}
+    return read_object(folder / PROBLEM, MOST_FACTS) or {}
 
 
 def read_engine(folder: Path) -> dict[str, Any]:
     """Returns which engine a run was begun with and why, nothing where none was chosen yet."""
-    return read_object(folder / ENGINE) or {}
+    return read_object(folder / ENGINE, MOST_FACTS) or {}
 
 
 def read_rounds(folder: Path) -> list[dict[str, Any]]:
@@ -116,7 +118,7 @@ def read_flat_config(folder: Path) -> dict[str, Any]:
 
     A key that holds others has their names for its value: ``{"control": ("reinit",)}``.
     """
-    text = read_bytes(folder / CONFIG).decode(errors="replace")
+    text = read_bytes(folder / CONFIG, MOST_CONFIG).decode(errors="replace")
     blocks = [text] if "&id" in text else _BLOCK.split(text)  # an alias reaches beyond its block
     found: dict[str, Any] = {}
     for block in blocks:
@@ -127,8 +129,8 @@ def read_flat_config(folder: Path) -> dict[str, Any]:
 @functools.lru_cache(maxsize=4096)  # the points of a sweep share most of their config
 def _flat_block(text: str) -> Mapping[str, Any]:
     try:
-        found = yaml.load(text, _LOADER)
-    except yaml.YAMLError:
+        found = yaml_files.loaded(text)
+    except ValueError:
         return {}
     return dict(_flat(found, "")) if isinstance(found, dict) else {}
 
@@ -140,6 +142,23 @@ def _flat(value: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _flat(item, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", item
+
+
+def flaw(folder: Path, names: Iterable[str]) -> str | None:
+    """Says why one of a folder's files cannot be read at all; None where each can, or is absent."""
+    for name in names:
+        try:
+            open_regular(folder / name, _most(name)).close()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            return f"its {name} cannot be read: {error.strerror}"
+    return None
+
+
+def _most(name: str) -> int:
+    kinds = {".jsonl": MOST_ROWS, ".yaml": MOST_CONFIG}
+    return kinds.get(Path(name).suffix, MOST_FACTS)
 
 
 # --- reading what must be right
@@ -163,7 +182,7 @@ def checked_rows(path: Path) -> Iterator[tuple[int, Row]]:
                 "torn: remove this line, or run the experiment again to rewrite the file."
             ) from error
         if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number} holds {row!r}, not a JSON object.")
+            raise UserError(f"{path}, line {number} holds {repr(row)[:80]}, not a JSON object.")
         yield number, row
 
 
@@ -176,11 +195,11 @@ def checked_mapping(path: Path) -> dict[str, Any]:
         return {}
     try:
         text = _checked_bytes(path).decode()
-        found = json.loads(text) if path.suffix == ".json" else yaml.load(text, _LOADER)
-    except (ValueError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
+        read = json_files.loaded if path.suffix == ".json" else yaml_files.loaded
+        found = read(text)
+    except ValueError as error:
         raise UserError(
-            f"{path} cannot be read: {reason}. The run's command writes it again from the Store."
+            f"{path} cannot be read: {error}. The run's command writes it again from the Store."
         ) from error
     if found is None:
         return {}
@@ -191,7 +210,7 @@ def checked_mapping(path: Path) -> dict[str, Any]:
 
 def _checked_bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, _most(path.name))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
 

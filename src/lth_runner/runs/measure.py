@@ -11,6 +11,8 @@ from typing import Any
 from lth_runner.runs.folder import last_tickets, read_flat_config, read_problem
 from lth_runner.values.measure import ACCURACY, LOSS, Measure
 
+BEYOND = 1e100  # what no training reaches, and neither a mean nor an axis can hold
+
 
 def measures(folder: Path) -> tuple[Measure, ...]:
     """Returns the measures of a run folder, the headline first.
@@ -30,12 +32,27 @@ def headline(folder: Path) -> Measure:
 
 
 def listed(problem: Mapping[str, Any]) -> tuple[Measure, ...]:
-    """Returns the measures that the facts of a problem list, none where they list none."""
+    """Returns the measures that the facts of a problem list, none where they list none.
+
+    Raises ValueError for measures that nobody could read off.
+    """
     found = problem.get("measures")
     if not isinstance(found, Sequence):
         return ()
-    named = (facts for facts in found if isinstance(facts, Mapping) and "name" in facts)
-    return tuple(map(Measure.from_facts, named))
+    named = [facts for facts in found if isinstance(facts, Mapping) and "name" in facts]
+    measures = tuple(map(Measure.from_facts, named))
+    for measure in measures:
+        texts = (measure.name, measure.unit)
+        numbers = (measure.scale, 0 if measure.chance is None else measure.chance)
+        if (
+            not all(isinstance(text, str) for text in texts)
+            or not all(isinstance(v, (int, float)) and abs(v) < BEYOND for v in numbers)
+            or measure.better not in ("higher", "lower")
+        ):
+            raise ValueError(
+                f"problem.json lists {str(measure.facts())[:200]}, which is no measure"
+            )
+    return measures
 
 
 @dataclass(frozen=True)
@@ -57,7 +74,8 @@ def ending(folder: Path) -> Ending:
 
 def _numbers(rows: Sequence[Mapping[str, Any]], field: str) -> list[float]:
     found = (row.get(field) for row in rows)
-    return [v for v in found if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    known = (v for v in found if isinstance(v, (int, float)) and not isinstance(v, bool))
+    return [value for value in known if abs(value) < BEYOND]
 
 
 def _mean(values: Sequence[float]) -> float | None:

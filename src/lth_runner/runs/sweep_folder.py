@@ -58,5 +58,10 @@ def read_failures(folder: Path) -> list[dict[str, Any]]:
 
 
 def _with_command(path: Path) -> list[dict[str, Any]]:
-    rows = [row for row in objects_from_end(path) if isinstance(row.get("command"), str)]
+    rows = [row for row in objects_from_end(path) if _is_point(row)]
     return rows[::-1]
+
+
+def _is_point(row: Mapping[str, Any]) -> bool:
+    named = [row.get(field) for field in ("name", "run_id")]
+    return isinstance(row.get("command"), str) and all(isinstance(n, str | None) for n in named)

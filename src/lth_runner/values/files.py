@@ -68,24 +68,25 @@ def content_hash(path: Path) -> str:
 
 
 def read_regular(path: Path, most: int | None = None) -> bytes:
-    """Reads a file as ``open_regular`` opens it; raises OSError for more than ``most`` bytes."""
-    with open_regular(path) as opened:
-        size = os.fstat(opened.fileno()).st_size
-        if most is not None and size > most:
-            reason = f"it has {size:,} bytes, more than {most:,}"
-            raise OSError(errno.EFBIG, reason, str(path))
+    """Reads a file as ``open_regular`` opens it."""
+    with open_regular(path, most) as opened:
         return opened.readall()
 
 
-def open_regular(path: Path) -> io.FileIO:
+def open_regular(path: Path, most: int | None = None) -> io.FileIO:
     """Opens a file to be read, and never waits for one: a named pipe would wait for a writer.
 
-    Raises OSError for what is no file.
+    Raises OSError for what is no file, and for one of more than ``most`` bytes.
     """
     opened = io.FileIO(path, opener=_without_waiting)
-    if (found := not_a_file(os.fstat(opened.fileno()).st_mode)) is not None:
+    facts = os.fstat(opened.fileno())
+    if (found := not_a_file(facts.st_mode)) is not None:
         opened.close()
         raise OSError(errno.EINVAL, f"it is {found}", str(path))
+    if most is not None and facts.st_size > most:
+        opened.close()
+        reason = f"it has {facts.st_size:,} bytes, more than {most:,}"
+        raise OSError(errno.EFBIG, reason, str(path))
     return opened
 
 

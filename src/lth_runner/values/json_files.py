@@ -1,4 +1,4 @@
-"""JSON in files that a kill or a power cut may have torn: what is whole is read, nothing raises."""
+"""JSON in files that anybody may have torn or made up: what is whole is read, nothing raises."""
 
 from __future__ import annotations
 
@@ -7,35 +7,49 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lth_runner.values.files import read_regular
+
+MOST_ROWS = 2**30  # bytes of a file that is read whole
 _decode = json.JSONDecoder(parse_constant=lambda _: None).decode  # json.loads makes one a line
 
 
-def read_bytes(path: Path) -> bytes:
-    """Returns a file's contents, nothing where there is none to be read."""
+def read_bytes(path: Path, most: int = MOST_ROWS) -> bytes:
+    """Returns a file's contents, nothing where there is none of this size to be read."""
     try:
-        return path.read_bytes()
+        return read_regular(path, most)
     except OSError:
         return b""
 
 
-def read_object(path: Path) -> dict[str, Any] | None:
-    """Returns the JSON object of a file, or None where there is none to be read."""
+def read_object(path: Path, most: int = MOST_ROWS) -> dict[str, Any] | None:
+    """Returns the JSON object of a file, or None where there is none of this size to be read."""
     try:
-        found = json.loads(path.read_bytes())
+        found = loaded(read_regular(path, most))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
 
 
+def loaded(content: bytes | str) -> Any:
+    """Returns the value of a whole file; raises ValueError for what is none."""
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def decoded(line: bytes) -> Any:
     """Returns the value of one line, NaN and infinity as None; raises ValueError for a torn one."""
-    return _decode(line.decode())
+    try:
+        return _decode(line.decode())
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def whole_objects(path: Path) -> list[dict[str, Any]]:
     """Returns the objects of a file of JSON lines, up to the first line that is torn."""
     try:
-        content = path.read_bytes()
+        content = read_regular(path, MOST_ROWS)
     except FileNotFoundError:
         return []
     return objects_in(content)

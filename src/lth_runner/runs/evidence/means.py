@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lth_runner.runs.folder import Row
+from lth_runner.runs.measure import BEYOND
 
 FIRST_ROUND = 0  # the dense network's, unless its mask keeps less than all: see `is_dense`
 IDENTITY = ("round", "arm", "seed")
@@ -24,10 +25,10 @@ class Summary:
 
 
 def number(value: object) -> float | None:
-    """Reads the finite number that `value` is, else None; a truth value is no number."""
+    """Reads the number that `value` is, else None, as for one that no training reaches."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value) if math.isfinite(value) else None
+    return float(value) if abs(value) < BEYOND else None
 
 
 def density(row: Row) -> float | None:

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from lth_runner.runs.evidence.means import even_places, is_dense, mean, number
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun, rewind_step
 from lth_runner.runs.folder import TICKETS, Row
+from lth_runner.values.files import open_regular
 
 FILE = re.compile(r"round-(\d+)(?:-seed-(\d+))?\.safetensors")
 MAX_ROUNDS = 6
@@ -65,6 +66,7 @@ def seed_overlaps(run: FinishedRun) -> tuple[MaskOverlap, ...]:
 def masks_of(path: Path) -> Kept:
     """Reads the kept weights by name, without the weights themselves; empty where it cannot."""
     try:
+        open_regular(path).close()  # a named pipe would wait for a writer
         with safe_open(path, framework="np") as opened:
             names = [name for name in opened.keys() if name.startswith("mask.")]  # noqa: SIM118
             return {name.removeprefix("mask."): opened.get_tensor(name) for name in names}

@@ -25,6 +25,7 @@ from lth_runner.runs.measure import listed
 from lth_runner.values.errors import UserError
 from lth_runner.values.measure import ACCURACY, Measure
 from lth_runner.values.steps import Duration
+from lth_runner.values.terminal import visible
 
 TICKET = "ticket"
 
@@ -68,7 +69,7 @@ class FinishedRun:
     @property
     def name(self) -> str:
         """The run's name in its config, else its folder's."""
-        return str(self.config.get("name") or self.folder.resolve().name)
+        return visible(str(self.config.get("name") or self.folder.resolve().name))
 
     @property
     def choices(self) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lth_runner.runs.evidence.rows import FinishedRun, duration_of
+from lth_runner.values.terminal import visible
 
 MAX_NAMED_KEYS = 4
 MAX_LABEL = 30  # letters: beyond, keys are told by their last part alone
@@ -92,7 +93,8 @@ def labels(runs: Sequence[FinishedRun]) -> list[str]:
 
 
 def _named(own: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    return ", ".join(f"{name}={plain(own[key])}" for key, name in names.items() if key in own)
+    found = (f"{name}={plain(own[key])}" for key, name in names.items() if key in own)
+    return visible(", ".join(found))
 
 
 def _short(keys: Sequence[str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from lth_runner.runs.folder import Row, read_rounds
 from lth_runner.runs.record.record import Place, Progress, RunDescription
 from lth_runner.store.ticket_file import Subnetwork
 from lth_runner.values.measure import ACCURACY
+from lth_runner.values.terminal import visible_lines
 
 LINE_SECONDS = 10.0
 
@@ -92,7 +93,7 @@ class Console:
             self._say(f"steps    {trained} trained, {self._stored} from the Store")
 
     def _say(self, line: str) -> None:
-        tqdm.write(line, file=sys.stdout)
+        tqdm.write(visible_lines(line), file=sys.stdout)
         sys.stdout.flush()
 
     def _place(self, place: Place) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lth_runner.values.errors import UserError
+from lth_runner.values.terminal import show
 
 if TYPE_CHECKING:
     from lth_runner.runs.evidence.rows import FinishedRun
@@ -41,7 +42,7 @@ of accuracy is half a point; or a share of the dense network's value, 2%).
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `lth-report`; returns 0, or 2 after one message on what the user can mend."""
+    """Runs `lth-report`; returns 0, or 2 after a message on each thing to mend."""
     parser = argparse.ArgumentParser(
         prog="lth-report",
         description=DESCRIPTION,
@@ -56,23 +57,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a console without '±' must not end the report
         sys.stdout.reconfigure(errors="replace")
     try:
-        _report(arguments.paths, arguments.out)
+        return 2 if _report(arguments.paths, arguments.out) else 0
     except UserError as error:
-        print(f"lth-report: {error}", file=sys.stderr)
+        show(f"lth-report: {error}", sys.stderr)
         return 2
     except BrokenPipeError:  # the reader, such as `head`, has seen enough; the files are written
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
-def _report(paths: Sequence[str], out: str | None) -> None:
+def _report(paths: Sequence[str], out: str | None) -> int:
+    """Draws and prints; returns how many folders could not be reported, each told in a line."""
     # Matplotlib loads for most of a second: --help and a wrong path answer without it.
     from lth_runner.runs.evidence.merged import common_parent
     from lth_runner.runs.evidence.rows import FinishedRun, find_runs
 
-    folders = find_runs(paths)
-    runs = [FinishedRun.load(folder) for folder in folders]
-    if out is not None and len(runs) == 1:
+    folders, bad = find_runs(paths), 0
+    runs = []
+    for folder in folders:
+        try:
+            runs.append(FinishedRun.load(folder))
+        except UserError as error:
+            bad += _left_out(str(error), of=len(folders))
+    if out is not None and len(folders) == 1:
         raise UserError(
             f"--out {out} is where several runs are compared, but only {folders[0]} was found; "
             "leave --out away, or name more runs."
@@ -80,14 +87,36 @@ def _report(paths: Sequence[str], out: str | None) -> None:
     from lth_runner.runs.report.run_page import write_run
     from lth_runner.runs.report.table import table
 
-    drawn = [write_run(run) for run in runs]
-    if len(runs) == 1:
-        print(table(runs[0]))
-        print(f"\nwritten: {drawn[0][0]}\n         {drawn[0][1]}")
-        return
-    written = _compare(runs, _made(Path(out)) if out is not None else common_parent(runs))
-    print("\nwritten: " + "\n         ".join(map(str, written)))
-    print(f"         and curve.png, report.html in each of the {len(runs)} run folders")
+    drawn = []
+    for run in runs:
+        try:
+            drawn.append((run, *write_run(run)))
+        except UserError as error:
+            bad += _left_out(str(error), of=len(folders))
+        except OSError:  # of the disk that is written to
+            raise
+        except Exception as error:  # one folder of nonsense must not take the others' report
+            reason = f"{run.folder} cannot be reported: {type(error).__name__}: {error}"
+            bad += _left_out(reason, of=len(folders))
+    if len(drawn) == 1:
+        [(run, picture, page)] = drawn
+        show(table(run))
+        show(f"\nwritten: {picture}\n         {page}")
+    elif drawn:
+        runs = [run for run, *_ in drawn]
+        written = _compare(runs, _made(Path(out)) if out is not None else common_parent(runs))
+        show("\nwritten: " + "\n         ".join(map(str, written)))
+        show(f"         and curve.png, report.html in each of the {len(runs)} run folders")
+    return bad
+
+
+def _left_out(reason: str, *, of: int) -> int:
+    """Tells of one bad folder and counts it; raises UserError where it is all there is."""
+    line = " ".join(reason.split())
+    if of == 1:
+        raise UserError(line)
+    show(f"lth-report: left out: {line}", sys.stderr)
+    return 1
 
 
 def _compare(runs: Sequence[FinishedRun], folder: Path) -> list[Path]:
@@ -98,13 +127,13 @@ def _compare(runs: Sequence[FinishedRun], folder: Path) -> list[Path]:
     from lth_runner.runs.report.compare import compare
 
     text, files = compare(runs, folder)
-    print(text)
+    show(text)
     written, compared = list(files), set()
     for index, comparison in enumerate(find_pruners(runs), 1):
         stem = "pruners" if index == 1 else f"pruners-{index}"
         written += pruner_page.write_pruners(comparison, folder, stem)
         compared |= {run.folder for run in comparison.sweep.runs}
-        print(f"\n{pruner_page.text(comparison)}")
+        show(f"\n{pruner_page.text(comparison)}")
     # one pruner at several sparsities is a line of the page that has it beside the others
     sweeps = [
         sweep
@@ -114,7 +143,7 @@ def _compare(runs: Sequence[FinishedRun], folder: Path) -> list[Path]:
     for index, sweep in enumerate(sweeps, 1):
         stem = "sweep" if index == 1 else f"sweep-{index}"
         written += sweep_page.write_sweep(sweep, folder, stem)
-        print(f"\n{sweep_text.text(sweep)}")
+        show(f"\n{sweep_text.text(sweep)}")
     return written
 
 

@@ -17,6 +17,7 @@ from lth_runner.runs.status.point import BAD, Point
 from lth_runner.runs.status.reading import read_points
 from lth_runner.runs.status.store_care import remove, survey
 from lth_runner.values.errors import UserError
+from lth_runner.values.terminal import show, visible_lines
 
 WATCH_SECONDS = 2.0
 HIDE, SHOW, HOME = "\x1b[?25l", "\x1b[?25h", "\x1b[H\x1b[J"
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments)
     except UserError as error:
-        print(f"lth-status: {error}", file=sys.stderr)
+        show(f"lth-status: {error}", sys.stderr)
         return 2
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -111,11 +112,11 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.retry:
         return _retry(points, outputs, refused=arguments.refused, launch=arguments.launch)
     if arguments.store:
-        print(drawing.holdings(survey(outputs, points, _now())))
+        show(drawing.holdings(survey(outputs, points, _now())))
         return 0
     if arguments.prune:
         return _prune(points, outputs, keep=arguments.keep, yes=arguments.yes)
-    print(drawing.listing(points), flush=True)
+    show(drawing.listing(points))
     return _status(points)
 
 
@@ -129,7 +130,7 @@ def _watch(outputs: Path, seconds: float) -> int:
             size = shutil.get_terminal_size()
             text = drawing.listing(points, width=size.columns, height=size.lines - 1)
             stamp = f"{datetime.now():%H:%M:%S}, every {seconds:g} s, Ctrl-C ends"
-            out.write(f"{HOME}{text}\n{stamp[: size.columns - 1]}")
+            out.write(f"{HOME}{visible_lines(text)}\n{stamp[: size.columns - 1]}")
             out.flush()
             time.sleep(seconds)
             points = read_points(outputs, _now())
@@ -150,20 +151,20 @@ def _retry(points: Sequence[Point], outputs: Path, *, refused: bool, launch: boo
             "(--refused adds them)"
         )
     for note in notes:
-        print(note, file=sys.stderr)
+        show(note, sys.stderr)
     if commands:
         try:
             retry.check_folder(wanted, outputs.resolve())
         except UserError as error:
             if launch:
                 raise
-            print(f"lth-status: {error}", file=sys.stderr)
+            show(f"lth-status: {error}", sys.stderr)
     else:
         print("nothing to start again", file=sys.stderr)
     if launch and commands:
         return retry.launch(commands)
     for command in commands:
-        print(command)
+        show(command)
     return 0
 
 
@@ -172,7 +173,7 @@ def _prune(points: Sequence[Point], outputs: Path, *, keep: str, yes: bool) -> i
     going = found.going(keep)
     if yes:
         remove(found, going)
-    print(drawing.removal(found, going, removed=yes))
+    show(drawing.removal(found, going, removed=yes))
     return 0
 
 

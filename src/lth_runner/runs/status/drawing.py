@@ -12,8 +12,10 @@ from lth_runner.runs.quantities import duration, size
 from lth_runner.runs.status.naming import labels
 from lth_runner.runs.status.point import STATES, Point
 from lth_runner.runs.status.store_care import KINDS, LEVELS, Holdings, Item
+from lth_runner.values.terminal import visible
 
 NARROWEST = 24  # a state and the beginning of a name
+LONGEST = 500  # characters of anything that a file says
 SHORT = 44  # a label that others may be aligned with
 
 
@@ -24,7 +26,7 @@ def listing(points: Sequence[Point], *, width: int | None = None, height: int | 
     ``height``; those of failed, dead, missing and refused ones never are.
     """
     ordered = sorted(
-        zip(points, labels(points), strict=True),
+        zip(points, map(_told, labels(points)), strict=True),
         key=lambda pair: (STATES.index(pair[0].state), natural(pair[0].name), natural(pair[1])),
     )
     bad = sum(point.reason is not None for point in points)
@@ -73,7 +75,7 @@ def _heads(ordered: Sequence[tuple[Point, str]]) -> list[tuple[str, int]]:
 
 
 def _where(point: Point) -> str:
-    return f"{point.name}/{point.run_id or '-'}"
+    return f"{_told(point.name)}/{_told(point.run_id or '-')}"
 
 
 def _trouble(head: str, place: str, share: str, reason: str) -> tuple[str, str]:
@@ -89,7 +91,7 @@ def _standing(point: Point) -> tuple[str, str, str]:
     if point.progress is not None:
         share = f"{100 * point.progress:.0f} %"
     place = []
-    if isinstance(status.get("rounds"), int):
+    if _is_count(status.get("rounds")):
         place.append(f"round {status.get('round')}/{status['rounds'] - 1}")
     if point.state == "running" and status.get("arm") is not None:
         total = str(status.get("total"))
@@ -98,17 +100,24 @@ def _standing(point: Point) -> tuple[str, str, str]:
     note = point.reason or ""
     if point.seconds_left is not None:
         note = f"about {duration(point.seconds_left)} left"
-    return " ".join(place), share, note
+    return _told(" ".join(place)), share, _told(note)
 
 
 def _result(ending: Ending) -> tuple[str, str, str]:
-    measure, name = ending.measure, ending.measure.name
-    sparsity = "-" if ending.sparsity is None else f"{ending.sparsity:.4f}"
+    measure, name, of = ending.measure, _told(ending.measure.name), ""
+    is_share = ending.sparsity is not None and 0 <= ending.sparsity <= 1
+    sparsity = f"sparsity {ending.sparsity:.4f}" if is_share else "sparsity -"
     if ending.value is None:
-        return f"sparsity {sparsity}", "test -", f"no {name} at the end: diverged?"
+        return sparsity, "test -", f"no {name} at the end: diverged?"
     what = "test" if name == "accuracy" else f"test {name}"
-    of = f"mean of {ending.num}" if ending.num > 1 else ""
-    return f"sparsity {sparsity}", f"{what} {measure.text(ending.value)}", of
+    if ending.num > 1:
+        of = f"mean of {ending.num}"
+    return sparsity, f"{what} {_told(measure.text(ending.value))}", of
+
+
+def _told(text: str) -> str:
+    """Writes what a file says so that it stays in its line, whatever it is."""
+    return visible(_cut(text, LONGEST))
 
 
 def _sums(points: Sequence[Point]) -> list[str]:
@@ -117,13 +126,17 @@ def _sums(points: Sequence[Point]) -> list[str]:
     for point in points:
         known = point.status.get("steps")
         if isinstance(known, dict):
-            steps.update({k: v for k, v in known.items() if isinstance(v, int)})
+            steps.update({k: v for k, v in known.items() if _is_count(v)})
     if len(points) == 1:
         sums = sums.replace("points", "point", 1)
     if not steps:
         return [sums]
     names = [name for name in ("asked", "run", "reused", "replayed") if name in steps]
     return [sums, "steps: " + ", ".join(f"{steps[name]:,} {name}" for name in names)]
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value < 2**63  # no number that cannot be written
 
 
 def _counts(found: Counter[str]) -> str:

@@ -11,11 +11,13 @@ from pathlib import Path
 
 from lth_runner.runs.status.point import Point
 from lth_runner.values.errors import UserError
+from lth_runner.values.terminal import show, visible
 
 AGAIN = ("failed", "dead", "interrupted", "missing")
 REFUSED = "refused"
 PROGRAM = "lth-run"
 EXIT_INTERRUPTED = 130
+LONGEST = 60  # characters of a command that is none
 
 
 def chosen(points: Sequence[Point], *, refused: bool) -> list[Point]:
@@ -33,9 +35,26 @@ def commands(points: Sequence[Point]) -> tuple[list[str], list[str]]:
             notes.append(f"{where} is left out: its process {pid} exists; end it first")
         elif not point.command:
             notes.append(f"{where} is left out: its status.json names no command")
+        elif (command := quoted(point.command)) is None:
+            told = repr(point.command[:LONGEST])
+            notes.append(f"{where} is left out: it names no {PROGRAM} command, but {told}")
         else:
-            wanted.append(point.command)
+            wanted.append(command)
     return list(dict.fromkeys(wanted)), notes
+
+
+def quoted(command: str) -> str | None:
+    """Writes a stored command so that a shell takes it for words of `lth-run` and nothing else.
+
+    None for another program's, and for one that no terminal should be shown.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return None
+    if words[:1] != [PROGRAM] or any(visible(word) != word for word in words):
+        return None
+    return shlex.join(words)
 
 
 def check_folder(points: Sequence[Point], outputs: Path) -> None:
@@ -64,7 +83,7 @@ def launch(lines: Sequence[str]) -> int:
     failed = []
     try:
         for number, (words, line) in enumerate(zip(parsed, lines, strict=True), 1):
-            print(f"[{number}/{len(lines)}] {line}", flush=True)
+            show(f"[{number}/{len(lines)}] {line}")
             status = subprocess.Popen([*_program(), *words[1:]]).wait()
             if interrupts or status == EXIT_INTERRUPTED:
                 return EXIT_INTERRUPTED
@@ -72,7 +91,7 @@ def launch(lines: Sequence[str]) -> int:
                 failed.append(f"exit status {status}: {line}")
     finally:
         signal.signal(signal.SIGINT, before)
-    print("\n".join([f"{len(lines) - len(failed)} of {len(lines)} ended well", *failed]))
+    show("\n".join([f"{len(lines) - len(failed)} of {len(lines)} ended well", *failed]))
     return 1 if failed else 0
 
 

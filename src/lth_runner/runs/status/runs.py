@@ -9,7 +9,7 @@ from datetime import datetime
 from math import isfinite
 from pathlib import Path
 
-from lth_runner.runs.folder import CONFIG, ROUNDS, STATUS, read_flat_config, read_status
+from lth_runner.runs.folder import CONFIG, ROUNDS, STATUS, flaw, read_flat_config, read_status
 from lth_runner.runs.measure import ending
 from lth_runner.runs.quantities import duration
 from lth_runner.runs.run_name import TAKEN
@@ -20,6 +20,7 @@ from lth_runner.values.json_files import read_bytes
 
 RUN_FILES = (STATUS, ROUNDS, CONFIG)
 REFUSAL = "UserError:"  # begins the error of a mistake that the user can mend
+MOST_COMMAND = 100_000  # characters, of which a system runs no more
 DEPTH = 4  # a name may hold slashes
 
 
@@ -43,9 +44,20 @@ def _below(folder: Path, depth: int, skipped: Collection[str] = ()) -> Iterator[
 
 
 def run_point(folder: Path, outputs: Path, now: datetime) -> Point:
-    """Finds how the run of a folder stands."""
+    """Finds how the run of a folder stands, whatever lies in it; it is dead where nothing tells."""
+    point = Point("dead", folder.parent.name, folder.name, folder)
+    if (reason := flaw(folder, RUN_FILES)) is not None:
+        return replace(point, reason=reason)
+    try:
+        return _point(point, folder, outputs, now)
+    except Exception as error:  # one folder of nonsense must not hide the others
+        told = str(error) or type(error).__name__
+        return replace(point, reason=f"its files make no sense: {told}")
+
+
+def _point(point: Point, folder: Path, outputs: Path, now: datetime) -> Point:
     config, status = read_flat_config(folder), read_status(folder)
-    point = Point("dead", folder.parent.name, folder.name, folder, config=config)
+    point = replace(point, config=config)
     if status.get("state") not in ("running", "done", "interrupted", "failed"):
         return replace(point, reason="its status.json is missing or says nothing known")
     state, error = status["state"], str(status.get("error") or "")
@@ -55,12 +67,15 @@ def run_point(folder: Path, outputs: Path, now: datetime) -> Point:
         point,
         state="refused" if refused else state,
         name=str(status.get("name") or point.name),
-        command=str(status["command"]) if status.get("command") else None,
+        command=str(status["command"])[:MOST_COMMAND] if status.get("command") else None,
         status=status,
         reason=_first_line(error.removeprefix(REFUSAL)) if state == "failed" else None,
     )
     if point.state == "done":
-        return replace(point, ending=ending(folder))
+        found = ending(folder)
+        if trained and found.num == 0 and found.sparsity is None:
+            return replace(point, state="dead", reason="its rounds.jsonl holds no row of a ticket")
+        return replace(point, ending=found)
     if point.state == "running":
         lease = f"run-{folder.parent.name}-{folder.name}"
         point = _with_life(point, outputs / "store" / "leases" / lease, now)

@@ -24,7 +24,8 @@ from lth_runner.runs.status.removal import (
 )
 from lth_runner.runs.status.runs import run_folders
 from lth_runner.values.errors import UserError
-from lth_runner.values.json_files import objects_from_end, read_object
+from lth_runner.values.files import open_regular
+from lth_runner.values.json_files import MOST_ROWS, objects_from_end, read_object
 
 KINDS = ("ends", "snapshots", "derived", "drafts", "damaged", "other")
 LEVELS = ("", "tickets", "last")  # of --keep, from what takes least to what takes most
@@ -81,7 +82,7 @@ def survey(outputs: Path, points: Sequence[Point], now: datetime) -> Holdings:
         what = "is no Store" if found is None else f"has format {found}, not {FORMAT}"
         raise UserError(f"{root} {what}: give the folder that runs write to (paths.outputs)")
     rounds, unread = _rounds(outputs)
-    stays = _stays(root, points, now) or unread
+    stays = unread or _stays(root, points, now)
     named: set[str] = set()
     last: set[str] = set()
     for path in rounds:
@@ -110,7 +111,7 @@ def _rounds(outputs: Path) -> tuple[set[Path], str | None]:
     found = {path for path in found if os.path.lexists(path)}
     for path in found:
         try:
-            path.open("rb").close()
+            open_regular(path, MOST_ROWS).close()
         except OSError as error:
             failures.append(error)
     told = [f"{one.filename} cannot be read ({one.strerror})" for one in failures]
