@@ -12,11 +12,12 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import torch
 
 from lth_runner.problem.data import TokenizerFile, Tokens, corpus, text_files
 from lth_runner.problem.data.idx import LARGEST, read_idx, unpacked
 from lth_runner.problem.data.tokenizers import Characters
-from lth_runner.problem.origin import File
+from lth_runner.problem.origin import File, ModelsOwn
 from lth_runner.values.errors import UserError
 from lth_runner.values.files import read_regular
 
@@ -85,6 +86,37 @@ def test_a_bomb_in_the_place_of_a_published_file_is_not_unpacked(tmp_path: Path)
     assert read_idx(tmp_path, frozenset({"a sum"})) is None
     os.mkfifo(tmp_path / "t10k-images-idx3-ubyte.gz")
     assert read_idx(tmp_path, frozenset({"a sum"})) is None
+
+
+class Command:
+    """What a pickle runs as it is read."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> object:
+        return os.mkdir, (str(self.mark),)
+
+
+def test_published_weights_are_read_and_nothing_that_a_file_of_them_names_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision import models
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", raising=False)
+    name = Path(models.SqueezeNet1_1_Weights.DEFAULT.url).name
+    file = tmp_path / "hub" / "checkpoints" / name
+    file.parent.mkdir(parents=True)
+    weights = models.squeezenet1_1().state_dict()
+    torch.save(weights, file)
+    ModelsOwn("squeezenet1_1", "DEFAULT")
+    for content in ({**weights, "more": Command(tmp_path / "mark")}, Command(tmp_path / "mark")):
+        torch.save(content, file)
+        with pytest.raises(UserError, match=r"origin\.name=squeezenet1_1 .* cannot be had"):
+            ModelsOwn("squeezenet1_1", "DEFAULT")
+        assert not (tmp_path / "mark").exists()
+    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
 
 
 # --- the cache of tokens

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Protocol
 
 import torch
@@ -20,6 +23,7 @@ from lth_runner.values.name_patterns import select
 
 INDEX = "model.safetensors.index.json"  # which file of a folder holds which tensor
 CHUNK = 2**24  # bytes that are hashed at once
+WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # which torch.load goes by
 NAMED = 4  # tensors that a message names
 
 
@@ -208,12 +212,13 @@ class ModelsOwn:
         try:
             from torchvision import models
 
-            found: Mapping[str, Tensor] = models.get_model(
-                self.name, weights=self.weights
-            ).state_dict()
+            with _without_code():
+                found: Mapping[str, Tensor] = models.get_model(
+                    self.name, weights=self.weights
+                ).state_dict()
         except ImportError as error:
             raise UserError(f"origin.name={self.name} needs torchvision: {error}") from error
-        except (ValueError, KeyError, OSError, RuntimeError) as error:
+        except (ValueError, KeyError, OSError, RuntimeError, UnpicklingError) as error:
             raise UserError(
                 f"origin.name={self.name} with origin.weights={self.weights} cannot be had: "
                 f"{str(error).strip().splitlines()[0]} (without internet: fetch them on a "
@@ -239,6 +244,20 @@ class ModelsOwn:
                     "it anew"
                 )
             own[name].copy_(self._state[name])
+
+
+@contextmanager
+def _without_code() -> Iterator[None]:
+    """Has torch.load, which torchvision calls, run nothing that a file of weights may name."""
+    before = os.environ.get(WEIGHTS_ONLY)
+    os.environ[WEIGHTS_ONLY] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[WEIGHTS_ONLY]
+        else:
+            os.environ[WEIGHTS_ONLY] = before
 
 
 def lying_in(module: nn.Module) -> dict[str, Tensor]:
