@@ -356,3 +356,7 @@ def test_what_the_data_lack_is_not_given_to_a_model_that_does_not_take_it() -> N
     assert without_what_data_lack(linear) == {"_target_": "torch.nn.Flatten", "num_classes": 3}
     needed = {"_target_": "lth_runner.problem.models.mlp", "shape": [4], "num_classes": None}
     assert without_what_data_lack(needed) == needed
+
+
+def test_a_switch_of_the_report_is_true_or_false():
+    assert "report.paired='often': give true or false" in told("report.paired=often")

@@ -130,6 +130,8 @@ def _check_root(values: Mapping[str, Any]) -> None:
 
 
 def _check_report(report: Mapping[str, Any]) -> None:
+    if not isinstance(pairs := report.get("paired"), bool):
+        raise UserError(f"report.paired={pairs!r}: give true or false")
     if (series := report.get("published")) is not None:
         published(str(series))
 
