@@ -23,6 +23,7 @@ from lth_runner.runs.record import Record, RunDescription, RunFolder, coverage
 from lth_runner.runs.report.drawn import stale
 from lth_runner.values.json_files import whole_objects
 from lth_runner.values.pieces import piece
+from lth_runner.values.processes import place
 
 COMMAND = (*SMALL, "replicates=2", "seed=3", "control=[reinit,shuffle]", "probe=default")
 OF_ROUNDS = {
@@ -334,10 +335,24 @@ def test_a_harmed_run_of_a_version_that_sealed_nothing_is_continued(
     assert untimed(folder / name) == whole
 
 
+def test_what_a_kill_left_that_came_while_a_finished_run_was_drawn_is_cleared(copied: Path) -> None:
+    (folder,) = folders(copied)
+    (folder / "report.html").unlink()
+    left = piece(folder / "report.html")
+    left.with_name(left.name.replace(f"-{os.getpid()}-", "-4194305-")).write_bytes(b"half")
+    lease = copied / "store" / "leases" / f"run-small-{folder.name}"
+    lease.write_text(json.dumps({"place": place(), "pid": 4194305, "began": "1", "token": "t"}))
+    with no_training():
+        assert lth_run(*COMMAND, f"paths.outputs={copied}").status == 0
+    assert not list(copied.rglob("*.part"))
+    assert not lease.exists()
+    assert stale(folder) == []
+
+
 def test_what_a_kill_left_beside_the_files_of_a_run_is_cleared(copied: Path) -> None:
     (folder,) = folders(copied)
-    for place in (folder / "status.json", folder / "tickets" / "round-00.safetensors"):
-        left = piece(place)
+    for file in (folder / "status.json", folder / "tickets" / "round-00.safetensors"):
+        left = piece(file)
         left.with_name(left.name.replace(f"-{os.getpid()}-", "-4194305-")).write_bytes(b"half")
     (folder / "status.json").unlink()
     with no_training():

@@ -49,6 +49,7 @@ from lth_runner.training.engines.choose import Choice
 from lth_runner.training.pace import Interrupted, Pace
 from lth_runner.training.trainer import Trainer, clock_of
 from lth_runner.values.errors import UnderWay
+from lth_runner.values.pieces import clear_pieces
 from lth_runner.values.terminal import show
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,8 @@ def execute(
         with _alone(run, Store(parts.outputs / "store")) as store:
             _run(parts, engine_of(parts, run.folder), run, store)
         retain(parts.outputs, str(values["store"]["keep"]))
+    else:
+        _clear(run, parts.outputs / "store")
     _conclude(run.folder)
     return ending(run.folder).value
 
@@ -102,10 +105,22 @@ def _is_done(run: RunDescription) -> bool:
     return not damaged(run.folder, status)
 
 
+def _clear(run: RunDescription, store: Path) -> None:
+    """Removes what a process left that was killed when all was done but the picture."""
+    clear_pieces(run.folder)
+    path = _lease_of(run, store)
+    if path.exists() and (lease := Lease.take(path)) is not None:
+        lease.release()
+
+
+def _lease_of(run: RunDescription, store: Path) -> Path:
+    return store / "leases" / f"run-{run.name}-{run.run_id}"
+
+
 @contextmanager
 def _alone(run: RunDescription, store: Store) -> Iterator[Store]:
     """Holds the run against every other process; raises UnderWay where one is at it."""
-    path = store.root / "leases" / f"run-{run.name}-{run.run_id}"
+    path = _lease_of(run, store.root)
     lease = Lease.take(path)
     waited = time.monotonic()
     while lease is None and is_elsewhere(path) and time.monotonic() - waited < 2 * COLD_SECONDS:

@@ -1,0 +1,282 @@
+"""What faults do to results: kill -9 at any moment, damaged files, a full disk at any write.
+
+    python scripts/faults.py                       # all three
+    python scripts/faults.py kills --num 300       # so many kill -9 over four workers
+    python scripts/faults.py damage disk --seconds 120
+
+Each fault is followed by the same commands without one, and what they leave is compared with what
+was never disturbed: rows, evaluations, tickets and the ends of all trainings, bit for bit. Nothing
+may differ, be missing, or be left over. Ends with status 1 where something does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from full_disk import Disk
+
+from lth_runner.cli import main as cli
+from lth_runner.runs.report.drawn import stale
+
+NUM_WORKERS = 4
+TIMED = ("seconds", "search_seconds", "reused")  # who trained a shared one is a matter of chance
+SMALL = (
+    "+scale=smoke", "dataset=synthetic", "dataset.num_train=120", "dataset.num_test=60",
+    "model=mlp", "model.widths=[8]", "train=sgd", "train.optimizer.lr=0.1", "threads=1",
+    "train.checkpoint_minutes=0.0001", "train.eval_every=5it", "device=cpu", "record=local",
+    "rewind.step=5it", "name=small",
+)  # fmt: skip
+POINTS = tuple(
+    (*SMALL, f"seed={seed}", f"control={control}", f"pruner.rounds={rounds}")
+    for seed in (0, 1) for control in ("reinit", "[reinit,shuffle]") for rounds in (1, 2)
+)  # fmt: skip
+SERVER = multiprocessing.get_context("forkserver")
+PRELOADED = ["lth_runner.cli.launch", "lth_runner.runs.report.run_page", "torch._dynamo"]
+
+
+def started(outputs: Path, words: tuple[str, ...], full_from: int | None = None) -> BaseProcess:
+    """`lth-run` in a process of its own; ``full_from``: the write from which the disk is full."""
+    arguments = ([*words, f"paths.outputs={outputs}"], outputs.with_suffix(".log"), full_from)
+    process = SERVER.Process(target=_lth_run, args=arguments, daemon=True)
+    process.start()
+    return process
+
+
+def _lth_run(words: list[str], log: Path, full_from: int | None) -> None:
+    os.environ["WANDB_MODE"] = "disabled"
+    handle = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(handle, number)
+    sys.argv = ["lth-run", *words]
+    outputs = words[-1].partition("=")[2]
+    with Disk(Path(outputs), sys.maxsize if full_from is None else full_from) as disk:
+        try:
+            cli.main()
+        finally:
+            log.with_suffix(".count").write_text(str(disk.count))
+
+
+def finished(outputs: Path, words: tuple[str, ...]) -> None:
+    """Runs a command to its end; raises where it does not end well."""
+    process = started(outputs, words)
+    process.join(600)
+    if process.exitcode != 0:
+        raise RuntimeError(
+            f"ended with {process.exitcode}:\n{outputs.with_suffix('.log').read_text()}"
+        )
+
+
+def results(outputs: Path) -> dict[str, Any]:
+    """All that must be the same: rows but for their seconds, and the hash of every tensor file."""
+    found: dict[str, Any] = {}
+    for path in sorted(outputs.glob("small/*/*.jsonl")):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        found[str(path.relative_to(outputs))] = [
+            {k: v for k, v in row.items() if k not in TIMED} for row in rows
+        ]
+    for pattern in ("small/*/tickets/*", "store/entries/*/end.*"):
+        for path in sorted(outputs.glob(pattern)):
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            found[str(path.relative_to(outputs))] = content
+    return found
+
+
+def left_over(outputs: Path) -> list[str]:
+    """What none undisturbed leaves: pieces, leases, drafts, runs not done or without pictures."""
+    patterns = ("**/*.part", "store/leases/*", "store/drafts/*")
+    found = [str(path) for pattern in patterns for path in outputs.glob(pattern)]
+    for folder in outputs.glob("small/*"):
+        status = json.loads((folder / "status.json").read_text())
+        found += [f"{folder}: {status['state']}"] * (status["state"] != "done")
+        found += [f"{folder}: {name}" for name in stale(folder)]
+    return found
+
+
+@dataclass
+class Tally:
+    """Counts of faults by kind, and what went wrong."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+
+    def compare(self, outputs: Path, whole: dict[str, Any], what: str) -> None:
+        """Notes what differs from an undisturbed run's results, or is left over."""
+        here = results(outputs)
+        names = sorted(here.keys() | whole.keys())
+        self.wrong += [f"{what}: {n} differs" for n in names if here.get(n) != whole.get(n)]
+        self.wrong += [f"{what}: left over: {one}" for one in left_over(outputs)]
+
+
+def phase(outputs: Path) -> str:
+    """What one of the workers was about, as far as the files tell."""
+    if any(outputs.glob("**/*.part")):
+        return "in the middle of a write"
+    if any(outputs.glob("store/drafts/*/end.safetensors")):
+        return "publishing"
+    folders = list(outputs.glob("small/*/status.json"))
+    if any('"done"' in path.read_text() and stale(path.parent) for path in folders):
+        return "drawing"
+    return "training" if any(outputs.glob("store/drafts/*/*")) else "starting, or between trainings"
+
+
+def kills(work: Path, whole: Path, *, num: int, until: float) -> Tally:
+    """Kills workers over one sweep, at random moments, until so many are dead; then all may end."""
+    tally, moments, expected = Tally(), random.Random(0), results(whole)
+    began = time.monotonic()
+    finished(work / "timed", POINTS[-1])
+    longest = time.monotonic() - began
+    for attempt in range(num):
+        if sum(tally.counts.values()) >= num or time.monotonic() > until:
+            break
+        outputs = work / f"kills-{attempt}"
+        for _ in range(num):
+            owed = [point for point in POINTS if not _is_done(outputs, point)]
+            if not owed or sum(tally.counts.values()) >= num or time.monotonic() > until:
+                break
+            chosen = moments.sample(owed, min(NUM_WORKERS, len(owed)))
+            workers = [started(outputs, point) for point in chosen]
+            for worker in workers:  # one after the other, while the others go on
+                time.sleep(moments.uniform(0, longest / NUM_WORKERS))
+                if worker.is_alive():
+                    told = phase(outputs)
+                    worker.kill()
+                    worker.join()
+                    tally.counts[told] += worker.exitcode == -signal.SIGKILL
+        for point in POINTS:
+            finished(outputs, point)
+        tally.compare(outputs, expected, f"kills, sweep {attempt}")
+        shutil.rmtree(outputs)
+    return tally
+
+
+def _is_done(outputs: Path, point: tuple[str, ...]) -> bool:
+    own = set(point[len(SMALL) :])
+    for path in outputs.glob("small/*/status.json"):
+        try:
+            status = json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue
+        if status["state"] == "done" and own <= set(status["command"].replace("'", "").split()):
+            return True
+    return False
+
+
+def harms() -> Iterator[tuple[str, Callable[[Path], object]]]:
+    """The ways in which a file is damaged."""
+
+    def flip(path: Path) -> None:
+        content = bytearray(path.read_bytes())
+        content[random.Random(len(content)).randrange(len(content))] ^= 1
+        path.write_bytes(content)
+
+    yield "flipped", flip
+    yield "truncated", lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    yield "emptied", lambda path: path.write_bytes(b"")
+    yield "deleted", Path.unlink
+
+
+def damage(work: Path, *, until: float) -> Tally:
+    """Damages a file of each kind, of the run and of the Store, and gives the command again."""
+    tally, point, whole = Tally(), POINTS[1], work / "whole"
+    finished(whole, point)
+    expected = results(whole)
+    [run] = whole.glob("small/*")
+    of_run = [path.relative_to(whole) for path in sorted(run.rglob("*")) if path.is_file()]
+    kinds = {
+        path.name.split("-0")[0]: path.relative_to(whole) for path in whole.glob("store/**/*.*")
+    }
+    faults = [(place, *harm) for place in (*of_run, *kinds.values()) for harm in harms()]
+    random.Random(0).shuffle(faults)  # so that a part of them is spread over all
+    for place, name, harm in faults:
+        if time.monotonic() > until:
+            break
+        outputs = work / "harmed"
+        shutil.copytree(whole, outputs)
+        harm(outputs / place)
+        in_store = place.parts[0] == "store"
+        if in_store:  # a run that is done looks at none of it
+            shutil.rmtree(outputs / "small")
+        tally.counts[f"{'the Store' if in_store else 'the run'}: {name}"] += 1
+        finished(outputs, point)
+        tally.compare(outputs, expected, f"{place} {name}")
+        shutil.rmtree(outputs)
+    return tally
+
+
+def full_disk(work: Path, *, until: float) -> Tally:
+    """Fails every operation from the n-th on, for each n, then gives the command again."""
+    point = tuple(word for word in POINTS[0] if "checkpoint_minutes" not in word)
+    tally, whole = Tally(), work / "whole"
+    finished(whole, point)
+    expected, num = results(whole), int(whole.with_suffix(".count").read_text())
+    order = random.Random(0).sample(range(num), num)  # so that a part of them is spread over all
+    for n in order:
+        if time.monotonic() > until:
+            break
+        outputs = work / f"full-{n}"
+        process = started(outputs, point, n)
+        process.join(600)
+        told = outputs.with_suffix(".log").read_text()
+        if int(outputs.with_suffix(".count").read_text()) <= n:
+            shutil.rmtree(outputs)
+            continue  # it took less this time: what is written every other second is not counted
+        clear = process.exitcode == 2 and "error: " in told and "bug" not in told
+        if not clear:
+            tally.wrong.append(f"operation {n}: status {process.exitcode}, {told[-300:]}")
+        tally.counts["operations refused, and all after them"] += 1
+        finished(outputs, point)
+        tally.compare(outputs, expected, f"operation {n}")
+        shutil.rmtree(outputs)
+    return tally
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    kinds = ("kills", "damage", "disk")
+    parser.add_argument("kinds", nargs="*", metavar="|".join(kinds))
+    parser.add_argument("--num", type=int, default=300, help="kill -9 in all (300)")
+    parser.add_argument("--seconds", type=float, default=1e9, help="of each kind, at most")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.kinds) - set(kinds):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    SERVER.set_forkserver_preload(PRELOADED)
+    wrong: list[str] = []
+    for kind in arguments.kinds or kinds:
+        with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+            work, began = Path(folder), time.monotonic()
+            until = began + arguments.seconds
+            if kind == "kills":
+                for point in POINTS:
+                    finished(work / "whole", point)
+                tally = kills(work, work / "whole", num=arguments.num, until=until)
+            else:
+                tally = {"damage": damage, "disk": full_disk}[kind](work, until=until)
+        total, seconds = sum(tally.counts.values()), time.monotonic() - began
+        print(f"{kind}: {total} faults in {seconds:.0f} s, {len(tally.wrong)} with consequences")
+        for name, count in tally.counts.most_common():
+            print(f"  {count:>4}  {name}")
+        wrong += tally.wrong
+    print(*wrong, sep="\n")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
