@@ -98,6 +98,13 @@ class Widened:
     def __call__(self, image):
         return image.double()
 """
+YAMLS = {  # which cannot be read, or composed
+    "open": b"# @package _global_\nseed: [1\nname: : x\n",
+    "twice": b"# @package _global_\nseed: 1\nseed: 2\n",
+    "latin": b"name: caf\xe9\n",
+    "absent": b"defaults:\n  - nowhere\n",
+    "controls": b"# @package _global_\ndefaults:\n  - override /control: [reinit, reinit]\n",
+}
 RUN = (
     "+scale=smoke", "train=sgd", "probe=none", "device=cpu", "threads=1", "record=local",
     "name=wrong",
@@ -142,6 +149,9 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "mine/dataset").mkdir(parents=True)
     option = "_target_: wrongparts.tokens\nnum_classes: 3\nshape: [1]\n"
     (folder / "mine/dataset/tokens.yaml").write_text(option)
+    (folder / "mine/own").mkdir()
+    for name, content in YAMLS.items():
+        (folder / f"mine/own/{name}.yaml").write_bytes(content)
     held = mlp(shape=[1, 8, 8], num_classes=10, widths=[8]).state_dict()
     save_file({n: v for n, v in held.items() if n != "linear1.bias"}, folder / "lacks.safetensors")
     save_file(held | {"pooler": torch.zeros(2)}, folder / "exceeds.safetensors")
@@ -311,6 +321,31 @@ CASES = {
         (*TOKENS, "+model.rows=9", "pruner=synflow"),
         "SynFlow, .* inputs that are plain",
     ),
+    # options beside one another, and yaml of one's own
+    "a control twice": (
+        (*DIGITS[1:], "control=[reinit,reinit]"),
+        r"control=\[reinit,reinit\] names reinit twice",
+    ),
+    "a probe twice": (
+        (*DIGITS, "probe=[signs,signs]"),
+        r"probe=\[signs,signs\] names signs twice",
+    ),
+    "none beside a control": (
+        (*DIGITS[1:], "control=[none,reinit]"),
+        r"none stands alone: give control=none or control=\[reinit\]",
+    ),
+    "a control twice in a yaml": (
+        (*DIGITS[1:], "+own=controls"),
+        r"control=\[reinit,reinit\] names reinit twice",
+    ),
+    "a yaml with a bracket left open": (
+        (*DIGITS, "+own=open"),
+        r"a yaml file cannot be read: .*open\.yaml., line 2",
+    ),
+    "a yaml with a key twice": ((*DIGITS, "+own=twice"), r"duplicate key seed .*twice\.yaml"),
+    "a yaml in Latin-1": ((*DIGITS, "+own=latin"), "a yaml file is not written in UTF-8"),
+    "a yaml with defaults that are nowhere": ((*DIGITS, "+own=absent"), "own.*nowhere"),
+    "no probe at all": ((*DIGITS, "probe=null"), "a group cannot be null"),
     # tolerance
     **{
         f"a tolerance of {text}": ((*DIGITS, f"report.tolerance={text}"), "report.tolerance=.*2%")
@@ -330,3 +365,15 @@ def test_a_problem_that_does_not_fit_is_told_before_training(
     assert message.startswith("error: ")
     assert re.search(says, message), message
     assert not list(tmp_path.glob("*/*/rounds.jsonl"))
+
+
+def test_a_sweep_over_a_group_says_how_to_set_a_key_that_its_default_has_not(
+    tmp_path: Path,
+) -> None:
+    words = ("-m", "pruner=rigl,set", f"paths.outputs={tmp_path}", *RUN, *DIGITS)
+    said = lth_run(*words, "pruner.fraction=0.5")
+    assert said.status == 2
+    assert "write ++pruner.fraction=..." in said.err
+    with no_training():
+        cured = lth_run(*words, "++pruner.fraction=5", f"hydra.sweep.dir={tmp_path}/sweep")
+    assert cured.err.count("pruner.fraction=5 is a share") == 2  # both options have the key

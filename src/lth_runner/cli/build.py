@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,22 +15,30 @@ from hydra.utils import get_object, instantiate
 from torch import nn
 
 from lth_runner.cli.messages import first_line, raised_at
+from lth_runner.cli.seams import check_members, check_seam
 from lth_runner.control import Control, possible
 from lth_runner.control import check as check_control
 from lth_runner.experiment import Experiment
+from lth_runner.masking import Masking
 from lth_runner.masking import check as check_masking
 from lth_runner.probe import Probe
+from lth_runner.problem.coordinates import Coordinates
+from lth_runner.problem.covers import Covers
 from lth_runner.problem.data import Dataset
 from lth_runner.problem.fits import check_fits
-from lth_runner.problem.objective import smoothed
+from lth_runner.problem.objective import Objective, smoothed
+from lth_runner.problem.origin import Origin
 from lth_runner.problem.requirements import check as check_demands
 from lth_runner.problem.requirements import check_layers, draws_anew
 from lth_runner.problem.starts import check_starts
 from lth_runner.problem.task import Task
 from lth_runner.runs.evidence.tolerance import Tolerance
+from lth_runner.search import Search
+from lth_runner.search.search import check_schedules
 from lth_runner.training.job import GENERATION
 from lth_runner.training.recipe import Recipe
 from lth_runner.training.trainer import clock_of
+from lth_runner.training.trial import try_a_step
 from lth_runner.values import identity
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
@@ -62,11 +71,12 @@ def build(values: Mapping[str, Any]) -> Parts:
     Raises UserError for what cannot be built, or does not fit the data, the network, the clock or
     the machine.
     """
-    recipe: Recipe = make(values["train"])
-    search, masking = make(values["pruner"]["search"]), make(values["pruner"]["masking"])
-    controls: dict[str, Control] = {k: make(node) for k, node in values["control"].items()}
+    recipe: Recipe = part(values, "train", Recipe)
+    search: Search = part(values, "pruner.search", Search)
+    masking: Masking = part(values, "pruner.masking", Masking)
+    controls = {name: part(values, f"control.{name}", Control) for name in values["control"]}
     controls = possible(controls)
-    probes: list[Probe] = [make(node) for node in values["probe"].values()]
+    probes: list[Probe] = [part(values, f"probe.{name}", Probe) for name in values["probe"]]
     first = build_task(values)
     tasks = [first.with_seed(first.seed + index) for index in range(values["replicates"])]
     experiment = Experiment(tasks, search, masking, controls, probes)
@@ -84,21 +94,25 @@ def build(values: Mapping[str, Any]) -> Parts:
 def build_task(values: Mapping[str, Any]) -> Task:
     """Builds what is to be learned, from where and in which numbers, for the first replicate."""
     device = pick_device(values["device"])
-    data: Dataset = make(values["dataset"]).limited(values["max_samples"]).to(device)
+    found: Dataset = make(values["dataset"])
+    check_members("dataset", found, Dataset)
+    data = found.limited(values["max_samples"]).to(device)
     task = Task(
         model=_model_factory(values["model"]),
         data=data,
         seed=values["seed"],
         device=device,
         biases=values["pruner"].get("biases", False),
-        objective=make(values["objective"]),
-        origin=make_or_none(values["origin"]),
-        coordinates=make_or_none(values["coordinates"]),
-        covers=make(values["covers"]),
+        objective=part(values, "objective", Objective),
+        origin=part(values, "origin", Origin) if values["origin"] else None,
+        coordinates=part(values, "coordinates", Coordinates) if values["coordinates"] else None,
+        covers=part(values, "covers", Covers),
     )
     try:
         task.init()
-    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a network of a user's own may raise anything
         raise UserError(
             f"the model cannot be built: {first_line(error)}{raised_at(error)}"
         ) from error
@@ -119,11 +133,13 @@ def check_parts(experiment: Experiment, recipe: Recipe) -> None:
     check_masking(experiment.masking, clock)
     for part in (experiment.search, experiment.masking, *experiment.controls.values()):
         check_layers(part, task)
+        check_schedules(part, task)
     for control in experiment.controls.values():
         check_control(control, task, clock, recipe.rate)
     for probe in experiment.probes:
         check_demands(probe, task)
     smoothed(task.objective, recipe.label_smoothing)  # refuses what it cannot smooth
+    try_a_step(task, recipe)
 
 
 def make(node: Mapping[str, Any]) -> Any:
@@ -134,9 +150,14 @@ def make(node: Mapping[str, Any]) -> Any:
         raise _root_cause(error) from error
 
 
-def make_or_none(node: Mapping[str, Any] | None) -> Any:
-    """Builds one part; None where the config has none."""
-    return None if node is None else make(node)
+def part(values: Mapping[str, Any], key: str, seam: type) -> Any:
+    """Builds the part at a dotted key, and checks that it is what its place asks for."""
+    node: Any = values
+    for name in key.split(".", 1):  # a control's or a probe's name may hold dots
+        node = node[name]
+    made = make(node)
+    check_seam(key, made, seam)
+    return made
 
 
 def _root_cause(error: InstantiationException) -> UserError:
@@ -173,11 +194,12 @@ def pick_device(name: str) -> torch.device:
     }
     if name == "auto":
         return torch.device(next(k for k in ("cuda", "mps", "cpu") if available[k]))
-    kind = str(name).split(":")[0]
-    if kind not in available:
+    found = re.fullmatch(r"(cpu|cuda|mps)|(cuda):\d{1,3}", str(name), re.ASCII)
+    if found is None:
         raise UserError(
             f"device={name!r}: accepted: auto, cpu, cuda (a GPU; cuda:1 is the second), mps"
         )
+    kind = found[1] or found[2]
     if not available[kind]:
         raise UserError(
             f"device={name} was asked for, but this machine (or its torch {torch.__version__}) "

@@ -31,8 +31,15 @@ ROOT = PARTS | MAYBE | GROUPS | SECTIONS | {
     "name", "seed", "replicates", "device", "max_samples", "threads",
 }  # fmt: skip
 KEEP = ("all", "tickets", "last")  # of the Store, once a run is done
-MOST_REPLICATES = 10_000  # each is a network and its trainings
-MOST_THREADS = 1024  # far beyond, a system ends the process that asks
+MOST_REPLICATES = 1000  # each is a network and its trainings
+MOST_THREADS = 64  # beyond the cores: the bits of a run on another machine need its number
+OWN_KEYS = {  # of the sections that are read here, and not given to a part whole
+    "paths": ("outputs", "data"),
+    "store": ("keep",),
+    "record": ("wandb",),
+    "report": ("tolerance", "published"),
+    "rewind": tuple(field.name for field in fields(Rewind)),
+}
 WANDB = ("mode", "project", "entity", "group")
 WANDB_MODES = ("offline", "online", "disabled")
 PRUNER_KEYS = {"search", "masking", "budgets", "biases"}  # what is read here
@@ -57,6 +64,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     Raises UserError as ``check`` does, without looking at signatures.
     """
     _check_keys(config)
+    _check_sections(config)
     _check_pruner(config)
     _warn_of_unused_rewinding(config)
     try:
@@ -90,7 +98,7 @@ def _check_keys(config: DictConfig) -> None:
                 f"{key}={config[key]} is no mapping of keys: choose an option of {key}, or set its "
                 f"keys one by one, as {key}.<key>=..."
             )
-    parts = {key: config[key] for key in PARTS}
+    parts = {key: config[key] for key in PARTS | {"rewind"}}
     parts |= {key: config[key] for key in MAYBE if config[key] is not None}
     parts |= {f"pruner.{key}": config.pruner.get(key) for key in ("search", "masking")}
     for key, node in sorted(parts.items()):
@@ -99,6 +107,16 @@ def _check_keys(config: DictConfig) -> None:
                 f"{key}={node} is no part, which has a _target_: choose an option of "
                 f"{key.split('.')[0]}"
             )
+
+
+def _check_sections(config: DictConfig) -> None:
+    """Refuses a key that nothing reads; what another key is interpolated from is read."""
+    written = str(OmegaConf.to_container(config, resolve=False))
+    for section, known in OWN_KEYS.items():
+        for key in map(str, config[section]):
+            path = f"{section}.{key}"
+            if key not in known and key != "_target_" and f"${{{path}" not in written:
+                raise UserError(f"{path} is used by nothing: {nearest(key, known)}")
 
 
 def _check_root(values: Mapping[str, Any]) -> None:
@@ -191,6 +209,11 @@ def _check_pruner(config: DictConfig) -> None:
     budgets = raw.get("budgets", {})
     if not isinstance(budgets, dict):
         raise UserError(f"pruner.budgets={budgets!r} is no mapping of scopes to budgets")
+    for scope, budget in budgets.items():
+        if budget is not None and not (isinstance(budget, dict) and "_target_" in budget):
+            raise UserError(
+                f"pruner.budgets.{scope}={budget!r} is no part, which has a _target_, and not null"
+            )
     offered = [str(scope) for scope, budget in budgets.items() if budget is not None]
     if "scope" in raw and raw["scope"] not in offered:
         closed = str(raw["scope"]) in budgets

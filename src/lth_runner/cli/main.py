@@ -85,10 +85,11 @@ def traceback_wanted() -> bool:
 
 def tell(error: Exception) -> int:
     """Prints what went wrong in one message, and returns the exit status."""
-    from lth_runner.cli.messages import MISTAKES, explain, explain_bug
+    from lth_runner.cli.messages import MISTAKES, explain, explain_bug, is_ours
 
-    known = isinstance(error, MISTAKES)
-    message = explain(error, conf_dir()) if known else explain_bug(error)
+    # what Hydra cannot compose is the command's or a yaml's, whatever it raises
+    known = isinstance(error, MISTAKES) or not is_ours(error)
+    message = explain(error, conf_dir(), sys.argv[1:]) if known else explain_bug(error)
     show(f"error: {message}", sys.stderr)
     return EXIT_USER if known else EXIT_BUG
 
@@ -100,6 +101,7 @@ def launch(config: DictConfig) -> float | None:
 
     with uncollected():
         from lth_runner.cli.launch import execute
+    from lth_runner.cli.chosen import check_chosen
     from lth_runner.cli.stopping import nobody_reads, say
     from lth_runner.cli.sweep import (
         choices,
@@ -125,6 +127,7 @@ def launch(config: DictConfig) -> float | None:
             config.device = spread(str(config.device), int(known.job.num))
             config.train.snapshots = snapshots(known, config.train.snapshots)
         config.name = run_name(config.name, known)
+        check_chosen(known)
         return execute(config, own, choices(known))
     except (KeyboardInterrupt, SystemExit):  # the latter a launcher's: it queues it again
         whole = whole_command(known) if sweeps else None

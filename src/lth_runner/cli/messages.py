@@ -7,6 +7,7 @@ import os
 import re
 import sysconfig
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -16,12 +17,19 @@ from omegaconf.errors import OmegaConfBaseException
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.state import Damaged
 
-MISTAKES = (UserError, HydraException, OmegaConfBaseException, OSError, Damaged)
+MISTAKES = (
+    UserError, HydraException, OmegaConfBaseException, OSError, Damaged, yaml.YAMLError,
+)  # fmt: skip
+OURS = str(Path(__file__).parents[1])
+ENTRY = str(Path("cli", "main.py"))
 LONGEST = 400  # characters of an unforeseen exception's text
 
 
-def explain(error: Exception, conf: Path) -> str:
-    """Says what was wrong, the value, what is accepted and what to do."""
+def explain(error: Exception, conf: Path, words: Sequence[str] = ()) -> str:
+    """Says what was wrong, the value, what is accepted and what to do.
+
+    ``words``: the command line, where it is known, for a cure that goes by it.
+    """
     text = str(error)
     if isinstance(error, MissingConfigException):  # an OSError by descent
         return _missing(error, text, conf)
@@ -29,8 +37,14 @@ def explain(error: Exception, conf: Path) -> str:
         return _explain_os(error.errno, error.strerror or text, error.filename)
     if isinstance(error, OverrideParseException):
         return _unparsed(error, text)
+    if isinstance(error, yaml.YAMLError):
+        return f"a yaml file cannot be read: {' '.join(text.split())}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"a yaml file is not written in UTF-8: {text}"
+    if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        return _ambiguous(match[1])
     if match := re.search(r"Could not override '([^']+)'", text):
-        return _unknown_key(match[1], conf)
+        return _unknown_key(match[1], conf, words)
     if match := re.search(r"Could not delete from config\. '([^']+)' does not exist", text):
         return f"~{match[1]} takes out a key that is not there, or that is null here: leave it away"
     if match := re.search(r"Could not append to config\. An item is already at '([^']+)'", text):
@@ -58,6 +72,17 @@ def _unparsed(error: OverrideParseException, text: str) -> str:
     )
 
 
+def _ambiguous(override: str) -> str:
+    """Says what a comma between values may have been meant as."""
+    key, _, value = override.partition("=")
+    point = value.replace(",", ".") if re.fullmatch(r"\d+,\d+", value) else None
+    number = f"a point for a comma in a number ({key}={point}), " if point else ""
+    return (
+        f"{override}: values with commas between them are a sweep. Write {number}-m for a run of "
+        f"each (lth-run -m {override}), or brackets for a list ('{key}=[{value}]')"
+    )
+
+
 def first_line(error: BaseException) -> str:
     """Returns the first line of what an exception says, and its type."""
     lines = str(error).strip().splitlines()
@@ -70,24 +95,37 @@ def explain_bug(error: Exception) -> str:
     if match := re.search(r"\(os error (\d+)\)", text):  # safetensors wraps what the system says
         return _explain_os(int(match[1]), os.strerror(int(match[1])), None)
     text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+    where = _innermost(error)
+    own = where is not None and not where.filename.startswith(OURS)
+    whose = "in a part of your own" if own else "not foreseen: a bug of lth-runner"
     return (
-        f"{type(error).__name__}: {text}{raised_at(error)} (not foreseen: a bug of lth-runner, or "
-        "of a part of your own; LTH_TRACEBACK=1 before the same command shows the traceback)"
+        f"{type(error).__name__}: {text}{raised_at(error)} ({whose}; LTH_TRACEBACK=1 before the "
+        "same command shows the traceback)"
     )
 
 
-def raised_at(error: Exception) -> str:
+def raised_at(error: BaseException) -> str:
     """Finds the innermost line of the user's code or of ours."""
+    where = _innermost(error)
+    return "" if where is None else f", at {where.filename}:{where.lineno}"
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether an exception passed through the program itself, beyond its first call of Hydra."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = str(Path(__file__).parents[1])
+    return any(f.filename.startswith(OURS) and not f.filename.endswith(ENTRY) for f in frames)
+
+
+def _innermost(error: BaseException) -> traceback.FrameSummary | None:
+    frames = traceback.extract_tb(error.__traceback__)
     libraries = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
     for frame in reversed(frames):
-        if frame.filename.startswith(ours) or not frame.filename.startswith((*libraries, "<")):
-            return f", at {frame.filename}:{frame.lineno}"
-    return ""
+        if frame.filename.startswith(OURS) or not frame.filename.startswith((*libraries, "<")):
+            return frame
+    return None
 
 
-def _unknown_key(key: str, conf: Path) -> str:
+def _unknown_key(key: str, conf: Path, words: Sequence[str]) -> str:
     group = key.split("@")[0]
     if (conf / group).is_dir():
         return (
@@ -96,10 +134,19 @@ def _unknown_key(key: str, conf: Path) -> str:
         )
     known = {**_keys(conf), **{name: [] for name in _groups(conf)}}
     if known.get(key):
+        first = key.split(".")[0]
+        swept = any(re.match(rf"{first}=.*,", word) for word in words)
+        if swept or any(word.startswith("+sweep=") for word in words):
+            return (
+                f"{key} is a key of {', '.join(known[key])}, and a sweep over {first} composes its "
+                f"default first, which has none: write ++{key}=..., for the options that have it"
+            )
         return (
             f"{key} is a key of {', '.join(known[key])}, not of the option chosen here (a new key "
             f"of your own part: +{key}=...)"
         )
+    if deeper := sorted((name for name in known if name.endswith(f".{key}")), key=len):
+        return f"unknown key {key!r}: did you mean {' or '.join(deeper[:3])}?"
     alike = [name for name in known if name.count(".") == key.count(".")] or known
     return f"unknown key {key!r}: {nearest(key, alike)} (a new key of your own part needs a +)"
 

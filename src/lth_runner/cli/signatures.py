@@ -17,6 +17,7 @@ from lth_runner.values.search_path import hidden_by
 from lth_runner.values.steps import Duration
 
 _LIBRARIES = {"lth_runner", "torch", "torchvision"}  # meant, whatever lies in the folder
+LARGEST = 2**63 - 1  # of whole numbers, in torch as on disks
 _HYDRA = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
 
 
@@ -75,13 +76,13 @@ def _check_value(path: str, value: Any, hint: Any) -> None:
     kinds = set(get_args(hint) if union else [hint]) - {NoneType}
     if _must_have_value(hint) and value is None:
         raise UserError(f"{path}=null must have a value")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{path}={value} must be a finite number")
+    _check_size(path, value)
     if value is not None and kinds and value != "???":
         if all(map(_is_part, kinds)) and not isinstance(value, Mapping):
             raise UserError(f"{path}={value!r} must be a part, a mapping with a _target_")
         _check_text(path, value, kinds)
         _check_container(path, value, kinds)
+        _check_items(path, value, kinds)
         _check_durations(path, value, kinds)
     wanted = kinds & {int, float, bool}
     is_wrong_text = isinstance(value, str) and kinds - wanted == {Tensor}
@@ -95,6 +96,26 @@ def _check_value(path: str, value: Any, hint: Any) -> None:
         "true or false" if wanted == {bool} else "a number" if float in kinds else "a whole number"
     )
     raise UserError(f"{path}={value!r} must be {name}")
+
+
+def _check_size(path: str, value: Any) -> None:
+    """Refuses numbers that no machine computes with, at any depth of plain values."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_size(f"{path}.{key}", item)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            _check_size(f"{path}[{index}]", item)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{path}={value} must be a finite number")
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        raise UserError(f"{path}={value:.4g} is too large: give at most {LARGEST}")
+
+
+def _check_seed(key: str, path: str, value: Any) -> None:
+    """Refuses a negative seed, whose part a hash or a library would take for another one."""
+    if (key == "seed" or key.endswith("_seed")) and isinstance(value, int) and value < 0:
+        raise UserError(f"{path}={value} must be a whole number of at least 0")
 
 
 def _must_have_value(hint: Any) -> bool:
@@ -127,6 +148,31 @@ def _check_container(path: str, value: Any, kinds: Collection[Any]) -> None:
     one_pattern = isinstance(value, str) and all(get_args(kind) == (str,) for kind in kinds)
     if not one_pattern:
         raise UserError(f"{path}={value!r} must be a list: write '{path}=[{value}]'")
+
+
+def _check_items(path: str, value: Any, kinds: Collection[Any]) -> None:
+    """Refuses items that the signature does not want in its list, pair or mapping."""
+    if len(kinds) != 1:
+        return
+    [kind] = kinds
+    of, within = get_args(kind), get_origin(kind)
+    if within is tuple and of and Ellipsis not in of and isinstance(value, (list, tuple)):
+        if len(value) != len(of):
+            raise UserError(f"{path}={list(value)} must be a list of {len(of)} values")
+        for index, (item, hint) in enumerate(zip(value, of, strict=True)):
+            _check_value(f"{path}[{index}]", item, hint)
+    elif within in (Sequence, list, tuple) and isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            _check_item(f"{path}[{index}]", item, of[0] if of else Any)
+    elif within in (Mapping, dict) and isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_item(f"{path}.{key}", item, of[1] if of else Any)
+
+
+def _check_item(path: str, value: Any, hint: Any) -> None:
+    if hint is str and (value is None or isinstance(value, (list, dict))):
+        raise UserError(f"{path}={value!r} must be a text")
+    _check_value(path, value, hint)
 
 
 def _check_durations(path: str, value: Any, kinds: Collection[Any]) -> None:
@@ -206,6 +252,7 @@ def _check(path: str, node: Mapping[str, Any], written: Any) -> None:
                 f"{own} follows {source}, which is null here, and {target} must have a value: "
                 f"set {own}"
             )
+        _check_seed(key, source, node[key])
         _check_value(source, node[key], hints.get(key))
     missing = [
         name

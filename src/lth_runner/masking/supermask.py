@@ -54,7 +54,7 @@ class Supermask:
         accepted = get_args(get_type_hints(type(self))["hard"])
         if self.hard not in accepted:
             raise UserError(f"pruner.hard={self.hard!r}; {nearest(str(self.hard), accepted)}")
-        if (schedule := self._schedule) and self.hard == "round":
+        if (schedule := self.schedule) and self.hard == "round":
             raise UserError(
                 f"pruner.hard=round keeps what is learned, not a sparsity of {1 - schedule()[-1]:g}"
                 ": leave it out, or set pruner.sparsity=null"
@@ -63,7 +63,7 @@ class Supermask:
             refuse_avoiding_collapse(self.allocate)
 
     @property
-    def _schedule(self) -> Iterations | None:
+    def schedule(self) -> Iterations | None:
         if self.sparsity is None and (self.rate is None or self.rounds is None):
             return None
         return Iterations(self.sparsity, rate=self.rate, rounds=self.rounds)
@@ -71,7 +71,7 @@ class Supermask:
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
         whole = select(self.exclude, kept, "pruner.exclude")
         values = _rescaled if self.rescale else unchanged
-        schedule = self._schedule
+        schedule = self.schedule
 
         def keep(within: Mask, masks: Scores) -> dict[str, Tensor]:
             return {

@@ -11,6 +11,8 @@ from lth_runner.values.errors import UserError
 from lth_runner.values.seeds import derive
 from lth_runner.values.tree import Batch
 
+MOST = 1_000_000  # inputs, draws, steps of one measurement
+
 
 def sample(task: Task, num_inputs: int) -> Batch:
     """Draws ``num_inputs`` training inputs with labels, or all there are; not augmented."""
@@ -34,6 +36,8 @@ def dense_training(past: Past, trained: Trained) -> Trained | None:
 
 
 def check_count(key: str, value: int) -> None:
-    """Raises UserError for an option that is no whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UserError(f"probe.{key}={value!r} must be a whole number of at least 1")
+    """Raises UserError for an option that is no whole number from 1 to ``MOST``."""
+    if isinstance(value, bool) or not isinstance(value, int) or not (1 <= value <= MOST):
+        raise UserError(
+            f"probe.{key}={value!r} must be a whole number of at least 1, at most {MOST}"
+        )

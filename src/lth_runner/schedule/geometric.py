@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 
 from lth_runner.values.errors import UserError
+
+MOST_ROUNDS = 10_000  # each is a training of every arm and replicate
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,16 @@ class Geometric:
             raise UserError(
                 "set two of pruner.sparsity, pruner.rate and pruner.rounds (the third may be null)"
             )
+        if self.rounds is not None and self.rounds > MOST_ROUNDS:
+            raise UserError(f"pruner.rounds={self.rounds}: give at most {MOST_ROUNDS}")
+        if self.sparsity and self.rate:
+            num = _rounds(self.sparsity, self.rate)
+            if num > MOST_ROUNDS:
+                raise UserError(
+                    f"pruner.rate={self.rate} would take {num:.3g} rounds to reach "
+                    f"pruner.sparsity={self.sparsity}, and there may be {MOST_ROUNDS}: raise "
+                    "pruner.rate"
+                )
         if self.sparsity and self.rate and self.rounds:
             reached = 1 - (1 - self.rate) ** self.rounds
             if reached < self.sparsity - 1e-9:
@@ -65,4 +78,5 @@ class Geometric:
 
 def _rounds(sparsity: float, rate: float) -> int:
     # the tolerance: (1 - rate)^3 computed backwards must count as three rounds, not four
-    return max(1, math.ceil(math.log1p(-sparsity) / math.log1p(-rate) - 1e-9))
+    num = math.log1p(-sparsity) / math.log1p(-rate) - 1e-9
+    return max(1, math.ceil(min(num, sys.float_info.max)))

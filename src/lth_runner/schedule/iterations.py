@@ -9,6 +9,8 @@ from types import MappingProxyType
 from lth_runner.schedule.geometric import Geometric
 from lth_runner.values.errors import UserError, nearest
 
+MOST_ITERATIONS = 100_000
+
 # progress x in [0, 1], and the density kappa at the end -> the density at x
 _SHAPES: Mapping[str, Callable[[float, float], float]] = MappingProxyType(
     {
@@ -40,6 +42,11 @@ class Iterations:
         if not whole or self.iterations < 1:
             raise UserError(
                 f"pruner.iterations={self.iterations!r}: give a whole number, at least 1"
+            )
+        if self.iterations > MOST_ITERATIONS:
+            raise UserError(
+                f"pruner.iterations={self.iterations}: give at most {MOST_ITERATIONS}, each scores "
+                "all weights anew"
             )
         if self.shape not in _SHAPES:
             raise UserError(f"pruner.shape={self.shape!r}; {nearest(str(self.shape), _SHAPES)}")

@@ -10,13 +10,16 @@ from lth_runner.problem.task import Task
 from lth_runner.values.errors import UserError, nearest
 
 KEY = "pruner.search.score"
+MOST = 1_000_000  # of anything that is counted: batches, draws, steps
 
 
 def check_whole_number(least: int, **options: int) -> None:
-    """Raises UserError for an option that is no whole number of at least ``least``."""
+    """Raises UserError for an option that is no whole number from ``least`` to ``MOST``."""
     for key, value in options.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise UserError(f"{KEY}.{key}={value!r} must be a whole number of at least {least}")
+        if isinstance(value, bool) or not isinstance(value, int) or not (least <= value <= MOST):
+            raise UserError(
+                f"{KEY}.{key}={value!r} must be a whole number of at least {least}, at most {MOST}"
+            )
 
 
 def check_positive(**options: float) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Protocol, runtime_checkable
+
+from torch import Tensor
 
 from lth_runner.allocate import Allocate, count, empty_layers
 from lth_runner.problem.requirements import check as check_score
 from lth_runner.problem.task import Task
+from lth_runner.schedule import Schedule
 from lth_runner.score import Random, Score
 from lth_runner.search.rewind import Rate, Rewind
 from lth_runner.search.ticket import Past, Start, Ticket
@@ -57,20 +61,77 @@ class Rewinding(Protocol):
         """Gives the weights, not yet masked, and the start of the next ticket alone."""
 
 
+@runtime_checkable
+class Scheduled(Protocol):
+    """A search, a masking or a score that goes down the densities of a schedule."""
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The densities; None where none is asked for."""
+
+
 def check_parts(task: Task, score: Score, allocate: Allocate, density: float) -> None:
     """Raises UserError for a score or a budget that the task cannot serve.
 
     It cannot serve a budget that no network of this shape can meet, or that leaves nothing of it.
     """
     check_score(score, task)
+    if not type(score).__module__.startswith("lth_runner."):
+        _try_score(score, task)
     dense = task.dense()
-    if not count(density, dense.num_prunable):
-        raise UserError(
-            f"at sparsity {1 - density:.8g}, where the rounds of pruning end, none of "
-            f"{dense.num_prunable} weights would be left: lower pruner.sparsity, or pruner.rounds "
-            "or pruner.rate where it is null"
-        )
+    _check_end(density, dense.num_prunable)
     allocate(Random()(task, {}, dense), density, dense, 0)
+
+
+def _try_score(score: Score, task: Task) -> None:
+    """Has a user's own score look at the network once, before anything is trained for it."""
+    name, dense = type(score).__qualname__, task.dense()
+    try:
+        found: object = score(task, task.init(), dense)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"pruner.search.score: {name} cannot score the network: {type(error).__name__}: {error}"
+        ) from error
+    wanted = {key: tuple(kept.shape) for key, kept in dense.items()}
+    if not isinstance(found, Mapping):
+        raise UserError(
+            f"pruner.search.score: {name} gives a {type(found).__name__}, not a mapping of "
+            f"{', '.join(wanted)} to tensors"
+        )
+    for key, shape in wanted.items():
+        value = found.get(key)
+        if not isinstance(value, Tensor) or tuple(value.shape) != shape or value.is_complex():
+            raise UserError(
+                f"pruner.search.score: {name} gives no tensor of real numbers of shape {shape} "
+                f"for {key}, where larger means keep"
+            )
+
+
+def check_schedules(part: object, task: Task) -> None:
+    """Raises UserError where a part's schedule, or that of one within it, leaves all or nothing."""
+    if isinstance(part, Scheduled) and part.schedule is not None:
+        _check_end(part.schedule()[-1], task.dense().num_prunable)
+    if is_dataclass(part):
+        for field in fields(part):
+            check_schedules(getattr(part, field.name), task)
+
+
+def _check_end(density: float, num: int) -> None:
+    kept = count(density, num)
+    if 0 < kept < num:
+        return
+    where = f"at sparsity {1 - density:.8g}, where the rounds of pruning end,"
+    if kept:
+        raise UserError(
+            f"{where} all of {num} weights would stay, and no ticket be there: raise "
+            "pruner.sparsity, or pruner.rounds or pruner.rate where it is null"
+        )
+    raise UserError(
+        f"{where} none of {num} weights would be left: lower pruner.sparsity, or pruner.rounds or "
+        "pruner.rate where it is null"
+    )
 
 
 def warn_of_empty_layers(mask: Mask) -> Mask:

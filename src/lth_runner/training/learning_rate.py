@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from lth_runner.values.errors import UserError
 from lth_runner.values.steps import Clock, Duration, Step
 
 
@@ -32,14 +34,23 @@ class MultiStep:
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "drops", tuple(Duration.parse(drop) for drop in self.drops))
+        drops = tuple(Duration.parse(drop) for drop in self.drops)
+        object.__setattr__(self, "drops", drops)
+        if not self.factor > 0:
+            raise UserError(
+                f"train.learning_rate.factor={self.factor} must be above 0: at each drop the rate "
+                "is multiplied by it"
+            )
+        pairs = itertools.pairwise(drops)
+        if any(one.unit == other.unit and one.amount >= other.amount for one, other in pairs):
+            raise _not_in_order(drops)
 
     def __call__(self, step: Step, clock: Clock) -> float:
-        passed = (
-            step >= clock.at(Duration.parse(drop), "train.learning_rate.drops")
-            for drop in self.drops
-        )
-        return self.factor ** sum(passed)
+        drops = [Duration.parse(drop) for drop in self.drops]
+        at = [clock.at(drop, "train.learning_rate.drops") for drop in drops]
+        if at != sorted(at):
+            raise _not_in_order(drops)
+        return self.factor ** sum(step >= drop for drop in at)
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,9 @@ class Cosine:
 
     final: float = 0.0
 
+    def __post_init__(self) -> None:
+        _check_final(self.final)
+
     def __call__(self, step: Step, clock: Clock) -> float:
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * step / clock.total)) / 2
 
@@ -61,5 +75,23 @@ class Linear:
 
     final: float = 0.0
 
+    def __post_init__(self) -> None:
+        _check_final(self.final)
+
     def __call__(self, step: Step, clock: Clock) -> float:
         return 1 - (1 - self.final) * step / clock.total
+
+
+def _check_final(final: float) -> None:
+    if not final >= 0:
+        raise UserError(
+            f"train.learning_rate.final={final} must be at least 0: it is the factor on the rate "
+            "that the training ends with"
+        )
+
+
+def _not_in_order(drops: Sequence[Duration]) -> UserError:
+    given = ",".join(map(str, drops))
+    return UserError(
+        f"train.learning_rate.drops=[{given}] are not in order: give each once, the earliest first"
+    )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
 from lth_runner.values.errors import UserError
 
 Step = int  # optimizer updates done since initialisation
+
+MOST_STEPS = 10**9  # of one training: days on the fastest machine, for the smallest network
 
 _TEXT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(it|ep|%)\s*")
 
@@ -33,6 +36,8 @@ class Duration:
                 f"{text!r} is not a duration: write whole steps as 500it, epochs as 12ep, "
                 "or a share of the training as 10%"
             )
+        if not math.isfinite(float(match[1])):
+            raise UserError(f"{text[:20]!r}... is more than any training lasts")
         return cls(float(match[1]), match[2])
 
     def __str__(self) -> str:
@@ -56,10 +61,16 @@ class Clock:
         full = cls(epoch, 0).steps(length, "train.length")
         if full < 1:
             raise UserError(f"train.length={length} is no training: at least one step is needed")
+        if full > MOST_STEPS:
+            raise UserError(f"train.length={length} is {full:.3g} steps: give at most {MOST_STEPS}")
         if shrink_to is None:
             return cls(epoch, full)
         short = cls(epoch, full).steps(shrink_to, "train.shrink_to")
-        short = max(short, 1)
+        if short < 1:
+            raise UserError(
+                f"train.shrink_to={shrink_to} leaves no step: give 1it or more, or null to shrink "
+                "nothing"
+            )
         return cls(epoch, full) if short >= full else cls(epoch, short, short / full)
 
     def steps(self, duration: Duration, name: str) -> Step:

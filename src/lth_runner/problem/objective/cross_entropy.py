@@ -86,6 +86,7 @@ class CrossEntropy:
                 "objective=classification needs dataset.num_classes, which this dataset lacks: "
                 "choose objective=regression, or give the number of classes"
             )
+        check_several(num_classes, "classes")
         if outputs.shape != (len(targets), num_classes, *targets.shape[1:]):
             found, wanted = tuple(outputs.shape[1:]), (num_classes, *targets.shape[1:])
             layer = f"its last layer must have {num_classes} outputs"
@@ -100,6 +101,15 @@ class CrossEntropy:
 def zero_of_none(mean: Tensor, targets: Tensor) -> Tensor:
     """Takes a mean over no counted target for 0, not for NaN: the step has nothing to learn."""
     return torch.where((targets != IGNORED).any(), mean, torch.zeros_like(mean))
+
+
+def check_several(num: int, what: str) -> None:
+    """Raises UserError where there is one class, or token, so that every answer is right."""
+    if num < 2:
+        raise UserError(
+            f"num_classes={num}: with fewer than two {what} there is nothing to learn, and every "
+            "answer is right: give data with more (dataset.num_classes is to say how many)"
+        )
 
 
 def check_class_numbers(targets: Tensor, num_classes: int) -> None:

@@ -11,7 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lth_runner.problem.objective.cross_entropy import check_class_numbers, zero_of_none
+from lth_runner.problem.objective.cross_entropy import (
+    check_class_numbers,
+    check_several,
+    zero_of_none,
+)
 from lth_runner.problem.objective.objective import check_is_tensor, mean_loss
 from lth_runner.values.errors import UserError
 from lth_runner.values.ignored import IGNORED
@@ -90,6 +94,7 @@ class NextToken:
                 f"the model answers with logits of {outputs.shape[2]} tokens, but the data's "
                 f"vocabulary has {num_classes}: its last layer must have {num_classes} outputs"
             )
+        check_several(outputs.shape[2], "tokens")
         check_class_numbers(targets, outputs.shape[2])
 
 

@@ -1,0 +1,65 @@
+"""The trial of one training step, before the first training, of whatever a user has brought."""
+
+from __future__ import annotations
+
+import torch
+
+from lth_runner.problem.objective import smoothed
+from lth_runner.problem.task import Task, answer
+from lth_runner.training.loop import autocast
+from lth_runner.training.recipe import Recipe
+from lth_runner.values import state as states
+from lth_runner.values.errors import UserError
+from lth_runner.values.global_streams import all_seeded
+
+
+def try_a_step(task: Task, recipe: Recipe) -> None:
+    """Raises UserError where the network, loss or optimizer cannot do one step, which is undone.
+
+    By two samples, or one where a batch is of one: what a network cannot be normalised by shows,
+    and so do an optimizer that wants other parameters and a loss that is no number.
+    """
+    module = task.module()
+    states.write(module, task.init())
+    if odd := [n for n, p in module.named_parameters() if p.is_complex()]:
+        raise UserError(
+            f"the model's parameter {odd[0]} is of complex numbers, which have no order to prune "
+            "or optimise by here: give its real and imaginary parts as two parameters"
+        )
+    try:
+        optimizer = recipe.make_optimizer([{"params": list(module.parameters())}])
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise TypeError(f"{type(optimizer).__name__} is no torch.optim.Optimizer")
+    except Exception as error:  # a stranger's may raise anything
+        raise UserError(
+            f"train.optimizer cannot train this network: {_said(error)}: choose another, as by "
+            "train=sgd"
+        ) from error
+    num = min(2, recipe.batch_size, task.data.num_train)
+    inputs, targets = task.data.sample(num, 0)
+    try:
+        with all_seeded(0, task.device), autocast(recipe, task.device):
+            outputs = answer(module.train(), inputs)
+            loss = smoothed(task.objective, recipe.label_smoothing).loss(outputs, targets)
+        loss.backward()
+    except UserError:
+        raise
+    except Exception as error:
+        of = f"a batch of {num} (train.batch_size={recipe.batch_size})"
+        more = ": give train.batch_size=2 or more" if num == 1 else ""
+        raise UserError(
+            f"the model cannot be trained by {type(task.objective).__name__} on {of}: "
+            f"{_said(error)}{more}"
+        ) from error
+    try:
+        optimizer.step()
+    except Exception as error:
+        raise UserError(
+            f"train.optimizer={type(optimizer).__name__} cannot take a step of this training: "
+            f"{_said(error)}: choose another, as by train=sgd"
+        ) from error
+
+
+def _said(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{lines[0] if lines else 'it says nothing'} ({type(error).__name__})"

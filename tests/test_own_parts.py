@@ -1,0 +1,190 @@
+"""Parts of a user's own that are not what their place asks for: told before anything is trained."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from command import parts_of
+from lth_runner.cli.messages import explain, explain_bug
+from lth_runner.values.errors import UserError
+from test_signatures import composed
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+class NoDataclass:
+    """What measures and scores, and cannot be told from another."""
+
+    def __call__(self, task, past, trained):
+        return iter(())
+
+
+@dataclass(frozen=True)
+class NoCall:
+    """What cannot be called."""
+
+
+@dataclass(frozen=True)
+class Holds:
+    """A probe of which one field has no identity."""
+
+    own: object = field(default_factory=object)
+
+    def __call__(self, task, past, trained):
+        return iter(())
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A score that gives what it is told to."""
+
+    gives: str
+
+    def __call__(self, task, weights, mask):
+        return {
+            "list": [1.0],
+            "nothing": {},
+            "another shape": {name: torch.ones(3) for name in mask},
+            "complex": {name: torch.ones(kept.shape) * 1j for name, kept in mask.items()},
+        }[self.gives]
+
+
+class Complex(nn.Module):
+    """A network with a complex parameter."""
+
+    def __init__(self, shape, num_classes):
+        super().__init__()
+        self.layer = nn.Linear(64, num_classes)
+        self.turn = nn.Parameter(torch.ones(64, dtype=torch.complex64))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer((images.flatten(1) * self.turn).abs())
+
+
+class Untrainable(nn.Module):
+    """A network that answers, and fails in training as it is told to."""
+
+    def __init__(self, shape, num_classes, fails):
+        super().__init__()
+        self.layer, self.fails = nn.Linear(64, num_classes), fails
+
+    def forward(self, images: Tensor) -> Tensor:
+        answer = self.layer(images.flatten(1))
+        if self.training and self.fails == "raises":
+            raise KeyError("gate")
+        return answer.detach() if self.fails == "cuts" else answer
+
+
+def no_network(*, shape, num_classes):
+    return 3
+
+
+def raises(*, shape, num_classes):
+    raise LookupError("no weights here")
+
+
+def of(key: str, name: str, *more: str) -> list[str]:
+    return [f"{key}._target_=test_own_parts.{name}", *more]
+
+
+BARE = ["model=custom", "model.num_classes=10"]
+MUON = ["train.optimizer._target_=torch.optim.Muon", "~train.optimizer.fused"]
+PLAIN = [f"~train.optimizer.{key}" for key in ("fused", "momentum", "nesterov", "weight_decay")]
+CASES = {
+    "a probe that is no dataclass": (
+        of("+probe.mine", "NoDataclass"),
+        r"probe\.mine: <test_own_parts\.NoDataclass object> has no identity: use a dataclass",
+    ),
+    "a probe with a field that has none": (
+        of("+probe.mine", "Holds"), r"probe\.mine: <object object> has no identity"
+    ),
+    "a probe that cannot be called": (
+        of("+probe.mine", "NoCall"), r"probe\.mine: .*NoCall is no Probe, .* have __call__\(task"
+    ),
+    "a control that cannot be called": (
+        of("+control.mine", "NoCall"), r"control\.mine: .*NoCall is no Control, .*__call__\(task"
+    ),
+    "a score that is no dataclass": (
+        of("pruner.search.score", "NoDataclass"), r"pruner\.search\.score: .* has no identity"
+    ),
+    "a score that cannot be called": (
+        of("pruner.search.score", "NoCall"), r"pruner\.search\.score: .*NoCall is no Score"
+    ),
+    **{
+        f"a score that gives {gives}": (
+            of("pruner.search.score", "Scores", f"+pruner.search.score.gives={gives}"),
+            rf"pruner\.search\.score: Scores gives {says}",
+        )
+        for gives, says in {
+            "list": r"a list, not a mapping of linear1\.weight, .*to tensors",
+            "nothing": r"no tensor of real numbers of shape \(\d+, 64\) for linear1\.weight",
+            "another shape": r"no tensor of real numbers of shape",
+            "complex": r"no tensor of real numbers of shape",
+        }.items()
+    },
+    "a masking that installs nothing": (
+        of("pruner.masking", "NoCall"), r"pruner\.masking: .*NoCall is no Masking, which must have"
+    ),
+    "an objective without measures": (
+        of("objective", "NoCall"), r"objective: .*NoCall is no Objective, .* have measures"
+    ),
+    "an origin that lays nothing": (
+        ["origin={_target_:test_own_parts.NoCall}"], r"origin: .*is no Origin, .* lay\(module\)"
+    ),
+    "coordinates that install nothing": (
+        ["coordinates={_target_:test_own_parts.NoCall}"], r"no Coordinates, .* install\(module\)"
+    ),
+    "complex parameters": (
+        [*BARE, *of("model", "Complex")], r"parameter turn is of complex numbers.*two parameters"
+    ),
+    "a network that fails in training": (
+        [*BARE, *of("model", "Untrainable", "+model.fails=raises")],
+        r"cannot be trained by CrossEntropy on a batch of 2 .*: 'gate' \(KeyError\)",
+    ),
+    "a network that hands on no gradient": (
+        [*BARE, *of("model", "Untrainable", "+model.fails=cuts")],
+        r"cannot be trained by CrossEntropy .*does not require grad",
+    ),
+    "a model that is none": (
+        [*BARE, *of("model", "no_network")],
+        r"the model cannot be built: 'int'",
+    ),
+    "a model that raises": (
+        [*BARE, *of("model", "raises")],
+        r"the model cannot be built: no weights here \(LookupError\), at .*test_own_parts\.py:\d+",
+    ),
+    "an optimizer of matrices, and biases": (
+        MUON, r"train\.optimizer cannot train this network: Muon only supports 2D"
+    ),
+    "an optimizer that asks for the loss again": (
+        ["train.optimizer._target_=torch.optim.LBFGS", *PLAIN],
+        r"train\.optimizer=LBFGS cannot take a step of this training: .*closure",
+    ),
+    "an optimizer that is none": (
+        ["train.optimizer._target_=torch.nn.Identity"], r"Identity is no torch\.optim\.Optimizer"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "says"), CASES.values(), ids=CASES.keys())
+def test_a_part_that_is_not_what_its_place_asks_for_is_told_by_its_key(words, says) -> None:
+    with pytest.raises(UserError) as caught:
+        parts_of(composed(*words))
+    message = explain(caught.value, CONF)
+    assert re.search(says, message, re.DOTALL), message
+    assert " at 0x" not in message
+
+
+def test_what_fails_in_a_users_own_code_is_not_called_a_bug_of_the_program() -> None:
+    with pytest.raises(LookupError) as caught:
+        raises(shape=[1], num_classes=2)
+    message = explain_bug(caught.value)
+    assert "test_own_parts.py" in message
+    assert "in a part of your own" in message
+    assert "bug" not in message
