@@ -126,7 +126,7 @@ def test_an_experiment_trains_end_to_end(
 
     threads = torch.get_num_threads()
     try:
-        final = execute(config, f"lth-run +experiment={experiment}")
+        final = execute(config, f"lth-run +experiment={experiment}").value
     finally:
         torch.set_num_threads(threads)
 

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,6 +22,8 @@ from command import SMALL, contents, folders, lth_run, no_training, rows, status
 from lth_runner.runs.folder import plain, write_status
 from lth_runner.runs.record import Record, RunDescription, RunFolder, coverage
 from lth_runner.runs.report.drawn import stale
+from lth_runner.runs.status.reading import read_points
+from lth_runner.runs.status.retry import chosen
 from lth_runner.values.json_files import whole_objects
 from lth_runner.values.pieces import piece
 from lth_runner.values.processes import place
@@ -399,7 +402,36 @@ def test_a_diverged_training_is_recorded_with_nulls_and_its_siblings_go_on(tmp_p
     assert row["diverged"] is True
     assert any(row["train_loss"] is None for row in rows(folder / "metrics.jsonl"))
     assert "DIVERGED" in said.out
+    assert (said.status, status_of(folder)["state"]) == (3, "diverged")
+    assert "The dense network diverged in all of 1 replicates" in said.out
+    assert "a ticket diverged: its loss became NaN or infinite" in said.err
+    with no_training():
+        again = lth_run(*SMALL, "train.optimizer.lr=1e30", f"paths.outputs={tmp_path}")
+    assert (again.status, again.out) == (3, said.out[said.out.index("\nsmall ") :])
+
+
+def test_a_sweep_with_a_point_that_diverged_ends_with_that_status(tmp_path: Path) -> None:
+    rates = "train.optimizer.lr=0.1,1e30"
+    swept = f"hydra.sweep.dir={tmp_path}/sweep"
+    said = lth_run("-m", *SMALL, rates, f"paths.outputs={tmp_path}", swept)
+    assert said.status == 3
+    assert "warning: 1 of 2 points diverged" in said.err
+    assert sorted(status_of(f)["state"] for f in folders(tmp_path)) == ["diverged", "done"]
+    points = read_points(tmp_path, datetime.now(timezone.utc))
+    assert sorted(point.state for point in points) == ["diverged", "done"]
+    assert all(point.ending is not None for point in points)
+    assert chosen(points, refused=True) == []  # the same command would end in the same way
+
+
+def test_a_control_that_diverges_alone_leaves_a_run_done(tmp_path: Path) -> None:
+    huge = "control.noise.size=1e38"
+    words = ("control=noise", huge, f"paths.outputs={tmp_path}")
+    said = lth_run(*(word for word in SMALL if not word.startswith("control=")), *words)
+    (folder,) = folders(tmp_path)
+    found = {(row["arm"], row["diverged"]) for row in rows(folder / "rounds.jsonl")}
+    assert found == {("ticket", False), ("noise", True)}
     assert (said.status, status_of(folder)["state"]) == (0, "done")
+    assert "Trainings that diverged: 2 of" in said.out
 
 
 def test_a_failed_run_says_why_and_the_same_command_goes_on(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from lth_runner.cli.remarks import remark
 from lth_runner.cli.stopping import nobody_reads, stop_requested
 from lth_runner.experiment import run as run_experiment
 from lth_runner.problem.retained import check_retained
-from lth_runner.runs.folder import CURVE, PAGE, read_status
+from lth_runner.runs.folder import CURVE, DIVERGED, DONE, ENDED, PAGE, read_status
 from lth_runner.runs.measure import ending
 from lth_runner.runs.quantities import size
 from lth_runner.runs.record import (
@@ -55,12 +56,20 @@ from lth_runner.values.terminal import show
 log = logging.getLogger(__name__)
 
 
-def execute(
-    config: DictConfig, command: str, choices: Mapping[str, Any] | None = None
-) -> float | None:
-    """Runs a config, continues it or finds it done; returns the headline of its last tickets.
+@dataclass(frozen=True)
+class Ended:
+    """How a run has ended: the headline of its last tickets, and whether any ticket diverged.
 
-    That is the mean over replicates on the test split, None where all have diverged.
+    The headline is the mean over replicates on the test split, None where all have diverged.
+    """
+
+    value: float | None
+    diverged: bool
+
+
+def execute(config: DictConfig, command: str, choices: Mapping[str, Any] | None = None) -> Ended:
+    """Runs a config, continues it or finds it done.
+
     ``choices``: the options that the config is composed of, for whoever reads the run folder.
     """
     with uncollected():
@@ -76,7 +85,7 @@ def execute(
     else:
         _clear(run, parts.outputs / "store")
     _conclude(run.folder)
-    return ending(run.folder).value
+    return Ended(ending(run.folder).value, read_status(run.folder).get("state") == DIVERGED)
 
 
 def describe(parts: Parts, command: str, choices: Mapping[str, Any]) -> RunDescription:
@@ -100,7 +109,7 @@ def describe(parts: Parts, command: str, choices: Mapping[str, Any]) -> RunDescr
 def _is_done(run: RunDescription) -> bool:
     """Whether a run is finished, and its files are what was written; the record tells of others."""
     status = read_status(run.folder)
-    if status.get("state") != "done" or status.get("probes") != run.probes:
+    if status.get("state") not in ENDED or status.get("probes") != run.probes:
         return False
     return not damaged(run.folder, status)
 
@@ -155,8 +164,8 @@ def _run(parts: Parts, choice: Choice, run: RunDescription, store: Store) -> Non
             pace = Pace(stop, recipe.checkpoint_minutes * 60, record.watch, folder.replayed)
             trainer = Trainer(recipe, store, engine, pace, run=run.run_id)
             with recipe.arithmetic(torch.device(task.device)):
-                run_experiment(parts.experiment, trainer, record)  # scores, probes: alike
-        state = "done"
+                past = run_experiment(parts.experiment, trainer, record)  # scores, probes: alike
+        state = DIVERGED if any(rounds[-1].diverged for rounds in past.values()) else DONE
     except (Interrupted, KeyboardInterrupt):
         state = "interrupted"
         raise KeyboardInterrupt from None

@@ -18,7 +18,11 @@ from lth_runner.values.terminal import show, visible_lines
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_BUG, EXIT_USER, EXIT_DIVERGED, EXIT_INTERRUPTED = 1, 2, 3, 130
+DIVERGED = (
+    "a ticket diverged: its loss became NaN or infinite, and its replicate has no later rounds; a "
+    "lower train.optimizer.lr, or train.clip_norm, may keep it finite"
+)
 
 
 class Lines(logging.Handler):
@@ -39,7 +43,7 @@ def conf_dir() -> Path:
 
 
 def main() -> None:
-    """Runs ``lth-run``; exits with 0, 1 (a bug), 2 (a mistake) or 130 (interrupted)."""
+    """Runs ``lth-run``; exits with 0, 1 (a bug), 2 (a mistake), 3 (diverged) or 130."""
     words = sys.argv[1:]
     if words == ["--version"]:
         print(f"lth-run {__version__}")
@@ -128,7 +132,7 @@ def launch(config: DictConfig) -> float | None:
             config.train.snapshots = snapshots(known, config.train.snapshots)
         config.name = run_name(config.name, known)
         check_chosen(known)
-        return execute(config, own, choices(known))
+        ended = execute(config, own, choices(known))
     except (KeyboardInterrupt, SystemExit):  # the latter a launcher's: it queues it again
         whole = whole_command(known) if sweeps else None
         say(f"interrupted; continue with:\n  {whole or own}")
@@ -145,6 +149,11 @@ def launch(config: DictConfig) -> float | None:
         if not sweeps or not note_failure(known, known.overrides.task, error, status):
             sys.exit(status)  # past Hydra, which would add lines of its own
         return None  # the others run on; the sweep's end tells of it
+    if ended.diverged:
+        print(f"warning: {DIVERGED}", file=sys.stderr, flush=True)
+        if not sweeps:
+            sys.exit(EXIT_DIVERGED)
+    return ended.value
 
 
 def spread(device: str, point: int) -> str:

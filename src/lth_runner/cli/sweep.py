@@ -23,7 +23,7 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from lth_runner.runs.folder import STATUS, read_status
+from lth_runner.runs.folder import DIVERGED, STATUS, read_status
 from lth_runner.runs.status.sweeps import EXIT_USER, meaning
 from lth_runner.runs.sweep_folder import (
     LEASE,
@@ -37,6 +37,7 @@ from lth_runner.store.lease import Lease
 from lth_runner.values.errors import UserError
 from lth_runner.values.terminal import show
 
+EXIT_DIVERGED = 3  # as of a run of its own
 ROOT_NAME = "digits_imp"  # conf/config.yaml's, and what it chooses
 ROOT_CHOICES = MappingProxyType({"model": "lenet300", "dataset": "digits", "pruner": "imp"})
 
@@ -163,14 +164,17 @@ class Describe(Callback):
         asked = set(map(meaning, commands))
         outputs = Path(config.paths.outputs)
         found = [read_status(path.parent) for path in outputs.glob(f"*/*/{STATUS}")]
-        own = [run for run in found if meaning(str(run.get("command") or "")) in asked]
-        names = {str(run["name"]) for run in own if "name" in run}
+        ours = [run for run in found if meaning(str(run.get("command") or "")) in asked]
+        names = {str(run["name"]) for run in ours if "name" in run}
         if names:
             folders = [str(outputs / name) for name in sorted(names)]
             show(f"report   {shlex.join(['lth-report', *folders])}")
         if failed := [line["status"] for line in read_failures(_folder(config.hydra))]:
             show(f"error: {len(failed)} of {len(commands)} points failed", sys.stderr)
             sys.exit(min(failed))  # a bug's, 1, before a mistake's
+        if num := sum(run.get("state") == DIVERGED for run in ours):
+            show(f"warning: {num} of {len(commands)} points diverged", sys.stderr)
+            sys.exit(EXIT_DIVERGED)
 
 
 def _exit(message: str) -> NoReturn:

@@ -46,6 +46,9 @@ PAGE = "report.html"
 
 MOST_FACTS = 2**24  # bytes of a file of facts: a status names every ticket's
 MOST_CONFIG = 2**20  # bytes; YAML takes seconds for more
+DONE, DIVERGED = "done", "diverged"
+ENDED = (DONE, DIVERGED)  # states of a run that the same command finds finished
+
 _BLOCK = re.compile(r"^(?=[^\s#-])", re.MULTILINE)  # where a top-level key begins
 _KEY = re.compile(rb'"training_key":\s*"([^"]*)"')
 

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from lth_runner.runs.folder import (
     CONFIG,
+    ENDED,
     ENVIRONMENT,
     METRICS,
     ROUNDS,
@@ -114,7 +115,7 @@ def damaged(folder: Path, status: Mapping[str, Any]) -> list[str]:
     vouched = seals(status)
     if vouched is None:
         return _lacking(folder, status)
-    is_done = status.get("state") == "done"
+    is_done = status.get("state") in ENDED
     return [
         name
         for name, seal in vouched.items()
@@ -132,7 +133,7 @@ def vouched_rows(folder: Path, name: str) -> list[dict[str, Any]]:
 
 def _lacking(folder: Path, status: Mapping[str, Any]) -> list[str]:
     """Lists what a finished run of an earlier version evidently lacks."""
-    if status.get("state") != "done":
+    if status.get("state") not in ENDED:
         return []
     rows = read_rounds(folder)
     num_tickets = sum(row["arm"] == "ticket" for row in rows)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from lth_runner.runs.folder import Row, read_rounds
+from lth_runner.runs.folder import ENDED, Row, read_rounds
 from lth_runner.runs.record.record import Place, Progress, RunDescription
 from lth_runner.store.ticket_file import Subnetwork
 from lth_runner.values.measure import ACCURACY
@@ -88,7 +88,7 @@ class Console:
 
     def close(self, state: str, error: str | None) -> None:
         self._bar.close()
-        if state == "done" and self._stored:
+        if state in ENDED and self._stored:
             trained = self._trained + sum(self._counts.values())  # those without a row too
             self._say(f"steps    {trained} trained, {self._stored} from the Store")
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from lth_runner.runs.folder import (
     CONFIG,
+    ENDED,
     ENGINE,
     ENVIRONMENT,
     METRICS,
@@ -155,7 +156,7 @@ class RunFolder:
 
     def close(self, state: str, error: str | None) -> None:
         self._end(state, error)  # before the picture, which says it
-        if state == "done":
+        if state in ENDED:
             try:
                 self._draw(self._folder)
             except BaseException as failure:  # not done: the same command draws again

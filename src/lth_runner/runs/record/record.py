@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from lth_runner.runs.folder import Row
+from lth_runner.runs.folder import ENDED, Row
 from lth_runner.runs.measure import listed
 from lth_runner.search.ticket import Trained, as_used
 from lth_runner.store.ticket_file import StockTicket, Subnetwork
@@ -71,7 +71,7 @@ class Sink(Protocol):
         """Takes the row of a finished training and the subnetwork that was trained."""
 
     def close(self, state: str, error: str | None) -> None:
-        """Ends the record: ``done``, ``interrupted`` or ``failed``."""
+        """Ends the record: ``done``, ``diverged``, ``interrupted`` or ``failed``."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Record:
             sink.round(row, ticket)
 
     def close(self, state: str, error: str | None = None) -> None:
-        """Ends the record: ``done``, ``interrupted`` or ``failed``.
+        """Ends the record: ``done``, ``diverged``, ``interrupted`` or ``failed``.
 
         Every sink is closed, whatever becomes of another; raises the first failure of a run that
         was done, and only logs those of one that ends with an error of its own.
@@ -114,7 +114,7 @@ class Record:
                 sink.close(state, error)
             except Exception as failure:
                 failures.append(failure)
-        if failures and state == "done":
+        if failures and state in ENDED:
             raise failures[0]
         for one in failures:
             log.warning("while the record was closed: %s: %s", type(one).__name__, one)

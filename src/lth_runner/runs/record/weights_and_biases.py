@@ -10,7 +10,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lth_runner.runs.folder import CURVE, Row, plain, read_metrics, read_rounds
+from lth_runner.runs.folder import CURVE, DONE, ENDED, Row, plain, read_metrics, read_rounds
 from lth_runner.runs.measure import ending
 from lth_runner.runs.record.record import Progress, RunDescription
 from lth_runner.store.ticket_file import Subnetwork
@@ -106,7 +106,7 @@ class WeightsAndBiases:
 
     @_never_fatal
     def close(self, state: str, error: str | None) -> None:
-        if self._wandb is None and state != "done":
+        if self._wandb is None and state not in ENDED:
             return  # stopped before there was anything to see
         import wandb
 
@@ -120,7 +120,7 @@ class WeightsAndBiases:
             self._wandb.summary["sparsity"] = ended.sparsity
             self._wandb.summary[self._headline[0]] = ended.value
         finally:
-            self._wandb.finish(exit_code=0 if state == "done" else 1)
+            self._wandb.finish(exit_code=0 if state == DONE else 1)
         if self._mode == "offline":
             log.info("W&B      wandb sync %s", Path(self._wandb.dir).parent)
         elif self._wandb.url:

@@ -9,6 +9,7 @@ from lth_runner.runs.evidence.estimate import DIFFERENCE_LEVEL, decide, sample, 
 from lth_runner.runs.evidence.means import FIRST_ROUND, mean
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.verdict import Level, Verdict
+from lth_runner.runs.folder import DIVERGED, DONE
 from lth_runner.runs.report import wording as say
 from lth_runner.values.measure import Measure
 
@@ -36,6 +37,12 @@ def headline(verdict: Verdict) -> Headline:
         return Headline("–", "", "No training has finished yet.")
     if dense is None and verdict.at(TICKET, FIRST_ROUND) is not None:
         return _without_dense(verdict)
+    if dense is not None and dense.mean is None and dense.num_diverged:
+        told = (
+            f"The dense network diverged in all of {dense.num_diverged} replicates: its loss "
+            "became NaN or infinite, and there is nothing to match."
+        )
+        return Headline("diverged", "is the dense network", told)
     if dense is None or dense.mean is None:
         told = f"No dense network (round 0) with a test {what}: there is nothing to match."
         return Headline("–", "", told)
@@ -274,8 +281,13 @@ def _still_falls(run: FinishedRun, round: int) -> bool:
 
 def progress(run: FinishedRun) -> str:
     """Says what the reader must know of an unfinished run; empty when it is done."""
-    if run.state == "done":
+    if run.state == DONE:
         return ""
+    if run.state == DIVERGED:
+        return (
+            "This run has ended (state: diverged): a ticket whose loss became NaN or infinite has "
+            "no later rounds. A lower train.optimizer.lr, or train.clip_norm, may keep it finite."
+        )
     round, rounds = run.status.get("round"), run.status.get("rounds")
     where = f", round {round} of {rounds}" if round is not None and rounds is not None else ""
     text = f"This run is not finished (state: {run.state}{where}); shown is what it has so far."

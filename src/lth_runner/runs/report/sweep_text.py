@@ -10,6 +10,7 @@ from lth_runner.runs.evidence.rows import TICKET
 from lth_runner.runs.evidence.sweep import Column, Sweep, thinned
 from lth_runner.runs.evidence.tradeoff import MIN_R_SQUARED, Fit, r_squared_words
 from lth_runner.runs.evidence.verdict import Level
+from lth_runner.runs.folder import ENDED
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.headline import Headline, alone, at_chance
 from lth_runner.runs.report.table import Cells, ruled, wrapped
@@ -59,7 +60,7 @@ def facts(sweep: Sweep) -> str:
 
 def notices(sweep: Sweep) -> tuple[str, ...]:
     """Says what is missing so far, and which points say little about each other."""
-    states = Counter(run.state for run in sweep.runs if run.state != "done")
+    states = Counter(run.state for run in sweep.runs if run.state not in ENDED)
     found = []
     if states:
         told = ", ".join(f"{count} {state}" for state, count in states.items())

@@ -28,7 +28,8 @@ Show how every point of an outputs folder stands, from its files; nothing is tra
 states: running, waiting (its sweep has not come to it), done, interrupted,
   failed (with its error), refused (what its command asks for is a mistake), dead (it says
   running, but its process is gone or has been silent for ten minutes), missing (its sweep
-  ended before it began)
+  ended before it began), diverged (done, but the loss of a ticket became NaN or infinite: the same
+  command ends in the same way)
 """
 
 EPILOG = """\
@@ -40,9 +41,9 @@ examples:
   lth-status outputs --store             what the Store holds and what of it could go
   lth-status outputs --prune             what would be removed; with --yes it is
 
-While a run is neither done nor refused, no training, snapshot or draft is removed.
-exit status: 0, 1 where a point failed, is dead, missing or refused (with --launch: where a
-command failed; --retry alone, --store and --prune: 0), 2 for a mistake in the command.
+While a run is neither done, diverged nor refused, no training, snapshot or draft is removed.
+exit status: 0, 1 where a point failed, is dead, missing, refused or diverged (with --launch: where
+a command failed; --retry alone, --store and --prune: 0), 2 for a mistake in the command.
 """
 
 

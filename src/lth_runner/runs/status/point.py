@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lth_runner.runs.folder import ENDED
 from lth_runner.runs.measure import Ending
 
-STATES = ("failed", "dead", "missing", "refused", "interrupted", "running", "waiting", "done")
-BAD = ("failed", "dead", "missing", "refused")
-SETTLED = ("refused", "done")  # the same command would end in the same way
+STATES = (
+    "failed", "dead", "missing", "refused", "diverged", "interrupted", "running", "waiting", "done",
+)  # fmt: skip
+BAD = ("failed", "dead", "missing", "refused", "diverged")
+SETTLED = ("refused", *ENDED)  # the same command would end in the same way
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,15 @@ from datetime import datetime
 from math import isfinite
 from pathlib import Path
 
-from lth_runner.runs.folder import CONFIG, ROUNDS, STATUS, flaw, read_flat_config, read_status
+from lth_runner.runs.folder import (
+    CONFIG,
+    ENDED,
+    ROUNDS,
+    STATUS,
+    flaw,
+    read_flat_config,
+    read_status,
+)
 from lth_runner.runs.measure import ending
 from lth_runner.runs.quantities import duration
 from lth_runner.runs.run_name import TAKEN
@@ -58,7 +66,7 @@ def run_point(folder: Path, outputs: Path, now: datetime) -> Point:
 def _point(point: Point, folder: Path, outputs: Path, now: datetime) -> Point:
     config, status = read_flat_config(folder), read_status(folder)
     point = replace(point, config=config)
-    if status.get("state") not in ("running", "done", "interrupted", "failed"):
+    if status.get("state") not in ("running", *ENDED, "interrupted", "failed"):
         return replace(point, reason="its status.json is missing or says nothing known")
     state, error = status["state"], str(status.get("error") or "")
     trained = read_bytes(folder / ROUNDS)  # then it was not the command: a full disk, say
@@ -71,7 +79,7 @@ def _point(point: Point, folder: Path, outputs: Path, now: datetime) -> Point:
         status=status,
         reason=_first_line(error.removeprefix(REFUSAL)) if state == "failed" else None,
     )
-    if point.state == "done":
+    if point.state in ENDED:
         found = ending(folder)
         if trained and found.num == 0 and found.sparsity is None:
             return replace(point, state="dead", reason="its rounds.jsonl holds no row of a ticket")
