@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 EXIT_BUG, EXIT_USER, EXIT_DIVERGED, EXIT_INTERRUPTED = 1, 2, 3, 130
+TOLD = "told"  # of an interruption that has been
 DIVERGED = (
     "a ticket diverged: its loss became NaN or infinite, and its replicate has no later rounds; a "
     "lower train.optimizer.lr, or train.clip_norm, may keep it finite"
@@ -64,15 +66,23 @@ def main() -> None:
             Plugins.instance()  # those that are installed, and none that lie in this folder
         user_code_last()  # model._target_=mine.Net finds mine.py in this folder
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        if TOLD not in stop.args:
+            print("interrupted before the run began: nothing was changed", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
         if nobody_reads(error):  # whoever reads, `head` for example, has seen enough
             hush()
+            print(f"interrupted: nobody reads on; continue with:\n  {_typed()}", file=sys.stderr)
             sys.exit(EXIT_INTERRUPTED)
         if traceback_wanted():
             raise
         sys.exit(tell(error))
+
+
+def _typed() -> str:
+    """The command as it was typed, for a shell."""
+    return shlex.join(["lth-run", *sys.argv[1:]])
 
 
 def set_up_logging() -> None:
@@ -133,9 +143,11 @@ def launch(config: DictConfig) -> float | None:
         config.name = run_name(config.name, known)
         check_chosen(known)
         ended = execute(config, own, choices(known))
-    except (KeyboardInterrupt, SystemExit):  # the latter a launcher's: it queues it again
+    except (KeyboardInterrupt, SystemExit) as stop:  # the latter a launcher's: it queues it again
         whole = whole_command(known) if sweeps else None
         say(f"interrupted; continue with:\n  {whole or own}")
+        if isinstance(stop, KeyboardInterrupt):
+            raise KeyboardInterrupt(TOLD) from None
         raise
     except Exception as error:
         if traceback_wanted() or nobody_reads(error):
