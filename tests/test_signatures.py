@@ -187,7 +187,7 @@ WRONG = {
     "+paths.foo=1": r"paths\.foo is used by nothing: accepted: data, outputs",
     "+store.foo=1": r"store\.foo is used by nothing: accepted: keep",
     "+record.foo=1": r"record\.foo is used by nothing: accepted: wandb",
-    "+report.foo=1": r"report\.foo is used by nothing: accepted: published, tolerance",
+    "+report.foo=1": r"report\.foo is used by nothing: accepted: paired, published, tolerance",
     "+rewind.foo=1": r"rewind\.foo is used by nothing: accepted: bn",
     "pruner.exclude=[1]": r"pruner\.exclude: '1' matches no tensor",
     "pruner.exclude=[null]": r"pruner\.exclude\[0\]=None must be a text",

@@ -37,7 +37,7 @@ OWN_KEYS = {  # of the sections that are read here, and not given to a part whol
     "paths": ("outputs", "data"),
     "store": ("keep",),
     "record": ("wandb",),
-    "report": ("tolerance", "published"),
+    "report": ("tolerance", "paired", "published"),
     "rewind": tuple(field.name for field in fields(Rewind)),
 }
 WANDB = ("mode", "project", "entity", "group")
