@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import itertools
 import os
 import re
@@ -22,7 +23,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from lth_runner.cli.planning import plan
 from lth_runner.runs.folder import DIVERGED, STATUS, read_status
 from lth_runner.runs.status.sweeps import EXIT_USER, meaning
 from lth_runner.runs.sweep_folder import (
@@ -155,6 +158,8 @@ class Describe(Callback):
         }
         with suppress(OSError):  # likewise
             write_points(folder, commands, owner)
+        with suppress(HydraException, OmegaConfBaseException):  # which Hydra meets again and tells
+            plan(config, described, loader)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Names what reports on the sweep; exits where points failed, which have said why."""
@@ -197,17 +202,24 @@ def _folder(known: Any) -> Path:
     return Path(known.sweep.dir)
 
 
-def _commands(known: Any) -> list[str]:
+def _commands(known: Any) -> tuple[str, ...]:
     """Lists the commands of a sweep's points as they were written down, if they were."""
-    return [line["command"] for line in read_points(_folder(known))]
+    return tuple(line["command"] for line in read_points(_folder(known)))
+
+
+@functools.lru_cache(maxsize=1)  # every point of a sweep asks
+def _shared(commands: tuple[str, ...]) -> frozenset[str]:
+    """Finds the words that all commands have."""
+    first, *others = (shlex.split(line) for line in commands)
+    return frozenset(first).intersection(*others)
 
 
 def place(known: Any) -> str | None:
     """Says which point of a sweep this is and what it differs from others in, as written down."""
-    described = [shlex.split(line) for line in _commands(known)]
+    described = _commands(known)
     if not described:
         return None
-    shared = set(described[0]).intersection(*described[1:])
+    shared = _shared(described)
     own = [word for word in known.overrides.task if word not in shared]
     number, total = int(known.job.num) + 1, len(described)
     return f"point    {number:>{len(str(total))}} of {total}  {shlex.join(own)}".rstrip()

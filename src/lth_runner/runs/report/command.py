@@ -10,12 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tqdm import tqdm
+
+from lth_runner.runs.folder import CURVE, PAGE
 from lth_runner.values.errors import UserError
 from lth_runner.values.terminal import show
 
 if TYPE_CHECKING:
     from lth_runner.runs.evidence.rows import FinishedRun
 
+MOST_PAGES = 50  # of single runs that are drawn unasked
 DESCRIPTION = """\
 Draw and print what runs have found, from the files in their folders; nothing is trained.
 
@@ -35,6 +39,9 @@ examples:
   lth-report outputs/a outputs/b --out figures
                                         the comparison goes into figures/
 
+of several runs those without a page of their present rows get one, where they are 50 at most;
+--pages draws all of them anew.
+
 a ticket matches when its mean on the test split is not worse than the dense network's by more
 than the tolerance of its config (report.tolerance: a difference of the headline measure, 0.005
 of accuracy is half a point; or a share of the dense network's value, 2%).
@@ -53,11 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", metavar="DIR", help="where the comparison of several runs goes (made if missing)"
     )
+    parser.add_argument(
+        "--pages", action="store_true", help="of several runs, draw the pages of all anew"
+    )
     arguments = parser.parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a console without '±' must not end the report
         sys.stdout.reconfigure(errors="replace")
     try:
-        return 2 if _report(arguments.paths, arguments.out) else 0
+        return 2 if _report(arguments.paths, arguments.out, pages=arguments.pages) else 0
     except UserError as error:
         show(f"lth-report: {error}", sys.stderr)
         return 2
@@ -66,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _report(paths: Sequence[str], out: str | None) -> int:
+def _report(paths: Sequence[str], out: str | None, *, pages: bool) -> int:
     """Draws and prints; returns how many folders could not be reported, each told in a line."""
     # Matplotlib loads for most of a second: --help and a wrong path answer without it.
     from lth_runner.runs.evidence.merged import common_parent
@@ -74,7 +84,7 @@ def _report(paths: Sequence[str], out: str | None) -> int:
 
     folders, bad = find_runs(paths), 0
     runs = []
-    for folder in folders:
+    for folder in tqdm(folders, "read", unit="run", leave=False, disable=None):
         try:
             runs.append(FinishedRun.load(folder))
         except UserError as error:
@@ -84,13 +94,22 @@ def _report(paths: Sequence[str], out: str | None) -> int:
             f"--out {out} is where several runs are compared, but only {folders[0]} was found; "
             "leave --out away, or name more runs."
         )
+    from lth_runner.runs.evidence.verdict import judge
+    from lth_runner.runs.report.drawn import stale
     from lth_runner.runs.report.run_page import write_run
     from lth_runner.runs.report.table import table
 
+    old = {run.folder for run in runs if len(folders) == 1 or pages or stale(run.folder)}
+    writes = len(old) <= MOST_PAGES or pages
     drawn = []
-    for run in runs:
+    for run in tqdm(runs, "draw", unit="run", leave=False, disable=None):
+        picture, page = run.folder / CURVE, run.folder / PAGE
         try:
-            drawn.append((run, *write_run(run)))
+            if run.folder in old and writes:
+                picture, page = write_run(run)
+            elif run.folder in old:
+                judge(run)  # what could not be judged could not be compared
+            drawn.append((run, picture, page))
         except UserError as error:
             bad += _left_out(str(error), of=len(folders))
         except OSError:  # of the disk that is written to
@@ -106,7 +125,13 @@ def _report(paths: Sequence[str], out: str | None) -> int:
         runs = [run for run, *_ in drawn]
         written = _compare(runs, _made(Path(out)) if out is not None else common_parent(runs))
         show("\nwritten: " + "\n         ".join(map(str, written)))
-        show(f"         and curve.png, report.html in each of the {len(runs)} run folders")
+        if old and writes:
+            show(f"         and curve.png, report.html in {len(old)} of {len(runs)} run folders")
+        elif old:
+            show(
+                f"{len(old)} of {len(runs)} runs have no page of their present rows, each takes "
+                "half a second: --pages draws them"
+            )
     return bad
 
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.settings import (
     differences,
@@ -45,9 +47,10 @@ def compare(runs: Sequence[FinishedRun], folder: Path) -> tuple[str, tuple[Path,
     names = labels(merged) if len(merged) > 1 else [merged[0].name]
     grid = grid_of(merged, differences(merged))
     page, picture, numbers = (folder / f"comparison.{kind}" for kind in ("html", "png", "csv"))
-    write(picture, drawing.png(curve_figure(merged, labels=names)))
+    figure = drawn_curve(merged, labels=names)
+    write(picture, drawing.png(figure or curve_figure(merged, labels=names)))
     write(numbers, csv_text(_records(runs)))
-    write_page(_page(groups, merged, names, grid, folder), page)
+    write_page(_page(groups, merged, names, grid, folder, figure), page)
     text = ruled(_summary(merged, names), left=0)
     if grid is not None:
         text += ["", *ruled(grid_table(grid)), *wrapped([grid_reading(grid)])]
@@ -66,7 +69,7 @@ def _merged(group: tuple[FinishedRun, ...]) -> FinishedRun:
 
 def _page(
     groups: Sequence[tuple[FinishedRun, ...]], merged: Sequence[FinishedRun], names: Sequence[str],
-    grid: Grid | None, folder: Path,
+    grid: Grid | None, folder: Path, figure: Figure | None,
 ) -> Page:  # fmt: skip
     runs, measure = [run for group in groups for run in group], merged[0].measure
     verdicts = [judge(run) for run in merged]
@@ -76,7 +79,7 @@ def _page(
               for line, group in zip(body, groups, strict=True)]  # fmt: skip
     sections = [
         Section(f"{say.label(measure).capitalize()} against weights remaining", key="comparison",
-                figure=drawn_curve(merged, labels=names)),
+                figure=figure),
         Section("Runs", "Sorted by their settings; runs that differ in their seed alone are one.",
                 tables=(Table(header, linked),)),
         *([] if grid is None else [

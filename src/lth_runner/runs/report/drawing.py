@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -144,7 +145,7 @@ def spread(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
         members, low = [index], wanted[index] - heights[index] / 2
         while blocks and blocks[-1][1] + sum(heights[i] for i in blocks[-1][0]) > low:
             members = blocks.pop()[0] + members
-            offsets = [sum(heights[j] for j in members[:k]) for k in range(len(members))]
+            offsets = itertools.accumulate((heights[j] for j in members[:-1]), initial=0)
             low = sum(
                 wanted[i] - heights[i] / 2 - offset
                 for i, offset in zip(members, offsets, strict=True)

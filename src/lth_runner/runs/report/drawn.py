@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,20 +11,21 @@ from lth_runner.runs.folder import CURVE, PAGE, ROUNDS
 from lth_runner.values.json_files import read_bytes
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_SEALED = re.compile(rb"(.*)<!-- SHA-256 of what is above: ([0-9a-f]{64}) -->\n", re.DOTALL)
+_MARK, _END = b"<!-- SHA-256 of what is above: ", b" -->\n"
 
 
 def sealed(page: str) -> bytes:
     """Returns a page as its file holds it: with a hash of itself in a comment at its end."""
     content = page.rstrip("\n").encode() + b"\n"
     seal = hashlib.sha256(content).hexdigest()
-    return content + f"<!-- SHA-256 of what is above: {seal} -->\n".encode()
+    return content + _MARK + seal.encode() + _END
 
 
 def is_whole_page(content: bytes) -> bool:
     """Whether a page is what was written."""
-    found = _SEALED.fullmatch(content)
-    return found is not None and hashlib.sha256(found[1]).hexdigest().encode() == found[2]
+    above, mark, rest = content.rpartition(_MARK)
+    seal = hashlib.sha256(above).hexdigest().encode()
+    return bool(mark) and rest == seal + _END
 
 
 def is_whole_png(content: bytes) -> bool:

@@ -105,6 +105,7 @@ class Size:
 
 
 LARGE = Size((10.0, 6.25), (0.085, 0.125, 0.7, 0.70), 10.0, 14)  # 1600 x 1000 pixels
+MOST_NAMED = 80  # lines that have their names at their ends
 SMALL = Size((9.0, 4.2), (0.085, 0.15, 0.70, 0.78), 9.5, 9)
 
 
@@ -181,15 +182,18 @@ def _logarithmic(axes: Axes) -> None:
 def _label_ends(axes: Axes, lines: Sequence[Line], frame: Frame, size: Size) -> None:
     """Sets the x axis and writes the labels right of the axes, which make room for them."""
     bottom, top = sorted(axes.get_ylim())  # settled, as labels are placed by them
+    shown = lines
+    if len(lines) > MOST_NAMED:  # which nobody could read: the table beside it names them
+        lines = []
     texts = [_end(line, bottom, top, frame) for line in lines]
     named = [one for one in frame.references if one.label]
     font = size.font if len(texts) + len(named) <= size.most else SMALL_FONT
     everything = [*texts, *(one.label for one in named)]
-    longest = max(len(part) for text in everything for part in text.split("\n"))
+    longest = max((len(part) for text in everything for part in text.split("\n")), default=0)
     left, low, width, height = axes.get_position().bounds
     room = 0.87 - 0.0082 * font / size.inches[0] * longest
     axes.set_position((left, low, min(width, room) if size is SMALL else room, height))
-    frame.set_x(axes, lines)
+    frame.set_x(axes, shown)
     right = axes.get_xlim()[1]
     ends = [
         EndLabel(x.x[-1], x.y[-1], text, x.colour) for x, text in zip(lines, texts, strict=True)
