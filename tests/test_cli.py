@@ -432,9 +432,8 @@ def test_an_experiment_and_a_network_of_ones_own(
     said = lth_run(*OWN, "model=custom", "name=broken", "model._target_=mynet.Broken")
     assert said.status == 1
     assert said.err == (
-        f"error: ValueError: forward gave up, at {tmp_path / 'mynet.py'}:24 (not foreseen: a bug "
-        "of lth-runner, or of a part of your own; LTH_TRACEBACK=1 before the same command shows "
-        "the traceback)\n"
+        f"error: ValueError: forward gave up, at {tmp_path / 'mynet.py'}:24 (in a part of your "
+        "own; LTH_TRACEBACK=1 before the same command shows the traceback)\n"
     )
     (folder,) = folders(tmp_path / "outputs", "broken")
     assert status_of(folder)["state"] == "failed"

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lth_runner.values import state as states
-from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.errors import Damaged, UserError, nearest
 from lth_runner.values.name_patterns import select, value_for
 from lth_runner.values.seeds import derive, stream
 from lth_runner.values.steps import Clock, Duration
@@ -182,13 +182,13 @@ def test_any_flipped_bit_and_any_truncation_is_damage(tmp_path):
     for place in range(len(whole)):
         for flip in (*(1 << bit for bit in range(8)), 0xFF):
             path.write_bytes(whole[:place] + bytes([whole[place] ^ flip]) + whole[place + 1 :])
-            with pytest.raises(states.Damaged):
+            with pytest.raises(Damaged):
                 states.load(path)
         path.write_bytes(whole[:place])
-        with pytest.raises(states.Damaged):
+        with pytest.raises(Damaged):
             states.load(path)
     path.write_bytes(whole + b"\0")
-    with pytest.raises(states.Damaged):
+    with pytest.raises(Damaged):
         states.load(path)
 
 

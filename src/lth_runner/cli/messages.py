@@ -14,8 +14,7 @@ import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from lth_runner.values.errors import UserError, nearest
-from lth_runner.values.state import Damaged
+from lth_runner.values.errors import Damaged, UserError, nearest
 
 MISTAKES = (
     UserError, HydraException, OmegaConfBaseException, OSError, Damaged, yaml.YAMLError,

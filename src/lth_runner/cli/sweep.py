@@ -15,7 +15,7 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
@@ -36,9 +36,11 @@ from lth_runner.runs.sweep_folder import (
     read_points,
     write_points,
 )
-from lth_runner.store.lease import Lease
 from lth_runner.values.errors import UserError
 from lth_runner.values.terminal import show
+
+if TYPE_CHECKING:
+    from lth_runner.store.lease import Lease
 
 EXIT_DIVERGED = 3  # as of a run of its own
 ROOT_NAME = "digits_imp"  # conf/config.yaml's, and what it chooses
@@ -123,6 +125,8 @@ class Describe(Callback):
 
         Hydra turns exceptions of a callback into warnings.
         """
+        from lth_runner.store.lease import Lease  # with torch, which listing a sweep needs not
+
         folder = _folder(config.hydra)
         try:
             self._lease = Lease.take(folder / LEASE)

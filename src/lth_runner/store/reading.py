@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lth_runner.values import identity
-from lth_runner.values.errors import UserError
+from lth_runner.values.errors import Damaged, UserError
 from lth_runner.values.files import write_whole
-from lth_runner.values.state import Damaged
 
 log = logging.getLogger(__name__)
 

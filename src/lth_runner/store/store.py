@@ -29,10 +29,10 @@ from lth_runner.store.reading import (
     write_json,
 )
 from lth_runner.values import state as states
-from lth_runner.values.errors import UserError
+from lth_runner.values.errors import Damaged, UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.pieces import clear_pieces
-from lth_runner.values.state import Damaged, SealedFile, State
+from lth_runner.values.state import SealedFile, State
 from lth_runner.values.steps import Step
 
 FORMAT = 1

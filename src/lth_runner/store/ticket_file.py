@@ -15,7 +15,7 @@ from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Start, Ticket
 from lth_runner.store.wrapped_names import matched, plain_names
 from lth_runner.values import state as states
-from lth_runner.values.errors import UserError
+from lth_runner.values.errors import Damaged, UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.state import State
 
@@ -96,7 +96,7 @@ def read_ticket(path: str | Path) -> TicketFile:
         raise UserError(f"there is no ticket file {path}") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except states.Damaged as error:
+    except Damaged as error:
         raise UserError(f"not a ticket file, or damaged: {error}") from error
     if (found := text.get("format")) != FORMAT:
         raise UserError(

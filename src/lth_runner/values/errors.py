@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake ends in."""
+"""The exceptions that a user is told of in one message."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ class UserError(Exception):
 
 class UnderWay(UserError):
     """Says that another process is at this run."""
+
+
+class Damaged(Exception):
+    """Says that a file is not what was written: truncated, flipped bits, or no file of ours."""
 
 
 FEW = 8  # names that are listed even where one is near

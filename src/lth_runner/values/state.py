@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from lth_runner.values.errors import Damaged
 from lth_runner.values.files import whole_file
 
 State = dict[str, Tensor]  # parameter or buffer name -> value; BatchNorm statistics travel along
@@ -72,10 +73,6 @@ def copied(state: Mapping[str, Tensor]) -> State:
 def _bytes(value: Tensor) -> memoryview | bytes:
     """The bytes of a contiguous tensor on the CPU, without a copy."""
     return value.reshape(-1).view(torch.uint8).numpy().data if value.numel() else b""
-
-
-class Damaged(Exception):
-    """Says that a file is not what was written: truncated, flipped bits, or no file of ours."""
 
 
 def save(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
