@@ -45,12 +45,8 @@ def above(ours: str, estimate: Estimate, limit: float) -> Found:
 
 
 def within(ours: str, estimate: Estimate, margin: float) -> Found:
-    """The claim that a difference lies within a margin of 0: two one-sided tests."""
-    sides = estimate.p_above(-margin), (-estimate).p_above(-margin)
-    if None in sides:
-        return Found(ours, None, None)
-    low, high = (float(p or 0.0) for p in sides)
-    return Found(ours, max(low, high), min(1 - low, 1 - high))
+    """The claim that a difference lies within a margin of 0."""
+    return Found(ours, *(estimate.p_within(margin) or (None, None)))
 
 
 def round_at(run: FinishedRun, kept: float, arm: str = TICKET) -> int | None:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from lth_runner.runs.evidence.estimate import (
+    LEVEL,
     Estimate,
     Sample,
     benjamini_hochberg,
     decide,
-    decide_within,
     holm,
     sample,
     seeds_needed,
@@ -48,7 +48,9 @@ def test_the_three_words_of_one_estimate():
 
 def test_within_a_margin_takes_two_one_sided_tests():
     found = [Estimate(2, d, 1.0, 1.0) for d in (0.0, 5.0, 20.0)]
-    assert [decide_within(one, 7.0) for one in found] == ["shown", "undecided", "refuted"]
+    assert [[p < LEVEL for p in one.p_within(7.0)] for one in found] == [
+        [True, False], [False, False], [False, True],  # shown, undecided, refuted
+    ]  # fmt: skip
 
 
 def test_holm_and_benjamini_hochberg_worked_by_hand():

@@ -143,7 +143,7 @@ def test_a_bad_folder_is_one_line_of_the_status(
             assert sum("/3" in line for line in said.out.splitlines()) == 1
             assert "3 points: " in said.out
             assert max(map(len, said.out.splitlines())) < 2500
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60  # a hang, not a speed
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_a_bad_folder_is_one_line_of_the_report(
         assert said.err.count("\n") == 1
         assert said.err.startswith("lth-report: left out: ")
         assert "bad/3" in said.err
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60  # a hang, not a speed
     alone = lth_report([str(outputs / "bad" / "3")])
     assert (alone, capsys.readouterr().err.count("\n")) in ((0, 0), (2, 1))
 

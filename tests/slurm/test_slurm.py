@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slurm
 def slurm() -> None:
     """Asked where these tests are to run: a Slurm that is down lets one wait for an answer."""
     if reason := why_not():
-        pytest.skip(reason)
+        pytest.skip(f"needs a Slurm with a node that is up: {reason}")
 
 
 @pytest.fixture(scope="module")

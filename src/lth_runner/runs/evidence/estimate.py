@@ -63,6 +63,16 @@ class Estimate:
             return None
         return float(stdtr(self.freedom, (limit - self.difference) / self.error))
 
+    def p_within(self, margin: float) -> tuple[float, float] | None:
+        """Computes the p-values for and against 'the true difference lies within a margin of 0'.
+
+        Two one-sided tests (Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics, 1987).
+        """
+        low, high = self.p_above(-margin), (-self).p_above(-margin)
+        if low is None or high is None:
+            return None
+        return max(low, high), min(1 - low, 1 - high)
+
     def __neg__(self) -> Estimate:
         return Estimate(self.n, -self.difference, self.error, self.freedom)
 
@@ -76,24 +86,6 @@ def decide(estimate: Estimate | None, limit: float = 0.0, level: float = LEVEL) 
     if p is None:
         return "undecided"
     return "shown" if p < level else "refuted" if 1 - p < level else "undecided"
-
-
-def decide_within(estimate: Estimate | None, margin: float, level: float = LEVEL) -> Word:
-    """Says whether a true difference lies within a margin of 0: two one-sided tests.
-
-    Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics, 1987.
-    """
-    if estimate is None:
-        return "undecided"
-    sides = {decide(estimate, -margin, level), decide(-estimate, -margin, level)}
-    return "refuted" if "refuted" in sides else "shown" if sides == {"shown"} else "undecided"
-
-
-def all_of(words: Sequence[Word]) -> Word:
-    """Joins the words of the parts of one claim, all of which must hold."""
-    if "refuted" in words:
-        return "refuted"
-    return "shown" if words and set(words) == {"shown"} else "undecided"
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
