@@ -18,6 +18,7 @@ from lth_runner.problem.data import TokenizerFile, Tokens, corpus, text_files
 from lth_runner.problem.data.idx import LARGEST, read_idx, unpacked
 from lth_runner.problem.data.tokenizers import Characters
 from lth_runner.problem.origin import File, ModelsOwn
+from lth_runner.runs.seal import Seal
 from lth_runner.values.errors import UserError
 from lth_runner.values.files import read_regular
 
@@ -156,3 +157,15 @@ def test_damaged_tokens_are_set_aside_and_made_again(
     assert "is damaged: set aside and rebuilt" in caplog.text
     with mock.patch.object(Characters, "encoder", side_effect=AssertionError("encoded again")):
         assert windows(tmp_path / "a" / "text.txt", TEXT).fingerprint == first
+
+
+def test_a_named_pipe_in_the_place_of_a_runs_file_is_told_and_not_waited_for(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "rounds.jsonl"
+    path.write_text("{}\n")
+    sealed = Seal.of(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match="cannot be read: it is a named pipe"):
+        sealed.fits(path, may_have_grown=False)

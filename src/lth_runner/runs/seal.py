@@ -7,6 +7,7 @@ a run under way, what lies behind these bytes has been added since and is vouche
 from __future__ import annotations
 
 import hashlib
+import io
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from lth_runner.runs.folder import (
     read_status,
 )
 from lth_runner.values.errors import UserError
-from lth_runner.values.files import append, write_whole
+from lth_runner.values.files import append, open_regular, write_whole
 from lth_runner.values.json_files import objects_in
 
 FILES = "files"
@@ -58,7 +59,7 @@ class Seal:
         Raises UserError where it cannot be read.
         """
         try:
-            with path.open("rb") as opened:
+            with io.BufferedReader(open_regular(path)) as opened:
                 found = Seal(*_read(opened, self.num_bytes))
                 return found == self and (may_have_grown or not opened.read(1))
         except FileNotFoundError:
