@@ -11,11 +11,9 @@ from typing import Any
 from torch import nn
 
 from lth_runner.problem.origin import File
-from lth_runner.runs.folder import ROUNDS, read_problem, read_rounds
+from lth_runner.runs.folder import read_problem, read_rounds
+from lth_runner.runs.one_run import one_run, trained_path
 from lth_runner.values.errors import UserError
-
-STORE = "store"  # beside the folders of the runs' names
-SHOWN = 3  # run folders that a message names
 
 
 @dataclass(frozen=True)
@@ -48,18 +46,17 @@ class FromRun:
 
     @cached_property
     def _file(self) -> File:
-        folder = _run_folder(Path(self.run).expanduser(), self.run)
+        folder = one_run(self.run, f"origin.run={self.run}")
         if coordinates := read_problem(folder).get("coordinates"):
             raise UserError(
                 f"origin.run={self.run} was trained in other coordinates ({coordinates}), and what "
                 "the Store holds are no weights of the network: start from another run"
             )
-        key = self._row(folder)["training_key"]
-        end = folder.parent.parent / STORE / "entries" / str(key) / "end.safetensors"
+        end = trained_path(folder, self._row(folder))
         if not end.is_file():
             raise UserError(
-                f"origin.run={self.run}: the Store no longer holds its training {key} (store.keep "
-                "lets go of some): run it again, or choose another origin.round"
+                f"origin.run={self.run}: the Store no longer holds its training {end.parent.name} "
+                "(store.keep lets go of some): run it again, or choose another origin.round"
             )
         return File(str(end), "weights.", self.into, self.fresh, self.unused)
 
@@ -80,23 +77,6 @@ class FromRun:
             f"origin.run={self.run} has no finished training of round {self.round} and seed "
             f"{seed}: it has rounds {_listed(rounds)} and seeds {_listed(seeds)}"
         )
-
-
-def _run_folder(place: Path, said: str) -> Path:
-    if (place / ROUNDS).is_file():
-        return place
-    inside = sorted(path.parent for path in place.glob(f"*/{ROUNDS}"))
-    if len(inside) == 1:
-        return inside[0]
-    if inside:
-        shown = ", ".join(map(str, inside[:SHOWN]))
-        raise UserError(
-            f"origin.run={said} holds {len(inside)} runs: give one of them, for example {shown}"
-        )
-    raise UserError(
-        f"origin.run={said} is no run folder: give outputs/<name>/<run_id>, which the first line "
-        "of a run names, or outputs/<name> where there is one run in it"
-    )
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -30,6 +30,7 @@ from lth_runner.runs.folder import (
     write_facts,
     write_status,
 )
+from lth_runner.runs.one_run import ticket_name
 from lth_runner.runs.record.record import Place, Progress, Row, RunDescription
 from lth_runner.runs.seal import FILES, GrowingRows, Seal, damaged, seals, vouched_rows
 from lth_runner.store.ticket_file import Subnetwork, save_ticket
@@ -203,11 +204,10 @@ class RunFolder:
             log.warning("the picture of %s could not be drawn: %s", self._folder, error)
 
     def _save_ticket(self, row: Row, ticket: Subnetwork) -> None:
-        suffix = "" if row["seed"] == self._base_seed else f"-seed-{row['seed']}"
-        path = self._folder / TICKETS / f"round-{row['round']:02d}{suffix}.safetensors"
+        name = ticket_name(row, self._base_seed)
         facts = {name: row[name] for name in ("seed", "round", "steps")}
-        save_ticket(path, ticket, {**facts, **self._model})
-        self._vouch(path.relative_to(self._folder).as_posix())
+        save_ticket(self._folder / name, ticket, {**facts, **self._model})
+        self._vouch(name)
 
     def _write_status(self, *, synced: bool = True) -> None:
         self._last_status = time.monotonic()

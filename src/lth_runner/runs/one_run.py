@@ -1,0 +1,51 @@
+"""The one run that a path names, and where it keeps what a row of it trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lth_runner.runs.folder import ROUNDS, TICKETS, Row, read_flat_config
+from lth_runner.values.errors import UserError
+
+STORE = "store"  # beside the folders of the runs' names
+SHOWN = 3  # run folders that a message names
+
+
+def one_run(path: str | Path, said: str = "") -> Path:
+    """Finds the run folder that a path is, or the only one in the folder of a name.
+
+    ``said``: what a message calls the path, ``origin.run=outputs/a``. Raises UserError for none
+    and for several.
+    """
+    place, called = Path(path).expanduser(), said or str(path)
+    if (place / ROUNDS).is_file():
+        return place
+    inside = sorted(found.parent for found in place.glob(f"*/{ROUNDS}"))
+    if len(inside) == 1:
+        return inside[0]
+    if inside:
+        shown = ", ".join(map(str, inside[:SHOWN]))
+        raise UserError(f"{called} holds {len(inside)} runs: give one of them, for example {shown}")
+    raise UserError(
+        f"{called} is no run folder: give outputs/<name>/<run_id>, which the first line "
+        "of a run names, or outputs/<name> where there is one run in it"
+    )
+
+
+def ticket_name(row: Row, base_seed: object) -> str:
+    """Names the ticket file of a row; ``base_seed``: the first replicate's, the config's seed."""
+    suffix = "" if row["seed"] == base_seed else f"-seed-{row['seed']}"
+    return f"{TICKETS}/round-{row['round']:02d}{suffix}.safetensors"
+
+
+def ticket_path(folder: Path, row: Row) -> Path:
+    """Finds the ticket file of a row of the ticket arm: its mask and the weights it began with."""
+    return folder / ticket_name(row, read_flat_config(folder).get("seed"))
+
+
+def trained_path(folder: Path, row: Row) -> Path:
+    """Finds where the Store keeps what a row trained, its mask and its weights at the end.
+
+    Whether the Store still holds it is for the reader to see.
+    """
+    return folder.parent.parent / STORE / "entries" / str(row["training_key"]) / "end.safetensors"

@@ -1,0 +1,155 @@
+"""Which ticket of a run is meant: by its round, by its density, or the sparsest that matches."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from lth_runner.runs.evidence.means import density as density_of
+from lth_runner.runs.evidence.means import number
+from lth_runner.runs.evidence.rows import TICKET, FinishedRun
+from lth_runner.runs.folder import ENDED, ROUNDS, Row, read_status
+from lth_runner.runs.one_run import one_run
+from lth_runner.runs.seal import seals
+from lth_runner.values.errors import UserError
+
+EXACT = 1e-9  # of densities, where nothing tells how many weights there are
+Found = dict[str, Any]
+
+
+def choose(
+    folder: str | Path,
+    *,
+    round: int | None = None,
+    density: float | None = None,
+    best_matching: bool = False,
+    arm: str = TICKET,
+    seed: int | None = None,
+) -> Found:
+    """Picks one ticket of a finished run; returns its line of ``rounds.jsonl``.
+
+    ``folder``: a run folder, or ``outputs/<name>`` with one run in it. ``density`` takes the
+    round whose density is the nearest, which must be within one weight of it. ``best_matching``
+    takes the sparsest round that the report shows to match the dense network. With none of the
+    three it is the last round. ``arm``: the ticket or a control. ``seed``: the replicate, the
+    run's first where it is not given.
+    Raises UserError for a run that is not done or is not what was written, for two ways of
+    choosing at once, and for what the run has not, with what it has.
+    """
+    given = {"round": round, "density": density, "best_matching": best_matching or None}
+    if len(ways := [name for name, value in given.items() if value is not None]) > 1:
+        raise UserError(f"{' and '.join(ways)} each choose a ticket: give one of them")
+    run = finished(folder)
+    rows = tickets(run, arm=arm, seed=seed)
+    if best_matching:
+        round = _best_matching(run, arm)
+    found = _nearest(run, rows, density) if density is not None else _of_round(run, rows, round)
+    if found.get("diverged"):
+        raise UserError(
+            f"{run.folder}: round {found['round']} of seed {found['seed']} has diverged, its loss "
+            f"became NaN or infinite: choose another round or seed; {_offered(rows)}"
+        )
+    return found
+
+
+def finished(folder: str | Path) -> FinishedRun:
+    """Reads a run that has ended; raises UserError for any other, and for rows that were edited."""
+    place = one_run(folder)
+    status = read_status(place)
+    if (state := status.get("state")) not in ENDED:
+        command = status.get("command")
+        cure = f": the same command goes on with it: {command}" if command else ""
+        raise UserError(f"{place} is not done, its status is {state or 'unknown'}{cure}")
+    seal = (seals(status) or {}).get(ROUNDS)
+    if seal is not None and not seal.fits(place / ROUNDS, may_have_grown=False):
+        raise UserError(
+            f"{place / ROUNDS} is not what was written: the run's own command writes it again from "
+            f"the Store: {status.get('command')}"
+        )
+    return FinishedRun.load(place)
+
+
+def tickets(run: FinishedRun, *, arm: str = TICKET, seed: int | None = None) -> list[Found]:
+    """Lists the rows of one arm and one replicate by their rounds, the first replicate's if None.
+
+    Raises UserError for an arm or a seed that the run has not.
+    """
+    if arm not in run.arms:
+        raise UserError(f"{run.folder} has no arm {arm!r}: it has {', '.join(run.arms)}")
+    of_arm = [dict(row) for row in run.rows if row["arm"] == arm]
+    seeds = sorted({row["seed"] for row in of_arm})
+    wanted = seeds[0] if seed is None and seeds else seed
+    rows = [row for row in of_arm if row["seed"] == wanted]
+    if not rows:
+        raise UserError(f"{run.folder} has no seed {seed}: it has {_listed(seeds)}")
+    return sorted(rows, key=lambda row: row["round"])
+
+
+def _of_round(run: FinishedRun, rows: Sequence[Found], round: int | None) -> Found:
+    if round is None:
+        return rows[-1]
+    for row in rows:
+        if row["round"] == round:
+            return row
+    ended = " (its last one diverged)" if rows[-1].get("diverged") else ""
+    raise UserError(f"{run.folder} has no round {round}{ended}; {_offered(rows)}")
+
+
+def _nearest(run: FinishedRun, rows: Sequence[Found], density: float) -> Found:
+    known = [row for row in rows if density_of(row) is not None]
+    found = min(known, key=lambda row: abs(_density(row) - density), default=None)
+    if found is not None and abs(_density(found) - density) <= _one_weight(found):
+        return found
+    raise UserError(
+        f"{run.folder} has no round of sparsity {1 - density:.8g} (to one weight); {_offered(rows)}"
+    )
+
+
+def _density(row: Row) -> float:
+    found = density_of(row)
+    assert found is not None
+    return found
+
+
+def _one_weight(row: Row) -> float:
+    num = number(row.get("num_prunable"))
+    return (1 / num if num else 0.0) + EXACT
+
+
+def _best_matching(run: FinishedRun, arm: str) -> int:
+    """Finds the sparsest round that is shown to match, and refuses where none is."""
+    from lth_runner.runs.evidence.verdict import judge  # loads scipy
+
+    verdict = judge(run)
+    if (level := verdict.shown(arm)) is not None:
+        return level.round
+    if verdict.dense is None:
+        why = "the run has no dense network to compare with (pruner.dense=false)"
+    elif verdict.at_chance:
+        why = "its dense network is hardly better than guessing, so that to match it says nothing"
+    else:
+        last = verdict.possible(arm)
+        until = f"up to round {last.round}, sparsity {last.sparsity:.4g}" if last else "none"
+        why = (
+            f"not yet refuted: {until} (report.tolerance={verdict.tolerance:.4g}); more replicates "
+            "may decide it, lth-report says how many"
+        )
+    raise UserError(
+        f"{run.folder} has no round of arm {arm} that is shown to match its dense network: {why}. "
+        "Or choose one by its round or its sparsity"
+    )
+
+
+def _offered(rows: Sequence[Found]) -> str:
+    shown = (
+        str(row["round"])
+        + (f" (sparsity {1 - kept:.8g})" if (kept := density_of(row)) is not None else "")
+        + (" diverged" if row.get("diverged") else "")
+        for row in rows
+    )
+    return f"it has round {', '.join(shown)}"
+
+
+def _listed(numbers: Collection[int]) -> str:
+    return ", ".join(map(str, numbers)) or "none"
