@@ -16,10 +16,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from command import parts_of
-from lth_runner.cli.build import make
 from lth_runner.cli.check import resolve
 from lth_runner.cli.main import conf_dir
 from lth_runner.cli.signatures import check_targets
+from lth_runner.parts.make import make
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.steps import Duration

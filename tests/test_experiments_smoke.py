@@ -13,11 +13,11 @@ from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
 
 from command import lth_run, rows
-from lth_runner.cli.build import make
 from lth_runner.cli.check import resolve
 from lth_runner.cli.launch import execute
 from lth_runner.cli.main import conf_dir
 from lth_runner.cli.signatures import check_targets
+from lth_runner.parts.make import make
 from lth_runner.store.ticket_file import read_ticket
 
 # the channels of each experiment's own data, and images as small as are quick; others must be

@@ -15,11 +15,11 @@ from hydra import compose, initialize_config_dir
 
 from command import parts_of, without_pictures
 from lth_runner.allocate import count
-from lth_runner.cli.build import make
 from lth_runner.cli.check import resolve
 from lth_runner.cli.launch import describe, execute
 from lth_runner.cli.main import conf_dir
 from lth_runner.cli.signatures import check_targets
+from lth_runner.parts.make import make
 from lth_runner.search import AtInit, Iterative
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask

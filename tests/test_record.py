@@ -533,6 +533,7 @@ def test_problem_json_says_what_is_measured_and_covered(outputs: Path) -> None:
     names = [one["name"] for one in found["measures"]]
     assert names[0] == "accuracy"
     assert found["measures"][0]["chance"] == 0.1
+    assert found["identity"].keys() >= {"model", "data"}
     for row in rows(folder / "rounds.jsonl"):
         assert row.keys() >= {f"test_{name}" for name in names}
 

@@ -10,9 +10,9 @@ from hydra import compose, initialize_config_dir
 
 from fake_past import CLOCK, Fake, drawn, equal, small_task
 from lth_runner.allocate import Global
-from lth_runner.cli.build import make
 from lth_runner.cli.check import resolve
 from lth_runner.control import Random, Reinit, Shuffle, permuted
+from lth_runner.parts.make import make
 from lth_runner.search.rewind import Rewind
 from lth_runner.search.ticket import Start, Ticket
 from lth_runner.values import state as states

@@ -11,9 +11,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from command import lth_run, parts_of
-from lth_runner.cli.build import pick_device
 from lth_runner.cli.messages import explain
 from lth_runner.cli.signatures import check_targets, without_what_data_lack
+from lth_runner.parts.task import pick_device
 from lth_runner.values.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf"

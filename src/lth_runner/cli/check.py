@@ -16,12 +16,12 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from lth_runner.cli.messages import first_line
 from lth_runner.cli.signatures import check_targets, without_what_data_lack
 from lth_runner.runs.evidence.published import published
 from lth_runner.runs.run_name import check_name
 from lth_runner.search.rewind import Rewind
 from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.raised import first_line
 
 PARTS = {"dataset", "model", "train", "objective", "covers"}
 MAYBE = {"origin", "coordinates"}  # a part, or null

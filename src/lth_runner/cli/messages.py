@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import sysconfig
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +14,11 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf.errors import OmegaConfBaseException
 
 from lth_runner.values.errors import Damaged, UserError, nearest
+from lth_runner.values.raised import OURS, innermost, raised_at
 
 MISTAKES = (
     UserError, HydraException, OmegaConfBaseException, OSError, Damaged, yaml.YAMLError,
 )  # fmt: skip
-OURS = str(Path(__file__).parents[1])
 ENTRY = str(Path("cli", "main.py"))
 LONGEST = 400  # characters of an unforeseen exception's text
 
@@ -82,19 +81,13 @@ def _ambiguous(override: str) -> str:
     )
 
 
-def first_line(error: BaseException) -> str:
-    """Returns the first line of what an exception says, and its type."""
-    lines = str(error).strip().splitlines()
-    return f"{lines[0] if lines else ''} ({type(error).__name__})".strip()
-
-
 def explain_bug(error: Exception) -> str:
     """Tells of an exception that nobody foresaw: its type, its text, where it was raised."""
     text = " ".join(str(error).split())
     if match := re.search(r"\(os error (\d+)\)", text):  # safetensors wraps what the system says
         return _explain_os(int(match[1]), os.strerror(int(match[1])), None)
     text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
-    where = _innermost(error)
+    where = innermost(error)
     own = where is not None and not where.filename.startswith(OURS)
     whose = "in a part of your own" if own else "not foreseen: a bug of lth-runner"
     return (
@@ -103,25 +96,10 @@ def explain_bug(error: Exception) -> str:
     )
 
 
-def raised_at(error: BaseException) -> str:
-    """Finds the innermost line of the user's code or of ours."""
-    where = _innermost(error)
-    return "" if where is None else f", at {where.filename}:{where.lineno}"
-
-
 def is_ours(error: BaseException) -> bool:
     """Whether an exception passed through the program itself, beyond its first call of Hydra."""
     frames = traceback.extract_tb(error.__traceback__)
     return any(f.filename.startswith(OURS) and not f.filename.endswith(ENTRY) for f in frames)
-
-
-def _innermost(error: BaseException) -> traceback.FrameSummary | None:
-    frames = traceback.extract_tb(error.__traceback__)
-    libraries = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
-    for frame in reversed(frames):
-        if frame.filename.startswith(OURS) or not frame.filename.startswith((*libraries, "<")):
-            return frame
-    return None
 
 
 def _unknown_key(key: str, conf: Path, words: Sequence[str]) -> str:

@@ -25,6 +25,7 @@ def problem_facts(task: Task) -> dict[str, Any]:
         "passed_over": list(task.passed_over),
         "origin": None if origin is None else identity.describe(origin),
         "coordinates": None if task.coordinates is None else type(task.coordinates).__name__,
+        "identity": task.identity,
     }
 
 

@@ -1,0 +1,1 @@
+"""Parts, built of the plain values of a config and checked for what their places ask."""
