@@ -56,6 +56,20 @@ def test_digits_are_all_there_with_a_fixed_stratified_test_set() -> None:
     assert int(first.train[0].max()) == 16
 
 
+def test_some_classes_are_taken_and_numbered_anew_in_the_order_given() -> None:
+    whole, some = digits(), digits(classes=[7, 2], num_classes=2)
+    for split, number, label in (("test", 0, 7), ("test", 1, 2)):
+        taken = getattr(some, split)[0][getattr(some, split)[1] == number]
+        assert torch.equal(taken, whole.test[0][whole.test[1] == label])
+    assert len(some.test[1]) == int((whole.test[1] == 7).sum() + (whole.test[1] == 2).sum())
+    assert some.mean != whole.mean
+    with pytest.raises(UserError, match="num_classes=2"):
+        digits(classes=[7, 2])
+    for wrong in ([10], [], [1, 1], [True], ["7"]):
+        with pytest.raises(UserError, match=r"dataset\.classes"):
+            digits(classes=wrong, num_classes=len(wrong))
+
+
 def test_digits_are_those_of_scikit_learn_whether_read_or_loaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from lth_runner.problem.data.augmentation import Augmentation
 from lth_runner.problem.data.datasets import assemble
-from lth_runner.problem.data.splits import moments
+from lth_runner.problem.data.splits import moments, of_classes
 from lth_runner.problem.data.tensors import Data
+from lth_runner.values import tree
 from lth_runner.values.errors import UserError
 from lth_runner.values.seeds import stream as generator
 
@@ -36,23 +37,28 @@ def digits(
     augment_flip: bool = False,
     augment_crop: int = 0,
     augment: Augmentation | Sequence[Augmentation] | None = None,
+    classes: Sequence[int] | None = None,
 ) -> Data:
     """Reads scikit-learn's 1797 handwritten digits, 8x8 with grey levels 0..16.
 
     With another ``size`` they are enlarged to it by bilinear interpolation, and white is 255 then,
-    as in MNIST. A fixed fifth of every class is the test set; ``root`` is not used.
+    as in MNIST. A fixed fifth of every class is the test set; ``classes`` takes some of the ten.
+    ``root`` is not used.
     Source: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998.
     """
     images, labels = digit_images(name)
     images, tested = _enlarged(images, size, name), tested_digits(labels)
-    mean, std = moments(images[~tested])
+    train, test, num_found = of_classes(
+        (images[~tested], labels[~tested]), (images[tested], labels[tested]), classes, 10
+    )
+    mean, std = moments(tree.tensors(train[0])[0])
     return assemble(
-        (images[~tested], labels[~tested]),
-        (images[tested], labels[tested]),
+        train,
+        test,
         name=name,
         shape=shape,
         num_classes=num_classes,
-        found_classes=10,
+        found_classes=num_found,
         mean=mean,
         std=std,
         validation=validation,

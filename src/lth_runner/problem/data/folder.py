@@ -21,8 +21,9 @@ from lth_runner.problem.data.augmentation import Augmentation
 from lth_runner.problem.data.datasets import assemble
 from lth_runner.problem.data.picture_files import SPLITS, Pictures, contents, find, stamps
 from lth_runner.problem.data.pictures import BYTES_A_PIXEL, MAX_PIXELS, MODES, pixels
-from lth_runner.problem.data.splits import moments
+from lth_runner.problem.data.splits import moments, of_classes
 from lth_runner.problem.data.tensors import Data
+from lth_runner.values import tree
 from lth_runner.values.errors import UserError
 
 CACHE_FORMAT = 2  # part of the cache key: raise it when the decoding changes
@@ -44,11 +45,13 @@ def imagefolder(
     augment: Augmentation | Sequence[Augmentation] | None = None,
     cache: str | None = None,
     max_pixels: int = MAX_PIXELS,
+    classes: Sequence[int] | None = None,
 ) -> Data:
     """Reads train/<class>/* and test/<class>/* images under ``root``, a folder or a tar of it.
 
     Images are resized (not cropped) to ``shape`` = (1 or 3, height, width); classes are numbered
-    in the order of their sorted names. What becomes of transparent, 16-bit, turned and other
+    in the order of their sorted names; ``classes`` takes some by these
+    numbers. What becomes of transparent, 16-bit, turned and other
     images: ``pictures.pixels``. Decoded pixels are kept in the folder ``cache`` (default:
     lth-runner under $XDG_CACHE_HOME or ~/.cache) for this place, until a file of it changes.
     Raises UserError for a missing split, an empty class, classes that differ, unreadable images,
@@ -60,10 +63,12 @@ def imagefolder(
         raise UserError(f"dataset.max_pixels={max_pixels!r}: give a whole number above 0")
     folder = Path(cache).expanduser() if cache else default_cache()
     tensors, num_found = _cached(Path(root).expanduser(), tuple(shape), folder, max_pixels)
-    mean, std = moments(tensors["train.inputs"])
+    splits = [(tensors[f"{split}.inputs"], tensors[f"{split}.labels"]) for split in SPLITS]
+    train, test, num_found = of_classes(splits[0], splits[1], classes, num_found)
+    mean, std = moments(tree.tensors(train[0])[0])
     return assemble(
-        (tensors["train.inputs"], tensors["train.labels"]),
-        (tensors["test.inputs"], tensors["test.labels"]),
+        train,
+        test,
         name=name,
         shape=shape,
         num_classes=num_classes,

@@ -19,7 +19,7 @@ import torch
 from lth_runner.problem.data.augmentation import Augmentation
 from lth_runner.problem.data.datasets import assemble
 from lth_runner.problem.data.idx import LARGEST, read_idx, unpacked
-from lth_runner.problem.data.splits import Split
+from lth_runner.problem.data.splits import Split, of_classes
 from lth_runner.problem.data.tensors import Data
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.files import read_regular
@@ -72,22 +72,25 @@ def torchvision_dataset(
     augment_flip: bool = False,
     augment_crop: int = 0,
     augment: Augmentation | Sequence[Augmentation] | None = None,
+    classes: Sequence[int] | None = None,
 ) -> Data:
     """Reads one of torchvision's image sets from ``root``, downloaded into it on first use.
 
     CIFAR's published files are pickles: torchvision unpickles them only after their MD5 sums
-    match the published ones. Nothing else read here can run code.
+    match the published ones. Nothing else read here can run code. ``classes`` takes some of the
+    classes, by their numbers; inputs are standardised by the moments of all.
     Raises UserError when the data are neither there nor to be had.
     """
     train, test = load_published(name, Path(root))
     entry = PUBLISHED[name]
+    train, test, num_found = of_classes(train, test, classes, entry.num_classes)
     return assemble(
         train,
         test,
         name=name,
         shape=shape,
         num_classes=num_classes,
-        found_classes=entry.num_classes,
+        found_classes=num_found,
         mean=entry.mean,
         std=entry.std,
         validation=validation,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -97,6 +97,35 @@ def keep_subset(split: Split, amount: float | None, *, seed: int) -> Split:
     num = count_of(amount, tree.length(split[1]), key="subset", least=1, most=tree.length(split[1]))
     permutation = torch.randperm(tree.length(split[1]), generator=generator(seed, "subset"))
     return _pick(split, permutation[:num])
+
+
+def of_classes(
+    train: Split, test: Split, classes: Sequence[int] | None, num_found: int
+) -> tuple[Split, Split, int]:
+    """Takes the samples of some classes, numbered anew in this order; all of them for None.
+
+    Returns both splits and how many classes there are then. Raises UserError for a class that the
+    data have not, and for one that is named twice.
+    """
+    if classes is None:
+        return train, test, num_found
+    chosen = list(classes)
+    is_whole = all(isinstance(one, int) and not isinstance(one, bool) for one in chosen)
+    if not is_whole or not chosen or not all(0 <= one < num_found for one in chosen):
+        raise UserError(
+            f"dataset.classes={chosen}: list classes by their numbers, 0 to {num_found - 1}"
+        )
+    if len(set(chosen)) < len(chosen):
+        raise UserError(f"dataset.classes={chosen} names a class twice: name each once")
+    numbers = torch.full((num_found,), -1)
+    numbers[chosen] = torch.arange(len(chosen))
+    found = []
+    for inputs, labels in (train, test):
+        assert isinstance(labels, Tensor)
+        new = numbers[labels]
+        kept = (new >= 0).nonzero().squeeze(1)
+        found.append((tree.rows(inputs, kept), new[kept]))
+    return found[0], found[1], len(chosen)
 
 
 def count_of(amount: float, total: int, *, key: str, least: int, most: int) -> int:
