@@ -15,6 +15,7 @@ from command import parts_of
 from finished import chain_task
 from lth_runner import score
 from lth_runner.allocate import (
+    Blocks,
     Channels,
     Deviation,
     ErdosRenyi,
@@ -294,6 +295,7 @@ def test_it_is_a_bias_that_gives_its_last_one_to_an_empty_layer():
         (SmartRatio(), "smart_ratio"),
         (NOfM(), "n_of_m"),
         (Channels(), "channels"),
+        (Blocks((1, 2)), "blocks"),
     ],
 )
 def test_budgets_that_know_no_biases_refuse_them_and_name_those_that_do(budget, scope):

@@ -1,5 +1,6 @@
 """Controls are arms beside the ticket; each differs from it in exactly what its name says."""
 
+from lth_runner.control.coarsened import Coarsened
 from lth_runner.control.control import Control, check, possible
 from lth_runner.control.decisions import Invert, Inverted, RandomData
 from lth_runner.control.masks import Even, Random, RescaledRandom, Shuffle, permuted, unpruned
@@ -15,6 +16,7 @@ from lth_runner.control.weights import (
 )
 
 __all__ = [
+    "Coarsened",
     "Control",
     "Even",
     "Invert",
