@@ -259,7 +259,7 @@ def test_a_model_that_is_not_to_be_trusted_is_not_drawn(tmp_path):
     assert "sweep-tradeoff.csv" in files
     page = (tmp_path / "sweep.html").read_text()
     assert "<summary>The trade-off of rewind step and sparsity: no model to rely on" in page
-    assert "Do not trust this fit: fewer than 3 rewind steps above 0 (2)" in page
+    assert "Do not trust this fit: fewer than 3 rewind steps (2)" in page
 
 
 def test_a_refused_point_is_named_with_what_was_told(tmp_path, capsys):

@@ -16,19 +16,17 @@ from lth_runner.runs.evidence.overlap import step_overlaps
 from lth_runner.runs.evidence.rows import FinishedRun, find_runs, rewind_step
 from lth_runner.runs.evidence.settings import differences
 from lth_runner.runs.evidence.sweep import find_sweeps, thinned
-from lth_runner.runs.evidence.tradeoff import Observation, fit, r_squared_words, seed_spread
 from lth_runner.runs.report.command import main
 from lth_runner.runs.report.sweep_page import write_sweep
-from lth_runner.runs.report.sweep_text import at_zero, matching_table, model_sentence, text
+from lth_runner.runs.report.sweep_text import matching_table, model_sentence, text
 from lth_runner.values import state as states
-from lth_runner.values.measure import ACCURACY
 
-DENSE, TAU, BETA = 0.92, 400.0, 0.03
+DENSE, TAU, LATE, EARLY = 0.92, 400.0, 0.005, 0.03
 TOTAL = 10_000
 
 
-def model(step, sparsity, *, tau=TAU, beta=BETA, dense=DENSE):
-    return dense * (1 - math.exp(-step / tau)) * (1 - sparsity) ** beta
+def model(step, sparsity):
+    return DENSE * (1 - sparsity) ** (LATE + EARLY * math.exp(-step / TAU))
 
 
 def key(*parts):
@@ -106,122 +104,23 @@ def read(file):
         return list(csv.DictReader(opened))
 
 
-def points(*, steps=(200, 400, 800, 1600), seeds=(0, 1, 2), noise=0.0, law=model):
-    noises = random.Random(0)
-    return [
-        Observation(step, sparsity, seed, law(step, sparsity) + noises.gauss(0, noise))
-        for step in steps for sparsity in (0.5, 0.8, 0.9, 0.95) for seed in seeds
-    ]  # fmt: skip
-
-
-def fitted(found):
-    return fit(found, dense=DENSE, tolerance=0.005)
-
-
-# --- the model --------------------------------------------------------------------------------
-
-
-def test_a_fit_to_the_model_itself_recovers_tau_and_beta():
-    result = fitted(points())
-    assert (result.tau, result.beta) == pytest.approx((TAU, BETA), rel=1e-5)
-    assert result.r_squared == pytest.approx(1)
-    assert result.trusted
-
-
-def test_a_fit_to_noisy_tickets_lies_within_its_standard_errors():
-    result = fitted(points(noise=0.003))
-    assert abs(result.tau - TAU) < 3 * result.tau_error < 0.1 * TAU
-    assert abs(result.beta - BETA) < 3 * result.beta_error < 0.3 * BETA
-    assert result.residual == pytest.approx(0.003, rel=0.3)
-    assert result.spread == pytest.approx(0.003, rel=0.3)
-    assert result.trusted
-
-
-def test_standard_errors_cover_the_truth_as_often_as_they_should():
-    hits = 0
-    for draw in range(60):
-        noises = random.Random(draw)
-        found = [Observation(p.step, p.sparsity, p.seed, p.accuracy + noises.gauss(0, 0.01))
-                 for p in points()]  # fmt: skip
-        result = fitted(found)
-        hits += abs(result.tau - TAU) < result.tau_error
-    assert 30 <= hits <= 52  # 68 % of 60 are 41
-
-
-def test_smallest_step_worked_by_hand_and_infeasible_from_its_edge_on():
-    # dense .9, tolerance .09: 1 - eps/A = .9. beta = 1: (1-s) <= .9 from s = .1 on.
-    # At s = 0: k* = -tau ln(.1); at s = .05: ratio .9/.95, k* = -tau ln(.05/.95).
-    law = [Observation(k, s, 0, 0.9 * (1 - math.exp(-k / 100)) * (1 - s))
-           for k in (50, 100, 200, 400) for s in (0.05, 0.1, 0.5)]  # fmt: skip
-    result = fit(law, dense=0.9, tolerance=0.09)
-    assert result.smallest_step(0) == pytest.approx(100 * math.log(10), rel=1e-4)
-    assert result.smallest_step(0.05) == pytest.approx(100 * math.log(19), rel=1e-4)
-    assert result.largest_sparsity == pytest.approx(0.1, rel=1e-4)
-    assert result.smallest_step(0.1001) is None
-    step = result.smallest_step(0.05)
-    assert result.accuracy(step, 0.05) == pytest.approx(0.9 - 0.09)
-
-
-def test_tickets_at_zero_move_no_parameter_and_are_reported():
-    zero = [Observation(0, s, 0, 0.8) for s in (0.5, 0.9)]
-    without, with_zero = fitted(points(noise=0.003)), fitted([*points(noise=0.003), *zero])
-    assert (without.tau, without.beta) == (with_zero.tau, with_zero.beta)
-    assert without.r_squared == with_zero.r_squared
-    assert with_zero.r_squared_with_zero < 0.5 < 0.99 < with_zero.r_squared
-    assert (with_zero.num_at_zero, with_zero.accuracy_at_zero) == (2, pytest.approx(0.8))
-    assert "does not hold at k = 0" in at_zero(ACCURACY, with_zero)
-    assert at_zero(ACCURACY, without) == ""
-    assert fitted(zero) is None
-
-
-@pytest.mark.parametrize(
-    ("found", "words"),
-    [
-        (points(steps=(200, 800)), "fewer than 3 rewind steps above 0 (2)"),
-        ([p for p in points() if p.sparsity > 0.85], "fewer than 3 sparsities (2)"),
-        (points(law=lambda k, s: 0.7, noise=0.1), "R² is"),
-        (points(law=lambda k, s: 0.9 - s**9 * (k < 500), noise=0.001), "times the spread"),
-        (points(steps=(4000, 6000, 8000), noise=0.001), "tau is not identified"),
-        (points(law=lambda k, s: model(k, s, beta=0)), "beta lies at the bound"),
-        (points(law=lambda k, s: model(k, s, beta=0.001), noise=0.02), "beta is not identified"),
-        (points()[:2], "error exceeds half its value"),
-    ],
-)  # fmt: skip
-def test_a_fit_that_should_not_be_trusted_says_why(found, words):
-    result = fitted(found)
-    assert not result.trusted
-    assert words in "; ".join(result.doubts)
-
-
-def test_a_fit_worse_than_the_mean_is_written_without_digits():
-    """Here every ticket lies above the dense network, where the model cannot go."""
-    assert (
-        "R² is below −1, not at least 0.8"
-        in fitted(points(law=lambda k, s: 0.98 + s / 1000)).doubts
-    )
-    assert (r_squared_words(-0.1234), r_squared_words(None)) == ("−0.123", "undefined")
-
-
-def test_seed_spread_pools_by_degrees_of_freedom():
-    # variances .0002 (1 degree of freedom) and .0001 (2): (.0002 + 2 * .0001) / 3
-    values = {(1, 0.5): (0.50, 0.52), (2, 0.5): (0.60, 0.61, 0.62), (3, 0.5): (0.9,)}
-    found = [Observation(k, s, i, v) for (k, s), vs in values.items() for i, v in enumerate(vs)]
-    assert seed_spread(found) == pytest.approx((0.0004 / 3) ** 0.5)
-    assert seed_spread(found[-1:]) is None
-
-
 # --- reading the runs -------------------------------------------------------------------------
 
 STEPS, SPARSITIES = (200, 500, 1000), (0.5, 0.8)
 
 
 def test_a_sweep_recovers_the_model_that_made_its_runs(tmp_path):
-    fake_sweep(tmp_path, steps=(200, 500, 1000), sparsities=(0.5, 0.9), seeds=(0, 1), noise=0.002)
+    fake_sweep(tmp_path, steps=(0, 200, 500, 1000), sparsities=(0.5, 0.9), seeds=(0, 1, 2),
+               noise=0.001)  # fmt: skip
     sweep = sweep_of(tmp_path)
-    assert sweep.fit.tau == pytest.approx(TAU, rel=0.03)
-    assert sweep.fit.beta == pytest.approx(BETA, rel=0.1)
+    assert sweep.fit.model.tau == pytest.approx(TAU, rel=0.1)
+    assert sweep.fit.model.b_0 == pytest.approx(EARLY, rel=0.1)
     assert sweep.fit.trusted
+    assert sweep.fit.num_points == 3 * (1 + 4 * 12)  # dense once a seed, 12 sparsities on the way
     assert "No reason was found to distrust" in model_sentence(sweep)
+    assert "By the model a ticket loses no more than the tolerance up to s_max = " in text(
+        sweep
+    ).replace("\n", " ")
 
 
 @pytest.mark.parametrize("as_replicates", [True, False])
@@ -296,7 +195,7 @@ def test_heat_map_cells_worked_by_hand_and_missing_ones_left_out(tmp_path):
         "",
     ]
     assert [row["n"] for row in rows if row["rewind"] == "500it"].count("0") == 5
-    assert "fewer than 3 rewind steps" in model_sentence(sweep)
+    assert "fewer than 3 rewind steps (2)" in model_sentence(sweep)
     assert all(file.stat().st_size > 100 for file in files)
 
 
@@ -304,9 +203,9 @@ def test_the_console_says_in_a_sentence_that_a_fit_is_not_to_be_trusted(tmp_path
     fake_sweep(tmp_path, steps=(0, 500), sparsities=(0.5, 0.8), seeds=(0, 1), noise=0.01)
     sweep = sweep_of(tmp_path)
     found = " ".join(text(sweep).split())
-    assert "is not to be trusted here: fewer than 3 rewind steps above 0 (1) (and " in found
-    assert "standard error" not in found
-    assert "± standard error" in model_sentence(sweep)
+    assert "is not to be trusted here: fewer than 3 rewind steps (2) (and " in found
+    assert "over resampled seeds" not in found
+    assert "over resampled seeds" in model_sentence(sweep)
 
 
 def test_a_dense_network_at_chance_is_matched_by_nothing(tmp_path):
@@ -350,7 +249,7 @@ def test_unfinished_runs_show_what_they_have_and_say_so(tmp_path):
     sweep = sweep_of(tmp_path)
     assert [column.asked for column in sweep.columns] == [False, False, True]
     assert "(1 running, 1 failed)" in text(sweep)
-    assert "at k = 0 it says nothing" in model_sentence(sweep)
+    assert "so that nothing tells τ" in model_sentence(sweep)
     assert (tmp_path / "sweep-tradeoff.png") not in write_sweep(sweep, tmp_path)
 
 
@@ -374,7 +273,7 @@ def test_a_diverged_training_does_not_match_and_enters_no_fit(tmp_path):
     sweep = sweep_of(tmp_path)
     level = sweep.settings[0].at(sweep.columns[-1])
     assert (level.n, level.num_diverged, level.matches) == (1, 1, "refuted")
-    assert sweep.fit.num_points == 3 * (2 * 8 - 1)
+    assert sweep.fit.num_points == 2 + 3 * (2 * 8 - 1)
     assert "a training diverged" in text(sweep)
     write_sweep(sweep, tmp_path)
 
@@ -453,8 +352,7 @@ def test_command_writes_the_page_every_figure_and_its_numbers(tmp_path, capsys):
     for words in ("rewind", "80 %", "shown to match", "R² = ", "Training steps: "):
         assert words in out
     assert len(read(tmp_path / "sweep-matching.csv")) > 3
-    assert not (tmp_path / "sweep-matching.png").exists()  # no ticket matches: no bar to draw
-    names = ("accuracy", "difference", "tradeoff")
+    names = ("accuracy", "difference", "matching", "tradeoff")
     for name in names:
         assert (tmp_path / f"sweep-{name}.png").read_bytes().startswith(b"\x89PNG")
         assert len(read(tmp_path / f"sweep-{name}.csv")) > 3

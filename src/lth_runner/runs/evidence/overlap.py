@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from lth_runner.runs.evidence.margins import kept_chances
 from lth_runner.runs.evidence.means import even_places, is_dense, mean, number
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun, rewind_step
 from lth_runner.runs.folder import TICKETS, Row
@@ -27,15 +29,20 @@ Place = tuple[int, int]  # rewind step, seed
 
 @dataclass(frozen=True)
 class MaskOverlap:
-    """Means over pairs of masks; `shuffled`, `random`: what chance expects of their densities.
+    """Means over pairs of masks, beside what chance expects of three kinds of masks like them.
 
-    `of` names what was compared: a round, or two rewind steps. `num_seeds`: how many seeds had it.
+    `by_units`: those that keep as many weights at every output and every input of each layer, with
+    the standard deviation that chance gives the mean; `shuffled`: those of the same layer
+    densities; `random`: of the same density. `of` names what was compared: a round, or two rewind
+    steps. `num_seeds`: how many seeds had it.
     """
 
     of: str
     density: float
     num_seeds: int
     jaccard: float
+    by_units: float
+    by_units_std: float
     shuffled: float
     random: float
 
@@ -77,23 +84,58 @@ def masks_of(path: Path) -> Kept:
 def overlap_of(of: str, masks: Sequence[Kept]) -> MaskOverlap:
     """Computes J = sum |A and B| / sum |A or B| over layers, mean over pairs.
 
-    Chance, of layers of n weights and densities a, b: sum a b n / sum (a + b - a b) n, a ratio of
-    expectations; `random` is the same with all layers as one.
+    Chance expects c = sum p q of weights in both, by the chances p, q of each weight in either:
+    c / (|A| + |B| - c), a ratio of expectations. These chances are by inputs and outputs
+    (`kept_chances`), the densities of layers, or that of all.
     """
     pairs = list(combinations(masks, 2))
+    means, variances = _shared_by_units(masks)
+    chance = [_jaccard_of(_num(one) + _num(other), shared)
+              for (one, other), shared in zip(pairs, means, strict=True)]  # fmt: skip
+    slopes = [(1 + j) / (_num(one) + _num(other) - shared) if shared else 0.0
+              for (one, other), shared, j in zip(pairs, means, chance, strict=True)]  # fmt: skip
+    squares = math.fsum(v * slope**2 for v, slope in zip(variances, slopes, strict=True))
     return MaskOverlap(
         of=of,
         density=mean(_density(mask) for mask in masks),
         num_seeds=len(masks),
         jaccard=mean(_jaccard(one, other) for one, other in pairs),
+        by_units=mean(chance),
+        by_units_std=math.sqrt(squares) / len(pairs),
         shuffled=mean(_chance([(float(one[n].mean()), float(other[n].mean()), one[n].size)
                                for n in one]) for one, other in pairs),
         random=mean(_chance([(_density(one), _density(other), 1)]) for one, other in pairs),
     )  # fmt: skip
 
 
+def _shared_by_units(masks: Sequence[Kept]) -> tuple[list[float], list[float]]:
+    """Computes, for each pair, mean and variance of the weights that chance puts into both.
+
+    sum p q, and sum p (1 - p) q (1 - q): counts of inputs and outputs stand still, so that single
+    weights alone vary.
+    """
+    pairs = list(combinations(range(len(masks)), 2))
+    means, variances = [0.0] * len(pairs), [0.0] * len(pairs)
+    for name in masks[0]:  # a layer at a time, for the memory that its chances take
+        chances = [kept_chances(mask[name]) for mask in masks]
+        for place, (one, other) in enumerate(pairs):
+            both = chances[one] * chances[other]
+            means[place] += float(both.sum())
+            variances[place] += float((both * (1 - chances[one]) * (1 - chances[other])).sum())
+    return means, variances
+
+
+def _num(mask: Kept) -> int:
+    return sum(int(layer.sum()) for layer in mask.values())
+
+
 def _density(mask: Kept) -> float:
-    return sum(int(layer.sum()) for layer in mask.values()) / sum(x.size for x in mask.values())
+    return _num(mask) / sum(layer.size for layer in mask.values())
+
+
+def _jaccard_of(num: int, shared: float) -> float:
+    """Computes the Jaccard index of sets of so many together that share so many."""
+    return shared / (num - shared) if num else 1.0
 
 
 def _jaccard(one: Kept, other: Kept) -> float:
@@ -134,14 +176,24 @@ def _pairs(files: Mapping[Place, Path]) -> tuple[MaskOverlap, ...]:
     masks = {place: mask for place, path in files.items() if (mask := masks_of(path))}
     found = []
     for first, second in combinations(sorted({step for step, _ in masks}), 2):
-        of = f"{first} and {second}"
         over = [
-            overlap_of(of, (mask, masks[second, seed]))
+            overlap_of("", (mask, masks[second, seed]))
             for (step, seed), mask in masks.items()
             if step == first and masks.get((second, seed), {}).keys() == mask.keys()
         ]
         if over:
-            means = [mean(getattr(one, name) for one in over)
-                     for name in ("density", "jaccard", "shuffled", "random")]  # fmt: skip
-            found.append(MaskOverlap(of, means[0], len(over), *means[1:]))
+            found.append(_mean_of(f"{first} and {second}", over))
     return tuple(found)
+
+
+def _mean_of(of: str, over: Sequence[MaskOverlap]) -> MaskOverlap:
+    return MaskOverlap(
+        of=of,
+        density=mean(one.density for one in over),
+        num_seeds=len(over),
+        jaccard=mean(one.jaccard for one in over),
+        by_units=mean(one.by_units for one in over),
+        by_units_std=math.hypot(*(one.by_units_std for one in over)) / len(over),
+        shuffled=mean(one.shuffled for one in over),
+        random=mean(one.random for one in over),
+    )

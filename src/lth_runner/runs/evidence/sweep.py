@@ -24,7 +24,8 @@ from lth_runner.runs.evidence.rows import (
     step_text,
 )
 from lth_runner.runs.evidence.settings import flatten
-from lth_runner.runs.evidence.tradeoff import Fit, Observation, fit
+from lth_runner.runs.evidence.tradeoff import Fit, Observation
+from lth_runner.runs.evidence.tradeoff_fit import fit
 from lth_runner.runs.evidence.verdict import Level, Verdict, judge
 from lth_runner.runs.incidental import is_incidental
 from lth_runner.values.measure import Measure
@@ -197,7 +198,7 @@ def _sweep(runs: Sequence[FinishedRun]) -> Sweep:
     measured = {row["round"] - 1 for one in settings for row in one.run.rows if not is_dense(row)}
     columns = columns_of(measured & set(range(len(levels))), levels, runs)
     verdict = judge(merged)
-    return Sweep(tuple(runs), tuple(settings), columns, verdict, _fit(settings, verdict))
+    return Sweep(tuple(runs), tuple(settings), columns, verdict, _fit(merged, settings, verdict))
 
 
 def _rewound(
@@ -239,16 +240,18 @@ def columns_of(
 # --- the model of their trade-off
 
 
-def _fit(settings: Sequence[Setting], verdict: Verdict) -> Fit | None:
-    """Fits every ticket of known rewind step with what it reached."""
+def _fit(merged: FinishedRun, settings: Sequence[Setting], verdict: Verdict) -> Fit | None:
+    """Fits the dense trainings and every ticket of known rewind step with what they reached."""
     dense = verdict.dense
     if dense is None or dense.mean is None or dense.at_chance or verdict.measure.better == "lower":
         return None
-    points = [
+    trained = merged.values(TICKET, dense.round, merged.outcome)
+    points = [Observation(0, 0.0, seed, value) for seed, value in trained.items()]
+    points += [
         Observation(one.step, level.sparsity, seed, value)
         for one in settings
         if one.step is not None
         for level in one.verdict.of(TICKET)
         for seed, value in one.run.values(TICKET, level.round, one.run.outcome).items()
     ]
-    return fit(points, dense=dense.mean, tolerance=verdict.tolerance)
+    return fit(points, tolerance=verdict.tolerance)

@@ -1,28 +1,29 @@
-"""The trade-off of rewind step and sparsity as a model of two parameters, and how far it holds."""
+"""The trade-off of rewind step and sparsity as a model of four parameters, and how far it holds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from scipy.optimize import least_squares
+from numpy.typing import NDArray
+from scipy.special import stdtrit
 
-from lth_runner.runs.evidence.means import mean, std
+from lth_runner.runs.evidence.estimate import CONFIDENCE, LEVEL
 
-MIN_DISTINCT = 3  # rewind steps, and sparsities, below which two parameters fit anything
-MIN_R_SQUARED = 0.8
-MAX_RESIDUAL = 2.0  # residual RMS in units of the spread over seeds
-MAX_RELATIVE_ERROR = 0.5  # of a parameter that counts as identified
-SATURATED = 5.0  # exp(-5) < 1 %: steps beyond 5 tau no longer tell tau
-BETA_BOUNDS = (1e-5, 10.0)
-NUM_STARTS = 7
+MIN_DISTINCT = 3  # rewind steps, and sparsities, below which the parameters fit anything
+MAX_RATIO = 10.0  # of the ends of tau's interval, above which tau is not identified
+LEAST_SHARE = 1e-9  # of the dense accuracy, that a tolerance is
+NUM_STEPS = 400  # at which k* is sought
+
+Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Observation:
-    """The test accuracy (0..1) of one ticket that started at `step` with `sparsity` removed."""
+    """The test accuracy (0..1) of one training: a ticket that started at `step`, or dense."""
 
     step: int
     sparsity: float
@@ -31,99 +32,152 @@ class Observation:
 
 
 @dataclass(frozen=True)
-class Fit:
-    """A(k, s) = dense (1 - exp(-k / tau)) (1 - s)^beta; k in steps, accuracies in 0..1.
+class Model:
+    """A(k, s) = dense (1 - s)^b(k), b(k) = b_inf + b_0 exp(-k / tau); k in steps, A in 0..1.
 
-    `residual`: root of the mean squared residual, n - 2 degrees of freedom, k > 0. `spread`:
-    standard deviation over seeds within a (k, s), pooled; None for one seed. Errors: standard
-    errors, trainings taken as independent. `num_at_zero` tickets with k = 0 are in no fit;
-    `r_squared_with_zero` counts them. `doubts`: why not to trust the fit; empty when none is known.
+    `b_inf`: how fast accuracy falls with density however late the rewinding, `b_0`: how much
+    faster where a ticket goes back to the start.
     """
 
     dense: float
-    tolerance: float
+    b_inf: float
+    b_0: float
     tau: float
-    beta: float
-    tau_error: float
-    beta_error: float
+
+    def exponent(self, step: float) -> float:
+        """Computes b(k)."""
+        return self.b_inf + self.b_0 * math.exp(-step / self.tau)
+
+    def accuracy(self, step: float, sparsity: float) -> float:
+        """Computes A(k, s)."""
+        return self.dense * (1 - sparsity) ** self.exponent(step)
+
+    def share(self, step: float, tolerance: float) -> float:
+        """Computes b(k) / -ln(1 - tolerance / dense), which is 1 / -ln(1 - s_max(k))."""
+        lost = min(max(tolerance / self.dense, LEAST_SHARE), 1 - LEAST_SHARE)
+        return self.exponent(step) / -math.log1p(-lost)
+
+
+@dataclass(frozen=True)
+class Range:
+    """A value with the ends of its 95 % interval; None: none, or beyond what was measured."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The model as fitted to all trainings, and as fitted to resamplings of their seeds.
+
+    `draws`: models with the chance of their resampling. `residual`: root of the mean squared
+    residual. `spread`: standard deviation over seeds within a (k, s), pooled; None for one seed.
+    `misfit`: p of an F test of the cells' means against the model; None where nothing tests it.
+    `at_bound`: whether tau is one of the ends that were sought between.
+    """
+
+    model: Model
+    draws: tuple[tuple[float, Model], ...]
+    tolerance: float
     num_points: int
+    num_seeds: int
+    steps: tuple[int, ...]
+    sparsities: tuple[float, ...]
     r_squared: float | None
     residual: float
     spread: float | None
-    num_at_zero: int = 0
-    accuracy_at_zero: float | None = None
-    r_squared_with_zero: float | None = None
-    doubts: tuple[str, ...] = ()
+    misfit: float | None
+    at_bound: bool
 
     @property
     def trusted(self) -> bool:
         """Whether there is no reason to distrust the fit."""
         return not self.doubts
 
-    def accuracy(self, step: float, sparsity: float) -> float:
-        """Computes A(k, s) by the model."""
-        return float(_model(np.log((self.tau, self.beta)), step, sparsity, self.dense))
+    def bounds(self, of: Callable[[Model], float]) -> tuple[float, float] | None:
+        """Computes the 95 % interval of a quantity of the model; None for one seed.
 
-    def smallest_step(self, sparsity: float) -> float | None:
-        """Computes k*(s) = -tau ln(1 - (1 - tolerance / dense) / (1 - s)^beta), in steps.
-
-        None where (1 - tolerance / dense) / (1 - s)^beta >= 1: no rewind step is late enough.
+        value ± t_{n-1} sqrt(n / (n - 1)) sd, with sd over the resamplings: of n seeds these
+        vary less than seeds do, by that factor, and their percentiles cover too little.
         """
-        needed = (1 - self.tolerance / self.dense) / (1 - sparsity) ** self.beta
-        return None if needed >= 1 else max(0.0, -self.tau * math.log1p(-needed))
+        found = self._interval(lambda one: np.array([of(one)]))
+        return found and (float(found[0][0]), float(found[1][0]))
 
-    @property
-    def largest_sparsity(self) -> float:
-        """The sparsity from which no rewind step suffices: 1 - (1 - tolerance/dense)^(1/beta)."""
-        return 1 - max(0.0, 1 - self.tolerance / self.dense) ** (1 / self.beta)
+    def _interval(self, of: Callable[[Model], Numbers]) -> tuple[Numbers, Numbers] | None:
+        if not self.draws:
+            return None
+        value, n = of(self.model), self.num_seeds
+        chances = np.array([chance for chance, _ in self.draws])
+        found = np.stack([of(one) for _, one in self.draws])
+        variance = chances @ (found - chances @ found) ** 2
+        half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * np.sqrt(variance * n / (n - 1))
+        return value - half, value + half
+
+    def parameter(self, name: str) -> Range:
+        """Tells a parameter of the model with its interval; that of tau is one of its logarithm."""
+        if name == "tau":
+            found = self.bounds(lambda one: math.log(one.tau))
+            found = found and (math.exp(found[0]), math.exp(min(found[1], 700.0)))
+        else:
+            found = self.bounds(lambda one: float(getattr(one, name)))
+        return Range(getattr(self.model, name), *(found or (None, None)))
+
+    def largest_sparsity(self, step: float) -> Range:
+        """Tells s_max(k) = 1 - (1 - tolerance / dense)^(1 / b(k)): the sparsest ticket to match.
+
+        Its interval is that of b(k) / -ln(1 - tolerance / dense). 1 where b(k) <= 0: no loss.
+        """
+        found = self.bounds(lambda one: one.share(step, self.tolerance))
+        value = _sparsity(self.model.share(step, self.tolerance))
+        return Range(value, *(map(_sparsity, found[::-1]) if found else (None, None)))
+
+    def smallest_step(self, sparsity: float) -> Range:
+        """Tells k*(s), the smallest step with s_max(k) >= s, of those up to the last one measured.
+
+        Its interval holds the steps k at which the interval of s_max(k) holds s; None: later than
+        the last step, or never. Ends are told to a 400th of the range.
+        """
+        needed = -1 / math.log1p(-sparsity)
+        return Range(*(_first(self._places, shares, needed) for shares in self._shares))
+
+    @cached_property
+    def _places(self) -> list[float]:
+        return [max(self.steps) * (i / NUM_STEPS) ** 2 for i in range(NUM_STEPS + 1)]
+
+    @cached_property
+    def _shares(self) -> tuple[Numbers | None, ...]:
+        """Lists 1 / -ln(1 - s_max) at all places: fitted, lower and upper ends."""
+
+        def shares(one: Model) -> Numbers:
+            return np.array([one.share(step, self.tolerance) for step in self._places])
+
+        low, high = self._interval(shares) or (None, None)
+        return shares(self.model), low, high
+
+    @cached_property
+    def doubts(self) -> tuple[str, ...]:
+        """Says why not to trust the fit; empty when no reason is known."""
+        return tuple(_doubts(self))
 
 
-def fit(points: Iterable[Observation], *, dense: float, tolerance: float) -> Fit | None:
-    """Fits tau, beta > 0 by least squares over trainings, `dense` as measured; None for none.
+def _sparsity(share: float) -> float:
+    return 1.0 if share <= 0 else -math.expm1(-1 / share)
 
-    Tickets with k = 0 are left out: the model gives them accuracy 0 whatever tau and beta are, so
-    they cannot move either. Counted in, they change R^2 alone, which is reported both ways. To
-    shift k by one instead would only move the same misfit into tau.
-    """
-    found = tuple(points)
-    used = [point for point in found if point.step > 0]
-    zero = [point for point in found if point.step <= 0]
-    if not used or dense <= 0:
+
+def _first(places: Sequence[float], shares: Numbers | None, needed: float) -> float | None:
+    """Finds where shares first fall to what is needed, between two places by a straight line."""
+    if shares is None:
         return None
-    step = np.array([point.step for point in used], dtype=float)
-    sparsity = np.array([point.sparsity for point in used])
-    accuracy = np.array([point.accuracy for point in used])
-    low, high = np.log([(step.min() / 40, BETA_BOUNDS[0]), (1e3 * step.max(), BETA_BOUNDS[1])])
-    starts = np.linspace(low[0], high[0], NUM_STARTS + 2)[1:-1]
-    solutions = [
-        least_squares(
-            lambda x: _model(x, step, sparsity, dense) - accuracy,
-            (start, math.log(0.05)), bounds=(low, high), xtol=1e-12, ftol=1e-12, gtol=1e-12,
-        )
-        for start in starts
-    ]  # fmt: skip
-    best = min(solutions, key=lambda solution: float(solution.cost))
-    squares = 2 * float(best.cost)
-    residual = math.sqrt(squares / max(1, len(used) - 2))
-    tau, beta = (float(value) for value in np.exp(best.x))
-    relative = _relative_errors(best.jac, residual, len(used))
-    all_squares = squares + math.fsum(point.accuracy**2 for point in zero)
-    result = Fit(
-        dense=dense, tolerance=tolerance, tau=tau, beta=beta,
-        tau_error=tau * relative[0], beta_error=beta * relative[1],
-        num_points=len(used),
-        r_squared=_r_squared(squares, used),
-        residual=residual,
-        spread=seed_spread(used),
-        num_at_zero=len(zero),
-        accuracy_at_zero=mean(point.accuracy for point in zero) if zero else None,
-        r_squared_with_zero=_r_squared(all_squares, found) if zero else None,
-    )  # fmt: skip
-    at_bound = [
-        name for name, x, a, b in zip(("tau", "beta"), best.x, low, high, strict=True)
-        if min(x - a, b - x) < 0.01
-    ]  # fmt: skip
-    return replace(result, doubts=tuple(_doubts(result, used, at_bound)))
+    for i, share in enumerate(shares):
+        if share > needed:
+            continue
+        if not i:
+            return 0.0
+        before = shares[i - 1]
+        part = (before - needed) / (before - share)
+        return float(places[i - 1] + part * (places[i] - places[i - 1]))
+    return None
 
 
 def r_squared_words(value: float | None) -> str:
@@ -133,57 +187,23 @@ def r_squared_words(value: float | None) -> str:
     return "below −1" if value < -1 else f"{value:.3f}".replace("-", "−")
 
 
-def seed_spread(points: Iterable[Observation]) -> float | None:
-    """Pools the standard deviation over seeds at one (step, sparsity) by degrees of freedom."""
-    cells: dict[tuple[int, float], list[float]] = {}
-    for point in points:
-        cells.setdefault((point.step, round(point.sparsity, 4)), []).append(point.accuracy)
-    several = [values for values in cells.values() if len(values) > 1]
-    freedom = sum(len(values) - 1 for values in several)
-    if not freedom:
-        return None
-    squares = math.fsum((std(values) or 0.0) ** 2 * (len(values) - 1) for values in several)
-    return math.sqrt(squares / freedom)
-
-
-def _model(logarithms, step, sparsity, dense):  # type: ignore[no-untyped-def]  # arrays or numbers
-    tau, beta = np.exp(logarithms)
-    return dense * -np.expm1(-step / tau) * (1 - sparsity) ** beta
-
-
-def _r_squared(squares: float, points: Sequence[Observation]) -> float | None:
-    """Computes 1 - residual / total sum of squares; None where all accuracies are equal."""
-    centre = mean(point.accuracy for point in points)
-    total = math.fsum((point.accuracy - centre) ** 2 for point in points)
-    return 1 - squares / total if total > 0 else None
-
-
-def _relative_errors(jacobian: np.ndarray, residual: float, num: int) -> tuple[float, float]:
-    """Computes the errors of log tau and log beta, s^2 (J^T J)^-1; infinite for a singular J."""
-    singular = np.linalg.svd(jacobian, compute_uv=False)
-    if num <= 2 or singular[-1] <= 1e-9 * max(1e-9, singular[0]):
-        return math.inf, math.inf
-    variances = residual**2 * np.diag(np.linalg.inv(jacobian.T @ jacobian))
-    return math.sqrt(variances[0]), math.sqrt(variances[1])
-
-
-def _doubts(fit: Fit, points: Sequence[Observation], at_bound: Sequence[str]) -> Iterable[str]:
-    steps = {point.step for point in points}
-    sparsities = {round(point.sparsity, 4) for point in points}
-    if len(steps) < MIN_DISTINCT:
-        yield f"fewer than {MIN_DISTINCT} rewind steps above 0 ({len(steps)})"
-    if len(sparsities) < MIN_DISTINCT:
-        yield f"fewer than {MIN_DISTINCT} sparsities ({len(sparsities)})"
-    if fit.r_squared is None or fit.r_squared < MIN_R_SQUARED:
-        yield f"R² is {r_squared_words(fit.r_squared)}, not at least {MIN_R_SQUARED:g}"
-    if fit.spread is not None and fit.residual > MAX_RESIDUAL * fit.spread:
-        ratio = f"{fit.residual / fit.spread:.1f} times" if fit.spread > 0 else "more than"
-        yield f"residuals are {ratio} the spread over seeds: the form of the model is wrong"
-    for name in at_bound:
-        yield f"{name} lies at the bound of the search"
-    if SATURATED * fit.tau <= min(steps):
-        yield "tau is not identified: every rewind step lies far beyond it"
-    elif not fit.tau_error <= MAX_RELATIVE_ERROR * fit.tau:
-        yield "tau is not identified: its standard error exceeds half its value"
-    if not fit.beta_error <= MAX_RELATIVE_ERROR * fit.beta:
-        yield "beta is not identified: its standard error exceeds half its value"
+def _doubts(fit: Fit) -> Iterable[str]:
+    if len(fit.steps) < MIN_DISTINCT:
+        yield f"fewer than {MIN_DISTINCT} rewind steps ({len(fit.steps)})"
+    if len(fit.sparsities) < MIN_DISTINCT:
+        yield f"fewer than {MIN_DISTINCT} sparsities ({len(fit.sparsities)})"
+    if fit.num_seeds < 2:
+        yield "one seed does not tell how much seeds vary"
+    if fit.misfit is not None and fit.misfit < LEVEL:
+        yield (
+            "means differ from the model by more than seeds vary "
+            f"(F test, p {'< 0.001' if fit.misfit < 0.001 else f'= {fit.misfit:.2g}'}): "
+            "its form is wrong"
+        )
+    early, tau = fit.parameter("b_0"), fit.parameter("tau")
+    if early.low is not None and early.low <= 0:
+        yield "that later rewinding loses less is not shown (b_0), so that tau is not identified"
+    elif fit.at_bound:
+        yield "tau is not identified: it lies at the bound of the search"
+    elif tau.low is not None and tau.high is not None and tau.high > MAX_RATIO * tau.low:
+        yield f"tau is not identified: its interval is {tau.low:.3g} to {tau.high:.3g} steps"

@@ -39,10 +39,11 @@ LAYERS = (
     "layer on top; darker is denser."
 )
 OVERLAPS = (
-    "Jaccard index of the tickets' masks between seeds, mean over pairs, beside what masks of the "
-    "same layer densities and of the same density alone share by chance. Seeds start from other "
-    "weights: what exceeds the first is not of single weights but of where they stand, as inputs "
-    "that are always 0."
+    "Jaccard index of the tickets' masks between seeds, mean over pairs, beside what chance gives "
+    "masks that keep as many weights at every input and output of each layer (mean ± standard "
+    "deviation), in each layer, or in all. Seeds start from other weights. Between the last two "
+    "lies what layers explain, between the first two what inputs and classes do, as inputs that "
+    "are always 0; what exceeds the first is of single weights."
 )
 FIRST_FIELDS = ("round", "arm", "seed", "sparsity", "density", "num_kept", "num_prunable")
 SPLITS = ("test", "val", "train")

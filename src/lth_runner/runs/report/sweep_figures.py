@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from lth_runner.runs.evidence.rows import TICKET
 from lth_runner.runs.evidence.sweep import Setting, Sweep
-from lth_runner.runs.evidence.tradeoff import Fit, r_squared_words
+from lth_runner.runs.evidence.tradeoff import Fit
 from lth_runner.runs.evidence.verdict import Level, Verdict
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
@@ -23,9 +22,6 @@ from lth_runner.runs.report.heat import colour_bar, draw_cells
 from lth_runner.runs.report.lines import LARGE, PERCENT, SPARSITY, Frame, Line, line_figure, paint
 
 WIDTH = 10.0  # inches
-INFEASIBLE: dict[str, Any] = {
-    "facecolor": "#fbeee6", "edgecolor": "#e0b89f", "hatch": "///", "linewidth": 0,
-}  # fmt: skip
 
 
 def outcome_figure(sweep: Sweep) -> Figure | None:
@@ -109,8 +105,8 @@ def difference_figure(sweep: Sweep) -> Figure | None:
     unit = f" ({unit})" if (unit := say.difference_unit(measure).strip()) else ""
     versus = "minus dense" if measure.better == "higher" else "below dense"
     drawing.title(axes, f"Mean {say.label(measure)} {versus}{unit}",
-                  f"bold: matches (within {say.amount(measure, sweep.tolerance)}) · hatched: not "
-                  "measured")  # fmt: skip
+                  f"bold: shown to match (within {say.amount(measure, sweep.tolerance)}) · "
+                  "hatched: not measured")  # fmt: skip
     return figure
 
 
@@ -202,15 +198,14 @@ def _draw_bar(axes: Axes, x: int, verdict: Verdict) -> None:
 
 
 def tradeoff_figure(sweep: Sweep, fit: Fit) -> Figure:
-    """Draws the model's lines through the measured means; right k*(s) and what is infeasible."""
+    """Draws the model's lines through the measured means; right s_max(k) with its interval."""
     figure = drawing.new_figure(WIDTH, 5.2)
     left = figure.add_axes((0.075, 0.14, 0.355, 0.65))
     right = figure.add_axes((0.61, 0.14, 0.37, 0.65))
     _draw_model(left, sweep, fit)
-    _draw_smallest_step(right, sweep, fit)
-    detail = f"τ = {fit.tau:.3g} steps, β = {fit.beta:.3g}, R² = {r_squared_words(fit.r_squared)}"
+    _draw_largest_sparsity(right, sweep, fit)
     drawing.title(left, "The trade-off model", "lines: model, marks: measured means")
-    drawing.title(right, "Smallest matching rewind step k*(s)", detail)
+    drawing.title(right, "Sparsest match s_max(k)", "line: model, band: 95 % interval")
     return figure
 
 
@@ -221,51 +216,51 @@ def _draw_model(axes: Axes, sweep: Sweep, fit: Fit) -> None:
                   if level.mean is not None]  # fmt: skip
         if one.step is None or not points:
             continue
-        last, y, colour = points[-1][0], points[-1][1], drawing.colour(index)
-        marks = Line(one.label, colour, style="", marker=drawing.marker(index), width=2.1,
-                     hollow=one.step == 0)  # fmt: skip
+        last, colour = points[-1][0], drawing.colour(index)
+        marks = Line(one.label, colour, style="", marker=drawing.marker(index), width=2.1)
         lines.append(marks.through((PERCENT * x, scale * y, s) for x, y, s in points))
-        if one.step > 0:
-            places = [last ** (i / 60) for i in range(61)]
-            model = [(x, fit.accuracy(one.step, 1 - x), 0.0) for x in places]
-            line = Line(one.label, colour, marker="", width=1.6)
-            lines.append(line.through((PERCENT * x, scale * y, s) for x, y, s in model))
-            y = model[-1][1]
-        label = one.label if one.step > 0 else f"{one.label}\n(not fitted)"
-        ends.append(EndLabel(PERCENT * last, scale * y, label, colour))
+        places = [last ** (i / 60) for i in range(61)]
+        model = [(x, fit.model.accuracy(one.step, 1 - x), 0.0) for x in places]
+        line = Line(one.label, colour, marker="", width=1.6)
+        lines.append(line.through((PERCENT * x, scale * y, s) for x, y, s in model))
+        ends.append(EndLabel(PERCENT * last, scale * model[-1][1], one.label, colour))
     paint(axes, lines, Frame(say.axis(sweep.measure), "sparsity (%)"))
     sparsity_axis(axes, sweep)
     drawing.end_labels(axes, ends, size=9)
 
 
-def _draw_smallest_step(axes: Axes, sweep: Sweep, fit: Fit) -> None:
+def _draw_largest_sparsity(axes: Axes, sweep: Sweep, fit: Fit) -> None:
     cells = [(one.step, level) for one in sweep.settings if one.step is not None
              for level in one.verdict.of(TICKET) if level.matches is not None]  # fmt: skip
-    edge = min([level.density for _, level in cells], default=0.05) * 0.8
-    feasible = 1 - fit.largest_sparsity
-    if feasible > edge:
-        axes.axvspan(PERCENT * feasible, PERCENT * edge / 2, zorder=0, **INFEASIBLE)
-    places = [max(feasible, edge) ** (1 - (1 - i / 400) ** 4) for i in range(400)]
-    curve = [(PERCENT * x, k, 0.0) for x in places if (k := fit.smallest_step(1 - x)) is not None]
-    lines = [Line("k*(s)", drawing.colour(0), marker="", width=2).through(curve)]
-    for name, shown, colour in (
-        ("matches", True, drawing.colour(2)),
-        ("not shown", False, MUTED),
-    ):
-        dots = Line(name, colour, style="", width=2.1, hollow=not shown)
+    least = min(1 - fit.sparsities[-1], *(level.density for _, level in cells)) * 0.8
+    first = next(step for step in fit.steps if step > 0)
+    places = [fit.steps[-1] * (i / 100) ** 2 for i in range(101)]
+    found = [(k, fit.largest_sparsity(k)) for k in places]
+
+    def across(sparsity: float | None) -> float:
+        return PERCENT * max(least / 2, 1 - (sparsity or 0.0))
+
+    ends = [(one.low, one.high) for _, one in found]
+    low, high = ([across(end) for end in side] for side in zip(*ends, strict=True))
+    axes.fill_betweenx(places, low, high, color=drawing.colour(0), alpha=0.16, linewidth=0)
+    curve = Line("s_max(k)", drawing.colour(0), marker="", width=2)
+    lines = [curve.through((across(one.value), k, 0.0) for k, one in found)]
+    for word, colour, hollow in (("shown", drawing.colour(2), False), ("undecided", MUTED, True),
+                                 ("refuted", drawing.colour(1), True)):  # fmt: skip
+        dots = Line(word, colour, style="", width=2.1, hollow=hollow)
         lines.append(dots.through((PERCENT * level.density, float(step), 0.0)
-                     for step, level in cells if (level.matches == "shown") is shown))  # fmt: skip
+                     for step, level in cells if level.matches == word))  # fmt: skip
     paint(axes, lines, Frame("rewind step k", "sparsity (%)"))
     for drawn in axes.lines[1:]:
         drawn.set_clip_on(False)  # dots at 0 lie on the edge
     sparsity_axis(axes, sweep)
+    axes.set_xlim(right=PERCENT * least)
     ticks = sorted({step for step, _ in cells})
-    least = next(step for step in ticks if step > 0)
-    axes.set_yscale("symlog", linthresh=least, linscale=0.6)
-    axes.set_ylim(0 if ticks[0] == 0 else least / 3, 4 * ticks[-1])
+    axes.set_yscale("symlog", linthresh=first, linscale=0.6)
+    axes.set_ylim(0 if ticks[0] == 0 else first / 3, 1.5 * ticks[-1])
     axes.yaxis.set_major_locator(FixedLocator(ticks))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_yticklabels([f"{tick:,}" for tick in ticks])
-    handles = [*axes.lines, Patch(label="infeasible", **INFEASIBLE)]
-    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncol=4, fontsize=8,
-                frameon=False, handletextpad=0.4, columnspacing=1.0, borderpad=0)  # fmt: skip
+    axes.legend(handles=list(axes.lines), loc="lower left", bbox_to_anchor=(0, 1.0), ncol=4,
+                fontsize=8, frameon=False, handletextpad=0.4, columnspacing=1.0,
+                borderpad=0)  # fmt: skip

@@ -9,6 +9,7 @@ from lth_runner.runs.evidence.overlap import step_overlaps
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun, rewind_step
 from lth_runner.runs.evidence.settings import flatten
 from lth_runner.runs.evidence.sweep import Setting, Sweep
+from lth_runner.runs.evidence.tradeoff import Range
 from lth_runner.runs.evidence.verdict import Level
 from lth_runner.runs.report.compare import page_of
 from lth_runner.runs.report.headline import Headline
@@ -27,6 +28,7 @@ from lth_runner.runs.report.sweep_text import (
     matching,
     matching_table,
     model_sentence,
+    model_tables,
     notices,
     outcome_table,
     reading,
@@ -36,25 +38,29 @@ from lth_runner.runs.report.wording import label
 
 READING_OUTCOME = (
     "Each line is one {by}, through every sparsity its runs passed on the way; where it stays on "
-    "the better side of the dotted line, its tickets match the dense network (grey)."
+    "the better side of the dotted line, its means are within the tolerance of the dense network "
+    "(grey), which alone shows no match."
 )
 READING_DIFFERENCE = (
-    "Blue is better than the dense network of the same seeds, red worse, pale within the "
-    "tolerance; a bold number matches, a hatched cell was not measured."
+    "Blue is better than the dense network, red worse, pale within the "
+    "tolerance; a bold number is shown to match, a hatched cell was not measured."
 )
 READING_MATCHING = (
-    "Taller is sparser: each bar is the largest sparsity whose mean over the seeds matches, and "
-    "a bar that reaches its dashed line may go on beyond what was measured."
+    "Taller is sparser: each bar goes up to the sparsest match that is shown, its pale part to the "
+    "sparsest that is not refuted; one that reaches its dashed line may go on beyond what was "
+    "measured. Dots are what each seed's value alone is within, which shows nothing."
 )
 READING_TRADEOFF = (
-    "Left, marks on their lines mean that the model holds; right, filled marks (matching) should "
-    "lie above the curve and hollow ones below it or in the hatched region. Standard errors take "
-    "trainings as independent; the model knows no chance."
+    "Left, marks on their lines mean that the model holds; right, s_max(k) with its 95 % interval, "
+    "the sparsest ticket that loses no more than the tolerance: filled marks (shown to match) "
+    "should lie below it. k*(s) is the same curve read the other way. Seeds are resampled with all "
+    "their trainings; the model knows no chance level."
 )
 READING_OVERLAPS = (
     "Jaccard index of the masks that two rewind steps lead to from the same seed, at the largest "
-    "sparsity that several steps reached, mean over seeds; beside what masks of the same layer "
-    "densities and of the same density alone share by chance."
+    "sparsity that several steps reached, mean over seeds; beside what masks share by chance that "
+    "keep as many weights at every input and output of each layer (mean ± standard deviation), in "
+    "each layer, or in all."
 )
 
 
@@ -62,7 +68,7 @@ def write_sweep(sweep: Sweep, folder: Path, stem: str = "sweep") -> tuple[Path, 
     """Writes <stem>.html, and <stem>-*.png each with a .csv of the same name; the page first."""
     overlaps = step_overlaps(sweep.runs)
     sections = [
-        Section("Largest matching sparsity", READING_MATCHING, f"{stem}-matching",
+        Section("Sparsest match", READING_MATCHING, f"{stem}-matching",
                 matching_figure(sweep), _matching(sweep), tables=(Table(*matching_table(sweep)),)),
         _model_section(sweep, stem),
         *([Section("Masks of different rewind steps", READING_OVERLAPS,
@@ -96,12 +102,13 @@ def sweep_page(
 def _model_section(sweep: Sweep, stem: str) -> Section:
     """Shows the model with its figure where it can be trusted; else in words, folded away."""
     fit, heading = sweep.fit, "The trade-off of rewind step and sparsity"
-    notes = (model_sentence(sweep), feasible_sentence(fit, sweep.tolerance) if fit else "")
+    notes = (model_sentence(sweep),)
     if fit is None or not fit.trusted:
         return Section(f"{heading}: no model to rely on", notes=notes, key=f"{stem}-tradeoff",
                        numbers=_tradeoff(sweep), folded=True)  # fmt: skip
     return Section(heading, READING_TRADEOFF, f"{stem}-tradeoff", tradeoff_figure(sweep, fit),
-                   _tradeoff(sweep), notes)  # fmt: skip
+                   _tradeoff(sweep), (*notes, feasible_sentence(fit)),
+                   tuple(Table(*one) for one in model_tables(sweep, fit)))  # fmt: skip
 
 
 def _costs(sweep: Sweep) -> Table:
@@ -208,7 +215,7 @@ def _matching(sweep: Sweep) -> Records:
 
 
 def _tradeoff(sweep: Sweep) -> Records:
-    """Lists measured means beside the model, and k*(s) of their sparsity (empty: infeasible)."""
+    """Lists measured means beside the model, s_max(k) of their step and k*(s) of their sparsity."""
     fit, name = sweep.fit, sweep.measure.name
     return [
         {
@@ -219,17 +226,18 @@ def _tradeoff(sweep: Sweep) -> Records:
             f"{name}_mean": level.mean,
             f"{name}_model": modelled,
             "residual": level.mean - modelled,
-            "fitted": one.step > 0,
-            "smallest_rewind_step": smallest,
-            "feasible": smallest is not None,
-            "tau": fit.tau,
-            "tau_error": fit.tau_error,
-            "beta": fit.beta,
-            "beta_error": fit.beta_error,
+            **_ends("largest_sparsity", fit.largest_sparsity(one.step)),
+            **_ends("smallest_step", fit.smallest_step(level.sparsity)),
+            **{key: value for parameter in ("dense", "b_inf", "b_0", "tau")
+               for key, value in _ends(parameter, fit.parameter(parameter)).items()},
+            "trusted": fit.trusted,
         }
         for one in sweep.settings
         for level in one.verdict.of(TICKET)
         if fit is not None and one.step is not None and level.mean is not None
-        for modelled in [fit.accuracy(one.step, level.sparsity)]
-        for smallest in [fit.smallest_step(level.sparsity)]
-    ]
+        for modelled in [fit.model.accuracy(one.step, level.sparsity)]
+    ]  # fmt: skip
+
+
+def _ends(name: str, found: Range) -> dict[str, float | None]:
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}

@@ -8,28 +8,28 @@ from collections.abc import Sequence
 from lth_runner.runs.evidence.means import FIRST_ROUND
 from lth_runner.runs.evidence.rows import TICKET
 from lth_runner.runs.evidence.sweep import Column, Sweep, thinned
-from lth_runner.runs.evidence.tradeoff import MIN_R_SQUARED, Fit, r_squared_words
+from lth_runner.runs.evidence.tradeoff import Fit, Range, r_squared_words
 from lth_runner.runs.evidence.verdict import Level
 from lth_runner.runs.folder import ENDED
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.headline import Headline, alone, at_chance
 from lth_runner.runs.report.table import Cells, ruled, wrapped
-from lth_runner.values.measure import Measure
 
 TABLE_COLUMNS, MAX_TABLE_COLUMNS = 5, 10
-MODEL = "A(k, s) = A_dense · (1 − exp(−k/τ)) · (1 − s)^β"
+MODEL = "A(k, s) = D · (1 − s)^(b∞ + b₀ · exp(−k/τ))"
 
 
 def text(sweep: Sweep) -> str:
     """Writes the console's view: the measure, sparsest matches, the model, the steps."""
     fit, columns = sweep.fit, thinned(sweep.shown, MAX_TABLE_COLUMNS)
-    model = model_sentence(sweep) if fit is None or fit.trusted else model_in_short(fit)
+    model = [model_sentence(sweep)] if fit is None or fit.trusted else [model_in_short(fit)]
+    model += [feasible_sentence(fit)] if fit is not None and fit.trusted else []
     parts = wrapped([extent(sweep), matching(sweep).text, *notices(sweep), reading(sweep)])
     for first in range(0, len(columns), TABLE_COLUMNS):
         own = columns[first : first + TABLE_COLUMNS]
         parts += ["", *ruled(outcome_table(sweep, own), left=0)]
     parts += ["", *ruled(matching_table(sweep), left=0), ""]
-    return "\n".join(parts + wrapped([model, cost_sentence(sweep)]))
+    return "\n".join(parts + wrapped([*model, cost_sentence(sweep)]))
 
 
 def extent(sweep: Sweep) -> str:
@@ -156,10 +156,10 @@ def matching(sweep: Sweep) -> Headline:
 
 
 def model_sentence(sweep: Sweep) -> str:
-    """Says the fit, how well it describes the tickets, and whether to trust it."""
+    """Says the fit with its intervals, how well it describes the tickets, and whether to trust."""
     fit, what = sweep.fit, sweep.measure
     if fit is None:
-        reason = "no ticket with a rewind step above 0 was measured, and at k = 0 it says nothing"
+        reason = "no ticket with a rewind step k above 0 was measured, so that nothing tells τ"
         if sweep.dense is None or sweep.dense.mean is None:
             reason = "no dense network was measured"
         elif what.better == "lower":
@@ -168,18 +168,19 @@ def model_sentence(sweep: Sweep) -> str:
             reason = f"the dense network's {say.label(what)} is at chance level"
         return f"The model {MODEL} was not fitted: {reason}."
     spread = "unknown from one seed" if fit.spread is None else say.amount(what, fit.spread)
-    trust = "No reason was found to distrust the fit within the range measured, k > 0."
+    trust = "No reason was found to distrust the fit within the range measured."
     if fit.doubts:
         trust = f"Do not trust this fit: {'; '.join(fit.doubts)}."
-    sentence = (
-        f"The model {MODEL}, fitted to {fit.num_points} tickets with k > 0: "
-        f"τ = {_with_error(fit.tau, fit.tau_error)} steps, "
-        f"β = {_with_error(fit.beta, fit.beta_error)} (± standard error, A_dense = "
-        f"{what.scale * fit.dense:.4g}{what.unit and f' {what.unit}'} as measured); "
-        f"R² = {r_squared_words(fit.r_squared)}, residual {say.amount(what, fit.residual)}, spread "
-        f"over seeds {spread}. {trust} {at_zero(what, fit)}"
+    dense, late, early, tau = (fit.parameter(one) for one in ("dense", "b_inf", "b_0", "tau"))
+    unit = f" {what.unit}" if what.unit else ""
+    return (
+        f"The model {MODEL}, fitted to {fit.num_points} trainings of "
+        f"{say.counted(fit.num_seeds, 'seed')}: "
+        f"D = {ranged(dense, '.4g', scale=what.scale)}{unit}, b∞ = {ranged(late, '.2g')}, "
+        f"b₀ = {ranged(early, '.2g')}, τ = {ranged(tau, '.3g')} steps (brackets: 95 % t interval "
+        f"over resampled seeds); R² = {r_squared_words(fit.r_squared)}, residual "
+        f"{say.amount(what, fit.residual)}, spread over seeds {spread}. {trust}"
     )
-    return sentence.strip()
 
 
 def model_in_short(fit: Fit) -> str:
@@ -188,33 +189,62 @@ def model_in_short(fit: Fit) -> str:
     return f"The model {MODEL} is not to be trusted here: {fit.doubts[0]}{more}; see the page."
 
 
-def at_zero(measure: Measure, fit: Fit) -> str:
-    """Says what became of the tickets that start at k = 0."""
-    if not fit.num_at_zero or fit.accuracy_at_zero is None:
-        return ""
-    r_squared = fit.r_squared_with_zero
-    fails = r_squared is None or r_squared < MIN_R_SQUARED
+def ranged(found: Range, form: str, *, scale: float = 1.0) -> str:
+    """Writes a value with its interval, as far as there is one: '400 [320, 500]'."""
+    known = (found.value, found.low, found.high)
+    value, low, high = ("" if x is None else f"{scale * x:{form}}".replace("-", "−") for x in known)
+    return f"{value} [{low}, {high}]" if low and high else value
+
+
+def largest(fit: Fit, step: int) -> str:
+    """Writes s_max(k) with its interval; what lies beyond the sparsest ticket is '> 98 %'."""
+    found, last = fit.largest_sparsity(step), fit.sparsities[-1]
+
+    def told(sparsity: float | None) -> str:
+        if sparsity is None:
+            return ""
+        return say.removed(1 - sparsity) if sparsity <= last else f"> {say.removed(1 - last)}"
+
+    value, low, high = (told(x) for x in (found.value, found.low, found.high))
+    return f"{value} [{low}, {high}]" if low and low != high else value
+
+
+def smallest(fit: Fit, sparsity: float) -> str:
+    """Writes k*(s) with its interval; what lies beyond the last step is '> 2,000'."""
+    found, last = fit.smallest_step(sparsity), fit.steps[-1]
+
+    def told(step: float | None) -> str:
+        return f"> {last:,}" if step is None else f"{step:,.0f}"
+
+    value, low, high = (told(x) for x in (found.value, found.low, found.high))
+    return f"{value} [{low}, {high}]" if fit.draws and low != high else value
+
+
+def feasible_sentence(fit: Fit) -> str:
+    """Says how much sparser the latest rewinding may go than the earliest, by the model."""
+    first, last = fit.steps[0], fit.steps[-1]
     return (
-        f"At k = 0 the model says 0 for every τ and β; the {fit.num_at_zero} tickets there reach "
-        f"{measure.text(fit.accuracy_at_zero)} on average. They are left out, as they "
-        f"cannot move the fit; counted in, R² = {r_squared_words(r_squared)}"
-        + (f", below {MIN_R_SQUARED:g}: the model does not hold at k = 0." if fails else ".")
+        f"By the model a ticket loses no more than the tolerance up to s_max = "
+        f"{largest(fit, first)} rewound to step {first:,}, and up to {largest(fit, last)} rewound "
+        f"to step {last:,}."
     )
 
 
-def _with_error(value: float, error: float) -> str:
-    if not error < 1e3 * value:
-        return f"{value:.3g} (error unbounded)"
-    return f"{value:.3g} ± {error:.2g}"
-
-
-def feasible_sentence(fit: Fit, tolerance: float) -> str:
-    """Says what k*(s) says: where it is finite."""
+def model_tables(sweep: Sweep, fit: Fit) -> tuple[Cells, Cells]:
+    """Tabulates s_max(k) beside what was shown, and k*(s), each with its interval."""
+    known = [one for one in sweep.settings if one.step is not None]
+    sparsest = [
+        [one.label, largest(fit, one.step or 0), say.match(one.verdict, one.verdict.shown()),
+         say.match(one.verdict, one.verdict.possible())]
+        for one in known
+    ]  # fmt: skip
+    columns = [column for column in sweep.shown if column.level is not None]
+    steps = [
+        [say.removed(1 - column.sparsity), smallest(fit, column.sparsity)] for column in columns
+    ]
     return (
-        f"Smallest rewind step that loses the tolerance ε = {tolerance:g}: "
-        "k*(s) = −τ ln(1 − (1 − ε/A_dense)/(1 − s)^β); by the model, from sparsity "
-        f"{say.removed(1 - fit.largest_sparsity)} on no rewind step suffices."
-    )
+        ["rewind", "s_max by the model", "shown to match", "not refuted"], sparsest
+    ), (["sparsity", "k* by the model (step)"], steps)  # fmt: skip
 
 
 def cost_sentence(sweep: Sweep) -> str:

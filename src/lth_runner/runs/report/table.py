@@ -193,11 +193,13 @@ def _within(one: Within | None) -> str:
 
 
 def overlap_table(found: Sequence[MaskOverlap], of: str = "round") -> Cells:
-    """Tabulates overlaps beside those of shuffled and random masks."""
-    header = [of, "weights kept", "seeds", "overlap", "shuffled within layers", "random"]
+    """Tabulates overlaps beside what chance gives: by inputs and outputs, layers, density."""
+    header = [of, "weights kept", "seeds", "overlap", "chance: same inputs and outputs",
+              "same layers", "same density"]  # fmt: skip
     return header, [
         [one.of, say.kept(one.density), str(one.num_seeds),
-         *(f"{share:.3f}" for share in (one.jaccard, one.shuffled, one.random))]
+         f"{one.jaccard:.4f}", f"{one.by_units:.4f} ± {one.by_units_std:.4f}",
+         f"{one.shuffled:.4f}", f"{one.random:.4f}"]
         for one in found
     ]  # fmt: skip
 
@@ -206,6 +208,7 @@ def overlap_sentence(last: MaskOverlap) -> str:
     """Says how far the masks of different seeds agree in a round."""
     return (
         f"Masks of different seeds at {say.kept(last.density)} of the weights overlap by "
-        f"{last.jaccard:.3f} (Jaccard, {last.num_seeds} seeds); by chance {last.shuffled:.3f} "
-        f"within the same layer densities, {last.random:.3f} without."
+        f"{last.jaccard:.4f} (Jaccard, {last.num_seeds} seeds). Chance gives masks with as many "
+        f"weights at every input and output {last.by_units:.4f} ± {last.by_units_std:.4f}, of the "
+        f"same layer densities {last.shuffled:.4f}, of the same density {last.random:.4f}."
     )
