@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from torch import Tensor, nn
 
-from command import parts_of
+from command import SMALL, folders, lth_run, parts_of, rows
 from lth_runner.cli.messages import explain, explain_bug
+from lth_runner.experiment import ROW
+from lth_runner.probe.measured import measured
+from lth_runner.probe.trial import Untrained
+from lth_runner.search.ticket import Ticket
+from lth_runner.training.trainer import clock_of
 from lth_runner.values.errors import UserError
+from lth_runner.values.global_streams import positions
 from test_signatures import composed
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -53,6 +61,55 @@ class Scores:
             "another shape": {name: torch.ones(3) for name in mask},
             "complex": {name: torch.ones(kept.shape) * 1j for name, kept in mask.items()},
         }[self.gives]
+
+
+@dataclass(frozen=True)
+class Says:
+    """A probe that says what it is told to, of the dense network or of others alone."""
+
+    says: str
+    late: bool = False
+
+    def __call__(self, task, past, trained):
+        if self.late and not past:
+            return
+        yield {
+            "no pair": 3.0,
+            "a tensor": ("norm", torch.ones(2)),
+            "NaN for a name": (float("nan"), 1.0),
+            "a taken name": ("density", 1.0),
+            "a name twice": ("norm", 1.0),
+            "a word": ("norm", "large"),
+            "tensors in a list": ("norm", [torch.ones(())]),
+            "all that it may": ("norm", {"a": float(len(trained.history))}),
+        }[self.says]
+        if self.says == "a name twice":
+            yield "norm", 2.0
+        if self.says == "all that it may":
+            yield "numpy", numpy.float32(0.5)
+            yield "curve", [float(next(trained.gradients(3))["output.weight"].norm())]
+            yield (
+                "again",
+                float(trained.sibling(trained.ticket, "again").at(5)["output.bias"].sum()),
+            )
+            raised = trained.derived("x", lambda: {"x": torch.rand(1)})["x"]
+            yield "drawn", float(raised)
+
+
+@dataclass(frozen=True)
+class NoPairs:
+    """A probe that says nothing at all."""
+
+    def __call__(self, task, past, trained):
+        return None
+
+
+@dataclass(frozen=True)
+class Fails:
+    """A probe that fails."""
+
+    def __call__(self, task, past, trained):
+        yield "norm", {}["weights"]
 
 
 class Complex(nn.Module):
@@ -128,6 +185,29 @@ CASES = {
             "complex": r"no tensor of real numbers of shape",
         }.items()
     },
+    **{
+        f"a probe that gives {says}": (
+            of("+probe.mine", "Says", f"+probe.mine.says='{says}'", *late),
+            rf"probe\.mine gives {told}",
+        )
+        for says, late, told in [
+            ("no pair", [], r"a float: a probe yields pairs \(name, value\)"),
+            ("a tensor", [], r"norm as a Tensor: .*float\(x\) of a tensor x"),
+            ("a tensor", ["+probe.mine.late=true"], "norm as a Tensor"),
+            ("NaN for a name", [], "a value under the name nan"),
+            ("a taken name", [], "density, which the row has already: .* mine_density for example"),
+            ("a name twice", [], "norm, which the row has already"),
+            ("a word", [], "norm as a str"),
+            ("tensors in a list", [], "norm as a list"),
+        ]
+    },
+    "a probe that gives nothing": (
+        of("+probe.mine", "NoPairs"), r"probe\.mine gives nothing: a probe yields"
+    ),
+    "a probe that fails": (
+        of("+probe.mine", "Fails"),
+        r"probe\.mine cannot measure a network, tried before any training: KeyError: 'weights'",
+    ),
     "a masking that installs nothing": (
         of("pruner.masking", "NoCall"), r"pruner\.masking: .*NoCall is no Masking, which must have"
     ),
@@ -188,3 +268,25 @@ def test_what_fails_in_a_users_own_code_is_not_called_a_bug_of_the_program() -> 
     assert "test_own_parts.py" in message
     assert "in a part of your own" in message
     assert "bug" not in message
+
+
+def test_a_probe_may_ask_untrained_networks_all_that_it_asks_of_trained_ones() -> None:
+    before = positions()
+    built = parts_of(composed(*of("+probe.mine", "Says", "+probe.mine.says='all that it may'")))
+    assert positions() == before
+    task, [*_, probe] = built.task, built.experiment.probes
+    dense = Untrained(task, Ticket(task.dense(), task.init()), clock_of(task, built.recipe))
+    found = measured(probe, task, [], dense, taken=ROW, told="it")
+    assert found.keys() == {"norm", "numpy", "curve", "again", "drawn"}
+    assert json.loads(json.dumps(found))["numpy"] == 0.5
+    assert found["norm"] == {"a": 2.0}
+
+
+def test_a_row_without_probes_has_the_names_that_probes_may_not_take(tmp_path: Path) -> None:
+    said = lth_run(*SMALL, f"paths.outputs={tmp_path}")
+    assert said.status == 0, said.err
+    [folder] = folders(tmp_path)
+    for row in rows(folder / "rounds.jsonl"):
+        assert row.keys() >= ROW
+        measures = row.keys() - ROW  # of probe.accuracy, which is always there
+        assert all(name.startswith(("val_", "test_", "train_")) for name in measures)

@@ -20,6 +20,7 @@ from typing import Any
 from lth_runner.control import Control
 from lth_runner.masking import Masking, with_measured_statistics
 from lth_runner.probe import Probe
+from lth_runner.probe.measured import measured
 from lth_runner.problem.task import Task
 from lth_runner.runs.record import Record
 from lth_runner.search import Search
@@ -29,6 +30,11 @@ from lth_runner.training.trainer import Trainer
 from lth_runner.values.seeds import derive
 from lth_runner.values.steps import Step
 
+ROW = frozenset({  # what a line of rounds.jsonl says besides what probes measure
+    "round", "arm", "seed", "sparsity", "density", "num_kept", "num_prunable", "num_parameters",
+    "sparsity_of_all", "start_step", "steps", "diverged", "layer_density", "training_key", "reused",
+    "seconds", "search_seconds",
+})  # fmt: skip
 Rounds = dict[int, list[Trained]]  # seed -> the ticket arm's finished trainings, dense first
 
 
@@ -121,18 +127,13 @@ def row(experiment: Experiment, one: Proposed, trained: Trained, past: Past) -> 
         "steps": trained.clock.total - trained.ticket.start.step,
         "diverged": trained.diverged,
     }
-    measured = (
-        {}
-        if trained.diverged
-        else {
-            name: value
-            for probe in experiment.probes
-            for name, value in probe(job.task, past, trained)
-        }
-    )
+    found: dict[str, Any] = {}
+    for probe in () if trained.diverged else experiment.probes:
+        told, taken = f"the probe {type(probe).__name__}", ROW | found.keys()
+        found |= measured(probe, job.task, past, trained, taken=taken, told=told)
     return (
         facts
-        | measured
+        | found
         | {
             "layer_density": mask.layer_density(),
             "training_key": trained.key,

@@ -11,12 +11,13 @@ import torch
 
 from lth_runner.control import Control, possible
 from lth_runner.control import check as check_control
-from lth_runner.experiment import Experiment
+from lth_runner.experiment import ROW, Experiment
 from lth_runner.masking import Masking
 from lth_runner.masking import check as check_masking
 from lth_runner.parts.make import part
 from lth_runner.parts.task import build_task
 from lth_runner.probe import Probe
+from lth_runner.probe.trial import try_probe
 from lth_runner.problem.fits import check_fits
 from lth_runner.problem.objective import smoothed
 from lth_runner.problem.requirements import check as check_demands
@@ -71,6 +72,9 @@ def build(values: Mapping[str, Any]) -> Parts:
     tasks = [first.with_seed(first.seed + index) for index in range(values["replicates"])]
     experiment = Experiment(tasks, search, masking, controls, probes)
     check_parts(experiment, recipe)
+    clock = clock_of(first, recipe)
+    for name, probe in zip(values["probe"], probes, strict=True):
+        try_probe(f"probe.{name}", probe, first, clock, taken=ROW)
     Tolerance.parse(values["report"].get("tolerance"), first.objective.measures[0])
     return Parts(
         values=values,

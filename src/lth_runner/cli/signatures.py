@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import torch
 from hydra.utils import get_object
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from lth_runner.values.search_path import hidden_by
 from lth_runner.values.steps import Duration
 
 _LIBRARIES = {"lth_runner", "torch", "torchvision"}  # meant, whatever lies in the folder
+FP32 = torch.finfo(torch.float32)
 LARGEST = 2**63 - 1  # of whole numbers, in torch as on disks
 _HYDRA = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
 
@@ -108,6 +110,16 @@ def _check_size(path: str, value: Any) -> None:
             _check_size(f"{path}[{index}]", item)
     elif isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{path}={value} must be a finite number")
+    elif isinstance(value, float) and abs(value) > FP32.max:
+        raise UserError(
+            f"{path}={value} is too large: networks compute in single precision, which ends at "
+            f"{FP32.max:.2g}"
+        )
+    elif isinstance(value, float) and 0 < abs(value) < FP32.tiny:
+        raise UserError(
+            f"{path}={value} is too close to 0: networks compute in single precision, for which "
+            f"that is 0 below {FP32.tiny:.2g}: give 0, or more"
+        )
     elif isinstance(value, int) and abs(value) > LARGEST:
         raise UserError(f"{path}={value:.4g} is too large: give at most {LARGEST}")
 

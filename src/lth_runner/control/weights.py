@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 VALUES = ("fresh", "permuted")
 SIGNS = ("drawn", "kept")
+LARGEST = 1e3  # of what weights are set to or moved by; networks start with some hundredths
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,11 @@ class Noise:
     relative: bool = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.size, bool) or not 0 < self.size < float("inf"):
-            raise UserError(f"control.noise.size={self.size!r} must be above 0, 0.01 for example")
+        if isinstance(self.size, bool) or not 0 < self.size <= LARGEST:
+            raise UserError(
+                f"control.noise.size={self.size!r} must be above 0, 0.01 for example, and at most "
+                f"{LARGEST:g}: beyond, nothing of the weights is left"
+            )
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket | None:
         weights = ticket.weights
@@ -96,10 +100,10 @@ class SignsOnly:
     magnitude: float | None = None
 
     def __post_init__(self) -> None:
-        if self.magnitude is not None and not 0 < self.magnitude < float("inf"):
+        if self.magnitude is not None and not 0 < self.magnitude <= LARGEST:
             raise UserError(
-                f"control.signs.magnitude={self.magnitude!r} must be above 0, or null for each "
-                "layer's own"
+                f"control.signs.magnitude={self.magnitude!r} must be above 0 and at most "
+                f"{LARGEST:g}, or null for each layer's own"
             )
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket | None:

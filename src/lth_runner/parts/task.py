@@ -15,6 +15,7 @@ from lth_runner.problem.covers import Covers
 from lth_runner.problem.data import Dataset
 from lth_runner.problem.objective import Objective
 from lth_runner.problem.origin import Origin
+from lth_runner.problem.size import check_size
 from lth_runner.problem.task import Task
 from lth_runner.values.errors import UserError
 from lth_runner.values.raised import first_line, raised_at
@@ -25,9 +26,11 @@ def build_task(values: Mapping[str, Any]) -> Task:
     device = pick_device(values["device"])
     found: Dataset = make(values["dataset"])
     check_members("dataset", found, Dataset)
+    model = model_factory(values["model"])
+    check_size(model, device)
     data = found.limited(values["max_samples"]).to(device)
     task = Task(
-        model=model_factory(values["model"]),
+        model=model,
         data=data,
         seed=values["seed"],
         device=device,

@@ -12,6 +12,8 @@ from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Past, Trained
 from lth_runner.values.errors import UserError
 
+MOST_BITS = 64  # that a computer gives to one number
+
 
 @dataclass(frozen=True)
 class Capacity:
@@ -36,9 +38,10 @@ class Capacity:
     def __post_init__(self) -> None:
         if isinstance(self.delta, bool) or not 0 < self.delta < 1:
             raise UserError(f"probe.capacity.delta={self.delta!r}: give a probability in (0, 1)")
-        if isinstance(self.bits_per_weight, bool) or not 0 <= self.bits_per_weight < math.inf:
+        if isinstance(self.bits_per_weight, bool) or not 0 <= self.bits_per_weight <= MOST_BITS:
             raise UserError(
-                f"probe.capacity.bits_per_weight={self.bits_per_weight!r}: give a number from 0 up"
+                f"probe.capacity.bits_per_weight={self.bits_per_weight!r}: give a number from 0 to "
+                f"{MOST_BITS}"
             )
 
     def check(self, task: Task) -> None:

@@ -26,6 +26,8 @@ from lth_runner.values.steps import Duration, Step
 Curves = dict[str, list[float]]  # test, train and, where statistics are kept, .._recomputed
 OPTIMIZERS = ("fresh", "restore")
 
+MOST = 1000  # points of a line, each an evaluation; trainings, each of them one
+
 
 @dataclass(frozen=True)
 class Instability:
@@ -62,6 +64,11 @@ class Instability:
             raise UserError(
                 "probe.instability.same_order=true compares a training with itself: leave "
                 f"num_orders={self.num_orders!r} at 2"
+            )
+        if self.rounds is not None and not self.rounds:
+            raise UserError(
+                "probe.instability.rounds=[] looks at no round: give null for all, or leave the "
+                "probe out (~probe.instability)"
             )
         for one in self.rounds or ():
             if isinstance(one, bool) or not isinstance(one, int) or one < 0:
@@ -271,8 +278,11 @@ def _check(
 ) -> None:
     check_count(f"{probe}.num_samples", num_samples)
     for key, value in (("num_points", num_points), ("num_orders", num_orders)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 2:
-            raise UserError(f"probe.{probe}.{key}={value!r} must be a whole number of at least 2")
+        if isinstance(value, bool) or not isinstance(value, int) or not 2 <= value <= MOST:
+            raise UserError(
+                f"probe.{probe}.{key}={value!r} must be a whole number of at least 2, at most "
+                f"{MOST}"
+            )
     if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or tolerance <= 0:
         raise UserError(
             f"probe.{probe}.tolerance={tolerance!r} must be an error, 0.02 for 2 points"

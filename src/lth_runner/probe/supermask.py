@@ -13,6 +13,8 @@ from lth_runner.values.errors import UserError
 from lth_runner.values.seeds import derive
 from lth_runner.values.state import State
 
+MOST_DRAWS = 1000  # each is an evaluation in every row
+
 
 @dataclass(frozen=True)
 class Supermask:
@@ -28,9 +30,10 @@ class Supermask:
     num_draws: int = 3
 
     def __post_init__(self) -> None:
-        if isinstance(self.num_draws, bool) or self.num_draws < 1:
+        if isinstance(self.num_draws, bool) or not 1 <= self.num_draws <= MOST_DRAWS:
             raise UserError(
-                f"probe.supermask.num_draws={self.num_draws!r}: give a whole number from 1"
+                f"probe.supermask.num_draws={self.num_draws!r}: give a whole number from 1 to "
+                f"{MOST_DRAWS}"
             )
 
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, float]]:

@@ -18,6 +18,7 @@ from lth_runner.problem.data.splits import moments, of_classes
 from lth_runner.problem.data.tensors import Data
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError
+from lth_runner.values.memory import refuse_beyond_memory
 from lth_runner.values.seeds import stream as generator
 
 FOLDER = "datasets/data"  # in scikit-learn's own
@@ -140,6 +141,10 @@ def _enlarged(images: Tensor, size: int, name: str) -> Tensor:
         )
     if size == smallest:
         return images
+    refuse_beyond_memory(
+        9 * len(images) * size**2,
+        f"{name}: dataset.size={size}: {len(images)} images of {size} x {size} take tensors",
+    )
     grey = images.float() * (255 / 16)
     larger = F.interpolate(grey, size=(size, size), mode="bilinear", align_corners=False)
     return larger.round().to(torch.uint8)

@@ -12,6 +12,7 @@ from lth_runner.problem.data.splits import Split, hold_out, keep_subset
 from lth_runner.problem.data.tensors import Data
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError
+from lth_runner.values.memory import refuse_beyond_memory
 from lth_runner.values.seeds import stream as generator
 
 
@@ -94,6 +95,12 @@ def synthetic(
         )
     if not (math.isfinite(noise) and noise >= 0):
         raise UserError(f"{name}: noise is {noise}: give a standard deviation of 0 or more")
+    sizes = f"[{', '.join(map(str, shape))}]"
+    refuse_beyond_memory(
+        12 * (num_train + num_test) * math.prod(shape),
+        f"{name}: dataset.num_train={num_train} and num_test={num_test} samples of {sizes} take, "
+        "while they are drawn, three tensors",
+    )
     prototypes = torch.randn(num_classes, *shape, generator=generator(seed, "synthetic"))
 
     def draw(split: str, num: int) -> Split:

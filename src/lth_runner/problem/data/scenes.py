@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -14,9 +15,11 @@ from lth_runner.problem.data.splits import moments
 from lth_runner.problem.data.tensors import Data
 from lth_runner.values.errors import UserError
 from lth_runner.values.ignored import IGNORED
+from lth_runner.values.memory import refuse_beyond_memory
 from lth_runner.values.seeds import stream as generator
 
 INK = 4  # of 16 grey levels: what is paler may belong to nobody
+MOST_DIGITS = 100  # of one scene
 
 
 def digit_scenes(
@@ -48,12 +51,19 @@ def digit_scenes(
     ):  # fmt: skip
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise UserError(f"{name}: dataset.{key}={value!r}: give a whole number from {least}")
+    if num_digits > MOST_DIGITS:
+        raise UserError(f"{name}: dataset.num_digits={num_digits}: give at most {MOST_DIGITS}")
     if len(shape) != 3 or shape[0] != 1 or min(shape[1:]) < 8:
         raise UserError(
             f"{name}: dataset.shape={list(shape)}: give [1, height, width], at least [1, 8, 8]"
         )
     if not 0 <= noise < 1:
         raise UserError(f"{name}: dataset.noise={noise}: give a standard deviation from 0 to 1")
+    refuse_beyond_memory(
+        20 * (num_train + num_test) * math.prod(shape),
+        f"{name}: dataset.num_train={num_train} and num_test={num_test} scenes of "
+        f"{shape[1]} x {shape[2]} pixels take images, targets and noise",
+    )
     images, labels = digit_images(name)
     tested = tested_digits(labels)
 

@@ -17,6 +17,8 @@ from lth_runner.problem.models.parts import (
 )
 from lth_runner.values.errors import UserError
 
+MAX_HALVINGS = 16
+
 
 class UNet(nn.Module):
     """Halves and doubles an image's sides, each doubling beside what was there before the halving.
@@ -87,6 +89,10 @@ def unet(
     """
     for key, value in (("num_classes", num_classes), ("width", width), ("depth", depth)):
         check_positive(value, what=key)
+    if depth > MAX_HALVINGS:
+        raise UserError(
+            f"depth={depth}: it halves the sides of images: give at most {MAX_HALVINGS}."
+        )
     channels, height, across = image_shape(shape, model=f"unet (depth {depth})", smallest=2**depth)
     if height % 2**depth or across % 2**depth:
         raise UserError(

@@ -14,6 +14,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from lth_runner.values.errors import UserError, nearest
 
 MAX_GROUPS = 32
+MAX_DEPTH = 10_000  # ten times the deepest that was ever published
 NORMS = ("batch", "group", "layer", "none")
 GAMMAS = ("one", "uniform")
 ACTIVATIONS = ("relu", "sign")
@@ -146,6 +147,13 @@ def check_positive(value: int, *, what: str) -> None:
     """Raises UserError unless `value` is a whole number above 0."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise UserError(f"{what} must be a whole number of at least 1, not {value!r}.")
+
+
+def check_depth(depth: int, *, what: str = "depth") -> None:
+    """Raises UserError unless `depth` is a whole number above 0 and no more than MAX_DEPTH."""
+    check_positive(depth, what=what)
+    if depth > MAX_DEPTH:
+        raise UserError(f"{what}={depth}: give at most {MAX_DEPTH}.")
 
 
 def image_shape(shape: Sequence[int], *, model: str, smallest: int = 1) -> tuple[int, int, int]:

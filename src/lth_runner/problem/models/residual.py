@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from lth_runner.problem.models.parts import (
+    check_depth,
     check_name,
     check_positive,
     image_shape,
@@ -244,7 +245,7 @@ def _add_classifier(layers: OrderedDict[str, nn.Module], inputs: int, *, num_cla
 
 
 def _blocks_per_stage(depth: int, *, extra: int, model: str) -> int:
-    check_positive(depth, what="depth")
+    check_depth(depth)
     num_blocks, rest = divmod(depth - extra, 6)
     if rest or num_blocks < 1:
         near = max(1, round((depth - extra) / 6)) * 6 + extra

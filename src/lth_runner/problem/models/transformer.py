@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lth_runner.problem.models.parts import check_name, check_positive
+from lth_runner.problem.models.parts import check_depth, check_name, check_positive
 from lth_runner.values.errors import UserError
 
 POOLINGS = ("mean", "token")
@@ -36,8 +36,10 @@ class Sizes:
             object.__setattr__(self, "hidden", 4 * self.width)
         for name in ("vocabulary", "length", "width", "depth", "heads", "hidden"):
             check_positive(getattr(self, name), what=f"model.{name}")
+        check_depth(self.depth, what="model.depth")
         if self.width % self.heads:
-            fit = [number for number in range(1, self.width + 1) if self.width % number == 0]
+            small = [n for n in range(1, math.isqrt(self.width) + 1) if self.width % n == 0]
+            fit = [*small, *(self.width // number for number in reversed(small))]
             close = min(fit, key=lambda number: abs(number - self.heads))
             raise UserError(
                 f"model.width={self.width} is not divisible by model.heads={self.heads}, and each "

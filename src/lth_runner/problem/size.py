@@ -1,0 +1,44 @@
+"""The size of a network, counted before its memory is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from lth_runner.problem.held import is_shipped
+from lth_runner.values.errors import UserError
+from lth_runner.values.global_streams import all_seeded
+from lth_runner.values.memory import refuse_beyond_memory
+
+COPIES = 3  # what a training starts from, its weights, and their gradients
+
+
+def check_size(model: Callable[[], nn.Module], device: torch.device) -> None:
+    """Raises UserError where a network of this program is larger than the memory there is.
+
+    It is built without values. A network of a user's own may read or compute while it is built:
+    it is left alone.
+    """
+    if not is_shipped(model, ()):
+        return
+    try:
+        with all_seeded(0), torch.device("meta"):
+            built = model()
+    except UserError:
+        raise
+    except Exception as error:  # a law that looks at values; or what is told in the building
+        if "overflow" not in str(error):
+            return
+        raise UserError(
+            f"the model is larger than any machine ({str(error).splitlines()[0]}): give smaller "
+            "sizes (model.width, model.widths, dataset.shape)"
+        ) from error
+    num_bytes = sum(value.numel() * value.element_size() for value in built.parameters())
+    refuse_beyond_memory(
+        COPIES * num_bytes,
+        f"the model has {sum(value.numel() for value in built.parameters()):,} parameters, which "
+        "take, with their gradients and what they start from, tensors",
+        device,
+    )

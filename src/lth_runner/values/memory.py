@@ -1,0 +1,39 @@
+"""What memory a machine has, so that what cannot fit is refused before it is asked for."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import torch
+
+from lth_runner.values.errors import UserError
+
+LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container, or of a job on a cluster
+
+
+def total_memory(device: torch.device | str = "cpu") -> float:
+    """Returns the bytes that a device has in all, without bound where nobody says."""
+    on = torch.device(device)
+    if on.type == "cuda":
+        return float(torch.cuda.get_device_properties(on).total_memory)
+    try:
+        whole = float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        whole = math.inf
+    try:
+        return min(whole, float(LIMIT.read_text()))
+    except (OSError, ValueError):  # there is none, or it says "max"
+        return whole
+
+
+def refuse_beyond_memory(num_bytes: float, what: str, device: torch.device | str = "cpu") -> None:
+    """Raises UserError where ``what``, told with its size, is more than a device has in all."""
+    there = total_memory(device)
+    if num_bytes > there:
+        where = "this machine" if torch.device(device).type == "cpu" else f"the device {device}"
+        raise UserError(
+            f"{what} of {num_bytes / 1e9:,.1f} GB of memory, and {where} has {there / 1e9:,.1f} "
+            "GB: give less"
+        )
