@@ -168,6 +168,14 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 CASES = {
+    "images' transforms of data that are none": (
+        (*REGRESSION, "+augment=cutout"),
+        r"dataset\.augment is .*samples are no images",
+    ),
+    "data without classes and nothing said of them": (
+        ("dataset=diabetes", "model=mlp"),
+        r"these data have none: objective=regression",
+    ),
     # targets and objectives
     "classes as numbers": (
         (*DIGITS, "objective=regression"),

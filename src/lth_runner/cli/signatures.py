@@ -6,7 +6,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from types import NoneType, UnionType
+from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
@@ -21,6 +21,15 @@ _LIBRARIES = {"lth_runner", "torch", "torchvision"}  # meant, whatever lies in t
 FP32 = torch.finfo(torch.float32)
 LARGEST = 2**63 - 1  # of whole numbers, in torch as on disks
 _HYDRA = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
+_NO_IMAGES = (
+    "its samples are no images, which +augment= and dataset.augment transform: leave it out"
+)
+_WHY_NULL = MappingProxyType(
+    {
+        "dataset.num_classes": ", how many numbers the network answers (these data have none: "
+        "objective=regression model.num_classes=1 goes with one number)",
+    }
+)
 
 
 def check_targets(config: Any, written: Any = None) -> None:
@@ -255,6 +264,8 @@ def _check(path: str, node: Mapping[str, Any], written: Any) -> None:
                     if accepted
                     else f"it takes none: let it take {key}, or leave it out with ~{path}.{key}"
                 )
+                if f"{path}.{key}" == "dataset.augment" and str(target).startswith("lth_runner."):
+                    options = _NO_IMAGES
                 raise UserError(f"{path}.{key} is not an option of {target}: {options}")
     hints = _hints(found)
     for key in keys:
@@ -262,7 +273,7 @@ def _check(path: str, node: Mapping[str, Any], written: Any) -> None:
         if node[key] is None and source != own and _must_have_value(hints.get(key)):
             raise UserError(
                 f"{own} follows {source}, which is null here, and {target} must have a value: "
-                f"set {own}"
+                f"set {own}{_WHY_NULL.get(source, '')}"
             )
         _check_seed(key, source, node[key])
         _check_value(source, node[key], hints.get(key))
