@@ -82,8 +82,8 @@ def written(section: Section, runs: Sequence[FinishedRun], images: Mapping[str, 
     for comparison in found:
         parts += [accuracies(comparison), efforts(comparison)]
     parts += [
-        f"{MATCH} at most {100 * found[0].sweep.tolerance:g} points below the dense network of the "
-        "same seeds. Steps and seconds until a mask is there are means over the seeds; trainings "
+        f"{MATCH} shown to be at most {100 * found[0].sweep.tolerance:g} points below the dense "
+        "network. Steps and seconds until a mask is there are means over the seeds; trainings "
         "count in full, whoever did them, and seconds are those of the machine, busy or not."
     ]
     points = ", ".join(f"`{one}`" for one in dict.fromkeys(map(without_points, own)))

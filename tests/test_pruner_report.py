@@ -69,14 +69,14 @@ def checked(
 # --- sanity verdicts
 
 
-def test_a_cost_worked_by_hand_matters(tmp_path):
+def test_a_cost_worked_by_hand_is_shown(tmp_path):
     # the control varies by s = .2 points, so the ticket is taken to: mean 4.2, half = 4.302653 *
     # .2 * sqrt(2 / 3) = .7026
     check = checked(tmp_path, [0.040, 0.042, 0.044])
-    assert check.mark == "matters"
+    assert check.mark == "shown"
     assert sentence(check) == (
-        "snip: shuffling its masks within layers costs 4.2 ± 0.7 points at 95 % sparsity: its "
-        "masks carry information beyond the layer densities (n = 3)."
+        "snip: shuffling its masks within layers costs 4.2 points [3.5, 4.9] at 95 % sparsity: "
+        "shown, its masks carry information beyond the layer densities (n = 3)."
     )
 
 
@@ -84,13 +84,13 @@ def test_a_cost_worked_by_hand_matters(tmp_path):
     ("costs", "mark", "words"),
     [
         # mean .1, s = .1 points, half = .3513: the upper end .45 is within half a point
-        ([0.0, 0.001, 0.002], "none, shown", "shown to be no larger than 0.5 points"),
+        ([0.0, 0.001, 0.002], "refuted", "a cost of more than 0.5 points is refuted (n = 3)"),
         # mean .1, s = 1 point, half = 3.513: 3.6 is not excluded, though none was seen
-        ([-0.009, 0.001, 0.011], "not seen", "a cost of up to 3.6 points is not excluded"),
+        ([-0.009, 0.001, 0.011], "undecided", "costs 0.1 points [−3.4, 3.6]"),
         # mean 3, s = 3 points: zero lies in the interval, but who says there is none?
-        ([0.0, 0.03, 0.06], "undecided", "more seeds would tell"),
-        ([-0.04, -0.041, -0.042], "control is better", "the control is better"),
-        ([0.03], "one replicate", "one replicate: nothing can be said (n = 1)"),
+        ([0.0, 0.03, 0.06], "undecided", "seeds would decide it (power 80 %"),
+        ([-0.04, -0.041, -0.042], "refuted", "costs −4.1 points [−4.5, −3.7]"),
+        ([0.03], "undecided", "two seeds or more tell how much seeds differ"),
         ([-0.003, -0.003], "undecided", "nothing tells how much seeds differ"),
         ([0.0, 0.0, 0.0], "undecided", "nothing tells how much seeds differ"),
         ([0.03, 0.03, 0.03], "undecided", "nothing tells how much seeds differ"),
@@ -106,19 +106,19 @@ def test_what_can_be_said_is_said_and_no_more(tmp_path, costs, mark, words):
 def test_every_control_names_what_it_takes_away(tmp_path, control):
     check = checked(tmp_path, [0.040, 0.042, 0.044], control=control)
     assert "shuffling" not in sentence(check)
-    assert check.mark == "matters"
+    assert check.mark == "shown"
 
 
 def test_at_chance_nothing_can_be_concluded(tmp_path):
     # ten classes: up to .1 + .05 * .9 = .145 is hardly above guessing
     check = checked(tmp_path, [0.02, 0.021, 0.022], ticket=0.14)
     assert check.mark == "at chance"
-    assert "accuracy is at chance level: nothing can be concluded" in sentence(check)
+    assert "accuracy is at chance level, and nothing can be concluded" in sentence(check)
 
 
 def test_a_control_alone_at_chance_is_remarked(tmp_path):
     check = checked(tmp_path, [0.85, 0.851, 0.852])
-    assert check.mark == "matters"
+    assert check.mark == "shown"
     assert sentence(check).endswith("The control's accuracy is at chance level.")
 
 
@@ -134,9 +134,9 @@ def test_what_was_corrupted_and_another_sparsity_of_the_control_are_told(tmp_pat
         tmp_path, [0.04, 0.042, 0.044], control="random_data", density=0.1, config=config
     )
     assert sentence(check) == (
-        "snip: deciding by corrupted labels costs 4.2 ± 0.7 points at 95 % sparsity: what it reads "
-        "from the data matters (n = 3). The control's sparsity is 90 %: that is part of the "
-        "difference."
+        "snip: deciding by corrupted labels costs 4.2 points [3.5, 4.9] at 95 % sparsity: shown, "
+        "what it reads from the data matters (n = 3). The control's sparsity is 90 %: that is part "
+        "of the difference."
     )
 
 
@@ -160,7 +160,7 @@ def test_of_several_sparsities_the_sparsest_above_chance_is_told(tmp_path):
     [told] = sentences(checks(run, judge(run)))
     assert "costs 5.0" in told
     assert "At 99 % both are at chance level" in told
-    assert "A cost was seen at 1 of 3 sparsities (90 %)." in told
+    assert "A cost is shown at 1 of 3 sparsities (90 %)." in told
 
 
 # --- a first training that is sparse already
@@ -283,7 +283,8 @@ def test_the_page_every_figure_and_its_numbers_are_written(four, capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "Pruners, toy: 4 runs, 2 pruners" in said
     assert re.search(
-        r"imp: shuffling its masks within layers costs 2.0 ± [\d.]+ points at 87.5 %", said
+        r"imp: shuffling its masks within layers costs 2.0 points \[[\d.]+, [\d.]+\] at 87.5 %",
+        said,
     )
     page = (four / "pruners.html").read_text()
     for key in ("accuracy", "difference", "layers", "effort"):

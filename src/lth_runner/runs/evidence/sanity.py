@@ -7,9 +7,9 @@ Frankle et al., "Pruning Neural Networks at Initialization: Why Are We Missing t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from lth_runner.runs.evidence.estimate import DIFFERENCE_LEVEL, Estimate, decide
+from lth_runner.runs.evidence.estimate import LEVEL, Estimate, Word, holm
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.verdict import Level, Verdict
 from lth_runner.values.measure import Measure
@@ -22,8 +22,8 @@ class Check:
     """One control beside the ticket of its round, in one run.
 
     Densities differ where the control decides how many weights stay too. `cost` is by how much the
-    ticket is better. `same`: the control is the ticket itself. `corrupt`: what of
-    the data was corrupted, if it was and is told.
+    ticket is better; `word`: whether there is one. `same`: the control is the ticket itself.
+    `corrupt`: what of the data was corrupted, if it was and is told.
     """
 
     measure: Measure
@@ -33,6 +33,7 @@ class Check:
     ticket: Level
     level: Level
     cost: Estimate
+    word: Word
     same: bool
     corrupt: str
 
@@ -42,25 +43,25 @@ class Check:
         return self.level.num_diverged + self.ticket.num_diverged
 
     @property
+    def at_chance(self) -> bool:
+        """Whether neither is better than guessing, so that their difference says nothing."""
+        return self.ticket.at_chance and self.level.at_chance
+
+    @property
     def mark(self) -> str:
         """Writes the finding in a word or two."""
         if self.same:
             return "the ticket itself"
-        if self.ticket.at_chance and self.level.at_chance:
-            return "at chance"
-        if self.cost.error is None:
-            return "one replicate" if self.cost.n == 1 else "undecided"
-        word = decide(self.cost, 0.0, DIFFERENCE_LEVEL)
-        if word != "undecided":
-            return "matters" if word == "shown" else "control is better"
-        if decide(-self.cost, -self.tolerance) == "shown":
-            return "none, shown"
-        return "not seen" if abs(self.cost.difference) <= self.tolerance else "undecided"
+        return "at chance" if self.at_chance else self.word
 
 
 def checks(run: FinishedRun, verdict: Verdict, *, pruner: str = "") -> tuple[Check, ...]:
-    """Makes every sanity check that the run has, by control and growing sparsity."""
-    return tuple(
+    """Makes every sanity check that the run has, by control and growing sparsity.
+
+    That a control costs is shown where the ticket is shown to be better in its verdict; it is
+    refuted where a cost beyond the tolerance is, Holm's correction over these checks counted in.
+    """
+    found = [
         Check(
             measure=verdict.measure,
             tolerance=verdict.tolerance,
@@ -69,12 +70,23 @@ def checks(run: FinishedRun, verdict: Verdict, *, pruner: str = "") -> tuple[Che
             ticket=ticket,
             level=level,
             cost=level.ticket_lead,
+            word="shown" if level.ticket_is_better else "undecided",
             same=_same(run, control, level.round),
             corrupt=str(run.option("control", control, "corrupt") or ""),
         )
         for control in CONTROLS
         for level in verdict.of(control)
         if level.ticket_lead is not None and (ticket := verdict.at(TICKET, level.round)) is not None
+    ]
+    beyond = {
+        str(place): p
+        for place, one in enumerate(found)
+        if (p := (-one.cost).p_above(-one.tolerance)) is not None
+    }
+    refuted = {int(place) for place, p in holm(beyond).items() if p < LEVEL}
+    return tuple(
+        replace(one, word="refuted") if place in refuted and one.word == "undecided" else one
+        for place, one in enumerate(found)
     )
 
 

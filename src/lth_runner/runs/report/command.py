@@ -42,9 +42,10 @@ examples:
 of several runs those without a page of their present rows get one, where they are 50 at most;
 --pages draws all of them anew.
 
-a ticket matches when its mean on the test split is not worse than the dense network's by more
-than the tolerance of its config (report.tolerance: a difference of the headline measure, 0.005
-of accuracy is half a point; or a share of the dense network's value, 2%).
+a match is shown where seeds exclude that the ticket is worse on the test split than the dense
+network by more than the tolerance of its config (report.tolerance: a difference of the headline
+measure, 0.005 of accuracy is half a point; or a share of the dense network's value, 2%), refuted
+where they exclude that it is not, else undecided.
 """
 
 

@@ -177,7 +177,7 @@ def _draw_published(axes: Axes, series: PublishedCurve, measure: Measure) -> Non
 _MARKED = {
     "shown": "shown to match",
     "undecided": "a match is undecided",
-    "refuted": "no match",
+    "refuted": "a match is refuted",
 }
 
 

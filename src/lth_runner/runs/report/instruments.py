@@ -23,9 +23,10 @@ SHARE = Frame("share")
 BARRIER = Frame("barrier ({errors})")
 ERROR = Frame("{error}", "place on the line, from one end to the other")
 STEPS = Frame("cosine", "steps after the start (log scale)", logarithmic_x=True)
-LAYER = "Shown is the sparsest round that matches, else the last."
+LAYER = "Drawn is the sparsest round that is shown to match, else not refuted, else the last."
 ROUNDS = (
-    "Darker is sparser; dashed: the controls of the sparsest round that matches, else the last."
+    "Darker is sparser; dashed: the controls of the sparsest round that is shown to match, else "
+    "not refuted, else the last."
 )
 
 DEFAULT: tuple[Instrument, ...] = (

@@ -8,7 +8,13 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lth_runner.runs.evidence.estimate import Sample, sample, two_sample
+from lth_runner.runs.evidence.estimate import (
+    DIFFERENCE_LEVEL,
+    Sample,
+    decide,
+    sample,
+    two_sample,
+)
 from lth_runner.runs.evidence.pruners import Comparison, Effort
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.verdict import gain
@@ -66,7 +72,11 @@ def text(comparison: Comparison) -> str:
 
 
 def best(comparison: Comparison) -> Headline:
-    """Names the best pruner at the largest sparsity that several reached, and at others."""
+    """Names the best pruner at the largest sparsity that several reached, and at others.
+
+    That it is better than the next is shown with all that it was chosen among counted in
+    (Bonferroni).
+    """
     told: list[tuple[str, str]] = []  # the number, and whose it is
     measure = comparison.sweep.measure
     for column in comparison.columns:
@@ -79,7 +89,8 @@ def best(comparison: Comparison) -> Headline:
             levels.sort(key=lambda pair: measure.gain(0.0, pair[1].mean or 0.0))
             (one, top), (other, _) = levels[:2]
             lead = gain(measure, two_sample(*(_values(x.run, top.round) for x in (one, other))))
-            ahead = f" ({say.gain(measure, lead)} to {other.label})"
+            word = decide(lead, 0.0, DIFFERENCE_LEVEL / (len(levels) - 1))
+            ahead = f" ({say.gain(measure, lead)} to {other.label}, n = {lead.n}: {word})"
             number = alone(measure, top, 1 if measure.unit == "%" else None)
             told.append((number, f"{one.label} at sparsity {say.removed(top.density)}{ahead}."))
     if not told:

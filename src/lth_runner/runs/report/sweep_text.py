@@ -136,14 +136,22 @@ def matching(sweep: Sweep) -> Headline:
     known = [(one, level) for one, level in found if level is not None]
     if not known:
         measured = any(one.run.rounds(TICKET)[-1:] > (FIRST_ROUND,) for one in sweep.settings)
-        told = "No ticket matches the dense network." if measured else "No ticket measured yet."
-        return Headline("none" if measured else "–", "of the tickets matches", told)
+        told = (
+            "No ticket is shown to match the dense network, and every line's first is refuted."
+            if measured
+            else "No ticket measured yet."
+        )
+        return Headline("none" if measured else "–", "of the tickets is shown to match", told)
     one, level = max(known, key=lambda pair: pair[1].sparsity)
     number, of = say.gone(one.verdict, level.density)
     versus = f" against {say.reached(what, dense)}" if dense is not None else ""
     without = [other.label for other, best in found if best is None]
     rest = f"; none is at {say.joined(without)}." if without else "."
-    word = "sparsest matching ticket" if level.matches == "shown" else "sparsest undecided ticket"
+    word = (
+        "sparsest ticket shown to match"
+        if level.matches == "shown"
+        else "sparsest undecided ticket"
+    )
     about = "a ticket is shown to match" if level.matches == "shown" else "a match is undecided"
     sentence = (
         f"The {word}, {say.removed(level.density)} removed at "
