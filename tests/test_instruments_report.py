@@ -227,7 +227,7 @@ def test_overlap_between_seeds_and_its_chance_worked_by_hand(tmp_path):
     assert (found.of, found.num_seeds, found.jaccard) == ("2", 2, pytest.approx(4 / 6))
     assert found.shuffled == pytest.approx(3.25 / 6.75)
     assert found.random == pytest.approx(0.625 / 1.375)
-    assert "overlap by 0.667" in " ".join(table(run).split())
+    assert "overlap by 0.6667" in " ".join(table(run).split())
 
 
 def test_dense_rounds_and_torn_tickets_are_left_out(tmp_path):
