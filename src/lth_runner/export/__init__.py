@@ -1,0 +1,1 @@
+"""What takes one ticket away from its run."""

@@ -1,0 +1,108 @@
+"""What two networks answer to the same inputs, and how far that is apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from lth_runner.export.shrink.double import DoubleArguments, DoubleOperations, Exact
+
+DOUBLE_TOLERANCE = 1e-9  # relative, in float64
+TOLERANCE = 1e-5  # relative, in the network's own precision
+ROUNDINGS = 8  # as many times the masked network's own error of rounding, where that is more
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers to one input, in the network's own precision and in float64."""
+
+    own: list[Tensor]
+    double: list[Tensor]
+
+
+def ask(module: nn.Module, example: Any, exact: Mapping[str, Exact]) -> Answers:
+    """Asks a network in evaluation; ``exact`` names parameters known in float64."""
+    names = dict(module.named_parameters())
+    known = {id(names[name]): value for name, value in exact.items()}
+    with plain_attention(), torch.no_grad():
+        own = tensors(call(module, example))
+        with DoubleOperations(), DoubleArguments(known):
+            answer = call(module, example)
+        return Answers([value.clone() for value in own], tensors(answer))
+
+
+def call(module: nn.Module, example: Any) -> Any:
+    """Calls a network with a tensor, with several in a tuple or list, or by name in a mapping."""
+    if isinstance(example, Mapping):
+        return module(**example)
+    return module(*example) if isinstance(example, (tuple, list)) else module(example)
+
+
+def tensors(nested: Any) -> list[Tensor]:
+    """Lists the tensors among what a network is asked or answers."""
+    leaves = pytree.tree_leaves(dict(nested) if isinstance(nested, Mapping) else nested)
+    return [value for value in leaves if isinstance(value, Tensor)]
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Has torch's transformer layers compute step by step, as they do in training."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def random_like(example: Any, seed: int) -> Any:
+    """Draws inputs like an example: normal with its mean and spread, or of its whole numbers."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def drawn(value: Tensor) -> Tensor:
+        if value.is_floating_point():
+            noise = torch.randn(value.shape, generator=generator).to(value)
+            spread = value.std() if value.numel() > 1 and bool(value.std() > 0) else 1.0
+            return noise * spread + value.mean()
+        places = torch.randint(max(1, value.numel()), value.shape, generator=generator)
+        return value.flatten()[places.to(value.device)] if value.numel() else value
+
+    return pytree.tree_map_only(Tensor, drawn, example)
+
+
+def difference(expected: Answers, given: Answers) -> str:
+    """Says how the answers differ beyond what is tolerated; nothing where they do not."""
+    found = _distance(expected.double, given.double)
+    if found is None:
+        return "the answers have other shapes"
+    if not found <= DOUBLE_TOLERANCE:
+        return f"in float64 the answers differ by {found:.1e}, relative to the largest"
+    rounding = _distance(expected.double, expected.own) or 0.0
+    own, precise = _distance(expected.own, given.own), expected.own
+    smallest = all(value.dtype == torch.float64 for value in precise)
+    allowed = DOUBLE_TOLERANCE if smallest else max(TOLERANCE, ROUNDINGS * rounding)
+    if own is None or not own <= allowed:
+        return f"in the network's own precision the answers differ by {own:.1e}"
+    return ""
+
+
+def _distance(expected: Sequence[Tensor], given: Sequence[Tensor]) -> float | None:
+    """Computes the largest difference relative to the largest answer of each tensor."""
+    shapes = [value.shape for value in given]
+    if [value.shape for value in expected] != shapes:
+        return None
+    found = 0.0
+    for one, other in zip(expected, given, strict=True):
+        a, b = one.double().nan_to_num(), other.double().nan_to_num()
+        if a.numel():
+            if not torch.equal(one.isnan(), other.isnan()):
+                return float("inf")
+            scale = float(a.abs().max()) or 1.0
+            found = max(found, float((a - b).abs().max()) / scale)
+    return found

@@ -1,0 +1,193 @@
+"""Cuts a network's tensors to the slots that stay, and tells its modules of their new sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from lth_runner.export.shrink.dead import Dead
+from lth_runner.export.shrink.double import Exact
+from lth_runner.export.shrink.trace import Found, Product
+
+
+@torch.no_grad()
+def cut(module: nn.Module, found: Found, dead: Dead) -> dict[str, Exact]:
+    """Cuts a network in place; returns, to more places, the tensors that constants moved into."""
+    biases, axes = _moved_constants(module, found, dead)
+    exact = _carried_constants(module, found, dead)
+    tensors = {**dict(module.named_buffers()), **dict(module.named_parameters())}
+    replaced: dict[int, Tensor] = {}
+    for name, slots in axes.items():
+        value = _cut_axes(tensors[name], slots, dead)
+        if name in biases:
+            exact[name] = Exact(_cut_axes(biases[name], slots, dead))
+        if name in found.grouped:
+            value = _cut_groups(tensors[name], found, name, dead)
+        if value is not tensors[name]:
+            replaced[id(tensors[name])] = value
+    _replace(module, replaced)
+    for name, part in module.named_modules():
+        _tell(name, part, found, dead)
+    return exact
+
+
+def _cut_axes(value: Tensor, slots: list[Tensor | None], dead: Dead) -> Tensor:
+    for axis, labels in enumerate(slots):
+        if labels is not None and bool((goes := dead.goes(labels)).any()):
+            stay = (~goes).nonzero().reshape(-1).to(value.device)
+            value = value.index_select(axis, stay)
+    return value
+
+
+def _cut_groups(value: Tensor, found: Found, name: str, dead: Dead) -> Tensor:
+    """Cuts the weight of a grouped convolution: each group's own inputs and outputs."""
+    grouped = found.grouped[name]
+    groups = len(grouped.inputs)
+    parts = []
+    for weight, ins, outs in zip(value.chunk(groups), grouped.inputs, grouped.outputs, strict=True):
+        stay, heard = ~dead.goes(outs), ~dead.goes(ins)
+        if bool(stay.any()):
+            parts.append(weight[stay.to(value.device)][:, heard.to(value.device)])
+    return torch.cat(parts)
+
+
+def _replace(module: nn.Module, replaced: Mapping[int, Tensor]) -> None:
+    """Puts new tensors in the place of old ones, shared ones everywhere."""
+    made: dict[int, nn.Parameter] = {}
+    for part in module.modules():
+        for leaf, value in part._parameters.items():
+            if value is not None and id(value) in replaced:
+                new = replaced[id(value)]
+                if id(value) not in made:
+                    made[id(value)] = nn.Parameter(new, requires_grad=value.requires_grad)
+                part._parameters[leaf] = made[id(value)]
+        for leaf, buffer in part._buffers.items():
+            if buffer is not None and id(buffer) in replaced:
+                part._buffers[leaf] = replaced[id(buffer)]
+
+
+def _moved_constants(
+    module: nn.Module, found: Found, dead: Dead
+) -> tuple[dict[str, Tensor], dict[str, list[Tensor | None]]]:
+    """Adds to each bias what the inputs that go have sent; one that is missing is made.
+
+    Returns the new biases in float64, and the labels of all tensors.
+    """
+    exact: dict[str, Tensor] = {}
+    axes = dict(found.axes)
+    for product in found.products:
+        added = _sent(product, dead)
+        if added is None or product.bias is None:
+            continue
+        path, _, leaf = product.bias.rpartition(".")
+        layer = module.get_submodule(path)
+        bias = getattr(layer, leaf)
+        if bias is None:
+            weight = layer.weight
+            assert isinstance(weight, Tensor)
+            bias = nn.Parameter(weight.new_zeros(len(added)), requires_grad=weight.requires_grad)
+            layer.register_parameter(leaf, bias)
+            axes[product.bias] = [product.outputs if len(added) > 1 else None]
+        exact[product.bias] = bias.double() + added.to(bias.device)
+        bias.copy_(exact[product.bias])
+    return exact, axes
+
+
+def _carried_constants(module: nn.Module, found: Found, dead: Dead) -> dict[str, Exact]:
+    """Lets one constant input of a convolution send what those that go have sent.
+
+    An input of v that goes and the carrier's u: its weights grow by those of the other times v / u.
+    """
+    exact: dict[str, Exact] = {}
+    for number, carrier in dead.carriers.items():
+        product = found.products[number]
+        assert product.weight is not None
+        weight = module.get_parameter(product.weight)
+        goes = dead.goes(product.inputs)
+        lost = (goes & product.carried).nonzero().reshape(-1)
+        shares = (product.values[lost] / product.values[carrier]).to(weight.device)
+        places = [-1, *[1] * (weight.ndim - 2)]
+        added = (weight[:, lost.to(weight.device)].double() * shares.reshape(places)).sum(1)
+        column = weight[:, carrier].double() + added
+        weight[:, carrier] = column.to(weight.dtype)
+        stay = ~dead.goes(product.outputs).to(weight.device)
+        exact[product.weight] = Exact(column[stay], int((~goes[:carrier]).sum()))
+    return exact
+
+
+def _sent(product: Product, dead: Dead) -> Tensor | None:
+    goes = dead.goes(product.inputs[product.constants])
+    return product.sent[:, goes].sum(1) if bool(goes.any()) else None
+
+
+def _tell(name: str, part: nn.Module, found: Found, dead: Dead) -> None:
+    """Sets the sizes that a module states beside its tensors."""
+    weight = getattr(part, "weight", None)
+    if isinstance(part, _ConvTransposeNd) and part.groups == 1:
+        part.in_channels, part.out_channels = part.weight.shape[:2]
+    elif isinstance(part, _ConvNd) and not isinstance(part, _ConvTransposeNd):
+        multiple = part.out_channels // part.groups
+        part.out_channels = len(part.weight)
+        if part.groups > 1 and part.in_channels == part.groups:  # depthwise
+            part.groups = part.out_channels // multiple
+        elif f"{name}.weight" in found.grouped:
+            outputs = found.grouped[f"{name}.weight"].outputs
+            part.groups = sum(not bool(dead.goes(outs).all()) for outs in outputs)
+        part.in_channels = part.weight.shape[1] * part.groups
+    elif isinstance(part, nn.Linear):
+        part.out_features, part.in_features = part.weight.shape
+    elif isinstance(part, _NormBase):
+        for value in (part.weight, part.running_mean):
+            part.num_features = len(value) if value is not None else part.num_features
+    elif isinstance(part, nn.GroupNorm) and name in found.norm_groups:
+        stays = int((~dead.goes(found.norm_groups[name])).sum())
+        part.num_channels = part.num_channels // part.num_groups * stays
+        part.num_groups = stays
+    elif isinstance(part, nn.Embedding):
+        part.embedding_dim = part.weight.shape[1]
+    elif isinstance(part, nn.PReLU) and isinstance(weight, Tensor):
+        part.num_parameters = len(weight)
+
+
+def tell_heads(
+    module: nn.Module, found: Found, dead: Dead, told: Collection[str]
+) -> dict[str, tuple[int, int]]:
+    """Sets whole numbers by which modules of one's own split an axis, such as that of heads.
+
+    ``told``: of the sizes that have changed, ``parts`` (as many as a split has along an axis),
+    ``whole`` (the axis that is split). Returns each number by name, before and after.
+    """
+    changed: dict[str, tuple[int, int]] = {}
+    for split in found.splits:
+        part = module.get_submodule(split.module)
+        sizes = _new_sizes(split.label, dead)
+        pairs = zip(split.sizes, sizes, strict=False) if "parts" in told else ()
+        new = {old: size for old, size in pairs if old != size}
+        if "whole" in told and split.merged:
+            new.setdefault(split.merged, math.prod(sizes))
+        for name, value in vars(part).items() if not _is_torchs(part) else ():
+            told_before = f"{split.module}.{name}" in changed
+            if type(value) is int and new.get(value, value) != value and not told_before:
+                changed[f"{split.module}.{name}"] = value, new[value]
+    for full, (_, after) in changed.items():
+        path, _, leaf = full.rpartition(".")
+        setattr(module.get_submodule(path), leaf, after)
+    return changed
+
+
+def _is_torchs(part: nn.Module) -> bool:
+    return type(part).__module__.startswith("torch.")
+
+
+def _new_sizes(label: Tensor, dead: Dead) -> list[int]:
+    gone = dead.goes(label.reshape(-1)).reshape(label.shape)
+    sizes = []
+    for axis in (axis for axis, size in enumerate(label.shape) if size > 1):
+        others = [other for other in range(label.ndim) if other != axis]
+        sizes.append(int((~gone.all(dim=others)).sum()))
+    return sizes

@@ -1,0 +1,116 @@
+"""Runs a network in double precision, one operation at a time, without a copy of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A tensor known to more places than it has: all of it, or one column."""
+
+    value: Tensor
+    column: int | None = None
+
+    def __call__(self, rounded: Tensor) -> Tensor:
+        if self.column is None:
+            return self.value
+        found = rounded.detach().to(torch.float64, copy=True)
+        found[:, self.column] = self.value
+        return found
+
+
+def in_double(func: Any, named: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    """Calls an operation with its floating-point arguments in double precision.
+
+    Returns the arguments, and what is answered. What is written to stays as it is, and no
+    conversion to a lower precision is made.
+    """
+    written = {a.name for a in func._schema.arguments if a.alias_info and a.alias_info.is_write}
+    doubled = {
+        name: value if name in written else _all_doubled(value, {}) for name, value in named.items()
+    }
+    dtype = doubled.get("dtype")
+    if isinstance(dtype, torch.dtype) and dtype.is_floating_point:
+        doubled["dtype"] = torch.float64
+    args, kwargs = [], {}
+    for argument in func._schema.arguments:
+        if argument.name not in doubled:
+            continue
+        if argument.kwarg_only:
+            kwargs[argument.name] = doubled[argument.name]
+        else:
+            args.append(doubled[argument.name])
+    return doubled, func(*args, **kwargs)
+
+
+def _all_doubled(value: Any, exact: Mapping[int, Exact]) -> Any:
+    if isinstance(value, Tensor):
+        return _doubled(value, exact)
+    if type(value) in (list, tuple):
+        return type(value)(_all_doubled(each, exact) for each in value)
+    return value
+
+
+def _doubled(value: Tensor, exact: Mapping[int, Exact]) -> Tensor:
+    if id(value) in exact:
+        return exact[id(value)](value)
+    lower = value.is_floating_point() and value.dtype != torch.float64
+    return value.to(torch.float64) if lower else value
+
+
+class DoubleArguments(TorchFunctionMode):
+    """Gives every function its floating-point arguments in double precision.
+
+    Some functions compare their arguments' types before they come to an operation. ``exact``
+    replaces tensors by their id. What is written to stays as it is.
+    """
+
+    def __init__(self, exact: Mapping[int, Exact]) -> None:
+        super().__init__()
+        self._exact = exact
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        plain = name.startswith("__") or name.endswith("_")  # __get__ and the like; in place
+        first = 1 if plain or (kwargs and kwargs.get("inplace")) else 0
+        if name in ("__get__", "__set__"):
+            first = len(args)
+        doubled = [_all_doubled(value, self._exact) for value in args[first:]]
+        named = {key: _all_doubled(value, self._exact) for key, value in (kwargs or {}).items()}
+        return func(*args[:first], *doubled, **named)
+
+
+class DoubleOperations(TorchDispatchMode):
+    """Makes every operation compute in double precision."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # to skip it, torch would load its compiler first, which takes seconds
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        return in_double(func, by_name(func, args, kwargs or {}))[1]
+
+
+def by_name(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Names all arguments of an operation, the default ones too."""
+    named = {}
+    for place, argument in enumerate(func._schema.arguments):
+        if place < len(args):
+            named[argument.name] = args[place]
+        elif argument.name in kwargs:
+            named[argument.name] = kwargs[argument.name]
+        elif argument.has_default_value():
+            named[argument.name] = argument.default_value
+    return named

@@ -1,0 +1,208 @@
+"""One pass through a network that finds which slots go together, and what each layer hears."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from lth_runner.export.shrink.double import DoubleArguments, by_name, in_double
+from lth_runner.export.shrink.labels import Label, Shadow, Ties
+
+
+@dataclass(frozen=True)
+class Product:
+    """One product of inputs with weights: what each output hears, and what is constant.
+
+    ``inputs`` and ``outputs`` are labels; ``nonzero`` [outputs, inputs] says which weights are not
+    0; ``varies`` [inputs]. ``sent`` [outputs, constants] is what each of the inputs ``constants``
+    adds everywhere to an output; ``movable`` [inputs]: it is 0, or can move into ``bias``.
+    """
+
+    layer: str
+    inputs: Tensor
+    outputs: Tensor
+    varies: Tensor
+    nonzero: Tensor
+    movable: Tensor
+    constants: Tensor
+    sent: Tensor
+    bias: str | None
+    carried: Tensor
+    values: Tensor
+    weight: str | None
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """A grouped convolution: labels of inputs [groups, inputs] and outputs [groups, outputs]."""
+
+    layer: str
+    weight: str
+    inputs: Tensor
+    outputs: Tensor
+
+
+@dataclass(frozen=True)
+class Split:
+    """An axis of labels that is seen as several, or the other way about, in one module."""
+
+    module: str
+    label: Label
+    sizes: tuple[int, ...]
+    merged: int
+
+
+@dataclass
+class Found:
+    """What one pass has found; names stand for modules, parameters and buffers."""
+
+    ties: Ties = field(default_factory=Ties)
+    axes: dict[str, list[Tensor | None]] = field(default_factory=dict)  # labels per axis of a root
+    products: list[Product] = field(default_factory=list)
+    grouped: dict[str, Grouped] = field(default_factory=dict)
+    norm_groups: dict[str, Tensor] = field(default_factory=dict)  # GroupNorm -> labels [groups]
+    halves: list[tuple[str, list[Tensor]]] = field(default_factory=list)  # equal numbers stay
+    splits: list[Split] = field(default_factory=list)
+    uses: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation: its arguments by name, in double precision, and what it has answered."""
+
+    op: Any
+    args: Mapping[str, Any]
+    shadows: Mapping[int, Shadow]
+    out: Any
+    module: str
+
+    def shadow(self, name: str) -> Shadow:
+        """Returns what is known of an argument; of a plain number or tensor, nothing."""
+        value = self.args[name]
+        if isinstance(value, Tensor):
+            return self.of(value)
+        return Shadow([], torch.zeros((), dtype=torch.bool))
+
+    def of(self, value: Tensor) -> Shadow:
+        known = self.shadows.get(id(value))
+        return known or Shadow([], value.new_zeros((), dtype=torch.bool).expand(value.shape))
+
+    def operands(self) -> list[tuple[Tensor, Shadow]]:
+        """Lists the tensors among the arguments, and what is known of them."""
+        return [(v, self.of(v)) for v in pytree.tree_leaves(self.args) if isinstance(v, Tensor)]
+
+    def where(self) -> str:
+        """Names the operation and its module, for messages."""
+        name = self.op.overloadpacket.__name__.strip("_")
+        return f"{name} in {self.module or 'the network'}"
+
+
+Rule = Callable[["Trace", Call], list[Shadow]]
+
+
+class Trace(TorchDispatchMode):
+    """Watches a network in evaluation answer once, in double precision, rule by rule."""
+
+    def __init__(self, module: nn.Module, rules: Callable[[Any], Rule]) -> None:
+        super().__init__()
+        self.found = Found()
+        self.modules = dict(module.named_modules())
+        self._rules = rules
+        self._stack: list[str] = []
+        self._known = WeakTensorKeyDictionary()
+        self.roots = {id(v): n for n, v in [*module.named_buffers(), *module.named_parameters()]}
+        self._held = [*module.buffers(), *module.parameters()]  # so that ids stay theirs
+
+    @contextmanager
+    def watching(self, inputs: Sequence[Tensor]) -> Iterator[None]:
+        """Watches what is called inside; the inputs are what varies."""
+        handles = []
+        for name, part in self.modules.items():
+            handles += [
+                part.register_forward_pre_hook(lambda *_, name=name: self._stack.append(name)),
+                part.register_forward_hook(lambda *_: self._leave(), always_call=True),
+            ]
+        for value in inputs:
+            self._known[value] = Shadow([], torch.ones_like(value, dtype=torch.bool))
+        try:
+            with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), self, DoubleArguments({}):
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _leave(self) -> None:
+        self._stack.pop()
+
+    def answered(self, answers: Sequence[Tensor]) -> None:
+        """Keeps what the network answers with."""
+        for value in answers:
+            shadow = self.shadow(value)
+            for label in shadow.labels:
+                self.found.ties.hear(label, shadow.varies, "they are what the network answers")
+
+    @property
+    def module(self) -> str:
+        """Names the innermost module that is at work."""
+        return self._stack[-1] if self._stack else ""
+
+    def shadow(self, value: Tensor) -> Shadow:
+        known = self._known.get(value)
+        if known is not None:
+            return known
+        root = self.roots.get(id(value))
+        nothing = torch.zeros((), dtype=torch.bool, device=value.device).expand(value.shape)
+        if root is None:
+            return Shadow([], nothing)
+        if root not in self.found.axes:
+            self.found.axes[root] = [
+                self.found.ties.fresh(size) if size > 1 else None for size in value.shape
+            ]
+        labels = []
+        for axis, slots in enumerate(self.found.axes[root]):
+            if slots is not None:
+                shape = [1] * value.ndim
+                shape[axis] = len(slots)
+                labels.append(slots.reshape(shape))
+        return Shadow(labels, nothing, root)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # to skip it, torch would load its compiler first, which takes seconds
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        given = by_name(func, args, kwargs or {})
+        named, out = in_double(func, given)
+        shadows = {}
+        for old, new in zip(pytree.tree_leaves(given), pytree.tree_leaves(named), strict=True):
+            if isinstance(old, Tensor):
+                shadows[id(new)] = self.shadow(old)
+                if id(old) in self.roots:
+                    name = self.roots[id(old)]
+                    self.found.uses[name] = self.found.uses.get(name, 0) + 1
+        call = Call(func, named, shadows, out, self.module)
+        results = [value for value in pytree.tree_leaves(out) if isinstance(value, Tensor)]
+        for value, shadow in zip(results, self._rules(func)(self, call), strict=False):
+            if func._schema.is_mutable:
+                self._written(value)
+            self._known[value] = shadow
+        return out
+
+    def _written(self, value: Tensor) -> None:
+        """Takes nothing for constant that shares memory with a tensor that is written to."""
+        place = value.untyped_storage().data_ptr()
+        for other in list(self._known):
+            if other is not value and other.untyped_storage().data_ptr() == place:
+                known = self._known[other]
+                self._known[other] = Shadow(known.labels, known.varies | True)
