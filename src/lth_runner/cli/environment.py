@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from lth_runner import __version__
+from lth_runner.values.machine import processor
 
 
 def environment(device: torch.device | str) -> dict[str, Any]:
@@ -21,22 +22,11 @@ def environment(device: torch.device | str) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": device.type,
-        "device_name": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else _processor(),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
         "platform": platform.platform(),
         "host": platform.node(),
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]} ({len(names)} cores)" if names else platform.processor()
 
 
 def git_state(folder: Path) -> dict[str, Any]:

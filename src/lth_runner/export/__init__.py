@@ -1,1 +1,27 @@
-"""What takes one ticket away from its run."""
+"""What takes one ticket out of a finished run: files that other programs use, and what they save.
+
+from lth_runner import export
+
+ticket = export.ticket("outputs/digits_imp", density=0.1)
+export.to_onnx(ticket, "ticket.onnx")
+"""
+
+from lth_runner.export.agreement import Agreement, Disagreement
+from lth_runner.export.form import Exported
+from lth_runner.export.taken import Taken, ticket
+from lth_runner.export.tensor_files import load, load_csr
+from lth_runner.export.two_of_four import load_semi_structured
+from lth_runner.export.ways import (
+    to_bitmask,
+    to_checkpoint,
+    to_csr,
+    to_onnx,
+    to_semi_structured,
+    to_shrink,
+)
+
+__all__ = [
+    "Agreement", "Disagreement", "Exported", "Taken", "load", "load_csr", "load_semi_structured",
+    "ticket", "to_bitmask", "to_checkpoint", "to_csr", "to_onnx", "to_semi_structured",
+    "to_shrink",
+]  # fmt: skip

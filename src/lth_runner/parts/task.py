@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,13 +24,21 @@ from lth_runner.values.raised import first_line, raised_at
 
 def build_task(values: Mapping[str, Any]) -> Task:
     """Builds what is to be learned, from where and in which numbers, for the first replicate."""
+    task = make_task(values)
+    with building():
+        task.init()
+    return task
+
+
+def make_task(values: Mapping[str, Any]) -> Task:
+    """Makes the same of the data and the parts; the network is built when it is asked for."""
     device = pick_device(values["device"])
     found: Dataset = make(values["dataset"])
     check_members("dataset", found, Dataset)
     model = model_factory(values["model"])
     check_size(model, device)
     data = found.limited(values["max_samples"]).to(device)
-    task = Task(
+    return Task(
         model=model,
         data=data,
         seed=values["seed"],
@@ -40,15 +49,19 @@ def build_task(values: Mapping[str, Any]) -> Task:
         coordinates=part(values, "coordinates", Coordinates) if values["coordinates"] else None,
         covers=part(values, "covers", Covers),
     )
+
+
+@contextmanager
+def building() -> Iterator[None]:
+    """Raises UserError for whatever a network of a user's own raises while it is built."""
     try:
-        task.init()
+        yield
     except UserError:
         raise
-    except Exception as error:  # a network of a user's own may raise anything
+    except Exception as error:
         raise UserError(
             f"the model cannot be built: {first_line(error)}{raised_at(error)}"
         ) from error
-    return task
 
 
 def pick_device(name: str) -> torch.device:

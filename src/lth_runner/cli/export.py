@@ -1,0 +1,236 @@
+"""The console script `lth-export`, which takes one ticket of a finished run away as a file."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lth_runner.values.errors import UserError
+from lth_runner.values.search_path import user_code_last
+from lth_runner.values.terminal import show
+
+if TYPE_CHECKING:
+    from lth_runner.export import Exported, Taken
+
+FORMS = {  # how the names of their files end
+    "checkpoint": (".safetensors", ".pt"),
+    "shrink": (".pt2",),
+    "onnx": (".onnx",),
+    "semi_structured": (".safetensors",),
+    "csr": (".safetensors",),
+    "bitmask": (".safetensors",),
+}
+EXIT_DISAGREES, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+BATCHES = (1, 32, 256)
+MOST_BATCH = 65536
+FEWEST = 30  # repetitions, below which a spread says little
+
+DESCRIPTION = """\
+Take one ticket of a finished run away as a file, and measure what it saves; nothing is trained.
+
+RUN is a run folder, outputs/<name>/<run_id>, or outputs/<name> with one run in it. Its network is
+built again from the folder's config.yaml: call lth-export from where lth-run was called.
+"""
+
+EPILOG = """\
+forms:
+  checkpoint       the plain state_dict: .safetensors or .pt
+  shrink           the network without its dead channels and units, as a program (.pt2)
+  onnx             the masked network, any batch size (.onnx)
+  semi_structured  2:4, two of every four inputs (.safetensors)
+  csr              the weights that stay, row by row (.safetensors)
+  bitmask          the weights that stay and a bit for each place (.safetensors)
+
+examples:
+  lth-export outputs/digits_imp --best-matching --as onnx --to ticket.onnx
+  lth-export outputs/digits_imp --density 0.1 --as checkpoint --to ticket.safetensors
+  lth-export outputs/digits_imp --round 5 --report saved.json
+
+Without --round, --density or --best-matching it is the last round. Every file is read back and must
+answer as the ticket does, over the test split, before it gets its name. Nothing is replaced.
+exit status: 0, 1 where a file does not answer as the ticket does, 2 for a mistake in the command.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `lth-export`; returns its exit status."""
+    arguments = _arguments(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a console without '±' must not end the export
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        with _stopped_by_terminate():
+            return _run(arguments)
+    except UserError as error:
+        show(f"lth-export: {error}", sys.stderr)
+        return EXIT_USER
+    except KeyboardInterrupt:
+        show("lth-export: interrupted: nothing was written", sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough; the files are written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="lth-export",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("run", metavar="RUN", help="the run that the ticket is of")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--round", type=int, metavar="K", help="the ticket of this round")
+    which.add_argument("--density", type=float, metavar="D", help="the ticket with this share kept")
+    which.add_argument(
+        "--best-matching", action="store_true", help="the sparsest that is shown to match"
+    )
+    add("--seed", type=int, metavar="S", help="the replicate's seed (the run's first)")
+    add("--arm", default="ticket", metavar="A", help="the ticket, or a control's name")
+    add("--start", action="store_true", help="the weights it started from, not the trained ones")
+    add("--as", dest="form", choices=FORMS, metavar="FORM", help=", ".join(FORMS))
+    add("--to", metavar="PATH", help="the file to write")
+    add(
+        "--samples", type=_count, metavar="N",
+        help="compare answers on so many samples, not on the whole test split (the run's own "
+        "figure is not recomputed then)",
+    )  # fmt: skip
+    add("--report", metavar="FILE.json", help="sizes, FLOPs and latency, measured; FILE.png beside")
+    add(
+        "--batches", type=_batches, default=BATCHES, metavar="N,N,...",
+        help="with --report: batch sizes (1,32,256)",
+    )  # fmt: skip
+    add(
+        "--repetitions", type=_repetitions, default=FEWEST, metavar="N",
+        help=f"with --report: how often each is timed, at least {FEWEST}",
+    )  # fmt: skip
+    arguments = parser.parse_args(argv)
+    if (arguments.form is None) != (arguments.to is None):
+        parser.error("--as FORM and --to PATH go together")
+    if arguments.form is None and arguments.report is None:
+        parser.error("say what to write: --as FORM --to PATH, or --report FILE.json, or both")
+    return arguments
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from lth_runner.cli.loading import uncollected
+    from lth_runner.export.written import check_target
+
+    # before anything is built, which may take long
+    report = arguments.report and check_target(arguments.report, (".json",), "a report")
+    if report:
+        check_target(report.with_suffix(".png"), (".png",), "a report's picture")
+    if arguments.to is not None:
+        check_target(arguments.to, FORMS[arguments.form], arguments.form)
+    warnings.filterwarnings("ignore", module=r"torch\..*|onnxscript\..*|copyreg")
+    logging.getLogger("torch").setLevel(logging.ERROR)
+    with uncollected():
+        from lth_runner import export
+    user_code_last()  # model._target_=mine.Net finds mine.py in this folder
+    ticket = export.ticket(
+        arguments.run,
+        round=arguments.round,
+        density=arguments.density,
+        best_matching=arguments.best_matching,
+        seed=arguments.seed,
+        arm=arguments.arm,
+        start=arguments.start,
+    )
+    show(_named(ticket))
+    if arguments.form is not None:
+        try:
+            done = _write(ticket, arguments.form, arguments.to, arguments.samples)
+        except export.Disagreement as error:
+            show(f"lth-export: {error}", sys.stderr)
+            return EXIT_DISAGREES
+        show(_told(done))
+    if report:
+        _report(ticket, report, arguments.batches, arguments.repetitions)
+    return 0
+
+
+def _write(ticket: Taken, form: str, to: str, samples: int | None) -> Exported:
+    from lth_runner import export
+
+    ways = {
+        "checkpoint": export.to_checkpoint, "shrink": export.to_shrink, "onnx": export.to_onnx,
+        "semi_structured": export.to_semi_structured, "csr": export.to_csr,
+        "bitmask": export.to_bitmask,
+    }  # fmt: skip
+    return ways[form](ticket, Path(to), samples=samples)
+
+
+def _report(ticket: Taken, path: Path, batches: Sequence[int], repetitions: int) -> None:
+    from lth_runner.export.report import measured, text, write
+
+    report = measured(ticket, batches, repetitions)
+    show(f"\n{text(report)}\n")
+    written = write(report, path)
+    show("written  " + "\n         ".join(map(str, written)))
+
+
+def _named(ticket: Taken) -> str:
+    facts = ticket.facts
+    weights = "trained weights" if facts["weights"] == "trained" else "starting weights"
+    return (
+        f"ticket   {facts['name']}/{facts['run']}, round {facts['round']}, arm {facts['arm']}, "
+        f"seed {facts['seed']}: sparsity {100 * facts['sparsity']:.4g} %, {weights}"
+    )
+
+
+def _told(done: Exported) -> str:
+    found = done.agreement
+    figures = ", ".join(f"{name} {value:.6g}" for name, value in found.figures.items())
+    lines = [f"note     {note}" for note in done.notes]
+    lines += [
+        f"answers  outputs differ by {found.largest:.2g} at most, of up to {found.scale:.3g}, over "
+        f"{found.num} samples of {found.split}{'; ' + figures if figures else ''}",
+        f"written  {done.path} ({done.num_bytes:,} bytes)",
+    ]
+    return "\n".join(lines)
+
+
+class _stopped_by_terminate:
+    """Makes SIGTERM an interruption, so that what was begun is removed."""
+
+    def __enter__(self) -> None:
+        self._before = signal.signal(signal.SIGTERM, _interrupt)
+
+    def __exit__(self, *given: object) -> None:
+        signal.signal(signal.SIGTERM, self._before)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, at least 1")
+    return int(text)
+
+
+def _repetitions(text: str) -> int:
+    if (number := _count(text)) < FEWEST:
+        raise argparse.ArgumentTypeError(f"{text!r}: give at least {FEWEST}")
+    return number
+
+
+def _batches(text: str) -> tuple[int, ...]:
+    found = tuple(dict.fromkeys(_count(one) for one in text.split(",")))
+    if max(found) > MOST_BATCH:
+        raise argparse.ArgumentTypeError(f"{text!r}: a batch has at most {MOST_BATCH} samples")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""Whether what was exported answers as the ticket does: on real inputs, at several batch sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lth_runner.export.taken import Taken, first
+from lth_runner.problem.task import answer
+from lth_runner.values import tree
+from lth_runner.values.errors import UserError
+from lth_runner.values.tree import Batch, Tree
+
+Answer = Callable[[Tree], Tensor]
+BATCH = 256  # samples that are compared at once, beside a few smaller batches
+SMALL = (1, 3)
+FLIPPED = 2  # samples whose near tie another processor may decide otherwise
+RELATIVE = 1e-3  # by which another processor's sum may differ
+
+
+class Disagreement(Exception):
+    """Says that a file was written and, read back, does not answer as the ticket does."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How near the answers of an exported file are to the ticket's.
+
+    ``largest`` is the largest difference of two outputs, ``scale`` the largest output, over
+    ``num`` samples of ``split``; ``figures`` are the file's own, where that is the whole split.
+    """
+
+    split: str
+    num: int
+    largest: float
+    scale: float
+    figures: Mapping[str, float]
+
+    @property
+    def relative(self) -> float:
+        """The largest difference as a share of the largest output, of 1 where that is smaller."""
+        return self.largest / max(self.scale, 1.0)
+
+
+@torch.no_grad()
+def compared(taken: Taken, answers: Answer, most: int | None = None) -> Agreement:
+    """Compares answers with the ticket's, on at most so many samples, and measures both.
+
+    Raises UserError where the ticket itself, as it was built here, does not reach what its run
+    recorded of it: then nothing that is held against it can be trusted.
+    """
+    module, objective = taken.lent, taken.task.objective
+    totals: list[list[Tensor]] = [[], []]
+    largest, scale, num = 0.0, 0.0, 0
+    for counted, (inputs, targets) in _batches(taken, most):
+        wanted, found = answer(module, inputs).float(), answers(inputs).float()
+        if wanted.shape != found.shape:
+            shapes = f"{tuple(found.shape)} in the place of {tuple(wanted.shape)}"
+            raise Disagreement(f"the exported file answers with the shape {shapes}")
+        difference = float((wanted - found).abs().max())
+        largest = max(largest, difference) if difference == difference else float("nan")
+        scale = max(scale, float(wanted.abs().max()))
+        if largest != largest:
+            break
+        if counted:
+            num += tree.length(targets)
+            for kept, outputs in zip(totals, (wanted, found), strict=True):
+                kept.append(objective.totals(outputs, targets))
+    own, figures = (_figures(objective, kept) for kept in totals)
+    if most is None:
+        _refuse_other(taken, own, num)
+    return Agreement(taken.split, num, largest, scale, figures if most is None else {})
+
+
+def _batches(taken: Taken, most: int | None) -> Iterator[tuple[bool, Batch]]:
+    """Goes through the samples, and before that through some of them in small batches."""
+    for inputs, targets in taken.batches(max(SMALL), max(SMALL)):
+        for size in SMALL:
+            yield False, (first(inputs, size), first(targets, size))
+    for batch in taken.batches(BATCH, most):
+        yield True, batch
+
+
+def _figures(objective: Any, totals: list[Tensor]) -> dict[str, float]:
+    if not totals:
+        return {}
+    found: dict[str, float] = objective.values(torch.stack(totals).cpu().double().sum(0))
+    return found
+
+
+def _refuse_other(taken: Taken, own: Mapping[str, float], num: int) -> None:
+    for name, expected in taken.expected.items():
+        found = own.get(name.removeprefix("test_"))
+        if taken.split != "test" or found is None:
+            continue
+        if abs(found - expected) > max(FLIPPED / num, RELATIVE * abs(expected)):
+            raise UserError(
+                f"the network that is built here has {name} {found:.6g}, and the run recorded "
+                f"{expected:.6g}: it is not the network that was trained. Export where the run was "
+                "made, with its versions and its data"
+            )

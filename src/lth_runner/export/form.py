@@ -1,0 +1,70 @@
+"""A form that a ticket is taken away in, written, read back and held against the ticket."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from lth_runner.export.agreement import Agreement, Answer, Disagreement, compared
+from lth_runner.export.taken import Taken
+from lth_runner.export.written import check_target, finished
+
+
+class Form(Protocol):
+    """Writes a ticket to a file, and reads such a file as something that answers."""
+
+    @property
+    def name(self) -> str:
+        """What messages and files call the form."""
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """How the names of such files end."""
+
+    @property
+    def tolerance(self) -> float:
+        """How far answers may be off, as a share of the largest: what the arithmetic leaves."""
+
+    def check(self, ticket: Taken) -> None:
+        """Raises UserError for a ticket that the form cannot take, naming what blocks it."""
+
+    def write(self, ticket: Taken, path: Path) -> tuple[str, ...]:
+        """Writes the ticket; returns what whoever takes it should be told, a line each."""
+
+    def read(self, path: Path, ticket: Taken) -> Answer:
+        """Reads a file back, into a network of the ticket's kind where the form needs one."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: where, how many bytes, how near its answers are, and what to know of it."""
+
+    path: Path
+    num_bytes: int
+    agreement: Agreement
+    notes: tuple[str, ...]
+
+
+def exported(
+    ticket: Taken, path: str | Path, form: Form, *, samples: int | None = None
+) -> Exported:
+    """Writes a ticket in a form; the file is there in the end, whole and tested, or it is not.
+
+    ``samples``: on how many samples of the test split the answers are compared, all by default;
+    with fewer the run's own figure is not recomputed. Raises UserError for what cannot be
+    exported, Disagreement for a file that does not answer as the ticket does.
+    """
+    target = check_target(path, form.suffixes, form.name)
+    form.check(ticket)
+    with finished(target) as scratch:
+        notes = form.write(ticket, scratch)
+        found = compared(ticket, form.read(scratch, ticket), samples)
+        if not found.relative <= form.tolerance:
+            raise Disagreement(
+                f"the file in the form {form.name} does not answer as the ticket does: outputs "
+                f"differ by up to {found.largest:.3g} where the largest is {found.scale:.3g} "
+                f"(accepted: {form.tolerance:g} of it). Nothing was written"
+            )
+        num_bytes = scratch.stat().st_size
+    return Exported(target, num_bytes, found, notes)

@@ -1,0 +1,217 @@
+"""Forms that hold the network's computation too, and need none of its code: .pt2 and .onnx."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from lth_runner.export.agreement import Answer
+from lth_runner.export.shrink import Shrunk as Cut
+from lth_runner.export.shrink import shrink
+from lth_runner.export.taken import Taken, said
+from lth_runner.problem.task import answer
+from lth_runner.values.errors import UserError
+from lth_runner.values.raised import first_line
+from lth_runner.values.tree import Tree
+
+EXAMPLES = 2  # samples that a network is traced with
+FACTS = "lth-export.json"  # beside the program in a .pt2
+MOST_ONNX = 2**31 - 2**24  # bytes of weights: protobuf's files end at 2 GB
+NEEDED = ("onnx", "onnxscript", "onnxruntime")  # the extra
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """The network without its dead channels, units and heads, as a program of torch.export's."""
+
+    name: ClassVar[str] = "shrink"
+    suffixes: ClassVar[tuple[str, ...]] = (".pt2",)
+    tolerance: ClassVar[float] = 1e-5
+
+    def check(self, ticket: Taken) -> None:
+        ticket.check_zeros(self.name)
+
+    def write(self, ticket: Taken, path: Path) -> tuple[str, ...]:
+        found = shrunk(ticket)
+        small = found.module.eval()
+        args, named, dynamic = _arguments(ticket.inputs(EXAMPLES))
+        with blocked_by(small, (args, named), "shrink"):
+            program = torch.export.export(small, args, named, dynamic_shapes=dynamic)
+        facts = json.dumps({**ticket.facts, "form": self.name, "made_by": "lth-export"})
+        with path.open("xb") as opened:
+            torch.export.save(program, opened, extra_files={FACTS: facts})
+        before, after = found.num_parameters
+        notes = [f"{after:,} of {before:,} parameters are left"]
+        notes += [f"{name} stays whole: {why}" for name, why in found.blocked.items()]
+        return tuple(notes)
+
+    def read(self, path: Path, ticket: Taken) -> Answer:
+        return program(path)
+
+
+@dataclass(frozen=True)
+class Onnx:
+    """The masked network as an ONNX model, whose first axis is as long as a batch happens to be."""
+
+    name: ClassVar[str] = "onnx"
+    suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
+    tolerance: ClassVar[float] = 1e-4
+
+    def check(self, ticket: Taken) -> None:
+        check_extra(NEEDED, "onnx")
+
+    def write(self, ticket: Taken, path: Path) -> tuple[str, ...]:
+        write_onnx(ticket.lent, ticket.inputs(EXAMPLES), path, said(ticket.facts, self.name))
+        return ()
+
+    def read(self, path: Path, ticket: Taken) -> Answer:
+        return session(path)
+
+
+def shrunk(ticket: Taken) -> Cut:
+    """Cuts what the mask has killed out of a copy of the ticket's network."""
+    return shrink(ticket.lent, ticket.mask, ticket.inputs(EXAMPLES))
+
+
+def program(path: str | Path) -> Answer:
+    """Reads a .pt2 file: a function of inputs, which needs no code but torch's."""
+    with Path(path).open("rb") as opened:
+        module = torch.export.load(opened).module()
+    return lambda inputs: answer(module, inputs)
+
+
+def write_onnx(module: nn.Module, example: Tree, path: Path, metadata: Mapping[str, str]) -> None:
+    """Writes a network as an ONNX model in one file; raises UserError for what blocks it."""
+    args, named, dynamic = _arguments(example)
+    with blocked_by(module, (args, named), "onnx"):
+        made = torch.onnx.export(
+            module, args, kwargs=named, dynamo=True, dynamic_shapes=dynamic,
+            input_names=list(named) if named else ["input"], output_names=["output"],
+            verbose=False,
+        )  # fmt: skip
+    assert made is not None
+    made.model.metadata_props.update(metadata)
+    for node in made.model.graph.all_nodes():
+        node.metadata_props.clear()  # where in which file each was traced: paths of this machine
+    _save_onnx(made.model, path)
+
+
+def _save_onnx(model: Any, path: Path) -> None:
+    """Writes a model into one file, tensor by tensor: the whole is never in memory beside it.
+
+    Protobuf adds up what follows in a file: a model without weights, then one weight after another.
+    """
+    import onnx
+    import onnx_ir
+
+    held = dict(model.graph.initializers)
+    if sum(value.const_value.nbytes for value in held.values()) > MOST_ONNX:
+        raise UserError("onnx: the network has more than 2 GB, and a file of the form holds less")
+    model.graph.initializers.clear()
+    with path.open("xb") as opened:
+        opened.write(onnx_ir.to_proto(model).SerializeToString())
+        for name, value in held.items():
+            tensor = onnx_ir.to_proto(value.const_value)
+            tensor.name = name  # which may be another than its own: of weights that were folded
+            one = onnx.ModelProto()
+            one.graph.initializer.append(tensor)
+            opened.write(one.SerializeToString())
+
+
+def session(path: str | Path, threads: int | None = None) -> Answer:
+    """Reads an ONNX model with onnxruntime on the CPU: a function of inputs."""
+    check_extra(("onnxruntime",), "onnx")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # beside others
+    made = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def answers(inputs: Tree) -> Tensor:
+        given = {"input": inputs} if isinstance(inputs, Tensor) else inputs
+        names = {one.name for one in made.get_inputs()}  # an input that nothing reads is gone
+        feed = {name: value.cpu().numpy() for name, value in given.items() if name in names}
+        return torch.from_numpy(made.run(None, feed)[0])
+
+    return answers
+
+
+def check_extra(modules: tuple[str, ...], form: str) -> None:
+    """Raises UserError where a package of the extra is not installed."""
+    if absent := [name for name in modules if find_spec(name) is None]:
+        raise UserError(
+            f"{form} needs {', '.join(absent)}, not installed here: pip install "
+            "'lth-runner[export]'"
+        )
+
+
+def _arguments(example: Tree) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+    """Lays an example out as arguments, by place or by name, with the first axis open."""
+    batch = {0: torch.export.Dim.DYNAMIC}
+    if isinstance(example, Tensor):
+        return (example,), {}, (batch,)
+    return (), dict(example), dict.fromkeys(example, batch)
+
+
+@contextmanager
+def blocked_by(module: nn.Module, call: tuple[Any, Any], form: str) -> Iterator[None]:
+    """Raises UserError, with the name of the module that it is about, where tracing fails."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # torch.export raises what the network's code does, or its own
+        where = _where(module, call)
+        raise UserError(
+            f"{form} cannot take this network: {where} blocks it: {_told(error)}"
+        ) from error
+
+
+def _where(module: nn.Module, call: tuple[Any, Any]) -> str:
+    """Names the innermost module at work when the network is traced until it fails."""
+    under_way: list[str] = []
+    at: list[str] = []
+
+    def enter(name: str) -> Callable[..., None]:
+        def hook(*given: object) -> None:
+            under_way.append(name)
+            at[:] = under_way
+
+        return hook
+
+    def leave(*given: object) -> None:
+        under_way.pop()
+        at[:] = under_way
+
+    handles = []
+    for name, part in module.named_modules():
+        shown = f"{name or 'the network'} ({type(part).__name__})"
+        handles += [part.register_forward_pre_hook(enter(shown))]
+        handles += [part.register_forward_hook(leave)]
+    args, named = call
+    try:
+        _, _, dynamic = _arguments(named or args[0])
+        torch.export.export(module, args, named, dynamic_shapes=dynamic, strict=False)
+    except Exception:  # the one that is being explained
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    return at[-1] if at else "the network"
+
+
+def _told(error: BaseException) -> str:
+    """The first line of the deepest cause that says something."""
+    while error.__cause__ is not None and str(error.__cause__).strip():
+        error = error.__cause__
+    return first_line(error)[:300]

@@ -1,0 +1,77 @@
+"""The problem of a finished run, built again from its folder and held against what it recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lth_runner.parts.task import building, make_task
+from lth_runner.problem.task import Task
+from lth_runner.runs.folder import CONFIG, checked_mapping, read_problem
+from lth_runner.values.errors import UserError
+
+NEEDED = ("dataset", "model", "seed", "objective", "max_samples", "pruner", "covers")
+SHOWN = 4  # differences that a message names
+
+
+def rebuilt(folder: Path) -> Task:
+    """Builds the problem of a run's first replicate on the CPU, from its ``config.yaml``.
+
+    What the config names is imported and called, as the run's own command does. Raises UserError
+    where it cannot be built, and where the network, its code or the data are not those of the run,
+    with what differs. A run of a version that recorded no identity is held to its figures alone.
+    """
+    values = checked_mapping(folder / CONFIG)
+    if absent := [key for key in NEEDED if key not in values]:
+        raise UserError(
+            f"{folder / CONFIG} lacks {', '.join(absent)}: it is of an earlier version, or was "
+            "edited; run the experiment again"
+        )
+    maybe = {"origin": None, "coordinates": None}
+    task = make_task({**maybe, **values, "device": "cpu"})
+    with building():
+        found = task.identity
+    recorded = read_problem(folder).get("identity")
+    if isinstance(recorded, Mapping):
+        _refuse_other(folder, recorded, found)
+    return task
+
+
+def _refuse_other(folder: Path, recorded: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    changed = list(differences(recorded, found))
+    if not changed:
+        return
+    more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+    raise UserError(
+        f"{folder}: what its config.yaml builds here is not what the run had; changed since: "
+        f"{', '.join(map(_said, changed[:SHOWN]))}{more}. Put it back as it was, or train again: "
+        "the run's own command makes a run of it as it is now"
+    )
+
+
+def differences(recorded: Any, found: Any, path: str = "") -> Iterator[str]:
+    """Names what differs between two descriptions, by dotted paths."""
+    if isinstance(recorded, Mapping) and isinstance(found, Mapping):
+        for name in sorted(recorded.keys() | found.keys()):
+            below = f"{path}/{name}" if path else str(name)
+            if name not in recorded or name not in found:
+                yield below
+            else:
+                yield from differences(recorded[name], found[name], below)
+    elif recorded != found:
+        yield path
+
+
+def _said(path: str) -> str:
+    """Calls a difference by what a user knows it as."""
+    part, _, rest = path.partition("/")
+    if part == "code":
+        return f"the code of {rest}" if rest else "the code of the network's modules"
+    if rest.endswith("#source"):
+        return f"the code that builds the {part}"
+    if part == "held":
+        return "what the network holds besides its weights"
+    if part == "constants":
+        return "the weights that the deltas are added to"
+    return f"the {part}" + (f" ({rest.replace('/', '.')})" if rest.strip("/") else "")

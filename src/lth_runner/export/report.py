@@ -1,0 +1,226 @@
+"""What a ticket saves, form by form: sizes and measured latency, as text, picture and JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lth_runner import __version__
+from lth_runner.export.agreement import Answer
+from lth_runner.export.latency import Latency, latencies, with_csr
+from lth_runner.export.programs import NEEDED as ONNX_NEEDS
+from lth_runner.export.programs import check_extra, session, shrunk, write_onnx
+from lth_runner.export.size import Size, sizes
+from lth_runner.export.taken import Taken
+from lth_runner.export.two_of_four import is_two_of_four, on_gpu, timed_on_gpu
+from lth_runner.export.written import check_target
+from lth_runner.problem.task import answer
+from lth_runner.runs.aligned_text import aligned
+from lth_runner.runs.quantities import size as size_text
+from lth_runner.values.errors import UserError
+from lth_runner.values.files import write_whole
+from lth_runner.values.machine import processor
+
+BATCHES = (1, 32, 256)
+REPETITIONS = 30
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured of one ticket, on which machine; ``left_out``: form -> why."""
+
+    ticket: Mapping[str, Any]
+    machine: Mapping[str, Any]
+    repetitions: int
+    sizes: Sequence[Size]
+    latencies: Sequence[Latency]
+    left_out: Mapping[str, str]
+
+
+def measured(
+    ticket: Taken, batches: Sequence[int] = BATCHES, repetitions: int = REPETITIONS
+) -> Report:
+    """Sizes a ticket in every form and times the forms side by side, by batch size.
+
+    Inputs are the test split's. ``dense`` is the same network without a zero among its weights.
+    """
+    left_out: dict[str, str] = {}
+    forms: dict[str, Answer] = {"dense": _plain(ticket.fresh()), "masked": _plain(ticket.lent)}
+
+    def attempt(form: str, make: Callable[[], Answer | None], nothing: str) -> None:
+        try:
+            found = make()
+        except UserError as error:
+            left_out[form] = str(error)
+        else:
+            if found is None:
+                left_out[form] = nothing
+            else:
+                forms[form] = found
+
+    small: list[nn.Module] = []
+
+    def cut() -> Answer:
+        ticket.check_zeros("shrink")
+        small.append(shrunk(ticket).module.eval())
+        return _plain(small[0])
+
+    def csr() -> Answer | None:
+        ticket.check_zeros("csr")
+        module = with_csr(ticket)
+        return None if module is None else _plain(module)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
+        attempt("shrunk", cut, "")
+        attempt("csr", csr, "no layer is thinned out that it could compute")
+        attempt("onnxruntime", lambda: _in_onnxruntime(ticket), "")
+        inputs = {batch: ticket.inputs(batch) for batch in batches}
+        times = latencies(forms, inputs, repetitions)
+        if is_two_of_four(ticket) and torch.cuda.is_available():
+            gpu = {batch: on_gpu(given) for batch, given in inputs.items()}
+            times += latencies(timed_on_gpu(ticket), gpu, repetitions)
+        elif is_two_of_four(ticket):
+            left_out["semi_structured"] = "it saves time on CUDA alone, and there is none here"
+    machine = {
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "torch": torch.__version__,
+        "lth_runner": __version__,
+    }
+    known = sizes(ticket, small[0] if small else None)
+    return Report(dict(ticket.facts), machine, repetitions, known, times, left_out)
+
+
+def _plain(module: nn.Module) -> Answer:
+    module.eval()
+    return lambda inputs: answer(module, inputs)
+
+
+def _in_onnxruntime(ticket: Taken) -> Answer:
+    check_extra(ONNX_NEEDS, "onnxruntime")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "masked.onnx")
+        write_onnx(ticket.lent, ticket.inputs(2), path, {})
+        return session(path)
+
+
+def text(report: Report) -> str:
+    """Writes the two tables for a terminal, and a sentence on what was saved."""
+    lines = [("form", "parameters", "non-zero", "FLOPs a sample", "bytes", "of dense")]
+    dense = report.sizes[0]
+    lines += [
+        (
+            one.form, f"{one.num_parameters:,}", f"{one.num_nonzero:,}",
+            "" if one.flops is None else f"{one.flops:,}", size_text(one.num_bytes),
+            f"{100 * one.num_bytes / dense.num_bytes:.3g} %",
+        )
+        for one in report.sizes
+    ]  # fmt: skip
+    found = [*aligned(lines, right=range(1, 6)), ""]
+    found.append(f"latency in ms a batch: median [quartiles] of {report.repetitions}, in turns")
+    found.append(_machine(report))
+    found += aligned(_times(report), right=range(1, 20))
+    found += ["", *(_saved(report, batch) for batch in _batches(report))]
+    found += [f"not timed: {form}: {why}" for form, why in report.left_out.items()]
+    return "\n".join(found)
+
+
+def _machine(report: Report) -> str:
+    named = report.machine
+    threads = named["threads"]
+    gpu = f", {named['gpu']}" if named["gpu"] else ""
+    many = "s" if threads != 1 else ""
+    return f"{named['processor']}{gpu}, {threads} thread{many}, torch {named['torch']}"
+
+
+def _times(report: Report) -> list[tuple[str, ...]]:
+    batches = _batches(report)
+    by_place = {(one.form, one.batch): one for one in report.latencies}
+    names = list(dict.fromkeys(one.form for one in report.latencies))
+    lines: list[tuple[str, ...]] = [("form", *(f"batch {batch}" for batch in batches))]
+    for name in names:
+        cells = (by_place.get((name, batch)) for batch in batches)
+        lines.append(
+            (
+                name,
+                *(
+                    "" if c is None else f"{c.median:.3g} [{c.lower:.3g} {c.upper:.3g}]"
+                    for c in cells
+                ),
+            )
+        )
+    return lines
+
+
+def _saved(report: Report, batch: int) -> str:
+    """Says how many times as fast each form is as the dense network, or that it saves nothing.
+
+    Faster or slower is what has its quartiles beyond those of the dense network.
+    """
+    ones = {one.form: one for one in report.latencies if one.batch == batch}
+    dense, told = ones["dense"], []
+    for one in ones.values():
+        ratio = f"{dense.median / one.median:.2g}x"
+        if one.upper < dense.lower:
+            told.append(f"{one.form} {ratio} as fast")
+        elif one.form != "dense" and "CUDA" not in one.form:
+            slower = one.lower > dense.upper
+            told.append(f"{one.form} {'is slower' if slower else 'saves nothing'} ({ratio})")
+    return f"batch {batch}: {', '.join(told)}"
+
+
+def _batches(report: Report) -> list[int]:
+    return list(dict.fromkeys(one.batch for one in report.latencies))
+
+
+def write(report: Report, path: str | Path) -> tuple[Path, Path]:
+    """Writes ``FILE.json``, and a picture beside it; raises UserError where one is there."""
+    target = check_target(path, (".json",), "a report")
+    picture = check_target(target.with_suffix(".png"), (".png",), "a report's picture")
+    drawn = _drawn(report)
+    write_whole(picture, drawn)
+    write_whole(target, (json.dumps(dataclasses.asdict(report), indent=2) + "\n").encode())
+    return target, picture
+
+
+def _drawn(report: Report) -> bytes:
+    """Draws a panel of bars for each batch size: medians, with the quartiles as whiskers."""
+    import io
+
+    from lth_runner.runs.report.drawing import colour, new_figure, tidy
+
+    batches = _batches(report)
+    figure = new_figure(3.4 * len(batches) + 1.2, 3.4)
+    for place, batch in enumerate(batches, 1):
+        axes = figure.add_subplot(1, len(batches), place)
+        ones = [one for one in report.latencies if one.batch == batch][::-1]
+        axes.barh(
+            [one.form for one in ones], [one.median for one in ones],
+            xerr=[[o.median - o.lower for o in ones], [o.upper - o.median for o in ones]],
+            color=[colour(len(ones) - 1 - i) for i in range(len(ones))],
+            error_kw={"elinewidth": 1, "capsize": 3},
+        )  # fmt: skip
+        tidy(axes, xlabel=f"ms a batch of {batch}", ylabel="")
+        if place > 1:
+            axes.tick_params(labelleft=False)
+    named = report.ticket
+    figure.suptitle(
+        f"{named['name']}/{named['run']}, round {named['round']}, sparsity "
+        f"{100 * named['sparsity']:.4g} %\n{_machine(report)}, median and quartiles of "
+        f"{report.repetitions}", fontsize=8,
+    )  # fmt: skip
+    figure.tight_layout()
+    held = io.BytesIO()
+    figure.savefig(held, format="png")
+    return held.getvalue()

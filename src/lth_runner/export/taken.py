@@ -1,0 +1,220 @@
+"""One ticket taken out of a finished run: the stock network, its weights, its mask, its figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from lth_runner.export.rebuilt import rebuilt
+from lth_runner.problem.task import Task
+from lth_runner.runs.folder import read_flat_config
+from lth_runner.runs.measure import headline
+from lth_runner.runs.one_run import one_run, ticket_path, trained_path
+from lth_runner.runs.ticket_choice import choose
+from lth_runner.store.ticket_file import read_ticket
+from lth_runner.values import state as states
+from lth_runner.values import tree
+from lth_runner.values.errors import Damaged, UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.state import State
+from lth_runner.values.tree import Batch, Tree
+
+SPLITS = ("test", "val", "train")  # the first that has samples is what answers are compared on
+TRAINED, START = "trained", "start"
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """A ticket on its way out, in the stock network's names whatever it was trained in.
+
+    ``facts`` are what every file says of it: the run, the round, the replicate, the sparsity and
+    whether its weights are ``trained`` or those that training started from. ``expected`` is the
+    run's own test figure, by the name of the measure; nothing where there is none to expect.
+    Raises UserError for a mask that fits no tensor.
+    """
+
+    task: Task
+    mask: Mask
+    weights: State
+    facts: Mapping[str, Any]
+    expected: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        for name, kept in self.mask.items():
+            if name not in self.weights:
+                raise UserError(f"the mask of {name} fits no tensor of the network")
+            if kept.shape != (shape := self.weights[name].shape):
+                raise UserError(
+                    f"the mask of {name} has the shape {tuple(kept.shape)}, and the network's "
+                    f"tensor {tuple(shape)}"
+                )
+
+    def module(self) -> nn.Module:
+        """Builds the stock network with a copy of the ticket's weights, in evaluation mode."""
+        module = self.stock()
+        for name, value in states.named_tensors(module):
+            value.data = self._fitting(name, value).clone()
+        return module
+
+    @cached_property
+    def lent(self) -> nn.Module:
+        """The same network over the ticket's own memory: to be run, never written to."""
+        module = self.stock()
+        for name, value in states.named_tensors(module):
+            value.data = self._fitting(name, value)
+        return module
+
+    def stock(self) -> nn.Module:
+        """Builds the stock network without memory for its tensors, which are to be assigned."""
+        module = self.fresh()
+        for _, value in states.named_tensors(module):
+            value.data = value.data.new_zeros(()).expand(value.shape)
+        return module
+
+    def fresh(self) -> nn.Module:
+        """Builds the stock network with weights as they are drawn, in evaluation mode."""
+        task = self.task
+        stock = task if task.coordinates is None else replace(task, coordinates=None)
+        return stock.module().eval()
+
+    def _fitting(self, name: str, value: Tensor) -> Tensor:
+        if name not in self.weights:
+            raise UserError(f"the ticket has no tensor {name}, which the network needs")
+        found = self.weights[name]
+        if value.shape != found.shape:
+            raise UserError(
+                f"the ticket's {name} has the shape {tuple(found.shape)}, and the network's "
+                f"{tuple(value.shape)}: it is a ticket of another network"
+            )
+        return found.to(value.dtype)
+
+    @property
+    def split(self) -> str:
+        """The split that answers are compared on: the test split where it has samples."""
+        for split in SPLITS:
+            if next(iter(self.task.data.batches(split, 1)), None) is not None:
+                return split
+        raise UserError("the data have no sample to compare answers on")
+
+    def batches(self, size: int, most: int | None = None) -> Iterator[Batch]:
+        """Goes through that split, through ``most`` samples of it where that is given."""
+        left = most
+        for inputs, targets in self.task.data.batches(self.split, size):
+            if left is not None and left < tree.length(targets):
+                if left:
+                    yield first(inputs, left), first(targets, left)
+                return
+            left = None if left is None else left - tree.length(targets)
+            yield inputs, targets
+
+    def inputs(self, num: int) -> Tree:
+        """Takes the first inputs of that split, from the start again where it has fewer."""
+        found = [inputs for inputs, _ in islice(self.task.data.batches(self.split, num), 1)]
+        while sum(map(tree.length, found)) < num:
+            found.append(found[0])
+        return first(tree.cat(found), num)
+
+    def check_zeros(self, form: str) -> None:
+        """Raises UserError where a weight that the mask removes is not zero, for what drops it."""
+        for name, kept in self.mask.items():
+            if bool((self.weights[name][~kept] != 0).any()):
+                why = " (coordinates: what is pruned has the origin's weight)"
+                raise UserError(
+                    f"{form} leaves out what the mask removes, and in {name} that is not zero"
+                    f"{why if self.task.coordinates is not None else ''}: take checkpoint or onnx"
+                )
+
+
+def first(values: Tree, num: int) -> Tree:
+    """Takes the first samples."""
+    return tree.each(lambda value: value[:num], values)
+
+
+def ticket(
+    run: str | Path,
+    *,
+    round: int | None = None,
+    density: float | None = None,
+    best_matching: bool = False,
+    seed: int | None = None,
+    arm: str = "ticket",
+    start: bool = False,
+) -> Taken:
+    """Takes one ticket of a finished run, a run folder or ``outputs/<name>`` with one run in it.
+
+    Which one is for ``lth_runner.runs.ticket_choice.choose``: by ``round``, by ``density``, the
+    sparsest that is shown to match, else the last round, of the first replicate or of ``seed``.
+    Its weights are those at the end of training, with ``start`` those that it started from. The
+    problem is built again from the folder's ``config.yaml``: call it from where `lth-run` was
+    called. Raises UserError for what is not there, is not done or has changed since.
+    """
+    folder = one_run(run)
+    row = choose(
+        folder, round=round, density=density, best_matching=best_matching, arm=arm, seed=seed
+    )
+    task = rebuilt(folder)
+    task = task if task.seed == row["seed"] else task.with_seed(row["seed"])
+    mask, weights = _start(folder, row) if start else _trained(folder, row, task)
+    facts = {
+        "weights": START if start else TRAINED,
+        "run": folder.name,
+        "name": folder.parent.name,
+        **{key: row[key] for key in ("round", "arm", "seed", "sparsity", "training_key")},
+        "model": read_flat_config(folder).get("model._target_"),
+    }
+    name = f"test_{headline(folder).name}"
+    known = row.get(name) if not start or not row["steps"] else None
+    expected = {name: float(known)} if isinstance(known, (int, float)) else {}
+    return Taken(task, mask, weights, facts, expected)
+
+
+def _trained(folder: Path, row: Mapping[str, Any], task: Task) -> tuple[Mask, State]:
+    path = trained_path(folder, row)
+    again = "give the run's own command again, which trains what is missing"
+    try:
+        tensors, _ = states.load(path)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"the Store no longer holds the weights of round {row['round']}, seed {row['seed']} "
+            f"({path}; store.keep and lth-status --prune let go of some): choose another round, "
+            f"--start for the starting weights, or {again}"
+        ) from error
+    except (Damaged, OSError) as error:
+        raise UserError(f"the Store's weights cannot be read: {error}; {again}") from error
+    weights = {n.removeprefix("weights."): v for n, v in tensors.items() if n[:8] == "weights."}
+    packed = {n.removeprefix("mask."): v for n, v in tensors.items() if n[:5] == "mask."}
+    if strange := sorted(packed.keys() - weights.keys()):
+        raise UserError(f"{path}: the mask of {strange[0]} fits no tensor")
+    mask = Mask.unpacked(packed, {name: weights[name].shape for name in packed})
+    if weights.keys() != (own := set(task.names)):
+        differ = ", ".join(sorted(weights.keys() ^ own)[:4])
+        raise UserError(
+            f"{folder}: the network that its config.yaml builds here has other tensors than the "
+            f"one that was trained: {differ}"
+        )
+    if task.coordinates is None:
+        return mask, weights
+    return task.stock_names(mask), task.merged(weights)
+
+
+def _start(folder: Path, row: Mapping[str, Any]) -> tuple[Mask, State]:
+    if row["arm"] != "ticket":
+        raise UserError(
+            f"the starting weights of arm {row['arm']} are not kept, those of tickets alone are: "
+            "leave --start away"
+        )
+    found = read_ticket(ticket_path(folder, row))
+    return found.mask, dict(found.weights)
+
+
+def said(facts: Mapping[str, Any], form: str) -> dict[str, str]:
+    """Writes a file's metadata: text by name, as safetensors and ONNX have it."""
+    told = {**facts, "form": form, "made_by": "lth-export"}
+    return {name: v if isinstance(v, str) else json.dumps(v) for name, v in told.items()}

@@ -1,0 +1,200 @@
+"""Forms that are named tensors in a file: all of them, or those that stay and where they belong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from lth_runner.export import layouts
+from lth_runner.export.agreement import Answer, Disagreement
+from lth_runner.export.taken import Taken, said
+from lth_runner.problem.task import answer
+from lth_runner.values import state as states
+from lth_runner.values.errors import Damaged, UserError
+from lth_runner.values.state import State
+
+PARTS = "packed"  # metadata: the shape of each packed tensor
+TIED = "tied"  # metadata: names that stand for a tensor of another name
+EXTRA = "lth-export"  # the facts of a .pt, beside the versions of its modules
+Unpack = Callable[[State, tuple[int, ...]], Tensor]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The network's ``state_dict`` as ``load_state_dict`` takes it: .safetensors, or .pt."""
+
+    name: ClassVar[str] = "checkpoint"
+    suffixes: ClassVar[tuple[str, ...]] = (".safetensors", ".pt")
+    tolerance: ClassVar[float] = 0.0
+    suffix: str = ".safetensors"
+
+    def check(self, ticket: Taken) -> None:
+        _state_dict(ticket.lent)
+
+    def write(self, ticket: Taken, path: Path) -> tuple[str, ...]:
+        tensors = _state_dict(ticket.lent)
+        if self.suffix == ".safetensors":
+            states.save(path, tensors, said(ticket.facts, self.name))
+            return ()
+        tensors._metadata[EXTRA] = dict(ticket.facts)  # type: ignore[attr-defined]
+        with path.open("xb") as opened:
+            torch.save(tensors, opened)
+        return ()
+
+    def read(self, path: Path, ticket: Taken) -> Answer:
+        if self.suffix == ".safetensors":
+            return answering(ticket.stock(), load(path))
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return answering(ticket.stock(), found)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The weights that stay and where they belong; all other tensors as they are.
+
+    In the file are ``<tensor>/<part>`` for what the mask thins out, and in its metadata the shapes.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = (".safetensors",)
+    tolerance: ClassVar[float] = 0.0
+    name: str
+    pack: Callable[[Tensor, Tensor], State]
+
+    def check(self, ticket: Taken) -> None:
+        ticket.check_zeros(self.name)
+        if not thinned(ticket):
+            raise UserError(
+                f"{self.name}: the mask of this ticket removes nothing (round "
+                f"{ticket.facts['round']}, sparsity {ticket.facts['sparsity']:.4g}): choose a "
+                "later round, or checkpoint"
+            )
+
+    def write(self, ticket: Taken, path: Path) -> tuple[str, ...]:
+        parts = packed(ticket, self.pack, thinned(ticket))
+        shapes = {name: tuple(ticket.weights[name].shape) for name in thinned(ticket)}
+        save_packed(path, ticket, self.name, parts, shapes)
+        return ()
+
+    def read(self, path: Path, ticket: Taken) -> Answer:
+        return answering(ticket.stock(), load(path))
+
+
+CSR = Packed("csr", layouts.to_csr)
+BITMASK = Packed("bitmask", layouts.to_bitmask)
+
+
+def thinned(ticket: Taken) -> tuple[str, ...]:
+    """Names the tensors of two axes or more from which the mask removes something."""
+    return tuple(n for n, kept in ticket.mask.items() if kept.ndim > 1 and not bool(kept.all()))
+
+
+def packed(
+    ticket: Taken, pack: Callable[[Tensor, Tensor], State], names: tuple[str, ...]
+) -> dict[str, State]:
+    """Packs some of a ticket's tensors."""
+    return {name: pack(ticket.weights[name].cpu(), ticket.mask[name]) for name in names}
+
+
+def save_packed(
+    path: Path,
+    ticket: Taken,
+    form: str,
+    parts: Mapping[str, State],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> None:
+    """Writes packed tensors, all others as they are, and what puts them together again."""
+    module = ticket.lent
+    firsts = {id(value): name for name, value in states.named_tensors(module)}
+    held: dict[str, Any] = module.state_dict(keep_vars=True)
+    tied = {name: firsts[id(v)] for name, v in held.items() if firsts[id(v)] != name}
+    tensors = {
+        name: value.detach()
+        for name, value in _state_dict(module).items()
+        if name not in parts and name not in tied
+    }
+    for name, own in parts.items():
+        tensors |= {f"{name}/{part}": value for part, value in own.items()}
+    metadata = said(ticket.facts, form)
+    metadata |= {PARTS: json.dumps(dict(shapes)), TIED: json.dumps(tied)}
+    states.save(path, tensors, metadata)
+
+
+def load(path: str | Path) -> State:
+    """Reads a .safetensors file of any form as the network's dense ``state_dict``.
+
+    Such a file cannot run code. Raises UserError for one that is damaged or that is none of ours.
+    """
+    tensors, metadata = opened(path)
+    shapes = json.loads(metadata.get(PARTS, "{}"))
+    unpack: Mapping[str, Unpack] = {
+        "csr": layouts.from_csr,
+        "bitmask": layouts.from_bitmask,
+        "semi_structured": layouts.from_semi_structured,
+    }
+    whole = {name: value for name, value in tensors.items() if "/" not in name}
+    for name, shape in shapes.items():
+        whole[name] = unpack[metadata["form"]](parts_of(tensors, name), tuple(shape))
+    for name, first in json.loads(metadata.get(TIED, "{}")).items():
+        whole[name] = whole[first]
+    return whole
+
+
+def load_csr(path: str | Path) -> State:
+    """Reads a file of the form csr, its thinned tensors as torch's sparse matrices (out, rest)."""
+    tensors, metadata = opened(path)
+    if metadata["form"] != "csr":
+        raise UserError(f"{path} is of the form {metadata['form']}, not csr: use load")
+    shapes = json.loads(metadata[PARTS])
+    whole = {name: value for name, value in tensors.items() if "/" not in name}
+    for name, shape in shapes.items():
+        whole[name] = layouts.as_csr(parts_of(tensors, name), tuple(shape))
+    return whole
+
+
+def opened(path: str | Path) -> tuple[State, dict[str, str]]:
+    """Reads a file of ours: its tensors as they lie in it, and its metadata."""
+    try:
+        tensors, metadata = states.load(Path(path))
+    except FileNotFoundError as error:
+        raise UserError(f"there is no file {path}") from error
+    except (Damaged, OSError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    if metadata.get("made_by") != "lth-export":
+        raise UserError(f"{path} was not written by lth-export")
+    return tensors, metadata
+
+
+def parts_of(tensors: State, name: str) -> State:
+    """Picks the parts of one packed tensor."""
+    begin = f"{name}/"
+    return {key.removeprefix(begin): v for key, v in tensors.items() if key.startswith(begin)}
+
+
+def answering(module: nn.Module, state: Mapping[str, Tensor]) -> Answer:
+    """Gives a network without memory all tensors of a file, as they lie there, and has it answer.
+
+    Raises Disagreement for a file that does not hold the network's ``state_dict``.
+    """
+    own = dict(module.state_dict(keep_vars=True))
+    for name in own.keys() | state.keys():
+        if name not in own or name not in state or own[name].shape != state[name].shape:
+            raise Disagreement(f"the file's {name} is not that of the network")
+        own[name].data = state[name]
+    return lambda inputs: answer(module, inputs)
+
+
+def _state_dict(module: nn.Module) -> dict[str, Tensor]:
+    found: dict[str, Any] = module.state_dict()
+    for name, value in found.items():
+        if not isinstance(value, Tensor):
+            raise UserError(
+                f"{name.rpartition('.')[0] or 'the network'} keeps extra state that is no tensor "
+                f"({type(value).__name__}): a file of tensors cannot hold it"
+            )
+    return found

@@ -1,0 +1,41 @@
+"""One function for each form that a ticket can be taken away in, named as the form is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lth_runner.export.form import Exported, exported
+from lth_runner.export.programs import Onnx, Shrunk
+from lth_runner.export.taken import Taken
+from lth_runner.export.tensor_files import BITMASK, CSR, Checkpoint
+from lth_runner.export.two_of_four import SemiStructured
+
+
+def to_checkpoint(ticket: Taken, to: str | Path, *, samples: int | None = None) -> Exported:
+    """Writes the plain ``state_dict``, to .safetensors or .pt; as ``exported`` does."""
+    return exported(ticket, to, Checkpoint(Path(to).suffix), samples=samples)
+
+
+def to_shrink(ticket: Taken, to: str | Path, *, samples: int | None = None) -> Exported:
+    """Writes the network without what its mask has killed, to .pt2; as ``exported`` does."""
+    return exported(ticket, to, Shrunk(), samples=samples)
+
+
+def to_onnx(ticket: Taken, to: str | Path, *, samples: int | None = None) -> Exported:
+    """Writes an ONNX model of any batch size, to .onnx; as ``exported`` does."""
+    return exported(ticket, to, Onnx(), samples=samples)
+
+
+def to_semi_structured(ticket: Taken, to: str | Path, *, samples: int | None = None) -> Exported:
+    """Writes 2:4 tensors packed, to .safetensors; as ``exported`` does."""
+    return exported(ticket, to, SemiStructured(), samples=samples)
+
+
+def to_csr(ticket: Taken, to: str | Path, *, samples: int | None = None) -> Exported:
+    """Writes rows of weights that stay with their columns, to .safetensors; as ``exported``."""
+    return exported(ticket, to, CSR, samples=samples)
+
+
+def to_bitmask(ticket: Taken, to: str | Path, *, samples: int | None = None) -> Exported:
+    """Writes a bit a weight and the weights that stay, to .safetensors; as ``exported`` does."""
+    return exported(ticket, to, BITMASK, samples=samples)

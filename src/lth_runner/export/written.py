@@ -1,0 +1,50 @@
+"""A file under a name of its own, which stands there whole and tested or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lth_runner.values.errors import UserError
+from lth_runner.values.pieces import clear_pieces, piece
+
+
+def check_target(path: str | Path, suffixes: tuple[str, ...], form: str) -> Path:
+    """Returns a path that a file may be written to.
+
+    Raises UserError where something stands there, where its folder is not there, and for a name
+    that does not say what the file is.
+    """
+    target = Path(path).expanduser()
+    if target.suffix not in suffixes:
+        raise UserError(f"{target}: {form} is written to a file *{' or *'.join(suffixes)}")
+    if os.path.lexists(target):
+        raise UserError(f"{target} exists: remove it, or give another name (nothing is replaced)")
+    if not target.parent.is_dir():
+        raise UserError(f"{target}: there is no folder {target.parent}: make it first")
+    return target
+
+
+@contextmanager
+def finished(target: Path) -> Iterator[Path]:
+    """Hands out a partial name beside the target, which is renamed when the block has ended.
+
+    Where the block raises, nothing is left. What a killed process left, the next call removes.
+    """
+    clear_pieces(target.parent)
+    scratch = piece(target)
+    try:
+        yield scratch
+        with scratch.open("rb") as opened:
+            os.fsync(opened.fileno())
+        if os.path.lexists(target):
+            raise UserError(f"{target} was made meanwhile by another process: it is left as it is")
+        scratch.rename(target)
+    except OSError as error:
+        if error.filename is not None and Path(error.filename).parent != target.parent:
+            raise
+        raise UserError(f"{target} cannot be written: {error.strerror or error}") from error
+    finally:
+        scratch.unlink(missing_ok=True)

@@ -1,0 +1,370 @@
+"""Tickets taken out of a run: each file is read back and answers as the ticket does, or is none."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import time
+from dataclasses import replace
+from importlib import util
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from command import lth_run
+from documents import blocks, section, table
+from lth_runner import export
+from lth_runner.cli.export import FORMS, main
+from lth_runner.export import layouts
+from lth_runner.export.agreement import compared
+from lth_runner.export.programs import blocked_by
+from lth_runner.export.two_of_four import check_round_trip
+from lth_runner.export.written import finished
+from lth_runner.problem.task import answer
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+
+DOCUMENT = (Path(__file__).parents[1] / "docs/export.md").read_text()
+COMMON = (
+    "model=mlp", "dataset=digits", "record=local", "train.length=40it", "device=cpu",
+    "threads=1", "control=none", "probe=none",
+)  # fmt: skip
+TWO_OF_FOUR = ("pruner.scope=n_of_m", "pruner.sparsity=0.5")
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ticket of 90 %, and 2:4 in the three ways that lead there."""
+    root = tmp_path_factory.mktemp("user") / "outputs"
+    wide = "model.widths=[64,30]"  # 30 inputs of the last layer are no groups of four
+    for name, *options in (
+        ("digits_imp", "pruner.sparsity=0.9", "pruner.rate=null", "pruner.rounds=2", "replicates=2",
+         "model.widths=[24,16]"),
+        ("once", "pruner=one_shot", *TWO_OF_FOUR, "replicates=1", wide),
+        ("rounds", *TWO_OF_FOUR, "pruner.rate=0.25", "replicates=1", wide),
+        ("ste", "pruner=sr_ste", "replicates=1", wide),
+    ):  # fmt: skip
+        found = lth_run(*COMMON, f"name={name}", f"paths.outputs={root}", *options)
+        assert found.status == 0, found.err
+    return root
+
+
+@pytest.fixture(scope="module")
+def taken(outputs: Path) -> export.Taken:
+    return export.ticket(outputs / "digits_imp", round=2, seed=1)
+
+
+def answers_of(taken: export.Taken, state: dict[str, Tensor]) -> Tensor:
+    module = taken.fresh()
+    module.load_state_dict(state)
+    return answer(module, taken.inputs(40))
+
+
+@pytest.mark.parametrize(
+    ("form", "suffix"),
+    [("checkpoint", ".safetensors"), ("csr", ".safetensors"), ("bitmask", ".safetensors")],
+)
+def test_a_file_of_tensors_gives_the_ticket_back_to_the_bit(taken, tmp_path, form, suffix):
+    path = tmp_path / f"ticket{suffix}"
+    found = getattr(export, f"to_{form}")(taken, path)
+    assert torch.equal(
+        answers_of(taken, export.load(path)), answer(taken.module(), taken.inputs(40))
+    )
+    assert found.agreement.largest == 0
+    assert found.agreement.figures["accuracy"] == pytest.approx(taken.expected["test_accuracy"])
+    with safe_open(path, framework="pt") as opened:
+        said = opened.metadata()
+    assert (said["weights"], said["round"], said["seed"]) == ("trained", "2", "1")
+
+
+def test_files_of_what_stays_are_smaller_by_what_goes(taken, tmp_path):
+    sizes = {}
+    for form in ("checkpoint", "csr", "bitmask"):
+        sizes[form] = getattr(export, f"to_{form}")(taken, tmp_path / f"{form}.safetensors")
+    dense = sizes["checkpoint"].num_bytes
+    assert sizes["bitmask"].num_bytes < sizes["csr"].num_bytes < dense / 2
+    sparse = export.load_csr(tmp_path / "csr.safetensors")["linear1.weight"]
+    assert sparse.layout == torch.sparse_csr
+    assert torch.equal(sparse.to_dense(), taken.weights["linear1.weight"])
+
+
+def test_a_checkpoint_of_torch_loads_by_weights_alone_and_says_which(outputs, tmp_path):
+    started = export.ticket(outputs / "digits_imp", round=1, start=True)
+    assert not started.expected  # the run recorded nothing of a network before its training
+    export.to_checkpoint(started, tmp_path / "start.pt")
+    found = torch.load(tmp_path / "start.pt", weights_only=True)
+    assert found._metadata["lth-export"]["weights"] == "start"
+    assert torch.equal(answers_of(started, found), answer(started.module(), started.inputs(40)))
+    ended = export.ticket(outputs / "digits_imp", round=1)
+    assert not torch.equal(ended.weights["linear1.weight"], found["linear1.weight"])
+
+
+def test_a_shrunk_program_answers_without_the_network_s_code(outputs, tmp_path):
+    taken = export.ticket(outputs / "digits_imp")
+    export.to_shrink(taken, tmp_path / "small.pt2")
+    with (tmp_path / "small.pt2").open("rb") as opened:
+        program = torch.export.load(opened).module()
+    for batch in (1, 2, 7):
+        inputs = taken.inputs(batch)
+        torch.testing.assert_close(
+            program(inputs), answer(taken.module(), inputs), rtol=1e-5, atol=1e-5
+        )
+
+
+def test_an_onnx_model_answers_alike_at_every_batch_size(taken, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    found = export.to_onnx(taken, tmp_path / "ticket.onnx")
+    assert found.agreement.relative < 1e-5
+    model = onnxruntime.InferenceSession(tmp_path / "ticket.onnx")
+    assert model.get_modelmeta().custom_metadata_map["weights"] == "trained"
+    content = (tmp_path / "ticket.onnx").read_bytes()
+    assert str(Path(export.__file__).parents[1]).encode() not in content  # no path of this machine
+    for batch in (1, 5):
+        inputs = taken.inputs(batch)
+        (given,) = model.run(None, {"input": inputs.numpy()})
+        torch.testing.assert_close(torch.from_numpy(given), answer(taken.module(), inputs))
+
+
+@pytest.mark.parametrize("run", ["once", "rounds", "ste"])
+def test_every_way_to_two_of_four_ends_in_a_mask_that_is_taken(outputs, tmp_path, run):
+    taken = export.ticket(outputs / run)
+    found = export.to_semi_structured(taken, tmp_path / "ticket.safetensors")
+    assert torch.equal(
+        answers_of(taken, export.load(tmp_path / "ticket.safetensors")),
+        answer(taken.module(), taken.inputs(40)),
+    )
+    assert any("left dense" in note and "output.weight" in note for note in found.notes)
+    with safe_open(tmp_path / "ticket.safetensors", framework="pt") as opened:
+        packed = opened.get_tensor("linear1.weight/values")
+        places = opened.get_tensor("linear1.weight/places")
+    assert packed.numel() == taken.weights["linear1.weight"].numel() // 2
+    assert places.nbytes == taken.weights["linear1.weight"].numel() // 8
+
+
+def test_what_is_not_two_of_four_is_refused_by_name_and_nothing_is_written(taken, tmp_path):
+    mask = {name: torch.ones_like(kept) for name, kept in taken.mask.items()}
+    mask["linear2.weight"][0, 0] = False  # three of four
+    other = replace(taken, mask=Mask(mask), weights=Mask(mask)(taken.weights))
+    with pytest.raises(UserError, match=r"linear2\.weight is not 2:4"):
+        export.to_semi_structured(other, tmp_path / "ticket.safetensors")
+    assert not any(tmp_path.iterdir())
+
+
+def test_torch_s_own_converters_spoil_what_is_not_two_of_four_and_that_is_seen():
+    weight = torch.randn(32, 64)
+    with pytest.raises(UserError, match="dense is not 2:4"):
+        check_round_trip("dense", weight)
+    kept = torch.tensor([True, False, False, True]).repeat(32, 16)
+    check_round_trip("pattern", weight * kept)
+
+
+@pytest.mark.parametrize("shape", [(3, 8), (5, 4, 3, 2), (1, 12, 1)])
+def test_layouts_keep_every_bit_whatever_the_axes(shape):
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    kept = torch.zeros(shape, dtype=torch.bool)
+    kept[:, 1::4], kept[:, 2::4] = True, True
+    kept[0, 1] = False  # a group with fewer
+    weight = weight * kept
+    weight[:, 2] = 0.0  # kept, and zero
+    for to, back in (
+        (layouts.to_csr, layouts.from_csr),
+        (layouts.to_bitmask, layouts.from_bitmask),
+        (layouts.to_semi_structured, layouts.from_semi_structured),
+    ):
+        assert torch.equal(back(to(weight, kept), shape), weight)
+    assert layouts.is_two_of_four(kept)
+
+
+def test_a_file_that_answers_otherwise_is_never_there(taken, tmp_path):
+    def spoilt(weight: Tensor, kept: Tensor) -> dict[str, Tensor]:
+        return layouts.to_csr(weight * 1.01, kept)
+
+    with (
+        mock.patch.object(export.ways.CSR.__class__, "write", _spoilt(spoilt)),
+        pytest.raises(export.Disagreement, match="does not answer as the ticket does"),
+    ):
+        export.to_csr(taken, tmp_path / "ticket.safetensors")
+    assert not any(tmp_path.iterdir())
+
+
+def _spoilt(pack):
+    write = type(export.ways.CSR).write
+    return lambda form, ticket, path: write(replace(form, pack=pack), ticket, path)
+
+
+def test_weights_that_do_not_reach_the_run_s_own_figure_are_not_exported(taken):
+    other = {n: v + torch.randn_like(v) if v.ndim > 1 else v for n, v in taken.weights.items()}
+    wrong = replace(taken, weights=taken.mask(other))
+    with pytest.raises(UserError, match="it is not the network that was trained"):
+        compared(wrong, lambda inputs: answer(wrong.module(), inputs))
+
+
+def test_a_kill_in_the_middle_leaves_no_file_and_the_next_export_clears_up(taken, tmp_path):
+    path = tmp_path / "ticket.safetensors"
+    child = os.fork()
+    if not child:
+        with contextlib.suppress(BaseException), finished(path) as scratch:
+            scratch.write_bytes(b"half of it")
+            time.sleep(600)
+        os._exit(1)
+    while not (left := [found for found in tmp_path.iterdir() if found.stat().st_size]):
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert left[0].exists()
+    assert not path.exists()
+    export.to_csr(taken, path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_python_of_the_docs_runs_as_written(outputs, tmp_path, monkeypatch, capsys):
+    (tmp_path / "outputs").symlink_to(outputs)
+    monkeypatch.chdir(tmp_path)
+    for source in blocks(DOCUMENT, "python"):
+        exec(compile(source, "docs/export.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("0.9")
+    assert (tmp_path / "ticket.safetensors").exists()
+
+
+def test_forms_and_options_of_the_docs_are_those_of_the_command(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    taken = set(re.findall(r"(?<=\[|\s)(--[a-z-]+)", capsys.readouterr().out)) - {"--help"}
+    assert set(table(section(DOCUMENT, "Which ticket"))) == taken
+    listed = {name.split("/")[0] for name in table(section(DOCUMENT, "Forms"))} - {"fc.weight"}
+    assert listed == set(FORMS)
+
+
+# --- what is refused, each in one message, exit status 2, nothing written
+
+
+def refused(capsys, *words: object) -> str:
+    assert main(list(map(str, words))) == 2
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err
+    assert said.err.startswith("lth-export: ")
+    assert said.err.count("\n") == 1
+    return said.err
+
+
+def test_the_command_says_what_it_wrote(outputs, tmp_path, capsys):
+    words = (
+        outputs / "digits_imp",
+        "--round",
+        2,
+        "--as",
+        "bitmask",
+        "--to",
+        tmp_path / "t.safetensors",
+    )
+    assert main(list(map(str, words))) == 0
+    said = capsys.readouterr().out
+    assert "sparsity 90 %, trained weights" in said
+    assert f"written  {tmp_path / 't.safetensors'}" in said
+    assert f"{tmp_path / 't.safetensors'} exists" in refused(capsys, *words)
+
+
+def test_each_wrong_word_is_told_and_leaves_nothing(outputs, tmp_path, capsys):
+    run, to = outputs / "digits_imp", tmp_path / "t.safetensors"
+    csr = ("--as", "csr", "--to", to)
+    for words, told in (
+        ((run, "--round", 9, *csr), "has no round 9"),
+        ((run, "--density", 0.33, *csr), "no round of sparsity 0.67"),
+        ((run, "--seed", 9, *csr), "has no seed 9"),
+        ((run, "--arm", "reinit", *csr), "has no arm 'reinit'"),
+        ((run, "--round", 0, *csr), "removes nothing"),
+        ((outputs / "none", *csr), "is no run folder"),
+        ((run, "--as", "onnx", "--to", to), "is written to a file *.onnx"),
+        ((run, "--as", "csr", "--to", tmp_path / "no" / "t.safetensors"), "there is no folder"),
+        ((run, "--as", "semi_structured", "--to", to), "not 2:4"),
+    ):  # fmt: skip
+        assert told in refused(capsys, *words)
+    assert not any(tmp_path.iterdir())
+    with pytest.raises(SystemExit):
+        main([str(run), "--as", "csr"])
+
+
+def test_an_extra_that_is_not_installed_is_named(outputs, tmp_path, capsys):
+    find = util.find_spec
+    without = mock.patch(
+        "lth_runner.export.programs.find_spec",
+        lambda name: None if name == "onnxruntime" else find(name),
+    )
+    with without:
+        said = refused(capsys, outputs / "digits_imp", "--as", "onnx", "--to", tmp_path / "t.onnx")
+    assert "onnxruntime" in said
+    assert "pip install 'lth-runner[export]'" in said
+
+
+@pytest.fixture
+def copied(outputs: Path, tmp_path: Path) -> Path:
+    """A run folder with its Store, to be changed."""
+    shutil.copytree(outputs / "digits_imp", tmp_path / "outputs" / "imp")
+    shutil.copytree(outputs / "store", tmp_path / "outputs" / "store")
+    (folder,) = (tmp_path / "outputs" / "imp").iterdir()
+    return folder
+
+
+def test_a_run_that_is_not_done_or_has_changed_is_not_exported(copied, tmp_path, capsys):
+    words = (copied, "--as", "csr", "--to", tmp_path / "t.safetensors")
+    problem = json.loads((copied / "problem.json").read_text())
+    changed = {**problem, "identity": {**problem["identity"], "code": {"mynet.Net": "1234"}}}
+    (copied / "problem.json").write_text(json.dumps(changed))
+    assert "changed since: the code of the network's modules" in refused(capsys, *words)
+    changed["identity"] = problem["identity"] | {"data": "0"}
+    (copied / "problem.json").write_text(json.dumps(changed))
+    assert "changed since: the data" in refused(capsys, *words)
+    (copied / "problem.json").write_text(json.dumps(problem))
+    for end in (copied.parents[1] / "store").glob("entries/*/end.safetensors"):
+        end.unlink()
+    assert "the Store no longer holds" in refused(capsys, *words)
+    (copied / "status.json").unlink()
+    assert "is not done" in refused(capsys, *words)
+    assert not (tmp_path / "t.safetensors").exists()
+
+
+class Loud(nn.Module):
+    """Goes by its values, which no trace can."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs * 2 if float(inputs.sum()) > 0 else inputs
+
+
+def test_what_blocks_a_form_is_named():
+    module = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.ReLU(), Loud()))
+    call = (torch.ones(2, 4),), {}
+    with (
+        pytest.raises(UserError, match=r"onnx cannot take this network: 1\.1 \(Loud\) blocks it"),
+        blocked_by(module, call, "onnx"),
+    ):
+        torch.export.export(module, call[0])
+
+
+def test_a_report_measures_every_form_and_writes_table_picture_and_json(outputs, tmp_path, capsys):
+    words = (outputs / "once", "--report", tmp_path / "saved.json", "--batches", "1,4")
+    assert main(list(map(str, words))) == 0
+    said = capsys.readouterr().out
+    found = json.loads((tmp_path / "saved.json").read_text())
+    assert (tmp_path / "saved.png").read_bytes()[:4] == b"\x89PNG"
+    forms = {one["form"]: one for one in found["sizes"]}
+    assert forms["dense"]["num_parameters"] == forms["masked"]["num_parameters"]
+    assert forms["masked"]["flops"] == forms["dense"]["flops"]  # a zero is multiplied, too
+    assert forms["masked"]["num_bytes"] == forms["dense"]["num_bytes"]
+    kept = 64 * 64 // 2 + 64 * 30 // 2 + 30 * 10
+    assert forms["csr"]["flops"] == 2 * kept
+    assert forms["semi_structured"]["num_bytes"] < forms["dense"]["num_bytes"]
+    timed = {(one["form"], one["batch"]) for one in found["latencies"]}
+    assert timed >= {(f, b) for f in ("dense", "masked", "shrunk", "csr") for b in (1, 4)}
+    for one in found["latencies"]:
+        assert 0 < one["lower"] <= one["median"] <= one["upper"]
+    assert found["machine"]["threads"] == torch.get_num_threads()
+    assert found["machine"]["processor"] in said
+    assert f"median [quartiles] of {found['repetitions']}" in said
