@@ -222,17 +222,20 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Estimate 
     return Estimate(n, mean(differences), spread / math.sqrt(n), n - 1)
 
 
-def seeds_needed(estimate: Estimate, limit: float, level: float = LEVEL) -> int | None:
+def seeds_needed(
+    estimate: Estimate, limit: float, level: float = LEVEL, *, per_seed: int = 2
+) -> int | None:
     """Computes the seeds of each side that decide about a limit with a power of 80 %.
 
     n >= sd^2 (t_{1-level} + t_{power})^2 / (difference - limit)^2, were the difference seen the
     true one; None where no number of up to a thousand would do, or nothing is known of sd.
+    ``per_seed``: degrees of freedom that each further seed brings, 2 of two samples, 1 of pairs.
     """
     if estimate.error is None:
         return None
     variance, distance = estimate.error**2 * estimate.n, abs(estimate.difference - limit)
     for n in range(2, MOST_SEEDS + 1):
-        freedom = max(estimate.freedom, 2 * (n - 1))
+        freedom = max(estimate.freedom, per_seed * (n - 1))
         reach = float(stdtrit(freedom, 1 - level)) + float(stdtrit(freedom, POWER))
         if variance * reach * reach <= n * distance * distance:
             return n

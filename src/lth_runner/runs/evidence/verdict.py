@@ -116,9 +116,9 @@ class Verdict:
         return next((x for x in reversed(self.of(arm)) if x.mean is not None), None)
 
     def beaten(self, round: int) -> tuple[str, ...]:
-        """Lists the controls that the ticket is shown to be better than in a round, alone."""
-        found = _shown_better([level for level in self.levels if level.round == round])
-        return tuple(arm for arm in self.controls if f"{arm} {round}" in found)
+        """Lists the controls that the ticket is shown to be better than in a round."""
+        found = [(arm, self.at(arm, round)) for arm in self.controls]
+        return tuple(arm for arm, level in found if level and level.ticket_is_better)
 
     def shown(self, arm: str = TICKET) -> Level | None:
         """Finds the sparsest level that is shown to match, as all before it are.

@@ -64,10 +64,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--pages", action="store_true", help="of several runs, draw the pages of all anew"
     )
+    parser.add_argument(
+        "--plan-seeds", action="store_true",
+        help="draw nothing: say how many seeds would show a match, from the variance seen",
+    )  # fmt: skip
     arguments = parser.parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a console without '±' must not end the report
         sys.stdout.reconfigure(errors="replace")
     try:
+        if arguments.plan_seeds:
+            return 2 if _plan_seeds(arguments.paths) else 0
         return 2 if _report(arguments.paths, arguments.out, pages=arguments.pages) else 0
     except UserError as error:
         show(f"lth-report: {error}", sys.stderr)
@@ -75,6 +81,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough; the files are written
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _plan_seeds(paths: Sequence[str]) -> int:
+    """Prints how many seeds each run would need; returns how many folders could not be read."""
+    from lth_runner.runs.evidence.rows import FinishedRun, find_runs
+    from lth_runner.runs.report.planning_text import planned
+
+    folders, bad = find_runs(paths), 0
+    for index, folder in enumerate(folders):
+        try:
+            show("\n" * bool(index) + planned(FinishedRun.load(folder)))
+        except UserError as error:
+            bad += _left_out(str(error), of=len(folders))
+    return bad
 
 
 def _report(paths: Sequence[str], out: str | None, *, pages: bool) -> int:
