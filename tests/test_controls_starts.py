@@ -85,6 +85,8 @@ SAME_MASK = {
 OTHER_MASK = {
     "shuffle": (Shuffle(), {"mask"}),
     "random": (Random(), {"mask"}),
+    "shuffle fresh": (Shuffle("fresh"), {"mask", "weights", "optimizer"}),
+    "random fresh": (Random("fresh"), {"mask", "weights", "optimizer"}),
     "even": (Even(), {"mask"}),
     "rescaled_random own": (RescaledRandom("own"), {"mask", "weights"}),
     "rescaled_random": (RescaledRandom(), {"mask", "weights", "optimizer"}),
@@ -333,3 +335,14 @@ def test_fresh_weights_meet_no_state_of_the_old_network():
         arm = control(TASK, ticket, past, 1)
         assert arm.start == Start(step=ticket.start.step, order=ticket.start.order)
         assert all(equal({"": arm.weights[n]}, {"": TASK.init()[n]}) for n in TASK.norm)
+
+
+@pytest.mark.parametrize("control", [Shuffle, Random])
+def test_a_drawn_mask_over_weights_that_came_as_zeros_is_refused(control):
+    past, ticket = after(REWOUND, 2)
+    bare = replace(ticket, weights=ticket.masked)  # as a ticket's file holds them
+    with pytest.raises(UserError, match=r"weights=fresh"):
+        control()(TASK, bare, past, 0)
+    arm, again = (control("fresh")(TASK, one, past, 0) for one in (bare, ticket))
+    assert not differing(arm, again)
+    assert arm.mask.num_kept == ticket.mask.num_kept

@@ -23,17 +23,42 @@ SOURCES = ("fresh", "own")
 class Shuffle:
     """Permutes the mask within each layer: the same densities by layer, over the same weights.
 
-    Frankle et al., ICLR 2021, "Missing the Mark", arXiv 2009.08576. For weights that stay trained
-    see ``unpruned``.
+    Frankle et al., ICLR 2021, "Missing the Mark", arXiv 2009.08576. ``weights``: the ticket's
+    ``own``, of which see ``unpruned`` where they stay trained; or a ``fresh`` draw of all, with no
+    optimizer state, as for tickets on other data (Morcos et al., NeurIPS 2019, arXiv 1906.02773).
     """
 
+    weights: Literal["own", "fresh"] = "own"
+
+    def __post_init__(self) -> None:
+        _check_source("shuffle", self.weights)
+
+    @property
+    def draws_anew(self) -> bool:
+        return self.weights == "fresh"
+
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
-        return unpruned(ticket, past).under(permuted(ticket.mask, seed))
+        mask = permuted(ticket.mask, seed)
+        if self.weights == "fresh":
+            return _fresh(task, ticket, mask, seed)
+        return _whole("shuffle", ticket, unpruned(ticket, past).under(mask))
 
 
 @dataclass(frozen=True)
 class Random:
-    """Keeps as many weights, drawn uniformly from all prunable ones, so that layers even out."""
+    """Keeps as many weights, drawn uniformly from all prunable ones, so that layers even out.
+
+    ``weights`` as in ``Shuffle``.
+    """
+
+    weights: Literal["own", "fresh"] = "own"
+
+    def __post_init__(self) -> None:
+        _check_source("random", self.weights)
+
+    @property
+    def draws_anew(self) -> bool:
+        return self.weights == "fresh"
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
         num = ticket.mask.num_prunable
@@ -44,7 +69,9 @@ class Random:
             name: part.view_as(ticket.mask[name])
             for name, part in zip(ticket.mask, parts, strict=True)
         }
-        return unpruned(ticket, past).under(Mask(mask))
+        if self.weights == "fresh":
+            return _fresh(task, ticket, Mask(mask), seed)
+        return _whole("random", ticket, unpruned(ticket, past).under(Mask(mask)))
 
 
 @dataclass(frozen=True)
@@ -79,11 +106,7 @@ class RescaledRandom:
     weights: Literal["fresh", "own"] = "fresh"
 
     def __post_init__(self) -> None:
-        if self.weights not in SOURCES:
-            raise UserError(
-                f"control.rescaled_random.weights={self.weights!r}: "
-                f"{nearest(str(self.weights), SOURCES)}"
-            )
+        _check_source("rescaled_random", self.weights)
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
         arm = Random()(task, ticket, past, seed)
@@ -132,6 +155,41 @@ def unpruned(ticket: Ticket, past: Past) -> Ticket:
         mask, ended = earlier.mask, earlier.weights
         trained = {name: torch.where(mask[name], ended[name], w) for name, w in trained.items()}
     return replace(ticket, weights=weights | trained)
+
+
+def _check_source(name: str, source: str) -> None:
+    if source not in SOURCES:
+        raise UserError(f"control.{name}.weights={source!r}: {nearest(str(source), SOURCES)}")
+
+
+def _fresh(task: Task, ticket: Ticket, mask: Mask, seed: int) -> Ticket:
+    """Lays a mask over the draw of the weights that ``Reinit`` makes by the same seed."""
+    weights = task.fresh(derive(seed, "reinit"))
+    return replace(ticket, mask=mask, weights=weights, start=replace(ticket.start, optimizer={}))
+
+
+def _whole(name: str, ticket: Ticket, arm: Ticket) -> Ticket:
+    """Gives the arm back; raises UserError where all weights that it has besides are zeros.
+
+    So are those of a ticket's file that its mask removes. Numbers that all start at zero, as deltas
+    do, may.
+    """
+    new = [values[arm.mask[n] & ~ticket.mask[n]] for n, values in _matrices(ticket, arm)]
+    kept = [values[ticket.mask[n]] for n, values in _matrices(ticket, arm)]
+    if any(len(one) for one in new) and any(one.any() for one in kept):
+        if any(bool(one.any()) for one in new):
+            return arm
+        raise UserError(
+            f"control={name} would keep weights that the ticket came with as zeros, since its mask "
+            f"removes them: control.{name}.weights=fresh draws weights for its mask, or leave "
+            f"{name} out"
+        )
+    return arm
+
+
+def _matrices(ticket: Ticket, arm: Ticket) -> list[tuple[str, torch.Tensor]]:
+    """Lists the covered weights; biases start at zero in many a network."""
+    return [(n, arm.weights[n]) for n in ticket.mask if arm.weights[n].ndim > 1]
 
 
 def permuted(mask: Mask, seed: int) -> Mask:
