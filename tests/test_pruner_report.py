@@ -87,10 +87,11 @@ def test_a_cost_worked_by_hand_is_shown(tmp_path):
         ([0.0, 0.001, 0.002], "refuted", "a cost of more than 0.5 points is refuted (n = 3)"),
         # mean .1, s = 1 point, half = 3.513: 3.6 is not excluded, though none was seen
         ([-0.009, 0.001, 0.011], "undecided", "costs 0.1 points [−3.4, 3.6]"),
-        # mean 3, s = 3 points: zero lies in the interval, but who says there is none?
-        ([0.0, 0.03, 0.06], "undecided", "seeds would decide it (power 80 %"),
+        # mean 3, s = 3 points: zero lies in the interval, but who says there is none? 17 seeds:
+        # 2 (t_.975 + t_.8)^2 of 32 degrees of freedom = 2 (2.037 + .853)^2 = 16.7
+        ([0.0, 0.03, 0.06], "undecided", "about 17 seeds would show it, were the difference"),
         ([-0.04, -0.041, -0.042], "refuted", "costs −4.1 points [−4.5, −3.7]"),
-        ([0.03], "undecided", "two seeds or more tell how much seeds differ"),
+        ([0.03], "undecided", "nothing tells how much seeds differ"),
         ([-0.003, -0.003], "undecided", "nothing tells how much seeds differ"),
         ([0.0, 0.0, 0.0], "undecided", "nothing tells how much seeds differ"),
         ([0.03, 0.03, 0.03], "undecided", "nothing tells how much seeds differ"),

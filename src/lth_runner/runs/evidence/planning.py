@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from lth_runner.runs.evidence.estimate import Estimate, seeds_needed
+from lth_runner.runs.evidence.estimate import DIFFERENCE_LEVEL, Estimate, seeds_needed
 from lth_runner.runs.evidence.means import even_places
 from lth_runner.runs.evidence.rows import TICKET
 from lth_runner.runs.evidence.verdict import Level, Verdict
@@ -56,6 +56,15 @@ def plan(verdict: Verdict) -> tuple[Plan, ...]:
         for one in (near[place] for place in even_places(len(near), MOST_ROUNDS))
         if (seen := one.against_dense) is not None and seen.error is not None
     )
+
+
+def seeds_to_show(difference: Estimate, num_compared: int) -> int | None:
+    """Computes the seeds that show a difference of 0, the first of so many comparisons.
+
+    At the level that Holm's correction asks of the smallest p. None where no number of up to a
+    thousand would do, or nothing tells how much seeds vary.
+    """
+    return seeds_needed(difference, 0.0, DIFFERENCE_LEVEL / max(1, num_compared))
 
 
 def _seeds(seen: Estimate, loss: float, verdict: Verdict) -> int | None:

@@ -22,8 +22,9 @@ class Check:
     """One control beside the ticket of its round, in one run.
 
     Densities differ where the control decides how many weights stay too. `cost` is by how much the
-    ticket is better; `word`: whether there is one. `same`: the control is the ticket itself.
-    `corrupt`: what of the data was corrupted, if it was and is told.
+    ticket is better; `word`: whether there is one, `num_compared` controls and rounds of the run
+    counted in. `same`: the control is the ticket itself. `corrupt`: what of the data was corrupted,
+    if it was and is told.
     """
 
     measure: Measure
@@ -34,6 +35,7 @@ class Check:
     level: Level
     cost: Estimate
     word: Word
+    num_compared: int
     same: bool
     corrupt: str
 
@@ -71,6 +73,7 @@ def checks(run: FinishedRun, verdict: Verdict, *, pruner: str = "") -> tuple[Che
             level=level,
             cost=level.ticket_lead,
             word="shown" if level.ticket_is_better else "undecided",
+            num_compared=len([one for one in verdict.levels if one.ticket_lead is not None]),
             same=_same(run, control, level.round),
             corrupt=str(run.option("control", control, "corrupt") or ""),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lth_runner.runs.evidence.planning import seeds_to_show
 from lth_runner.runs.evidence.sanity import Check
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.page import Section, Table
@@ -77,9 +78,13 @@ def _finding(check: Check) -> str:
         return f"shown, {told}"
     if check.word == "refuted":
         return f"a cost of more than {say.amount(check.measure, check.tolerance)} is refuted"
-    if check.cost.error is None and check.cost.n > 1:
+    if check.cost.error is None:
         return f"undecided whether {told}; nothing tells how much seeds differ"
-    return f"undecided whether {told}; {say.deciding(check.cost, 0.0)}"
+    num = seeds_to_show(check.cost, check.num_compared)
+    needed = (
+        "no number of seeds would show it" if num is None else f"about {num} seeds would show it"
+    )
+    return f"undecided whether {told}; {needed}, were the difference seen the true one"
 
 
 def _number(measure: Measure, value: float) -> str:
