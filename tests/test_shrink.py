@@ -225,7 +225,7 @@ def test_before_zero_padding_one_constant_channel_stays_and_sends_what_all_have_
     module[0].bias.data.abs_()
     found = check(module, {"0.weight": rows(module[0], *dead)}, torch.randn(2, 1, 6, 6))
     assert found.widths.get("0", (4, 4)) == (4, left)
-    assert "zero padding" in found.blocked["0"]
+    assert found.blocked["0"].startswith("1 dead stay: its constant fits no bias")
 
 
 def test_a_constant_of_zero_passes_zero_padding():
@@ -331,6 +331,48 @@ def test_dead_heads_are_cut_out_of_attention():
     # without its query and key a head still takes a mean of its values
     del mask[f"{place}.value.weight"]
     assert check(module, mask, SENTENCES).widths == {}
+
+
+class Attention(nn.Module):
+    """Packs query, key and value, as many foreign networks do; heads as many as their size."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_heads, self.head_dim = 4, 4
+        self.qkv, self.proj = nn.Linear(16, 48), nn.Linear(16, 16)
+
+    def forward(self, x):
+        parts = self.qkv(x).reshape(*x.shape[:2], 3, self.num_heads, self.head_dim)
+        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        found = (query @ key.transpose(-2, -1) / self.head_dim**0.5).softmax(-1) @ value
+        return self.proj(found.transpose(1, 2).flatten(2))
+
+
+def test_heads_are_found_in_packed_projections_and_their_number_is_told():
+    module = trained(Attention())
+    found = check(module, {"proj.weight": columns(module.proj, *range(8, 12))},
+                  torch.randn(2, 5, 16))  # fmt: skip
+    assert found.widths == {"qkv": (48, 36), "num_heads": (4, 3)}
+    assert found.module.head_dim == 4
+
+
+class Language(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.memory = nn.Embedding(7, 8), nn.LSTM(8, 8, batch_first=True)
+        self.hidden, self.weight = nn.Linear(8, 12), nn.Parameter(torch.randn(7, 12))
+
+    def forward(self, tokens):
+        states, _ = self.memory(self.embedding(tokens))
+        return F.linear(torch.relu(self.hidden(states)), self.weight)
+
+
+def test_what_no_rule_knows_stays_and_a_weight_without_a_layer_keeps_one_constant():
+    module = trained(Language())
+    module.hidden.bias.data.abs_()
+    found = check(module, {"hidden.weight": rows(module.hidden, 1, 2, 5)}, TOKENS % 7)
+    assert found.widths == {"hidden": (12, 10)}
+    assert found.blocked["hidden"].startswith("1 dead stay: its constant fits no bias")
 
 
 def test_heads_of_torchs_own_attention_stay_and_its_hidden_units_go():

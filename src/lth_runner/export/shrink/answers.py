@@ -11,7 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from lth_runner.export.shrink.double import DoubleArguments, DoubleOperations, Exact
+from lth_runner.export.shrink.double import (
+    DoubleArguments,
+    DoubleOperations,
+    Exact,
+    double_recurrent,
+)
 
 DOUBLE_TOLERANCE = 1e-9  # relative, in float64
 TOLERANCE = 1e-5  # relative, in the network's own precision
@@ -32,7 +37,7 @@ def ask(module: nn.Module, example: Any, exact: Mapping[str, Exact]) -> Answers:
     known = {id(names[name]): value for name, value in exact.items()}
     with plain_attention(), torch.no_grad():
         own = tensors(call(module, example))
-        with DoubleOperations(), DoubleArguments(known):
+        with DoubleOperations(), DoubleArguments(known), double_recurrent(module):
             answer = call(module, example)
         return Answers([value.clone() for value in own], tensors(answer))
 

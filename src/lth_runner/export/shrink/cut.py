@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,16 +22,16 @@ def cut(module: nn.Module, found: Found, dead: Dead) -> dict[str, Exact]:
     biases, axes = _moved_constants(module, found, dead)
     exact = _carried_constants(module, found, dead)
     tensors = {**dict(module.named_buffers()), **dict(module.named_parameters())}
-    replaced: dict[int, Tensor] = {}
+    places = _places(module)
     for name, slots in axes.items():
-        value = _cut_axes(tensors[name], slots, dead)
+        old = tensors.pop(name)  # one by one, so that few are in memory beside their old selves
+        new = _cut_axes(old, slots, dead)
         if name in biases:
             exact[name] = Exact(_cut_axes(biases[name], slots, dead))
         if name in found.grouped:
-            value = _cut_groups(tensors[name], found, name, dead)
-        if value is not tensors[name]:
-            replaced[id(tensors[name])] = value
-    _replace(module, replaced)
+            new = _cut_groups(old, found, name, dead)
+        if new is not old:
+            _replace(places[id(old)], old, new)
     for name, part in module.named_modules():
         _tell(name, part, found, dead)
     return exact
@@ -56,19 +57,22 @@ def _cut_groups(value: Tensor, found: Found, name: str, dead: Dead) -> Tensor:
     return torch.cat(parts)
 
 
-def _replace(module: nn.Module, replaced: Mapping[int, Tensor]) -> None:
-    """Puts new tensors in the place of old ones, shared ones everywhere."""
-    made: dict[int, nn.Parameter] = {}
+def _places(module: nn.Module) -> dict[int, list[tuple[dict[str, Any], str]]]:
+    """Finds where each tensor of a network is held, shared ones several times."""
+    found: dict[int, list[tuple[dict[str, Any], str]]] = {}
     for part in module.modules():
-        for leaf, value in part._parameters.items():
-            if value is not None and id(value) in replaced:
-                new = replaced[id(value)]
-                if id(value) not in made:
-                    made[id(value)] = nn.Parameter(new, requires_grad=value.requires_grad)
-                part._parameters[leaf] = made[id(value)]
-        for leaf, buffer in part._buffers.items():
-            if buffer is not None and id(buffer) in replaced:
-                part._buffers[leaf] = replaced[id(buffer)]
+        for held in (part._parameters, part._buffers):
+            for leaf, value in held.items():
+                if value is not None:
+                    found.setdefault(id(value), []).append((held, leaf))
+    return found
+
+
+def _replace(places: list[tuple[dict[str, Any], str]], old: Tensor, new: Tensor) -> None:
+    if isinstance(old, nn.Parameter):
+        new = nn.Parameter(new, requires_grad=old.requires_grad)
+    for held, leaf in places:
+        held[leaf] = new
 
 
 def _moved_constants(
@@ -81,7 +85,7 @@ def _moved_constants(
     exact: dict[str, Tensor] = {}
     axes = dict(found.axes)
     for product in found.products:
-        added = _sent(product, dead)
+        added = _sent(module, product, dead)
         if added is None or product.bias is None:
             continue
         path, _, leaf = product.bias.rpartition(".")
@@ -120,9 +124,18 @@ def _carried_constants(module: nn.Module, found: Found, dead: Dead) -> dict[str,
     return exact
 
 
-def _sent(product: Product, dead: Dead) -> Tensor | None:
+def _sent(module: nn.Module, product: Product, dead: Dead) -> Tensor | None:
+    """Sums what the inputs that go have sent to each output, in float64."""
     goes = dead.goes(product.inputs[product.constants])
-    return product.sent[:, goes].sum(1) if bool(goes.any()) else None
+    if not bool(goes.any()):
+        return None
+    if product.sent is not None:
+        return product.sent[:, goes].sum(1)
+    assert product.weight is not None
+    weight, which = module.get_parameter(product.weight), product.constants[goes]
+    columns = weight[:, which.to(weight.device)].double()
+    sent = columns if columns.ndim == 2 else columns.flatten(2).sum(2)
+    return sent @ product.values[which].to(weight.device)
 
 
 def _tell(name: str, part: nn.Module, found: Found, dead: Dead) -> None:
@@ -159,21 +172,24 @@ def tell_heads(
 ) -> dict[str, tuple[int, int]]:
     """Sets whole numbers by which modules of one's own split an axis, such as that of heads.
 
-    ``told``: of the sizes that have changed, ``parts`` (as many as a split has along an axis),
-    ``whole`` (the axis that is split). Returns each number by name, before and after.
+    ``told``: ``counts`` of what a split has along an axis; ``sizes``, which are such numbers that
+    are named so, ``head_dim`` for example; ``whole``, the size of the axis that is split. Returns
+    each number by name, before and after.
     """
     changed: dict[str, tuple[int, int]] = {}
     for split in found.splits:
         part = module.get_submodule(split.module)
         sizes = _new_sizes(split.label, dead)
-        pairs = zip(split.sizes, sizes, strict=False) if "parts" in told else ()
-        new = {old: size for old, size in pairs if old != size}
-        if "whole" in told and split.merged:
-            new.setdefault(split.merged, math.prod(sizes))
+        new = {old: size for old, size in zip(split.sizes, sizes, strict=False) if old != size}
         for name, value in vars(part).items() if not _is_torchs(part) else ():
-            told_before = f"{split.module}.{name}" in changed
-            if type(value) is int and new.get(value, value) != value and not told_before:
-                changed[f"{split.module}.{name}"] = value, new[value]
+            full = f"{split.module}.{name}" if split.module else name
+            kind = "sizes" if "dim" in name or "size" in name else "counts"
+            if type(value) is not int or full in changed:
+                continue
+            if kind in told and value in new:
+                changed[full] = value, new[value]
+            elif "whole" in told and value == split.merged != math.prod(sizes):
+                changed[full] = value, math.prod(sizes)
     for full, (_, after) in changed.items():
         path, _, leaf = full.rpartition(".")
         setattr(module.get_submodule(path), leaf, after)

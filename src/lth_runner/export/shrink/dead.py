@@ -148,7 +148,7 @@ class _Search:
         if not votes:
             return False
         most = max(votes, key=lambda each: (votes[each], -each))
-        why = "it sends the constants of those that went, through zero padding"
+        why = "its constant fits no bias, so it sends this and those of all that went"
         return self._keep([most], why)
 
     def _fill_holes(self) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -88,6 +89,20 @@ class DoubleArguments(TorchFunctionMode):
         doubled = [_all_doubled(value, self._exact) for value in args[first:]]
         named = {key: _all_doubled(value, self._exact) for key, value in (kwargs or {}).items()}
         return func(*args[:first], *doubled, **named)
+
+
+@contextmanager
+def double_recurrent(module: nn.Module) -> Iterator[None]:
+    """Gives recurrent layers their weights in double precision: they compare types themselves."""
+    layers = [part for part in module.modules() if isinstance(part, nn.RNNBase)]
+    before = [part._flat_weights for part in layers]
+    for part in layers:
+        part._flat_weights = [w if w is None else w.double() for w in part._flat_weights]
+    try:
+        yield
+    finally:
+        for part, weights in zip(layers, before, strict=True):
+            part._flat_weights = weights
 
 
 class DoubleOperations(TorchDispatchMode):

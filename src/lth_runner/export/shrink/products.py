@@ -180,7 +180,7 @@ def _hear(
     movable = silent if padded or bias is None else silent | uniform
     loud = movable & ~silent & nonzero.any(0)
     which = loud.nonzero().reshape(-1)
-    sent = weight[:, which].sum(2) * side.values[which, 0]
+    sent = None if carried else (weight[:, which].sum(2) * side.values[which, 0]).cpu()
     where = call.module or "the network"
     why = f"what they send to {where} is not the same everywhere"
     if padded or bias is None:
@@ -191,7 +191,7 @@ def _hear(
     trace.found.products.append(
         Product(
             call.module, side.labels, outputs, side.varies.cpu(), (nonzero & ~silent).cpu(),
-            movable.cpu(), which.cpu(), sent.cpu(), bias, carry.cpu(), side.values[:, 0].cpu(),
+            movable.cpu(), which.cpu(), sent, bias, carry.cpu(), side.values[:, 0].cpu().clone(),
             carried,
         )
     )  # fmt: skip
@@ -246,8 +246,10 @@ def _matrix_product(
     side = _Side(_or_none(inner, weight.shape[1]), flags.any(1), values)
     bias = _bias(trace, call, "self" if "mat1" in call.args else "bias", kept)
     usable = bias if plain and not swapped else None
+    # a linear layer's weight is [outputs, inputs] in memory: a parameter as it stands
+    carried = kept.root if not swapped and weight.is_contiguous() else None
     _hear(trace, call, side, _or_none(out, len(weight)), weight[:, :, None], padded=False,
-          bias=usable)  # fmt: skip
+          bias=usable, carried=carried)  # fmt: skip
     return labels
 
 

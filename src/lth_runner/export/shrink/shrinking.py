@@ -28,7 +28,8 @@ from lth_runner.export.shrink.rules import rule_of
 from lth_runner.export.shrink.trace import Found, Trace
 from lth_runner.values.errors import UserError, nearest
 
-TELLINGS = (("parts", "whole"), ("parts",), ())  # which numbers of modules of one's own change
+# which whole numbers of modules of one's own are tried to change with what they split, in turn
+TELLINGS = (("counts", "whole"), ("counts",), ("counts", "sizes"), ())
 
 
 @dataclass(frozen=True)
@@ -124,17 +125,15 @@ class _Shrinking:
     def _attempt(self, masked: nn.Module, dead: Dead) -> tuple[nn.Module | None, str]:
         """Cuts a masked network and compares it; returns None and why where it fails."""
         exact = cut(masked, self._found, dead)
-        before = {n: dict(vars(part)) for n, part in masked.named_modules()}
         failure = ""
         for told in TELLINGS:
             self._heads = tell_heads(masked, self._found, dead, told)
             failure = self._failure(masked, exact)
             if not failure or not self._heads:
                 break
-            for full, (old, _) in self._heads.items():
+            for full, (before, _) in self._heads.items():
                 path, _, leaf = full.rpartition(".")
-                setattr(masked.get_submodule(path), leaf, before[path][leaf])
-                assert before[path][leaf] == old
+                setattr(masked.get_submodule(path), leaf, before)
         return (None, failure) if failure else (masked, "")
 
     def _failure(self, module: nn.Module, exact: Mapping[str, Exact]) -> str:

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from lth_runner.export.shrink.double import DoubleArguments, by_name, in_double
+from lth_runner.export.shrink.double import DoubleArguments, by_name, double_recurrent, in_double
 from lth_runner.export.shrink.labels import Label, Shadow, Ties
 
 
@@ -23,8 +23,11 @@ class Product:
     """One product of inputs with weights: what each output hears, and what is constant.
 
     ``inputs`` and ``outputs`` are labels; ``nonzero`` [outputs, inputs] says which weights are not
-    0; ``varies`` [inputs]. ``sent`` [outputs, constants] is what each of the inputs ``constants``
-    adds everywhere to an output; ``movable`` [inputs]: it is 0, or can move into ``bias``.
+    0; ``varies`` [inputs]. ``movable`` [inputs]: what is sent is 0, or is the same everywhere and
+    can move into ``bias``. ``sent`` [outputs, constants] is what each of the inputs ``constants``
+    adds to an output, None where the parameter ``weight`` [outputs, inputs, ...] says so with the
+    ``values`` [inputs]. ``carried`` [inputs]: a constant that does not fit a bias, but another
+    such input can send it too.
     """
 
     layer: str
@@ -34,7 +37,7 @@ class Product:
     nonzero: Tensor
     movable: Tensor
     constants: Tensor
-    sent: Tensor
+    sent: Tensor | None
     bias: str | None
     carried: Tensor
     values: Tensor
@@ -134,7 +137,13 @@ class Trace(TorchDispatchMode):
         for value in inputs:
             self._known[value] = Shadow([], torch.ones_like(value, dtype=torch.bool))
         try:
-            with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), self, DoubleArguments({}):
+            with (
+                torch.no_grad(),
+                sdpa_kernel(SDPBackend.MATH),
+                self,
+                DoubleArguments({}),
+                double_recurrent(self.modules[""]),
+            ):
                 yield
         finally:
             for handle in handles:
