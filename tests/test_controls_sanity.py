@@ -91,9 +91,7 @@ def test_a_search_without_a_score_has_nothing_to_invert(caplog):
     chosen = {"shuffle": Shuffle(), "invert": Invert(Scoreless(), "leave_out")}
     with caplog.at_level(logging.INFO):
         assert list(possible(chosen)) == ["shuffle"]
-    assert caplog.messages == [
-        "control  invert is left out: this pruner's masks come out of a training and of no score"
-    ]
+    assert caplog.messages == ["control  invert is left out: this pruner's masks come of no score"]
     one, other = (identity.describe(Invert(SEARCHES["snip"], w)) for w in ("refuse", "leave_out"))
     assert one == other  # where there is a score it decides nothing
 

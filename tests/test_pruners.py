@@ -29,6 +29,7 @@ OURS = {
     "imp", "one_shot", "random", "han2015", "obd", "magnitude_at_init", "snip", "iter_snip",
     "force", "grasp", "synflow", "prospr", "random_erk", "smart_ratio",
 }  # fmt: skip
+NEEDED = {"given": ["pruner.ticket=outputs/first"]}
 SCOPES = ("global", "layerwise", "er", "erk", "smart_ratio", "deviation")
 SMALL = ["max_samples=256", "train.batch_size=32", "replicates=1", "record=local", "probe=none"]
 ON_CPU = ["device=cpu", "threads=1"]  # tests run side by side: more would wait for each other
@@ -67,7 +68,7 @@ def test_no_pruner_is_missing() -> None:
 
 @pytest.mark.parametrize("pruner", PRUNERS)
 def test_a_pruner_fits_its_signatures_and_takes_a_sparsity(pruner: str) -> None:
-    config = composed(f"pruner={pruner}", "pruner.sparsity=0.95")
+    config = composed(f"pruner={pruner}", "pruner.sparsity=0.95", *NEEDED.get(pruner, []))
     for sparsity in (0.95, 0.5):
         config.pruner.sparsity = sparsity
         plain = resolve(config)
@@ -112,7 +113,7 @@ def test_gradual_pruning_is_one_training(folder: Path) -> None:
 
 
 NORMS = ["model=mlp", "model.norm=batch", "model.widths=[32,16]"]  # early birds look at them
-SCORELESS = {"continuous", "dpf", "early_bird_stop", "edge_popup", "gem_miner", "gradual",
+SCORELESS = {"continuous", "dpf", "early_bird_stop", "edge_popup", "gem_miner", "given", "gradual",
              "multi_prize", "sr_ste", "supermask"}  # fmt: skip
 QUICK = {"snip", "gradual", "continuous"}
 OPTIONS = {
@@ -122,7 +123,7 @@ OPTIONS = {
     "early_bird_stop": ["pruner.retrain=true", "pruner.distance=1", "pruner.every=10%"],
     "continuous": ["pruner.sparsity=0.5", "pruner.score_lr=0.1"],
 }
-BLIND = {"imp": False, "magnitude_at_init": True, "random": True, "random_erk": True,
+BLIND = {"imp": False, "given": True, "magnitude_at_init": True, "random": True, "random_erk": True,
          "smart_ratio": True, "synflow": True, "rigl": True, "set": True,
          "concrete": True}  # fmt: skip
 
@@ -132,7 +133,12 @@ BLIND = {"imp": False, "magnitude_at_init": True, "random": True, "random_erk": 
 )
 def test_the_sanity_arms_run_beside_any_pruner(pruner: str, folder: Path) -> None:
     """All of them, but invert where there is no score; twins only where no label is read."""
-    rows = run(folder, f"pruner={pruner}", "control=sanity", *NORMS, *OPTIONS.get(pruner, []))
+    options = OPTIONS.get(pruner, [])
+    if pruner == "given":
+        task = built(*NORMS).task
+        Mask({n: torch.rand(k.shape) < 0.5 for n, k in task.dense().items()}).save(folder / "given")
+        options = [f"pruner.ticket={folder}/given"]
+    rows = run(folder, f"pruner={pruner}", "control=sanity", *NORMS, *options)
     last = {row["arm"]: row for row in rows if row["round"] == rows[-1]["round"]}
     arms = {"ticket", "shuffle", "reinit", "invert", "random_data"}
     assert last.keys() == arms - ({"invert"} if pruner in SCORELESS else set())

@@ -130,7 +130,13 @@ def test_every_option_is_in_the_readme_and_none_that_is_not(group: str) -> None:
 @pytest.mark.parametrize(("group", "option"), [*options()])
 def test_every_option_is_in_the_configuration(group: str, option: str) -> None:
     last = "experiment, scale and sweep"
-    titles = {"train/learning_rate": "train", "experiment": last, "scale": last, "sweep": last}
+    titles = {
+        "train/learning_rate": "train",
+        "pruner/rename": "pruner",
+        "experiment": last,
+        "scale": last,
+        "sweep": last,
+    }
     text = section(CONFIGURATION, titles.get(group, group))
     assert f"`{option}`" in text or f"`+{group}={option}`" in text
 
@@ -150,7 +156,7 @@ def composed(*words: str) -> dict[str, Any]:
         plain = OmegaConf.to_container(compose("config", overrides=list(words)), resolve=True)
     assert isinstance(plain, dict)
     for part in ("search", "masking", "budgets"):
-        del plain["pruner"][part]
+        plain["pruner"].pop(part, None)
     return plain
 
 
@@ -171,6 +177,7 @@ def test_every_key_is_documented_and_every_documented_key_exists() -> None:
         "origin=run": ["origin.run=x"],
         "origin=torchvision": ["origin.name=x"],
         "coordinates=delta": ["coordinates.only=[x]"],
+        "pruner=given": ["pruner.ticket=x"],
         "model=transformer": ["model.vocabulary=9", "model.length=9"],
         "model=causal_transformer": ["model.vocabulary=9", "model.length=9"],
         "model=masked_transformer": ["model.vocabulary=9", "model.length=9"],

@@ -21,7 +21,7 @@ from lth_runner.probe.trial import try_probe
 from lth_runner.problem.fits import check_fits
 from lth_runner.problem.objective import smoothed
 from lth_runner.problem.requirements import check as check_demands
-from lth_runner.problem.requirements import check_layers, draws_anew
+from lth_runner.problem.requirements import check_layers, check_replicates, draws_anew
 from lth_runner.problem.starts import check_starts
 from lth_runner.problem.task import Task
 from lth_runner.runs.evidence.tolerance import Tolerance
@@ -96,6 +96,7 @@ def check_parts(experiment: Experiment, recipe: Recipe) -> None:
     clock = clock_of(task, recipe)
     recipe.check(clock, torch.device(task.device))
     experiment.search.check(task, clock, recipe.rate)
+    check_replicates(experiment.search, experiment.tasks)
     check_masking(experiment.masking, clock)
     for one in (experiment.search, experiment.masking, *experiment.controls.values()):
         check_layers(one, task)

@@ -43,6 +43,7 @@ OWN_KEYS = {  # of the sections that are read here, and not given to a part whol
 WANDB = ("mode", "project", "entity", "group")
 WANDB_MODES = ("offline", "online", "disabled")
 PRUNER_KEYS = {"search", "masking", "budgets", "biases"}  # what is read here
+PRUNER_KEYS |= {"rate"}  # +scale=smoke sets it for every pruner, for those too that do not go by it
 log = logging.getLogger(__name__)
 
 

@@ -60,7 +60,7 @@ class Invert:
         """Says why there can be no such arm; None where there can."""
         if getattr(self.search, "score", None) is not None:
             return None
-        return "this pruner's masks come out of a training and of no score"
+        return "this pruner's masks come of no score"
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket | None:
         search: Any = self.search

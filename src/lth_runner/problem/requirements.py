@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Protocol, runtime_checkable
 
@@ -30,6 +30,14 @@ class GoesByLayers(Protocol):
 
     def check_layers(self, task: Task) -> None:
         """Raises UserError for layers whose weights have other axes."""
+
+
+@runtime_checkable
+class GoesByReplicates(Protocol):
+    """A part that has something else for each replicate."""
+
+    def check_replicates(self, tasks: Sequence[Task]) -> None:
+        """Raises UserError where it has nothing for one of them, or what does not fit."""
 
 
 @runtime_checkable
@@ -64,6 +72,12 @@ def check_layers(part: object, task: Task) -> None:
     if is_dataclass(part):
         for field in fields(part):
             check_layers(getattr(part, field.name), task)
+
+
+def check_replicates(part: object, tasks: Sequence[Task]) -> None:
+    """Raises UserError where a part lacks something for one of the replicates."""
+    if isinstance(part, GoesByReplicates):
+        part.check_replicates(tasks)
 
 
 def draws_anew(part: object) -> bool:

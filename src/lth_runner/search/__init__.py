@@ -2,7 +2,9 @@
 
 from lth_runner.search.at_init import AtInit
 from lth_runner.search.early_bird import EarlyBird
+from lth_runner.search.fit import Fit
 from lth_runner.search.found import Found
+from lth_runner.search.given import Given
 from lth_runner.search.iterative import Iterative
 from lth_runner.search.kept_scores import KeptScores
 from lth_runner.search.learned import Learned
@@ -13,7 +15,9 @@ from lth_runner.search.ticket import Start, Ticket
 __all__ = [
     "AtInit",
     "EarlyBird",
+    "Fit",
     "Found",
+    "Given",
     "Iterative",
     "KeptScores",
     "Learned",

@@ -68,22 +68,7 @@ class AtInit:
             _refuse_ties(self.score(task, task.init(), task.dense()))
 
     def _refuse_what_is_trained(self, clock: Clock) -> None:
-        rewind = self.rewind
-        trained = {
-            "step": rewind.at(clock) > 0,
-            "weights": rewind.weights == "keep",
-            "only": bool(rewind.only),
-            "layers": rewind.layers is not None,
-            "bn": rewind.bn == "keep",
-            "optimizer": rewind.optimizer == "restore",
-            "lr_clock": rewind.lr_clock == "final",
-        }
-        if any(trained.values()):
-            name = next(name for name, needed in trained.items() if needed)
-            raise UserError(
-                f"rewind.{name}={getattr(rewind, name)} needs the dense training, which "
-                "pruner.dense=false leaves out: set pruner.dense=true, or rewind=init"
-            )
+        self.rewind.refuse_what_is_trained(clock)
         if self._scored_step(clock):
             raise UserError(
                 f"pruner.score_step={self.score_step} needs the dense training, which "
@@ -103,8 +88,7 @@ class AtInit:
         """Gives the weights that are trained under the mask, and where their training starts."""
         if self.dense:
             return self.rewind(task, past)
-        fresh = self.rewind.weights == "reinit"
-        return task.fresh(derive(task.seed, "reinit", 0)) if fresh else task.init(), Start()
+        return self.rewind.without_dense(task)
 
     def decide(self, task: Task, past: Past) -> Mask:
         """Finds the ticket's mask, from the scored weights of the dense training alone."""

@@ -124,6 +124,29 @@ class Rewind:
         names = task.names
         return select(self.only, names, "rewind.only") if self.only else frozenset(names)
 
+    def refuse_what_is_trained(self, clock: Clock) -> None:
+        """Raises UserError for what only a dense training would have."""
+        trained = {
+            "step": self.at(clock) > 0,
+            "weights": self.weights == "keep",
+            "only": bool(self.only),
+            "layers": self.layers is not None,
+            "bn": self.bn == "keep",
+            "optimizer": self.optimizer == "restore",
+            "lr_clock": self.lr_clock == "final",
+        }
+        if any(trained.values()):
+            name = next(name for name, needed in trained.items() if needed)
+            raise UserError(
+                f"rewind.{name}={getattr(self, name)} needs the dense training, which "
+                "pruner.dense=false leaves out: set pruner.dense=true, or rewind=init"
+            )
+
+    def without_dense(self, task: Task) -> tuple[State, Start]:
+        """Gives the weights and the start of a first training: the task's own, or a fresh draw."""
+        fresh = self.weights == "reinit"
+        return task.fresh(derive(task.seed, "reinit", 0)) if fresh else task.init(), Start()
+
     def __call__(self, task: Task, past: Past) -> tuple[State, Start]:
         """Gives the weights (not yet masked) and the start of the round after ``past``."""
         dense = past[0]

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Start, Ticket
-from lth_runner.store.wrapped_names import matched, plain_names
 from lth_runner.values import state as states
 from lth_runner.values.errors import Damaged, UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.state import State
+from lth_runner.values.wrapped_names import matched, plain_names
 
 FORMAT = "1"
 ORIGIN = "origin"  # what is pruned has the origin's weight, and is not zero

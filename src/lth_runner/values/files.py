@@ -67,6 +67,15 @@ def content_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
+def regular_hash(path: Path) -> str:
+    """Hashes what a file holds (SHA-256); raises OSError for what is no file, and never waits."""
+    digest = hashlib.sha256()
+    with open_regular(path) as opened:
+        while block := opened.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def read_regular(path: Path, most: int | None = None) -> bytes:
     """Reads a file as ``open_regular`` opens it."""
     with open_regular(path, most) as opened:

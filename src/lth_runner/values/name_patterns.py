@@ -16,11 +16,18 @@ def select(patterns: Iterable[str], names: Iterable[str], key: str) -> frozenset
     names, patterns = list(names), [patterns] if isinstance(patterns, str) else patterns
     chosen: set[str] = set()
     for pattern in map(str, patterns):  # layers of nn.Sequential are called by numbers
-        hits = {n for n in names if fnmatchcase(n, pattern) or fnmatchcase(n, f"{pattern}.*")}
+        hits = {name for name in names if matches([pattern], name)}
         if not hits:
             raise UserError(f"{key}: {pattern!r} matches no tensor; {nearest(pattern, names)}")
         chosen |= hits
     return frozenset(chosen)
+
+
+def matches(patterns: Iterable[str], name: str) -> bool:
+    """Whether a name is one that any pattern matches."""
+    return any(
+        fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*") for pattern in patterns
+    )
 
 
 def value_for(values: Mapping[str, float], names: Iterable[str], key: str) -> dict[str, float]:

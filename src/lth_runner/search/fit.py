@@ -1,0 +1,273 @@
+"""How names and tensors from elsewhere are laid on a network, and what is refused of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lth_runner.problem.coordinates import stock_name
+from lth_runner.problem.origin import first_names
+from lth_runner.problem.task import Task
+from lth_runner.search.given_ticket import GivenTicket, Tensors
+from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.mask import Mask
+from lth_runner.values.name_patterns import matches, select
+from lth_runner.values.state import State
+from lth_runner.values.wrapped_names import matched
+
+ROOT = "."  # the key of what all names are put under
+NAMED = 4  # tensors that a message names
+FEW_ZEROS = 0.01  # share of a tensor's values below which its zeros are taken for chance
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A mask of the network, and the covered tensors that the ticket did not name."""
+
+    mask: Mask
+    dense: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Says which tensor of a ticket belongs to which of the network, whose names may be others.
+
+    ``rename``: what parts of a name become, ``{fc_layers.0: linear1}``, wherever these parts stand
+    in it; an empty text takes them away, and the key ``.`` puts its value before all names. Names
+    of wrappers (``module.``, ``_orig_mod.``) are left out by themselves. ``dropped``: patterns of
+    the ticket's names, as renamed, that are left out. ``fresh``: patterns of the network's tensors
+    that come from the task itself, unpruned: a head.
+    Raises UserError for what has no place, all of it in one message.
+    """
+
+    rename: Mapping[str, str] | None = None
+    dropped: Sequence[str] = ()
+    fresh: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("dropped", "fresh"):
+            patterns = getattr(self, name) or ()
+            patterns = [patterns] if isinstance(patterns, str) else patterns
+            object.__setattr__(self, name, tuple(map(str, patterns)))
+
+    @property
+    def _renames(self) -> dict[str, str]:
+        return {str(key): str(value or "") for key, value in (self.rename or {}).items()}
+
+    def mask(self, task: Task, given: GivenTicket) -> Fitted:
+        """Lays a ticket's masks on the covered tensors; those that it does not name stay dense.
+
+        Raises UserError for masks that have no place or another shape, for one that keeps all or
+        nothing, and for one that removes weights which no mask covers here.
+        """
+        own = _stock_names(task)
+        covered = {stock_name(name): name for name in task.prunable}
+        spared = select(self.fresh, own, "pruner.fresh")
+        held = given.masks.read()
+        places = self._places(task, given.called, held, own)
+        whole = dict(task.dense())
+        kept: dict[str, Tensor] = {}
+        beyond, shapes = [], []
+        for place, names in places.items():
+            if place in spared or (place not in covered and given.by_zeros):
+                continue
+            found = _agreed(given.called, place, (held[name] for name in names))
+            if place not in covered:
+                beyond += [] if bool(found.all()) else [place]
+            elif found.shape != whole[covered[place]].shape:
+                shapes.append(_shapes(place, found, whole[covered[place]]))
+            else:
+                kept[covered[place]] = _without_chance(found) if given.by_zeros else found
+        _refuse_shapes(given.called, shapes)
+        _refuse_beyond(given.called, beyond)
+        mask = Mask({name: kept.get(name, whole[name]) for name in whole})
+        _refuse_whole_or_empty(given, mask)
+        return Fitted(mask, tuple(name for name in whole if name not in kept))
+
+    def weights(self, task: Task, called: str, held: Tensors, base: State) -> State:
+        """Writes weights over those of ``base``, which keeps its own where ``fresh`` says so.
+
+        Raises UserError for tensors that have no place, for those that are lacking, and for other
+        shapes and kinds of numbers.
+        """
+        spared = select(self.fresh, base, "pruner.fresh")
+        places = self._places(task, called, held, list(base))
+        found, shapes = dict(base), []
+        for place, names in places.items():
+            if place in spared:
+                continue
+            value = _agreed(called, place, (held[name] for name in names))
+            if value.shape != base[place].shape:
+                shapes.append(_shapes(place, value, base[place]))
+                continue
+            _refuse_values(called, place, value, base[place])
+            found[place] = value.to(base[place]).clone()
+        _refuse_shapes(called, shapes)
+        if lacking := sorted(base.keys() - places.keys() - spared):
+            raise UserError(
+                f"{called} lacks the weights of {_listed(lacking)}: name them in pruner.fresh to "
+                "take them from this task, or take pruner.weights=own"
+            )
+        return found
+
+    def _places(
+        self, task: Task, called: str, held: Iterable[str], own: Collection[str]
+    ) -> dict[str, list[str]]:
+        """Maps each name of the network to those that a ticket has for it, a shared one to several.
+
+        Raises UserError for names that have no place.
+        """
+        plain = matched(held, own)
+        named = {name: self._renamed(name) for name in plain}
+        root = dict(task.named_modules())[""]
+        first = first_names(root) if task.coordinates is None else {}
+        places: dict[str, list[str]] = {}
+        strange = []
+        for name, place in named.items():
+            if matches(self.dropped, place):
+                continue
+            known = (place, f"{place}.weight")  # of a layer, where it is called by its path
+            found = next((first.get(n, n) for n in known if first.get(n, n) in own), None)
+            if found is None:
+                strange.append(place)
+            else:
+                places.setdefault(found, []).append(plain[name])
+        if strange:
+            told = _strange(called, sorted(strange), own, fits=bool(places))
+            raise UserError(told + self._unused(plain))
+        return places
+
+    def _renamed(self, name: str) -> str:
+        parts, found, at = name.split("."), [], 0
+        while at < len(parts):
+            key = self._key_at(parts, at)
+            if key is None:
+                found.append(parts[at])
+                at += 1
+            else:
+                found.append(self._renames[key])
+                at += len(key.split("."))
+        return ".".join(part for part in [self._renames.get(ROOT, ""), *found] if part)
+
+    def _key_at(self, parts: Sequence[str], at: int) -> str | None:
+        """Finds the longest key whose parts stand at a place of a name."""
+        rest = ".".join(parts[at:])
+        found = [key for key in self._renames if f"{rest}.".startswith(f"{key}.")]
+        return max(found, key=len, default=None)
+
+    def _unused(self, names: Iterable[str]) -> str:
+        """Says which keys of ``rename`` are in none of the names."""
+        split = [name.split(".") for name in names]
+        used = {self._key_at(parts, at) for parts in split for at in range(len(parts))}
+        unused = [key for key in self._renames if key not in {*used, ROOT}]
+        return f"; pruner.rename: {', '.join(unused)} is in no name of it" if unused else ""
+
+
+def _stock_names(task: Task) -> list[str]:
+    return list(task.names if task.coordinates is None else task.merged(task.init()))
+
+
+def _agreed(called: str, place: str, values: Iterable[Tensor]) -> Tensor:
+    """Takes the one value of what the network shares; raises UserError where two differ."""
+    found, *others = values
+    for other in others:
+        if found.shape != other.shape or not torch.equal(found, other):
+            raise UserError(
+                f"{called}: two of its tensors belong to {place}, which the network shares, and "
+                "differ: leave one out by pruner.dropped"
+            )
+    return found
+
+
+def _without_chance(kept: Tensor) -> Tensor:
+    zeros = kept.numel() - int(kept.sum())
+    return torch.ones_like(kept) if zeros < FEW_ZEROS * kept.numel() else kept
+
+
+def _strange(called: str, names: Sequence[str], own: Collection[str], *, fits: bool) -> str:
+    prefix = _prefix(names, own)
+    if prefix is not None:
+        cure = f"their prefix alone differs: 'pruner.rename={prefix}' makes them fit"
+    else:
+        cure = (
+            f"{nearest(names[0], own)}; map names by pruner.rename={{theirs: ours}}, or leave them "
+            "out by pruner.dropped"
+        )
+    nothing = "" if fits else ": no tensor of it fits"
+    return f"{called} has {_listed(names)}, which the network has not{nothing} ({cure})"
+
+
+def _prefix(names: Sequence[str], own: Collection[str]) -> str | None:
+    """Finds what takes all names to the network's by a common prefix; None where nothing does."""
+    for one in own:
+        if names[0].endswith(f".{one}"):
+            prefix = names[0].removesuffix(f".{one}")
+            if all(name.removeprefix(f"{prefix}.") in own for name in names):
+                return f'{{{prefix}: ""}}'
+        if one.endswith(f".{names[0]}"):
+            prefix = one.removesuffix(f".{names[0]}")
+            if all(f"{prefix}.{name}" in own for name in names):
+                return f"{{{ROOT}: {prefix}}}"
+    return None
+
+
+def _shapes(place: str, found: Tensor, own: Tensor) -> str:
+    return f"{place} {tuple(found.shape)} where the network has {tuple(own.shape)}"
+
+
+def _refuse_shapes(called: str, shapes: Sequence[str]) -> None:
+    if shapes:
+        raise UserError(
+            f"{called} has other shapes: {'; '.join(shapes)}. Take the model that it was found in, "
+            "or name in pruner.fresh what is to come from this task, unpruned (a head)"
+        )
+
+
+def _refuse_beyond(called: str, names: Sequence[str]) -> None:
+    if names:
+        key = "pruner.biases=true" if all(n.endswith("bias") for n in names) else "covers.also"
+        raise UserError(
+            f"{called} removes weights of {_listed(names)}, which no mask covers here: cover them "
+            f"({key}), or leave them dense by pruner.fresh"
+        )
+
+
+def _refuse_whole_or_empty(given: GivenTicket, mask: Mask) -> None:
+    if given.by_zeros and mask.sparsity < FEW_ZEROS:
+        raise UserError(
+            f"{given.called} has hardly any zeros in the {mask.num_prunable} weights that a mask "
+            "covers, and no mask beside them: it is no sparse checkpoint. Give one whose pruned "
+            "weights are zero, or a file of masks"
+        )
+    if mask.num_kept == mask.num_prunable:
+        raise UserError(
+            f"{given.called} keeps all of {mask.num_prunable} weights, and is no ticket: give a "
+            "later round, or name less in pruner.fresh and pruner.dropped"
+        )
+    if not mask.num_kept:
+        raise UserError(
+            f"{given.called} keeps none of {mask.num_prunable} weights: nothing is left to train "
+            "(1 must mean kept)"
+        )
+
+
+def _refuse_values(called: str, place: str, value: Tensor, own: Tensor) -> None:
+    floating: Callable[[Tensor], bool] = torch.is_floating_point
+    if value.dtype != own.dtype and not (floating(value) and floating(own)):
+        raise UserError(
+            f"{called}: {place} is {value.dtype}, the network's is {own.dtype}: save it as the "
+            "network has it"
+        )
+    if floating(value) and not bool(value.isfinite().all()):
+        raise UserError(
+            f"{called}: {place} has values that are not finite: the training that it comes from "
+            "has diverged, so take another"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
