@@ -1,16 +1,13 @@
-"""What makes the whole suite quick: its order, a heap that is not looked over, files read once."""
+"""What makes the whole suite quick: its order, a heap not looked over, options composed once."""
 
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-from unittest import mock
 
 import pytest
-from omegaconf import OmegaConf
+
+from composing import composed_once, read_once
 
 LONGEST_FIRST = (
     "test_sharing", "test_kill", "test_experiments_smoke", "test_cli", "test_readme", "test_conf",
@@ -31,18 +28,7 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def read_once() -> Iterator[None]:
-    """The same yaml files are composed thousands of times: each is parsed once."""
-    load, parsed = OmegaConf.load, {}
-
-    def load_once(source: Any) -> Any:
-        if not isinstance(source, str | os.PathLike):
-            return load(source)
-        facts = Path(source).stat()
-        key = str(source), facts.st_ino, facts.st_mtime_ns, facts.st_size
-        if key not in parsed:
-            parsed[key] = OmegaConf.to_container(load(source))
-        return OmegaConf.create(parsed[key])
-
-    with mock.patch.object(OmegaConf, "load", load_once):
+def composed_quickly() -> Iterator[None]:
+    """The same options are composed thousands of times: each choice of them is, once."""
+    with read_once(), composed_once():
         yield

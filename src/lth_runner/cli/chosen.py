@@ -21,9 +21,8 @@ def check_chosen(known: Any) -> None:
     config.
     """
     words = list(known.overrides.task)
-    several = any(re.match(rf"\+*({'|'.join(SEVERAL)})=\[", word) for word in words)
     own = any(source.provider == "command-line" for source in known.runtime.config_sources)
-    if not several and not own:  # what ships is right
+    if not own and not any(map(_may_be_wrong, words)):  # what ships is right
         return
     loader = GlobalHydra.instance().config_loader()
     found = loader.compute_defaults_list(known.job.config_name or "config", words, RunMode.RUN)
@@ -35,6 +34,22 @@ def check_chosen(known: Any) -> None:
             chosen[group, parent].append(option)
     for (group, _), options in chosen.items():
         _check_together(group, options)
+
+
+def _may_be_wrong(word: str) -> bool:
+    """Whether a word may name an option twice, or none beside others.
+
+    Names that differ, in the place of those that ship, do not; what Hydra makes of a word is not
+    asked where the word itself tells, since that takes as long as composing all.
+    """
+    found = re.match(rf"(\+*)(?:{'|'.join(SEVERAL)})=(\[.*)", word, re.DOTALL)
+    if found is None:
+        return False
+    names = re.fullmatch(r"\[(\w+(?:,\w+)*)\]", found[2])
+    if found[1] or names is None:
+        return True
+    options = names[1].split(",")
+    return len(options) > 1 and ("none" in options or len(set(options)) < len(options))
 
 
 def _check_together(group: str, options: list[str]) -> None:

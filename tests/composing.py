@@ -1,0 +1,77 @@
+"""Composing without repetitions: files parsed once, each choice of options composed once."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from hydra._internal import config_loader_impl
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.defaults_list import DefaultsList, Overrides
+from omegaconf import DictConfig, OmegaConf
+
+from lth_runner.cli.main import conf_dir
+
+SHIPPED = {"", "hydra.conf", str(conf_dir())}
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """Parses each yaml file once, for as long as it is the same file."""
+    load, parsed = OmegaConf.load, {}
+
+    def load_once(source: Any) -> Any:
+        name = getattr(source, "name", source)
+        if not isinstance(name, str | os.PathLike):
+            return load(source)
+        facts = Path(name).stat()
+        key = str(name), facts.st_ino, facts.st_mtime_ns, facts.st_size
+        if key not in parsed:
+            parsed[key] = OmegaConf.to_container(load(source))
+        return OmegaConf.create(parsed[key])
+
+    with mock.patch.object(OmegaConf, "load", load_once):
+        yield
+
+
+@contextmanager
+def composed_once() -> Iterator[None]:
+    """Composes each choice of options once; values are set on a copy, by Hydra as ever.
+
+    Which files a config is made of follows from the options alone, and so does what they hold
+    together. Where a folder of one's own takes part, all is composed anew.
+    """
+    choose = config_loader_impl.create_defaults_list
+    put_together = ConfigLoaderImpl._compose_config_from_defaults_list
+    chosen: dict[tuple[Any, ...], DefaultsList] = {}
+    configs: dict[tuple[Any, ...], DictConfig] = {}
+
+    def choose_once(*, repo: Any, overrides_list: list[Any], **rest: Any) -> DefaultsList:
+        sources = {source.path for source in repo.get_sources()}
+        values = Overrides(repo=repo, overrides_list=overrides_list).config_overrides
+        options = [word for word in overrides_list if not any(word is value for value in values)]
+        key = (*sorted(sources), *(word.input_line for word in options), *rest.items())
+        if key not in chosen or not sources <= SHIPPED:
+            chosen[key] = choose(repo=repo, overrides_list=overrides_list, **rest)
+        return replace(chosen[key], config_overrides=values)
+
+    def put_together_once(self: Any, *, defaults: list[Any], repo: Any) -> DictConfig:
+        sources = {source.path for source in repo.get_sources()}
+        key = (*sorted(sources), *map(repr, defaults))
+        if key not in configs or not sources <= SHIPPED:
+            configs[key] = put_together(self, defaults=defaults, repo=repo)
+        return copy.deepcopy(configs[key])
+
+    with (
+        mock.patch.object(config_loader_impl, "create_defaults_list", choose_once),
+        mock.patch.object(
+            ConfigLoaderImpl, "_compose_config_from_defaults_list", put_together_once
+        ),
+    ):
+        yield
