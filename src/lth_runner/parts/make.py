@@ -18,7 +18,7 @@ from lth_runner.values.raised import first_line
 def make(node: Mapping[str, Any]) -> Any:
     """Builds one part; a UserError raised in its making comes out as it is."""
     try:
-        return instantiate(dict(node), _convert_="all")
+        return instantiate({**node, "_convert_": "all"})  # as an argument it would be merged
     except InstantiationException as error:
         raise _root_cause(error) from error
 
