@@ -1,20 +1,20 @@
-"""Composing without repetitions: files parsed once, each choice of options composed once."""
+"""Composing without repetitions: files read once, each choice of options composed once."""
 
 from __future__ import annotations
 
 import copy
-import os
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from hydra._internal import config_loader_impl
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.defaults_list import DefaultsList, Overrides
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from lth_runner.cli.main import conf_dir
 
@@ -23,20 +23,18 @@ SHIPPED = {"", "hydra.conf", str(conf_dir())}
 
 @contextmanager
 def read_once() -> Iterator[None]:
-    """Parses each yaml file once, for as long as it is the same file."""
-    load, parsed = OmegaConf.load, {}
+    """Reads each yaml file that ships once, and what lists it needs first."""
+    read, kept = ConfigRepository.load_config, {}
 
-    def load_once(source: Any) -> Any:
-        name = getattr(source, "name", source)
-        if not isinstance(name, str | os.PathLike):
-            return load(source)
-        facts = Path(name).stat()
-        key = str(name), facts.st_ino, facts.st_mtime_ns, facts.st_size
-        if key not in parsed:
-            parsed[key] = OmegaConf.to_container(load(source))
-        return OmegaConf.create(parsed[key])
+    def read_one(self: ConfigRepository, config_path: str) -> Any:
+        sources = tuple(source.path for source in self.get_sources())
+        if not SHIPPED.issuperset(sources):
+            return read(self, config_path)
+        if (sources, config_path) not in kept:
+            kept[sources, config_path] = pickle.dumps(read(self, config_path))
+        return pickle.loads(kept[sources, config_path])
 
-    with mock.patch.object(OmegaConf, "load", load_once):
+    with mock.patch.object(ConfigRepository, "load_config", read_one):
         yield
 
 

@@ -8,10 +8,13 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from command import without_pictures
+from composing import composed_once, read_once
 from lth_runner.cli import main as cli
 
 SERVER = multiprocessing.get_context("forkserver")
@@ -19,7 +22,6 @@ SERVER.set_forkserver_preload(
     [
         "lth_runner.cli.launch",
         "lth_runner.runs.report.run_page",
-        "sklearn.datasets",
         "torch._dynamo",  # which the first optimizer loads
     ]
 )
@@ -33,11 +35,20 @@ class Forked:
     log: Path
 
     @classmethod
-    def start(cls, main: Callable[..., object], *arguments: object, logs: Path) -> Forked:
-        """Calls a function of an importable module in a process of its own."""
+    def start(
+        cls,
+        main: Callable[..., object],
+        *arguments: object,
+        logs: Path,
+        out: Path | None = None,
+    ) -> Forked:
+        """Calls a function of an importable module in a process of its own.
+
+        ``out``: a pipe that takes what it prints to stdout, or a terminal that takes all.
+        """
         handle, name = tempfile.mkstemp(suffix=".log", dir=logs)
         os.close(handle)
-        words = (Path(name), main, arguments)
+        words = (Path(name), out, main, arguments)
         process = SERVER.Process(target=_print_to, args=words, daemon=True)
         process.start()
         return cls(process, Path(name))
@@ -61,22 +72,28 @@ class Forked:
         return self.log.read_text()
 
 
-def lth_run_forked(*arguments: object, logs: Path, **environment: str) -> Forked:
+def lth_run_forked(
+    *arguments: object, logs: Path, out: Path | None = None, pictures: bool = True, **changed: str
+) -> Forked:
     """`lth-run` in a process of its own, in the folder that takes its log."""
     words = list(map(str, arguments))
-    environment = {"WANDB_MODE": "disabled", **environment}
-    return Forked.start(_lth_run, words, logs, environment, logs=logs)
+    environment = {"WANDB_MODE": "disabled", **changed}
+    return Forked.start(_lth_run, words, logs, environment, pictures, logs=logs, out=out)
 
 
-def _lth_run(words: list[str], folder: Path, environment: dict[str, str]) -> None:
+def _lth_run(words: list[str], folder: Path, environment: dict[str, str], pictures: bool) -> None:
     os.chdir(folder)
     os.environ.update(environment)
     sys.argv = ["lth-run", *words]
-    cli.main()
+    with nullcontext() if pictures else without_pictures(), read_once(), composed_once():
+        cli.main()
 
 
-def _print_to(log: Path, main: Callable[..., object], arguments: tuple[object, ...]) -> None:
-    with log.open("w") as file:
-        for number in (1, 2):
+def _print_to(
+    log: Path, out: Path | None, main: Callable[..., object], arguments: tuple[object, ...]
+) -> None:
+    both = out if out is not None and out.is_char_device() else None
+    for number, path in ((1, out or log), (2, both or log)):
+        with path.open("a") as file:
             os.dup2(file.fileno(), number)
     main(*arguments)

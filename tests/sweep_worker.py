@@ -21,7 +21,7 @@ from lth_runner.store.store import Store
 from lth_runner.training.recipe import Recipe
 from lth_runner.training.trainer import Trainer
 
-LENGTH = 300
+LENGTH = 200
 SPARSITIES, REWINDS, SEEDS = (0.3, 0.5), ("0it", "60it"), (0, 1)
 POINTS = list(itertools.product(SPARSITIES, REWINDS, SEEDS))
 

@@ -29,7 +29,8 @@ from lth_runner.values.seeds import stream
 
 @pytest.fixture
 def fresh_library(monkeypatch, tmp_path):
-    """The library compiled anew, in a cache of its own; CC is this test's."""
+    """The library compiled anew, in haste, in a cache of its own; CC is this test's."""
+    monkeypatch.setenv("CC", refusing(tmp_path / "hasty", "-no-flag"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     library.cache_clear()
     yield tmp_path / "cache" / "lth-runner" / "compiled"
@@ -37,9 +38,9 @@ def fresh_library(monkeypatch, tmp_path):
 
 
 def refusing(path, flags):
-    """A compiler that knows not all flags."""
-    script = f'#!/bin/sh\nfor a in "$@"; do case $a in {flags}) exit 1;; esac; done\nexec cc "$@"\n'
-    path.write_text(script)
+    """A compiler that knows not all flags, and takes no time to optimise."""
+    look = f'for a in "$@"; do case $a in {flags}) exit 1;; esac; done'
+    path.write_text(f'#!/bin/sh\n{look}\nexec cc "$@" -O0\n')  # quickly: it is not to be quick
     path.chmod(0o700)
     return str(path)
 
@@ -63,7 +64,9 @@ def flip(content):
 def kept(tmp_path_factory):
     """A compiled library as it is kept: its file's name and content."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        cache = tmp_path_factory.mktemp("cache")
+        patched.setenv("XDG_CACHE_HOME", str(cache))
+        patched.setenv("CC", refusing(cache / "hasty", "-no-flag"))
         library.cache_clear()
         assert library()
         library.cache_clear()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
+import select
+import struct
+import termios
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import pexpect
 import pytest
 
-from command import PROGRAM, SMALL, environ, folders, lth_run, rows
+from command import SMALL, folders, lth_run, rows
+from forked import lth_run_forked
 from lth_runner.runs.record import Console
 from lth_runner.runs.record.record import Progress, RunDescription
 
@@ -39,16 +44,21 @@ def test_a_log_file_gets_a_plain_aligned_line_for_every_training(tmp_path: Path)
 
 
 def test_a_terminal_gets_a_live_bar_and_an_unbroken_table(tmp_path: Path) -> None:
-    child = pexpect.spawn(
-        PROGRAM,
-        [*SMALL, "train.shrink_to=null", "train.length=1500it", "pruner.rounds=1",
-         f"paths.outputs={tmp_path}"],
-        env=environ(TERM="xterm"), encoding="utf-8", dimensions=(40, 110), timeout=300,
+    master, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 40, 110, 0, 0))
+    words = ("train.shrink_to=null", "train.length=1500it", "pruner.rounds=1")
+    child = lth_run_forked(
+        *SMALL, *words, f"paths.outputs={tmp_path}", logs=tmp_path, pictures=False,
+        out=Path(os.ttyname(terminal)), TERM="xterm",
     )  # fmt: skip
-    child.expect(pexpect.EOF)
-    child.close()
-    shown = child.before or ""
-    assert child.exitstatus == 0, shown
+    seen = b""
+    while child.is_running or select.select([master], [], [], 0)[0]:
+        if select.select([master], [], [], 0.05)[0]:
+            seen += os.read(master, 1 << 16)
+    shown = seen.decode()
+    child.finish()
+    for end in (master, terminal):
+        os.close(end)
     frames = re.findall(r"\rround \d/1 (?:ticket|reinit) seed 0: +\d+%\|[^\r]*", shown)
     assert any(re.search(r"<\d\d:\d\d, .*step/s\]", frame) for frame in frames), shown
     last = shown.replace("\r\n", "\n").split("\r")[-1]  # after the bar has been wiped out

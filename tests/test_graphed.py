@@ -52,7 +52,7 @@ train = functools.partial(trained, by=CPU)
 
 KINDS = {
     "resnet, sgd": (resnet, {"length": "60it"}),
-    "resnet-20, sgd in bf16": (resnet20, {"precision": "bf16", "length": "60it"}),
+    "resnet-20, sgd in bf16": (resnet20, {"precision": "bf16"}),
     "resnet, adam": (resnet, {"optimizer": ADAM, "warmup": "8it"}),
     "resnet, no momentum": (resnet, {"optimizer": functools.partial(SGD, momentum=0.0)}),
     "resnet, clipped": (resnet, {"clip_norm": 0.1, "label_smoothing": 0.1}),

@@ -27,10 +27,10 @@ def keys(option: str) -> set[str]:
     return {f"probe.{n}.{key}" for n, of in parts.items() for key in of if key != "_target_"}
 
 
-def fields(outputs: Path, probe: str) -> set[str]:
+def fields(outputs: Path, probe: str, *, pictures: bool = False) -> set[str]:
     words = [word for word in SMALL if not word.startswith(("probe=", "control="))]
     others = ("control=none", "record=local", f"probe={probe}", f"paths.outputs={outputs}")
-    said = lth_run(*words, *others, pictures=True)  # their panels are drawn as well
+    said = lth_run(*words, *others, pictures=pictures)
     assert said.status == 0, said.err
     [folder] = folders(outputs)
     return {key for row in rows(folder / "rounds.jsonl") for key in row}
@@ -51,6 +51,12 @@ def test_fields_and_keys_of_an_option_are_documented_and_the_reverse(option, out
     found = fields(outputs, option) - default
     assert found
     assert named(option) == found | keys(option)
+
+
+def test_panels_of_all_these_options_are_drawn(outputs, default):
+    assert fields(outputs, f"[{','.join(OPTIONS)}]", pictures=True) - default
+    [folder] = folders(outputs)
+    assert (folder / "report.html").read_text().count("<svg") > 5
 
 
 def test_full_is_all_of_them_but_those_that_train():
