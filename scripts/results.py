@@ -50,7 +50,8 @@ class Row:
         parts += dict.fromkeys(f"on {name}" for run in self.runs if (name := images(run)))
         parts += [extent(run) for run in self.runs if run.state != "done"]
         measured = found is not None
-        commands = dict.fromkeys(command(run) for run in self.runs) if measured else {}
+        alone = measured and "+study=" not in claim.command  # whose runs have long commands
+        commands = dict.fromkeys(command(run) for run in self.runs) if alone else {}
         machines = dict.fromkeys(hardware(run) for run in self.runs) if measured else {}
         verdict = f"**{self.verdict}**" if measured else self.verdict
         return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from carried import Matrix
 from evidence import command, extent, hardware
 from matplotlib.figure import Figure
 
@@ -33,7 +34,9 @@ PRUNERS = "lth-run +experiment=lenet300_mnist_pruners"
 FAMILIES = f"{PRUNERS} +sweep=families name=lenet300_mnist_families"
 SEARCHED = f"{FAMILIES} pruner=concrete pruner.search.score.length=4000it"
 LATE = "name=lenet300_mnist_families rewind.step=200it pruner.sparsity=0.9952776335171304"
-SECTIONS = (
+TRANSFERRED = "lenet300_transfer"
+TRANSFER = "lth-run +study=lenet300_transfer"
+SECTIONS: tuple[Section | Matrix, ...] = (
     Section(
         title="Pruners side by side on MNIST",
         name="lenet300_mnist_pruners",
@@ -59,6 +62,16 @@ SECTIONS = (
         "its ticket not at all; concrete searches with the weights frozen.",
         figures=("accuracy", "effort"),
     ),
+    Matrix(
+        title="Tickets carried to other data",
+        name=TRANSFERRED,
+        commands=(TRANSFER,),
+        note="Tickets of LeNet-300-100 with the weights that they were rewound to, trained on "
+        "other data in trainings of 500 steps: MNIST, scikit-learn's digits at 28x28, CIFAR-10 in "
+        "grey at 28x28, the first five of its classes (a) and the others (b). The words under the "
+        "numbers are those of the study's page: all of a matrix together wrong with a chance of "
+        "5 % on the left, 2.5 % on the right.",
+    ),
 )
 
 
@@ -71,8 +84,12 @@ def section_runs(section: Section, runs: Sequence[FinishedRun]) -> list[Finished
     return [run for run in runs if run.name == section.name]
 
 
-def written(section: Section, runs: Sequence[FinishedRun], images: Mapping[str, str]) -> str:
+def written(
+    section: Section | Matrix, runs: Sequence[FinishedRun], images: Mapping[str, str]
+) -> str:
     """The section's Markdown below its title; `images`: file name -> what it shows."""
+    if isinstance(section, Matrix):
+        return section.written(runs, images)
     own = section_runs(section, runs)
     found = pruned_alike(section, runs)
     asked = ", ".join(f"`{one}`" for one in section.commands)
@@ -151,8 +168,10 @@ def seconds(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def drawn(section: Section, runs: Sequence[FinishedRun]) -> dict[str, tuple[Figure, str]]:
+def drawn(section: Section | Matrix, runs: Sequence[FinishedRun]) -> dict[str, tuple[Figure, str]]:
     """File stem -> figure and what it shows, of the largest group of the section's runs."""
+    if isinstance(section, Matrix):
+        return section.drawn(runs)
     found = pruned_alike(section, runs)
     if not found:
         return {}

@@ -108,7 +108,7 @@ def options() -> list[tuple[str, ...]]:
     found: dict[str, list[str]] = {}
     for path in sorted(CONF.rglob("*.yaml")):
         group = path.relative_to(CONF).parent.as_posix()
-        if group.split("/")[0] not in (".", "hydra", "skeleton"):
+        if group.split("/")[0] not in (".", "hydra", "skeleton", "study"):  # it is runs
             word = f"{'' if group in DEFAULT_GROUPS else '+'}{group}={path.stem}"
             found.setdefault(group, []).append(word)
     alone = [(word,) for group in found.keys() - APART for word in found[group]]

@@ -21,6 +21,7 @@ LAYERS = [
     "control masking store",
     "training probe",
     "runs",
+    "study",
     "export",
     "experiment",
     "cli __main__",

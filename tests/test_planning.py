@@ -22,7 +22,7 @@ def test_points_that_differ_in_values_alone_are_not_all_composed_first(tmp_path:
 
     def begin(*arguments: object) -> Ended:
         begun.append(len(composed))
-        return Ended(0.5, diverged=False)
+        return Ended(0.5, diverged=False, folder=tmp_path)
 
     words = (*SMALL, "seed=0,1,2,3", "pruner=imp,one_shot", f"paths.outputs={tmp_path}")
     with (

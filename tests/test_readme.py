@@ -129,13 +129,11 @@ def test_every_option_is_in_the_readme_and_none_that_is_not(group: str) -> None:
 
 @pytest.mark.parametrize(("group", "option"), [*options()])
 def test_every_option_is_in_the_configuration(group: str, option: str) -> None:
-    last = "experiment, scale and sweep"
+    last = "experiment, scale, sweep and study"
     titles = {
         "train/learning_rate": "train",
         "pruner/rename": "pruner",
-        "experiment": last,
-        "scale": last,
-        "sweep": last,
+        **dict.fromkeys(last.replace(",", "").split(), last),
     }
     text = section(CONFIGURATION, titles.get(group, group))
     assert f"`{option}`" in text or f"`+{group}={option}`" in text

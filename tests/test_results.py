@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_dir
 
 from lth_runner.cli.check import resolve
 from lth_runner.cli.main import conf_dir
+from lth_runner.cli.study import read_study
 from lth_runner.runs.evidence.published import beside, counterpart, names, published
 from lth_runner.runs.report import FinishedRun
 from lth_runner.runs.report.curve import curve_figure
@@ -406,6 +407,8 @@ def test_every_claim_has_a_name_of_its_own_and_a_command_that_composes() -> None
             for word in command.split():
                 for pruner in word.removeprefix("pruner=").split(",") if "pruner=" in word else ():
                     assert (conf_dir() / "pruner" / f"{pruner}.yaml").is_file()
-            found.add(resolve(compose("config", overrides=words))["name"])
+            config = compose("config", overrides=words)
+            is_study = "study" in config
+            found.add(read_study(config.study).name if is_study else resolve(config)["name"])
     named = {name for claim in claims for name, _ in claim.runs.values()}
     assert found == named | {section.name for section in SECTIONS}

@@ -85,6 +85,35 @@ def build(values: Mapping[str, Any]) -> Parts:
     )
 
 
+def build_but(values: Mapping[str, Any], later: str) -> None:
+    """Builds the parts of a checked config that do not name what is there later only.
+
+    ``later`` is a text that stands in the config for a result of a run to come: an origin that
+    names it is left out, and so is a search, with what needs it. Raises UserError as ``build``.
+    """
+    awaited = {key for key in ("origin", "pruner") if later in repr(values[key])}
+    if not awaited:
+        build(values)
+        return
+    recipe: Recipe = part(values, "train", Recipe)
+    part(values, "pruner.masking", Masking)
+    for name in values["control"]:
+        part(values, f"control.{name}", Control)
+    probes: list[Probe] = [part(values, f"probe.{name}", Probe) for name in values["probe"]]
+    task = build_task({**values, **dict.fromkeys(awaited & {"origin"})})
+    check_fits(task)
+    task.data.stream(recipe.batch_size, task.seed)
+    clock = clock_of(task, recipe)
+    recipe.check(clock, torch.device(task.device))
+    if "pruner" not in awaited:
+        search: Search = part(values, "pruner.search", Search)
+        search.check(task, clock, recipe.rate)
+    smoothed(task.objective, recipe.label_smoothing)
+    try_a_step(task, recipe)
+    for probe in probes:
+        check_demands(probe, task)
+
+
 def check_parts(experiment: Experiment, recipe: Recipe) -> None:
     """Raises UserError for what would come out in the midst of the trainings."""
     task = experiment.tasks[0]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 WIDTH = 100
-UNCHOSEN = {"experiment", "scale", "sweep"}  # groups without a default: +group=option
+UNCHOSEN = {"experiment", "scale", "study", "sweep"}  # groups without a default: +group=option
 INNER = {"skeleton", "hydra"}  # what options are made of, and Hydra's own
 TEXT = """\
 lth-run - Lottery Ticket Hypothesis experiments from one config
@@ -24,6 +24,7 @@ Examples
   lth-run model=lenet300 dataset=mnist pruner.sparsity=0.9 rewind.step=500it
   lth-run -m pruner.sparsity=0.5,0.9 rewind.step=0it,200it              a sweep
   lth-run +experiment=digits_imp +sweep=sparsity                        the same from a yaml
+  lth-run +study=transfer                        tickets of some data sets trained on others
   lth-run --config-dir ./mine +experiment=my_own                        your own yaml
 
 Groups (group=choice)

@@ -65,6 +65,7 @@ class Ended:
 
     value: float | None
     diverged: bool
+    folder: Path
 
 
 def execute(config: DictConfig, command: str, choices: Mapping[str, Any] | None = None) -> Ended:
@@ -85,7 +86,8 @@ def execute(config: DictConfig, command: str, choices: Mapping[str, Any] | None 
     else:
         _clear(run, parts.outputs / "store")
     _conclude(run.folder)
-    return Ended(ending(run.folder).value, read_status(run.folder).get("state") == DIVERGED)
+    diverged = read_status(run.folder).get("state") == DIVERGED
+    return Ended(ending(run.folder).value, diverged, run.folder)
 
 
 def describe(parts: Parts, command: str, choices: Mapping[str, Any]) -> RunDescription:

@@ -19,6 +19,8 @@ from lth_runner.values.terminal import show, visible_lines
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from lth_runner.cli.launch import Ended
+
 EXIT_BUG, EXIT_USER, EXIT_DIVERGED, EXIT_INTERRUPTED = 1, 2, 3, 130
 TOLD = "told"  # of an interruption that has been
 DIVERGED = (
@@ -109,7 +111,47 @@ def tell(error: Exception) -> int:
 
 
 def launch(config: DictConfig) -> float | None:
-    """One run; returns the last ticket's mean test accuracy, for sweepers to optimise."""
+    """One run; returns the last ticket's mean test accuracy, for sweepers to optimise.
+
+    Or all runs of a study, where one is chosen.
+    """
+    if "study" in config:
+        launch_study(config)
+        return None
+    ended = attempt(config)
+    return None if ended is None else ended.value
+
+
+def launch_study(config: DictConfig) -> None:
+    """Runs what is missing of a study."""
+    from hydra.core.hydra_config import HydraConfig
+
+    with uncollected():
+        from lth_runner.cli.study import run_study
+    from lth_runner.cli.stopping import nobody_reads, say
+    from lth_runner.cli.sweep import command
+
+    known = HydraConfig.get()
+    try:
+        run_study(config, known, launch_point)
+    except KeyboardInterrupt as stop:
+        if TOLD not in stop.args:  # by the point that was stopped
+            say(f"interrupted; continue with:\n  {command(known, known.overrides.task)}")
+        raise KeyboardInterrupt(TOLD) from None
+    except Exception as error:
+        if traceback_wanted() or nobody_reads(error):
+            raise
+        sys.exit(tell(error))  # past Hydra, which would add lines of its own
+
+
+def launch_point(config: DictConfig) -> str | None:
+    """One run of a study; returns its folder, None where it failed, which has been told."""
+    ended = attempt(config)
+    return None if ended is None else str(ended.folder)
+
+
+def attempt(config: DictConfig) -> Ended | None:
+    """One run; None where it is a sweep's point that failed, and the others run on."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -165,7 +207,7 @@ def launch(config: DictConfig) -> float | None:
         print(f"warning: {DIVERGED}", file=sys.stderr, flush=True)
         if not sweeps:
             sys.exit(EXIT_DIVERGED)
-    return ended.value
+    return ended
 
 
 def spread(device: str, point: int) -> str:

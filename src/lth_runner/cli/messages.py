@@ -172,7 +172,11 @@ def _keys(conf: Path) -> dict[str, list[str]]:
         group = path.relative_to(conf).parent.as_posix()
         if group == "skeleton":
             continue  # what options are made of
-        prefix = "" if group in (".", "experiment", "scale", "sweep") else group.replace("/", ".")
+        prefix = (
+            ""
+            if group in (".", "experiment", "scale", "study", "sweep")
+            else group.replace("/", ".")
+        )
         for key in _own_keys(path, conf):
             owners = keys.setdefault(f"{prefix}.{key}" if prefix else key, [])
             owners += [f"{group}={path.stem}"] if prefix else []

@@ -125,23 +125,9 @@ class Describe(Callback):
 
         Hydra turns exceptions of a callback into warnings.
         """
-        from lth_runner.store.lease import Lease  # with torch, which listing a sweep needs not
-
         folder = _folder(config.hydra)
-        try:
-            self._lease = Lease.take(folder / LEASE)
-        except UserError as error:
-            _exit(str(error))
-        except OSError:  # a folder that cannot be written is told by the points
-            return
-        if self._lease is None:
-            _exit(
-                f"{folder} is the folder of a sweep that is under way: wait for it, or give this "
-                "one another hydra.sweep.dir"
-            )
-        else:
-            atexit.register(self._lease.release)  # however it ends
-        if not has_grid(config.hydra):
+        self._lease = hold(folder)
+        if self._lease is None or not has_grid(config.hydra):
             return
         sweeper = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
         assert isinstance(sweeper, dict)
@@ -169,21 +155,47 @@ class Describe(Callback):
         """Names what reports on the sweep; exits where points failed, which have said why."""
         if self._lease is not None:
             self._lease.release()
-        commands = _commands(config.hydra)
-        asked = set(map(meaning, commands))
-        outputs = Path(config.paths.outputs)
-        found = [read_status(path.parent) for path in outputs.glob(f"*/*/{STATUS}")]
-        ours = [run for run in found if meaning(str(run.get("command") or "")) in asked]
-        names = {str(run["name"]) for run in ours if "name" in run}
-        if names:
-            folders = [str(outputs / name) for name in sorted(names)]
-            show(f"report   {shlex.join(['lth-report', *folders])}")
-        if failed := [line["status"] for line in read_failures(_folder(config.hydra))]:
-            show(f"error: {len(failed)} of {len(commands)} points failed", sys.stderr)
-            sys.exit(min(failed))  # a bug's, 1, before a mistake's
-        if num := sum(run.get("state") == DIVERGED for run in ours):
-            show(f"warning: {num} of {len(commands)} points diverged", sys.stderr)
-            sys.exit(EXIT_DIVERGED)
+        conclude(_folder(config.hydra), Path(config.paths.outputs))
+
+
+def hold(folder: Path) -> Lease | None:
+    """Takes a sweep's folder until the process ends; exits where another sweep is in it.
+
+    None for one that cannot be written, which the points tell.
+    """
+    from lth_runner.store.lease import Lease  # with torch, which listing a sweep needs not
+
+    try:
+        lease = Lease.take(folder / LEASE)
+    except UserError as error:
+        _exit(str(error))
+    except OSError:
+        return None
+    if lease is None:
+        _exit(
+            f"{folder} is the folder of a sweep that is under way: wait for it, or give this one "
+            "another hydra.sweep.dir"
+        )
+    atexit.register(lease.release)  # however it ends
+    return lease
+
+
+def conclude(folder: Path, outputs: Path) -> None:
+    """Names what reports on a sweep; exits where points failed, which have said why."""
+    commands = [line["command"] for line in read_points(folder)]
+    asked = set(map(meaning, commands))
+    found = [read_status(path.parent) for path in outputs.glob(f"*/*/{STATUS}")]
+    ours = [run for run in found if meaning(str(run.get("command") or "")) in asked]
+    names = {str(run["name"]) for run in ours if "name" in run}
+    if names:
+        folders = [str(outputs / name) for name in sorted(names)]
+        show(f"report   {shlex.join(['lth-report', *folders])}")
+    if failed := [line["status"] for line in read_failures(folder)]:
+        show(f"error: {len(failed)} of {len(commands)} points failed", sys.stderr)
+        sys.exit(min(failed))  # a bug's, 1, before a mistake's
+    if num := sum(run.get("state") == DIVERGED for run in ours):
+        show(f"warning: {num} of {len(commands)} points diverged", sys.stderr)
+        sys.exit(EXIT_DIVERGED)
 
 
 def _exit(message: str) -> NoReturn:

@@ -32,9 +32,14 @@ def write_points(folder: Path, commands: Sequence[str], owner: Mapping[str, Any]
     the same folder are not this one's.
     """
     (folder / FAILURES).unlink(missing_ok=True)
+    replace_points(folder, commands)
+    write_facts(folder / OWNER, owner)
+
+
+def replace_points(folder: Path, commands: Sequence[str]) -> None:
+    """Writes the command of each point anew, as those of a study that become known by and by."""
     points = [{"command": command, "name": None, "run_id": None} for command in commands]
     replace_rows(folder / POINTS, points)
-    write_facts(folder / OWNER, owner)
 
 
 def read_points(folder: Path) -> list[dict[str, Any]]:

@@ -35,7 +35,8 @@ examples:
                                         .csv into the deepest folder that holds them all;
                                         runs that differ in pruner.sparsity, rewind.step and
                                         seed alone also give sweep.html and its figures,
-                                        runs that differ in pruner pruners.html
+                                        runs that differ in pruner pruners.html, tickets
+                        carried from task to task transfer.html
   lth-report outputs/a outputs/b --out figures
                                         the comparison goes into figures/
 
@@ -144,7 +145,9 @@ def _report(paths: Sequence[str], out: str | None, *, pages: bool) -> int:
         show(f"\nwritten: {picture}\n         {page}")
     elif drawn:
         runs = [run for run, *_ in drawn]
-        written = _compare(runs, _made(Path(out)) if out is not None else common_parent(runs))
+        place = _made(Path(out)) if out is not None else common_parent(runs)
+        text, written = compare_runs(runs, place)
+        show(text)
         show("\nwritten: " + "\n         ".join(map(str, written)))
         if old and writes:
             show(f"         and curve.png, report.html in {len(old)} of {len(runs)} run folders")
@@ -165,32 +168,39 @@ def _left_out(reason: str, *, of: int) -> int:
     return 1
 
 
-def _compare(runs: Sequence[FinishedRun], folder: Path) -> list[Path]:
-    """Writes and prints what several runs say together; returns the files."""
+def compare_runs(runs: Sequence[FinishedRun], folder: Path) -> tuple[str, list[Path]]:
+    """Writes what several runs say together; returns the text of it, and the files."""
     from lth_runner.runs.evidence.pruners import find_pruners
     from lth_runner.runs.evidence.sweep import find_sweeps
-    from lth_runner.runs.report import pruner_page, sweep_page, sweep_text
+    from lth_runner.runs.evidence.transfer import find_transfers
+    from lth_runner.runs.report import pruner_page, sweep_page, sweep_text, transfer_page
     from lth_runner.runs.report.compare import compare
 
     text, files = compare(runs, folder)
-    show(text)
-    written, compared = list(files), set()
-    for index, comparison in enumerate(find_pruners(runs), 1):
+    told, written, compared = [text], list(files), set()
+    transfers = find_transfers(runs)
+    carried = {cell.run.folder for transfer in transfers for cell in transfer.cells}
+    others = [run for run in runs if run.folder not in carried]
+    for index, comparison in enumerate(find_pruners(others), 1):
         stem = "pruners" if index == 1 else f"pruners-{index}"
         written += pruner_page.write_pruners(comparison, folder, stem)
         compared |= {run.folder for run in comparison.sweep.runs}
-        show(f"\n{pruner_page.text(comparison)}")
+        told.append(pruner_page.text(comparison))
     # one pruner at several sparsities is a line of the page that has it beside the others
     sweeps = [
         sweep
-        for sweep in find_sweeps(runs)
+        for sweep in find_sweeps(others)
         if len(sweep.settings) > 1 or not {run.folder for run in sweep.runs} <= compared
     ]
     for index, sweep in enumerate(sweeps, 1):
         stem = "sweep" if index == 1 else f"sweep-{index}"
         written += sweep_page.write_sweep(sweep, folder, stem)
-        show(f"\n{sweep_text.text(sweep)}")
-    return written
+        told.append(sweep_text.text(sweep))
+    for index, transfer in enumerate(transfers, 1):
+        stem = "transfer" if index == 1 else f"transfer-{index}"
+        written += transfer_page.write_transfer(transfer, folder, stem)
+        told.append(transfer_page.text(transfer))
+    return "\n\n".join(told), written
 
 
 def _made(folder: Path) -> Path:

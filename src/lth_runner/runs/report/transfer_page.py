@@ -1,0 +1,199 @@
+"""The page of tickets that were carried from task to task: matrices, curves and runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from lth_runner.runs.evidence.rows import TICKET, FinishedRun
+from lth_runner.runs.evidence.transfer import OWN, Carried, Pair, Transfer
+from lth_runner.runs.evidence.verdict import Level
+from lth_runner.runs.report import wording as say
+from lth_runner.runs.report.compare import page_of
+from lth_runner.runs.report.headline import Headline
+from lth_runner.runs.report.page import Cell, Page, Records, Section, Table, link, write_page
+from lth_runner.runs.report.refused import refusals
+from lth_runner.runs.report.table import Cells, ruled, wrapped
+from lth_runner.runs.report.transfer_figures import curves_figure, matrix_figure
+
+READING_MATRIX = (
+    "Rows are the tasks that tickets come from, columns those that they are trained on; the number "
+    "is by how much the carried ticket is better, blue where it is. Left: than the ticket that the "
+    "target finds itself; shown where a loss beyond the tolerance is excluded. Right: than a mask "
+    "drawn at random; shown where any loss is. All words of a matrix together are wrong with the "
+    "chance of one (Holm). What a ticket does on its own task is no cell."
+)
+READING_CURVES = (
+    "A panel for each target: its own tickets in black, those carried to it in colours, dashed the "
+    "random masks beside them; bands are one standard deviation over the seeds."
+)
+
+
+def write_transfer(transfer: Transfer, folder: Path, stem: str = "transfer") -> tuple[Path, ...]:
+    """Writes <stem>.html, and <stem>-*.png each with a .csv of the same name; the page first."""
+    round, title = transfer.round, f"Carried tickets {transfer.cells[0].run.name}"
+    at = "" if round is None else f" at {_density(transfer, round)} of the weights"
+    sections = [
+        Section(f"Sources by targets{at}", READING_MATRIX, f"{stem}-matrix",
+                matrix_figure(transfer), _records(transfer),
+                tables=(Table(*matrix_table(transfer)),)),
+        Section(f"{say.label(transfer.measure).capitalize()} against weights remaining",
+                READING_CURVES, f"{stem}-curves", curves_figure(transfer), _curve(transfer)),
+        *_other_rounds(transfer),
+        Section("Runs", tables=(_runs(transfer, folder),)),
+    ]  # fmt: skip
+    facts = (str(folder), f"{len(transfer.cells)} pairs", _states(transfer.runs))
+    page = Page(title, facts, best(transfer), tuple(refusals(transfer.runs)), tuple(sections))
+    return write_page(page, folder / f"{stem}.html")
+
+
+def text(transfer: Transfer) -> str:
+    """Writes what a console shows of a matrix."""
+    return "\n".join([*ruled(_short_table(transfer), left=2), "", *wrapped([best(transfer).text])])
+
+
+def _short_table(transfer: Transfer) -> Cells:
+    """Tabulates each pair without intervals, for a console."""
+    round, compared = transfer.round, (OWN, *transfer.controls)
+    header = ["source", "target", "carried", "own", *(f"less {to}" for to in compared)]
+    if round is None:
+        return header, []
+    words = {to: transfer.words(round, to) for to in compared}
+    body = []
+    for cell in transfer.cells:
+        line = [cell.source, cell.target]
+        for level in (cell.level(round), cell.own_level(round)):
+            known = level is not None and level.mean is not None
+            line.append(
+                say.reached(transfer.measure, level, unit=False) if known and level else "-"
+            )
+        for to in compared:
+            lead = cell.lead(round, to)
+            scaled = 0.0 if lead is None else transfer.measure.scale * lead.difference
+            word = words[to].get(cell.pair, "")
+            line.append("-" if lead is None else f"{say.signed(scaled, '.2f')} {word}")
+        body.append(line)
+    return header, body
+
+
+def best(transfer: Transfer) -> Headline:
+    """Counts the cells that are shown to be better than chance, and near the target's own."""
+    round, num = transfer.round, len(transfer.cells)
+    if round is None:
+        return Headline("–", "", "No ticket that was carried is trained yet.")
+    parts = []
+    for to, what in _comparisons(transfer):
+        counts = Counter(transfer.words(round, to).values())
+        if counts:
+            told = ", ".join(f"{counts[w]} {w}" for w in ("shown", "refuted", "undecided"))
+            parts.append(f"{what}: {told}")
+    random = transfer.random
+    shown = Counter(transfer.words(round, random or OWN).values())["shown"]
+    about = "carried tickets shown to be better than chance" if random else "shown to be near"
+    where = f"At {_density(transfer, round)} of the weights, of {say.counted(num, 'pair')}: "
+    return Headline(f"{shown} of {num}", about, where + "; ".join(parts) + ".")
+
+
+def _comparisons(transfer: Transfer) -> list[tuple[str, str]]:
+    amount = say.amount(transfer.measure, transfer.tolerance)
+    own = f"at most {amount} below the target's own ticket"
+    return [(OWN, own), *((arm, f"better than {say.arm_words(arm)}") for arm in transfer.controls)]
+
+
+def _density(transfer: Transfer, round: int) -> str:
+    levels = [level for cell in transfer.cells if (level := cell.level(round)) is not None]
+    return say.kept(max(levels, key=lambda level: level.density).density) if levels else "?"
+
+
+# --- the numbers
+
+
+def matrix_table(transfer: Transfer, round: int | None = None) -> Cells:
+    """Tabulates each pair: both tickets, and every difference with its interval and word."""
+    round = transfer.round if round is None else round
+    header = ["source", "target", "carried ticket", "own ticket", "carried less own", "near"]
+    header += [name for arm in transfer.controls for name in (f"less {arm}", "better")]
+    if round is None:
+        return header, []
+    words = {to: transfer.words(round, to) for to in (OWN, *transfer.controls)}
+    body = []
+    for cell in transfer.cells:
+        line = [cell.source, cell.target, _reached(cell, cell.level(round)),
+                _reached(cell, cell.own_level(round))]  # fmt: skip
+        for to in (OWN, *transfer.controls):
+            lead = cell.lead(round, to)
+            line += ["-" if lead is None else say.gain(cell.run.measure, lead),
+                     words[to].get(cell.pair, "-")]  # fmt: skip
+        body.append(line)
+    return header, body
+
+
+def _reached(cell: Carried, level: Level | None) -> str:
+    if level is None:
+        return "-"
+    lost = f", {level.num_diverged} diverged" if level.num_diverged else ""
+    return f"{say.reached(cell.run.measure, level)} (n = {level.n}{lost})"
+
+
+def _other_rounds(transfer: Transfer) -> list[Section]:
+    return [
+        Section(f"Sources by targets at {_density(transfer, round)} of the weights", folded=True,
+                tables=(Table(*matrix_table(transfer, round)),))
+        for round in reversed(transfer.rounds) if round != transfer.round
+    ]  # fmt: skip
+
+
+def _records(transfer: Transfer) -> Records:
+    found = []
+    for round in transfer.rounds:
+        for to in (OWN, *transfer.controls):
+            words = transfer.words(round, to)
+            for cell in transfer.cells:
+                lead, level = cell.lead(round, to), cell.level(round)
+                if lead is not None and level is not None:
+                    found.append({
+                        "source": cell.source, "target": cell.target, "round": round,
+                        "density": level.density, "compared_with": to, "n": lead.n,
+                        "carried": level.mean, "difference": lead.difference, "low": lead.low,
+                        "high": lead.high, "word": words[cell.pair],
+                    })  # fmt: skip
+    return found
+
+
+def _curve(transfer: Transfer) -> Records:
+    found = []
+    for cell in transfer.cells:
+        for arm in cell.run.arms:
+            found += [_point(cell.source, cell.target, arm, x) for x in cell.verdict.of(arm)]
+    for target in transfer.targets:
+        own = next((c.own_verdict for c in transfer.cells if c.target == target), None)
+        levels = own.of(TICKET) if own is not None else ()
+        found += [_point(target, target, OWN, level) for level in levels]
+    return found
+
+
+def _point(source: str, target: str, arm: str, level: Level) -> dict[str, object]:
+    return {"source": source, "target": target, "arm": arm, "density": level.density,
+            "n": level.n, "mean": level.mean, "std": level.std}  # fmt: skip
+
+
+# --- the runs
+
+
+def _runs(transfer: Transfer, folder: Path) -> Table:
+    seen: dict[Path, Pair] = {run.folder: ("", target) for target, run in transfer.own.items()}
+    for cell in transfer.cells:
+        seen.setdefault(cell.origin.folder, ("", cell.source))
+        seen[cell.run.folder] = cell.pair
+    body: list[list[Cell]] = [
+        [source or "itself", target, link(page_of(run, folder), run.folder.name), run.state,
+         str(run.status.get("command") or "")]
+        for run in transfer.runs for source, target in [seen[run.folder]]
+    ]  # fmt: skip
+    return Table(["tickets from", "trained on", "run", "state", "command"], body)
+
+
+def _states(runs: Sequence[FinishedRun]) -> str:
+    counts = sorted(Counter(run.state for run in runs).items())
+    return ", ".join(f"{num} {state}" for state, num in counts)
