@@ -24,6 +24,7 @@ from lth_runner.cli.main import conf_dir
 from lth_runner.masking import Static
 from lth_runner.problem.models import resnet_cifar
 from lth_runner.problem.task import Task
+from lth_runner.runs.folder import replace_rows, write_status
 from lth_runner.runs.given_tickets import GivenTickets
 from lth_runner.search import Fit, Given, Rewind
 from lth_runner.search.given_ticket import GivenTicket, Kept
@@ -212,6 +213,21 @@ def test_the_mask_of_a_training_that_moved_it_is_the_one_at_its_end(
     [row] = rows(found / "rounds.jsonl")
     assert last["layer_density"] == row["layer_density"]
     assert last["density"] == pytest.approx(0.64, abs=0.01)
+
+
+def test_a_replicate_that_diverged_is_missed_only_where_it_is_asked_for(
+    source: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(source, folder)
+    lines = [row for row in rows(folder / "rounds.jsonl") if row["seed"] == 3 or not row["round"]]
+    lines[1]["diverged"] = True  # the dense training of seed 4
+    replace_rows(folder / "rounds.jsonl", lines)
+    write_status(folder, {"state": "diverged", "files": {}})
+    found = GivenTickets(str(folder))
+    assert [one.number for one in found.of(3)] == [1, 2]
+    with pytest.raises(UserError, match=r"of seed 4 \(.* or have diverged\): it has seed 3"):
+        found.check_seeds([3, 4])
 
 
 # --- names, heads, shapes

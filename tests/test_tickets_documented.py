@@ -10,8 +10,8 @@ import torch
 
 from command import folders, lth_run, rows
 from documents import commands, workshop_of
-from lth_runner.cli.build import make
 from lth_runner.cli.main import conf_dir
+from lth_runner.problem.models import lenet300
 
 TEXT = (Path(__file__).parents[1] / "docs/tickets.md").read_text()
 QUICK = [
@@ -23,8 +23,7 @@ ROUNDS = ["pruner.sparsity=null", "pruner.rounds=3"]  # of the run that tickets 
 
 def a_level_of_open_lth(level: Path) -> None:
     """Their mnist_lenet_300_100 (models/mnist_lenet.py): fc_layers.0, fc_layers.1 and fc."""
-    network = make({"_target_": "lth_runner.problem.models.lenet300", "shape": [1, 28, 28],
-                    "num_classes": 10})  # fmt: skip
+    network = lenet300(shape=(1, 28, 28), num_classes=10)
     theirs = {"linear1": "fc_layers.0", "linear2": "fc_layers.1", "output": "fc"}
     state = {
         ".".join([theirs[name.split(".")[0]], name.split(".")[1]]): value

@@ -79,33 +79,59 @@ class GivenTickets:
     def check_seeds(self, seeds: Sequence[int]) -> None:
         if None in self._found or not (lacking := sorted(set(seeds) - set(self._found))):
             return
-        shown = ", ".join(map(str, sorted(seed for seed in self._found if seed is not None)))
+        known = sorted(seed for seed in self._found if seed is not None)
+        why = next((f" ({self._refused[seed]})" for seed in lacking if seed in self._refused), "")
         raise UserError(
-            f"{self._folder} has no ticket of seed {', '.join(map(str, lacking))}: it has seed "
-            f"{shown}. Set seed and replicates to those, or pruner.seed={shown.partition(',')[0]} "
-            "to give one replicate's tickets to all"
+            f"{self._folder} has no ticket of seed {', '.join(map(str, lacking))}{why}: it has "
+            f"seed {', '.join(map(str, known))}. Set seed and replicates to those, or pruner.seed="
+            f"{known[0]} to give one replicate's tickets to all"
         )
 
     def of(self, seed: int) -> Sequence[GivenTicket]:
         self.check_seeds([seed])
         return self._found[None] if None in self._found else self._found[seed]
 
+    @property
+    def _place(self) -> Path:
+        return Path(str(self.ticket)).expanduser()
+
     @cached_property
     def _folder(self) -> Path | None:
         """The run folder, where it is one."""
-        place = Path(self.ticket).expanduser()
+        place = self._place
+        _refuse_beside_a_run(place)
         is_run = place.is_dir() and ((place / ROUNDS).exists() or any(place.glob(f"*/{ROUNDS}")))
         return one_run(place, f"pruner.ticket={self.ticket}") if is_run else None
 
-    @cached_property
+    @property
     def _found(self) -> Mapping[int | None, tuple[GivenTicket, ...]]:
         """The tickets by the seed of the replicate that they are for; None: for all."""
+        return self._looked_up[0]
+
+    @property
+    def _refused(self) -> Mapping[int, UserError]:
+        """Why there is no ticket for some seeds of the run, where none of them may be asked for."""
+        return self._looked_up[1]
+
+    @cached_property
+    def _looked_up(
+        self,
+    ) -> tuple[dict[int | None, tuple[GivenTicket, ...]], dict[int, UserError]]:
         if self._folder is None:
-            return {None: (read_ticket_from(Path(self.ticket).expanduser()),)}
+            return {None: (read_ticket_from(self._place),)}, {}
         run = finished(self._folder)
         if self.seed is not None:
-            return {None: self._of_seed(run, self.seed)}
-        return {seed: self._of_seed(run, seed) for seed in run.seeds}
+            return {None: self._of_seed(run, self.seed)}, {}
+        found: dict[int | None, tuple[GivenTicket, ...]] = {}
+        refused: dict[int, UserError] = {}
+        for seed in run.seeds:
+            try:
+                found[seed] = self._of_seed(run, seed)
+            except UserError as error:
+                refused[seed] = error
+        if not found:
+            raise next(iter(refused.values()))
+        return found, refused
 
     def _of_seed(self, run: FinishedRun, seed: int) -> tuple[GivenTicket, ...]:
         if self.round is None and self.sparsity is None and not self.best_matching:
@@ -123,6 +149,20 @@ class GivenTickets:
     def _hash(self, one: GivenTicket) -> list[str]:
         used = {"own": (), "ticket": one.start.files, "trained": one.trained.files}
         return [_hashed(path) for path in dict.fromkeys([*one.masks.files, *used[self.weights]])]
+
+
+def _refuse_beside_a_run(place: Path) -> None:
+    """Raises UserError for the folder of a run's tickets, and for one of runs of several names."""
+    if place.is_dir() and (place.parent / ROUNDS).is_file():
+        raise UserError(
+            f"pruner.ticket={place} is a part of a run: give the run folder {place.parent}, and "
+            "pruner.round for one of its tickets"
+        )
+    if place.is_dir() and (deeper := sorted(place.glob(f"*/*/{ROUNDS}"))):
+        raise UserError(
+            f"pruner.ticket={place} holds {len(deeper)} runs below it: give one of them, for "
+            f"example {deeper[0].parent}"
+        )
 
 
 def _sparse_rounds(run: FinishedRun, seed: int) -> list[dict[str, Any]]:

@@ -82,7 +82,7 @@ class Fit:
             else:
                 kept[covered[place]] = _without_chance(found) if given.by_zeros else found
         _refuse_shapes(given.called, shapes)
-        _refuse_beyond(given.called, beyond)
+        _refuse_beyond(task, given.called, beyond)
         mask = Mask({name: kept.get(name, whole[name]) for name in whole})
         _refuse_whole_or_empty(given, mask)
         return Fitted(mask, tuple(name for name in whole if name not in kept))
@@ -226,9 +226,10 @@ def _refuse_shapes(called: str, shapes: Sequence[str]) -> None:
         )
 
 
-def _refuse_beyond(called: str, names: Sequence[str]) -> None:
+def _refuse_beyond(task: Task, called: str, names: Sequence[str]) -> None:
     if names:
-        key = "pruner.biases=true" if all(n.endswith("bias") for n in names) else "covers.also"
+        key = "covers.also" if task.coordinates is None else "coordinates.only"
+        key = "pruner.biases=true" if all(name.endswith("bias") for name in names) else key
         raise UserError(
             f"{called} removes weights of {_listed(names)}, which no mask covers here: cover them "
             f"({key}), or leave them dense by pruner.fresh"

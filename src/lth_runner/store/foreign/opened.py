@@ -19,6 +19,13 @@ ZIP, PICKLE = b"PK\x03\x04", b"\x80"  # how a file of torch.save begins, since 1
 LONGEST = 100_000_000  # bytes of a safetensors header
 DEPTH = 3  # of dictionaries in dictionaries that are looked into
 SHOWN = 3
+ACCEPTED = (
+    "accepted: a ticket file or a run folder of lth-run; tensors of 0 and 1 named after the "
+    "weights, with or without mask. before or _mask behind (.safetensors, or .pt of torch.save); a "
+    "checkpoint of torch.nn.utils.prune (weight_orig and weight_mask); a level of OpenLTH "
+    "(mask.pth, beside its model_ep*_it*.pth); a sparse checkpoint whose zeros are the mask "
+    "(.safetensors, .pt, or the folder of a model)"
+)
 
 
 class Opened(Mapping[str, Tensor]):
@@ -105,13 +112,13 @@ def _holder(path: Path) -> _Safetensors | _Pickled:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     if not begin:
-        raise UserError(f"{path} is empty")
+        raise UserError(f"{path} is empty; {ACCEPTED}")
     # safetensors first: the length that it begins with may be any bytes
     if begin[8:] == b"{" and int.from_bytes(begin[:8], "little") <= LONGEST:
         return _Safetensors(path)
     if begin.startswith((ZIP, PICKLE)):
         return _Pickled(path, is_zip=begin.startswith(ZIP))
-    raise UserError(f"{path} is neither a safetensors file nor one of torch.save")
+    raise UserError(f"{path} is neither a safetensors file nor one of torch.save; {ACCEPTED}")
 
 
 def _dictionaries(value: object, path: str, depth: int) -> Iterator[tuple[str, dict[str, Tensor]]]:

@@ -8,20 +8,13 @@ from typing import Any
 
 from lth_runner.search.given_ticket import GivenTicket, Kept, Tensors
 from lth_runner.store.foreign import open_lth, sparse, torch_prune, zero_one
-from lth_runner.store.foreign.opened import Opened
+from lth_runner.store.foreign.opened import ACCEPTED, Opened
 from lth_runner.store.ticket_file import ORIGIN, read_ticket
 from lth_runner.values.errors import UserError
 from lth_runner.values.json_files import read_object
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 WHOLE = ("model.safetensors", "pytorch_model.bin")
-ACCEPTED = (
-    "accepted: a ticket file or a run folder of lth-run; tensors of 0 and 1 named after the "
-    "weights, with or without mask. before or _mask behind (.safetensors, or .pt of torch.save); a "
-    "checkpoint of torch.nn.utils.prune (weight_orig and weight_mask); a level of OpenLTH "
-    "(mask.pth, beside its model_ep*_it*.pth); a sparse checkpoint whose zeros are the mask "
-    "(.safetensors, .pt, or the folder of a model)"
-)
 
 
 def read_ticket_from(place: Path) -> GivenTicket:
