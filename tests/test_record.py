@@ -424,8 +424,8 @@ def test_a_sweep_with_a_point_that_diverged_ends_with_that_status(tmp_path: Path
 
 
 def test_a_control_that_diverges_alone_leaves_a_run_done(tmp_path: Path) -> None:
-    huge = "control.noise.size=1e38"
-    words = ("control=noise", huge, f"paths.outputs={tmp_path}")
+    deep = f"model.widths={[8] * 13}".replace(" ", "")  # 1000 to the 14th is beyond float32
+    words = (deep, "control=noise", "control.noise.size=1000", f"paths.outputs={tmp_path}")
     said = lth_run(*(word for word in SMALL if not word.startswith("control=")), *words)
     (folder,) = folders(tmp_path)
     found = {(row["arm"], row["diverged"]) for row in rows(folder / "rounds.jsonl")}
