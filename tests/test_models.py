@@ -37,6 +37,7 @@ COUNTS = [
     (models.resnet18, {"stem": "imagenet", **IMAGENET}, 11_678_912, 11_689_512),
     (models.resnet50, IMAGENET, 25_502_912, 25_557_032),
     (models.vgg, {"depth": 11, **CIFAR}, 9_222_848, 9_228_362),
+    (models.vgg, {"depth": 11, "width": 16, **CIFAR}, 577_712, 579_098),
     (models.vgg, {"depth": 16, **CIFAR}, 14_715_584, 14_724_042),
     (models.vgg, {"depth": 19, **CIFAR}, 20_024_000, 20_035_018),
     (models.wide_resnet, {"depth": 28, "width": 10, **CIFAR}, 36_461_232, 36_479_194),

@@ -105,6 +105,7 @@ def vgg(
     shape: Sequence[int],
     num_classes: int,
     depth: int = 16,
+    width: int = 64,
     norm: str = "batch",
     init: str = "default",
     gamma: str = "one",
@@ -113,13 +114,17 @@ def vgg(
     """Builds VGG for small images: five stages of 3x3 convolutions and one linear layer.
 
     A 2x2 max-pool follows each of the first four stages, a global average pool the fifth.
-    VGG-16 has 14,715,584 weights on 3x32x32 with 10 classes.
-    Raises UserError: `depth` not 11, 13, 16 or 19, sides below 16, unknown `norm`, `init`,
-    `gamma` or `activation`.
+    VGG-16 has 14,715,584 weights on 3x32x32 with 10 classes. `width`: channels of the first
+    convolution, in proportion to which the others have theirs.
+    Raises UserError: `depth` not 11, 13, 16 or 19, `width` below 1, sides below 16, unknown `norm`,
+    `init`, `gamma` or `activation`.
     Simonyan & Zisserman, ICLR 2015, arXiv:1409.1556; this form as in Frankle et al., ICML 2020,
     arXiv:1912.05671.
     """
-    plan = _plan(VGG_PLANS, depth, model="vgg")
+    if width < 1:
+        raise UserError(f"vgg has no width {width!r}: give a whole number above 0 (published: 64)")
+    published = _plan(VGG_PLANS, depth, model="vgg")
+    plan = tuple(tuple(num * width // 64 for num in stage) for stage in published)
     channels, _, _ = image_shape(shape, model=f"vgg (depth {depth})", smallest=16)
     layers = _features(
         channels, plan, kernel=3, padding=1, norm=norm, num_pools=4, activation=activation
