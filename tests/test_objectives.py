@@ -10,6 +10,7 @@ import torch
 
 from lth_runner.problem.data.samples import Masked
 from lth_runner.problem.objective import (
+    BySample,
     CrossEntropy,
     MultiLabel,
     NextToken,
@@ -268,6 +269,49 @@ def test_terms_and_totals_by_sample_add_up_to_the_whole(case: str) -> None:
         objective.terms(outputs, shown).mean(), objective.loss(outputs, shown)
     )
     assert objective.terms(outputs, shown).shape[0] == len(targets)
+
+
+@every_case
+def test_the_values_of_samples_have_the_headline_for_their_mean(case: str) -> None:
+    """And each differs from it as the headline would without its sample (jackknife)."""
+    objective, outputs, targets = CASES[case]
+    assert isinstance(objective, BySample)
+    total = objective.totals(outputs, targets).double()
+    parts = objective.sample_parts(outputs, targets)
+    assert (parts.dtype, parts.shape[1]) == (torch.float64, len(targets))
+    values = objective.sample_values(parts, total)
+    name = objective.measures[0].name
+    headline = objective.values(total)[name]
+    assert values.mean().item() == pytest.approx(headline, rel=1e-5)
+    num = 400  # many of each: what one of them changes is small
+    many, whole = torch.stack([total] * num).sum(0), torch.cat([parts] * num, 1)
+    spread = objective.sample_values(whole, many)
+    for index in range(min(3, len(targets))):
+        one = slice(index, index + 1)
+        without = many - objective.totals(outputs[one], targets[one]).double()
+        lost = len(spread) * (headline - objective.values(without)[name])
+        expected = spread[index].item() - headline
+        if case != "numbers":  # of r2, the spread of the targets is taken as it is
+            assert lost == pytest.approx(expected, abs=0.05 * spread.std().item())
+
+
+def test_the_values_of_samples_worked_by_hand() -> None:
+    # right 1 of 1, 1 of 3: R = 1/2, v = 1/2 + (1 - 1/2) / 2 and 1/2 + (1 - 3/2) / 2
+    outputs = torch.tensor([[[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]]]).repeat(2, 1, 1)
+    targets = torch.tensor([[1, -100, -100], [1, 1, 1]])
+    images = CrossEntropy().sample_parts(torch.eye(3), torch.tensor([0, 0, 2]))
+    assert CrossEntropy().sample_values(images, images).tolist() == [1, 0, 1]
+    found = CrossEntropy().sample_parts(outputs, targets)
+    assert found.tolist() == [[1, 1], [1, 3]]
+    assert CrossEntropy().sample_values(found, found[0]).tolist() == [0.75, 0.25]
+    # squared errors 1 and 3, mean 2, of r2 = 1/2: 1 - 1/2 (e / 2)
+    parts, totals = torch.tensor([[1.0, 3.0]]), torch.tensor([2.0, 4.0, 0.0, 8.0])
+    values = SquaredError().sample_values(parts.double(), totals.double())
+    assert values.tolist() == pytest.approx([0.75, 0.25])
+    # losses 2 of 1 token, 2 of 3: l = 1, v = 1 + (2 - 1) / 2 and 1 + (2 - 3) / 2
+    parts = torch.tensor([[2.0, 2.0], [1.0, 3.0]])
+    values = NextToken().sample_values(parts, parts[0])
+    assert values.tolist() == pytest.approx([math.e * 1.5, math.e * 0.5])
 
 
 # --- what is refused

@@ -61,7 +61,7 @@ def test_a_finished_run_folder_holds_the_promised_files_and_no_others(outputs: P
     (folder,) = folders(outputs)
     assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == {
         "config.yaml", "status.json", "rounds.jsonl", "metrics.jsonl", "environment.json",
-        "problem.json", "engine.json",
+        "samples.jsonl",        "problem.json", "engine.json",
         "curve.png", "report.html",
         *(f"tickets/round-0{n}{seed}.safetensors" for n in range(3) for seed in ("", "-seed-4")),
     }  # fmt: skip
@@ -200,8 +200,8 @@ def test_the_rows_are_on_the_disk_before_the_status_that_says_done(
         )
     sink.close("done", None)
     told = [re.sub(r"^\.(.*)\.[\w-]+\.part$", r"\1", name) for name in synced[before:]]
-    assert told[-3:] == ["metrics.jsonl", "rounds.jsonl", "status.json"]
-    assert len(told) <= 5  # at the first row and at the end, not at each
+    assert told[-4:] == ["metrics.jsonl", "samples.jsonl", "rounds.jsonl", "status.json"]
+    assert len(told) <= 7  # at the first row and at the end, not at each
 
 
 def flip(content: bytes) -> bytes:
@@ -228,7 +228,8 @@ HARMS: dict[str, Callable[[bytes], bytes | None]] = {
 ANEW = {"search_seconds", "started", "updated", "seal", "files", "command"}  # whose outputs differ
 FILES = (
     "config.yaml", "environment.json", "problem.json", "engine.json", "status.json", "rounds.jsonl",
-    "metrics.jsonl", "tickets/round-00.safetensors", "tickets/round-02-seed-4.safetensors",
+    "metrics.jsonl", "samples.jsonl", "tickets/round-00.safetensors",
+    "tickets/round-02-seed-4.safetensors",
 )  # fmt: skip
 
 

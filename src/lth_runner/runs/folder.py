@@ -40,6 +40,7 @@ STATUS = "status.json"
 SEAL = "seal"  # in it
 ROUNDS = "rounds.jsonl"
 METRICS = "metrics.jsonl"
+SAMPLES = "samples.jsonl"
 TICKETS = "tickets"
 CURVE = "curve.png"
 PAGE = "report.html"

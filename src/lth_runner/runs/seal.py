@@ -20,6 +20,7 @@ from lth_runner.runs.folder import (
     ENVIRONMENT,
     METRICS,
     ROUNDS,
+    SAMPLES,
     TICKETS,
     Row,
     lines,
@@ -31,7 +32,7 @@ from lth_runner.values.files import append, open_regular, write_whole
 from lth_runner.values.json_files import objects_in
 
 FILES = "files"
-GROWING = (ROUNDS, METRICS)
+GROWING = (ROUNDS, METRICS, SAMPLES)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lth_runner.problem.objective.objective import check_is_tensor, in_float64, mean_loss
+from lth_runner.problem.objective.objective import (
+    check_is_tensor,
+    in_float64,
+    mean_loss,
+    sample_ratios,
+)
 from lth_runner.values.errors import UserError
 from lth_runner.values.ignored import IGNORED
 from lth_runner.values.measure import ACCURACY, LOSS, Measure
@@ -63,6 +68,14 @@ class CrossEntropy:
         losses = F.cross_entropy(outputs, labels, reduction="none")
         parts = outputs.argmax(1) == labels, losses, labels != IGNORED
         return torch.stack([in_float64(part).reshape(len(labels), -1).sum(1) for part in parts])
+
+    def sample_parts(self, outputs: Tensor, targets: Tree) -> Tensor:
+        """Counts the places of each sample that are right, and those that there are."""
+        return self.totals_by_sample(outputs, targets)[[0, 2]]
+
+    def sample_values(self, parts: Tensor, totals: Tensor) -> Tensor:
+        """Computes what each sample adds to the accuracy: of a sample of one place, 0 or 1."""
+        return sample_ratios(parts)
 
     def values(self, totals: Tensor) -> dict[str, float]:
         right, summed, count = totals.tolist()

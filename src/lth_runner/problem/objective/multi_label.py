@@ -10,7 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lth_runner.problem.objective.objective import check_is_tensor, in_float64, mean_loss
+from lth_runner.problem.objective.objective import (
+    check_is_tensor,
+    in_float64,
+    mean_loss,
+    sample_ratios,
+)
 from lth_runner.values.errors import UserError
 from lth_runner.values.measure import ACCURACY, LOSS, Measure
 from lth_runner.values.tree import Tree, describe
@@ -62,6 +67,15 @@ class MultiLabel:
         losses = F.binary_cross_entropy_with_logits(outputs, labels, reduction="none")
         parts = said & there, said, there, said == there, losses, torch.ones_like(labels)
         return torch.stack([in_float64(part).reshape(len(labels), -1).sum(1) for part in parts])
+
+    def sample_parts(self, outputs: Tensor, targets: Tree) -> Tensor:
+        """Counts each sample's 2 TP and its 2 TP + FP + FN."""
+        found, said, there = self.totals_by_sample(outputs, targets)[:3]
+        return torch.stack([2 * found, said + there])
+
+    def sample_values(self, parts: Tensor, totals: Tensor) -> Tensor:
+        """Computes what each sample adds to F1."""
+        return sample_ratios(parts) if bool(parts[1].any()) else torch.ones_like(parts[1])
 
     def values(self, totals: Tensor) -> dict[str, float]:
         found, said, there, right, summed, count = totals.tolist()

@@ -16,7 +16,12 @@ from lth_runner.problem.objective.cross_entropy import (
     check_several,
     zero_of_none,
 )
-from lth_runner.problem.objective.objective import check_is_tensor, mean_loss
+from lth_runner.problem.objective.objective import (
+    check_is_tensor,
+    in_float64,
+    mean_loss,
+    sample_ratios,
+)
 from lth_runner.values.errors import UserError
 from lth_runner.values.ignored import IGNORED
 from lth_runner.values.measure import ACCURACY, LOSS, Measure
@@ -64,6 +69,19 @@ class NextToken:
         right = (flat.argmax(1) == tokens).sum()
         summed = F.cross_entropy(flat, tokens, reduction="sum")
         return torch.stack([right, summed, (tokens != IGNORED).sum()])
+
+    def sample_parts(self, outputs: Tensor, targets: Tree) -> Tensor:
+        """Sums each sequence's losses and counts its targets: tokens of one are not independent."""
+        assert isinstance(targets, Tensor)
+        losses = F.cross_entropy(*_flat(outputs, targets), reduction="none")
+        parts = losses, targets.flatten() != IGNORED
+        return torch.stack([in_float64(part).reshape(len(targets), -1).sum(1) for part in parts])
+
+    def sample_values(self, parts: Tensor, totals: Tensor) -> Tensor:
+        """Computes what each sequence adds to the perplexity exp(l): exp(l) (1 + its loss - l)."""
+        losses = sample_ratios(parts)
+        mean = losses.mean()
+        return mean.clamp(max=LARGEST_EXPONENT).exp() * (1 + losses - mean)
 
     def values(self, totals: Tensor) -> dict[str, float]:
         right, summed, count = totals.tolist()

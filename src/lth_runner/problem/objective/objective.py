@@ -66,6 +66,25 @@ class Separable(Protocol):
         """Computes what each sample adds to the totals, float64 [totals, samples]."""
 
 
+@runtime_checkable
+class BySample(Protocol):
+    """An objective that says what each sample adds to the headline measure.
+
+    So verdicts can ask what other samples would have said. One whose headline is no mean over
+    samples, nor a smooth function of means, leaves this out, and verdicts take the samples as
+    fixed.
+    """
+
+    def sample_parts(self, outputs: Tensor, targets: Tree) -> Tensor:
+        """Computes what the headline is made of, by sample: float64 [parts, samples]."""
+
+    def sample_values(self, parts: Tensor, totals: Tensor) -> Tensor:
+        """Makes of a whole split's parts and totals a value for each sample, [samples].
+
+        Their mean is the headline, and they differ as it would by one sample more or less.
+        """
+
+
 def smoothed(objective: Objective, amount: float) -> Objective:
     """Returns what training minimises with ``train.label_smoothing``: targets mixed with uniform.
 
@@ -95,6 +114,19 @@ def check_is_tensor(outputs: Any) -> None:
 def in_float64(values: Tensor) -> Tensor:
     """Widens values for sums, on the CPU where their device has no float64 (Apple's GPUs)."""
     return (values.cpu() if values.device.type == "mps" else values).double()
+
+
+def sample_ratios(parts: Tensor) -> Tensor:
+    """Computes for each sample what it adds to a ratio of sums, R = sum(a) / sum(b).
+
+    ``parts`` are a and b, [2, samples]. v_j = R + (a_j - R b_j) / mean(b), whose mean is R; a_j / b
+    where all b are equal. (The ratio estimator: Cochran, Sampling Techniques, 1977.)
+    """
+    above, below = parts
+    if bool((below == below[0]).all()):
+        return above / below
+    ratio = above.sum() / below.sum()
+    return ratio + (above - ratio * below) / below.mean()
 
 
 def mean_loss(total: float, count: float) -> float:

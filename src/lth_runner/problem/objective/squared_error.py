@@ -53,6 +53,15 @@ class SquaredError:
         alone = torch.stack([torch.ones_like(error), error])
         return torch.cat([alone, wanted.t(), wanted.square().t()])
 
+    def sample_parts(self, outputs: Tensor, targets: Tree) -> Tensor:
+        """Sums each sample's squared errors."""
+        wanted = in_float64(_values(targets)).reshape(1, len(targets), -1)
+        return (in_float64(outputs).reshape(wanted.shape) - wanted).square().sum(2)
+
+    def sample_values(self, parts: Tensor, totals: Tensor) -> Tensor:
+        """Computes what each sample adds to r2; the spread of the targets is taken as it is."""
+        return 1 - (1 - self.values(totals)["r2"]) * parts[0] / parts[0].mean()
+
     def values(self, totals: Tensor) -> dict[str, float]:
         num, error = totals[:2].tolist()
         first, second = totals[2:].chunk(2)

@@ -69,6 +69,9 @@ class Console:
     def metrics(self, rows: Sequence[Row]) -> None:
         pass
 
+    def samples(self, row: Row) -> None:
+        pass
+
     def round(self, row: Row, ticket: Subnetwork) -> None:
         place = (row["round"], row["arm"], row["seed"])
         count = self._counts.pop(place, None)

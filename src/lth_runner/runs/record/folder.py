@@ -20,6 +20,7 @@ from lth_runner.runs.folder import (
     METRICS,
     PROBLEM,
     ROUNDS,
+    SAMPLES,
     STATUS,
     TICKETS,
     read_engine,
@@ -59,7 +60,7 @@ class RunFolder:
         self._status: dict[str, Any] = {}
         self._files: dict[str, Any] = {}  # what the status vouches for
         self._rows: dict[str, GrowingRows] = {}
-        self._kept: tuple[Rows, Rows] | None = None
+        self._kept: tuple[Rows, Rows, Rows] | None = None
         self._steps = dict.fromkeys(("asked", "run", "reused", "replayed"), 0)
         self._last_status = self._last_sync = 0.0
         self._round = -1
@@ -72,9 +73,14 @@ class RunFolder:
         """
         if self._kept is None:
             self._kept = _kept(run)
-        rounds, metrics = self._kept
+        rounds, metrics, samples = self._kept
         last = {_place(row): row["step"] for row in metrics}
-        return {_place(row) for row in rounds if _is_measured(row, last.get(_place(row)))}
+        sampled, asked = {_place(row) for row in samples}, f"test_{run.headline.name}"
+        return {
+            place for row in rounds
+            if _is_measured(row, last.get(place := _place(row)))
+            and (asked not in row or place in sampled)
+        }  # fmt: skip
 
     def open(self, run: RunDescription) -> None:
         self._folder = run.folder
@@ -102,9 +108,10 @@ class RunFolder:
         }
         self._write_status()
         assert self._kept is not None
-        rounds, metrics = ([r for r in rows if _place(r) in done] for rows in self._kept)
+        rounds, metrics, samples = ([r for r in rows if _place(r) in done] for rows in self._kept)
         self._rows = {
             METRICS: GrowingRows(run.folder / METRICS, metrics),
+            SAMPLES: GrowingRows(run.folder / SAMPLES, samples),
             ROUNDS: GrowingRows(run.folder / ROUNDS, rounds),
         }
         for row in rounds:
@@ -139,6 +146,9 @@ class RunFolder:
 
     def metrics(self, rows: Sequence[Row]) -> None:
         self._rows[METRICS].append(rows)
+
+    def samples(self, row: Row) -> None:
+        self._rows[SAMPLES].append([row])
 
     def round(self, row: Row, ticket: Subnetwork) -> None:
         if row["arm"] == "ticket":
@@ -218,20 +228,21 @@ class RunFolder:
 Rows = list[dict[str, Any]]
 
 
-def _kept(run: RunDescription) -> tuple[Rows, Rows]:
-    """Reads what an earlier attempt measured and evaluated; nothing where its files are damaged."""
+def _kept(run: RunDescription) -> tuple[Rows, Rows, Rows]:
+    """Reads an earlier attempt's rows, evaluations, samples; nothing where a file is damaged."""
     folder, status = run.folder, read_status(run.folder)
     if not status and (folder / ROUNDS).exists():
         _tell(folder, [STATUS])
-        return [], []
+        return [], [], []
     if status.get("probes") != run.probes:
-        return [], []
+        return [], [], []
     if harmed := damaged(folder, status):
         _tell(folder, harmed)
-        return [], []
+        return [], [], []
     if seals(status) is None:  # of an earlier version
-        return read_rounds(folder), read_metrics(folder)
-    return vouched_rows(folder, ROUNDS), vouched_rows(folder, METRICS)
+        return read_rounds(folder), read_metrics(folder), []
+    rounds, metrics, samples = (vouched_rows(folder, n) for n in (ROUNDS, METRICS, SAMPLES))
+    return rounds, metrics, samples
 
 
 def _tell(folder: Path, names: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from lth_runner.problem.outcomes import sampled_unit
 from lth_runner.problem.task import Task
 from lth_runner.values import identity
 
@@ -20,6 +21,7 @@ def problem_facts(task: Task) -> dict[str, Any]:
     return {
         "objective": type(objective).__name__,
         "measures": [measure.facts() for measure in measures],
+        "sampled": sampled_unit(task),
         "num_parameters": task.num_parameters,
         "num_prunable": task.dense().num_prunable,
         "passed_over": list(task.passed_over),

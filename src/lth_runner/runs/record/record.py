@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 from lth_runner.runs.folder import ENDED, Row
 from lth_runner.runs.measure import listed
+from lth_runner.runs.samples import samples_row
+from lth_runner.search.final_outcomes import final_outcomes
 from lth_runner.search.ticket import Trained, as_used
 from lth_runner.store.ticket_file import StockTicket, Subnetwork
 from lth_runner.training.job import Job
@@ -67,6 +69,9 @@ class Sink(Protocol):
     def metrics(self, rows: Sequence[Row]) -> None:
         """Takes the evaluations of a finished training."""
 
+    def samples(self, row: Row) -> None:
+        """Takes what a finished training made of each test sample, as ``samples_row`` writes it."""
+
     def round(self, row: Row, ticket: Subnetwork) -> None:
         """Takes the row of a finished training and the subnetwork that was trained."""
 
@@ -98,8 +103,15 @@ class Record:
         metrics = [place | dict(measured) for measured in trained.history]
         plain = job.task.coordinates is None
         ticket = as_used(trained) if plain else StockTicket(job.task, as_used(trained))
+        samples = None
+        if f"test_{job.task.objective.measures[0].name}" in row:  # else no verdict needs them
+            samples = samples_row(
+                place | {"training_key": trained.key}, final_outcomes(job.task, trained).packed()
+            )
         for sink in self.sinks:
             sink.metrics(metrics)
+            if samples is not None:
+                sink.samples(samples)
             sink.round(row, ticket)
 
     def close(self, state: str, error: str | None = None) -> None:

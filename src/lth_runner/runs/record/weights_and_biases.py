@@ -99,6 +99,9 @@ class WeightsAndBiases:
         for row in rows:
             self._metric(row)
 
+    def samples(self, row: Row) -> None:
+        pass
+
     @_never_fatal
     def round(self, row: Row, ticket: Subnetwork) -> None:
         self._begin()

@@ -1,0 +1,92 @@
+"""What a network makes of a split, as a whole and of every sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lth_runner.problem.objective import BySample, Objective
+from lth_runner.problem.task import Task
+from lth_runner.values.state import State
+from lth_runner.values.tree import Tree
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """A split's totals, and what each sample adds to the headline measure.
+
+    ``by_sample``, in the split's order, has the headline for its mean: float32, or bool where each
+    is 0 or 1, as an image is right or not. None where the objective's headline is no mean over
+    samples; both are empty for an empty split.
+    """
+
+    totals: Tensor
+    by_sample: Tensor | None
+
+    def figures(self, objective: Objective) -> dict[str, float]:
+        """Makes each measure, by its name; none of an empty split."""
+        return objective.values(self.totals) if self.totals.numel() else {}
+
+    def packed(self) -> State:
+        """Packs them as tensors for a file, eight bits to a byte."""
+        found = {"totals": self.totals}
+        if self.by_sample is None:
+            return found
+        if self.by_sample.dtype != torch.bool:
+            return found | {"values": self.by_sample}
+        bits = torch.from_numpy(np.packbits(self.by_sample.numpy()))
+        return found | {"bits": bits, "num_samples": torch.tensor(len(self.by_sample))}
+
+    @classmethod
+    def unpacked(cls, state: Mapping[str, Tensor]) -> Outcomes:
+        """Unpacks what ``packed`` packs."""
+        if "bits" not in state:
+            return cls(state["totals"], state.get("values"))
+        num = int(state["num_samples"])
+        bits = np.unpackbits(state["bits"].numpy(), count=num).astype(bool)
+        return cls(state["totals"], torch.from_numpy(bits))
+
+
+@torch.no_grad()
+def measure(task: Task, weights: State, split: str, size: int = 2000) -> Outcomes:
+    """Measures the objective on a split in one pass, with one transfer from the device a batch."""
+    placed = {name: value.to(task.device) for name, value in weights.items()}
+    objective, totals, parts = task.objective, [], []
+    for inputs, targets in task.data.batches(split, size):
+        outputs = task.outputs(placed, inputs).float()
+        totals.append(objective.totals(outputs, targets))
+        if isinstance(objective, BySample):
+            parts.append(objective.sample_parts(outputs, targets).cpu())
+    if not totals:
+        return Outcomes(torch.empty(0, dtype=torch.float64), None)
+    whole = torch.stack(totals).cpu().double().sum(0)
+    if not isinstance(objective, BySample):
+        return Outcomes(whole, None)
+    return Outcomes(whole, _compact(objective.sample_values(torch.cat(parts, 1), whole)))
+
+
+def _compact(values: Tensor) -> Tensor | None:
+    """Keeps bits of what is 0 or 1, else float32; nothing of what has no finite values."""
+    if bool(((values == 0) | (values == 1)).all()):
+        return values.bool()
+    return values.float() if bool(values.isfinite().all()) else None
+
+
+def sampled_unit(task: Task) -> str:
+    """Names in the plural what is drawn when test samples are: images, sentences, sequences.
+
+    Tokens of a text and pixels of an image depend on each other: the unit is what is one sample.
+    """
+    inputs, targets = task.data.sample(1, 0)
+    tensors = _tensors(inputs)
+    if any(not one.is_floating_point() and one.ndim == 2 for one in tensors):
+        return "sequences" if any(one.ndim == 2 for one in _tensors(targets)) else "sentences"
+    return "images" if any(one.ndim == 4 for one in tensors) else "samples"
+
+
+def _tensors(found: Tree) -> list[Tensor]:
+    return [found] if isinstance(found, Tensor) else list(found.values())
