@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from lth_runner.runs.evidence.differences import Differences
 from lth_runner.runs.evidence.estimate import Estimate, one_sample, sample, two_sample
 from lth_runner.runs.evidence.means import density, mean, number, std
 from lth_runner.runs.evidence.pruners import find_pruners
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun, rewind_step
-from lth_runner.runs.evidence.verdict import Differences
 
 ACCURACY = "test_accuracy"  # what the papers tell
 

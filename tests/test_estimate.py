@@ -16,9 +16,9 @@ from lth_runner.runs.evidence.estimate import (
     decide,
     holm,
     sample,
-    seeds_needed,
     two_sample,
 )
+from lth_runner.runs.evidence.needed import seeds_needed
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.verdict import Verdict, judge
 

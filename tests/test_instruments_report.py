@@ -17,8 +17,8 @@ from lth_runner.runs.evidence.verdict import judge
 from lth_runner.runs.report import FinishedRun, write
 from lth_runner.runs.report.compare import compare
 from lth_runner.runs.report.grid import grid_of
-from lth_runner.runs.report.headline import learning_sentence
 from lth_runner.runs.report.instruments import INSTRUMENTS, panels
+from lth_runner.runs.report.learning import learning_sentence
 from lth_runner.runs.report.table import table
 from lth_runner.values import state as states
 

@@ -190,7 +190,7 @@ WRONG = {
     "+paths.foo=1": r"paths\.foo is used by nothing: accepted: data, outputs",
     "+store.foo=1": r"store\.foo is used by nothing: accepted: keep",
     "+record.foo=1": r"record\.foo is used by nothing: accepted: wandb",
-    "+report.foo=1": r"report\.foo is used by nothing: accepted: paired, published, tolerance",
+    "+report.foo=1": r"report\.foo is used by nothing: accepted: paired, published, samples",
     "+rewind.foo=1": r"rewind\.foo is used by nothing: accepted: bn",
     "pruner.exclude=[1]": r"pruner\.exclude: '1' matches no tensor",
     "pruner.exclude=[null]": r"pruner\.exclude\[0\]=None must be a text",
@@ -422,3 +422,4 @@ def test_what_the_data_lack_is_not_given_to_a_model_that_does_not_take_it() -> N
 
 def test_a_switch_of_the_report_is_true_or_false():
     assert "report.paired='often': give true or false" in told("report.paired=often")
+    assert "report.samples='drwan': did you mean drawn?" in told("report.samples=drwan")

@@ -19,6 +19,7 @@ from omegaconf.errors import (
 from lth_runner.cli.signatures import check_targets, without_what_data_lack
 from lth_runner.runs.evidence.published import published
 from lth_runner.runs.run_name import check_name
+from lth_runner.runs.samples import DRAWN, FIXED
 from lth_runner.search.rewind import Rewind
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.raised import first_line
@@ -37,7 +38,7 @@ OWN_KEYS = {  # of the sections that are read here, and not given to a part whol
     "paths": ("outputs", "data"),
     "store": ("keep",),
     "record": ("wandb",),
-    "report": ("tolerance", "paired", "published"),
+    "report": ("tolerance", "paired", "samples", "published"),
     "rewind": tuple(field.name for field in fields(Rewind)),
 }
 WANDB = ("mode", "project", "entity", "group")
@@ -151,6 +152,9 @@ def _check_root(values: Mapping[str, Any]) -> None:
 def _check_report(report: Mapping[str, Any]) -> None:
     if not isinstance(pairs := report.get("paired"), bool):
         raise UserError(f"report.paired={pairs!r}: give true or false")
+    samples = report.get("samples")
+    if samples not in (DRAWN, FIXED):
+        raise UserError(f"report.samples={samples!r}: {nearest(str(samples), (DRAWN, FIXED))}")
     if (series := report.get("published")) is not None:
         published(str(series))
 

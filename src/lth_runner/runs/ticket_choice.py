@@ -133,7 +133,7 @@ def _best_matching(run: FinishedRun, arm: str) -> int:
         until = f"up to round {last.round}, sparsity {last.sparsity:.4g}" if last else "none"
         why = (
             f"not yet refuted: {until} (report.tolerance={verdict.tolerance:.4g}); more replicates "
-            "may decide it, lth-report says how many"
+            "or test samples may decide it, lth-report says how many"
         )
     raise UserError(
         f"{run.folder} has no round of arm {arm} that is shown to match its dense network: {why}. "

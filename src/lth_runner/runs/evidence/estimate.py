@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from scipy.special import psi, stdtr, stdtrit, zeta  # Student t and its inverse; loads fast
 
+from lth_runner.runs.evidence.by_sample import SamplePart, Table, paired_part, sample_part
 from lth_runner.runs.evidence.means import mean, std
 
 Word = Literal["shown", "refuted", "undecided"]
 LEVEL = 0.05  # chance of a wrong word, each way, at the limit: of a match, of a claim
 DIFFERENCE_LEVEL = 0.025  # of a difference of either sign: its 95 % interval leaves out 0
 CONFIDENCE = 0.95  # of the intervals that are told
-POWER = 0.8
-MOST_SEEDS = 1000  # that are worth telling as what would decide
 ROUNDING = 1e-9  # 0.970 - 0.972 is not exactly -0.002 in binary
 MIN_CELLS = 3  # variances from which their own spread is known
 
@@ -30,13 +29,23 @@ class Estimate:
     """A mean difference over n seeds (the fewer of both sides) with its standard error.
 
     ``error`` is None for one seed, and where nothing differs at all, so that nothing tells how
-    much seeds vary. ``freedom``: degrees of freedom of Student's t.
+    much seeds vary. ``freedom``: degrees of freedom of Student's t. Where test samples are counted
+    as drawn, ``samples`` is their part of the variance, and ``fixed`` the estimate without it.
     """
 
     n: int
     difference: float
     error: float | None = None
     freedom: float = 0.0
+    samples: SamplePart | None = None
+    seeds: tuple[float, float] | None = None  # error and freedom of the seeds alone
+
+    @property
+    def fixed(self) -> Estimate:
+        """The same of these samples alone, whatever others would say."""
+        if self.seeds is None:
+            return self
+        return Estimate(self.n, self.difference, *self.seeds)
 
     def bounds(self, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
         """Computes the two-sided t interval; None without an error."""
@@ -74,7 +83,7 @@ class Estimate:
         return max(low, high), min(1 - low, 1 - high)
 
     def __neg__(self) -> Estimate:
-        return Estimate(self.n, -self.difference, self.error, self.freedom)
+        return replace(self, difference=-self.difference)
 
 
 def decide(estimate: Estimate | None, limit: float = 0.0, level: float = LEVEL) -> Word:
@@ -115,12 +124,16 @@ def benjamini_hochberg(p_values: Mapping[str, float]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Sample:
-    """Values of one arm in one round: how many, their mean, their variance as it is estimated."""
+    """Values of one arm in one round: how many, their mean, their variance as it is estimated.
+
+    ``table``: what the trainings made of each test sample, where these count as drawn.
+    """
 
     n: int
     mean: float
     variance: float | None
     freedom: float
+    table: Table | None = None
 
 
 def sample(
@@ -185,7 +198,7 @@ def _inverse_trigamma(value: float) -> float:
 
 
 def two_sample(first: Sample, second: Sample) -> Estimate:
-    """Estimates first - second from samples of their own (Welch).
+    """Estimates first - second from samples of their own (Welch), and over test samples in common.
 
     A side that does not tell how much it varies, by one value or equal ones, is taken to vary as
     the other does.
@@ -193,14 +206,44 @@ def two_sample(first: Sample, second: Sample) -> Estimate:
     n, difference = min(first.n, second.n), first.mean - second.mean
     if first.variance is None and second.variance is None:
         return Estimate(n, difference)
+    part = sample_part(first.table, second.table)
     if first.variance is None or second.variance is None:
         known = first if second.variance is None else second
         assert known.variance is not None
         error = math.sqrt(known.variance * (1 / first.n + 1 / second.n))
-        return Estimate(n, difference, error, known.freedom)
+        return over_samples(Estimate(n, difference, error, known.freedom), part)
     ours, theirs = first.variance / first.n, second.variance / second.n
     freedom = (ours + theirs) ** 2 / (ours**2 / first.freedom + theirs**2 / second.freedom)
-    return Estimate(n, difference, math.sqrt(ours + theirs), freedom)
+    return over_samples(Estimate(n, difference, math.sqrt(ours + theirs), freedom), part)
+
+
+def over_samples(seeds: Estimate, part: SamplePart | None) -> Estimate:
+    """Adds to an estimate over seeds what its difference varies by over test samples.
+
+    Over new seeds and new samples, with the parts of ``by_sample`` and n_a seeds of each arm,
+
+        Var = sum_a var(S_a) / n_a + var(I_1 - I_2) / N + sum_a var(R_a) / (n_a N).
+
+    The variance over seeds of an arm's means estimates var(S_a) + var(R_a) / N, that of D_j over
+    samples the last two terms: each holds the residual, which is counted once by taking it off,
+
+        Var = sum_a s_a^2 / n_a + var_j(D_j) / N - sum_a MS_res,a / (n_a N),
+
+    never below the first or the second alone. Of paired differences that is (MS_seed + MS_sample -
+    MS_res) / (n N), of the balanced two-way table. Degrees of freedom as Satterthwaite (Biometrics
+    Bulletin, 1946): Var^2 over the sum of each term's square over its own degrees.
+    """
+    if part is None or seeds.error is None:
+        return seeds
+    by_seed, by_sample, residual = seeds.error**2, part.variance, part.residual
+    total = by_seed + by_sample - residual
+    if residual >= min(by_seed, by_sample):
+        total, freedom = max((by_seed, seeds.freedom), (by_sample, part.num - 1.0))
+    else:
+        terms = ((by_seed, seeds.freedom), (by_sample, part.num - 1.0), *part.residuals)
+        freedom = total**2 / sum(variance**2 / degrees for variance, degrees in terms)
+    alone = (seeds.error, seeds.freedom)
+    return replace(seeds, error=math.sqrt(total), freedom=freedom, samples=part, seeds=alone)
 
 
 def one_sample(found: Sample, value: float) -> Estimate:
@@ -211,32 +254,18 @@ def one_sample(found: Sample, value: float) -> Estimate:
     return Estimate(found.n, found.mean - value, error, found.freedom)
 
 
-def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Estimate | None:
-    """Estimates first - second by the differences of common seeds; None without one."""
-    differences = [first[seed] - second[seed] for seed in first if seed in second]
-    if not differences:
-        return None
-    n, spread = len(differences), std(differences)
-    if not spread:  # all equal: how coarse the measure is, not how certain
-        return Estimate(n, mean(differences))
-    return Estimate(n, mean(differences), spread / math.sqrt(n), n - 1)
+def paired(
+    first: Mapping[int, float], second: Mapping[int, float], differences: Table | None = None
+) -> Estimate | None:
+    """Estimates first - second by the differences of common seeds; None without one.
 
-
-def seeds_needed(
-    estimate: Estimate, limit: float, level: float = LEVEL, *, per_seed: int = 2
-) -> int | None:
-    """Computes the seeds of each side that decide about a limit with a power of 80 %.
-
-    n >= sd^2 (t_{1-level} + t_{power})^2 / (difference - limit)^2, were the difference seen the
-    true one; None where no number of up to a thousand would do, or nothing is known of sd.
-    ``per_seed``: degrees of freedom that each further seed brings, 2 of two samples, 1 of pairs.
+    ``differences``: those of each test sample, where these count as drawn.
     """
-    if estimate.error is None:
+    found = [first[seed] - second[seed] for seed in first if seed in second]
+    if not found:
         return None
-    variance, distance = estimate.error**2 * estimate.n, abs(estimate.difference - limit)
-    for n in range(2, MOST_SEEDS + 1):
-        freedom = max(estimate.freedom, per_seed * (n - 1))
-        reach = float(stdtrit(freedom, 1 - level)) + float(stdtrit(freedom, POWER))
-        if variance * reach * reach <= n * distance * distance:
-            return n
-    return None
+    n, spread = len(found), std(found)
+    if not spread:  # all equal: how coarse the measure is, not how certain
+        return Estimate(n, mean(found))
+    seeds = Estimate(n, mean(found), spread / math.sqrt(n), n - 1)
+    return over_samples(seeds, paired_part(differences))

@@ -12,6 +12,7 @@ from typing import Any
 from lth_runner.runs.evidence.means import FIRST_ROUND, density, is_dense, mean, number
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.folder import Row
+from lth_runner.runs.samples import KeptSamples
 
 SAME_DENSITY = 1e-4  # relative: rounding to whole weights
 ASKED_DENSITY = 1e-2  # relative: a measured density this near stands for the one asked for
@@ -32,7 +33,16 @@ def merged_run(runs: Sequence[FinishedRun]) -> FinishedRun:
     values = [value for row in dense if (value := number(row.get(outcome))) is not None]
     centre = mean(values) if values else None
     strictest = min(runs, key=lambda run: run.tolerance.of(centre))
-    return replace(strictest, folder=common_parent(runs), status={}, rows=tuple(dense))
+    return replace(
+        strictest, folder=common_parent(runs), status={}, rows=tuple(dense),
+        kept_samples=kept_by_all(runs),
+    )  # fmt: skip
+
+
+def kept_by_all(runs: Sequence[FinishedRun]) -> KeptSamples:
+    """Finds what the trainings of any of the runs made of each test sample."""
+    folders = (folder for run in runs for folder in run.kept_samples.folders)
+    return KeptSamples(tuple(dict.fromkeys(folders)))
 
 
 def on_levels(
@@ -96,4 +106,7 @@ def _averaged(rows: Sequence[Row], outcome: str) -> Row:
     values = [value for row in rows if (value := number(row.get(outcome))) is not None]
     if len(rows) == 1 or not values:
         return rows[0]
-    return {**rows[0], outcome: mean(values), "diverged": any(r.get("diverged") for r in rows)}
+    return {
+        **rows[0], outcome: mean(values), "diverged": any(row.get("diverged") for row in rows),
+        "training_keys": [row.get("training_key") for row in rows],
+    }  # fmt: skip

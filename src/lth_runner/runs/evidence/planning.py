@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from lth_runner.runs.evidence.estimate import DIFFERENCE_LEVEL, Estimate, seeds_needed
+from lth_runner.runs.evidence.estimate import DIFFERENCE_LEVEL, Estimate
 from lth_runner.runs.evidence.means import even_places
+from lth_runner.runs.evidence.needed import seeds_needed
 from lth_runner.runs.evidence.rows import TICKET
 from lth_runner.runs.evidence.verdict import Level, Verdict
 

@@ -22,6 +22,7 @@ from lth_runner.runs.folder import (
     checked_rows,
 )
 from lth_runner.runs.measure import listed
+from lth_runner.runs.samples import FIXED, KeptSamples, Values
 from lth_runner.values.errors import UserError
 from lth_runner.values.measure import ACCURACY, Measure
 from lth_runner.values.steps import Duration
@@ -40,6 +41,7 @@ class FinishedRun:
     environment: Mapping[str, Any]
     rows: tuple[Row, ...]
     problem: Mapping[str, Any] = field(default_factory=dict)
+    kept_samples: KeptSamples = field(default_factory=KeptSamples)
 
     @classmethod
     def load(cls, path: str | Path) -> FinishedRun:
@@ -64,6 +66,7 @@ class FinishedRun:
             environment=checked_mapping(folder / ENVIRONMENT),
             rows=tuple(latest[key] for key in order),
             problem=checked_mapping(folder / PROBLEM),
+            kept_samples=KeptSamples((folder,)),
         )
 
     @property
@@ -111,6 +114,16 @@ class FinishedRun:
     def outcome(self) -> str:
         """The field of the rows that verdicts are about, such as test_accuracy."""
         return f"test_{self.measure.name}"
+
+    @property
+    def sampled(self) -> str:
+        """What a test sample is, in the plural: images, sentences, sequences."""
+        return visible(str(self.problem.get("sampled") or "samples"))
+
+    @property
+    def draws_samples(self) -> bool:
+        """Whether test samples count as a draw of what a network will meet; `report.samples`."""
+        return self.option("report", "samples") != FIXED
 
     @property
     def tolerance(self) -> Tolerance:
@@ -161,6 +174,19 @@ class FinishedRun:
         """Maps seed to value, over the replicates that have one."""
         pairs = ((row["seed"], number(row.get(field))) for row in self.at(arm, round))
         return {seed: value for seed, value in pairs if value is not None}
+
+    def by_sample(self, arm: str, round: int) -> dict[int, Values]:
+        """Maps seed to what each test sample adds to the headline, over those that kept it.
+
+        Raises UserError for a file of samples that is not what was written.
+        """
+        found = {}
+        for row in self.at(arm, round):
+            keys = row.get("training_keys") or (row.get("training_key"),)
+            values = [kept for key in keys if (kept := self.kept_samples.of(key)) is not None]
+            if len(values) == len(keys) and len({len(one) for one in values}) == 1:
+                found[row["seed"]] = sum(values[1:], values[0]) / len(values)
+        return found
 
     def density(self, arm: str, round: int) -> float | None:
         """Averages the density of an arm in a round; None where no row has one."""

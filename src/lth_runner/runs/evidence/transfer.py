@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePath
 
+from lth_runner.runs.evidence.differences import Differences, gain
 from lth_runner.runs.evidence.estimate import (
     DIFFERENCE_LEVEL,
     LEVEL,
@@ -23,7 +24,7 @@ from lth_runner.runs.evidence.estimate import (
 )
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.settings import flatten
-from lth_runner.runs.evidence.verdict import Differences, Level, Verdict, gain, judge
+from lth_runner.runs.evidence.verdict import Level, Verdict, judge
 from lth_runner.runs.incidental import is_incidental
 from lth_runner.values.measure import Measure
 from lth_runner.values.terminal import visible

@@ -4,33 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
+from lth_runner.runs.evidence.differences import Differences
 from lth_runner.runs.evidence.estimate import (
     DIFFERENCE_LEVEL,
     ROUNDING,
     Estimate,
-    Sample,
     Word,
     decide,
     holm,
-    paired,
-    sample,
-    two_sample,
 )
-from lth_runner.runs.evidence.means import mean, number, std
+from lth_runner.runs.evidence.means import mean, std
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.values.measure import Measure
 
 NEAR_CHANCE = 0.05  # share of the way from chance to the best below which a value says nothing
-NEIGHBOURS = 3  # rounds to either side whose variances steady a round's own
-
-Cell = tuple[str, int]  # arm, round
-
-
-def gain(measure: Measure, difference: Estimate) -> Estimate:
-    """Turns a difference of values so that it is positive where the first is better."""
-    return difference if measure.better == "higher" else -difference
 
 
 def is_near_chance(measure: Measure, value: float | None) -> bool:
@@ -52,8 +40,8 @@ class Level:
     Differences are gains, positive where this arm (`ticket_lead`: the ticket of its round) is
     better. `matches`: whether it is shown to be worse than the dense network by less than the
     tolerance; refuted where a replicate diverged, None when it cannot be said, as where the dense
-    network is at chance. `ticket_is_better`: shown, Holm's correction over all controls and
-    rounds of the run counted in.
+    network is at chance. `matches_here`: the same of these test samples alone. `ticket_is_better`:
+    shown, Holm's correction over all controls and rounds of the run counted in.
     """
 
     arm: str
@@ -66,6 +54,7 @@ class Level:
     at_chance: bool
     against_dense: Estimate | None = None
     matches: Word | None = None
+    matches_here: Word | None = None
     within: bool | None = None
     ticket_lead: Estimate | None = None
     ticket_is_better: bool = False
@@ -81,7 +70,8 @@ class Verdict:
     """Every (arm, round) beyond the dense one, judged by the headline measure.
 
     `tolerance` is in its units. `covered`: the share of all parameters that a mask covers, if
-    known.
+    known. `sampled` names the test samples, images for one; `are_drawn`: whether verdicts are asked
+    to hold for others too.
     """
 
     measure: Measure
@@ -91,6 +81,14 @@ class Verdict:
     levels: tuple[Level, ...]
     covered: float | None = None
     is_paired: bool = False
+    sampled: str = "samples"
+    are_drawn: bool = True
+
+    @property
+    def num_samples(self) -> int:
+        """How many test samples are counted as drawn; 0 where none are, or none were kept."""
+        compared = (x.against_dense or x.ticket_lead for x in self.levels)
+        return next((one.samples.num for one in compared if one and one.samples), 0)
 
     @property
     def at_chance(self) -> bool:
@@ -102,6 +100,12 @@ class Verdict:
         """Whether nothing tells how much seeds vary, so that all stays undecided."""
         compared = [level.against_dense for level in self.levels if level.against_dense]
         return all(one.error is None for one in compared)
+
+    @property
+    def of_these_samples(self) -> Verdict:
+        """The same with each match as it stands on these test samples alone."""
+        levels = tuple(replace(level, matches=level.matches_here) for level in self.levels)
+        return replace(self, levels=levels)
 
     def of(self, arm: str) -> tuple[Level, ...]:
         """Lists the levels of an arm by growing sparsity."""
@@ -170,7 +174,10 @@ def judge(run: FinishedRun) -> Verdict:
         replace(level, ticket_is_better=f"{level.arm} {level.round}" in better)
         for level in compared
     )
-    return Verdict(run.measure, tolerance, dense, run.controls, told, run.covered, differ.is_paired)
+    return Verdict(
+        run.measure, tolerance, dense, run.controls, told, run.covered, differ.is_paired,
+        run.sampled, run.draws_samples,
+    )  # fmt: skip
 
 
 def _shown_better(levels: Sequence[Level]) -> set[str]:
@@ -201,66 +208,22 @@ def _level(run: FinishedRun, arm: str, round: int) -> Level | None:
     )
 
 
-class Differences:
-    """Estimates gains between the cells of a run, whose variances steady each other.
-
-    ``field``: of the rows; None is the headline measure's.
-    """
-
-    def __init__(self, run: FinishedRun, field: str | None = None) -> None:
-        self._run, self._field = run, field or run.outcome
-        self._step = _smallest_step(run, self._field)
-        self.is_paired = run.option("report", "paired") is True
-        self._samples: dict[Cell, Sample] = {}
-
-    def __call__(self, first: Cell, second: Cell) -> Estimate | None:
-        """Estimates by how much the first is better; None where one has no value."""
-        ours, theirs = (self._run.values(*cell, self._field) for cell in (first, second))
-        if not ours or not theirs:
-            return None
-        if self.is_paired:
-            found = paired(ours, theirs)
-            return found and gain(self._run.measure, found)
-        return gain(self._run.measure, two_sample(self.sample(first), self.sample(second)))
-
-    def sample(self, cell: Cell) -> Sample:
-        """Estimates the mean and the variance of a round of an arm."""
-        if cell not in self._samples:
-            arm, round = cell
-            rounds = self._run.rounds(arm)
-            if self._run.dense_round is not None and self._run.dense_round not in rounds:
-                rounds = (self._run.dense_round, *rounds)
-            place = rounds.index(round)
-            near = (*rounds[max(0, place - NEIGHBOURS) : place], *rounds[place + 1 :][:NEIGHBOURS])
-            own, *others = (self._values(arm, one) for one in (round, *near))
-            self._samples[cell] = sample(own, [one for one in others if one], self._step)
-        return self._samples[cell]
-
-    def _values(self, arm: str, round: int) -> list[float]:
-        of = TICKET if round == self._run.dense_round else arm
-        return list(self._run.values(of, round, self._field).values())
-
-
-def _smallest_step(run: FinishedRun, field: str) -> float:
-    """Finds how coarse a share such as accuracy is: one image of the test set, say."""
-    if run.measure.unit != "%":
-        return 0.0
-    values = sorted({v for row in run.rows if (v := number(row.get(field))) is not None})
-    return min((b - a for a, b in pairwise(values) if b - a > ROUNDING), default=0.0)
-
-
 def _compared(differ: Differences, level: Level, dense: Level | None, tolerance: float) -> Level:
     """Compares a level with the dense network and the ticket of its round."""
     cell = level.arm, level.round
     against = differ(cell, (TICKET, dense.round)) if dense else None
     matches: Word | None = None
+    here: Word | None = None
     if dense and dense.mean is not None and level.num_diverged:
-        matches = "refuted"
+        matches = here = "refuted"
     elif against is not None and dense is not None and not dense.at_chance:
-        matches = decide(against, -tolerance)
+        matches, here = (decide(one, -tolerance) for one in (against, against.fixed))
     within = None
     if matches is not None:
         enough = against is not None and against.difference >= -tolerance - ROUNDING
         within = enough and not level.num_diverged
     lead = None if level.arm == TICKET else differ((TICKET, level.round), cell)
-    return replace(level, against_dense=against, matches=matches, within=within, ticket_lead=lead)
+    return replace(
+        level, against_dense=against, matches=matches, matches_here=here, within=within,
+        ticket_lead=lead,
+    )  # fmt: skip

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from lth_runner.runs.evidence.merged import kept_by_all
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.settings import (
     differences,
@@ -64,7 +65,8 @@ def _merged(group: tuple[FinishedRun, ...]) -> FinishedRun:
     states = {run.state for run in group}
     state = states.pop() if len(states) == 1 else "in part done"
     rows = [row for run in group for row in run.rows]
-    return replace(group[0], rows=tuple(rows), status={"state": state})
+    status, kept = {"state": state}, kept_by_all(group)
+    return replace(group[0], rows=tuple(rows), status=status, kept_samples=kept)
 
 
 def _page(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from lth_runner.runs.evidence.estimate import DIFFERENCE_LEVEL, decide, sample, two_sample
-from lth_runner.runs.evidence.means import FIRST_ROUND, mean
+from lth_runner.runs.evidence.means import FIRST_ROUND
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.verdict import Level, Verdict
 from lth_runner.runs.folder import DIVERGED, DONE
@@ -57,7 +56,7 @@ def headline(verdict: Verdict) -> Headline:
         return _by_mean(verdict, reached)
     shown, possible = verdict.shown(), verdict.possible()
     if shown is None and possible is None:
-        remarks = (*_controls_alone(verdict), *_diverged(verdict))
+        remarks = (*_here(verdict), *_controls_alone(verdict), *_diverged(verdict))
         return Headline("none", "of the tickets matches", _none_matches(verdict, level), remarks)
     best = shown or possible
     assert best is not None
@@ -75,7 +74,8 @@ def headline(verdict: Verdict) -> Headline:
         sentence = (
             f"A ticket with {number} {of} removed is shown to match the dense network: {told}."
         )
-    remarks = (*_doubts(verdict, best), *_separation(verdict, best), *_diverged(verdict))
+    remarks = (*_doubts(verdict, best), *_here(verdict), *_separation(verdict, best),
+               *_diverged(verdict))  # fmt: skip
     return Headline(number, about, sentence, remarks)
 
 
@@ -150,7 +150,10 @@ def _doubts(verdict: Verdict, best: Level) -> list[str]:
         f"{say.amount(measure, verdict.tolerance)}."
     )
     if best.matches == "undecided":
-        return [*told, f"To decide it: {say.deciding(against, -verdict.tolerance)}."]
+        return [
+            *told,
+            f"To decide it: {say.deciding(against, -verdict.tolerance, verdict.sampled)}.",
+        ]
     sparser = [level for level in verdict.of(TICKET) if level.sparsity > best.sparsity]
     first, possible = next(iter(sparser), None), verdict.possible()
     if first is None or first.matches != "undecided" or first.against_dense is None:
@@ -160,8 +163,22 @@ def _doubts(verdict: Verdict, best: Level) -> list[str]:
         *told,
         f"Sparser ones are undecided up to {say.removed(possible.density)}: at "
         f"{say.removed(first.density)} the difference is {say.gain(measure, first.against_dense)}, "
-        f"and {say.deciding(first.against_dense, -verdict.tolerance)}.",
+        f"and {say.deciding(first.against_dense, -verdict.tolerance, verdict.sampled)}.",
     ]
+
+
+def _here(verdict: Verdict) -> list[str]:
+    """Says what holds of these test samples alone, where that is another word."""
+    alone, told = verdict.of_these_samples, []
+    for name, ours, theirs in (
+        ("shown match", verdict.shown(), alone.shown()),
+        ("one not refuted", verdict.possible(), alone.possible()),
+    ):
+        if (ours and ours.round) != (theirs and theirs.round):
+            told.append(f"the sparsest {name} is {say.match(verdict, theirs)}")
+    if not told:
+        return []
+    return [f"Of these {verdict.num_samples} {verdict.sampled} alone, {say.joined(told)}."]
 
 
 def _separation(verdict: Verdict, best: Level) -> list[str]:
@@ -233,52 +250,6 @@ def _diverged(verdict: Verdict) -> tuple[str, ...]:
     return (f"{told}a round with one does not count as matching.",)
 
 
-def learning_sentence(run: FinishedRun, verdict: Verdict) -> str:
-    """Says whether the sparsest matching ticket learns faster than the dense network; else empty.
-
-    By the step of the lowest validation loss. Where that is a training's last step, the loss was
-    still falling, and its step tells when the training ended.
-    """
-    best = verdict.marked()
-    if best is None or run.dense_round is None:
-        return ""
-    rounds = (best.round, run.dense_round)
-    ticket, dense = (run.values(TICKET, round, "best_val_step") for round in rounds)
-    if not ticket or not dense:
-        return ""
-    pair = two_sample(*(sample(list(of.values())) for of in (ticket, dense)))
-    ours, theirs = (f"{mean(of.values()):,.0f}" for of in (ticket, dense))
-    interval, bounds = "", pair.bounds()
-    if bounds is not None:
-        interval = " [{}, {}]".format(*(say.signed(end, ",.0f") for end in bounds))
-    where = (
-        f"its lowest validation loss comes at step {ours}, the dense network's at step {theirs} "
-        f"({say.signed(pair.difference, ',.0f')} steps{interval}, n = {pair.n})"
-    )
-    still = [name for name, round in zip(("the ticket", "the dense network"), rounds, strict=True)
-             if _still_falls(run, round)]  # fmt: skip
-    if still:
-        return (
-            f"Which learns faster these trainings do not tell: {where}, and that of "
-            f"{say.joined(still)} was still falling when a training ended."
-        )
-    if pair.error is None:
-        return f"Whether the ticket learns faster, these replicates cannot say: {where}."
-    word = decide(-pair, 0.0, DIFFERENCE_LEVEL)
-    if word == "undecided":
-        return f"That the ticket learns faster is not shown: {where}."
-    return f"The ticket learns {'faster' if word == 'shown' else 'more slowly'}: {where}."
-
-
-def _still_falls(run: FinishedRun, round: int) -> bool:
-    """Returns whether a training's validation loss was lowest at its last step."""
-    best, steps = (run.values(TICKET, round, field) for field in ("best_val_step", "steps"))
-    starts = run.values(TICKET, round, "start_step")
-    return any(
-        seed in steps and step >= starts.get(seed, 0) + steps[seed] for seed, step in best.items()
-    )
-
-
 def progress(run: FinishedRun) -> str:
     """Says what the reader must know of an unfinished run; empty when it is done."""
     if run.state == DONE:
@@ -305,5 +276,20 @@ def method(verdict: Verdict) -> str:
         "p < 0.05 (t test, one-sided); refuted: a smaller one has; else undecided. The sparsest "
         "match is the end of an unbroken row of them from the dense network on. Brackets: 95 % t "
         f"interval, positive where better, {paired}, whose variance takes in that of neighbouring "
-        "rounds. Seeds vary in it; the test samples are taken as they are."
+        f"rounds. {_varying(verdict)}"
+    )
+
+
+def _varying(verdict: Verdict) -> str:
+    """Says whether seeds alone vary in the intervals, or test samples too."""
+    if verdict.num_samples:
+        return (
+            f"Seeds vary in it and the {verdict.num_samples} test {verdict.sampled}, as a draw of "
+            "what else there is; report.samples=fixed asks about these alone."
+        )
+    if not verdict.are_drawn:
+        return f"Seeds vary in it; the test {verdict.sampled} are all that is asked about."
+    return (
+        f"Seeds vary in it; the test {verdict.sampled} are taken as fixed, for what each said was "
+        "not kept, or the measure is no mean over them."
     )

@@ -8,16 +8,10 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lth_runner.runs.evidence.estimate import (
-    DIFFERENCE_LEVEL,
-    Sample,
-    decide,
-    sample,
-    two_sample,
-)
+from lth_runner.runs.evidence.differences import Differences, gain
+from lth_runner.runs.evidence.estimate import DIFFERENCE_LEVEL, Sample, decide, two_sample
 from lth_runner.runs.evidence.pruners import Comparison, Effort
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
-from lth_runner.runs.evidence.verdict import gain
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.drawing import MUTED
@@ -88,7 +82,7 @@ def best(comparison: Comparison) -> Headline:
         if len(levels) > 1:
             levels.sort(key=lambda pair: measure.gain(0.0, pair[1].mean or 0.0))
             (one, top), (other, _) = levels[:2]
-            lead = gain(measure, two_sample(*(_values(x.run, top.round) for x in (one, other))))
+            lead = gain(measure, two_sample(*(_sample(x.run, top.round) for x in (one, other))))
             word = decide(lead, 0.0, DIFFERENCE_LEVEL / (len(levels) - 1))
             ahead = f" ({say.gain(measure, lead)} to {other.label}, n = {lead.n}: {word})"
             number = alone(measure, top, 1 if measure.unit == "%" else None)
@@ -102,8 +96,8 @@ def best(comparison: Comparison) -> Headline:
     return Headline(number, about, f"Best on average: {where}", remarks)
 
 
-def _values(run: FinishedRun, round: int) -> Sample:
-    return sample(list(run.values(TICKET, round, run.outcome).values()))
+def _sample(run: FinishedRun, round: int) -> Sample:
+    return Differences(run).sample((TICKET, round))
 
 
 # --- what the masks keep

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lth_runner.runs.evidence.estimate import MOST_SEEDS, Estimate, seeds_needed
+from lth_runner.runs.evidence.estimate import Estimate
+from lth_runner.runs.evidence.needed import MOST_SEEDS, samples_needed, seeds_needed
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.verdict import Level, Verdict
 from lth_runner.values.measure import Measure
@@ -113,16 +114,21 @@ def p_value(p: float | None) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
-def deciding(pair: Estimate, limit: float) -> str:
-    """Says how many seeds would decide about a limit; empty where nothing is known of it."""
+def deciding(pair: Estimate, limit: float, sampled: str = "samples") -> str:
+    """Says how many seeds, or test samples, would decide about a limit."""
     if pair.error is None:
         return "two seeds or more tell how much seeds differ, which one does not"
-    num = seeds_needed(pair, limit)
-    if num is None:
+    assumed = "(power 80 %, were the difference seen the true one)"
+    if (num := seeds_needed(pair, limit)) is not None:
+        return f"about {num} seeds would decide it {assumed}"
+    if pair.samples is None or seeds_needed(pair.fixed, limit) is None:
         return (
             f"more than {MOST_SEEDS} seeds would decide it, were the difference seen the true one"
         )
-    return f"about {num} seeds would decide it (power 80 %, were the difference seen the true one)"
+    no_seeds = f"no number of seeds would decide it on {pair.samples.num} {sampled}"
+    if (wanted := samples_needed(pair, limit)) is None:
+        return f"{no_seeds}; it takes more of both"
+    return f"{no_seeds}; about {wanted:,} {sampled} would with {counted(pair.n, 'seed')} {assumed}"
 
 
 # --- what is compared
