@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lth_runner.runs.folder import SAMPLES, Row, checked_rows
 from lth_runner.values.errors import UserError
 
+if TYPE_CHECKING:  # a listing of runs starts without it
+    import numpy as np
+    from numpy.typing import NDArray
+
 DRAWN, FIXED = "drawn", "fixed"  # values of report.samples
 
-Values = NDArray[np.float64]
+Values: TypeAlias = "NDArray[np.float64]"
 
 
 def samples_row(place: Row, packed: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,6 +40,8 @@ def samples_row(place: Row, packed: Mapping[str, Any]) -> dict[str, Any]:
 
 def _unpacked(row: Row) -> Values | None:
     """Reads a row back; None where it has no values. Raises ValueError for what is none."""
+    import numpy as np
+
     num, bits, values = (row.get(name) for name in ("num_samples", "bits", "values"))
     if not isinstance(num, int) or not (bits or values):
         return None
