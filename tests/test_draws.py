@@ -72,6 +72,36 @@ def test_a_killed_training_draws_on_as_if_nothing_had_been(network) -> None:
     assert states.fingerprint(rest.weights) == states.fingerprint(whole.weights)
 
 
+class Noisy(torch.optim.SGD):
+    """Langevin dynamics: every step adds noise, from two streams."""
+
+    def step(self, closure=None):
+        super().step()
+        with torch.no_grad():
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter += 1e-2 * numpy.random.rand() * torch.randn(parameter.shape)
+
+
+def noisy(checkpoint, steps: int, *, disturbed: int, seed: int = 0) -> states.State:
+    recipe = small.recipe(optimizer=partial(Noisy, lr=0.1, momentum=0.9))
+    with all_seeded(disturbed):
+        before = positions()
+        found = replay(small.dense_job(small.task(seed=seed)), recipe, checkpoint, steps)
+        assert not drawn_between(before, positions())
+    return found
+
+
+def test_an_optimizer_that_draws_is_seeded_at_every_step_and_goes_on_as_if_nothing_had_been() -> (
+    None
+):
+    whole = states.fingerprint(noisy(None, 6, disturbed=1).weights)
+    half = noisy(None, 3, disturbed=2)
+    assert states.fingerprint(noisy(half, 6, disturbed=3).weights) == whole
+    plain = replay(small.dense_job(small.task()), small.recipe(), None, 6)
+    assert states.fingerprint(plain.weights) != whole
+
+
 @pytest.mark.parametrize("network", [hiding.DepthByNumpy, hiding.DepthByPython])
 def test_what_draws_from_any_stream_is_neither_packed_nor_recorded(network) -> None:
     task, masking, recipe = job(network).task, Static(), small.recipe()

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import errno
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 from unittest import mock
 
-from command import SMALL, lth_run
+import pytest
+
+from command import SMALL, environ, lth_run
+from lth_runner.cli.stopping import interruption_told
 
 
 def test_an_interruption_before_the_run_begins_is_told() -> None:
@@ -13,6 +21,42 @@ def test_an_interruption_before_the_run_begins_is_told() -> None:
         said = lth_run(*SMALL)
     assert (said.status, said.out) == (130, "")
     assert said.err == "interrupted before the run began: nothing was changed\n"
+
+
+def test_a_process_that_is_interrupted_while_it_loads_says_so_in_one_line(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "lth_runner", *SMALL]
+    process = subprocess.Popen(
+        words,
+        cwd=tmp_path,
+        env=environ(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    maps = Path(f"/proc/{process.pid}/maps")
+    while process.poll() is None and "libtorch" not in maps.read_text():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=300)
+    # Python ends by the signal where C code had been at work; a shell calls both 130
+    assert process.returncode in (130, -signal.SIGINT), err
+    assert out == ""
+    assert err == "interrupted before the run began: nothing was changed\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_that_an_interruption_came_out_as_is_told_as_one() -> None:
+    def half_loaded() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise AttributeError("a module that is half there") from None
+
+    with pytest.raises(KeyboardInterrupt), interruption_told():
+        half_loaded()
+    with pytest.raises(AttributeError), interruption_told():
+        raise AttributeError("of its own")
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
 
 
 def test_an_interruption_of_a_run_is_told_once() -> None:

@@ -138,6 +138,23 @@ class Untrainable(nn.Module):
         return answer.detach() if self.fails == "cuts" else answer
 
 
+class Keeps(torch.optim.SGD):
+    """An optimizer that keeps something beside its state, as it is told to."""
+
+    def __init__(self, params, lr, keeps):
+        super().__init__(params, lr=lr)
+        self.keeps = keeps
+        if keeps == "generator":
+            self.stream = torch.Generator()
+
+    def step(self, closure=None):
+        super().step()
+        if self.keeps == "count":
+            self.count = getattr(self, "count", 0) + 1
+        if self.keeps == "group":
+            self.param_groups[0]["k"] = self.param_groups[0].get("k", 0) + 1
+
+
 def no_network(*, shape, num_classes):
     return 3
 
@@ -246,6 +263,20 @@ CASES = {
         ["train.optimizer._target_=torch.optim.LBFGS", *PLAIN],
         r"train\.optimizer=LBFGS cannot take a step of this training: .*closure",
     ),
+    **{
+        f"an optimizer that keeps a {keeps} of its own": (
+            [
+                "train.optimizer._target_=test_own_parts.Keeps", *PLAIN,
+                f"+train.optimizer.keeps={keeps}",
+            ],
+            rf"train\.optimizer=Keeps {told}",
+        )
+        for keeps, told in {
+            "generator": r"has a generator of random numbers of its own \(stream\)",
+            "count": r"changes count in a step, which no checkpoint holds: .*self\.state\[param",
+            "group": r"changes param_groups\[0\]\['k'\] in a step, which no checkpoint holds",
+        }.items()
+    },
     "an optimizer that is none": (
         ["train.optimizer._target_=torch.nn.Identity"], r"Identity is no torch\.optim\.Optimizer"
     ),

@@ -307,6 +307,21 @@ def test_sentence_when_none_matches(tmp_path):
     )
 
 
+def test_a_run_that_ended_dense_says_that_no_ticket_was_found(tmp_path):
+    config = {
+        "pruner": {"distance": 0.1, "masking": {"_target_": "lth_runner.masking.EarlyBirdStop"}}
+    }
+    dense = [row(0, "ticket", 0, 0.97)]
+    run = FinishedRun.load(save(tmp_path, dense, config=config))
+    told = " ".join(table(run).split())
+    assert "ended with the dense network alone: EarlyBirdStop found no ticket. Its masks" in told
+    assert "within pruner.distance=0.1 of each other" in told
+    write(tmp_path)
+    assert "EarlyBirdStop found no ticket" in (tmp_path / "report.html").read_text()
+    other = FinishedRun.load(save(tmp_path, [*dense, row(1, "ticket", 0, 0.9)], config=config))
+    assert "no ticket" not in " ".join(table(other).split())
+
+
 def test_a_round_with_a_diverged_replicate_does_not_match(tmp_path):
     rows = [row(0, "ticket", s, 0.97) for s in range(2)]
     rows += [row(1, "ticket", 0, 0.99), row(1, "ticket", 1, None, diverged=True)]
@@ -319,7 +334,7 @@ def test_a_round_with_a_diverged_replicate_does_not_match(tmp_path):
     ("rows", "words"),
     [
         ([], "No training has finished yet."),
-        ([row(0, "ticket", 0, 0.97)], "Only the dense network has finished so far (97.0 %"),
+        ([row(0, "ticket", 0, 0.97)], "Only the dense network has finished (97.0 %"),
         ([row(1, "ticket", 0, 0.97)], "No dense network (round 0) with a test accuracy"),
         ([row(0, "ticket", 0, None), row(1, "ticket", 0, None)], "No dense network (round 0)"),
         ([row(0, "ticket", 0, 0.9), row(1, "ticket", 0, None)], "No ticket with a test accuracy"),

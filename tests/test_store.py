@@ -370,3 +370,19 @@ def test_a_training_is_hashed_once_when_written_once_when_read_and_its_start_onc
     assert again.weights.keys() == trained.weights.keys()
     assert again.mask == trained.mask
     assert (hashed.count(start), hashed.count(end)) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("shared", "umask", "told"), [(0o770, 0o077, 1), (0o770, 0o022, 0), (0o755, 0o077, 0)]
+)
+def test_a_store_that_others_beside_it_cannot_read_is_told_once(
+    tmp_path, caplog, shared, umask, told
+):
+    tmp_path.chmod(shared)
+    before = os.umask(umask)
+    try:
+        for _ in range(2):
+            Store(tmp_path / "outputs" / "store")
+    finally:
+        os.umask(before)
+    assert len([m for m in caplog.messages if "none of them can read" in m]) == told

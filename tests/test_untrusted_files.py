@@ -21,7 +21,7 @@ from lth_runner.runs.report.command import main as lth_report
 from lth_runner.runs.status.command import main as lth_status
 from lth_runner.runs.status.retry import quoted
 from lth_runner.values import json_files, yaml_files
-from lth_runner.values.terminal import visible, visible_lines
+from lth_runner.values.terminal import show_traceback, visible, visible_lines
 
 FILES = ("config.yaml", "status.json", "rounds.jsonl", "problem.json", "environment.json")
 EVIL = "\x1b]0;owned\x07\x1b[31mred\x9b2J\r\u202etxt.exe\u2028\ud800"
@@ -352,3 +352,25 @@ def test_points_of_a_sweep_are_read_with_the_same_care(
         assert lth_status([str(outputs), *options]) in (0, 1)
         said = capsys.readouterr()
         assert visible_lines(said.out + said.err) == said.out + said.err
+
+
+@pytest.mark.parametrize("main", [lth_status, lth_report])
+def test_options_that_nobody_knows_are_shown_as_escapes(main, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["outputs", f"--{EVIL}"])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert visible_lines(said) == said
+    assert r"\x1b]0;owned" in said
+
+
+def test_so_are_those_of_a_run_and_the_text_of_a_traceback(capsys) -> None:
+    said = lth_run(f"--{EVIL}")
+    assert said.status == 2
+    assert said.err.startswith(r"error: there is no option --\x1b]0;owned")
+    assert visible_lines(said.err) == said.err
+    error = ValueError(EVIL)
+    show_traceback(type(error), error, None)
+    shown = capsys.readouterr().err
+    assert visible_lines(shown) == shown
+    assert shown.startswith(r"ValueError: \x1b]0;owned")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lth_runner.values.errors import UserError
+from lth_runner.values.terminal import visible
 
 # options whose value is the next word
 VALUED = {
@@ -19,9 +20,14 @@ OWN_FOLDER = ("--config-dir", "-cd")
 def refuse_misplaced(words: Sequence[str]) -> None:
     """Raises UserError for options between overrides, and for a scale before its experiment.
 
+    And for an option that a terminal would act on.
+
     argparse, by which Hydra reads the words, takes the overrides from one place alone. What an
     experiment sets would hold over a scale that stands before it.
     """
+    for is_option, (word, *_) in _parted(words):
+        if is_option and not word.isprintable():  # argparse would print it as it is
+            raise UserError(f"there is no option {visible(word)}: lth-run --help lists them")
     places = [is_option for is_option, _ in _parted(words)]
     if True in places and False in places:
         first, last = places.index(False), len(places) - 1 - places[::-1].index(False)

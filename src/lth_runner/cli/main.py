@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from lth_runner.cli.arguments import own_folders, refuse_misplaced
 from lth_runner.cli.help import help_text
 from lth_runner.cli.loading import uncollected
 from lth_runner.values.search_path import user_code_last
-from lth_runner.values.terminal import show, visible_lines
+from lth_runner.values.terminal import show, show_traceback, visible_lines
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -55,19 +56,14 @@ def main() -> None:
     if {"-h", "--help"} & set(words):
         show(help_text([conf_dir(), *own_folders(words)]).removesuffix("\n"))
         return
-    from lth_runner.cli.stopping import hush, nobody_reads
+    from lth_runner.cli.stopping import hush, interruption_told, nobody_reads
 
     set_up_logging()
+    sys.excepthook = show_traceback
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here, and are told in one place
     try:
-        refuse_misplaced(words)
-        with uncollected():
-            import hydra
-            from hydra.core.plugins import Plugins
-
-            Plugins.instance()  # those that are installed, and none that lie in this folder
-        user_code_last()  # model._target_=mine.Net finds mine.py in this folder
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
+        with interruption_told():
+            _compose(words)
     except KeyboardInterrupt as stop:
         if TOLD not in stop.args:
             print("interrupted before the run began: nothing was changed", file=sys.stderr)
@@ -80,6 +76,17 @@ def main() -> None:
         if traceback_wanted():
             raise
         sys.exit(tell(error))
+
+
+def _compose(words: Sequence[str]) -> None:
+    refuse_misplaced(words)
+    with uncollected():
+        import hydra
+        from hydra.core.plugins import Plugins
+
+        Plugins.instance()  # those that are installed, and none that lie in this folder
+    user_code_last()  # model._target_=mine.Net finds mine.py in this folder
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
 
 
 def _typed() -> str:
@@ -158,7 +165,7 @@ def attempt(config: DictConfig) -> Ended | None:
     with uncollected():
         from lth_runner.cli.launch import execute
     from lth_runner.cli.chosen import check_chosen
-    from lth_runner.cli.stopping import nobody_reads, say
+    from lth_runner.cli.stopping import interruption_told, nobody_reads, say
     from lth_runner.cli.sweep import (
         choices,
         command,
@@ -184,7 +191,8 @@ def attempt(config: DictConfig) -> Ended | None:
             config.train.snapshots = snapshots(known, config.train.snapshots)
         config.name = run_name(config.name, known)
         check_chosen(known)
-        ended = execute(config, own, choices(known))
+        with interruption_told():
+            ended = execute(config, own, choices(known))
     except (KeyboardInterrupt, SystemExit) as stop:  # the latter a launcher's: it queues it again
         whole = whole_command(known) if sweeps else None
         say(f"interrupted; continue with:\n  {whole or own}")

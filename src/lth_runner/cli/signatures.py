@@ -85,6 +85,7 @@ def _check_value(path: str, value: Any, hint: Any) -> None:
         return
     union = get_origin(hint) in (Union, UnionType)
     kinds = set(get_args(hint) if union else [hint]) - {NoneType}
+    kinds -= {Tensor} if union else set()  # which no plain value is
     if _must_have_value(hint) and value is None:
         raise UserError(f"{path}=null must have a value")
     _check_size(path, value)
@@ -96,8 +97,7 @@ def _check_value(path: str, value: Any, hint: Any) -> None:
         _check_items(path, value, kinds)
         _check_durations(path, value, kinds)
     wanted = kinds & {int, float, bool}
-    is_wrong_text = isinstance(value, str) and kinds - wanted == {Tensor}
-    if not wanted or (kinds - wanted and not is_wrong_text) or value == "???":
+    if not wanted or kinds - wanted or value == "???":
         return
     accepts = (int, float) if float in kinds else tuple(wanted)
     flag = isinstance(value, bool)
@@ -199,13 +199,16 @@ def _check_item(path: str, value: Any, hint: Any) -> None:
 def _check_durations(path: str, value: Any, kinds: Collection[Any]) -> None:
     """Refuses, by its key, what is no duration where the signature wants one or a list of them."""
     for kind in kinds:
-        of = get_args(kind)[0] if get_origin(kind) is Sequence else kind
+        listed = get_origin(kind) is Sequence
+        of = get_args(kind)[0] if listed else kind
         if Duration not in (of, *get_args(of)):
             continue
         many = isinstance(value, (list, tuple))
+        if many and not listed:
+            raise UserError(f"{path}={value!r} must be one duration and no list: 500it, 12ep, 10%")
         for index, one in enumerate(value if many else [value]):
             try:
-                if not isinstance(one, Mapping):  # a part
+                if not (isinstance(one, Mapping) and "_target_" in one):  # a part
                     Duration.parse(one)
             except UserError as error:
                 raise UserError(f"{path}{f'[{index}]' if many else ''}={error}") from None

@@ -9,8 +9,36 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 
 from lth_runner.values.terminal import show
+
+
+@contextmanager
+def interruption_told() -> Iterator[None]:
+    """Makes KeyboardInterrupt of an error that came of one.
+
+    Where Ctrl-C meets the import of a compiled module, another exception may come out.
+    """
+    before, pressed = signal.getsignal(signal.SIGINT), []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        pressed.append(number)
+        if callable(before):
+            before(number, frame)
+
+    if callable(before):
+        with suppress(ValueError):  # not the main thread
+            signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    except Exception as error:
+        if pressed:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        if signal.getsignal(signal.SIGINT) == interrupt:
+            signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -149,9 +150,11 @@ class Store:
         object.__setattr__(self, "root", Path(self.root))  # text will do
         path = self.root / "format.json"
         with self._writable():
-            self.root.mkdir(parents=True, exist_ok=True)
             if not path.exists():
+                above = next((one for one in self.root.parents if one.exists()), None)
+                self.root.mkdir(parents=True, exist_ok=True)
                 write_json(path, {"format": FORMAT})
+                self._warn_if_closed(above or self.root.parent)
         for folder in (self.root, self.root / "leases"):
             clear_pieces(folder)
         try:
@@ -164,6 +167,17 @@ class Store:
                 f"the Store {self.root} has format {found}, this version writes {FORMAT}: use the "
                 "version that made it, or another folder with paths.outputs=..."
             )
+
+    def _warn_if_closed(self, above: Path) -> None:
+        """Says that a new Store is its maker's alone where others write beside it."""
+        shared, mode = above.stat().st_mode, self.root.stat().st_mode
+        among_strangers = bool(shared & stat.S_ISVTX)  # as in /tmp
+        if shared & 0o022 and not among_strangers and mode & 0o050 != 0o050:
+            log.warning(
+                "warning: others write to %s, and none of them can read %s, which was made under "
+                "the umask %03o: run under umask 002 where they are to share trainings, after "
+                "chmod -R g+rwX %s", above, self.root, ~mode & 0o777, self.root,
+            )  # fmt: skip
 
     @contextmanager
     def _writable(self) -> Iterator[None]:

@@ -11,6 +11,8 @@ from typing import Protocol
 from lth_runner.values.errors import UserError
 from lth_runner.values.steps import Clock, Duration, Step
 
+MOST = 1e3  # of a factor on the learning rate
+
 
 class LearningRate(Protocol):
     """Gives the factor on the optimizer's learning rate at a step, as a pure function."""
@@ -36,10 +38,10 @@ class MultiStep:
     def __post_init__(self) -> None:
         drops = tuple(Duration.parse(drop) for drop in self.drops)
         object.__setattr__(self, "drops", drops)
-        if not self.factor > 0:
+        if not 0 < self.factor <= MOST:
             raise UserError(
-                f"train.learning_rate.factor={self.factor} must be above 0: at each drop the rate "
-                "is multiplied by it"
+                f"train.learning_rate.factor={self.factor} must be above 0, at most {MOST:g}: at "
+                "each drop the rate is multiplied by it"
             )
         pairs = itertools.pairwise(drops)
         if any(one.unit == other.unit and one.amount >= other.amount for one, other in pairs):
@@ -83,10 +85,10 @@ class Linear:
 
 
 def _check_final(final: float) -> None:
-    if not final >= 0:
+    if not 0 <= final <= MOST:
         raise UserError(
-            f"train.learning_rate.final={final} must be at least 0: it is the factor on the rate "
-            "that the training ends with"
+            f"train.learning_rate.final={final} must be at least 0, at most {MOST:g}: it is the "
+            "factor on the rate that the training ends with"
         )
 
 

@@ -19,7 +19,7 @@ from lth_runner.problem.retained import refuse_other_answers
 from lth_runner.problem.task import Task, answer, evaluate
 from lth_runner.store.checkpoint import Checkpoint, Outcome
 from lth_runner.training.job import Job
-from lth_runner.training.recipe import Recipe
+from lth_runner.training.recipe import Recipe, comes_with_torch
 from lth_runner.values import state as states
 from lth_runner.values.global_streams import TORCH, all_seeded, torch_seeded
 from lth_runner.values.seeds import derive
@@ -121,8 +121,16 @@ class Loop:
     def update(self) -> None:
         """Takes one step of the optimizer and of the mask; the clock moves on."""
         if self.before_step():
-            self.optimizer.step()
+            with self._noise():
+                self.optimizer.step()
         self.after_step()
+
+    def _noise(self) -> AbstractContextManager[None]:
+        """Seeds, for this step, the global streams that an optimizer of one's own may draw from."""
+        if comes_with_torch(self.optimizer):
+            return nullcontext()
+        task, start = self.job.task, self.job.ticket.start
+        return all_seeded(derive(task.seed, "optimizer", start.order, self.step), task.device)
 
     def before_step(self) -> bool:
         """Does what comes before the optimizer's step; says whether there is to be one."""

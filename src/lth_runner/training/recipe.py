@@ -93,11 +93,14 @@ class Recipe:
                 "train/learning_rate=cosine, a rate set with train.optimizer.lr=0.1)"
             ) from error
         try:
-            self.make_optimizer([{"params": [nn.Parameter(torch.zeros(2, 2))]}])
+            made = self.make_optimizer([{"params": [nn.Parameter(torch.zeros(2, 2))]}])
         except (TypeError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"train.optimizer: {error} (train.optimizer.lr and its other keys set that)"
             ) from error
+        rates = [group.get("lr") for group in getattr(made, "param_groups", ())]
+        if rates and all(rate == 0 for rate in rates):
+            raise UserError("train.optimizer.lr=0 moves no weight: give a rate above 0")
 
     def snapshot_steps(self, clock: Clock) -> tuple[Step, ...]:
         """Lists the steps of ``snapshots``."""
@@ -158,3 +161,8 @@ class Recipe:
             torch.backends.cudnn.benchmark = trying
             if self.deterministic and not was_deterministic:
                 torch.use_deterministic_algorithms(False)  # noqa: FBT003
+
+
+def comes_with_torch(optimizer: Optimizer) -> bool:
+    """Whether an optimizer is one of torch's, which draw nothing and keep all in their state."""
+    return type(optimizer).__module__.startswith("torch.")

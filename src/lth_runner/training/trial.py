@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy
 import torch
+from torch import Tensor
+from torch.optim import Optimizer
 
 from lth_runner.problem.objective import smoothed
 from lth_runner.problem.task import Task, answer
 from lth_runner.training.loop import autocast
-from lth_runner.training.recipe import Recipe
+from lth_runner.training.recipe import Recipe, comes_with_torch
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 from lth_runner.values.global_streams import all_seeded
+
+GENERATORS = (
+    torch.Generator, numpy.random.Generator, numpy.random.RandomState, random.Random,
+)  # fmt: skip
 
 
 def try_a_step(task: Task, recipe: Recipe) -> None:
     """Raises UserError where the network, loss or optimizer cannot do one step, which is undone.
 
     By two samples, or one where a batch is of one: what a network cannot be normalised by shows,
-    and so do an optimizer that wants other parameters and a loss that is no number.
+    and so do an optimizer that wants other parameters, or keeps what no checkpoint holds, and a
+    loss that is no number.
     """
     module = task.module()
     states.write(module, task.init())
@@ -51,13 +63,47 @@ def try_a_step(task: Task, recipe: Recipe) -> None:
             f"the model cannot be trained by {type(task.objective).__name__} on {of}: "
             f"{_said(error)}{more}"
         ) from error
+    before = _beside_its_state(optimizer)
     try:
-        optimizer.step()
+        with all_seeded(1, task.device):
+            optimizer.step()
     except Exception as error:
         raise UserError(
             f"train.optimizer={type(optimizer).__name__} cannot take a step of this training: "
             f"{_said(error)}: choose another, as by train=sgd"
         ) from error
+    if not comes_with_torch(optimizer):
+        _refuse_what_no_checkpoint_holds(optimizer, before)
+
+
+def _refuse_what_no_checkpoint_holds(optimizer: Optimizer, before: Mapping[str, Any]) -> None:
+    name = f"train.optimizer={type(optimizer).__name__}"
+    for key, value in vars(optimizer).items():
+        if isinstance(value, GENERATORS):
+            raise UserError(
+                f"{name} has a generator of random numbers of its own ({key}), where no checkpoint "
+                "holds how far it got: let it draw from the global streams of torch, numpy or "
+                "Python's random, which are seeded for every step"
+            )
+    after = _beside_its_state(optimizer)
+    if changed := [key for key in after if key not in before or after[key] != before[key]]:
+        raise UserError(
+            f"{name} changes {', '.join(changed)} in a step, which no checkpoint holds: keep it in "
+            "its state, as self.state[parameter][name], which is stored, resumed and rewound"
+        )
+
+
+def _beside_its_state(optimizer: Optimizer) -> dict[str, Any]:
+    """Finds the numbers that an optimizer holds elsewhere than in its state, but for its rates."""
+    found = {
+        f"param_groups[{index}][{key!r}]": value
+        for index, group in enumerate(optimizer.param_groups)
+        for key, value in group.items()
+        if key not in ("params", "lr")
+    }
+    found |= {key: value for key, value in vars(optimizer).items() if not key.startswith("_")}
+    plain = {key: value for key, value in found.items() if isinstance(value, (int, float, Tensor))}
+    return {key: repr(value) for key, value in plain.items()}
 
 
 def _said(error: Exception) -> str:

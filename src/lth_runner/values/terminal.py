@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
+import traceback
 import unicodedata
-from typing import TextIO
+from types import TracebackType
+from typing import NoReturn, TextIO
 
 # control, format (what turns a line around, too), half of a letter, no letter, and line ends
 _ACTS = frozenset({"Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp"})
@@ -24,6 +28,20 @@ def visible_lines(text: str) -> str:
 def show(text: str, file: TextIO | None = None) -> None:
     """Prints lines, at once, with nothing in them that a terminal would act on."""
     print(visible_lines(text), file=file, flush=True)
+
+
+def show_traceback(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Prints an exception as Python does (a ``sys.excepthook``), whatever its text holds."""
+    show("".join(traceback.format_exception(kind, error, trace)).rstrip("\n"), sys.stderr)
+
+
+class Arguments(argparse.ArgumentParser):
+    """A parser of command lines that shows words it does not know as ``visible`` does."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(visible(message))
 
 
 def _shown(letter: str) -> str:

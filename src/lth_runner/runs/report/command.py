@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from lth_runner.runs.folder import CURVE, PAGE
 from lth_runner.values.errors import UserError
-from lth_runner.values.terminal import show
+from lth_runner.values.terminal import Arguments, show, show_traceback
 
 if TYPE_CHECKING:
     from lth_runner.runs.evidence.rows import FinishedRun
@@ -52,7 +52,8 @@ where they exclude that it is not, else undecided.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `lth-report`; returns 0, or 2 after a message on each thing to mend."""
-    parser = argparse.ArgumentParser(
+    sys.excepthook = show_traceback
+    parser = Arguments(
         prog="lth-report",
         description=DESCRIPTION,
         epilog=EPILOG,

@@ -25,7 +25,7 @@ from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.curve import curve_figure, drawn_curve
 from lth_runner.runs.report.grid import Grid, grid_figure, grid_of, grid_reading, grid_table
-from lth_runner.runs.report.headline import Headline, headline, method, progress
+from lth_runner.runs.report.headline import Headline, headline, method
 from lth_runner.runs.report.page import (
     Page,
     Records,
@@ -36,6 +36,7 @@ from lth_runner.runs.report.page import (
     write,
     write_page,
 )
+from lth_runner.runs.report.progress import progress
 from lth_runner.runs.report.refused import refusals
 from lth_runner.runs.report.table import Cells, ruled, wrapped
 

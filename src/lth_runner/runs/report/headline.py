@@ -6,9 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from lth_runner.runs.evidence.means import FIRST_ROUND
-from lth_runner.runs.evidence.rows import TICKET, FinishedRun
+from lth_runner.runs.evidence.rows import TICKET
 from lth_runner.runs.evidence.verdict import Level, Verdict
-from lth_runner.runs.folder import DIVERGED, DONE
 from lth_runner.runs.report import wording as say
 from lth_runner.values.measure import Measure
 
@@ -49,7 +48,7 @@ def headline(verdict: Verdict) -> Headline:
     number, level = alone(measure, dense, _decimals(verdict)), f"{reached}, n = {dense.n}"
     about = f"test {what} of the dense network"
     if not tickets:
-        return Headline(number, about, f"Only the dense network has finished so far ({level}).")
+        return Headline(number, about, f"Only the dense network has finished ({level}).")
     if verdict.at_chance:
         return Headline(number, about, at_chance(what, level), _diverged(verdict))
     if verdict.is_single:
@@ -248,22 +247,6 @@ def _diverged(verdict: Verdict) -> tuple[str, ...]:
         return ()
     told = f"Trainings that diverged: {say.joined(parts)}; "
     return (f"{told}a round with one does not count as matching.",)
-
-
-def progress(run: FinishedRun) -> str:
-    """Says what the reader must know of an unfinished run; empty when it is done."""
-    if run.state == DONE:
-        return ""
-    if run.state == DIVERGED:
-        return (
-            "This run has ended (state: diverged): a ticket whose loss became NaN or infinite has "
-            "no later rounds. A lower train.optimizer.lr, or train.clip_norm, may keep it finite."
-        )
-    round, rounds = run.status.get("round"), run.status.get("rounds")
-    where = f", round {round} of {rounds}" if round is not None and rounds is not None else ""
-    text = f"This run is not finished (state: {run.state}{where}); shown is what it has so far."
-    error = run.status.get("error")
-    return f"{text} Its error: {error}" if error else text
 
 
 def method(verdict: Verdict) -> str:

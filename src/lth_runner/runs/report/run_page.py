@@ -19,13 +19,14 @@ from lth_runner.runs.folder import CURVE, PAGE, Row
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.curve import curve_figure, drawn_curve
-from lth_runner.runs.report.headline import headline, method, progress
+from lth_runner.runs.report.headline import headline, method
 from lth_runner.runs.report.heat import layers_by_round
 from lth_runner.runs.report.instrument_lines import Panel
 from lth_runner.runs.report.instruments import DEFAULT, INSTRUMENTS, panels
 from lth_runner.runs.report.learning import learning_sentence
 from lth_runner.runs.report.page import Page, Section, Table, write, write_page
 from lth_runner.runs.report.panels import difference_panel, learning_panels
+from lth_runner.runs.report.progress import progress
 from lth_runner.runs.report.sanity_text import sanity_section
 from lth_runner.runs.report.table import (
     CORRELATIONS,

@@ -13,8 +13,9 @@ from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.sanity import checks
 from lth_runner.runs.evidence.verdict import Level, Verdict, judge
 from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.headline import headline, method, progress
+from lth_runner.runs.report.headline import headline, method
 from lth_runner.runs.report.learning import learning_sentence
+from lth_runner.runs.report.progress import progress
 from lth_runner.runs.report.sanity_text import sentences
 
 WIDTH = 100

@@ -17,7 +17,7 @@ from lth_runner.runs.status.point import BAD, Point
 from lth_runner.runs.status.reading import read_points
 from lth_runner.runs.status.store_care import remove, survey
 from lth_runner.values.errors import UserError
-from lth_runner.values.terminal import show, visible_lines
+from lth_runner.values.terminal import Arguments, show, show_traceback, visible_lines
 
 WATCH_SECONDS = 2.0
 HIDE, SHOW, HOME = "\x1b[?25l", "\x1b[?25h", "\x1b[H\x1b[J"
@@ -49,6 +49,7 @@ a command failed; --retry alone, --store and --prune: 0), 2 for a mistake in the
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `lth-status`; returns its exit status."""
+    sys.excepthook = show_traceback
     arguments = _arguments(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a console without '…' must not end the listing
         sys.stdout.reconfigure(errors="replace")
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="lth-status",
         description=DESCRIPTION,
         epilog=EPILOG,
