@@ -49,6 +49,7 @@ SHAPES = {
     "resnet20_cs": (3, 8, 8),
     "resnet20_cts": (3, 8, 8),
     "vgg16_imp": (3, 16, 16),
+    "vgg11_cifar10_structured": (3, 16, 16),
 }
 # on data of their own, which need no download
 OWN_DATA = {

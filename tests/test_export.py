@@ -28,7 +28,7 @@ from lth_runner.export.agreement import compared
 from lth_runner.export.programs import blocked_by
 from lth_runner.export.two_of_four import check_round_trip
 from lth_runner.export.written import finished
-from lth_runner.problem.task import answer
+from lth_runner.problem.answers import answer
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 

@@ -13,6 +13,7 @@ SMALL = ("+scale=smoke", "record=local", "control=none", "train.shrink_to=6it")
 
 
 def kept(outputs: Path) -> dict[str, int]:
+    """Counts files: derived ones are early gradients, and each training's outcomes by sample."""
     entries = outputs / "store" / "entries"
     return {
         kind: len(list(entries.glob(f"*/{kind}*.safetensors"))) for kind in ("end", "step", "deriv")
@@ -22,7 +23,7 @@ def kept(outputs: Path) -> dict[str, int]:
 @pytest.mark.parametrize(
     ("keep", "left"),
     [
-        ("all", {"end": 3, "step": 1, "deriv": 1}),
+        ("all", {"end": 3, "step": 1, "deriv": 4}),
         ("tickets", {"end": 3, "step": 0, "deriv": 0}),
         ("last", {"end": 1, "step": 0, "deriv": 0}),
     ],
@@ -62,4 +63,4 @@ def test_nothing_goes_while_another_run_is_not_done(tmp_path):
     [status] = tmp_path.glob("*/*/status.json")
     status.write_text(status.read_text().replace('"done"', '"interrupted"'))
     command.lth_run(*SMALL, "seed=1", "store.keep=last", f"paths.outputs={tmp_path}")
-    assert kept(tmp_path) == {"end": 6, "step": 2, "deriv": 2}
+    assert kept(tmp_path) == {"end": 6, "step": 2, "deriv": 8}

@@ -258,7 +258,7 @@ def test_random_evens_out_the_layers():
     whole = {
         name: torch.full_like(kept, name == "hidden.weight") for name, kept in TASK.dense().items()
     }
-    lopsided = Ticket(Mask(whole), {})  # 54 of 54 and 0 of 27
+    lopsided = Ticket(Mask(whole), TASK.init())  # 54 of 54 and 0 of 27
     counts = [
         int(Random()(TASK, lopsided, [], seed).mask["output.weight"].sum()) for seed in range(200)
     ]

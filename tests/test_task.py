@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from fake_past import data, drawn, equal, network, small_task
+from lth_runner.problem.answers import evaluate
 from lth_runner.problem.data import Data
 from lth_runner.problem.fits import check_fits
 from lth_runner.problem.objective import CrossEntropy, MultiLabel
-from lth_runner.problem.task import Task, evaluate
+from lth_runner.problem.task import Task
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask

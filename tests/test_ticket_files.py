@@ -15,8 +15,8 @@ from lth_runner.allocate import Global, LayerWise
 from lth_runner.experiment import Experiment, run
 from lth_runner.masking import EdgePopup, GemMiner, MultiPrize, Static, Supermask
 from lth_runner.probe import Performance
+from lth_runner.problem.answers import evaluate
 from lth_runner.problem.coordinates import Delta
-from lth_runner.problem.task import evaluate
 from lth_runner.runs.record import Record
 from lth_runner.schedule import Iterations
 from lth_runner.search import Found
