@@ -8,8 +8,9 @@ import torch
 
 from lth_runner.allocate.coarsen import Coarsen
 from lth_runner.control.masks import unpruned
+from lth_runner.problem.answers import answer
 from lth_runner.problem.requirements import check as check_score
-from lth_runner.problem.task import Task, answer
+from lth_runner.problem.task import Task
 from lth_runner.score import Score
 from lth_runner.score.channel import watch_norms
 from lth_runner.search.rewind import Rate

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lth_runner.export.taken import Taken, first
-from lth_runner.problem.task import answer
+from lth_runner.problem.answers import answer
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError
 from lth_runner.values.tree import Batch, Tree

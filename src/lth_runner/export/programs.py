@@ -17,7 +17,7 @@ from lth_runner.export.agreement import Answer
 from lth_runner.export.shrink import Shrunk as Cut
 from lth_runner.export.shrink import shrink
 from lth_runner.export.taken import Taken, said
-from lth_runner.problem.task import answer
+from lth_runner.problem.answers import answer
 from lth_runner.values.errors import UserError
 from lth_runner.values.raised import first_line
 from lth_runner.values.tree import Tree

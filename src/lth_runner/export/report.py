@@ -23,7 +23,7 @@ from lth_runner.export.size import Size, sizes
 from lth_runner.export.taken import Taken
 from lth_runner.export.two_of_four import is_two_of_four, on_gpu, timed_on_gpu
 from lth_runner.export.written import check_target
-from lth_runner.problem.task import answer
+from lth_runner.problem.answers import answer
 from lth_runner.runs.aligned_text import aligned
 from lth_runner.runs.quantities import size as size_text
 from lth_runner.values.errors import UserError

@@ -13,7 +13,7 @@ from lth_runner.export import layouts
 from lth_runner.export.taken import Taken
 from lth_runner.export.tensor_files import thinned
 from lth_runner.export.two_of_four import is_two_of_four
-from lth_runner.problem.task import answer
+from lth_runner.problem.answers import answer
 from lth_runner.values import state as states
 from lth_runner.values.state import State
 from lth_runner.values.tree import Tree

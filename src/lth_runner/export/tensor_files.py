@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lth_runner.export import layouts
 from lth_runner.export.agreement import Answer, Disagreement
 from lth_runner.export.taken import Taken, said
-from lth_runner.problem.task import answer
+from lth_runner.problem.answers import answer
 from lth_runner.values import state as states
 from lth_runner.values.errors import Damaged, UserError
 from lth_runner.values.state import State

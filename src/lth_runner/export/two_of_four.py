@@ -17,7 +17,7 @@ from lth_runner.export.agreement import Answer
 from lth_runner.export.taken import Taken
 from lth_runner.export.tensor_files import PARTS, answering, load, opened, packed, save_packed
 from lth_runner.export.tensor_files import thinned as thinned_tensors
-from lth_runner.problem.task import answer
+from lth_runner.problem.answers import answer
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError
 from lth_runner.values.tree import Tree

@@ -14,8 +14,9 @@ import torch
 from lth_runner.probe.probe import Value
 from lth_runner.probe.reference import check_count, dense_training
 from lth_runner.probe.trajectory import weights_at
+from lth_runner.problem.answers import evaluate
 from lth_runner.problem.batch_norm_statistics import SIZE, pieces, recompute, with_statistics
-from lth_runner.problem.task import Task, evaluate
+from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Past, Start, Ticket, Trained
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError, nearest

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from lth_runner.problem.task import answer
+from lth_runner.problem.answers import answer
 from lth_runner.values import state as states
 from lth_runner.values import tree
 from lth_runner.values.state import State

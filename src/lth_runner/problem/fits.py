@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lth_runner.problem.answers import answer
 from lth_runner.problem.covers import Covers
 from lth_runner.problem.data import Data, MapStyle, Subset
 from lth_runner.problem.places import moved, overlapping
-from lth_runner.problem.task import Task, answer
+from lth_runner.problem.task import Task
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.global_streams import all_seeded, drawn_between, positions

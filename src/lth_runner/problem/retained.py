@@ -14,7 +14,8 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from lth_runner.problem.task import Task, answer
+from lth_runner.problem.answers import answer
+from lth_runner.problem.task import Task
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 from lth_runner.values.global_streams import all_seeded

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from lth_runner.problem.answers import drawn_in_a_step, figures
+from lth_runner.problem.blueprint import Blueprint, without_values
 from lth_runner.problem.coordinates import Coordinates, constants, merged, stock_name
 from lth_runner.problem.covers import Covers, kind_by_name
 from lth_runner.problem.data import Dataset
@@ -23,22 +24,11 @@ from lth_runner.problem.origin import Origin
 from lth_runner.problem.places import moved, places
 from lth_runner.values import identity, tree
 from lth_runner.values import state as states
-from lth_runner.values.global_streams import all_seeded, drawn_between, positions
+from lth_runner.values.global_streams import all_seeded
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import derive
 from lth_runner.values.state import State
 from lth_runner.values.tree import Batch, Tree
-
-
-@dataclass(frozen=True, eq=False)
-class Blueprint:
-    """A built network, the parameters that a mask covers, and what its stock modules are."""
-
-    module: nn.Module
-    covered: tuple[str, ...]
-    classes: frozenset[type[nn.Module]]
-    kinds: Mapping[str, str]  # of the layers, by the name of their weights
-    held: str | None = None  # a hash of what a user's network holds besides its weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +204,8 @@ class Task:
     @cached_property
     def drawn_from(self) -> frozenset[str]:
         """Whose global streams a training step draws from: seen in a step, by no list."""
-        return _drawn_from(self)
+        batch = self.data.sample(min(2, self.data.num_train), 0)
+        return drawn_in_a_step(self.module(), batch, self.objective, self.device)
 
     @property
     def is_random(self) -> bool:
@@ -305,59 +296,4 @@ class Task:
                 self.objective.totals(self.outputs(placed, inputs).float(), targets)
                 for inputs, targets in batches
             ]
-        return _figures(totals, self.objective)
-
-
-def answer(module: nn.Module, inputs: Tree) -> Tensor:
-    """Runs a network on its inputs, which are its arguments by name where they are a mapping."""
-    found: Tensor = module(inputs) if isinstance(inputs, Tensor) else module(**inputs)
-    return found
-
-
-@torch.no_grad()
-def evaluate(module: nn.Module, batches: Iterator[Batch], objective: Objective) -> dict[str, float]:
-    """Measures a network in evaluation mode, with one transfer from its device at the end."""
-    training = module.training
-    module.eval()
-    totals = [objective.totals(answer(module, x).float(), targets) for x, targets in batches]
-    module.train(training)
-    return _figures(totals, objective)
-
-
-def _figures(totals: Sequence[Tensor], objective: Objective) -> dict[str, float]:
-    if not totals:
-        return {}
-    return objective.values(torch.stack(list(totals)).cpu().double().sum(0))
-
-
-def without_values(module: nn.Module) -> nn.Module:
-    """Copies a network without the memory of the tensors that a State holds.
-
-    Who runs such a copy gives it all of them (``functional_call``); one that keeps a tensor
-    elsewhere than where it is registered cannot be run, instead of with values of its own. A
-    network that cannot be copied is returned as it is.
-    """
-    bare: dict[int, Any] = {}
-    for _, value in states.named_tensors(module):
-        empty = torch.empty_like(value, device="meta")
-        is_parameter = isinstance(value, nn.Parameter)
-        bare[id(value)] = nn.Parameter(empty, value.requires_grad) if is_parameter else empty
-    try:
-        return copy.deepcopy(module, bare)
-    except (TypeError, RuntimeError):  # it holds what has no copy: a lock, a file, a graph
-        return module
-
-
-def _drawn_from(task: Task) -> frozenset[str]:
-    inputs, targets = task.data.sample(min(2, task.data.num_train), 0)
-    module = task.module().train()
-    with all_seeded(0, task.device):
-        before = positions(task.device)
-        try:
-            task.objective.loss(answer(module, inputs), targets).backward()
-        except (RuntimeError, ValueError):
-            for part in module.modules():
-                if is_norm(part):
-                    part.eval()  # a single sample has no batch statistics
-            answer(module, inputs)
-        return drawn_between(before, positions(task.device))
+        return figures(totals, self.objective)

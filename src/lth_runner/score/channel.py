@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from lth_runner.problem.answers import answer
 from lth_runner.problem.norm_layers import CHANNEL_NORMS
-from lth_runner.problem.task import Task, answer
+from lth_runner.problem.task import Task
 from lth_runner.score.checks import KEY, check_channels, check_whole_number
 from lth_runner.score.score import Scores
 from lth_runner.values.errors import UserError

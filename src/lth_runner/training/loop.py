@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lth_runner.problem.answers import answer, evaluate
 from lth_runner.problem.norm_layers import is_norm
 from lth_runner.problem.objective import smoothed
 from lth_runner.problem.retained import refuse_other_answers
-from lth_runner.problem.task import Task, answer, evaluate
+from lth_runner.problem.task import Task
 from lth_runner.store.checkpoint import Checkpoint, Outcome
 from lth_runner.training.job import Job
 from lth_runner.training.recipe import Recipe, comes_with_torch

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lth_runner.problem.answers import answer
 from lth_runner.problem.objective import smoothed
-from lth_runner.problem.task import Task, answer
+from lth_runner.problem.task import Task
 from lth_runner.training.loop import autocast
 from lth_runner.training.recipe import Recipe, comes_with_torch
 from lth_runner.values import state as states

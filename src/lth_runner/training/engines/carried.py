@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torchs
 from torch.nn.utils import parametrize
 
-from lth_runner.problem.task import Task, answer
+from lth_runner.problem.answers import answer
+from lth_runner.problem.task import Task
 from lth_runner.values import state as states
 from lth_runner.values.global_streams import all_seeded
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn, optim
 
 from lth_runner.masking import Masking
+from lth_runner.problem.answers import evaluate
 from lth_runner.problem.data import Data
-from lth_runner.problem.task import Task, evaluate
+from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Ticket
 from lth_runner.training.engines.engine import Together
 from lth_runner.training.engines.graphed import WARM_UP, Capture, Graphed, cuda_graph
