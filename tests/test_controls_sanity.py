@@ -103,7 +103,9 @@ class Scoreless:
 
 def test_an_even_arm_has_the_same_share_of_each_layer():
     task, ticket, past = state_of(at_init(Magnitude()))
-    lopsided = Ticket(Global(exclude=["output"])(ticket.weights, 0.4, task.dense(), 0), {})
+    lopsided = Ticket(
+        Global(exclude=["output"])(ticket.weights, 0.4, task.dense(), 0), ticket.weights
+    )
     assert set(lopsided.mask.layer_density().values()) == {5 / 54, 1.0}
     arm = Even()(task, lopsided, past, 0)
     assert [int(kept.sum()) for kept in arm.mask.values()] == [21, 11]  # of 54 and 27, 32 in all

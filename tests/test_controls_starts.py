@@ -12,26 +12,29 @@ from torch import nn
 
 from command import SMALL, folders, lth_run, rows
 from fake_past import CLOCK, Fake, data, drawn, equal, small_task
-from lth_runner.allocate import Global
+from lth_runner.allocate import Global, Refill
 from lth_runner.control import (
+    Coarsened,
     Even,
     Late,
     MagnitudesOnly,
     Noise,
     Partial,
     Random,
+    RandomData,
     Reinit,
     RescaledRandom,
     Shuffle,
     ShuffledWeights,
     SignsOnly,
     check,
+    check_beside,
     unpruned,
 )
 from lth_runner.problem.task import Task
 from lth_runner.schedule import Geometric, Iterations
 from lth_runner.score import Magnitude
-from lth_runner.search import AtInit, EarlyBird, Found, Iterative, KeptScores
+from lth_runner.search import AtInit, EarlyBird, Found, Iterative, KeptScores, Learned
 from lth_runner.search.rewind import Rewind
 from lth_runner.search.ticket import Start, Ticket
 from lth_runner.training.learning_rate import Constant, Cosine, MultiStep
@@ -192,6 +195,27 @@ def test_weights_that_never_were_trained_to_their_end_are_refused():
     ticket = Ticket(half, trained.weights)
     with pytest.raises(UserError, match="first training removed"):
         Shuffle()(TASK, ticket, [trained], 0)
+
+
+ANOTHER_MASK = {
+    "shuffle": Shuffle(),
+    "random": Random(),
+    "even": Even(),
+    "rescaled_random": RescaledRandom("own"),
+    "random_data": RandomData(imp()),
+    "refill": Coarsened(Refill()),
+}
+
+
+@pytest.mark.parametrize("name", ANOTHER_MASK)
+@pytest.mark.parametrize("rewind", ["keep", "the last layers"])
+def test_a_mask_over_what_the_first_training_removes_is_refused_before_it(name, rewind):
+    kept = Rewind(weights="keep") if rewind == "keep" else Rewind(layers="first", bn="keep")
+    with pytest.raises(UserError, match="first training removed"):
+        check_beside([Reinit(), ANOTHER_MASK[name]], Learned(kept), TASK, CLOCK)
+    for fine in (Learned(), Learned(kept, retrain=False), imp(weights="keep", bn="keep")):
+        check_beside([ANOTHER_MASK[name]], fine, TASK, CLOCK)
+    check_beside([Shuffle("fresh"), Reinit()], Learned(kept), TASK, CLOCK)
 
 
 # --- other places to start from

@@ -411,6 +411,11 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
         "rewind.weights=keep says which weights are taken",
     ),
     "no dense": (("pruner.dense=false", "rewind.step=10it"), "rewind.step=10it needs the dense"),
+    "zeros to keep": (
+        ("control=[shuffle]", "pruner.weights=ticket"),
+        "control.shuffle.weights=fresh",
+    ),
+    "trained zeros": (("control=[even]", "pruner.weights=trained"), "leave even out"),
     "a control": (("control=[invert]",), "this pruner's masks come of no score"),
 }
 

@@ -16,8 +16,8 @@ from command import SMALL, folders, lth_run, parts_of, rows
 from lth_runner.cli.messages import explain, explain_bug
 from lth_runner.experiment import ROW
 from lth_runner.probe.measured import measured
-from lth_runner.probe.trial import Untrained
 from lth_runner.search.ticket import Ticket
+from lth_runner.search.untrained import Untrained
 from lth_runner.training.trainer import clock_of
 from lth_runner.values.errors import UserError
 from lth_runner.values.global_streams import positions

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lth_runner.control import Control, possible
+from lth_runner.control import Control, check_beside, possible
 from lth_runner.control import check as check_control
 from lth_runner.experiment import ROW, Experiment
 from lth_runner.masking import Masking
@@ -132,6 +132,7 @@ def check_parts(experiment: Experiment, recipe: Recipe) -> None:
         check_schedules(one, task)
     for control in experiment.controls.values():
         check_control(control, task, clock, recipe.rate)
+    check_beside(experiment.controls.values(), experiment.search, task, clock)
     for probe in experiment.probes:
         check_demands(probe, task)
     smoothed(task.objective, recipe.label_smoothing)  # refuses what it cannot smooth

@@ -1,7 +1,7 @@
 """Controls are arms beside the ticket; each differs from it in exactly what its name says."""
 
 from lth_runner.control.coarsened import Coarsened
-from lth_runner.control.control import Control, check, possible
+from lth_runner.control.control import Control, check, check_beside, possible
 from lth_runner.control.decisions import Invert, Inverted, RandomData
 from lth_runner.control.masks import Even, Random, RescaledRandom, Shuffle, permuted, unpruned
 from lth_runner.control.starts import Late, Partial
@@ -33,6 +33,7 @@ __all__ = [
     "ShuffledWeights",
     "SignsOnly",
     "check",
+    "check_beside",
     "permuted",
     "possible",
     "random_signs",

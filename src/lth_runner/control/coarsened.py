@@ -47,6 +47,10 @@ class Coarsened:
         if self.score is not None:
             check_score(self.score, task)
 
+    def check_ticket(self, task: Task, ticket: Ticket, past: Past) -> None:
+        """Raises UserError where what is filled would have no values of its own."""
+        unpruned(ticket, past)
+
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
         if self.score is None:
             scores = {name: torch.ones(kept.shape) for name, kept in ticket.mask.items()}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from lth_runner.problem.task import Task
 from lth_runner.search.rewind import Rate
+from lth_runner.search.search import Foreseeing, Search
 from lth_runner.search.ticket import Past, Ticket
 from lth_runner.values.steps import Clock
 
@@ -29,6 +30,18 @@ def check(control: Control, task: Task, clock: Clock, rate: Rate) -> None:
     own: Any = getattr(control, "check", None)
     if own is not None:
         own(task, clock, rate)
+
+
+def check_beside(controls: Iterable[Control], search: Search, task: Task, clock: Clock) -> None:
+    """Raises UserError where a control cannot stand beside a ticket that the search foresees.
+
+    A control that may refuse one has a ``check_ticket`` of a task, a ticket and the past.
+    """
+    checks: list[Any] = [getattr(control, "check_ticket", None) for control in controls]
+    if any(checks) and isinstance(search, Foreseeing):
+        for ticket, past in search.foreseen(task, clock):
+            for own in filter(None, checks):
+                own(task, ticket, past)
 
 
 def possible(controls: Mapping[str, Control]) -> dict[str, Control]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from lth_runner.control.masks import unpruned
+from lth_runner.control.masks import unpruned, whole
 from lth_runner.control.mirrored_search import MirroredSearch, NoTicket, next_mask
 from lth_runner.problem.data import Data
 from lth_runner.problem.requirements import Classification, classification
@@ -122,7 +122,11 @@ class RandomData:
                 "control  random_data: the decision reads no %s (its mask is the same where they "
                 "are corrupted): the arm is the ticket itself", self.corrupt,
             )  # fmt: skip
-        return unpruned(ticket, past).under(mask)
+        return whole("random_data", ticket, unpruned(ticket, past).under(mask))
+
+    def check_ticket(self, task: Task, ticket: Ticket, past: Past) -> None:
+        """Raises UserError where another mask would keep weights without values of their own."""
+        unpruned(ticket, past)
 
     def check(self, task: Task, clock: Clock, rate: Rate) -> None:
         """Raises UserError for a problem without what is to be corrupted."""

@@ -41,7 +41,11 @@ class Shuffle:
         mask = permuted(ticket.mask, seed)
         if self.weights == "fresh":
             return _fresh(task, ticket, mask, seed)
-        return _whole("shuffle", ticket, unpruned(ticket, past).under(mask))
+        return whole("shuffle", ticket, unpruned(ticket, past).under(mask), can_draw=True)
+
+    def check_ticket(self, task: Task, ticket: Ticket, past: Past) -> None:
+        """Raises UserError where what the mask would keep has no values of its own."""
+        self(task, ticket, past, 0)
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,11 @@ class Random:
         }
         if self.weights == "fresh":
             return _fresh(task, ticket, Mask(mask), seed)
-        return _whole("random", ticket, unpruned(ticket, past).under(Mask(mask)))
+        return whole("random", ticket, unpruned(ticket, past).under(Mask(mask)), can_draw=True)
+
+    def check_ticket(self, task: Task, ticket: Ticket, past: Past) -> None:
+        """Raises UserError where what the mask would keep has no values of its own."""
+        self(task, ticket, past, 0)
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,11 @@ class Even:
         }
         spread = Uniform(dense_first=False)
         mask = spread(scores, ticket.mask.density, task.dense(), seed)
-        return unpruned(ticket, past).under(mask)
+        return whole("even", ticket, unpruned(ticket, past).under(mask))
+
+    def check_ticket(self, task: Task, ticket: Ticket, past: Past) -> None:
+        """Raises UserError where what the mask would keep has no values of its own."""
+        self(task, ticket, past, 0)
 
 
 @dataclass(frozen=True)
@@ -109,7 +121,10 @@ class RescaledRandom:
         _check_source("rescaled_random", self.weights)
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
-        arm = Random()(task, ticket, past, seed)
+        arm = Random("fresh")(task, ticket, past, seed)
+        if self.weights == "own":
+            kept = unpruned(ticket, past).under(arm.mask)
+            arm = whole("rescaled_random", ticket, kept, can_draw=True)
         own = arm.mask.of_weights().layer_density()
         density = {n: d for n, d in own.items() if d}  # an empty one has none
         if self.weights == "own":
@@ -121,7 +136,11 @@ class RescaledRandom:
             * (2 / (d * fresh[name][0].numel())) ** 0.5
             for name, d in density.items()
         }
-        return replace(arm, weights=fresh | drawn, start=replace(arm.start, optimizer={}))
+        return replace(arm, weights=fresh | drawn)
+
+    def check_ticket(self, task: Task, ticket: Ticket, past: Past) -> None:
+        """Raises UserError where what the mask would keep has no values of its own."""
+        self(task, ticket, past, 0)
 
 
 def unpruned(ticket: Ticket, past: Past) -> Ticket:
@@ -147,9 +166,10 @@ def unpruned(ticket: Ticket, past: Past) -> Ticket:
     known = reduce(or_, (earlier.mask for earlier in past))
     if not all(known[name].all() for name in trained):
         raise UserError(
-            "a control with another mask would start from weights that the first training removed: "
-            "they have no trained value. Leave shuffle, random, even, rescaled_random and "
-            "random_data out, or rewind the weights"
+            "a control with another mask would start from weights that the first training "
+            "removed: they have no trained value. Leave shuffle, random, even, rescaled_random, "
+            "random_data, refill, refill_plus and regroup out (control=reinit keeps the mask), or "
+            "rewind the weights (rewind=init)"
         )
     for earlier in past:
         mask, ended = earlier.mask, earlier.weights
@@ -168,28 +188,28 @@ def _fresh(task: Task, ticket: Ticket, mask: Mask, seed: int) -> Ticket:
     return replace(ticket, mask=mask, weights=weights, start=replace(ticket.start, optimizer={}))
 
 
-def _whole(name: str, ticket: Ticket, arm: Ticket) -> Ticket:
+def whole(name: str, ticket: Ticket, arm: Ticket, *, can_draw: bool = False) -> Ticket:
     """Gives the arm back; raises UserError where all weights that it has besides are zeros.
 
     So are those of a ticket's file that its mask removes. Numbers that all start at zero, as deltas
-    do, may.
+    do, may. ``can_draw``: the control has ``weights=fresh``.
     """
-    new = [values[arm.mask[n] & ~ticket.mask[n]] for n, values in _matrices(ticket, arm)]
-    kept = [values[ticket.mask[n]] for n, values in _matrices(ticket, arm)]
+    if arm.mask <= ticket.mask:
+        return arm
+    weights = arm.weights
+    matrices = [n for n in ticket.mask if weights[n].ndim > 1]  # biases often start at zero
+    new = [weights[n][arm.mask[n] & ~ticket.mask[n]] for n in matrices]
+    kept = [weights[n][ticket.mask[n]] for n in matrices]
     if any(len(one) for one in new) and any(one.any() for one in kept):
         if any(bool(one.any()) for one in new):
             return arm
+        cure = f"control.{name}.weights=fresh draws weights for its mask, or " if can_draw else ""
         raise UserError(
             f"control={name} would keep weights that the ticket came with as zeros, since its mask "
-            f"removes them: control.{name}.weights=fresh draws weights for its mask, or leave "
-            f"{name} out"
+            f"removes them: {cure}leave {name} out (control=reinit lays the ticket's mask over new "
+            "weights)"
         )
     return arm
-
-
-def _matrices(ticket: Ticket, arm: Ticket) -> list[tuple[str, torch.Tensor]]:
-    """Lists the covered weights; biases start at zero in many a network."""
-    return [(n, arm.weights[n]) for n in ticket.mask if arm.weights[n].ndim > 1]
 
 
 def permuted(mask: Mask, seed: int) -> Mask:

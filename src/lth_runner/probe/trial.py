@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
-
-import torch
+from collections.abc import Collection
 
 from lth_runner.probe.measured import measured
 from lth_runner.probe.probe import Probe
 from lth_runner.problem.task import Task
-from lth_runner.search.ticket import Ticket, Trained
+from lth_runner.search.ticket import Ticket
+from lth_runner.search.untrained import Untrained, every_second
 from lth_runner.values.errors import UserError
 from lth_runner.values.global_streams import all_seeded
-from lth_runner.values.mask import Mask
-from lth_runner.values.state import State
-from lth_runner.values.steps import Clock, Step
+from lth_runner.values.steps import Clock
 
 
 def try_probe(key: str, probe: Probe, task: Task, clock: Clock, *, taken: Collection[str]) -> None:
@@ -31,7 +25,7 @@ def try_probe(key: str, probe: Probe, task: Task, clock: Clock, *, taken: Collec
         return
     weights = task.init()
     dense = Untrained(task, Ticket(task.dense(), weights), clock)
-    pruned = Untrained(task, Ticket(_half(task.dense()), weights), clock)
+    pruned = Untrained(task, Ticket(every_second(task.dense()), weights), clock)
     try:
         with all_seeded(0, task.device):
             measured(probe, task, [], dense, taken=taken, told=key)
@@ -44,59 +38,3 @@ def try_probe(key: str, probe: Probe, task: Task, clock: Clock, *, taken: Collec
             f"{key} cannot measure a network, tried before any training: "
             f"{type(error).__name__}: {said}"
         ) from error
-
-
-def _half(dense: Mask) -> Mask:
-    every_second = {}
-    for name, kept in dense.items():
-        flat = torch.arange(kept.numel()) % 2 == 0
-        every_second[name] = flat.view(kept.shape)
-    return Mask(every_second)
-
-
-@dataclass(frozen=True)
-class Untrained:
-    """A training that changed nothing, asked what any training is asked (a ``Trained``)."""
-
-    task: Task
-    ticket: Ticket
-    clock: Clock
-    key: str = "untrained"
-    diverged: bool = False
-    reused: bool = False
-    seconds: float = 0.0
-
-    @property
-    def mask(self) -> Mask:
-        return self.ticket.mask
-
-    @property
-    def weights(self) -> State:
-        return self.ticket.masked
-
-    @cached_property
-    def history(self) -> Sequence[Mapping[str, Any]]:
-        found: dict[str, Any] = {"train_loss": 0.0, "learning_rate": 0.0}
-        for split in ("val", "test"):
-            figures = self.task.evaluate(self.weights, split)
-            found |= {f"{split}_{name}": value for name, value in figures.items()}
-        return [{"step": step, **found} for step in (0, self.clock.total)]
-
-    def at(self, step: Step) -> State:
-        return self.weights
-
-    def optimizer_at(self, step: Step) -> State:
-        return {}
-
-    def masking_at(self, step: Step) -> State:
-        return {}
-
-    def gradients(self, num_steps: int) -> Iterator[State]:
-        if num_steps:
-            yield self.task.grad(self.weights, 1)
-
-    def derived(self, name: str, compute: Callable[[], State]) -> State:
-        return compute()
-
-    def sibling(self, ticket: Ticket, arm: str, task: Task | None = None) -> Trained:
-        return Untrained(task or self.task, ticket, self.clock)

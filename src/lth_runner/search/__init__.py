@@ -9,13 +9,14 @@ from lth_runner.search.iterative import Iterative
 from lth_runner.search.kept_scores import KeptScores
 from lth_runner.search.learned import Learned
 from lth_runner.search.rewind import Rewind
-from lth_runner.search.search import Rewinding, Search
+from lth_runner.search.search import Foreseeing, Rewinding, Search
 from lth_runner.search.ticket import Start, Ticket
 
 __all__ = [
     "AtInit",
     "EarlyBird",
     "Fit",
+    "Foreseeing",
     "Found",
     "Given",
     "Iterative",

@@ -12,6 +12,7 @@ from lth_runner.search.given_ticket import GivenTicket, Tickets, Weights, check_
 from lth_runner.search.rewind import Rate, Rewind
 from lth_runner.search.search import warn_of_empty_layers
 from lth_runner.search.ticket import Past, Start, Ticket
+from lth_runner.search.untrained import Untrained
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.state import State
@@ -137,6 +138,18 @@ class Given:
         rewind = self.rewind
         partly = bool(rewind.only) or rewind.layers is not None
         return self.weights == "own" and (rewind.weights == "keep" or partly)
+
+    def foreseen(self, task: Task, clock: Clock) -> Iterator[tuple[Ticket, Past]]:
+        """Yields the first ticket with the weights that it brings, which may be zeros where pruned.
+
+        Those of the task's own are whole.
+        """
+        if self.weights == "own":
+            return
+        dense, one = Ticket(task.dense(), task.init()), self.tickets.of(task.seed)[0]
+        weights = self._carried(task, one, dense.weights)
+        past = [Untrained(task, dense, clock)] if self.dense else []
+        yield Ticket(self.fit.mask(task, one).mask, weights), past
 
     def snapshots(self, clock: Clock) -> Sequence[Step]:
         return [self.rewind.at(clock)] if self.dense else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -15,6 +15,7 @@ from lth_runner.score import Score
 from lth_runner.search.rewind import Rate, Rewind
 from lth_runner.search.search import warn_of_empty_layers
 from lth_runner.search.ticket import Past, Start, Ticket, Trained
+from lth_runner.search.untrained import Untrained, every_second
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.name_patterns import select
@@ -84,6 +85,13 @@ class Learned:
 
     def snapshots(self, clock: Clock) -> Sequence[Step]:
         return [self.rewind.at(clock)] if self.retrain else []
+
+    def foreseen(self, task: Task, clock: Clock) -> Iterator[tuple[Ticket, Past]]:
+        """Yields round 1's ticket behind a round 0 that has ended sparse."""
+        if self.retrain:
+            mask, whole = every_second(task.dense()), Ticket(task.dense(), task.init())
+            past = [Untrained(task, whole, clock, mask)]
+            yield Ticket(mask, *self.start(task, past)), past
 
     def start(self, task: Task, past: Past) -> tuple[State, Start]:
         """Gives the rewound weights at the learned ones' scale, for a training as long as a round.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Protocol, runtime_checkable
 
@@ -59,6 +59,14 @@ class Rewinding(Protocol):
 
     def start(self, task: Task, past: Past) -> tuple[State, Start]:
         """Gives the weights, not yet masked, and the start of the next ticket alone."""
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """A search that knows, before any training, what of its tickets a control may stumble over."""
+
+    def foreseen(self, task: Task, clock: Clock) -> Iterator[tuple[Ticket, Past]]:
+        """Yields a ticket of each kind to come behind rounds as they will be, all untrained."""
 
 
 @runtime_checkable
