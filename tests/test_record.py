@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -19,9 +20,11 @@ import yaml
 from safetensors import safe_open
 
 from command import SMALL, contents, folders, lth_run, no_training, rows, status_of, untimed
-from lth_runner.runs.folder import plain, write_status
+from lth_runner.runs import judged_by
+from lth_runner.runs.folder import plain, read_status, write_status
 from lth_runner.runs.record import Record, RunDescription, RunFolder, coverage
 from lth_runner.runs.report.drawn import stale
+from lth_runner.runs.seal import damaged
 from lth_runner.runs.status.reading import read_points
 from lth_runner.runs.status.retry import chosen
 from lth_runner.values.json_files import whole_objects
@@ -142,6 +145,62 @@ def test_a_finished_run_comes_back_at_once_and_touches_nothing(copied: Path) -> 
     assert said.status == 0
     assert "round  sparsity" in said.out
     assert contents(copied) == before
+
+
+def test_a_finished_run_is_judged_by_the_report_keys_of_the_last_command(
+    copied: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder,) = folders(copied)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    before = contents(folder)
+    told = []
+    for keys in (["report.samples=fixed", "report.tolerance=50%"], []):
+        with no_training():
+            said = lth_run(*COMMAND, *keys, f"paths.outputs={copied}", pictures=True)
+        assert (said.status, said.err, stale(folder)) == (0, "", [])
+        asked = dict(key.removeprefix("report.").split("=") for key in keys)
+        now = yaml.safe_load((folder / "config.yaml").read_text())
+        assert now == {**config, "report": {**config["report"], **asked}}
+        assert all(key in status_of(folder)["command"] for key in keys)
+        told.append(said.out + (folder / "report.html").read_text())
+        after = contents(folder)
+        redone = {name for name in after if after[name][0] != before[name][0]}
+        assert redone == {"config.yaml", "status.json", "curve.png", "report.html"}
+        before = after
+    assert "the test images are all that is asked about" in told[0]
+    assert "all that is asked about" not in told[1]
+    assert "0.005 -> 50%, report.samples: drawn -> fixed" in caplog.text
+    assert "50% -> 0.005, report.samples: fixed -> drawn" in caplog.text
+    assert read_points(copied, datetime.now(timezone.utc))[0].state == "done"
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_run_that_is_judged_anew_is_whole_whenever_that_is_killed(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    (folder,) = folders(copied)
+    report = {**yaml.safe_load((folder / "config.yaml").read_text())["report"], "samples": "fixed"}
+    writes = itertools.count(1)
+
+    def killed(write: Callable[..., None]) -> Callable[..., None]:
+        def until(*arguments: Any) -> None:
+            if next(writes) == step:
+                raise KeyboardInterrupt
+            write(*arguments)
+
+        return until
+
+    with monkeypatch.context() as patch:
+        for name in ("write_status", "write_config"):
+            patch.setattr(judged_by, name, killed(getattr(judged_by, name)))
+        with pytest.raises(KeyboardInterrupt):
+            judged_by.judge_by(folder, report, "lth-run")
+    assert damaged(folder, read_status(folder)) == []
+    with no_training():
+        said = lth_run(*COMMAND, "report.samples=fixed", f"paths.outputs={copied}")
+    assert said.status == 0
+    assert "all that is asked about" in said.out
+    assert "config.yaml" in status_of(folder)["files"]
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,12 @@ def test_a_finished_run_keeps_what_it_was_told_to(tmp_path, keep, left):
     assert kept(tmp_path) == left
 
 
+def test_what_to_keep_may_be_told_to_a_run_that_is_finished(tmp_path):
+    for keep, ends in (("all", 3), ("last", 1)):
+        command.lth_run(*SMALL, f"store.keep={keep}", f"paths.outputs={tmp_path}")
+        assert kept(tmp_path)["end"] == ends
+
+
 @pytest.mark.parametrize(
     "harm",
     [

@@ -24,11 +24,12 @@ from lth_runner.cli.choose import engine_of, threads_of
 from lth_runner.cli.environment import environment
 from lth_runner.cli.forecast import num_trainings, rows_by_round, warn_if_slow
 from lth_runner.cli.loading import uncollected
-from lth_runner.cli.remarks import remark
+from lth_runner.cli.remarks import not_applied, remark
 from lth_runner.cli.stopping import nobody_reads, stop_requested
 from lth_runner.experiment import run as run_experiment
 from lth_runner.problem.retained import check_retained
 from lth_runner.runs.folder import CURVE, DIVERGED, DONE, ENDED, PAGE, read_status
+from lth_runner.runs.judged_by import REPORT, changed, is_half_judged, judge_by
 from lth_runner.runs.measure import ending
 from lth_runner.runs.quantities import size
 from lth_runner.runs.record import (
@@ -82,9 +83,11 @@ def execute(config: DictConfig, command: str, choices: Mapping[str, Any] | None 
         check_retained(parts.task)
         with _alone(run, Store(parts.outputs / "store")) as store:
             _run(parts, engine_of(parts, run.folder), run, store)
-        retain(parts.outputs, str(values["store"]["keep"]))
     else:
         _clear(run, parts.outputs / "store")
+        _judge_anew(run, parts.outputs / "store")
+        not_applied(run)
+    retain(parts.outputs, str(values["store"]["keep"]))
     _conclude(run.folder)
     diverged = read_status(run.folder).get("state") == DIVERGED
     return Ended(ending(run.folder).value, diverged, run.folder)
@@ -122,6 +125,17 @@ def _clear(run: RunDescription, store: Path) -> None:
     path = _lease_of(run, store)
     if path.exists() and (lease := Lease.take(path)) is not None:
         lease.release()
+
+
+def _judge_anew(run: RunDescription, store: Path) -> None:
+    """Judges a finished run by this command's ``report``, where it was judged by another."""
+    report = run.config[REPORT]
+    told = changed(run.folder, report)
+    if told or is_half_judged(run.folder):
+        with _alone(run, Store(store)):
+            judge_by(run.folder, report, run.command)
+    if told:
+        log.info("judged   anew, and nothing was trained: %s", ", ".join(told))
 
 
 def _lease_of(run: RunDescription, store: Path) -> Path:

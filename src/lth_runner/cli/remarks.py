@@ -1,4 +1,4 @@
-"""Remarks that a run makes on itself before it starts, where it may surprise."""
+"""Remarks that a run makes on itself, before it starts or when it is found done."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shlex
 
 from lth_runner.cli.build import Parts
 from lth_runner.cli.forecast import rows_by_round
+from lth_runner.runs.folder import read_flat_config
 from lth_runner.runs.record import RunDescription, coverage
 
 log = logging.getLogger(__name__)
@@ -17,6 +18,18 @@ def remark(parts: Parts, run: RunDescription) -> None:
     _on_shrinking(parts, run)
     log.info("prunable %s", coverage(run.problem))
     _on_no_control(parts)
+
+
+def not_applied(run: RunDescription) -> None:
+    """Logs that a finished run is shown nowhere else than before, where the command asks for it."""
+    asked = run.config["record"]["wandb"]
+    before = read_flat_config(run.folder).get("record.wandb.mode")
+    if asked["mode"] not in ("disabled", before):
+        log.info(
+            "record   record.wandb.mode=%s is not applied, for this run is done (%s): without its "
+            "rounds.jsonl the same command writes it again from the Store, for W&B too",
+            asked["mode"], before,
+        )  # fmt: skip
 
 
 def _on_shrinking(parts: Parts, run: RunDescription) -> None:

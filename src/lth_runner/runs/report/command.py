@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from lth_runner.runs.folder import CURVE, PAGE
+from lth_runner.runs.folder import CURVE, PAGE, read_status
 from lth_runner.values.errors import UserError
 from lth_runner.values.terminal import Arguments, show, show_traceback
 
@@ -40,8 +40,12 @@ examples:
   lth-report outputs/a outputs/b --out figures
                                         the comparison goes into figures/
 
-of several runs those without a page of their present rows get one, where they are 50 at most;
---pages draws all of them anew.
+of several runs those without a page of their present rows and config get one, where they are 50
+at most; --pages draws all of them anew.
+
+each run is judged by the report keys of its own config.yaml, and no key is given here. To judge a
+finished run by others, give them to its own command, which trains nothing: lth-run ...
+report.samples=fixed
 
 a match is shown where seeds exclude that the ticket is worse on the test split than the dense
 network by more than the tolerance of its config (report.tolerance: a difference of the headline
@@ -74,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a console without '±' must not end the report
         sys.stdout.reconfigure(errors="replace")
     try:
+        _refuse_keys(arguments.paths)
         if arguments.plan_seeds:
             return 2 if _plan_seeds(arguments.paths) else 0
         return 2 if _report(arguments.paths, arguments.out, pages=arguments.pages) else 0
@@ -83,6 +88,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough; the files are written
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _refuse_keys(paths: Sequence[str]) -> None:
+    """Raises UserError for a key of a config in the place of a path, with the command it is for."""
+    keys = [path for path in paths if "=" in path and not Path(path).exists()]
+    if not keys:
+        return
+    folders = [Path(path) for path in paths if path not in keys]
+    command = read_status(folders[0]).get("command") if len(folders) == 1 else None
+    raise UserError(
+        f"{keys[0]} is a key of a config, and no path: each run is judged by its own config.yaml. "
+        f"Give the key to the run's own command, which trains nothing where the run is done: "
+        f"{command or 'lth-run ...'} {' '.join(keys)}"
+    )
 
 
 def _plan_seeds(paths: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""Whether the pictures of a run are what was drawn, and drawn of its present rows."""
+"""Whether the pictures of a run are what was drawn, and of its present rows and config."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from lth_runner.runs.folder import CURVE, PAGE, ROUNDS
+from lth_runner.runs.folder import CONFIG, CURVE, PAGE, ROUNDS
 from lth_runner.values.json_files import read_bytes
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -45,9 +45,10 @@ def is_whole_png(content: bytes) -> bool:
 
 
 def stale(folder: Path) -> list[str]:
-    """Lists the pictures of a run that are missing, damaged, or older than its rows."""
+    """Lists the pictures of a run that are missing, damaged, or older than its rows or config."""
     checks: dict[str, Callable[[bytes], bool]] = {CURVE: is_whole_png, PAGE: is_whole_page}
-    drawn_of = (folder / ROUNDS).stat().st_mtime
+    files = [folder / ROUNDS, *(path for path in [folder / CONFIG] if path.exists())]
+    drawn_of = max(path.stat().st_mtime for path in files)
     return [
         name
         for name, is_whole in checks.items()

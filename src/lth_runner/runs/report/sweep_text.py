@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from lth_runner.runs.evidence.means import FIRST_ROUND
-from lth_runner.runs.evidence.rows import TICKET
+from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.sweep import Column, Sweep, thinned
 from lth_runner.runs.evidence.tradeoff import Fit, Range, r_squared_words
 from lth_runner.runs.evidence.verdict import Level
@@ -14,6 +14,7 @@ from lth_runner.runs.folder import ENDED
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.headline import Headline, alone, at_chance
 from lth_runner.runs.report.table import Cells, ruled, wrapped
+from lth_runner.runs.samples import DRAWN, FIXED
 
 TABLE_COLUMNS, MAX_TABLE_COLUMNS = 5, 10
 MODEL = "A(k, s) = D · (1 − s)^(b∞ + b₀ · exp(−k/τ))"
@@ -65,6 +66,11 @@ def notices(sweep: Sweep) -> tuple[str, ...]:
     if states:
         told = ", ".join(f"{count} {state}" for state, count in states.items())
         found.append(f"Not all runs are done ({told}): shown is what they have so far.")
+    if told := _judged_apart(sweep.runs):
+        alike = ", ".join(
+            f"{key}={value}" for key, value in _judged_by(sweep.settings[0].run).items()
+        )
+        found.append(f"Their own pages judge the runs by other keys ({told}): here by {alike}.")
     if apart := [one.label for one in sweep.settings if not one.is_chain]:
         found.append(
             f"The runs of {say.joined(apart)} share no tickets on the way: each sparsity was "
@@ -73,6 +79,22 @@ def notices(sweep: Sweep) -> tuple[str, ...]:
             "pruner.rate all are one chain."
         )
     return tuple(found)
+
+
+def _judged_apart(runs: Sequence[FinishedRun]) -> str:
+    """Says in which keys runs are judged differently; empty where in none."""
+    keys = [_judged_by(run) for run in runs]
+    values = {key: sorted({one[key] for one in keys}) for key in keys[0]}
+    return "; ".join(f"{key}: {', '.join(own)}" for key, own in values.items() if len(own) > 1)
+
+
+def _judged_by(run: FinishedRun) -> dict[str, str]:
+    tolerance, paired = run.option("report", "tolerance"), run.option("report", "paired") is True
+    return {
+        "report.tolerance": "default" if tolerance is None else str(tolerance),
+        "report.samples": DRAWN if run.draws_samples else FIXED,
+        "report.paired": str(paired).lower(),
+    }
 
 
 def reading(sweep: Sweep) -> str:
