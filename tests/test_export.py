@@ -292,6 +292,29 @@ def test_each_wrong_word_is_told_and_leaves_nothing(outputs, tmp_path, capsys):
         main([str(run), "--as", "csr"])
 
 
+def test_what_a_file_that_is_read_is_not_is_said(outputs, taken, tmp_path):
+    (ours, cut, torn) = (tmp_path / f"{name}.safetensors" for name in ("ours", "cut", "torn"))
+    export.to_csr(taken, ours)
+    content = ours.read_bytes()
+    cut.write_bytes(content[:-9])
+    torn.write_bytes(content[:-9] + bytes(9))
+    [ticket, *_] = outputs.glob("digits_imp/*/tickets/*.safetensors")
+    (tmp_path / "text").write_text("no")
+    os.mkfifo(tmp_path / "pipe")
+    for path, told in (
+        (ticket, "was not written by lth-export"),
+        (tmp_path / "text", "was not written by lth-export"),
+        (cut, "is not what lth-export wrote"),
+        (torn, "is not what lth-export wrote"),
+        (tmp_path / "none", "there is no file"),
+        (tmp_path / "pipe", "cannot be read: it is a named pipe"),
+        (tmp_path, "cannot be read: "),
+    ):
+        for read in (export.load, export.load_csr):
+            with pytest.raises(UserError, match=f"{path.name}.* {told}|{told}.*{path.name}"):
+                read(path)
+
+
 def test_an_extra_that_is_not_installed_is_named(outputs, tmp_path, capsys):
     find = util.find_spec
     without = mock.patch(

@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from lth_runner.runs.folder import read_rounds, replace_rows, write_config, write_status
+from lth_runner.runs.folder import (
+    read_rounds,
+    read_status,
+    replace_rows,
+    write_config,
+    write_status,
+)
 from lth_runner.runs.seal import Seal
 from lth_runner.runs.ticket_choice import choose
 from lth_runner.values.errors import UserError
@@ -101,6 +107,12 @@ def test_where_no_round_is_shown_to_match_those_not_refuted_are_named(tmp_path: 
 def test_a_run_that_is_not_done_or_was_edited_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is not done, its status is interrupted.*lth-run"):
         choose(finished(tmp_path / "half", state="interrupted"))
+    failed = finished(tmp_path / "failed", state="failed")
+    write_status(failed, read_status(failed) | {"error": "UserError: no room\nmore"})
+    for _ in ("in the midst", "before its first row"):
+        with pytest.raises(UserError, match=r"has failed: no room\. Mend that.*: lth-run$"):
+            choose(failed)
+        (failed / "rounds.jsonl").unlink(missing_ok=True)
     edited = finished(tmp_path / "edited")
     text = (edited / "rounds.jsonl").read_text()
     (edited / "rounds.jsonl").write_text(text.replace("0.64", "0.65"))

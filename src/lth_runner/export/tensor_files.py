@@ -159,15 +159,22 @@ def load_csr(path: str | Path) -> State:
 
 def opened(path: str | Path) -> tuple[State, dict[str, str]]:
     """Reads a file of ours: its tensors as they lie in it, and its metadata."""
+    place = Path(path)
     try:
-        tensors, metadata = states.load(Path(path))
+        if states.metadata_of(place).get("made_by") != "lth-export":
+            raise UserError(
+                f"{path} was not written by lth-export, or was cut short: give a .safetensors file "
+                "of checkpoint, csr, bitmask or semi_structured (docs/export.md)"
+            )
+        return states.load(place)
     except FileNotFoundError as error:
         raise UserError(f"there is no file {path}") from error
-    except (Damaged, OSError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    if metadata.get("made_by") != "lth-export":
-        raise UserError(f"{path} was not written by lth-export")
-    return tensors, metadata
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except Damaged as error:
+        raise UserError(
+            f"{path} is not what lth-export wrote: it was changed or cut short; export it again"
+        ) from error
 
 
 def parts_of(tensors: State, name: str) -> State:

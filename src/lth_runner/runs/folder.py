@@ -48,6 +48,7 @@ PAGE = "report.html"
 MOST_FACTS = 2**24  # bytes of a file of facts: a status names every ticket's
 MOST_CONFIG = 2**20  # bytes; YAML takes seconds for more
 DONE, DIVERGED = "done", "diverged"
+REFUSAL = "UserError:"  # begins the error of a mistake that the user can mend
 ENDED = (DONE, DIVERGED)  # states of a run that the same command finds finished
 
 _BLOCK = re.compile(r"^(?=[^\s#-])", re.MULTILINE)  # where a top-level key begins
@@ -67,6 +68,25 @@ def read_status(folder: Path) -> dict[str, Any]:
     if seal is None:
         return {} if "files" in found else found
     return found if seal == identity.digest(found) else {}
+
+
+def unfinished(folder: Path) -> str | None:
+    """Says why a run is not done, and what to do; None where it has ended."""
+    status = read_status(folder)
+    state, command = status.get("state"), status.get("command")
+    if state in ENDED:
+        return None
+    if state == "failed":
+        cure = f". Mend that; its command then goes on with it: {command}" if command else ""
+        return f"{folder} has failed: {failure(status).rstrip('.')}{cure}"
+    cure = f": the same command goes on with it: {command}" if command else ""
+    return f"{folder} is not done, its status is {state or 'unknown'}{cure}"
+
+
+def failure(status: Mapping[str, Any]) -> str:
+    """Returns the first line of what ended a failed run."""
+    lines = str(status.get("error") or "").removeprefix(REFUSAL).strip().splitlines()
+    return lines[0] if lines else "it does not say why"
 
 
 def read_environment(folder: Path) -> dict[str, Any]:

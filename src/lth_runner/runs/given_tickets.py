@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lth_runner.runs.evidence.means import density as density_of
 from lth_runner.runs.evidence.rows import FinishedRun
-from lth_runner.runs.folder import ROUNDS, Row, read_problem
+from lth_runner.runs.folder import ROUNDS, STATUS, Row, read_problem
 from lth_runner.runs.one_run import one_run, ticket_path, trained_path
 from lth_runner.runs.ticket_choice import choose, finished, tickets
 from lth_runner.search.given_ticket import GivenTicket, Kept, Tensors, Weights, check_weights
@@ -100,7 +100,9 @@ class GivenTickets:
         """The run folder, where it is one."""
         place = self._place
         _refuse_beside_a_run(place)
-        is_run = place.is_dir() and ((place / ROUNDS).exists() or any(place.glob(f"*/{ROUNDS}")))
+        is_run = place.is_dir() and any(
+            (place / name).exists() or any(place.glob(f"*/{name}")) for name in (ROUNDS, STATUS)
+        )
         return one_run(place, f"pruner.ticket={self.ticket}") if is_run else None
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lth_runner.runs.folder import ROUNDS, TICKETS, Row, read_flat_config
+from lth_runner.runs.folder import ROUNDS, STATUS, TICKETS, Row, read_flat_config
 from lth_runner.values.errors import UserError
 
 STORE = "store"  # beside the folders of the runs' names
@@ -18,9 +18,9 @@ def one_run(path: str | Path, said: str = "") -> Path:
     and for several.
     """
     place, called = Path(path).expanduser(), said or str(path)
-    if (place / ROUNDS).is_file():
+    if (place / ROUNDS).is_file() or (place / STATUS).is_file():
         return place
-    inside = sorted(found.parent for found in place.glob(f"*/{ROUNDS}"))
+    inside = _holding(place, ROUNDS) or _holding(place, STATUS)  # one that failed has no rows
     if len(inside) == 1:
         return inside[0]
     if inside:
@@ -30,6 +30,10 @@ def one_run(path: str | Path, said: str = "") -> Path:
         f"{called} is no run folder: give outputs/<name>/<run_id>, which the first line "
         "of a run names, or outputs/<name> where there is one run in it"
     )
+
+
+def _holding(place: Path, name: str) -> list[Path]:
+    return sorted(found.parent for found in place.glob(f"*/{name}"))
 
 
 def ticket_name(row: Row, base_seed: object) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from lth_runner.problem.origin import File
-from lth_runner.runs.folder import read_problem, read_rounds
+from lth_runner.runs.folder import read_problem, read_rounds, unfinished
 from lth_runner.runs.one_run import one_run, trained_path
 from lth_runner.values.errors import UserError
 
@@ -73,9 +73,11 @@ class FromRun:
                     )
                 return row
         rounds = sorted({row["round"] for row in tickets})
+        why = unfinished(folder)
         raise UserError(
             f"origin.run={self.run} has no finished training of round {self.round} and seed "
             f"{seed}: it has rounds {_listed(rounds)} and seeds {_listed(seeds)}"
+            + (f". {why}" if why else "")
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from lth_runner.runs.evidence.means import density as density_of
 from lth_runner.runs.evidence.means import number
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
-from lth_runner.runs.folder import ENDED, ROUNDS, Row, read_status
+from lth_runner.runs.folder import ROUNDS, Row, read_status, unfinished
 from lth_runner.runs.one_run import one_run
 from lth_runner.runs.seal import seals
 from lth_runner.values.errors import UserError
@@ -56,11 +56,9 @@ def choose(
 def finished(folder: str | Path) -> FinishedRun:
     """Reads a run that has ended; raises UserError for any other, and for rows that were edited."""
     place = one_run(folder)
+    if (why := unfinished(place)) is not None:
+        raise UserError(why)
     status = read_status(place)
-    if (state := status.get("state")) not in ENDED:
-        command = status.get("command")
-        cure = f": the same command goes on with it: {command}" if command else ""
-        raise UserError(f"{place} is not done, its status is {state or 'unknown'}{cure}")
     seal = (seals(status) or {}).get(ROUNDS)
     if seal is not None and not seal.fits(place / ROUNDS, may_have_grown=False):
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,8 +14,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from lth_runner.values.errors import Damaged
-from lth_runner.values.files import whole_file
+from lth_runner.values.files import open_regular, whole_file
 
+LONGEST = 100_000_000  # bytes of a safetensors header
 State = dict[str, Tensor]  # parameter or buffer name -> value; BatchNorm statistics travel along
 
 # in the order in which a file of the safetensors library has them, the last first
@@ -136,6 +138,21 @@ def load(path: Path) -> tuple[State, dict[str, str]]:
     return SealedFile(path).read()
 
 
+def metadata_of(path: Path) -> dict[str, str]:
+    """Reads the texts that a safetensors file says of itself, whatever becomes of its tensors.
+
+    Nothing where it is no such file; raises OSError where it cannot be read.
+    """
+    with io.BufferedReader(open_regular(path)) as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        text = opened.read(length) if length <= LONGEST else b""
+    try:
+        found = json.loads(text)["__metadata__"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return {}
+    return {str(name): str(value) for name, value in found.items()} if type(found) is dict else {}
+
+
 def _read_through(path: Path) -> None:
     """Reads a file to its end, before it is mapped.
 
@@ -155,7 +172,7 @@ def _read(path: Path, prefix: str) -> tuple[State, dict[str, str]]:
             tensors = {name: opened.get_tensor(name) for name in names}
             return tensors, dict(opened.metadata() or {})
     except SafetensorError as error:
-        raise Damaged(f"{path}: {error}") from error
+        raise Damaged(f"{path} is no safetensors file, or was cut short") from error
 
 
 def _seal(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

@@ -12,8 +12,10 @@ from pathlib import Path
 from lth_runner.runs.folder import (
     CONFIG,
     ENDED,
+    REFUSAL,
     ROUNDS,
     STATUS,
+    failure,
     flaw,
     read_flat_config,
     read_status,
@@ -27,7 +29,6 @@ from lth_runner.runs.status.progress import progress, seconds_left
 from lth_runner.values.json_files import read_bytes
 
 RUN_FILES = (STATUS, ROUNDS, CONFIG)
-REFUSAL = "UserError:"  # begins the error of a mistake that the user can mend
 MOST_COMMAND = 100_000  # characters, of which a system runs no more
 DEPTH = 4  # a name may hold slashes
 
@@ -77,7 +78,7 @@ def _point(point: Point, folder: Path, outputs: Path, now: datetime) -> Point:
         name=str(status.get("name") or point.name),
         command=str(status["command"])[:MOST_COMMAND] if status.get("command") else None,
         status=status,
-        reason=_first_line(error.removeprefix(REFUSAL)) if state == "failed" else None,
+        reason=failure(status) if state == "failed" else None,
     )
     if point.state in ENDED:
         found = ending(folder)
@@ -90,11 +91,6 @@ def _point(point: Point, folder: Path, outputs: Path, now: datetime) -> Point:
     share = progress(point)
     left = seconds_left(point, share) if point.state == "running" else None
     return replace(point, progress=share, seconds_left=left)
-
-
-def _first_line(error: str) -> str:
-    lines = error.strip().splitlines()
-    return lines[0] if lines else "it does not say why"
 
 
 def _with_life(point: Point, lease: Path, now: datetime) -> Point:

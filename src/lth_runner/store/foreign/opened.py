@@ -14,9 +14,9 @@ from torch import Tensor
 
 from lth_runner.values.errors import UserError
 from lth_runner.values.files import open_regular
+from lth_runner.values.state import LONGEST
 
 ZIP, PICKLE = b"PK\x03\x04", b"\x80"  # how a file of torch.save begins, since 1.6 and before
-LONGEST = 100_000_000  # bytes of a safetensors header
 DEPTH = 3  # of dictionaries in dictionaries that are looked into
 SHOWN = 3
 ACCEPTED = (
