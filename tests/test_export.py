@@ -277,7 +277,7 @@ def test_each_wrong_word_is_told_and_leaves_nothing(outputs, tmp_path, capsys):
     csr = ("--as", "csr", "--to", to)
     for words, told in (
         ((run, "--round", 9, *csr), "has no round 9"),
-        ((run, "--density", 0.33, *csr), "no round of sparsity 0.67"),
+        ((run, "--sparsity", 0.67, *csr), "no round of sparsity 0.67"),
         ((run, "--seed", 9, *csr), "has no seed 9"),
         ((run, "--arm", "reinit", *csr), "has no arm 'reinit'"),
         ((run, "--round", 0, *csr), "removes nothing"),
@@ -288,8 +288,27 @@ def test_each_wrong_word_is_told_and_leaves_nothing(outputs, tmp_path, capsys):
     ):  # fmt: skip
         assert told in refused(capsys, *words)
     assert not any(tmp_path.iterdir())
+    with mock.patch("lth_runner.export.rebuilt.make_task", side_effect=AssertionError("built")):
+        long = tmp_path / ("t" * 250 + ".safetensors")  # a name that no file can have
+        assert "cannot be written" in refused(capsys, run, "--as", "csr", "--to", long)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--as csr", "--as FORM and --to PATH go together"),
+        ("--as csr --to t.safetensors --batches 1", "--batches goes with --report"),
+        ("--as csr --to t.safetensors --repetitions 30", "--repetitions goes with --report"),
+        ("--report saved.json --samples 3", "--samples goes with --to"),
+        ("--report saved.json --sparsity 20", "'20': give the share of the weights"),
+        ("--report saved.json --sparsity x", "'x': give the share of the weights"),
+    ],
+)
+def test_words_that_mean_nothing_together_are_told(capsys, words, told):
     with pytest.raises(SystemExit):
-        main([str(run), "--as", "csr"])
+        main(["outputs/none", *words.split()])
+    assert told in capsys.readouterr().err
 
 
 def test_what_a_file_that_is_read_is_not_is_said(outputs, taken, tmp_path):
@@ -321,7 +340,8 @@ def test_an_extra_that_is_not_installed_is_named(outputs, tmp_path, capsys):
         "lth_runner.export.programs.find_spec",
         lambda name: None if name == "onnxruntime" else find(name),
     )
-    with without:
+    built = mock.patch("lth_runner.export.rebuilt.make_task", side_effect=AssertionError("built"))
+    with without, built:
         said = refused(capsys, outputs / "digits_imp", "--as", "onnx", "--to", tmp_path / "t.onnx")
     assert "onnxruntime" in said
     assert "pip install 'lth-runner[export]'" in said

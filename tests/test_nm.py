@@ -89,7 +89,7 @@ def test_layers_that_do_not_divide_stay_dense_and_are_named(caplog):
         kept = NOfM()(scores, 0.5, mask, 0)
     assert kept["first"].all()
     assert groups(kept["out"], 4).unique().tolist() == [2]
-    assert "first stay dense" in caplog.text
+    assert "no multiple of 4: first" in caplog.text
     assert NOfM(exclude=["out"], group=3)(scores, 1 / 3, mask, 0)["out"].all()
     with pytest.raises(UserError, match="no layer has input channels"):
         NOfM(exclude=["out"])(scores, 0.5, mask, 0)

@@ -72,6 +72,8 @@ def test_a_paired_run_is_planned_with_a_degree_of_freedom_a_seed(tmp_path):
 def test_lth_report_plans_seeds_and_draws_nothing(tmp_path, capsys):
     run = a_run(tmp_path / "run")
     files = sorted(run.folder.iterdir())
+    with pytest.raises(SystemExit):
+        main([str(run.folder), "--plan-seeds", "--out", "elsewhere"])
     assert main([str(run.folder), "--plan-seeds"]) == 0
     told = capsys.readouterr().out
     assert "loss none  loss 0.25 points" in told

@@ -62,14 +62,14 @@ def round_to(density: float) -> int:
     return int(density * NUM + 0.5)
 
 
-def test_a_ticket_is_chosen_by_its_round_its_density_or_its_verdict(tmp_path: Path) -> None:
+def test_a_ticket_is_chosen_by_its_round_its_sparsity_or_its_verdict(tmp_path: Path) -> None:
     folder = finished(tmp_path / "outputs/a/run")
     assert choose(folder, round=2, seed=3) in read_rounds(folder)
     for place in (folder, folder.parent):
         assert choose(place)["round"] == 3
-    assert choose(folder, density=0.64, seed=1)["round"] == 2
-    assert choose(folder, density=0.641)["round"] == 2  # one weight of a thousand beside it
-    assert choose(folder, density=1.0)["round"] == 0
+    assert choose(folder, sparsity=0.36, seed=1)["round"] == 2
+    assert choose(folder, sparsity=0.359)["round"] == 2  # one weight of a thousand beside it
+    assert choose(folder, sparsity=0.0)["round"] == 0
     best = choose(folder, best_matching=True, seed=5)
     assert (best["round"], best["arm"], best["seed"]) == (2, "ticket", 5)
     assert choose(folder, round=1, arm="reinit")["arm"] == "reinit"
@@ -77,7 +77,11 @@ def test_a_ticket_is_chosen_by_its_round_its_density_or_its_verdict(tmp_path: Pa
 
 REFUSED = {
     "no such round": ({"round": 9}, "no round 9; it has round 0 .* 3 \\(sparsity 0.488\\)"),
-    "no such density": ({"density": 0.638}, "no round of sparsity 0.362 .*it has round 0"),
+    "no such sparsity": (
+        {"sparsity": 0.362},
+        r"no round of sparsity 0\.362 .*nearest are round 2 \(sparsity 0\.36\) and 3 \(.*it has",
+    ),
+    "no sparsity": ({"sparsity": 20}, r"sparsity 20 is not in \[0, 1\): it is the share .*0\.9 "),
     "no such seed": ({"seed": 7}, "no seed 7: it has 0, 1, 2, 3, 4, 5"),
     "no such arm": ({"arm": "shuffle"}, "no arm 'shuffle': it has ticket, reinit"),
     "two ways": ({"round": 1, "best_matching": True}, "round and best_matching each choose"),

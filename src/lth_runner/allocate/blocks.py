@@ -122,5 +122,7 @@ class Blocks:
 def _warn(names: tuple[str, ...], shape: tuple[int, int]) -> None:
     """Warns once in a process, since the same holds for every replicate and every round."""
     log.warning(
-        "warning: %s stay dense: blocks of %d x %d do not divide them", ", ".join(names), *shape
+        "warning: left dense, since blocks of %d x %d do not divide them: %s",
+        *shape,
+        ", ".join(names),
     )

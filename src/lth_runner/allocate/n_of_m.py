@@ -130,8 +130,8 @@ def _in_groups(values: Tensor, group: int) -> Tensor:
 def _warn(names: tuple[str, ...], group: int) -> None:
     """Warns once in a process, since the same holds for every replicate and every round."""
     log.warning(
-        "warning: %s stay dense: their input channels are no multiple of %d",
-        ", ".join(names), group,
+        "warning: left dense, since their input channels are no multiple of %d: %s",
+        group, ", ".join(names),
     )  # fmt: skip
 
 

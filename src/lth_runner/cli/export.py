@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from lth_runner.values.errors import UserError
 from lth_runner.values.search_path import user_code_last
-from lth_runner.values.terminal import show
+from lth_runner.values.terminal import Arguments, show
 
 if TYPE_CHECKING:
     from lth_runner.export import Exported, Taken
@@ -51,11 +51,11 @@ forms:
 
 examples:
   lth-export outputs/digits_imp --best-matching --as onnx --to ticket.onnx
-  lth-export outputs/digits_imp --density 0.1 --as checkpoint --to ticket.safetensors
+  lth-export outputs/digits_imp --sparsity 0.98 --as checkpoint --to ticket.safetensors
   lth-export outputs/digits_imp --round 5 --report saved.json
 
-Without --round, --density or --best-matching it is the last round. Every file is read back and must
-answer as the ticket does, over the test split, before it gets its name. Nothing is replaced.
+Without --round, --sparsity or --best-matching it is the last round. Every file is read back and
+must answer as the ticket does, over the test split, before it gets its name. Nothing is replaced.
 exit status: 0, 1 where a file does not answer as the ticket does, 2 for a mistake in the command.
 """
 
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="lth-export",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -90,11 +90,13 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("run", metavar="RUN", help="the run that the ticket is of")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--round", type=int, metavar="K", help="the ticket of this round")
-    which.add_argument("--density", type=float, metavar="D", help="the ticket with this share kept")
+    which.add_argument(
+        "--sparsity", type=_share, metavar="S", help="the ticket with this share removed"
+    )
     which.add_argument(
         "--best-matching", action="store_true", help="the sparsest that is shown to match"
     )
-    add("--seed", type=int, metavar="S", help="the replicate's seed (the run's first)")
+    add("--seed", type=int, metavar="N", help="the replicate's seed (the run's first)")
     add("--arm", default="ticket", metavar="A", help="the ticket, or a control's name")
     add("--start", action="store_true", help="the weights it started from, not the trained ones")
     add("--as", dest="form", choices=FORMS, metavar="FORM", help=", ".join(FORMS))
@@ -106,14 +108,18 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     add("--report", metavar="FILE.json", help="sizes, FLOPs and latency, measured; FILE.png beside")
     add(
-        "--batches", type=_batches, default=BATCHES, metavar="N,N,...",
+        "--batches", type=_batches, metavar="N,N,...",
         help="with --report: batch sizes (1,32,256)",
     )  # fmt: skip
     add(
-        "--repetitions", type=_repetitions, default=FEWEST, metavar="N",
+        "--repetitions", type=_repetitions, metavar="N",
         help=f"with --report: how often each is timed, at least {FEWEST}",
     )  # fmt: skip
     arguments = parser.parse_args(argv)
+    pairs = (("batches", "report"), ("repetitions", "report"), ("samples", "to"))
+    for option, needed in pairs:
+        if getattr(arguments, option) is not None and getattr(arguments, needed) is None:
+            parser.error(f"--{option} goes with --{needed}: without it, it changes nothing")
     if (arguments.form is None) != (arguments.to is None):
         parser.error("--as FORM and --to PATH go together")
     if arguments.form is None and arguments.report is None:
@@ -135,11 +141,14 @@ def _run(arguments: argparse.Namespace) -> int:
     logging.getLogger("torch").setLevel(logging.ERROR)
     with uncollected():
         from lth_runner import export
+        from lth_runner.export.programs import ONNX_NEEDS, check_extra
+    if arguments.form == "onnx":
+        check_extra(ONNX_NEEDS, "onnx")
     user_code_last()  # model._target_=mine.Net finds mine.py in this folder
     ticket = export.ticket(
         arguments.run,
         round=arguments.round,
-        density=arguments.density,
+        sparsity=arguments.sparsity,
         best_matching=arguments.best_matching,
         seed=arguments.seed,
         arm=arguments.arm,
@@ -154,7 +163,7 @@ def _run(arguments: argparse.Namespace) -> int:
             return EXIT_DISAGREES
         show(_told(done))
     if report:
-        _report(ticket, report, arguments.batches, arguments.repetitions)
+        _report(ticket, report, arguments.batches or BATCHES, arguments.repetitions or FEWEST)
     return 0
 
 
@@ -217,6 +226,18 @@ def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, at least 1")
     return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: give the share of the weights that are removed, from 0 to below 1: 0.9"
+        )
+    return value
 
 
 def _repetitions(text: str) -> int:

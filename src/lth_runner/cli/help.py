@@ -18,7 +18,7 @@ Trains a network, prunes it, rewinds, and again, beside controls; the same comma
 that was stopped, or returns at once when it is done.
 
 Examples
-  lth-run                                        handwritten digits, an MLP, half a minute
+  lth-run                                        handwritten digits, an MLP
   lth-run +experiment=resnet20_imp               a shipped experiment
   lth-run +experiment=resnet20_imp +scale=smoke  the same in small
   lth-run model=lenet300 dataset=mnist pruner.sparsity=0.9 rewind.step=500it

@@ -2,7 +2,7 @@
 
 from lth_runner import export
 
-ticket = export.ticket("outputs/digits_imp", density=0.1)
+ticket = export.ticket("outputs/digits_imp", sparsity=0.98)
 export.to_onnx(ticket, "ticket.onnx")
 """
 

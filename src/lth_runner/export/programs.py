@@ -25,7 +25,7 @@ from lth_runner.values.tree import Tree
 EXAMPLES = 2  # samples that a network is traced with
 FACTS = "lth-export.json"  # beside the program in a .pt2
 MOST_ONNX = 2**31 - 2**24  # bytes of weights: protobuf's files end at 2 GB
-NEEDED = ("onnx", "onnxscript", "onnxruntime")  # the extra
+ONNX_NEEDS = ("onnx", "onnxscript", "onnxruntime")  # the extra
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Onnx:
     tolerance: ClassVar[float] = 1e-4
 
     def check(self, ticket: Taken) -> None:
-        check_extra(NEEDED, "onnx")
+        check_extra(ONNX_NEEDS, "onnx")
 
     def write(self, ticket: Taken, path: Path) -> tuple[str, ...]:
         write_onnx(ticket.lent, ticket.inputs(EXAMPLES), path, said(ticket.facts, self.name))

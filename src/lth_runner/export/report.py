@@ -17,8 +17,7 @@ from torch import nn
 from lth_runner import __version__
 from lth_runner.export.agreement import Answer
 from lth_runner.export.latency import Latency, latencies, with_csr
-from lth_runner.export.programs import NEEDED as ONNX_NEEDS
-from lth_runner.export.programs import check_extra, session, shrunk, write_onnx
+from lth_runner.export.programs import ONNX_NEEDS, check_extra, session, shrunk, write_onnx
 from lth_runner.export.size import Size, sizes
 from lth_runner.export.taken import Taken
 from lth_runner.export.two_of_four import is_two_of_four, on_gpu, timed_on_gpu

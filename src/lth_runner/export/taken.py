@@ -141,7 +141,7 @@ def ticket(
     run: str | Path,
     *,
     round: int | None = None,
-    density: float | None = None,
+    sparsity: float | None = None,
     best_matching: bool = False,
     seed: int | None = None,
     arm: str = "ticket",
@@ -149,7 +149,7 @@ def ticket(
 ) -> Taken:
     """Takes one ticket of a finished run, a run folder or ``outputs/<name>`` with one run in it.
 
-    Which one is for ``lth_runner.runs.ticket_choice.choose``: by ``round``, by ``density``, the
+    Which one is for ``lth_runner.runs.ticket_choice.choose``: by ``round``, by ``sparsity``, the
     sparsest that is shown to match, else the last round, of the first replicate or of ``seed``.
     Its weights are those at the end of training, with ``start`` those that it started from. The
     problem is built again from the folder's ``config.yaml``: call it from where `lth-run` was
@@ -157,7 +157,7 @@ def ticket(
     """
     folder = one_run(run)
     row = choose(
-        folder, round=round, density=density, best_matching=best_matching, arm=arm, seed=seed
+        folder, round=round, sparsity=sparsity, best_matching=best_matching, arm=arm, seed=seed
     )
     task = rebuilt(folder)
     task = task if task.seed == row["seed"] else task.with_seed(row["seed"])

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lth_runner.values.errors import UserError
-from lth_runner.values.pieces import clear_pieces, piece
+from lth_runner.values.pieces import clear_pieces, create, piece
 
 
 def check_target(path: str | Path, suffixes: tuple[str, ...], form: str) -> Path:
     """Returns a path that a file may be written to.
 
-    Raises UserError where something stands there, where its folder is not there, and for a name
-    that does not say what the file is.
+    Raises UserError where something stands there, where its folder is not there or takes no file,
+    and for a name that does not say what the file is.
     """
     target = Path(path).expanduser()
     if target.suffix not in suffixes:
@@ -24,6 +24,12 @@ def check_target(path: str | Path, suffixes: tuple[str, ...], form: str) -> Path
         raise UserError(f"{target} exists: remove it, or give another name (nothing is replaced)")
     if not target.parent.is_dir():
         raise UserError(f"{target}: there is no folder {target.parent}: make it first")
+    scratch = piece(target)
+    try:
+        create(scratch).close()
+        scratch.unlink()
+    except OSError as error:
+        raise UserError(f"{target} cannot be written: {error.strerror or error}") from error
     return target
 
 

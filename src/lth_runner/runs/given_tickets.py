@@ -139,11 +139,10 @@ class GivenTickets:
         if self.round is None and self.sparsity is None and not self.best_matching:
             rows = _sparse_rounds(run, seed)[: self.rounds]
         else:
-            kept = None if self.sparsity is None else 1 - self.sparsity
             rows = [
                 choose(
-                    run.folder, round=self.round, density=kept, best_matching=self.best_matching,
-                    seed=seed,
+                    run.folder, round=self.round, sparsity=self.sparsity,
+                    best_matching=self.best_matching, seed=seed,
                 )
             ]  # fmt: skip
         return tuple(_given(run, row) for row in rows)

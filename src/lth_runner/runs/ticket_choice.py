@@ -1,4 +1,4 @@
-"""Which ticket of a run is meant: by its round, by its density, or the sparsest that matches."""
+"""Which ticket of a run is meant: by its round, by its sparsity, or the sparsest that matches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from lth_runner.runs.one_run import one_run
 from lth_runner.runs.seal import seals
 from lth_runner.values.errors import UserError
 
-EXACT = 1e-9  # of densities, where nothing tells how many weights there are
+NEAREST = 2  # rounds that a message names where none is meant
+EXACT = 1e-9  # of sparsities, where nothing tells how many weights there are
 Found = dict[str, Any]
 
 
@@ -22,29 +23,34 @@ def choose(
     folder: str | Path,
     *,
     round: int | None = None,
-    density: float | None = None,
+    sparsity: float | None = None,
     best_matching: bool = False,
     arm: str = TICKET,
     seed: int | None = None,
 ) -> Found:
     """Picks one ticket of a finished run; returns its line of ``rounds.jsonl``.
 
-    ``folder``: a run folder, or ``outputs/<name>`` with one run in it. ``density`` takes the
-    round whose density is the nearest, which must be within one weight of it. ``best_matching``
-    takes the sparsest round that the report shows to match the dense network. With none of the
-    three it is the last round. ``arm``: the ticket or a control. ``seed``: the replicate, the
+    ``folder``: a run folder, or ``outputs/<name>`` with one run in it. ``sparsity`` takes
+    the round whose sparsity is the nearest, which must be within one weight of it.
+    ``best_matching`` takes the sparsest round that the report shows to match the dense network.
+    With none of the three it is the last round. ``arm``: the ticket or a control. ``seed``: the replicate, the
     run's first where it is not given.
     Raises UserError for a run that is not done or is not what was written, for two ways of
     choosing at once, and for what the run has not, with what it has.
     """
-    given = {"round": round, "density": density, "best_matching": best_matching or None}
+    given = {"round": round, "sparsity": sparsity, "best_matching": best_matching or None}
     if len(ways := [name for name, value in given.items() if value is not None]) > 1:
         raise UserError(f"{' and '.join(ways)} each choose a ticket: give one of them")
+    if sparsity is not None and not 0 <= sparsity < 1:
+        raise UserError(
+            f"sparsity {sparsity:.8g} is not in [0, 1): it is the share of the weights that are "
+            "removed, 0.9 for 90 %"
+        )
     run = finished(folder)
     rows = tickets(run, arm=arm, seed=seed)
     if best_matching:
         round = _best_matching(run, arm)
-    found = _nearest(run, rows, density) if density is not None else _of_round(run, rows, round)
+    found = _nearest(run, rows, sparsity) if sparsity is not None else _of_round(run, rows, round)
     if found.get("diverged"):
         raise UserError(
             f"{run.folder}: round {found['round']} of seed {found['seed']} has diverged, its loss "
@@ -94,20 +100,23 @@ def _of_round(run: FinishedRun, rows: Sequence[Found], round: int | None) -> Fou
     raise UserError(f"{run.folder} has no round {round}{ended}; {_offered(rows)}")
 
 
-def _nearest(run: FinishedRun, rows: Sequence[Found], density: float) -> Found:
+def _nearest(run: FinishedRun, rows: Sequence[Found], sparsity: float) -> Found:
     known = [row for row in rows if density_of(row) is not None]
-    found = min(known, key=lambda row: abs(_density(row) - density), default=None)
-    if found is not None and abs(_density(found) - density) <= _one_weight(found):
-        return found
+    near = sorted(known, key=lambda row: abs(_sparsity(row) - sparsity))[:NEAREST]
+    if near and abs(_sparsity(near[0]) - sparsity) <= _one_weight(near[0]):
+        return near[0]
+    names = " and ".join(map(_named, sorted(near, key=lambda row: row["round"])))
+    beside = f"the nearest are round {names}; " if len(known) > NEAREST else ""
     raise UserError(
-        f"{run.folder} has no round of sparsity {1 - density:.8g} (to one weight); {_offered(rows)}"
+        f"{run.folder} has no round of sparsity {sparsity:.8g} (to one weight); {beside}"
+        + _offered(rows)
     )
 
 
-def _density(row: Row) -> float:
+def _sparsity(row: Row) -> float:
     found = density_of(row)
     assert found is not None
-    return found
+    return 1 - found
 
 
 def _one_weight(row: Row) -> float:
@@ -140,13 +149,12 @@ def _best_matching(run: FinishedRun, arm: str) -> int:
 
 
 def _offered(rows: Sequence[Found]) -> str:
-    shown = (
-        str(row["round"])
-        + (f" (sparsity {1 - kept:.8g})" if (kept := density_of(row)) is not None else "")
-        + (" diverged" if row.get("diverged") else "")
-        for row in rows
-    )
-    return f"it has round {', '.join(shown)}"
+    return f"it has round {', '.join(map(_named, rows))}"
+
+
+def _named(row: Found) -> str:
+    told = f" (sparsity {_sparsity(row):.8g})" if density_of(row) is not None else ""
+    return f"{row['round']}{told}{' diverged' if row.get('diverged') else ''}"
 
 
 def _listed(numbers: Collection[int]) -> str:

@@ -36,7 +36,7 @@ examples:
                                         runs that differ in pruner.sparsity, rewind.step and
                                         seed alone also give sweep.html and its figures,
                                         runs that differ in pruner pruners.html, tickets
-                        carried from task to task transfer.html
+                                        carried from task to task transfer.html
   lth-report outputs/a outputs/b --out figures
                                         the comparison goes into figures/
 
@@ -75,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="draw nothing: say how many seeds would show a match, from the variance seen",
     )  # fmt: skip
     arguments = parser.parse_args(argv)
+    if arguments.plan_seeds and (arguments.out is not None or arguments.pages):
+        parser.error("--plan-seeds draws nothing: leave --out and --pages away")
     if isinstance(sys.stdout, io.TextIOWrapper):  # a console without '±' must not end the report
         sys.stdout.reconfigure(errors="replace")
     try:
