@@ -7,13 +7,18 @@ from functools import partial
 
 import pytest
 import torch
+from scipy.stats import pearsonr, spearmanr
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
+from lth_runner.problem.answers import Tally, figures
 from lth_runner.problem.data.samples import Masked
 from lth_runner.problem.objective import (
     BySample,
+    Correlation,
     CrossEntropy,
     MultiLabel,
     NextToken,
+    OfTheWhole,
     Separable,
     SquaredError,
     smoothed,
@@ -209,6 +214,10 @@ CASES = {
     "tokens": (NextToken(), draw(12, 5, 7), classes(7, 12, 5)),
     "numbers": (SquaredError(), draw(12, 3), draw(3, 12).T.contiguous()),
     "labels": (MultiLabel(), draw(12, 3), (draw(3, 12).T > 0).float()),
+    "matthews": (CrossEntropy(headline="matthews"), draw(12, 4), classes(4, 12)),
+    "f1": (CrossEntropy(headline="f1"), draw(12, 2), classes(2, 12)),
+    "pearson": (Correlation(), draw(12, 1), draw(1, 12).T.contiguous()),
+    "spearman": (Correlation("spearman"), draw(12, 1), draw(1, 12).T.contiguous()),
 }
 every_case = pytest.mark.parametrize("case", CASES)
 
@@ -227,6 +236,9 @@ def test_the_loss_of_a_batch_is_the_weighted_mean_of_its_parts(case: str) -> Non
 @every_case
 def test_totals_add_up_over_batches(case: str) -> None:
     objective, outputs, targets = CASES[case]
+    if isinstance(objective, OfTheWhole):
+        assert case in ("pearson", "spearman")
+        return
     parts = zip(outputs.split(5), targets.split(5), strict=True)
     summed = torch.stack([objective.totals(x, y).double() for x, y in parts]).sum(0)
     whole = objective.totals(outputs, targets).double()
@@ -257,7 +269,7 @@ def test_the_loss_can_be_differentiated(case: str) -> None:
 def test_terms_and_totals_by_sample_add_up_to_the_whole(case: str) -> None:
     objective, outputs, targets = CASES[case]
     if not isinstance(objective, Separable):
-        assert case == "tokens"
+        assert case in ("tokens", "pearson", "spearman")
         return
     by_sample = objective.totals_by_sample(outputs, targets)
     assert by_sample.dtype == torch.float64
@@ -283,6 +295,8 @@ def test_the_values_of_samples_have_the_headline_for_their_mean(case: str) -> No
     name = objective.measures[0].name
     headline = objective.values(total)[name]
     assert values.mean().item() == pytest.approx(headline, rel=1e-5)
+    if isinstance(objective, OfTheWhole):
+        return  # their totals are of a whole split: see the bootstrap below
     num = 400  # many of each: what one of them changes is small
     many, whole = torch.stack([total] * num).sum(0), torch.cat([parts] * num, 1)
     spread = objective.sample_values(whole, many)
@@ -293,6 +307,79 @@ def test_the_values_of_samples_have_the_headline_for_their_mean(case: str) -> No
         expected = spread[index].item() - headline
         if case != "numbers":  # of r2, the spread of the targets is taken as it is
             assert lost == pytest.approx(expected, abs=0.05 * spread.std().item())
+
+
+SPREADS = {
+    "f1": (CrossEntropy(headline="f1"), draw(900, 2), classes(2, 900)),
+    "f1 of five": (CrossEntropy(headline="f1"), draw(900, 5), classes(5, 900)),
+    "matthews": (CrossEntropy(headline="matthews"), draw(900, 5), classes(5, 900)),
+    "pearson": (Correlation(), draw(900, 1), draw(900, 1) + 2 * draw(1, 900).T),
+    "spearman": (Correlation("spearman"), (3 * draw(900, 1)).round(), draw(900, 1).exp().round()),
+}
+
+
+@pytest.mark.parametrize("case", SPREADS)
+def test_the_values_of_samples_spread_as_the_headline_of_other_samples_does(case: str) -> None:
+    """Against a bootstrap of the test samples; a target of -100 is a sample that says nothing."""
+    objective, outputs, targets = SPREADS[case]
+    if targets.dtype == torch.int64:
+        outputs[:, 1] += (targets == 1) * 1.5  # better than guessing, and not the same everywhere
+    assert isinstance(objective, BySample)
+    tally = Tally(objective, by_sample=True)
+    for outs, wanted in zip(outputs.split(128), targets.split(128), strict=True):
+        tally.add(outs, wanted)
+    assert tally.parts is not None
+    assert tally.totals is not None
+    values = objective.sample_values(tally.parts, tally.totals)
+    headline = objective.measures[0].name
+    assert values.mean().item() == pytest.approx(tally.figures()[headline], abs=1e-9)
+    draws = [torch.randint(len(targets), (len(targets),), generator=stream(0, "bootstrap", i))
+             for i in range(300)]  # fmt: skip
+    others = torch.tensor([measured(objective, outputs[d], targets[d])[headline] for d in draws])
+    expected = others.std().item()
+    found = values.std().item() / len(values) ** 0.5
+    assert found == pytest.approx(expected, rel=0.15)  # 300 draws: a standard error of 4 %
+
+
+def test_f1_and_matthews_are_scikit_learns() -> None:
+    for num in (2, 5):
+        outputs, targets = draw(300, num), classes(num, 300)
+        counted = targets != -100
+        said, there = outputs.argmax(1)[counted], targets[counted]
+        average = "binary" if num == 2 else "macro"
+        for headline, expected in (
+            ("f1", f1_score(there, said, average=average)),
+            ("matthews", matthews_corrcoef(there, said)),
+            ("accuracy", accuracy_score(there, said)),
+        ):
+            found = measured(CrossEntropy(headline=headline), outputs, targets)
+            assert found[headline] == pytest.approx(expected)
+    # one answer to all has no correlation, and a class that is nowhere no F1
+    same = torch.tensor([[1.0, 0.0]] * 4)
+    assert (
+        measured(CrossEntropy(headline="matthews"), same, torch.tensor([0, 0, 1, 1]))["matthews"]
+        == 0
+    )
+    assert measured(CrossEntropy(headline="f1"), same, torch.zeros(4, dtype=torch.int64))["f1"] == 0
+
+
+def test_correlations_are_scipys_of_the_whole_split_with_ties() -> None:
+    outputs, targets = (3 * draw(101, 1)).round(), (draw(101, 1) + draw(1, 101).T).round()
+    objective = Correlation()
+    batches = list(zip(outputs.split(7), targets.split(7), strict=True))
+    found = figures(batches, objective)
+    assert found["pearson"] == pytest.approx(pearsonr(outputs[:, 0], targets[:, 0]).statistic)
+    assert found["spearman"] == pytest.approx(spearmanr(outputs[:, 0], targets[:, 0]).statistic)
+    assert found["loss"] == pytest.approx(objective.loss(outputs, targets).item())
+    same = figures([(torch.ones(9, 1), targets[:9])], Correlation("spearman"))
+    assert (same["pearson"], same["spearman"]) == (0, 0)
+    assert list(same) == ["spearman", "pearson", "loss"]
+
+
+@pytest.mark.parametrize("objective", [CrossEntropy, Correlation])
+def test_another_headline_is_refused(objective) -> None:
+    with pytest.raises(UserError, match=r"objective\.headline"):
+        objective(headline="mathews")
 
 
 def test_the_values_of_samples_worked_by_hand() -> None:
@@ -344,7 +431,7 @@ def test_targets_that_do_not_fit_the_objective_are_refused(check, said: str) -> 
 @every_case
 def test_what_fits_is_let_through(case: str) -> None:
     objective, outputs, targets = CASES[case]
-    num = {"classes": 4, "pixels": 4, "tokens": 7}.get(case)
+    num = {"classes": 4, "pixels": 4, "tokens": 7, "matthews": 4, "f1": 2}.get(case)
     objective.check(outputs, targets, num)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from lth_runner.export.taken import Taken, first
-from lth_runner.problem.answers import answer
+from lth_runner.problem.answers import Tally, answer
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError
 from lth_runner.values.tree import Batch, Tree
@@ -54,7 +53,7 @@ def compared(taken: Taken, answers: Answer, most: int | None = None) -> Agreemen
     recorded of it: then nothing that is held against it can be trusted.
     """
     module, objective = taken.lent, taken.task.objective
-    totals: list[list[Tensor]] = [[], []]
+    tallies = Tally(objective), Tally(objective)
     largest, scale, num = 0.0, 0.0, 0
     for counted, (inputs, targets) in _batches(taken, most):
         wanted, found = answer(module, inputs).float(), answers(inputs).float()
@@ -68,9 +67,9 @@ def compared(taken: Taken, answers: Answer, most: int | None = None) -> Agreemen
             break
         if counted:
             num += tree.length(targets)
-            for kept, outputs in zip(totals, (wanted, found), strict=True):
-                kept.append(objective.totals(outputs, targets))
-    own, figures = (_figures(objective, kept) for kept in totals)
+            for tally, outputs in zip(tallies, (wanted, found), strict=True):
+                tally.add(outputs, targets)
+    own, figures = (tally.figures() for tally in tallies)
     if most is None:
         _refuse_other(taken, own, num)
     return Agreement(taken.split, num, largest, scale, figures if most is None else {})
@@ -83,13 +82,6 @@ def _batches(taken: Taken, most: int | None) -> Iterator[tuple[bool, Batch]]:
             yield False, (first(inputs, size), first(targets, size))
     for batch in taken.batches(BATCH, most):
         yield True, batch
-
-
-def _figures(objective: Any, totals: list[Tensor]) -> dict[str, float]:
-    if not totals:
-        return {}
-    found: dict[str, float] = objective.values(torch.stack(totals).cpu().double().sum(0))
-    return found
 
 
 def _refuse_other(taken: Taken, own: Mapping[str, float], num: int) -> None:

@@ -3,6 +3,7 @@
 from lth_runner.problem.coordinates import Coordinates, Delta
 from lth_runner.problem.covers import Covers
 from lth_runner.problem.objective import (
+    Correlation,
     CrossEntropy,
     Measure,
     MultiLabel,
@@ -15,6 +16,7 @@ from lth_runner.problem.task import Task
 
 __all__ = [
     "Coordinates",
+    "Correlation",
     "Covers",
     "CrossEntropy",
     "Delta",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from lth_runner.problem.norm_layers import is_norm
-from lth_runner.problem.objective import Objective
+from lth_runner.problem.objective import BySample, Objective, OfTheWhole
 from lth_runner.values.global_streams import all_seeded, drawn_between, positions
 from lth_runner.values.tree import Batch, Tree
 
@@ -24,16 +25,57 @@ def evaluate(module: nn.Module, batches: Iterator[Batch], objective: Objective) 
     """Measures a network in evaluation mode, with one transfer from its device at the end."""
     training = module.training
     module.eval()
-    totals = [objective.totals(answer(module, x).float(), targets) for x, targets in batches]
+    found = figures(((answer(module, x).float(), targets) for x, targets in batches), objective)
     module.train(training)
-    return figures(totals, objective)
+    return found
 
 
-def figures(totals: Sequence[Tensor], objective: Objective) -> dict[str, float]:
-    """Sums the batches' totals and gives each figure by name; empty where there are none."""
-    if not totals:
-        return {}
-    return objective.values(torch.stack(list(totals)).cpu().double().sum(0))
+def figures(answers: Iterable[tuple[Tensor, Tree]], objective: Objective) -> dict[str, float]:
+    """Gives each figure of a split's answers, by name; empty where there are none."""
+    tally = Tally(objective)
+    for outputs, targets in answers:
+        tally.add(outputs, targets)
+    return tally.figures()
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Gathers what an objective makes of a split, batch after batch.
+
+    ``by_sample``: the parts of every sample are kept too, where the objective has some.
+    """
+
+    objective: Objective
+    by_sample: bool = field(default=False, kw_only=True)
+    _totals: list[Tensor] = field(init=False, default_factory=list)
+    _parts: list[Tensor] = field(init=False, default_factory=list)
+
+    def add(self, outputs: Tensor, targets: Tree) -> None:
+        """Adds a batch."""
+        is_whole = isinstance(self.objective, OfTheWhole)
+        if isinstance(self.objective, BySample) and (self.by_sample or is_whole):
+            parts = self.objective.sample_parts(outputs, targets)
+            self._parts.append(parts.cpu() if self.by_sample else parts)
+        if not is_whole:
+            self._totals.append(self.objective.totals(outputs, targets))
+
+    @property
+    def totals(self) -> Tensor | None:
+        """The totals of all that was added, float64 on the CPU; None of nothing."""
+        if isinstance(self.objective, OfTheWhole):
+            parts = self.parts
+            return None if parts is None else self.objective.whole_totals(parts).cpu().double()
+        return torch.stack(self._totals).cpu().double().sum(0) if self._totals else None
+
+    @property
+    def parts(self) -> Tensor | None:
+        """The parts of every sample, [parts, samples]; None where none were kept."""
+        return torch.cat(self._parts, 1) if self._parts else None
+
+    def figures(self) -> dict[str, float]:
+        """Gives each figure by name; none of nothing."""
+        totals = self.totals
+        return {} if totals is None else self.objective.values(totals)
 
 
 def drawn_in_a_step(

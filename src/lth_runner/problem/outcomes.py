@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lth_runner.problem.answers import Tally
 from lth_runner.problem.objective import BySample, Objective
 from lth_runner.problem.task import Task
 from lth_runner.values.state import State
@@ -55,18 +56,15 @@ class Outcomes:
 def measure(task: Task, weights: State, split: str, size: int = 2000) -> Outcomes:
     """Measures the objective on a split in one pass, with one transfer from the device a batch."""
     placed = {name: value.to(task.device) for name, value in weights.items()}
-    objective, totals, parts = task.objective, [], []
+    tally = Tally(task.objective, by_sample=True)
     for inputs, targets in task.data.batches(split, size):
-        outputs = task.outputs(placed, inputs).float()
-        totals.append(objective.totals(outputs, targets))
-        if isinstance(objective, BySample):
-            parts.append(objective.sample_parts(outputs, targets).cpu())
-    if not totals:
+        tally.add(task.outputs(placed, inputs).float(), targets)
+    totals, parts = tally.totals, tally.parts
+    if totals is None:
         return Outcomes(torch.empty(0, dtype=torch.float64), None)
-    whole = torch.stack(totals).cpu().double().sum(0)
-    if not isinstance(objective, BySample):
-        return Outcomes(whole, None)
-    return Outcomes(whole, _compact(objective.sample_values(torch.cat(parts, 1), whole)))
+    if not isinstance(task.objective, BySample) or parts is None:
+        return Outcomes(totals, None)
+    return Outcomes(totals, _compact(task.objective.sample_values(parts, totals)))
 
 
 def _compact(values: Tensor) -> Tensor | None:

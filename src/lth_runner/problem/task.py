@@ -292,8 +292,5 @@ class Task:
         placed = {name: w.to(self.device) for name, w in weights.items()}
         batches = self.data.batches(split, size)
         with torch.no_grad():
-            totals = [
-                self.objective.totals(self.outputs(placed, inputs).float(), targets)
-                for inputs, targets in batches
-            ]
-        return figures(totals, self.objective)
+            answers = ((self.outputs(placed, x).float(), targets) for x, targets in batches)
+            return figures(answers, self.objective)

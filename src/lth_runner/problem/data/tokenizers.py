@@ -119,7 +119,7 @@ class TokenizerFile:
             found.no_truncation()
             if length is not None:
                 found.enable_truncation(length)
-            numbers: list[int] = found.encode(*parts).ids
+            numbers: list[int] = found.encode(parts[0], parts[1] if parts[1:] else None).ids
             return numbers
 
         return encode

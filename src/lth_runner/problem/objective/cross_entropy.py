@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lth_runner.problem.objective.confusion import class_counts, f1, linearised, matthews
 from lth_runner.problem.objective.objective import (
     check_is_tensor,
     in_float64,
     mean_loss,
     sample_ratios,
 )
-from lth_runner.values.errors import UserError
+from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.ignored import IGNORED
 from lth_runner.values.measure import ACCURACY, LOSS, Measure
 from lth_runner.values.tree import Tree, describe
+
+PLAIN = 3  # totals that every classification has: right ones, the loss, how many there are
+HEADLINES = {
+    "accuracy": (ACCURACY, LOSS),
+    "f1": (Measure("f1", unit="%", scale=100), ACCURACY, LOSS),
+    "matthews": (Measure("matthews"), ACCURACY, LOSS),
+}
 
 
 @dataclass(frozen=True)
@@ -28,18 +36,26 @@ class CrossEntropy:
 
     ``outputs`` are [samples, classes, ...] and ``targets`` [samples, ...], int64 class numbers, or
     -100 where a place (a pixel) takes no part. Measures: ``accuracy``, the share of places whose
-    largest output is the target's, and ``loss`` in nats.
+    largest output is the target's, and ``loss`` in nats. A ``headline`` other than accuracy comes
+    before them: ``matthews``, the correlation of answers and targets, or ``f1``, of class 1 where
+    there are two, else the mean over classes. Raises UserError for another.
     """
 
     label_smoothing: float = 0.0
+    headline: Literal["accuracy", "f1", "matthews"] = "accuracy"
+
+    def __post_init__(self) -> None:
+        if self.headline not in HEADLINES:
+            raise UserError(f"objective.headline: {nearest(str(self.headline), HEADLINES)}")
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        return ACCURACY, LOSS
+        return HEADLINES[self.headline]
 
     def chance(self, num_classes: int | None) -> Mapping[str, float]:
-        """Guesses one of the classes."""
-        return {"accuracy": 1 / num_classes} if num_classes else {}
+        """Guesses one of the classes, whatever the sample."""
+        known = {"accuracy": 1 / num_classes} if num_classes else {}
+        return {"matthews": 0.0, **known} if self.headline == "matthews" else known
 
     def loss(self, outputs: Tensor, targets: Tree) -> Tensor:
         labels = _labels(targets)
@@ -54,7 +70,10 @@ class CrossEntropy:
         labels = _labels(targets)
         right = (outputs.argmax(1) == labels).sum()
         summed = F.cross_entropy(outputs, labels, reduction="sum")
-        return torch.stack([right, summed, (labels != IGNORED).sum()])
+        plain = torch.stack([right, summed, (labels != IGNORED).sum()])
+        if self.headline == "accuracy":
+            return plain
+        return torch.cat([in_float64(plain), in_float64(class_counts(outputs, labels)).sum(1)])
 
     def terms(self, outputs: Tensor, targets: Tree) -> Tensor:
         """Computes the loss of every place by itself."""
@@ -67,19 +86,32 @@ class CrossEntropy:
         labels = _labels(targets)
         losses = F.cross_entropy(outputs, labels, reduction="none")
         parts = outputs.argmax(1) == labels, losses, labels != IGNORED
-        return torch.stack([in_float64(part).reshape(len(labels), -1).sum(1) for part in parts])
+        plain = [in_float64(part).reshape(len(labels), -1).sum(1) for part in parts]
+        if self.headline == "accuracy":
+            return torch.stack(plain)
+        return torch.cat([torch.stack(plain), in_float64(class_counts(outputs, labels))])
 
     def sample_parts(self, outputs: Tensor, targets: Tree) -> Tensor:
-        """Counts the places of each sample that are right, and those that there are."""
-        return self.totals_by_sample(outputs, targets)[[0, 2]]
+        """Counts the places of each sample that are right, and those that there are.
+
+        Of another headline, those that are found, said and there of every class.
+        """
+        by_sample = self.totals_by_sample(outputs, targets)
+        return by_sample[[0, 2]] if self.headline == "accuracy" else by_sample[PLAIN:]
 
     def sample_values(self, parts: Tensor, totals: Tensor) -> Tensor:
-        """Computes what each sample adds to the accuracy: of a sample of one place, 0 or 1."""
-        return sample_ratios(parts)
+        """Computes what each sample adds to the headline: of an accuracy of one place, 0 or 1."""
+        if self.headline == "accuracy":
+            return sample_ratios(parts)
+        return linearised(parts, f1 if self.headline == "f1" else matthews)
 
     def values(self, totals: Tensor) -> dict[str, float]:
-        right, summed, count = totals.tolist()
-        return {"accuracy": mean_loss(right, count), "loss": mean_loss(summed, count)}
+        right, summed, count = totals[:PLAIN].tolist()
+        plain = {"accuracy": mean_loss(right, count), "loss": mean_loss(summed, count)}
+        if self.headline == "accuracy":
+            return plain
+        measure = f1 if self.headline == "f1" else matthews
+        return {self.headline: float(measure(totals[PLAIN:])), **plain}
 
     def smoothed(self, amount: float) -> CrossEntropy:
         """Returns the same with uniform targets mixed in, for training alone."""

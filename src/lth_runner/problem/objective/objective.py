@@ -85,6 +85,18 @@ class BySample(Protocol):
         """
 
 
+@runtime_checkable
+class OfTheWhole(BySample, Protocol):
+    """An objective whose totals do not add up over batches: of ranks, of several samples at once.
+
+    They are made of what ``sample_parts`` says of every sample of a split. Such an objective is not
+    ``Separable``.
+    """
+
+    def whole_totals(self, parts: Tensor) -> Tensor:
+        """Makes the totals of a whole split's parts, float64 [parts, samples], in its order."""
+
+
 def smoothed(objective: Objective, amount: float) -> Objective:
     """Returns what training minimises with ``train.label_smoothing``: targets mixed with uniform.
 
