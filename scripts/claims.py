@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
-from carried import Beside, Larger
+from claim import Claim, Group
+from claims_carried import CARRIED
 from measures import (
     ACCURACY,
     EARLY,
@@ -17,42 +15,14 @@ from measures import (
     Control,
     Densities,
     Faster,
-    Found,
     Gap,
     Near,
     Quicker,
     percent,
 )
-from sections import FAMILIES, LATE, PRUNERS, SEARCHED, TRANSFER, TRANSFERRED
+from sections import FAMILIES, LATE, PRUNERS, SEARCHED
 
 from lth_runner.runs.evidence.published import published
-from lth_runner.runs.evidence.rows import FinishedRun
-from lth_runner.runs.evidence.transfer import OWN
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One row. `runs` names what `measure` reads: role -> (name of the run, its pruner or None).
-
-    `measure` gets a run for each role and answers None where they do not reach so far yet.
-    """
-
-    id: str
-    text: str
-    published: str
-    rule: str
-    command: str
-    runs: Mapping[str, tuple[str, str | None]]
-    measure: Callable[[Mapping[str, FinishedRun]], Found | None]
-
-
-@dataclass(frozen=True)
-class Group:
-    """A section of the page: its claims, and whose they are."""
-
-    sources: str
-    claims: tuple[Claim, ...]
-
 
 MNIST = {"run": ("lenet300_mnist_imp", None)}
 MNIST_COMMAND = "lth-run +experiment=lenet300_mnist_imp"
@@ -62,7 +32,6 @@ FC = "Frankle & Carbin, ICLR 2019, arXiv:1803.03635"
 FRANKLE_2021 = "Frankle et al., ICLR 2021, arXiv:2009.08576"
 SU = "Su et al., NeurIPS 2020, arXiv:2009.11094"
 CTS = "Arora & Teuscher 2025, arXiv:2512.07142"
-MORCOS = "Morcos et al., NeurIPS 2019, arXiv:1906.02773"
 INSTABILITY = "Frankle et al., ICML 2020, arXiv:1912.05671"
 PERCENT = (0.211, 0.070, 0.036, 0.019)  # of the weights, after rounds 7, 12, 15 and 18
 MATCH_RULE = f"less than {100 * WITHIN:g} points below dense"
@@ -245,47 +214,6 @@ def _connectivity() -> tuple[Claim, ...]:
     )  # fmt: skip
 
 
-PICTURES = {
-    "mnist": "MNIST",
-    "digits28": "digits",
-    "cifar10_grey": "CIFAR-10 in grey",
-    "cifar10_grey_a": "CIFAR-10 in grey, classes 0 to 4",
-    "cifar10_grey_b": "CIFAR-10 in grey, classes 5 to 9",
-}
-PAIRS = tuple(
-    (source, target)
-    for source in ("mnist", "digits28", "cifar10_grey", "cifar10_grey_a")
-    for target in ("mnist", "digits28", "cifar10_grey_b")
-    if source != target
-)
-SPARSEST = 3  # round of lenet300_transfer, of 3.3 % of the weights
-GIVEN, FOUND = (TRANSFERRED, "given"), (TRANSFERRED, "imp")
-
-
-def _larger() -> tuple[Claim, ...]:
-    runs = {"first": GIVEN, "first_origin": FOUND, "second": GIVEN, "second_origin": FOUND}
-    compared = [("cifar10_grey", "cifar10_grey_a", t) for t in
-                ("mnist", "digits28", "cifar10_grey_b")]  # fmt: skip
-    compared.append(("mnist", "digits28", "cifar10_grey_b"))
-    return tuple(
-        Claim(f"transfer-larger-{first}-{target}",
-              f"on {PICTURES[target]}: ticket of {PICTURES[first]} less that of {PICTURES[second]}",
-              "above 0", "difference above 0", TRANSFER, runs,
-              Larger(first, second, target, SPARSEST))
-        for first, second, target in compared
-    )  # fmt: skip
-
-
-def _carried(to: str, text: str, published: str, rule: str, limit: float) -> tuple[Claim, ...]:
-    runs = {"run": GIVEN, "origin": FOUND} | ({"own": FOUND} if to == OWN else {})
-    return tuple(
-        Claim(f"transfer-{to}-{source}-{target}",
-              f"{PICTURES[source]} to {PICTURES[target]}: {text}", published, rule, TRANSFER, runs,
-              Beside(source, target, SPARSEST, to, limit))
-        for source, target in PAIRS
-    )  # fmt: skip
-
-
 CLAIMS = {
     "Winning tickets of LeNet-300-100 on MNIST": Group(f"{FC}, figures 3 and 4.", _mnist()),
     "Rewinding ResNet-20 on CIFAR-10": Group(
@@ -308,25 +236,7 @@ CLAIMS = {
         "LeNet-300-100 on MNIST with a search as long as one.",
         _families(),
     ),
-    "Tickets carried to other data: larger sources": Group(
-        f"{MORCOS}, VGG-19 and ResNet-50 there. Here LeNet-300-100 in trainings of 500 "
-        "steps; the tickets keep 3.3 % of the weights.",
-        _larger(),
-    ),
-    "Tickets carried to other data: against masks drawn at random": Group(
-        f"{MORCOS}. As many weights, drawn over all layers, and their values drawn anew.",
-        _carried("random", "ticket less a random one", "above 0", "difference above 0", 0.0),
-    ),
-    "Tickets carried to other data: against the data's own tickets": Group(
-        f"{MORCOS}: often close to the target's own tickets.",
-        _carried(
-            OWN,
-            "ticket less the target's own",
-            "near 0",
-            f"less than {100 * NEAR:g} points below",
-            -NEAR,
-        ),
-    ),
+    **CARRIED,
     "Stability": Group(
         f"{INSTABILITY}. A barrier is the largest error (points) on the line between two trainings "
         "from the same weights, above the mean of its ends.",

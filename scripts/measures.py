@@ -112,11 +112,13 @@ class Densities:
 
 @dataclass(frozen=True)
 class AgainstDense:
-    """The ticket less the dense network."""
+    """The ticket, or an arm beside it in the same round, less the dense network."""
 
     kept: float
     worse: bool
     field: str = ACCURACY
+    arm: str = TICKET
+    margin: float = WITHIN
 
     def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
         run = runs["run"]
@@ -124,12 +126,14 @@ class AgainstDense:
         found = (
             None
             if at is None or first is None
-            else compared(run, (TICKET, at), (TICKET, first), self.field)
+            else compared(run, (self.arm, at), (TICKET, first), self.field)
         )
         if found is None:
             return None
         text, difference = found
-        return above(text, -difference, 0.0) if self.worse else above(text, difference, -WITHIN)
+        if self.worse:
+            return above(text, -difference, 0.0)
+        return above(text, difference, -self.margin)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@
     python scripts/results.py outputs docs/results.md
 
 Reads runs and trains nothing. Between the two marks of the page every line is rewritten; a claim
-that is refuted stays in the table, and one without runs says so. The claims are in claims.py,
-what is read off runs for them in measures.py, which runs there are in evidence.py.
+that is refuted stays in the table, and one without runs says so. The claims are in claims.py
+and claims_carried.py, what is read off runs for them in measures.py, which runs there are in
+evidence.py.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from claims import CLAIMS, Claim, Group
+from claim import Claim, Group
+from claims import CLAIMS
 from evidence import command, extent, hardware, images, keep, load, readable
 from measures import Found
 from pictures import curves, save

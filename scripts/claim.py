@@ -1,0 +1,34 @@
+"""A row of docs/results.md: what a paper says, and which runs it is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from measures import Found
+
+from lth_runner.runs.evidence.rows import FinishedRun
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One row. `runs` names what `measure` reads: role -> (name of the run, its pruner or None).
+
+    `measure` gets a run for each role and answers None where they do not reach so far yet.
+    """
+
+    id: str
+    text: str
+    published: str
+    rule: str
+    command: str
+    runs: Mapping[str, tuple[str, str | None]]
+    measure: Callable[[Mapping[str, FinishedRun]], Found | None]
+
+
+@dataclass(frozen=True)
+class Group:
+    """A section of the page: its claims, and whose they are."""
+
+    sources: str
+    claims: tuple[Claim, ...]
