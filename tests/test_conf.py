@@ -41,6 +41,7 @@ DEFAULT_GROUPS = {
 NEEDED = {
     "model=custom": ["model._target_=lth_runner.problem.models.lenet300"],
     "model=torchvision": ["model.name=resnet18"],
+    "model=hf": ["model.path=minilm"],
     "rewind=partial": ["rewind.only=[output]"],
     "model=transformer": ["dataset=text"],
     "model=causal_transformer": ["dataset=characters"],
@@ -63,6 +64,7 @@ NEEDED = {
     "origin=file": ["origin.path=model.safetensors"],
     "origin=run": ["origin.run=outputs/first"],
     "origin=torchvision": ["origin.name=resnet18"],
+    "origin=hf": ["origin.path=minilm"],
     "coordinates=delta": ["coordinates.only=[linear1.weight]"],
     "+experiment=pretrained_transfer": ["origin.run=outputs/mnist_first"],
 }

@@ -164,3 +164,10 @@ def test_the_command_line_answers_without_loading_torch(entry):
     assert len(seen) > 1
     heavy = {"torch", "torchvision", "matplotlib", "scipy", "sklearn", "wandb", "hydra"}
     assert not outside & heavy
+
+
+def test_no_module_loads_the_libraries_of_language_models_when_it_is_imported():
+    late = {"transformers", "tokenizers", "huggingface_hub", "gguf"}
+    for path, parts in modules():
+        outside = {full.partition(".")[0] for full in imported(path, parts, at_start=True)}
+        assert not outside & late, path

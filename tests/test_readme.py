@@ -170,10 +170,12 @@ def test_every_key_is_documented_and_every_documented_key_exists() -> None:
     needed = {
         "model=torchvision": ["model.name=x"],
         "model=custom": ["model._target_=x"],
+        "model=hf": ["model.path=x"],
         "rewind=partial": ["rewind.only=[x]"],
         "origin=file": ["origin.path=x"],
         "origin=run": ["origin.run=x"],
         "origin=torchvision": ["origin.name=x"],
+        "origin=hf": ["origin.path=x"],
         "coordinates=delta": ["coordinates.only=[x]"],
         "pruner=given": ["pruner.ticket=x"],
         "model=transformer": ["model.vocabulary=9", "model.length=9"],

@@ -7,6 +7,8 @@ import shlex
 
 from lth_runner.cli.build import Parts
 from lth_runner.cli.forecast import rows_by_round
+from lth_runner.problem.models import HuggingFace
+from lth_runner.problem.origin import listed
 from lth_runner.runs.folder import read_flat_config
 from lth_runner.runs.record import RunDescription, coverage
 
@@ -16,6 +18,7 @@ log = logging.getLogger(__name__)
 def remark(parts: Parts, run: RunDescription) -> None:
     """Logs what is shrunk, what a mask covers, and that no control will run, where so it is."""
     _on_shrinking(parts, run)
+    _on_origin(parts)
     log.info("prunable %s", coverage(run.problem))
     _on_no_control(parts)
 
@@ -40,6 +43,19 @@ def _on_shrinking(parts: Parts, run: RunDescription) -> None:
             "train.shrink_to=null trains the whole of it",
             given[-1], parts.recipe.shrink_to,
         )  # fmt: skip
+
+
+def _on_origin(parts: Parts) -> None:
+    """Says which weights are no origin's where a part of the config brings pretrained ones."""
+    task = parts.task
+    if isinstance(task.model, HuggingFace) and task.origin is None:
+        log.info(
+            "origin   none: all weights are drawn by the seed; origin=hf takes pretrained ones"
+        )
+    if task.remainders.drawn:
+        log.info("origin   lacks %s: drawn by the seed", listed(task.remainders.drawn))
+    if task.remainders.unused:
+        log.info("origin   %s: left out", listed(task.remainders.unused))
 
 
 def _on_no_control(parts: Parts) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
@@ -43,12 +44,19 @@ def _root_cause(error: InstantiationException) -> UserError:
 
 
 def model_factory(node: Mapping[str, Any]) -> Callable[[], nn.Module]:
-    """Returns what builds a network, as often as it is called, from the config's ``model``."""
+    """Returns what builds a network, as often as it is called, from the config's ``model``.
+
+    That is a function or a class of networks with its arguments, or a part that is itself called.
+    """
     arguments = {key: value for key, value in node.items() if key != "_target_"}
+    target = get_object(node["_target_"])
+    if dataclasses.is_dataclass(target) and not issubclass(cast(type, target), nn.Module):
+        made: Callable[[], nn.Module] = make(node)
+        return made
     if any(isinstance(value, dict) and "_target_" in value for value in arguments.values()):
         # the parts of a network are built anew with each network, none shared between replicates
-        return functools.partial(_nested_model, node=node, of=get_object(node["_target_"]))
-    return functools.partial(get_object(node["_target_"]), **arguments)
+        return functools.partial(_nested_model, node=node, of=target)
+    return functools.partial(target, **arguments)
 
 
 def _nested_model(*, node: Mapping[str, Any], of: Callable[..., nn.Module]) -> nn.Module:

@@ -12,6 +12,7 @@ from lth_runner.problem.objective import (
     SquaredError,
 )
 from lth_runner.problem.origin import File, ModelsOwn, Origin
+from lth_runner.problem.pretrained import Pretrained
 from lth_runner.problem.task import Task
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "NextToken",
     "Objective",
     "Origin",
+    "Pretrained",
     "SquaredError",
     "Task",
 ]

@@ -18,14 +18,15 @@ from lth_runner.values.object_identity import describe_object
 
 
 def is_shipped(builder: Any, classes: Iterable[type[nn.Module]]) -> bool:
-    """Whether what builds a network, and all classes of its modules, are this program's or torch's.
+    """Whether what builds a network is this program's, and no class of its modules a user's.
 
-    A builder of torch's or torchvision's own may be told to load weights: it is not.
+    Classes of torch and of transformers are nobody's own. A builder of torch's or torchvision's
+    may be told to load weights: it is not this program's.
     """
     while isinstance(builder, functools.partial):
         builder = builder.func
     ours = str(getattr(builder, "__module__", "")).startswith("lth_runner.problem.")
-    return ours and not any(map(identity.source, classes))
+    return ours and not any(identity.source(one).keys() - {identity.VERSION} for one in classes)
 
 
 def held_fingerprint(module: nn.Module) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -38,6 +38,22 @@ class Origin(Protocol):
 
 
 @dataclass(frozen=True)
+class Remainders:
+    """What of a network an origin does not give, and what it holds that has no place there."""
+
+    drawn: tuple[str, ...]  # by the seed, as without an origin
+    unused: tuple[str, ...]
+
+
+@runtime_checkable
+class LeavesRemainders(Protocol):
+    """An origin that leaves some of a network as it was drawn, without being told which."""
+
+    def remainders(self, module: nn.Module) -> Remainders:
+        """Names them, for a network that it fits."""
+
+
+@dataclass(frozen=True)
 class File:
     """Starts from a safetensors file, or from a folder of them: a checkpoint, a ticket, a training.
 
@@ -61,7 +77,7 @@ class File:
             object.__setattr__(self, name, tuple(getattr(self, name) or ()))
         digest = hashlib.sha256()
         for file in self._files:
-            _hash(file, digest)
+            hash_file(file, digest)
         object.__setattr__(self, "content", digest.hexdigest())
 
     @cached_property
@@ -154,7 +170,7 @@ class File:
             )
         if lacking := sorted(own.keys() - held - spared):
             raise UserError(
-                f"origin.path={self.path} lacks {_listed(lacking)}: name them in origin.fresh to "
+                f"origin.path={self.path} lacks {listed(lacking)}: name them in origin.fresh to "
                 "draw them anew" + self._hint(held)
             )
 
@@ -175,7 +191,7 @@ class File:
         unused = select(self.unused, besides, "origin.unused")
         if left := sorted(set(besides) - unused):
             raise UserError(
-                f"origin.path={self.path} has {_listed(left)}, which the network has not "
+                f"origin.path={self.path} has {listed(left)}, which the network has not "
                 f"({nearest(left[0], own)}): name them in origin.unused to leave them out, or "
                 "set origin.under or origin.into where only their prefix differs"
             )
@@ -233,7 +249,7 @@ class ModelsOwn:
         spared = select(self.fresh, own, "origin.fresh")
         if wrong := sorted((own.keys() ^ self._state.keys()) - spared):
             raise UserError(
-                f"origin.name={self.name}: {_listed(wrong)} are in the network or in the "
+                f"origin.name={self.name}: {listed(wrong)} are in the network or in the "
                 "published weights alone: name the network's in origin.fresh to draw them anew"
             )
         for name in own.keys() - spared:
@@ -274,12 +290,14 @@ def first_names(module: nn.Module) -> dict[str, str]:
     return {name: first[id(value)] for name, value in named}
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Names the first of several tensors, and counts the others."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
 
 
-def _hash(path: Path, digest: hashlib._Hash) -> None:
+def hash_file(path: Path, digest: hashlib._Hash) -> None:
+    """Adds a file's contents to a digest; raises UserError where it cannot be read."""
     try:
         with open_regular(path) as opened:
             while chunk := opened.read(CHUNK):

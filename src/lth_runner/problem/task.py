@@ -20,7 +20,7 @@ from lth_runner.problem.data import Dataset
 from lth_runner.problem.held import held_fingerprint, is_shipped
 from lth_runner.problem.norm_layers import is_norm
 from lth_runner.problem.objective import CrossEntropy, Objective
-from lth_runner.problem.origin import Origin
+from lth_runner.problem.origin import LeavesRemainders, Origin, Remainders
 from lth_runner.problem.places import moved, places
 from lth_runner.values import identity, tree
 from lth_runner.values import state as states
@@ -171,6 +171,13 @@ class Task:
         The seed is the task's own where none is given.
         """
         return states.read(self._built(self.seed if seed is None else seed).module)
+
+    @cached_property
+    def remainders(self) -> Remainders:
+        """What the origin leaves as it was drawn, and what it has besides, where it says so."""
+        if isinstance(self.origin, LeavesRemainders):
+            return self.origin.remainders(self._template)
+        return Remainders((), ())
 
     def fresh(self, seed: int) -> State:
         """Draws weights of which nothing is the origin's: what a re-initialisation starts from."""

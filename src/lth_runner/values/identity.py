@@ -8,9 +8,13 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from types import CodeType
 from typing import Any
+
+VERSIONED = ("transformers",)  # libraries that are told by their version and not by their files
+VERSION = "#version"
 
 
 def describe(value: Any) -> Any:
@@ -82,9 +86,15 @@ def _same(default: Any, value: Any) -> bool:
 
 
 def source(target: Callable[..., Any]) -> dict[str, str]:
-    """Hashes the file of a user's own code, since an edited network is another network."""
-    if target.__module__.split(".")[0] in ("lth_runner", "torch", "torchvision", "builtins"):
+    """Hashes the file of a user's own code, since an edited network is another network.
+
+    Of a library whose classes a user's config builds networks of it gives the version.
+    """
+    library = target.__module__.split(".")[0]
+    if library in ("lth_runner", "torch", "torchvision", "builtins"):
         return {}
+    if library in VERSIONED:
+        return {VERSION: f"{library} {version(library)}"}
     try:
         content = Path(str(inspect.getsourcefile(target))).read_bytes()
     except (TypeError, OSError):  # typed at a prompt: no file to read

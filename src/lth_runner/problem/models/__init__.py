@@ -2,6 +2,7 @@
 
 from lth_runner.problem.models.dense_output import unet
 from lth_runner.problem.models.fully_connected import lenet300, mlp
+from lth_runner.problem.models.hugging_face import HuggingFace
 from lth_runner.problem.models.plain import conv, lenet5, vgg
 from lth_runner.problem.models.residual import resnet18, resnet50, resnet_cifar, wide_resnet
 from lth_runner.problem.models.torchvision_models import torchvision_classifier
@@ -12,6 +13,7 @@ from lth_runner.problem.models.transformer import (
 )
 
 __all__ = [
+    "HuggingFace",
     "causal_transformer",
     "conv",
     "lenet5",

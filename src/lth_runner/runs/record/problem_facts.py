@@ -26,6 +26,8 @@ def problem_facts(task: Task) -> dict[str, Any]:
         "num_prunable": task.dense().num_prunable,
         "passed_over": list(task.passed_over),
         "origin": None if origin is None else identity.describe(origin),
+        "drawn": list(task.remainders.drawn),
+        "left_out": list(task.remainders.unused),
         "coordinates": None if task.coordinates is None else type(task.coordinates).__name__,
         "identity": task.identity,
     }
