@@ -99,11 +99,39 @@ def test_later_words_hold_over_earlier_ones_and_those_of_the_study_are_no_points
         (changed("stages", "target", "over", "source", to=["a", "c"]), "stands for 0 points"),
         (changed("stages", "own", "distinct", to="yes"), "true or false"),
         (changed("name", to=None), r"study\.name"),
+        (changed("stages", "source", "over", "source", to=["c"]), r"c has no setting"),
     ],
 )  # fmt: skip
 def test_a_plan_that_makes_no_sense_is_told(plan: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
         Study.read(plan).points()
+
+
+def test_a_value_without_a_setting_is_an_option_of_the_plans_group() -> None:
+    values = ["a", "digits", "model=mlp"]
+    plan = changed("stages", "source", "over", "source", to=values) | {"group": "dataset"}
+    del plan["stages"]["target"]
+    own = [point.words[-1] for point in Study.read(plan).points()]
+    assert own[-3:] == ["dataset.seed=0", "dataset=digits", "model=mlp"]
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        (
+            "study.stags=1",
+            "study.overrides, study.settings, study.stages)",
+        ),
+        ("+study.more=1", "study.more is used by nothing: "),
+    ],
+)
+def test_a_mistyped_key_of_a_study_is_told_with_its_own(
+    tmp_path: Path, word: str, told: str
+) -> None:
+    said = study(tmp_path, PLAN, word)
+    assert said.status == 2
+    assert told in said.err
+    assert "dataset" not in said.err
 
 
 # --- the runs

@@ -7,6 +7,7 @@ import os
 import re
 import traceback
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import yaml
@@ -109,6 +110,10 @@ def _unknown_key(key: str, conf: Path, words: Sequence[str]) -> str:
             f"{group} cannot be chosen here: write +{group}=... to add it (an experiment's yaml "
             "needs '# @package _global_' as its very first line)"
         )
+    if key.startswith("study.") and (chosen := _chosen("study", words)):
+        own = {f"study.{name}" for name in _study_keys(chosen, conf, words)}
+        own = {name for name in own if name.count(".") == key.count(".")} or own
+        return f"unknown key {key!r} of +study={chosen}: {nearest(key, own)}"
     known = {**_keys(conf), **{name: [] for name in _groups(conf)}}
     if known.get(key):
         first = key.split(".")[0]
@@ -126,6 +131,28 @@ def _unknown_key(key: str, conf: Path, words: Sequence[str]) -> str:
         return f"unknown key {key!r}: did you mean {' or '.join(deeper[:3])}?"
     alike = [name for name in known if name.count(".") == key.count(".")] or known
     return f"unknown key {key!r}: {nearest(key, alike)} (a new key of your own part needs a +)"
+
+
+def _chosen(group: str, words: Sequence[str]) -> str | None:
+    """Finds the option of a group that a command line adds."""
+    found = [w.partition("=")[2] for w in words if w.lstrip("+").startswith(f"{group}=")]
+    return found[-1] if found else None
+
+
+def _study_keys(name: str, conf: Path, words: Sequence[str]) -> set[str]:
+    """Lists the keys of a study, of the user's own folder too, and of those that it builds on."""
+    own = [b for a, b in pairwise(words) if a in ("-cd", "--config-dir")]
+    own += [word.partition("=")[2] for word in words if word.startswith("--config-dir=")]
+    found: set[str] = set()
+    names = [name]
+    for one in names:
+        files = [folder / "study" / f"{one}.yaml" for folder in (*map(Path, own), conf)]
+        for file in [file for file in files if file.is_file()][:1]:
+            found |= _own_keys(file, conf)
+            loaded = yaml.safe_load(file.read_text())
+            below = loaded.get("defaults") if isinstance(loaded, dict) else None
+            names += [str(b) for b in below or [] if str(b) not in ("_self_", *names)]
+    return found
 
 
 def _missing(error: Exception, text: str, conf: Path) -> str:

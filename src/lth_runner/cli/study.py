@@ -32,8 +32,8 @@ from lth_runner.cli.sweep import command, command_line, conclude, hold
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.folder import ROUNDS
 from lth_runner.runs.sweep_folder import add_failure, replace_points, write_points
-from lth_runner.study.plan import Point, Study, own_words
-from lth_runner.values.errors import UserError
+from lth_runner.study.plan import KEYS, Point, Study, own_words
+from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.terminal import show
 
 _OWN = re.compile(r"\$\{study\.([\w.]+)\}")
@@ -87,6 +87,11 @@ def read_study(study: Any) -> Study:
     """Reads the plan out of a config's ``study``, ``${study.x}`` looked up in it."""
     if not isinstance(study, DictConfig):
         raise UserError(f"study={study}: choose a study by +study=<name>")
+    written = str(OmegaConf.to_container(study, resolve=False))
+    for key in map(str, study):
+        if key not in KEYS and f"${{study.{key}" not in written:
+            known = {*KEYS, *map(str, study)} - {key}
+            raise UserError(f"study.{key} is used by nothing: {nearest(key, known)}")
     found = _looked_up(OmegaConf.to_container(study, resolve=False), study, 0)
     return Study.read(found)
 

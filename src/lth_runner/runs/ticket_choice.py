@@ -33,8 +33,8 @@ def choose(
     ``folder``: a run folder, or ``outputs/<name>`` with one run in it. ``sparsity`` takes
     the round whose sparsity is the nearest, which must be within one weight of it.
     ``best_matching`` takes the sparsest round that the report shows to match the dense network.
-    With none of the three it is the last round. ``arm``: the ticket or a control. ``seed``: the replicate, the
-    run's first where it is not given.
+    With none of the three it is the last round. ``arm``: the ticket or a control. ``seed``: the
+    replicate, the run's first where it is not given.
     Raises UserError for a run that is not done or is not what was written, for two ways of
     choosing at once, and for what the run has not, with what it has.
     """

@@ -18,7 +18,13 @@ from lth_runner.values.errors import UserError, nearest
 _VALUE = re.compile(r"\$\{over:([^}]*)\}")
 _STAGE = re.compile(r"\$\{stage:([^}]*)\}")
 _PLAIN = re.compile(r"[\w./+-]+")
-KEYS = ("name", "overrides", "settings", "stages")  # that a plan reads; others are the yaml's own
+KEYS = (
+    "name",
+    "group",
+    "overrides",
+    "settings",
+    "stages",
+)  # that a plan reads; others are the yaml's own
 STAGE_KEYS = ("over", "overrides", "unlike", "distinct")
 MOST_POINTS = 10_000
 
@@ -76,13 +82,15 @@ class Stage:
 class Study:
     """Stages in order; ``overrides`` are the words of every point, ``settings`` those of a value.
 
-    A value that has no setting stands for itself.
+    A value without a setting stands for itself where it is a word ``key=value``, else for the
+    option of that name of ``group``.
     """
 
     name: str
     overrides: Words
     settings: Mapping[str, Words]
     stages: tuple[Stage, ...]
+    group: str | None = None
 
     @classmethod
     def read(cls, node: Mapping[str, Any]) -> Study:
@@ -95,6 +103,7 @@ class Study:
             overrides=_words(node.get("overrides"), "study.overrides"),
             settings=_words_by_name(node.get("settings"), "study.settings"),
             stages=tuple(_stage(str(name), one) for name, one in stages.items()),
+            group=None if node.get("group") is None else _text(node["group"], "study.group"),
         )
 
     def points(self, own: Sequence[str] = ()) -> list[Point]:
@@ -138,11 +147,27 @@ class Study:
                         f"{nearest(name, values)}"
                     )
             if (whole := _VALUE.fullmatch(word)) is not None:
-                value = values[whole[1]]
-                found += self.settings.get(value, (value,))
+                found += self._setting(
+                    values[whole[1]], f"study.stages.{stage.name}.over.{whole[1]}"
+                )
             else:
                 found.append(_VALUE.sub(lambda match: values[match[1]], word))
         return tuple(found)
+
+    def _setting(self, value: str, where: str) -> Words:
+        """Finds the words that a value stands for; raises UserError where there are none."""
+        if value in self.settings:
+            return self.settings[value]
+        if "=" in value:
+            return (value,)
+        if self.group is not None:
+            return (f"{self.group}={value}",)
+        known = f" ({nearest(value, self.settings)})" if self.settings else ""
+        raise UserError(
+            f"{where}: {value} has no setting{known}: say what it stands for, "
+            f"'+study.settings.{value}=[dataset={value}]' for example; or whose options such "
+            "names are, +study.group=dataset; or write words, dataset=digits"
+        )
 
 
 def _meant(name: str, stage: Stage, values: Mapping[str, str], before: Sequence[Point]) -> Point:
@@ -247,5 +272,5 @@ def _words(node: Any, where: str) -> Words:
 
 def _text(node: Any, where: str) -> str:
     if not isinstance(node, str) or not node:
-        raise UserError(f"{where}={node!r}: give the name that its runs get")
+        raise UserError(f"{where}={node!r}: give a name")
     return node
