@@ -91,10 +91,12 @@ def test_a_cost_worked_by_hand_is_shown(tmp_path):
         # 2 (t_.975 + t_.8)^2 of 32 degrees of freedom = 2 (2.037 + .853)^2 = 16.7
         ([0.0, 0.03, 0.06], "undecided", "about 17 seeds would show it, were the difference"),
         ([-0.04, -0.041, -0.042], "refuted", "costs −4.1 points [−4.5, −3.7]"),
-        ([0.03], "undecided", "nothing tells how much seeds differ"),
-        ([-0.003, -0.003], "undecided", "nothing tells how much seeds differ"),
-        ([0.0, 0.0, 0.0], "undecided", "nothing tells how much seeds differ"),
-        ([0.03, 0.03, 0.03], "undecided", "nothing tells how much seeds differ"),
+        # what controls do better, no more of them show to cost
+        ([-0.03, 0.001, 0.02], "undecided", "no number of seeds up to 1000 would show it"),
+        ([0.03], "undecided", "one seed does not tell how much seeds differ"),
+        ([-0.003, -0.003], "undecided", "2 seeds that all give the same to the digit"),
+        ([0.0, 0.0, 0.0], "undecided", "3 seeds that all give the same to the digit"),
+        ([0.03, 0.03, 0.03], "undecided", "do not tell how much seeds differ"),
     ],
 )
 def test_what_can_be_said_is_said_and_no_more(tmp_path, costs, mark, words):

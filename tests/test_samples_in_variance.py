@@ -26,7 +26,8 @@ from lth_runner.runs.evidence.needed import samples_needed, seeds_needed
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.verdict import Verdict, judge
 from lth_runner.runs.folder import append_rows
-from lth_runner.runs.report.headline import headline, method
+from lth_runner.runs.report.headline import headline
+from lth_runner.runs.report.method import method
 from lth_runner.runs.report.wording import deciding
 from lth_runner.runs.samples import samples_row
 
@@ -176,8 +177,9 @@ def test_pages_say_what_varies_and_where_these_samples_alone_give_another_word()
     assert fixed.num_samples == 0
     assert "alone" not in text_fixed
     assert "the test samples are all that is asked about" in text_fixed
-    without = simulated(np.random.default_rng(3), n=3, num=1, loss=0.0)
-    assert "the test samples are taken as fixed" in method(without)
+    one = method(simulated(np.random.default_rng(5), n=1, num=400, loss=0.0))
+    assert "no interval: one seed does not tell how much seeds differ" in one
+    assert "not kept" not in one
 
 
 def test_runs_that_are_merged_bring_what_their_trainings_made_of_each_sample(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -135,7 +136,9 @@ def test_a_finished_point_shows_the_headline_of_its_problem(tmp_path: Path) -> N
 
 def test_a_finished_point_whose_last_training_diverged_says_so(tmp_path: Path) -> None:
     run(tmp_path, "a", rows=[row(0, test_accuracy=None, diverged=True)])
-    assert "diverged?" in drawing.listing([only(tmp_path)])
+    assert "at the end: diverged?" in drawing.listing([only(tmp_path)])
+    told = drawing.listing([dataclasses.replace(only(tmp_path), state="diverged")])
+    assert told.splitlines()[0].endswith("no accuracy at the end")
 
 
 RUNNING = {"round": 1, "arm": "reinit", "seed": 5, "step": 50, "total": 100}

@@ -17,8 +17,9 @@ from lth_runner.runs.evidence.rows import FinishedRun, find_runs, rewind_step
 from lth_runner.runs.evidence.settings import differences
 from lth_runner.runs.evidence.sweep import find_sweeps, thinned
 from lth_runner.runs.report.command import main
+from lth_runner.runs.report.sweep_matching import matching, matching_table
 from lth_runner.runs.report.sweep_page import write_sweep
-from lth_runner.runs.report.sweep_text import matching_table, model_sentence, text
+from lth_runner.runs.report.sweep_text import model_sentence, text
 from lth_runner.values import state as states
 
 DENSE, TAU, LATE, EARLY = 0.92, 400.0, 0.005, 0.03
@@ -241,6 +242,25 @@ def test_sparsest_matches_over_the_seeds_and_how_far_each_is_within(tmp_path):
     assert float(late["sparsest_shown_match"]) == pytest.approx(0.36)
     assert (early["sparsest_shown_match"], early["sparsest_not_refuted"]) == ("", "")
     assert "rewound to 500it; none is at 0it." in (tmp_path / "sweep.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("loss", "told", "number"),
+    [(0.001, "The sparsest ticket within the tolerance, 50 % removed", "50 %"),
+     (0.01, "No ticket is shown to match the dense network yet.", "none")],
+)  # fmt: skip
+def test_what_one_seed_cannot_refute_is_undecided_and_nowhere_refuted(tmp_path, loss, told, number):
+    for step in (0, 500):
+        fake_run(tmp_path / str(step), step=step, sparsity=0.5, accuracy=lambda k, s: DENSE - loss)
+    sweep = sweep_of(tmp_path)
+    found = matching(sweep)
+    assert (found.sentence[: len(told)], found.number) == (told, number)
+    assert "undecided up to sparsity 50 %: one seed does not tell" in found.text
+    assert "refuted" not in found.text
+    _, body = matching_table(sweep)
+    assert {tuple(line[1:4]) for line in body} == {
+        ("none", "50 %", f"{100 * (DENSE - loss):.2f} %")
+    }
 
 
 def test_unfinished_runs_show_what_they_have_and_say_so(tmp_path):

@@ -71,7 +71,7 @@ class Verdict:
 
     `tolerance` is in its units. `covered`: the share of all parameters that a mask covers, if
     known. `sampled` names the test samples, images for one; `are_drawn`: whether verdicts are asked
-    to hold for others too.
+    to hold for others too, `num_kept`: of how many outcomes were kept.
     """
 
     measure: Measure
@@ -83,6 +83,7 @@ class Verdict:
     is_paired: bool = False
     sampled: str = "samples"
     are_drawn: bool = True
+    num_kept: int = 0
 
     @property
     def num_samples(self) -> int:
@@ -96,10 +97,12 @@ class Verdict:
         return self.dense is not None and self.dense.at_chance
 
     @property
-    def is_single(self) -> bool:
-        """Whether nothing tells how much seeds vary, so that all stays undecided."""
-        compared = [level.against_dense for level in self.levels if level.against_dense]
-        return all(one.error is None for one in compared)
+    def without_spread(self) -> Estimate | None:
+        """A ticket's difference where none tells how much seeds differ, so that none is decided."""
+        compared = [x.against_dense for x in self.of(TICKET) if x.against_dense]
+        if any(one.error is not None for one in compared):
+            return None
+        return max(compared, key=lambda one: one.n, default=None)
 
     @property
     def of_these_samples(self) -> Verdict:
@@ -137,6 +140,16 @@ class Verdict:
         known = [level for level in self.of(arm) if level.matches is not None]
         return _last_before(known, lambda level: level.matches != "refuted")
 
+    def counts(self, level: Level) -> bool:
+        """Returns whether a level's word counts, and is not out of the row from dense to sparse.
+
+        A match that is shown, or not refuted, by itself does not where a denser one is not.
+        """
+        if level.matches in (None, "refuted"):
+            return True
+        end = self.shown(level.arm) if level.matches == "shown" else self.possible(level.arm)
+        return end is not None and level.sparsity <= end.sparsity
+
     def by_mean(self, arm: str = TICKET) -> Level | None:
         """Finds the sparsest level before the first whose mean is beyond the tolerance."""
         known = [level for level in self.of(arm) if level.within is not None]
@@ -144,7 +157,8 @@ class Verdict:
 
     def marked(self, arm: str = TICKET) -> Level | None:
         """Picks the level that a picture points out: shown, else not refuted, else by its mean."""
-        return self.shown(arm) or (self.by_mean(arm) if self.is_single else self.possible(arm))
+        by_mean = self.without_spread is not None
+        return self.shown(arm) or (self.by_mean(arm) if by_mean else self.possible(arm))
 
 
 def _last_before(levels: Sequence[Level], holds: Callable[[Level], bool]) -> Level | None:
@@ -176,8 +190,14 @@ def judge(run: FinishedRun) -> Verdict:
     )
     return Verdict(
         run.measure, tolerance, dense, run.controls, told, run.covered, differ.is_paired,
-        run.sampled, run.draws_samples,
+        run.sampled, run.draws_samples, _num_kept(run, first),
     )  # fmt: skip
+
+
+def _num_kept(run: FinishedRun, dense: int | None) -> int:
+    """Counts the test samples whose outcomes the dense network's trainings have kept."""
+    kept = run.by_sample(TICKET, dense) if run.draws_samples and dense is not None else {}
+    return max((len(values) for values in kept.values()), default=0)
 
 
 def _shown_better(levels: Sequence[Level]) -> set[str]:

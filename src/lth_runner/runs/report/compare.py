@@ -25,7 +25,8 @@ from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.curve import curve_figure, drawn_curve
 from lth_runner.runs.report.grid import Grid, grid_figure, grid_of, grid_reading, grid_table
-from lth_runner.runs.report.headline import Headline, headline, method
+from lth_runner.runs.report.headline import Headline, headline
+from lth_runner.runs.report.method import method
 from lth_runner.runs.report.page import (
     Page,
     Records,

@@ -63,7 +63,7 @@ def drawn_curve(
         ),
         size=LARGE,
         title=(_shortened(names[0], 70), _detail(runs[0])) if alone
-        else ("Tickets side by side", "dots ringed: sparsest shown to match, else not refuted"),
+        else ("Tickets side by side", _ringed(verdicts)),
     )  # fmt: skip
     if figure is None:
         return None
@@ -74,6 +74,12 @@ def drawn_curve(
     for verdict, colour in zip(verdicts, bold, strict=True):
         _mark(axes, verdict, colour, alone=alone)
     return figure
+
+
+def _ringed(verdicts: Sequence[Verdict]) -> str:
+    by_mean = any(one.without_spread is not None for one in verdicts)
+    told = "dots ringed: sparsest shown to match, else not refuted"
+    return f"{told}, of one seed within the tolerance" if by_mean else told
 
 
 def dense_reference(measure: Measure, dense: Level | None, tolerance: float) -> list[Reference]:
@@ -174,6 +180,7 @@ def _draw_published(axes: Axes, series: PublishedCurve, measure: Measure) -> Non
     drawing.figure_of(axes).text(0.085, 0.012, text, color=MUTED, fontsize=8, parse_math=False)
 
 
+_WITHIN = "within the tolerance, not shown,"
 _MARKED = {
     "shown": "shown to match",
     "undecided": "a match is undecided",
@@ -193,8 +200,10 @@ def _mark(axes: Axes, verdict: Verdict, colour: str, *, alone: bool) -> None:
         return
     axes.axvline(x, color=colour, linewidth=1.0, linestyle=(0, (2, 2)), zorder=1.5)
     fraction = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[0]
+    by_mean = verdict.without_spread is not None
+    what = _WITHIN if by_mean else _MARKED[best.matches or "undecided"]
     axes.annotate(
-        f"{_MARKED[best.matches or 'undecided']} down to {say.kept(best.density)} "
+        f"{what} down to {say.kept(best.density)} "
         f"(sparsity {say.removed(best.density)})",
         xy=(x, 1), xycoords=("data", "axes fraction"), xytext=(0, 4), textcoords="offset points",
         ha="right" if fraction > 0.5 else "left", color=colour, fontsize=9.5,

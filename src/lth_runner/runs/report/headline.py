@@ -51,14 +51,12 @@ def headline(verdict: Verdict) -> Headline:
         return Headline(number, about, f"Only the dense network has finished ({level}).")
     if verdict.at_chance:
         return Headline(number, about, at_chance(what, level), _diverged(verdict))
-    if verdict.is_single:
-        return _by_mean(verdict, reached)
     shown, possible = verdict.shown(), verdict.possible()
-    if shown is None and possible is None:
-        remarks = (*_here(verdict), *_controls_alone(verdict), *_diverged(verdict))
-        return Headline("none", "of the tickets matches", _none_matches(verdict, level), remarks)
+    if possible is None:  # the densest is refuted
+        return _none(verdict, level)
+    if verdict.without_spread is not None:
+        return _by_mean(verdict, reached, possible)
     best = shown or possible
-    assert best is not None
     number, of = say.gone(verdict, best.density)
     ours = say.reached(measure, best, _decimals(verdict), unit=False)
     told = f"{ours} against {reached} {what}, n = {best.n}"
@@ -73,27 +71,50 @@ def headline(verdict: Verdict) -> Headline:
         sentence = (
             f"A ticket with {number} {of} removed is shown to match the dense network: {told}."
         )
-    remarks = (*_doubts(verdict, best), *_here(verdict), *_separation(verdict, best),
-               *_diverged(verdict))  # fmt: skip
+    remarks = (*_doubts(verdict, best), *_beyond(verdict), *_here(verdict),
+               *_separation(verdict, best), *_diverged(verdict))  # fmt: skip
     return Headline(number, about, sentence, remarks)
 
 
-def _by_mean(verdict: Verdict, dense: str) -> Headline:
+def _none(verdict: Verdict, dense: str) -> Headline:
+    """Says that no ticket matches; where not all are refuted, that none is shown to."""
+    words = [one.matches for one in verdict.of(TICKET) if one.matches is not None]
+    remarks = (*_beyond(verdict), *_unknown_spread(verdict), *_here(verdict),
+               *_controls_alone(verdict), *_diverged(verdict))  # fmt: skip
+    if set(words) <= {"refuted"}:
+        closest = _closest(verdict)
+        told = f"No ticket matches the dense network ({dense}): {closest}."
+        if not closest:
+            what = say.label(verdict.measure)
+            told = f"No ticket with a test {what} to compare with the dense network ({dense})."
+        return Headline("none", "of the tickets matches", told, remarks)
+    first = next(one for one in verdict.of(TICKET) if one.matches is not None)
+    told = (
+        f"No ticket is shown to match the dense network ({dense}): that of sparsity "
+        f"{say.removed(first.density)} is refuted, and sparser ones count only in an unbroken row."
+    )
+    return Headline("none", "of the tickets is shown to match", told, remarks)
+
+
+def _by_mean(verdict: Verdict, dense: str, possible: Level) -> Headline:
     """Says what there is to say where nothing tells how much seeds differ."""
     best, what = verdict.by_mean(), say.label(verdict.measure)
-    why = "One replicate shows no match: two or more tell how much seeds differ."
-    if any(level.n > 1 for level in verdict.levels):
-        why = "All replicates are equal to the digit, so that nothing tells how much seeds differ."
-    remarks = (why, *_diverged(verdict))
+    remarks = (*_unknown_spread(verdict), *_beyond(verdict), *_diverged(verdict))
+    end = say.removed(possible.density)
     if best is None:
-        level = f"{dense}, n = {verdict.dense.n}" if verdict.dense else dense
-        return Headline("none", "of the tickets is as good", _none_matches(verdict, level), remarks)
+        n = verdict.dense.n if verdict.dense else 0
+        told = (
+            f"No ticket is shown to match the dense network ({dense}, n = {n}) yet, and up to "
+            f"sparsity {end} it is undecided: {_closest(verdict)}."
+        )
+        return Headline("none", f"of the tickets is shown to match; undecided to {end}", told,
+                        remarks)  # fmt: skip
     number, of = say.gone(verdict, best.density)
     ours = say.reached(verdict.measure, best, _decimals(verdict), unit=False)
     sentence = (
-        f"Whether a ticket matches is undecided; up to {number} {of} removed its {what} is within "
-        f"{say.amount(verdict.measure, verdict.tolerance)} of the dense network's: {ours} against "
-        f"{dense}, n = {best.n}."
+        f"Whether a ticket matches is undecided up to sparsity {end}; up to {number} {of} removed "
+        f"its {what} is within {say.amount(verdict.measure, verdict.tolerance)} of the dense "
+        f"network's: {ours} against {dense}, n = {best.n}."
     )
     return Headline(number, f"{of} removed, within the tolerance, but not shown", sentence, remarks)
 
@@ -140,19 +161,18 @@ def _decimals(verdict: Verdict) -> int | None:
 
 def _doubts(verdict: Verdict, best: Level) -> list[str]:
     """Says how sure that is, and what sparser tickets may do."""
-    measure, told, against = verdict.measure, [], best.against_dense
+    measure, against = verdict.measure, best.against_dense
     if against is None:
         return []
-    told.append(
-        f"The difference is {say.gain(measure, against)}; "
-        f"{say.p_value(against.p_above(-verdict.tolerance))} of a loss beyond "
-        f"{say.amount(measure, verdict.tolerance)}."
-    )
+    deciding = say.deciding(against, -verdict.tolerance, verdict.sampled)
+    told = [f"The difference is {say.gain(measure, against)}; {deciding}."]
+    if against.error is not None:
+        p = say.p_value(against.p_above(-verdict.tolerance))
+        of = f"of a loss beyond {say.amount(measure, verdict.tolerance)}"
+        told = [f"The difference is {say.gain(measure, against)}; {p} {of}."]
+        told += [f"{say.capital(deciding)}."] if best.matches == "undecided" else []
     if best.matches == "undecided":
-        return [
-            *told,
-            f"To decide it: {say.deciding(against, -verdict.tolerance, verdict.sampled)}.",
-        ]
+        return told
     sparser = [level for level in verdict.of(TICKET) if level.sparsity > best.sparsity]
     first, possible = next(iter(sparser), None), verdict.possible()
     if first is None or first.matches != "undecided" or first.against_dense is None:
@@ -164,6 +184,24 @@ def _doubts(verdict: Verdict, best: Level) -> list[str]:
         f"{say.removed(first.density)} the difference is {say.gain(measure, first.against_dense)}, "
         f"and {say.deciding(first.against_dense, -verdict.tolerance, verdict.sampled)}.",
     ]
+
+
+def _beyond(verdict: Verdict) -> list[str]:
+    """Says which tickets are shown to match, or not refuted, by themselves alone."""
+    parts = []
+    for word in ("shown", "undecided"):
+        at = [say.removed(level.density) for level in verdict.of(TICKET)
+              if level.matches == word and not verdict.counts(level)]  # fmt: skip
+        if at:
+            parts.append(f"{word} at {say.joined(at) if len(at) < 5 else f'{at[0]} to {at[-1]}'}")
+    if not parts:
+        return []
+    return [f"By themselves, and not counted as what is denser breaks the row: {'; '.join(parts)}."]
+
+
+def _unknown_spread(verdict: Verdict) -> list[str]:
+    pair = verdict.without_spread
+    return [] if pair is None else [f"No match is shown: {say.unknown_spread(pair)}."]
 
 
 def _here(verdict: Verdict) -> list[str]:
@@ -210,17 +248,16 @@ _SEPARATED = {
 }
 
 
-def _none_matches(verdict: Verdict, dense: str) -> str:
-    measure = verdict.measure
+def _closest(verdict: Verdict) -> str:
+    """Names the ticket of the best mean; empty where none has a value."""
     known = [(x.against_dense, x) for x in verdict.of(TICKET) if x.against_dense is not None]
     if not known:
-        what = say.label(measure)
-        return f"No ticket with a test {what} to compare with the dense network ({dense})."
+        return ""
     pair, best = max(known, key=lambda one: one[0].difference)
     return (
-        f"No ticket matches the dense network ({dense}): the closest, at sparsity "
-        f"{say.removed(best.density)}, reaches {say.reached(measure, best, _decimals(verdict))}, "
-        f"a difference of {say.gain(measure, pair)}."
+        f"the closest, at sparsity {say.removed(best.density)}, reaches "
+        f"{say.reached(verdict.measure, best, _decimals(verdict))}, a difference of "
+        f"{say.gain(verdict.measure, pair)}"
     )
 
 
@@ -247,32 +284,3 @@ def _diverged(verdict: Verdict) -> tuple[str, ...]:
         return ()
     told = f"Trainings that diverged: {say.joined(parts)}; "
     return (f"{told}a round with one does not count as matching.",)
-
-
-def method(verdict: Verdict) -> str:
-    """Says what the words, the brackets and p mean."""
-    measure = verdict.measure
-    paired = "of the differences of equal seeds" if verdict.is_paired else "of two samples"
-    return (
-        f"'Matches': test {say.label(measure)} at the last step at most "
-        f"{say.amount(measure, verdict.tolerance)} worse than dense. Shown: a loss beyond that has "
-        "p < 0.05 (t test, one-sided); refuted: a smaller one has; else undecided. The sparsest "
-        "match is the end of an unbroken row of them from the dense network on. Brackets: 95 % t "
-        f"interval, positive where better, {paired}, whose variance takes in that of neighbouring "
-        f"rounds. {_varying(verdict)}"
-    )
-
-
-def _varying(verdict: Verdict) -> str:
-    """Says whether seeds alone vary in the intervals, or test samples too."""
-    if verdict.num_samples:
-        return (
-            f"Seeds vary in it and the {verdict.num_samples} test {verdict.sampled}, as a draw of "
-            "what else there is; report.samples=fixed asks about these alone."
-        )
-    if not verdict.are_drawn:
-        return f"Seeds vary in it; the test {verdict.sampled} are all that is asked about."
-    return (
-        f"Seeds vary in it; the test {verdict.sampled} are taken as fixed, for what each said was "
-        "not kept, or the measure is no mean over them."
-    )

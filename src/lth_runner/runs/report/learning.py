@@ -31,9 +31,11 @@ def learning_sentence(run: FinishedRun, verdict: Verdict) -> str:
         f"its lowest validation loss comes at step {ours}, the dense network's at step {theirs} "
         f"({say.signed(pair.difference, ',.0f')} steps{interval}, n = {pair.n})"
     )
+    whose = f"at sparsity {say.removed(best.density)} the ticket's"
     still = [name for name, round in zip(("the ticket", "the dense network"), rounds, strict=True)
              if _still_falls(run, round)]  # fmt: skip
     if still:
+        where = where.replace("its", whose, 1)
         return (
             f"Which learns faster these trainings do not tell: {where}, and that of "
             f"{say.joined(still)} was still falling when a training ended."

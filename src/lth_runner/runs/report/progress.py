@@ -17,7 +17,9 @@ def progress(run: FinishedRun) -> str:
             "no later rounds. A lower train.optimizer.lr, or train.clip_norm, may keep it finite."
         )
     round, rounds = run.status.get("round"), run.status.get("rounds")
-    where = f", round {round} of {rounds}" if round is not None and rounds is not None else ""
+    where = ""
+    if round is not None and isinstance(rounds, int):
+        where = f", round {round} of {rounds - 1}"  # as lth-run and lth-status count
     text = f"This run is not finished (state: {run.state}{where}); shown is what it has so far."
     error = run.status.get("error")
     return f"{text} Its error: {error}" if error else text

@@ -19,11 +19,12 @@ from lth_runner.runs.folder import CURVE, PAGE, Row
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.curve import curve_figure, drawn_curve
-from lth_runner.runs.report.headline import headline, method
+from lth_runner.runs.report.headline import headline
 from lth_runner.runs.report.heat import layers_by_round
 from lth_runner.runs.report.instrument_lines import Panel
 from lth_runner.runs.report.instruments import DEFAULT, INSTRUMENTS, panels
 from lth_runner.runs.report.learning import learning_sentence
+from lth_runner.runs.report.method import method
 from lth_runner.runs.report.page import Page, Section, Table, write, write_page
 from lth_runner.runs.report.panels import difference_panel, learning_panels
 from lth_runner.runs.report.progress import progress
@@ -32,6 +33,7 @@ from lth_runner.runs.report.table import (
     CORRELATIONS,
     arms_table,
     correlation_table,
+    legend,
     overlap_table,
     round_table,
 )
@@ -73,7 +75,7 @@ def run_page(run: FinishedRun, verdict: Verdict) -> Page:
         Section(f"{name.capitalize()} against weights remaining" if curve else "Arms", key="curve",
                 figure=curve, tables=(Table(*arms_table(verdict)),)),
         Section("Rounds", f"Test {name}{unit} at the last step, mean ± standard deviation.",
-                tables=(_rounds(run, verdict),)),
+                notes=(legend(verdict),), tables=(_rounds(run, verdict),)),
         *([_published(run, theirs)] if theirs else []),
         *([sanity_section(found)] if found else []),
         *(Section(one.heading, one.reading, one.key, one.figure) for one in figures if one.figure),

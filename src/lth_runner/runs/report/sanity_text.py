@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lth_runner.runs.evidence.needed import MOST_SEEDS
 from lth_runner.runs.evidence.planning import seeds_to_show
 from lth_runner.runs.evidence.sanity import Check
 from lth_runner.runs.report import wording as say
@@ -79,10 +80,12 @@ def _finding(check: Check) -> str:
     if check.word == "refuted":
         return f"a cost of more than {say.amount(check.measure, check.tolerance)} is refuted"
     if check.cost.error is None:
-        return f"undecided whether {told}; nothing tells how much seeds differ"
-    num = seeds_to_show(check.cost, check.num_compared)
+        return f"undecided whether {told}; {say.unknown_spread(check.cost)}"
+    num = seeds_to_show(check.cost, check.num_compared) if check.cost.difference > 0 else None
     needed = (
-        "no number of seeds would show it" if num is None else f"about {num} seeds would show it"
+        f"no number of seeds up to {MOST_SEEDS} would show it"
+        if num is None
+        else f"about {num} seeds would show it"
     )
     return f"undecided whether {told}; {needed}, were the difference seen the true one"
 

@@ -95,7 +95,9 @@ def difference_figure(sweep: Sweep) -> Figure | None:
     )  # fmt: skip
     for i, one in enumerate(settings):
         for j, column in enumerate(columns):
-            _write_cell(axes, (j, i), one.at(column), grid[i][j], norm, len(columns))
+            level = one.at(column)
+            matches = level is not None and level.matches == "shown" and one.verdict.counts(level)
+            _write_cell(axes, (j, i), level, grid[i][j], norm, len(columns), bold=matches)
     axes.set_xlabel("sparsity (% of the weights removed)", color=INK, fontsize=10.5, labelpad=6)
     axes.set_ylabel(sweep.by, color=INK, fontsize=10.5, labelpad=6)
     bar = colour_bar(figure, image, (0.91, box[1], 0.014, box[3]),
@@ -119,7 +121,7 @@ def _bar_ticks(linear: float, reach: float) -> list[float]:
 
 def _write_cell(
     axes: Axes, place: tuple[int, int], level: Level | None, value: float, norm: SymLogNorm,
-    num_columns: int,
+    num_columns: int, *, bold: bool,
 ) -> None:  # fmt: skip
     x, y = place
     corner, missing = (x - 0.5, y - 0.5), math.isnan(value)
@@ -132,11 +134,10 @@ def _write_cell(
     if not missing:
         decimals = 2 if num_columns <= 10 and abs(value) < 9.995 else 1
         text = say.signed(value, f".{decimals}f") + ("!" if diverged else "")
-    matches = level is not None and level.matches == "shown"
     dark = not missing and abs(norm(value) - 0.5) > 0.33
     axes.text(
         x, y, text, ha="center", va="center", color="white" if dark else INK,
-        fontsize=10 if num_columns <= 10 else 8, fontweight="bold" if matches else "normal",
+        fontsize=10 if num_columns <= 10 else 8, fontweight="bold" if bold else "normal",
     )  # fmt: skip
 
 

@@ -21,12 +21,11 @@ from lth_runner.runs.report.sweep_figures import (
     outcome_figure,
     tradeoff_figure,
 )
+from lth_runner.runs.report.sweep_matching import matching, matching_table
 from lth_runner.runs.report.sweep_text import (
     cost_sentence,
     facts,
     feasible_sentence,
-    matching,
-    matching_table,
     model_sentence,
     model_tables,
     notices,

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from lth_runner.runs.evidence.means import FIRST_ROUND
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.sweep import Column, Sweep, thinned
 from lth_runner.runs.evidence.tradeoff import Fit, Range, r_squared_words
-from lth_runner.runs.evidence.verdict import Level
+from lth_runner.runs.evidence.verdict import Level, Verdict
 from lth_runner.runs.folder import ENDED
 from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.headline import Headline, alone, at_chance
+from lth_runner.runs.report.sweep_matching import matching, matching_table
 from lth_runner.runs.report.table import Cells, ruled, wrapped
 from lth_runner.runs.samples import DRAWN, FIXED
 
@@ -109,6 +108,10 @@ def reading(sweep: Sweep) -> str:
     levels = [level for one in sweep.settings for level in one.verdict.of(TICKET)]
     if any(level.num_diverged for level in levels):
         told += " !: a training diverged, so that it does not match."
+    cells = [(one, level) for one in sweep.settings for column in sweep.shown
+             if (level := one.at(column)) is not None]  # fmt: skip
+    if not all(one.verdict.counts(level) for one, level in cells):
+        told += f" {say.out_of_row('(*), (?)')}"
     return told
 
 
@@ -116,70 +119,20 @@ def outcome_table(sweep: Sweep, columns: Sequence[Column]) -> Cells:
     """Tabulates setting x sparsity: mean ± standard deviation (seeds)."""
     header = [sweep.by.split()[0], *(say.removed(1 - column.sparsity) for column in columns)]
     return header, [
-        [one.label, *(_cell(sweep, one.at(column)) for column in columns)] for one in sweep.settings
+        [one.label, *(_cell(sweep, one.verdict, one.at(column)) for column in columns)]
+        for one in sweep.settings
     ]
 
 
-def _cell(sweep: Sweep, level: Level | None) -> str:
+def _cell(sweep: Sweep, verdict: Verdict, level: Level | None) -> str:
     if level is None or (level.mean is None and not level.num_diverged):
         return "-"
     if level.mean is None:
         return "diverged"
     marks = {"shown": "*", "undecided": "?", "refuted": " ", None: " "}
     mark = "!" if level.num_diverged else marks[level.matches]
+    mark = mark if verdict.counts(level) else f" ({mark})"
     return f"{say.reached(sweep.measure, level, unit=False, joint='±')} ({level.n}){mark}"
-
-
-def matching_table(sweep: Sweep) -> Cells:
-    """Tabulates each rewind step's sparsest match, and how far each seed alone is as good."""
-    header = [sweep.by.split()[0], "shown to match", "not refuted", sweep.measure.name,
-              "measured up to", "each seed within"]  # fmt: skip
-    body = []
-    for one in sweep.settings:
-        best, last = one.verdict.marked(), one.verdict.last()
-        seeds = [say.match(verdict, verdict.by_mean()) for verdict in one.by_seed().values()]
-        body.append([one.label, say.match(one.verdict, one.verdict.shown()),
-                     say.match(one.verdict, one.verdict.possible()),
-                     say.reached(sweep.measure, best) if best else "",
-                     say.removed(last.density) if last else "-",
-                     ", ".join(seeds) or "-"])  # fmt: skip
-    return header, body
-
-
-def matching(sweep: Sweep) -> Headline:
-    """Says whether a later rewind step matches at a larger sparsity."""
-    dense, what = sweep.dense, sweep.measure
-    if dense is not None and dense.at_chance:
-        told = at_chance(say.label(what), f"{say.reached(what, dense)}, n = {dense.n}")
-        return Headline(alone(what, dense), "of the dense network", told)
-    found = [(one, one.verdict.marked()) for one in sweep.settings]
-    if any(one.verdict.shown() for one in sweep.settings):
-        found = [(one, one.verdict.shown()) for one in sweep.settings]
-    known = [(one, level) for one, level in found if level is not None]
-    if not known:
-        measured = any(one.run.rounds(TICKET)[-1:] > (FIRST_ROUND,) for one in sweep.settings)
-        told = (
-            "No ticket is shown to match the dense network, and every line's first is refuted."
-            if measured
-            else "No ticket measured yet."
-        )
-        return Headline("none" if measured else "–", "of the tickets is shown to match", told)
-    one, level = max(known, key=lambda pair: pair[1].sparsity)
-    number, of = say.gone(one.verdict, level.density)
-    versus = f" against {say.reached(what, dense)}" if dense is not None else ""
-    without = [other.label for other, best in found if best is None]
-    rest = f"; none is at {say.joined(without)}." if without else "."
-    word = (
-        "sparsest ticket shown to match"
-        if level.matches == "shown"
-        else "sparsest undecided ticket"
-    )
-    about = "a ticket is shown to match" if level.matches == "shown" else "a match is undecided"
-    sentence = (
-        f"The {word}, {say.removed(level.density)} removed at "
-        f"{say.reached(what, level)}{versus}, is rewound to {one.label}{rest}"
-    )
-    return Headline(number, f"{of} removed, and {about}", sentence)
 
 
 # --- the model
@@ -215,7 +168,9 @@ def model_sentence(sweep: Sweep) -> str:
 
 def model_in_short(fit: Fit) -> str:
     """Says of a fit that is not to be trusted its first reason alone."""
-    more = f" (and {len(fit.doubts) - 1} reasons more)" if len(fit.doubts) > 1 else ""
+    more = (
+        f" (and {say.counted(len(fit.doubts) - 1, 'reason')} more)" if len(fit.doubts) > 1 else ""
+    )
     return f"The model {MODEL} is not to be trusted here: {fit.doubts[0]}{more}; see the page."
 
 

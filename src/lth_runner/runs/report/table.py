@@ -13,8 +13,9 @@ from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.sanity import checks
 from lth_runner.runs.evidence.verdict import Level, Verdict, judge
 from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.headline import headline, method
+from lth_runner.runs.report.headline import headline
 from lth_runner.runs.report.learning import learning_sentence
+from lth_runner.runs.report.method import method
 from lth_runner.runs.report.progress import progress
 from lth_runner.runs.report.sanity_text import sentences
 
@@ -46,7 +47,7 @@ def table(run: FinishedRun) -> str:
         f"{covers[0].upper()}{covers[1:]}." if covers else "",
         progress(run),
         method(verdict),
-        _legend(verdict),
+        legend(verdict),
     ]
     lines = [f"{run.name}  ({run.folder})", "", *ruled(round_table(run, verdict)), ""]
     lines += wrapped(notes)
@@ -115,7 +116,7 @@ def arms_table(verdict: Verdict) -> Cells:
         best = shown or possible
         pair = best.against_dense if best else None
         if best is None or pair is None:
-            body.append([arm, say.match(verdict, None), "", "", "", ""])
+            body.append([arm, *[say.match(verdict, None)] * 2, "", "", ""])
             continue
         p = say.p_value(pair.p_above(-verdict.tolerance)).removeprefix("p ").removeprefix("= ")
         body.append([arm, say.match(verdict, shown), say.match(verdict, possible),
@@ -142,7 +143,7 @@ def _mark(verdict: Verdict, round: int) -> str:
         return "at chance"
     if ticket is None or (verdict.dense and ticket.matches is None):
         return "?"
-    mark = "no dense" if not verdict.dense else str(ticket.matches)
+    mark = "no dense" if not verdict.dense else say.word(verdict, ticket)
     if verdict.dense and ticket.n < verdict.dense.n and not ticket.num_diverged:
         mark += f" n={ticket.n}"
     beaten = [c for c in verdict.controls if (x := verdict.at(c, round)) and x.ticket_is_better]
@@ -153,13 +154,16 @@ def _mark(verdict: Verdict, round: int) -> str:
     return f"{mark} > {_short(beaten[0]) if len(beaten) == 1 else f'{len(beaten)} arms'}"
 
 
-def _legend(verdict: Verdict) -> str:
+def legend(verdict: Verdict) -> str:
+    """Explains the marks that the table of rounds has."""
     better = (
         "'>': shown to be better than that control, all marks of the table together wrong with a "
         "chance of 2.5 % (Holm)."
     )
     diverged = any(level.num_diverged for level in verdict.levels)
     told = [better] * bool(verdict.controls) + ["'!': a replicate diverged."] * diverged
+    if not all(verdict.counts(level) for level in verdict.of(TICKET)):
+        told = [say.out_of_row(), *told]
     return " ".join(told)
 
 

@@ -42,6 +42,11 @@ def signed(value: float, form: str) -> str:
     return f"{value:+{form}}".replace("-", "−")
 
 
+def capital(text: str) -> str:
+    """Writes a clause as the beginning of a sentence."""
+    return text[:1].upper() + text[1:]
+
+
 def joined(parts: Sequence[str]) -> str:
     """Joins parts as a sentence lists them: 'a, b and c'."""
     return ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
@@ -110,14 +115,21 @@ def gain(measure: Measure, pair: Estimate) -> str:
 def p_value(p: float | None) -> str:
     """Writes a p-value, or that there is none."""
     if p is None:
-        return "no p-value: nothing tells how much seeds differ"
+        return "no p-value"
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def unknown_spread(pair: Estimate) -> str:
+    """Says why a difference has no interval, as a clause."""
+    if pair.n == 1:
+        return "one seed does not tell how much seeds differ, two or more do"
+    return f"{pair.n} seeds that all give the same to the digit do not tell how much seeds differ"
 
 
 def deciding(pair: Estimate, limit: float, sampled: str = "samples") -> str:
     """Says how many seeds, or test samples, would decide about a limit."""
     if pair.error is None:
-        return "two seeds or more tell how much seeds differ, which one does not"
+        return unknown_spread(pair)
     assumed = "(power 80 %, were the difference seen the true one)"
     if (num := seeds_needed(pair, limit)) is not None:
         return f"about {num} seeds would decide it {assumed}"
@@ -132,6 +144,19 @@ def deciding(pair: Estimate, limit: float, sampled: str = "samples") -> str:
 
 
 # --- what is compared
+
+
+def word(verdict: Verdict, level: Level) -> str:
+    """Writes a level's word; in brackets where a denser one breaks the row."""
+    return str(level.matches) if verdict.counts(level) else f"({level.matches})"
+
+
+def out_of_row(mark: str = "(shown), (undecided)") -> str:
+    """Explains the brackets of a table."""
+    return (
+        f"{mark}: by itself, and not counted: a denser one breaks the row that matches must make "
+        "from the dense network on."
+    )
 
 
 def arm_words(arm: str) -> str:

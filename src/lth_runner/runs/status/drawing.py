@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from lth_runner.runs.aligned_text import aligned
 from lth_runner.runs.evidence.settings import natural
+from lth_runner.runs.folder import DIVERGED
 from lth_runner.runs.measure import Ending
 from lth_runner.runs.quantities import duration, size
 from lth_runner.runs.status.naming import labels
@@ -87,7 +88,7 @@ def _standing(point: Point) -> tuple[str, str, str]:
     """Writes round, share and time left; a finished point's result; a bad one's reason."""
     status, share = point.status, ""
     if point.ending is not None:
-        return _result(point.ending)
+        return _result(point.ending, point.state)
     if point.progress is not None:
         share = f"{100 * point.progress:.0f} %"
     place = []
@@ -103,12 +104,13 @@ def _standing(point: Point) -> tuple[str, str, str]:
     return _told(" ".join(place)), share, _told(note)
 
 
-def _result(ending: Ending) -> tuple[str, str, str]:
+def _result(ending: Ending, state: str) -> tuple[str, str, str]:
     measure, name, of = ending.measure, _told(ending.measure.name), ""
     is_share = ending.sparsity is not None and 0 <= ending.sparsity <= 1
     sparsity = f"sparsity {ending.sparsity:.4f}" if is_share else "sparsity -"
     if ending.value is None:
-        return sparsity, "test -", f"no {name} at the end: diverged?"
+        why = "" if state == DIVERGED else ": diverged?"  # which an older version did not say
+        return sparsity, "test -", f"no {name} at the end{why}"
     what = "test" if name == "accuracy" else f"test {name}"
     if ending.num > 1:
         of = f"mean of {ending.num}"
