@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from safetensors.torch import load_file, save_file
 import pretrained
 from command import SMALL, folders, lth_run, no_training
 from lanes import Memory, trained, whole_state
+from lth_runner.allocate.n_of_m import NOfM
 from lth_runner.masking import Static
-from lth_runner.problem import NextToken, Pretrained
+from lth_runner.problem import Covers, NextToken, Pretrained
 from lth_runner.problem.fits import check_fits
-from lth_runner.problem.models import HuggingFace
+from lth_runner.problem.models import HuggingFace, causal_transformer
 from lth_runner.problem.retained import check_retained, refuse_other_answers
 from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Ticket
@@ -31,7 +33,13 @@ from lth_runner.values.errors import UserError
 from lth_runner.values.state import State
 
 pytest.importorskip("transformers")
+BLOCKS = Covers(("linear", "attention_projection"), blocks=True)
 ADAM = {"optimizer": torch.optim.AdamW, "length": "6it", "batch_size": 8, "eval_every": "3it"}
+MATRICES = {  # of each of two blocks; T5's decoder has an attention more than its encoder
+    "bert": 6, "roberta": 6, "distilbert": 6, "electra": 6, "deberta": 6, "deberta-v2": 8,
+    "gpt2": 4, "opt": 6, "llama": 7, "t5": 6 + 10,
+}  # fmt: skip
+NO_MATRIX = re.compile("embed|class|pooler|norm|score|bias|wte|wpe", re.IGNORECASE)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +78,9 @@ def test_any_architecture_is_drawn_by_seed_and_answers_by_what_a_state_holds(
     network = one.module()
     states.write(network, start)
     refuse_other_answers(one, network, start)
+    covered = Task(one.model, one.data, covers=BLOCKS).prunable
+    assert len(covered) == 2 * MATRICES[family]
+    assert not [name for name in covered if NO_MATRIX.search(name)]
 
 
 def _as_a_users(model: Any) -> Any:
@@ -83,6 +94,34 @@ def _as_a_users(model: Any) -> Any:
             return model()
 
     return Mine()
+
+
+def test_gpt2s_transposed_matrices_are_linear_layers_that_no_axis_is_told_of(
+    tmp_path: Path,
+) -> None:
+    path = pretrained.folder(tmp_path, "gpt2")
+    found = task(path, origin=False)
+    name = "transformer.h.0.attn.c_attn.weight"
+    assert name in found.prunable
+    assert found.kind(name) == "transposed_linear"
+    with_biases = replace(found, biases=True).prunable
+    assert "transformer.h.0.attn.c_attn.bias" in with_biases
+    with pytest.raises(UserError, match=r"c_attn.* of the kind transposed_linear"):
+        NOfM(4).check_layers(found)
+
+
+def test_blocks_are_found_in_any_transformer_with_a_pooler_where_it_is_asked_for(bert: str) -> None:
+    pooler = replace(task(bert, origin=False), covers=Covers(blocks=True, pooler=True))
+    assert len(pooler.prunable) == 13
+    assert "bert.pooler.dense.weight" in pooler.prunable
+    ours = causal_transformer(vocabulary=9, length=4, width=8, depth=3, heads=2)
+    assert len(BLOCKS.names(ours)) == 3 * 6
+    layer = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    assert len(BLOCKS.names(torch.nn.TransformerEncoder(layer, 2))) == 2 * 4
+    with pytest.raises(UserError, match="no list of layers with an attention"):
+        BLOCKS.names(torch.nn.Sequential(torch.nn.Linear(2, 2)))
+    with pytest.raises(UserError, match="the model has no pooler"):
+        Covers(blocks=True, pooler=True).names(ours)
 
 
 def test_parameters_have_the_librarys_names_and_a_tied_one_is_one_tensor(bert: str) -> None:

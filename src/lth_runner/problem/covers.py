@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from torch import nn
@@ -25,6 +25,7 @@ KINDS: Mapping[str, tuple[tuple[type[nn.Module], ...], str]] = MappingProxyType(
         "attention_projection": ((nn.MultiheadAttention,), r"(in|q|k|v)_proj_weight"),
     }
 )
+TRANSPOSED = "transposed_linear"  # transformers' Conv1D: a linear layer, its inputs on axis 0
 DEFAULT = ("linear", "convolution")
 WITH_BIASES = (nn.Linear, _ConvNd)
 
@@ -38,12 +39,17 @@ class Covers:
     ``also`` adds parameters by pattern (``head``, ``*.embed*``); ``only`` takes exactly those that
     its patterns match, whatever their kind. A tensor that two layers share is one, and where one
     of them is an embedding it counts as that. Norm layers are covered by a pattern alone.
+    ``blocks``: of these kinds the layers of a transformer's blocks alone, which are those members
+    of a list of layers that have an attention in them, whatever the architecture: attention and
+    feed-forward matrices, no heads; ``pooler`` adds that of a BERT and its kin.
     Raises UserError for kinds that are not known.
     """
 
     types: Sequence[str] = DEFAULT
     also: Sequence[str] = ()
     only: Sequence[str] = ()
+    blocks: bool = field(default=False, kw_only=True)
+    pooler: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         for name in ("types", "also", "only"):
@@ -55,6 +61,11 @@ class Covers:
             raise UserError(
                 f"covers.only={list(self.only)} names all that is covered, and covers.also="
                 f"{list(self.also)} adds to the kinds of covers.types: give one of them"
+            )
+        if (self.only and self.blocks) or (self.pooler and not self.blocks):
+            raise UserError(
+                "covers.blocks and covers.pooler say which layers of covers.types are meant: give "
+                "covers.only without them, and covers.pooler with covers.blocks=true"
             )
 
     def names(self, module: nn.Module, *, biases: bool = False) -> tuple[str, ...]:
@@ -72,8 +83,56 @@ class Covers:
             covered = set(named)
         else:
             kinds = kind_by_name(module)
-            covered = {n for n in known if kinds.get(n) in self.types} | named
+            wanted = {*self.types, TRANSPOSED} if "linear" in self.types else {*self.types}
+            covered = {n for n in known if kinds.get(n) in wanted}
+            covered = (covered & self._meant(module) if self.blocks else covered) | named
         return tuple(dict.fromkeys(_in_order(module, covered, biases=biases)))
+
+    def _meant(self, module: nn.Module) -> set[str]:
+        """Names the parameters of a transformer's blocks, and of its pooler where that is meant."""
+        known = [name for name, _ in module.named_parameters()]
+        blocks = tuple(f"{path}." for path in attending_blocks(module))
+        meant = {name for name in known if name.startswith(blocks)}
+        if not meant:
+            raise UserError(
+                "covers.blocks=true: the model has no list of layers with an attention in them, "
+                "and so none that a mask could cover: choose covers=default, or name parameters in "
+                "covers.only"
+            )
+        pooler = {name for name in known if "pooler" in name.split(".")}
+        if self.pooler and not pooler:
+            raise UserError("covers.pooler=true: the model has no pooler: leave it out")
+        return meant | pooler if self.pooler else meant
+
+
+def attending_blocks(module: nn.Module) -> list[str]:
+    """Finds the paths of a transformer's blocks: members of a list of layers that attend.
+
+    A member of an ``nn.Sequential`` is one where there are several of its class.
+    """
+    found: list[str] = []
+    for path, part in module.named_modules():
+        if not isinstance(part, (nn.ModuleList, nn.Sequential)):
+            continue
+        attending = {name: child for name, child in part.named_children() if _attends(child)}
+        kinds = [type(child) for child in attending.values()]
+        alone = isinstance(part, nn.ModuleList)
+        found += [
+            f"{path}.{name}" if path else name
+            for name, child in attending.items()
+            if alone or kinds.count(type(child)) > 1
+        ]
+    return found
+
+
+def _attends(block: nn.Module) -> bool:
+    return any("attention" in type(part).__name__.lower() for part in block.modules())
+
+
+def _is_conv1d(layer: nn.Module) -> bool:
+    """Whether a layer is transformers' Conv1D, told without loading that library."""
+    named = [(one.__module__, one.__name__) for one in type(layer).__mro__]
+    return ("transformers.pytorch_utils", "Conv1D") in named
 
 
 def kind_by_name(module: nn.Module) -> dict[str, str]:
@@ -93,6 +152,9 @@ def kind_by_name(module: nn.Module) -> dict[str, str]:
                 if parameter is not None and re.fullmatch(pattern, leaf) and id(parameter) in names:
                     name = names[id(parameter)]
                     found[name] = kind if kind == "embedding" else found.get(name, kind)
+    for layer in filter(_is_conv1d, module.modules()):
+        name = names[id(layer._parameters["weight"])]
+        found[name] = found.get(name, TRANSPOSED)
     return found
 
 
@@ -104,8 +166,8 @@ def _in_order(module: nn.Module, covered: Collection[str], *, biases: bool) -> I
             name = names.get(id(parameter))
             if name in covered:
                 yield str(name)
-        has_bias = biases and isinstance(layer, WITH_BIASES) and id(layer.bias) in names
-        if has_bias and names.get(id(layer.weight)) in covered:
+        biased = biases and (isinstance(layer, WITH_BIASES) or _is_conv1d(layer))
+        if biased and id(layer.bias) in names and names.get(id(layer.weight)) in covered:
             yield names[id(layer.bias)]
 
 

@@ -194,7 +194,7 @@ def _xavier(task: Task, weights: State) -> State:
     drawn = {}
     for name in task.prunable:
         like = weights[name]
-        if task.kind(name) == "linear":
+        if task.kind(name) in ("linear", "transposed_linear"):
             rng = stream(task.seed, "search", "xavier", name)
             normal = torch.randn(like.shape, generator=rng).to(like)
             drawn[name] = normal * (2 / sum(like.shape)) ** 0.5
