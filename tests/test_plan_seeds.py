@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from scipy.special import stdtrit
 
+from lth_runner.problem.outcomes import Outcomes
 from lth_runner.runs.evidence.estimate import Estimate
-from lth_runner.runs.evidence.planning import losses, plan, seeds_needed
+from lth_runner.runs.evidence.needed import seeds_needed
+from lth_runner.runs.evidence.planning import losses, plan
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.verdict import judge
+from lth_runner.runs.folder import append_rows
 from lth_runner.runs.report.command import main
+from lth_runner.runs.report.planning_text import planned
+from lth_runner.runs.samples import samples_row
 
 
 @pytest.mark.parametrize(
@@ -82,12 +90,64 @@ def test_lth_report_plans_seeds_and_draws_nothing(tmp_path, capsys):
     assert [(one[0], one[4]) for one in rounds] == [
         ("1", "shown"), ("2", "undecided"), ("3", "undecided"), ("4", "refuted"),
     ]  # fmt: skip
+    assert "Not in the table" not in told
     assert sorted(run.folder.iterdir()) == files
 
 
-def test_one_seed_tells_no_plan(tmp_path, capsys):
+def a_run_of_samples(folder: Path) -> Path:
+    """Twelve rounds, 40 samples each; the last four lose all, and from the sixth on a fifth."""
+    folder.mkdir()
+    draws = np.random.default_rng(0)
+    hard = np.arange(40) % 5 == 0
+    for round in range(13):
+        for seed in range(3):
+            chance = np.where(hard & (round > 5), 0.1, 0.99) * (round < 9)
+            right = torch.from_numpy(draws.random(40) < chance)
+            place = {"round": round, "arm": "ticket", "seed": seed}
+            facts = place | {"training_key": f"{round} {seed}"}
+            kept = {"density": 0.8**round, "test_accuracy": float(right.double().mean())}
+            append_rows(folder / "rounds.jsonl", [facts | kept])
+            packed = Outcomes(torch.zeros(1), right).packed()
+            append_rows(folder / "samples.jsonl", [samples_row(facts, packed)])
+    return folder
+
+
+def test_a_plan_says_where_samples_stand_in_the_way_and_which_rounds_it_leaves_out(tmp_path):
+    run = FinishedRun.load(a_run_of_samples(tmp_path / "run"))
+    verdict = judge(run)
+    found, told = plan(verdict), planned(run)
+    for one in found:
+        assert one.spread == pytest.approx(one.seen.fixed.error * math.sqrt(3))
+        assert one.lasting == pytest.approx(math.sqrt(one.seen.samples.lasting))
+    lines = {line.split()[0]: line for line in told.splitlines() if line.strip()[:1].isdigit()}
+    assert {int(number) for number in lines} == {one.level.round for one in found}
+    hindered = {str(one.level.round) for one in found if any(one.hindered)}
+    assert hindered
+    assert hindered == {number for number, line in lines.items() if "> 1000*" in line}
+    assert "*: the 40 test samples stand in the way, and not the seeds" in " ".join(told.split())
+    left = " ".join(told.split()).partition("Not in the table: ")[2]
+    numbers = set()
+    for low, high in re.findall(
+        r"(\d+)(?: to (\d+))?(?=[ ,;]| \()", re.sub(r"\([^)]*\)", "", left)
+    ):
+        numbers |= set(range(int(low), int(high or low) + 1))
+    assert numbers == set(range(1, 13)) - {one.level.round for one in found}
+    assert "sparser than the first that is refuted" in left
+
+
+@pytest.mark.parametrize(
+    ("kept", "changed", "told"),
+    [
+        (lambda row: row["seed"] == 0, {}, "one seed does not tell how much seeds differ"),
+        (lambda row: row["round"] == 0, {}, "Only the dense network has finished (97.0 ± 0.2 %, n"),
+        (lambda row: True, {"test_accuracy": 0.9}, "3 seeds that all give the same to the digit"),
+        (lambda row: row["round"] > 0, {}, "No dense network (round 0) with a test accuracy"),
+        (lambda row: True, {"test_accuracy": None, "diverged": True}, "diverged in all of 3"),
+    ],
+)
+def test_where_no_seeds_can_be_planned_the_reason_is_true(tmp_path, capsys, kept, changed, told):
     run = a_run(tmp_path / "run")
-    rows = [row for row in run.rows if row["seed"] == 0]
+    rows = [row | changed for row in run.rows if kept(row)]
     (run.folder / "rounds.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in rows))
     assert main([str(run.folder), "--plan-seeds"]) == 0
-    assert "Two seeds or more tell how much seeds differ" in capsys.readouterr().out
+    assert told in " ".join(capsys.readouterr().out.split())

@@ -22,7 +22,7 @@ from lth_runner.runs.evidence.estimate import (
     two_sample,
 )
 from lth_runner.runs.evidence.merged import merged_run, on_levels
-from lth_runner.runs.evidence.needed import samples_needed, seeds_needed
+from lth_runner.runs.evidence.needed import samples_hinder, samples_needed, seeds_needed
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.verdict import Verdict, judge
 from lth_runner.runs.folder import append_rows
@@ -112,12 +112,21 @@ def test_where_samples_limit_no_seeds_are_promised():
     needed = samples_needed(estimate, -0.5)
     # 0.04 * 100 / N (t(.95) + t(.8))^2 <= 0.3^2 less the seeds' part, t of 4 degrees: 2.13 + 0.94
     assert needed == pytest.approx(100 * 0.04 / (0.09 / 3.0728**2 - 0.0025), rel=0.01)
+    assert samples_hinder(estimate, -0.5)
     told = deciding(estimate, -0.5, "images")
-    assert told.startswith("no number of seeds would decide it on 100 images; about ")
+    assert told.startswith("no number of seeds up to 1000 would decide it on 100 images; about ")
     assert f"{needed:,} images would with 3 seeds" in told
     both = limited(by_seed=0.2, by_sample=0.2)
     assert samples_needed(both, -0.5) is None
     assert deciding(both, -0.5, "images").endswith("on 100 images; it takes more of both")
+
+
+def test_where_seeds_alone_are_too_many_samples_are_not_said_to_stand_in_the_way():
+    estimate = limited(by_seed=30.0, by_sample=0.01)
+    assert seeds_needed(estimate.fixed, -0.5) is None
+    assert not samples_hinder(estimate, -0.5)
+    assert samples_hinder(limited(by_seed=30.0, by_sample=0.2), -0.5)  # 0.2 (1.64 + 0.84) > 0.3
+    assert not samples_hinder(limited(by_seed=0.05, by_sample=0.01), -0.5)  # few seeds decide
 
 
 def test_where_seeds_limit_their_number_takes_in_what_samples_leave():

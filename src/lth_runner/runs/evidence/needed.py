@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from lth_runner.runs.evidence.estimate import LEVEL, Estimate
 
@@ -34,6 +34,23 @@ def seeds_needed(
         if (variance / n + left) * _reach(freedom, level) <= distance * distance:
             return n
     return None
+
+
+def samples_hinder(
+    estimate: Estimate, limit: float, level: float = LEVEL, *, per_seed: int = 2
+) -> bool:
+    """Whether it is the test samples, and not the seeds, that leave it undecided up to a thousand.
+
+    So it is where fewer would do on these samples alone, and where v (z_{1-level} + z_{power})^2 >=
+    (difference - limit)^2, so that no number of seeds at all would.
+    """
+    samples = estimate.samples
+    if samples is None or seeds_needed(estimate, limit, level, per_seed=per_seed) is not None:
+        return False
+    distance = estimate.difference - limit
+    if 0 < distance * distance <= samples.lasting * float(ndtri(1 - level) + ndtri(POWER)) ** 2:
+        return True
+    return seeds_needed(estimate.fixed, limit, level, per_seed=per_seed) is not None
 
 
 def samples_needed(estimate: Estimate, limit: float, level: float = LEVEL) -> int | None:

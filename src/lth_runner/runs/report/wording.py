@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lth_runner.runs.evidence.estimate import Estimate
-from lth_runner.runs.evidence.needed import MOST_SEEDS, samples_needed, seeds_needed
+from lth_runner.runs.evidence.needed import (
+    MOST_SEEDS,
+    samples_hinder,
+    samples_needed,
+    seeds_needed,
+)
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.verdict import Level, Verdict
 from lth_runner.values.measure import Measure
@@ -133,11 +138,13 @@ def deciding(pair: Estimate, limit: float, sampled: str = "samples") -> str:
     assumed = "(power 80 %, were the difference seen the true one)"
     if (num := seeds_needed(pair, limit)) is not None:
         return f"about {num} seeds would decide it {assumed}"
-    if pair.samples is None or seeds_needed(pair.fixed, limit) is None:
+    if pair.samples is None or not samples_hinder(pair, limit):
         return (
             f"more than {MOST_SEEDS} seeds would decide it, were the difference seen the true one"
         )
-    no_seeds = f"no number of seeds would decide it on {pair.samples.num} {sampled}"
+    no_seeds = (
+        f"no number of seeds up to {MOST_SEEDS} would decide it on {pair.samples.num} {sampled}"
+    )
     if (wanted := samples_needed(pair, limit)) is None:
         return f"{no_seeds}; it takes more of both"
     return f"{no_seeds}; about {wanted:,} {sampled} would with {counted(pair.n, 'seed')} {assumed}"
