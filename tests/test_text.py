@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,6 +19,9 @@ from command import parts_of
 from lth_runner.cli.main import conf_dir
 from lth_runner.problem.data import Bytes, Characters, TokenizerFile, Words, corpus, text_files
 from lth_runner.problem.data.tokenizers import MASK, NUM_SPECIAL, SEPARATOR, UNKNOWN
+from lth_runner.problem.fits import check_fits
+from lth_runner.problem.models import transformer_classifier
+from lth_runner.problem.task import Task
 from lth_runner.values.errors import UserError
 from lth_runner.values.seeds import stream
 
@@ -113,10 +117,15 @@ def library_file(folder: Path) -> Path:
 
 def test_a_tokenizer_file_is_the_librarys_with_its_special_tokens(folder: Path) -> None:
     path = library_file(folder)
-    data = read(folder, tokenizer=TokenizerFile(str(path)))
+    data = read(folder, vocabulary=6, tokenizer=TokenizerFile(str(path)))
     assert rows(data) == [[3, 0, 0, 5], [3, 0, 4, 5], [3, 1, 5]]
-    with pytest.raises(UserError, match=r"token 5, beyond dataset.vocabulary=5"):
-        read(folder, vocabulary=5, tokenizer=TokenizerFile(str(path)))
+    of_folder = read(folder, vocabulary=6, tokenizer=TokenizerFile(str(folder)))
+    assert of_folder.fingerprint == data.fingerprint
+    for other in (5, 7):
+        with pytest.raises(
+            UserError, match=r"the tokenizer has 6 tokens: set dataset.vocabulary=6"
+        ):
+            read(folder, vocabulary=other, tokenizer=TokenizerFile(str(path)))
     path.write_text("{}")
     with pytest.raises(UserError, match=r"is no tokenizer\.json"):
         read(folder, tokenizer=TokenizerFile(str(path)))
@@ -186,6 +195,129 @@ def test_a_pair_of_columns_is_one_sample(tmp_path: Path) -> None:
     assert rows(data) == [[x, y, SEPARATOR, z], [x, SEPARATOR, x]]
     only = read(tmp_path, val=None, validation=0, text_columns=["b"])
     assert rows(only) == [[5], [4]]
+
+
+def bert_file(folder: Path) -> Path:
+    """A tokenizer as BERT's: WordPiece, [CLS] a [SEP] b [SEP], and 0 or 1 for which text it is."""
+    library = pytest.importorskip("tokenizers", reason="the extra [text] is not installed")
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces = [*special, *"abcdefg", *(f"##{letter}" for letter in "abcdefg")]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    made = library.Tokenizer(library.models.WordPiece(vocabulary, unk_token="[UNK]"))
+    made.add_special_tokens(special)
+    made.normalizer = library.normalizers.BertNormalizer()
+    made.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
+    made.post_processor = library.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    made.save(str(folder / "tokenizer.json"))
+    return folder / "tokenizer.json"
+
+
+BERT_TOKENS = 19
+PAIRS = "a\tb\tlabel\nabc d\tfg\t1\nab cd ef ga bc\tdef gab cd efga\t0\ne\tf x\t1\n"
+
+
+def test_pairs_are_what_transformers_makes_of_them(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="the extra [nlp] is not installed")
+    theirs = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(bert_file(tmp_path)),
+        pad_token="[PAD]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+    write(tmp_path, train_tsv=PAIRS, test_tsv=PAIRS)
+    pairs = [line.split("\t")[:2] for line in PAIRS.splitlines()[1:]]
+    expected = theirs(
+        pairs, padding="max_length", truncation=True, max_length=12, return_tensors="pt"
+    )
+    options = {"length": 12, "vocabulary": BERT_TOKENS, "val": None, "validation": 0,
+               "tokenizer": TokenizerFile(str(tmp_path))}  # fmt: skip
+    data = read(tmp_path, **options)
+    assert sorted(data.train[0]) == ["attention_mask", "input_ids", "token_type_ids"]
+    for name, values in data.train[0].items():
+        assert torch.equal(values, expected[name]), name
+    assert set(read(tmp_path, token_types=False, **options).train[0]) == {
+        "attention_mask",
+        "input_ids",
+    }
+    alone = read(tmp_path, text_columns=["a"], **options)
+    assert set(alone.train[0]) == {"attention_mask", "input_ids"}  # all of one text: nothing to say
+
+
+def by_batch(root: Path, cache: Path, **options: Any):
+    return read(root, pad="batch", cache=str(cache), length=12, vocabulary=BERT_TOKENS,
+                tokenizer=TokenizerFile(str(root)), **options)  # fmt: skip
+
+
+def test_a_batch_is_padded_to_its_longest_and_a_multiple_of_8(tmp_path: Path) -> None:
+    bert_file(tmp_path)
+    write(tmp_path, train_tsv=PAIRS, test_tsv=PAIRS)
+    data = by_batch(tmp_path, tmp_path / "cache", val=None, validation=0)
+    whole = read(tmp_path, length=12, vocabulary=BERT_TOKENS, val=None, validation=0,
+                 tokenizer=TokenizerFile(str(tmp_path)))  # fmt: skip
+    for index, length in (([2], 8), ([2, 0], 12), ([1, 2], 12)):
+        inputs, targets = data.train.take(torch.tensor(index), stream(0, "draw"))
+        assert torch.equal(targets, whole.train[1][index])
+        for name, values in whole.train[0].items():
+            assert torch.equal(inputs[name], values[index][:, :length]), name
+            assert not values[index][:, length:].any()
+
+
+def test_texts_are_encoded_once_and_mapped_after_that(tmp_path: Path, caplog) -> None:
+    bert_file(tmp_path)
+    write(tmp_path, train_tsv=PAIRS, test_tsv=PAIRS)
+    first = by_batch(tmp_path, tmp_path / "cache", val=None, validation=1)
+    [file] = (tmp_path / "cache").iterdir()
+    with mock.patch.object(TokenizerFile, "encoder", side_effect=AssertionError("encoded again")):
+        again = by_batch(tmp_path, tmp_path / "cache", val=None, validation=1)
+        assert again.fingerprint == first.fingerprint
+        with pytest.raises(AssertionError):
+            by_batch(tmp_path, tmp_path / "cache", val=None, text_columns=["a"])
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert (
+        by_batch(tmp_path, tmp_path / "cache", val=None, validation=1).fingerprint
+        == first.fingerprint
+    )
+    assert "is damaged" in caplog.text
+    assert sorted(path.suffix for path in file.parent.iterdir()) == [".corrupt", ".safetensors"]
+
+
+def test_padding_by_batch_holds_out_the_same_samples_and_answers_the_same(tmp_path: Path) -> None:
+    lines = [f"{i % 2}\t{' '.join('abcdefg'[: 1 + i * 5 % 7])}\n" for i in range(60)]
+    write(tmp_path, train_tsv="label\ttext\n" + "".join(lines), test_tsv=TEST)
+    options = {"val": None, "validation": 10, "length": 24, "subset": 40}
+    data = {pad: read(tmp_path, pad=pad, cache=str(tmp_path / "cache"), **options)
+            for pad in ("length", "batch")}  # fmt: skip
+    model = partial(transformer_classifier, vocabulary=20, length=24, num_classes=2,
+                    width=16, depth=1, heads=2)  # fmt: skip
+    tasks = {pad: Task(model, found) for pad, found in data.items()}
+    check_fits(tasks["batch"])
+    weights = tasks["batch"].init()
+    for split in ("train", "val", "test"):
+        found, expected = (tasks[pad].evaluate(weights, split) for pad in ("batch", "length"))
+        assert found == pytest.approx(expected, rel=1e-5)
+    batches = [found.stream(8, 0)[3] for found in data.values()]
+    assert torch.equal(batches[0][1], batches[1][1])  # the same samples in the same order
+    assert data["batch"].fingerprint != data["length"].fingerprint  # other bits: another training
+
+
+def test_a_network_that_takes_no_kinds_of_tokens_is_told_how_to_leave_them_out(
+    tmp_path: Path,
+) -> None:
+    bert_file(tmp_path)
+    write(tmp_path, train_tsv=PAIRS, test_tsv=PAIRS)
+    model = partial(transformer_classifier, vocabulary=BERT_TOKENS, length=12, num_classes=2,
+                    width=16, depth=1, heads=2)  # fmt: skip
+    pairs = by_batch(tmp_path, tmp_path / "cache", val=None, validation=0)
+    with pytest.raises(UserError, match=r"dataset\.token_types=false"):
+        check_fits(Task(model, pairs))
+    without = by_batch(tmp_path, tmp_path / "cache", val=None, validation=0, token_types=False)
+    check_fits(Task(model, without))
+    short = partial(model, length=8)
+    with pytest.raises(
+        UserError, match="the samples have 12 tokens"
+    ):  # the longest sample is tried
+        check_fits(Task(short, without))
 
 
 # --- labels and splits

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lth_runner.problem.answers import answer
 from lth_runner.problem.covers import Covers
-from lth_runner.problem.data import Data, MapStyle, Subset
+from lth_runner.problem.data import Data, MapStyle, Sequences, Subset
 from lth_runner.problem.places import moved, overlapping
 from lth_runner.problem.task import Task
 from lth_runner.values import tree
@@ -81,12 +81,20 @@ def _targets(samples: Any) -> list[Tree]:
         return []
     if isinstance(samples, tuple):
         return tree.split(samples[1], PIECE)
-    while isinstance(samples, Subset):
-        samples = samples.samples
+    samples = _whole(samples)
+    if isinstance(samples, Sequences):
+        return tree.split(samples.targets, PIECE)
     if isinstance(samples, MapStyle):
         return tree.split(tree.cat(samples.targets), PIECE)
     index = torch.arange(min(SOME, len(samples)))
     return [samples.take(index, stream(0, "check"))[1]]
+
+
+def _whole(samples: Any) -> Any:
+    """Returns what a subset is of."""
+    while isinstance(samples, Subset):
+        samples = samples.samples
+    return samples
 
 
 def _check_coordinates(task: Task) -> None:
@@ -111,7 +119,7 @@ def _check_names(task: Task, inputs: Tree) -> None:
         if name not in parameters:
             raise UserError(
                 f"the data give the model {', '.join(sorted(inputs))}, but its forward takes no "
-                f"{name!r}: {nearest(name, parameters)}"
+                f"{name!r}: {_without(name) or nearest(name, parameters)}"
             )
     empty = inspect.Parameter.empty
     needed = [
@@ -124,10 +132,22 @@ def _check_names(task: Task, inputs: Tree) -> None:
         )
 
 
+def _without(name: str) -> str:
+    """Says how the data leave out what a network does not take; empty where they cannot."""
+    if name != "token_type_ids":
+        return ""
+    return "dataset.token_types=false leaves out which of two texts a token is of"
+
+
 def _largest(task: Task) -> list[Tree]:
-    """Picks the samples of a table with the largest token number of each split and input."""
+    """Picks the samples of a table with the largest token number of each split and input.
+
+    Of texts of different lengths the longest ones too.
+    """
     if not isinstance(task.data, Data):
-        return []
+        splits = map(_whole, (getattr(task.data, split) for split in SPLITS))
+        chosen = [(s, s.extremes()) for s in splits if isinstance(s, Sequences)]
+        return [samples.take(index, stream(0, "check"))[0] for samples, index in chosen]
     found = []
     for inputs, _ in (task.data.train, task.data.val, task.data.test):
         numbers = [v for v in tree.tensors(inputs) if v.dtype == torch.int64 and v.numel()]

@@ -82,7 +82,8 @@ def sampled_unit(task: Task) -> str:
     inputs, targets = task.data.sample(1, 0)
     tensors = _tensors(inputs)
     if any(not one.is_floating_point() and one.ndim == 2 for one in tensors):
-        return "sequences" if any(one.ndim == 2 for one in _tensors(targets)) else "sentences"
+        numbers = [one for one in _tensors(targets) if not one.is_floating_point()]
+        return "sequences" if any(one.ndim == 2 for one in numbers) else "sentences"
     return "images" if any(one.ndim == 4 for one in tensors) else "samples"
 
 

@@ -12,11 +12,13 @@ from lth_runner.problem.data.published import torchvision_dataset
 from lth_runner.problem.data.sampled import SampledData
 from lth_runner.problem.data.samples import Masked, Samples, Subset, Tokens
 from lth_runner.problem.data.scenes import digit_scenes
+from lth_runner.problem.data.sequences import Sequences
 from lth_runner.problem.data.splits import Split
 from lth_runner.problem.data.stream import Stream
 from lth_runner.problem.data.tensors import Data
 from lth_runner.problem.data.text import text_files
-from lth_runner.problem.data.tokenizers import Bytes, Characters, Tokenizer, TokenizerFile, Words
+from lth_runner.problem.data.tokenizer_file import TokenizerFile
+from lth_runner.problem.data.tokenizers import Bytes, Characters, Tokenizer, Words
 from lth_runner.problem.data.transforms import Transforms
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Masked",
     "SampledData",
     "Samples",
+    "Sequences",
     "Split",
     "Stream",
     "Subset",

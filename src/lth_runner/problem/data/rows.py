@@ -34,10 +34,7 @@ def read_rows(path: Path, *, header: bool = True) -> list[Row]:
 
 def decoded(path: Path) -> str:
     """Reads a UTF-8 text; raises UserError, naming the line of a byte that is none."""
-    try:
-        content = read_regular(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    content = whole(path)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -45,6 +42,14 @@ def decoded(path: Path) -> str:
         raise UserError(
             f"{path}, line {line}, is no UTF-8 text ({error.reason}): save the file as UTF-8"
         ) from error
+
+
+def whole(path: Path) -> bytes:
+    """Reads a file; raises UserError where that cannot be."""
+    try:
+        return read_regular(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _tabbed(text: str) -> Iterator[tuple[int, list[str]]]:

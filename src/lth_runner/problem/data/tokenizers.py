@@ -1,18 +1,15 @@
-"""Turning texts into numbers: words, characters, bytes, or a tokenizer from a file."""
+"""Turning texts into numbers: words, characters, bytes, and what any tokenizer answers."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from lth_runner.values.errors import UserError
-from lth_runner.values.files import read_regular
 
 # what the first numbers of our own tokenizers stand for
 PADDING, UNKNOWN, MASK, SEPARATOR = range(4)
@@ -30,6 +27,40 @@ class Tokenizer(Protocol):
     """
 
     def encoder(self, texts: Iterable[str]) -> Encode: ...
+
+
+@dataclass(frozen=True)
+class Special:
+    """The token numbers that stand for no word: padding, the mask, and all of them together."""
+
+    padding: int = PADDING
+    mask: int | None = MASK
+    all: frozenset[int] = frozenset(range(NUM_SPECIAL))
+
+
+@runtime_checkable
+class Knowing(Protocol):
+    """An ``Encode`` that knows its special tokens and, of a pair, which text a token is of."""
+
+    @property
+    def special(self) -> Special:
+        """Its special tokens."""
+
+    @property
+    def num_tokens(self) -> int:
+        """How many token numbers there are."""
+
+    def __call__(self, parts: Sequence[str], length: int | None) -> list[int]: ...
+
+    def with_segments(
+        self, parts: Sequence[str], length: int | None
+    ) -> tuple[list[int], list[int]]:
+        """Gives the numbers, and for each 0 or 1, as a model's ``token_type_ids`` take them."""
+
+
+def special_of(encode: Encode) -> Special:
+    """Returns the special tokens, those of our own tokenizers where nothing says others."""
+    return encode.special if isinstance(encode, Knowing) else Special()
 
 
 @dataclass(frozen=True)
@@ -77,52 +108,6 @@ class Bytes:
 
     def encoder(self, texts: Iterable[str]) -> Encode:
         return _Numbered(str.encode, {byte: byte + NUM_SPECIAL for byte in range(256)})
-
-
-@dataclass(frozen=True)
-class TokenizerFile:
-    """Reads a tokenizer.json of the library tokenizers, with the special tokens that it adds.
-
-    Needs that library: ``pip install 'lth-runner[text]'``. Raises UserError where it is missing, or
-    the file is none.
-    """
-
-    path: str = field(compare=False)
-    content: str = field(init=False, default="")  # SHA-256: all that tells one file from another
-
-    def __post_init__(self) -> None:
-        try:
-            content = read_regular(Path(self.path).expanduser())
-        except OSError as error:
-            raise UserError(
-                f"dataset.tokenizer.path={self.path} cannot be read: {error.strerror}"
-            ) from error
-        object.__setattr__(self, "content", hashlib.sha256(content).hexdigest())
-
-    def encoder(self, texts: Iterable[str]) -> Encode:
-        try:
-            from tokenizers import Tokenizer as Library
-        except ImportError as error:
-            raise UserError(
-                f"dataset.tokenizer.path={self.path} needs the library tokenizers ({error}): pip "
-                "install 'lth-runner[text]', or choose the tokenizer Words, Characters or Bytes"
-            ) from error
-        try:
-            found = Library.from_file(str(Path(self.path).expanduser()))
-        except Exception as error:  # the library raises nothing narrower
-            raise UserError(
-                f"dataset.tokenizer.path={self.path} is no tokenizer.json: {error}"
-            ) from error
-        found.no_padding()
-
-        def encode(parts: Sequence[str], length: int | None) -> list[int]:
-            found.no_truncation()
-            if length is not None:
-                found.enable_truncation(length)
-            numbers: list[int] = found.encode(parts[0], parts[1] if parts[1:] else None).ids
-            return numbers
-
-        return encode
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,76 @@
+"""Encoded texts as tensors of a file, made once and then mapped into memory."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lth_runner.problem.data.folder import default_cache
+from lth_runner.values import identity
+from lth_runner.values.errors import UserError
+
+CACHE_FORMAT = 1  # part of the cached file's name: raise it when the encoding changes
+Table = Mapping[str, Tensor]
+_log = logging.getLogger(__name__)
+
+
+def cached_table(made_of: Any, make: Callable[[], Table], cache: str | None) -> Table:
+    """Reads the tensors that were kept for ``made_of``, or makes and keeps them.
+
+    They are mapped: pages are read when a batch needs them, and shared with other runs. A file
+    whose content is not what was written is set aside and made anew. Raises UserError where the
+    folder takes none.
+    """
+    folder = Path(cache).expanduser() if cache else default_cache()
+    path = folder / f"texts-{identity.digest([CACHE_FORMAT, made_of])}.safetensors"
+    if path.is_file():
+        try:
+            return _mapped(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            path.replace(path.with_suffix(".corrupt"))
+            _log.warning("cache file %s is damaged (%s): set aside and rebuilt", path, error)
+    _log.info("encoding texts")
+    _write(path, make())
+    return _mapped(path)
+
+
+def fingerprint_of(table: Table) -> str:
+    """Hashes tensors by their names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, value in sorted(table.items()):
+        digest.update(f"{name}:{value.dtype}{tuple(value.shape)}".encode())
+        digest.update(value.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _mapped(path: Path) -> Table:
+    with safe_open(path, framework="pt") as file:
+        expected = (file.metadata() or {}).get("sha256")
+        found = {name: file.get_tensor(name) for name in sorted(file.keys())}
+    if fingerprint_of(found) != expected:
+        raise ValueError("its checksum does not match")
+    return found
+
+
+def _write(path: Path, table: Table) -> None:
+    plain = {name: value.contiguous() for name, value in table.items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="texts-", dir=path.parent) as folder:
+            written = Path(folder) / path.name
+            save_file(plain, written, metadata={"sha256": fingerprint_of(plain)})
+            written.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"cannot write the encoded texts to {path.parent} ({error}): pass dataset.cache=<a "
+            "folder with room>"
+        ) from error
