@@ -15,6 +15,7 @@ from lth_runner.runs.evidence.estimate import (
     benjamini_hochberg,
     decide,
     holm,
+    paired,
     sample,
     two_sample,
 )
@@ -36,6 +37,18 @@ def test_a_side_of_one_value_is_taken_to_vary_as_the_other_does():
     found = two_sample(sample([5.0]), sample([1.0, 2.0, 3.0]))
     assert (found.n, found.error) == (1, pytest.approx(math.sqrt(4 / 3)))
     assert found.freedom == 2
+
+
+def test_paired_differences_that_rounding_alone_tells_apart_are_equal_and_one_image_is_not():
+    # 933/1000 - 932/1000 is not exactly 965/1000 - 964/1000 in binary
+    draws = random.Random(0)
+    for num in (359, 1000, 10_000):
+        for _ in range(200):
+            right = [draws.randint(num // 2, num - 3) for _ in range(5)]
+            ours = {seed: (hits + 1) / num for seed, hits in enumerate(right)}
+            theirs = {seed: hits / num for seed, hits in enumerate(right)}
+            assert paired(ours, theirs).error is None
+            assert paired({**ours, 0: (right[0] + 2) / num}, theirs).error is not None
 
 
 def test_the_three_words_of_one_estimate():

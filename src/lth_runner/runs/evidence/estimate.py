@@ -163,10 +163,14 @@ def sample(
 
 def _variance(values: Sequence[float]) -> float | None:
     """Computes a variance, which is zero where only rounding tells the values apart."""
-    spread = std(values)
-    if spread is None:
-        return None
-    return 0.0 if spread <= ROUNDING * abs(mean(values)) else spread * spread
+    spread = _spread(values, size=abs(mean(values)))
+    return None if spread is None else spread * spread
+
+
+def _spread(values: Sequence[float], size: float) -> float | None:
+    """Computes a standard deviation, zero where it is no more than rounding at that size."""
+    found = std(values)
+    return 0.0 if found is not None and found <= ROUNDING * size else found
 
 
 def _prior(cells: Sequence[tuple[float, int]]) -> tuple[float, float]:
@@ -261,10 +265,13 @@ def paired(
 
     ``differences``: those of each test sample, where these count as drawn.
     """
-    found = [first[seed] - second[seed] for seed in first if seed in second]
+    common = [seed for seed in first if seed in second]
+    found = [first[seed] - second[seed] for seed in common]
     if not found:
         return None
-    n, spread = len(found), std(found)
+    # differences are rounded as what they are of, which may be far larger
+    size = max(abs(of[seed]) for of in (first, second) for seed in common)
+    n, spread = len(found), _spread(found, size)
     if not spread:  # all equal: how coarse the measure is, not how certain
         return Estimate(n, mean(found))
     seeds = Estimate(n, mean(found), spread / math.sqrt(n), n - 1)
