@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 from collections.abc import Mapping
@@ -13,12 +14,14 @@ import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from command import parts_of
 from lth_runner.cli.check import resolve
 from lth_runner.cli.main import conf_dir
 from lth_runner.cli.signatures import check_targets
+from lth_runner.cli.study import read_study, set_by_scale
 from lth_runner.parts.make import make
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -30,6 +33,8 @@ EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 FOUND = {"digits_strong", "resnet20_cs", "resnet20_cts"}
 # masks before training: one round, however many are asked for
 AT_ONCE = {"lenet300_mnist_sanity", "lenet300_mnist_snip"}
+ONE_SHOT = {"lenet300_mnist_connectivity", "resnet20_connectivity"}
+IN_ROUNDS = {"imp", "random", "han2015", "obd"}  # pruners that train in between
 ITERATIVE = [name for name in EXPERIMENTS if name not in FOUND]
 DEFAULT_GROUPS = {
     group.removeprefix("override ")
@@ -222,8 +227,48 @@ def test_smoke_scale_holds_over_an_experiment(experiment: str) -> None:
     behind = resolved(f"+experiment={experiment}", "+scale=smoke")
     assert behind["replicates"] == 1
     assert behind["train"]["shrink_to"] == "20it"
-    in_rounds = experiment in set(ITERATIVE) - AT_ONCE
+    in_rounds = experiment in set(ITERATIVE) - AT_ONCE - ONE_SHOT
     assert make(behind["pruner"]["search"]).num_rounds == (3 if in_rounds else 2)
+
+
+PRUNERS = sorted(path.stem for path in (CONF / "pruner").glob("*.yaml"))
+SCOPES = ("global", "layerwise", "er", "channels", "deviation", "n_of_m", "blocks")
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_smoke_scale_takes_every_pruner_and_every_sparsity(pruner: str) -> None:
+    config = composed(f"pruner={pruner}", *NEEDED.get(f"pruner={pruner}", []), "+scale=smoke")
+    scopes = SCOPES if pruner in ("imp", "one_shot") else (None,)
+    for sparsity in (None, 0.75):
+        for scope in () if pruner == "given" else scopes:
+            small = copy.deepcopy(config)
+            small.pruner.sparsity = sparsity
+            if scope is not None:
+                small.pruner.scope = scope
+            plain = resolve(small)
+            check_targets(plain)
+            search, masking = (make(plain["pruner"][name]) for name in ("search", "masking"))
+            assert search.num_rounds == (3 if pruner in IN_ROUNDS else search.num_rounds) <= 3
+            parts = [part for part in (search, masking) if hasattr(part, "schedule")]
+            ends = [part.schedule()[-1] for part in parts if part.schedule is not None]
+            assert ends == pytest.approx([1 - (sparsity or 0.36)] * len(ends))
+    assert pruner != "one_shot" or search.num_rounds == 2
+
+
+@pytest.mark.parametrize("study", sorted(path.stem for path in (CONF / "study").glob("*.yaml")))
+def test_smoke_scale_takes_every_study(study: str) -> None:
+    own = ["+scale=smoke"]
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        config = compose("config", overrides=[f"+study={study}", *own])
+        held = set_by_scale(own, GlobalHydra.instance().config_loader())
+        points = read_study(config.study).points(own, held)
+        first = {point.stage: point for point in reversed(points)}
+        for point in first.values():
+            words = point.spelt(dict.fromkeys(point.needs, "outputs/earlier"))
+            plain = resolve(compose("config", overrides=words))
+            assert plain["train"]["shrink_to"] == "20it"
+            assert plain["replicates"] == 1
+            assert plain["pruner"]["rounds"] == 2
 
 
 def test_the_command_line_holds_over_smoke_scale() -> None:

@@ -340,7 +340,7 @@ def test_densities_by_layer_can_be_given_on_the_command_line():
     [
         (["pruner=edge_popup", "rewind=step"], ["rewind.step=500it"]),
         (["pruner=gradual", "rewind=renda_lrr"], ["rewind.weights=keep", "rewind.bn=keep"]),
-        (["pruner=gradual", "rewind=renda_lrr", "pruner.retrain=true"], []),
+        (["pruner=gradual", "rewind=renda_lrr", "pruner.retrain=true", "control=none"], []),
         (["pruner=continuous", "rewind=step", "pruner.retrain=false"], ["rewind.step=500it"]),
         (["pruner=gradual", "rewind=finetune", "train/learning_rate=cosine"], ["rewind"] * 3),
         (

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import (
     InterpolationKeyError,
     MissingMandatoryValue,
@@ -20,6 +20,7 @@ from lth_runner.cli.signatures import check_targets, without_what_data_lack
 from lth_runner.runs.evidence.published import published
 from lth_runner.runs.run_name import check_name
 from lth_runner.runs.samples import DRAWN, FIXED
+from lth_runner.schedule import rate_to_reach
 from lth_runner.search.rewind import Rewind
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.raised import first_line
@@ -66,6 +67,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     Raises UserError as ``check`` does, without looking at signatures.
     """
     _check_keys(config)
+    config = _reaching(config)
     _check_sections(config)
     _check_pruner(config)
     _warn_of_unused_rewinding(config)
@@ -86,6 +88,25 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     _check_groups(values)
     _check_record(values["record"])
     return values
+
+
+def _reaching(config: DictConfig) -> DictConfig:
+    """Raises the rate of a small schedule to where its rounds reach the sparsity asked for.
+
+    Small is what ``train.shrink_to`` shrinks: +scale=smoke sets rounds and a rate whatever the
+    sparsity. Returns another config where it changes one.
+    """
+    pruner, train = config.pruner, config.train
+    if not isinstance(train, DictConfig) or train.get("shrink_to") is None:
+        return config
+    raw = {name: pruner.get(name) for name in ("sparsity", "rounds", "rate")}
+    sparsity, rounds, rate = raw.values()
+    if not (_is_share(sparsity) and _is_share(rate) and _is_whole(rounds) and rounds >= 1):
+        return config
+    changed = config.copy()
+    with read_write(changed), open_dict(changed):
+        changed.pruner.rate = rate_to_reach(sparsity, rounds, rate)
+    return changed
 
 
 def _check_keys(config: DictConfig) -> None:
@@ -197,6 +218,10 @@ def _check_record(record: Mapping[str, Any]) -> None:
     mode = wandb.get("mode")
     if mode not in WANDB_MODES:
         raise UserError(f"record.wandb.mode={mode!r}: {nearest(str(mode), WANDB_MODES)}")
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, float) and 0 < value < 1
 
 
 def _is_whole(value: Any) -> bool:

@@ -216,7 +216,7 @@ def _own_keys(path: Path, conf: Path) -> set[str]:
     loaded = yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     if not isinstance(loaded, dict):
         return set()
-    keys = set(_dotted(loaded))
+    keys = set(dotted(loaded))
     for entry in loaded.get("defaults") or []:
         if isinstance(entry, str) and entry != "_self_":
             name = entry.removesuffix("@_here_")
@@ -226,7 +226,8 @@ def _own_keys(path: Path, conf: Path) -> set[str]:
     return keys
 
 
-def _dotted(node: object, prefix: str = "") -> list[str]:
+def dotted(node: object, prefix: str = "") -> list[str]:
+    """Lists the keys of nested mappings, those within others by their path."""
     if not isinstance(node, dict):
         return []
     found = []
@@ -234,7 +235,7 @@ def _dotted(node: object, prefix: str = "") -> list[str]:
         if str(key).startswith("_"):
             continue
         path = f"{prefix}.{key}" if prefix else str(key)
-        found += [path, *_dotted(value, path)]
+        found += [path, *dotted(value, path)]
     return found
 
 

@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from lth_runner.cli.build import build_but
 from lth_runner.cli.check import check
+from lth_runner.cli.messages import dotted
 from lth_runner.cli.sweep import command, command_line, conclude, hold
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.folder import ROUNDS
@@ -68,8 +69,9 @@ def run_study(config: DictConfig, known: Any, task: Callable[[DictConfig], Any])
     if known.mode == RunMode.MULTIRUN:
         raise UserError("a study has its own points: give +study=... without -m and +sweep=...")
     study = read_study(config.study)
-    points = study.points(own_words(list(known.overrides.task)))
     loader = GlobalHydra.instance().config_loader()
+    own = own_words(list(known.overrides.task))
+    points = study.points(own, set_by_scale(own, loader))
     master = _master(known, loader)
     planned = _plan(points, master, loader)
     typed = [word for word in known.overrides.hydra if word != "hydra.mode=RUN"]  # Hydra's own
@@ -81,6 +83,19 @@ def run_study(config: DictConfig, known: Any, task: Callable[[DictConfig], Any])
     finally:
         if lease is not None:
             lease.release()
+
+
+def set_by_scale(own: Sequence[str], loader: ConfigLoader) -> set[str]:
+    """Lists the dotted keys that the options of +scale= among some words set."""
+    found: set[str] = set()
+    for word in own:
+        group, _, option = word.lstrip("+").partition("=")
+        folders = [entry.path for entry in loader.get_search_path().get_path() if entry.path]
+        for folder in folders if group == "scale" else ():
+            file = Path(str(folder).removeprefix("file://"), group, f"{option}.yaml")
+            if file.is_file():
+                found |= set(dotted(OmegaConf.to_container(OmegaConf.load(file), resolve=False)))
+    return {key for key in found if not any(other.startswith(f"{key}.") for other in found)}
 
 
 def read_study(study: Any) -> Study:

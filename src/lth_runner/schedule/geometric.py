@@ -80,3 +80,21 @@ def _rounds(sparsity: float, rate: float) -> int:
     # the tolerance: (1 - rate)^3 computed backwards must count as three rounds, not four
     num = math.log1p(-sparsity) / math.log1p(-rate) - 1e-9
     return max(1, math.ceil(min(num, sys.float_info.max)))
+
+
+def at_once(
+    sparsity: float | None = None, rate: float | None = None, rounds: int | None = None
+) -> Geometric:
+    """Makes the schedule of one round, to where a geometric one of these numbers would end.
+
+    Without a rate they are that schedule's own.
+    """
+    if rate is None:
+        return Geometric(sparsity, rate, rounds)
+    end = Geometric(sparsity, rate, rounds)()[-1]
+    return Geometric(1 - end if sparsity is None else sparsity, rounds=1)
+
+
+def rate_to_reach(sparsity: float, rounds: int, least: float) -> float:
+    """Finds the rate by which so many rounds reach a sparsity, ``least`` where that is enough."""
+    return max(least, 1 - (1 - sparsity) ** (1 / rounds))

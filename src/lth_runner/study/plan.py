@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,14 +106,17 @@ class Study:
             group=None if node.get("group") is None else _text(node["group"], "study.group"),
         )
 
-    def points(self, own: Sequence[str] = ()) -> list[Point]:
+    def points(self, own: Sequence[str] = (), held: Collection[str] = ()) -> list[Point]:
         """Lists all points, a stage after the other; ``own`` words hold over those of the yaml.
 
+        ``held``: keys that an option among the ``own`` words sets, as +scale=smoke does; words of
+        the yaml that set one of them are left out.
         Raises UserError for a word that names a value or a stage that is not there.
         """
         found: list[Point] = []
         for stage in self.stages:
-            new = [self._point(stage, values, own, found) for values in stage.combinations()]
+            values = stage.combinations()
+            new = [self._point(stage, one, own, held, found) for one in values]
             if not new:
                 raise UserError(
                     f"study.stages.{stage.name} has no point: give its over some values"
@@ -124,10 +127,16 @@ class Study:
         return found
 
     def _point(
-        self, stage: Stage, values: Mapping[str, str], own: Sequence[str], before: Sequence[Point]
+        self,
+        stage: Stage,
+        values: Mapping[str, str],
+        own: Sequence[str],
+        held: Collection[str],
+        before: Sequence[Point],
     ) -> Point:
         words = (f"name={self.name}", *self._filled(self.overrides, stage, values))
         words += self._filled(stage.overrides, stage, values)
+        words = tuple(word for word in words if _key(word) not in held)
         unlike = {
             key: self._filled(further, stage, values) for key, further in stage.unlike.items()
         }
@@ -195,10 +204,14 @@ def merged(words: Any) -> list[str]:
     """Leaves out words whose key a later word sets again."""
     last: dict[str, str] = {}
     for word in words:
-        key = word.partition("=")[0].lstrip("+")
+        key = _key(word)
         last.pop(key, None)
         last[key] = word
     return list(last.values())
+
+
+def _key(word: str) -> str:
+    return word.partition("=")[0].lstrip("+")
 
 
 def quoted(text: str) -> str:
