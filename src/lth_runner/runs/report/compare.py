@@ -41,6 +41,8 @@ from lth_runner.runs.report.progress import progress
 from lth_runner.runs.report.refused import refusals
 from lth_runner.runs.report.table import Cells, ruled, wrapped
 
+MOST_NAMED = 3  # of the runs that were judged alike
+
 
 def compare(runs: Sequence[FinishedRun], folder: Path) -> tuple[str, tuple[Path, Path, Path]]:
     """Writes comparison.html, .png and .csv into the folder; returns the table and the files."""
@@ -94,7 +96,7 @@ def _page(
             f"{name}: {headline(verdict).text} {progress(run)}" for run, name, verdict in told
         )),
         Section("Where the configurations differ", tables=(_difference_table(runs),), folded=True),
-        Section("How it was judged", notes=(method(verdicts[0]),), folded=True),
+        Section("How it was judged", notes=_methods(names, verdicts), folded=True),
     ]  # fmt: skip
     unlike = [name for run, name in zip(merged, names, strict=True)
               if run.measure.name != measure.name]  # fmt: skip
@@ -106,6 +108,22 @@ def _page(
     facts = (str(folder), states, _least_covered(merged, verdicts))
     title = say.counted(len(runs), "run")
     return Page(title, facts, _headline(names, verdicts), tuple(warnings), tuple(sections))
+
+
+def _methods(names: Sequence[str], verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+    """Says how runs were judged, those that were judged differently by name."""
+    found: dict[str, list[str]] = {}
+    for name, verdict in zip(names, verdicts, strict=True):
+        found.setdefault(method(verdict), []).append(name)
+    if len(found) == 1:
+        return tuple(found)
+    told = []
+    for text, own in found.items():
+        more = len(own) - MOST_NAMED
+        told.append(
+            f"{'; '.join(own[:MOST_NAMED])}{f' and {more} more' if more > 0 else ''}: {text}"
+        )
+    return tuple(told)
 
 
 def _least_covered(runs: Sequence[FinishedRun], verdicts: Sequence[Verdict]) -> str:
@@ -124,6 +142,11 @@ def _headline(names: Sequence[str], verdicts: Sequence[Verdict]) -> Headline:
              if (level := verdict.shown()) is not None]  # fmt: skip
     if not known:
         told = "No run has a ticket that is shown to match its dense network."
+        open_ones = [(level, name) for verdict, name in zip(verdicts, names, strict=True)
+                     if (level := verdict.possible()) is not None]  # fmt: skip
+        if open_ones:
+            level, name = max(open_ones, key=lambda one: one[0].sparsity)
+            told += f" Of {name} none is refuted up to sparsity {say.removed(level.density)}."
         return Headline("none", "of the tickets is shown to match", told)
     level, verdict, name = max(known, key=lambda one: one[0].sparsity)
     number, of = say.gone(verdict, level.density)

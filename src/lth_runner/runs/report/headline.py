@@ -220,6 +220,8 @@ def _here(verdict: Verdict) -> list[str]:
 
 def _separation(verdict: Verdict, best: Level) -> list[str]:
     """Says whether the experiment tells the ticket from its controls where it matches."""
+    if not verdict.controls and best.matches != "shown":
+        return []
     if not verdict.controls:
         return ["No control was run, so this does not show what makes the ticket match."]
     beaten = verdict.beaten(best.round)

@@ -18,16 +18,14 @@ from lth_runner.runs.report.instrument_lines import (
     step_lines,
 )
 from lth_runner.runs.report.lines import DASHED, Frame
+from lth_runner.runs.report.wording import MARKED
 
 SHARE = Frame("share")
 BARRIER = Frame("barrier ({errors})")
 ERROR = Frame("{error}", "place on the line, from one end to the other")
 STEPS = Frame("cosine", "steps after the start (log scale)", logarithmic_x=True)
-LAYER = "Drawn is the sparsest round that is shown to match, else not refuted, else the last."
-ROUNDS = (
-    "Darker is sparser; dashed: the controls of the sparsest round that is shown to match, else "
-    "not refuted, else the last."
-)
+LAYER = f"Drawn is the sparsest round that is {MARKED}."
+ROUNDS = f"Darker is sparser; dashed: the controls of the sparsest round that is {MARKED}."
 
 DEFAULT: tuple[Instrument, ...] = (
     Instrument(

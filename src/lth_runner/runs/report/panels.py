@@ -85,8 +85,8 @@ def learning_panels(run: FinishedRun, verdict: Verdict) -> list[Panel]:
     for split, what in (("test", "test"), ("val", "validation")):
         reading = (
             f"Mean {what} {say.label(run.measure)} of the replicates after each step; darker is "
-            "sparser. Dashed: the controls of the sparsest round that is shown to match, else not "
-            "refuted, else the last. The axis leaves out the first steep steps."
+            f"sparser. Dashed: the controls of the sparsest round that is {say.MARKED}. The axis "
+            "leaves out the first steep steps."
         )
         series = _mean_series(rows, f"{split}_{run.measure.name}", run.measure.scale)
         rounds = shown_rounds([round for arm, round in series if arm == TICKET], verdict)

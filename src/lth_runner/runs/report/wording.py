@@ -15,6 +15,7 @@ from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.verdict import Level, Verdict
 from lth_runner.values.measure import Measure
 
+MARKED = "shown to match, else not refuted (of one seed: within the tolerance), else the last"
 NEARLY_ALL = 0.9  # a mask that covers less of the parameters is told by its share of all
 ARMS = {
     TICKET: "the ticket",
