@@ -26,6 +26,7 @@ from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Ticket
 from lth_runner.training.engines.sequential import Sequential
 from lth_runner.training.job import Job
+from lth_runner.training.loop import Loop
 from lth_runner.training.pace import Interrupted, Pace
 from lth_runner.training.recipe import Recipe
 from lth_runner.values import state as states
@@ -292,7 +293,7 @@ def test_dropout_without_a_module_is_seeded_and_a_killed_training_ends_with_the_
     found = task(pretrained.folder(tmp_path, "llama"), origin=False, config={"pad_token_id": 0})
     assert not any(isinstance(part, torch.nn.Dropout) for _, part in found.named_modules())
     assert found.is_random
-    job, recipe = Job(found, Ticket(found.dense(), found.init()), Static()), Recipe(**ADAM)
+    job, recipe = job_of(found), Recipe(**ADAM, micro_batch=3)
     [whole] = trained([job], recipe, by=Sequential())
     keeper, asked = Memory(), []
 
@@ -306,6 +307,26 @@ def test_dropout_without_a_module_is_seeded_and_a_killed_training_ends_with_the_
     [resumed] = trained([job], recipe, by=Sequential(), keepers=[keeper])
     assert states.fingerprint(resumed.weights) == states.fingerprint(whole.weights)
     assert whole.history == resumed.history
+
+
+def job_of(found: Task) -> Job:
+    return Job(found, Ticket(found.dense(), found.init()), Static())
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_activations_that_are_computed_again_give_the_same_bits(bert: str, dropout: float) -> None:
+    # with dropout, only since its random numbers are drawn again as well
+    rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    found, watched = task(bert, config=rates), []
+    plain = trained([job_of(found)], Recipe(**ADAM), by=Sequential())
+    loop = Loop(job_of(found), Recipe(**ADAM, recompute=True), None)
+    inner = loop.model.bert.encoder.layer[0].attention.self.query
+    inner.register_forward_pre_hook(lambda *_: watched.append(1))
+    loop.backward()
+    assert len(watched) == 2
+    again = trained([job_of(found)], Recipe(**ADAM, recompute=True), by=Sequential())
+    assert states.fingerprint(again[0].weights) == states.fingerprint(plain[0].weights)
+    assert again[0].history == plain[0].history
 
 
 # --- the command line

@@ -33,7 +33,7 @@ Groups (group=choice)
 Common keys (key=value; durations are steps 500it, epochs 12ep or a share 10%)
   pruner.sparsity  pruner.rate  pruner.rounds  pruner.scope=global|layerwise|erk|uniform|...
   pruner.exclude=[output]  pruner.rates={{output:0.1}}
-  rewind.step  train.length  train.batch_size  train.precision=fp32|tf32|bf16
+  rewind.step  train.length  train.batch_size  train.precision=fp32|tf32|bf16|fp16
   train.optimizer.lr  train/learning_rate=multistep|cosine|linear|constant
   seed  replicates  device=auto|cpu|cuda|mps  dataset.root  paths.outputs
 

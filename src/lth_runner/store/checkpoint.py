@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lth_runner.values.mask import Mask
@@ -18,6 +18,7 @@ class Checkpoint:
     weights: State
     optimizer: State
     masking: State
+    scale: State = field(default_factory=dict)  # of the loss, in half precision
     loss: float = 0.0  # summed since the last evaluation, with the number of steps it sums
     num_losses: int = 0
     history: tuple[dict[str, Any], ...] = ()

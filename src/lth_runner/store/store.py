@@ -276,6 +276,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "weights.": checkpoint.weights,
         "optimizer.": checkpoint.optimizer,
         "masking.": checkpoint.masking,
+        "scale.": checkpoint.scale,
     }
     tensors = {prefix + name: v for prefix, state in kinds.items() for name, v in state.items()}
     facts = {
@@ -307,5 +308,6 @@ def _checkpoint_in(file: SealedFile, path: Path) -> Checkpoint | None:
         weights=_under(tensors, "weights."),
         optimizer=_under(tensors, "optimizer."),
         masking=_under(tensors, "masking."),
+        scale=_under(tensors, "scale."),
         **{**facts, "history": tuple(facts["history"])},
     )

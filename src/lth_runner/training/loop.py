@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -20,8 +20,11 @@ from lth_runner.problem.retained import refuse_other_answers
 from lth_runner.problem.task import Task
 from lth_runner.store.checkpoint import Checkpoint, Outcome
 from lth_runner.training.job import Job
+from lth_runner.training.loss_scale import LossScale
+from lth_runner.training.network import autocast, fresh_network
 from lth_runner.training.recipe import Recipe, comes_with_torch
 from lth_runner.values import state as states
+from lth_runner.values import tree
 from lth_runner.values.global_streams import TORCH, all_seeded, torch_seeded
 from lth_runner.values.seeds import derive
 from lth_runner.values.state import State
@@ -53,7 +56,7 @@ class Loop:
         self._began, self._num_lanes = time.monotonic(), num_lanes
         self._seconds_before = checkpoint.seconds if checkpoint else 0.0
         self.step = checkpoint.step if checkpoint else ticket.start.step
-        self.model = (_fresh_network(task, recipe) if model is None else model).train()
+        self.model = (fresh_network(task, recipe) if model is None else model).train()
         states.write(self.model, checkpoint.weights if checkpoint else ticket.masked)
         self.live = job.masking.install(self.model, ticket.mask, task.seed)
         norms = [part for part in self.model.modules() if is_norm(part)]
@@ -74,6 +77,9 @@ class Loop:
         self._parameters = list(dict.fromkeys([*self.model.parameters(), *trained]))
         self.objective = smoothed(task.objective, recipe.label_smoothing)
         self.cast = autocast(recipe, task.device)
+        self.scale = LossScale() if recipe.precision == "fp16" else None
+        if self.scale is not None and checkpoint:
+            self.scale.load_state_dict(checkpoint.scale)
         # a network trained elsewhere, as part of another: what brings this one up to date, and
         # what measures it there
         self.bring_up_to_date: Callable[[], None] = lambda: None
@@ -95,14 +101,28 @@ class Loop:
 
     def differentiate(self, batch: Batch) -> None:
         """Computes the dense gradients of the loss on a batch, in new tensors; adds the loss up."""
-        inputs, targets = batch
         self.forget_gradients()
         with self._draws():
-            with self.cast:
-                loss = self.objective.loss(answer(self.model, inputs), targets)
-            self.loss += loss.detach()
-            penalty = self.live.penalty()
-            (loss if penalty is None else loss + penalty).backward()
+            for number, (share, (inputs, targets)) in enumerate(self._pieces(batch)):
+                with self.cast:
+                    loss = self.objective.loss(answer(self.model, inputs), targets)
+                if share is not None:
+                    loss = loss * share
+                self.loss += loss.detach()
+                penalty = None if number else self.live.penalty()  # once a step
+                loss = loss if penalty is None else loss + penalty
+                (loss if self.scale is None else self.scale(loss)).backward()
+
+    def _pieces(self, batch: Batch) -> Iterator[tuple[float | None, Batch]]:
+        """Goes through the parts of a batch, each with its share of the loss."""
+        size = self.recipe.micro_batch
+        if size is None:
+            yield None, batch
+            return
+        inputs, targets = (tree.split(part, size) for part in batch)
+        counts = [self.objective.weight(part) for part in targets]
+        for count, *piece in zip(counts, inputs, targets, strict=True):
+            yield count / (sum(counts) or 1), (piece[0], piece[1])
 
     def forget_gradients(self) -> None:
         """Frees the gradients, which nobody asks for once the step is taken."""
@@ -142,6 +162,8 @@ class Loop:
 
     def prepare_gradients(self) -> bool:
         """Makes the gradients what the optimizer is to see; says whether it is to step at all."""
+        if self.scale is not None and not self.scale.unscale(self._parameters):
+            return False
         if not self.live.after_backward(self.step, self.clock.total, self.optimizer):
             return False
         if self.recipe.clip_norm is not None:
@@ -205,6 +227,7 @@ class Loop:
             weights=self.weights(),
             optimizer=_flatten(self.optimizer),
             masking=self.live.state_dict(),
+            scale={} if self.scale is None else self.scale.state_dict(),
             loss=self.loss.item(),
             num_losses=self.num_losses,
             history=tuple(self._history),
@@ -234,32 +257,6 @@ class Loop:
 
 def _measured(model: nn.Module, task: Task, split: str) -> dict[str, float]:
     return evaluate(model, task.data.batches(split, 2000), task.objective)
-
-
-def autocast(
-    recipe: Recipe, device: torch.device | str, *, cached: bool = True
-) -> AbstractContextManager[object]:
-    """Makes the cast of a forward pass: to bf16 where the recipe says so.
-
-    ``cached``: a weight that is used twice is cast once.
-    """
-    if recipe.precision != "bf16":
-        return nullcontext()
-    kind = torch.device(device).type
-    return torch.autocast(kind, torch.bfloat16, cache_enabled=cached)
-
-
-def _fresh_network(task: Task, recipe: Recipe) -> nn.Module:
-    """Builds a fresh network, its images channels-last where that is faster.
-
-    It is on CPUs, and on the tensor cores of a GPU. Those do no plain fp32; cuDNN's kernels for
-    that are made for channels first.
-    """
-    model = task.module()
-    plain = torch.device(task.device).type == "cuda" and recipe.precision == "fp32"
-    if not plain and any(isinstance(module, nn.Conv2d) for module in model.modules()):
-        return model.to(memory_format=torch.channels_last)
-    return model
 
 
 def _flatten(optimizer: Optimizer) -> State:

@@ -24,8 +24,11 @@ class Recipe:
     ``length`` and all other durations are steps (it), epochs (ep) or shares of the length (%).
     ``optimizer`` takes parameter groups and makes an optimizer. ``decay``: weight decay acts on
     all parameters, or on the weights only and not on norm layers and biases. ``clip_norm``: the
-    largest 2-norm of the gradient. ``shrink_to``: the whole schedule, every duration in it,
-    shrunk to so many steps. ``eval_every``: how often validation and test are measured.
+    largest 2-norm of the gradient. ``micro_batch``: at most so many samples of a batch at once,
+    whose gradients are added up to the whole batch's. ``recompute``: activations within the layers
+    of a network of transformers are computed again for the gradient, and not kept. ``shrink_to``:
+    the whole schedule, every duration in it, shrunk to so many steps. ``eval_every``: how often
+    validation and test are measured.
     ``snapshots``: steps of the dense training to keep beside those that rewinding asks for.
     ``engine``: train networks one by one, or up to ``max_packed`` as one, whole or over surviving
     weights alone, or side by side in one CUDA graph (auto: as pays).
@@ -39,7 +42,9 @@ class Recipe:
     decay: Literal["all", "weights"] = "all"
     label_smoothing: float = 0.0
     clip_norm: float | None = None
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    micro_batch: int | None = None
+    recompute: bool = False
     eval_every: Duration | str = "1ep"
     shrink_to: Duration | str | None = None
     deterministic: bool = False
@@ -65,6 +70,12 @@ class Recipe:
             if getattr(self, name) not in accepted:
                 value = getattr(self, name)
                 raise UserError(f"train.{name}={value!r}; {nearest(str(value), accepted)}")
+        most = self.micro_batch
+        if most is not None and (isinstance(most, bool) or not 1 <= most <= self.batch_size):
+            raise UserError(
+                f"train.micro_batch={most}: give a whole number from 1 to train.batch_size="
+                f"{self.batch_size}, or null for the whole batch at once"
+            )
         if not self.checkpoint_minutes > 0:
             raise UserError(f"train.checkpoint_minutes={self.checkpoint_minutes} must be above 0")
         if Duration.parse(self.eval_every).amount <= 0:
@@ -83,6 +94,11 @@ class Recipe:
         """Raises UserError for what this machine, this clock or this optimizer cannot do."""
         if self.precision == "tf32" and device.type != "cuda":
             raise UserError("train.precision=tf32 needs a CUDA device: use fp32 or bf16 here")
+        if self.precision == "fp16" and device.type != "cuda":
+            raise UserError(
+                f"train.precision=fp16 needs a CUDA device, and this run has device={device.type}: "
+                "accepted here: fp32, bf16"
+            )
         self.evaluation_period(clock)
         self.snapshot_steps(clock)
         try:

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lth_runner.problem.answers import answer
 from lth_runner.problem.objective import smoothed
 from lth_runner.problem.task import Task
-from lth_runner.training.loop import autocast
+from lth_runner.training.network import autocast, recomputing
 from lth_runner.training.recipe import Recipe, comes_with_torch
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
@@ -48,6 +48,9 @@ def try_a_step(task: Task, recipe: Recipe) -> None:
             f"train.optimizer cannot train this network: {_said(error)}: choose another, as by "
             "train=sgd"
         ) from error
+    _check_parts_of_batches(module, recipe)
+    if recipe.recompute:
+        recomputing(module)
     num = min(2, recipe.batch_size, task.data.num_train)
     inputs, targets = task.data.sample(num, 0)
     try:
@@ -75,6 +78,17 @@ def try_a_step(task: Task, recipe: Recipe) -> None:
         ) from error
     if not comes_with_torch(optimizer):
         _refuse_what_no_checkpoint_holds(optimizer, before)
+
+
+def _check_parts_of_batches(module: nn.Module, recipe: Recipe) -> None:
+    """Refuses to take a batch in parts where a network normalises by the whole of it."""
+    by_batch = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if recipe.micro_batch is not None and by_batch:
+        raise UserError(
+            f"train.micro_batch={recipe.micro_batch}: the model normalises by the statistics of a "
+            f"batch ({type(by_batch[0]).__name__}), and those of a part are others: leave it out, "
+            "or take another model.norm"
+        )
 
 
 def _refuse_what_no_checkpoint_holds(optimizer: Optimizer, before: Mapping[str, Any]) -> None:

@@ -48,6 +48,8 @@ def obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
     """Says why such steps cannot be recorded, as far as their parts tell; None for no reason."""
     if not masking.captures:
         return f"{type(masking).__name__} decides between steps"
+    if recipe.precision == "fp16":
+        return "whether to step is asked of the gradients (train.precision=fp16)"
     data = task.data
     if not isinstance(data, Data) or not data.augment.captures:
         return "its batches are made by the host"

@@ -12,7 +12,8 @@ from lth_runner.problem.data import Stream
 from lth_runner.store.checkpoint import Checkpoint
 from lth_runner.training.engines.engine import Together
 from lth_runner.training.job import Job
-from lth_runner.training.loop import Loop, autocast
+from lth_runner.training.loop import Loop
+from lth_runner.training.network import autocast
 from lth_runner.training.recipe import Recipe
 
 Work = Callable[[], None]

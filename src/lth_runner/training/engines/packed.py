@@ -123,6 +123,10 @@ def obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
     """Says why trainings of this kind cannot be packed; None where they can."""
     if not masking.packs:
         return f"{type(masking).__name__} cannot share a network's memory"
+    if recipe.precision == "fp16":
+        return "each of its losses has a scale of its own"
+    if recipe.micro_batch is not None:
+        return "its batches are taken in parts (train.micro_batch)"
     reason = _objective_obstacle(task)
     if reason is not None:
         return reason

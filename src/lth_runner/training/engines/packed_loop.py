@@ -31,7 +31,8 @@ from lth_runner.training.engines.packed_layers import (
 )
 from lth_runner.training.engines.packed_parameter import PackedParameter
 from lth_runner.training.job import Job
-from lth_runner.training.loop import Loop, autocast
+from lth_runner.training.loop import Loop
+from lth_runner.training.network import autocast
 from lth_runner.training.recipe import Recipe
 from lth_runner.values.tree import Batch
 

@@ -1,0 +1,61 @@
+"""The network of a training as it is made, and the precision that it computes in."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from lth_runner.problem.task import Task
+from lth_runner.training.recipe import Recipe
+from lth_runner.values.errors import UserError
+
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(
+    recipe: Recipe, device: torch.device | str, *, cached: bool = True
+) -> AbstractContextManager[object]:
+    """Makes the cast of a forward pass: to bf16 or fp16 where the recipe says so.
+
+    ``cached``: a weight that is used twice is cast once.
+    """
+    if recipe.precision not in HALVES:
+        return nullcontext()
+    kind = torch.device(device).type
+    return torch.autocast(kind, HALVES[recipe.precision], cache_enabled=cached)
+
+
+def fresh_network(task: Task, recipe: Recipe) -> nn.Module:
+    """Builds a fresh network, its images channels-last where that is faster.
+
+    It is on CPUs, and on the tensor cores of a GPU. Those do no plain fp32; cuDNN's kernels for
+    that are made for channels first.
+    """
+    model = task.module()
+    if recipe.recompute:
+        recomputing(model)
+    plain = torch.device(task.device).type == "cuda" and recipe.precision == "fp32"
+    if not plain and any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        return model.to(memory_format=torch.channels_last)
+    return model
+
+
+def recomputing(model: nn.Module) -> nn.Module:
+    """Has a network of transformers keep no activations within its layers, but compute them again.
+
+    Raises UserError for another network.
+    """
+    if not getattr(model, "supports_gradient_checkpointing", False):
+        raise UserError(
+            f"train.recompute=true: a {type(model).__name__} does not say what it could compute "
+            "again: it is for model=hf; a smaller train.micro_batch takes less memory too"
+        )
+    known: Any = model
+    if hasattr(model, "activation_checkpointing_enable"):
+        known.activation_checkpointing_enable({"use_reentrant": False})
+    else:  # of transformers up to 5.20
+        known.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
