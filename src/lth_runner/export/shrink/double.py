@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+
+Seen = Callable[[Any, dict[str, Any], dict[str, Any], Any], None]
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,15 @@ def double_recurrent(module: nn.Module) -> Iterator[None]:
 
 
 class DoubleOperations(TorchDispatchMode):
-    """Makes every operation compute in double precision."""
+    """Makes every operation compute in double precision, and tells of each.
+
+    ``seen`` is given the operation, its arguments by name as they were given and as they were
+    doubled, and what was answered; what it computes itself is not watched.
+    """
+
+    def __init__(self, seen: Seen | None = None) -> None:
+        super().__init__()
+        self._seen = seen
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -115,7 +125,11 @@ class DoubleOperations(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        return in_double(func, by_name(func, args, kwargs or {}))[1]
+        given = by_name(func, args, kwargs or {})
+        doubled, out = in_double(func, given)
+        if self._seen is not None:
+            self._seen(func, given, doubled, out)
+        return out
 
 
 def by_name(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lth_runner.export.shrink import moves, norms, products
+from lth_runner.export.shrink import convolutions, moves, norms, products
 from lth_runner.export.shrink.labels import Shadow, axes, compact
 from lth_runner.export.shrink.trace import Call, Rule, Trace
 from lth_runner.export.shrink.unknown import tensors_of, unknown
@@ -117,7 +117,7 @@ _RULES: Mapping[str, Callable[[Trace, Call], list[Shadow]]] = MappingProxyType({
     **_many(norms.group_norm, "native_group_norm"),
     **_many(_embedding, "embedding"),
     **_many(moves.index_select, "index_select"),
-    **_many(products.convolution, "convolution"),
+    **_many(convolutions.convolution, "convolution"),
     **_many(products.matrix, "addmm", "mm"),
     **_many(products.batched, "bmm"),
     **{

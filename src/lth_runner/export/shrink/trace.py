@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from lth_runner.export.shrink.double import DoubleArguments, by_name, double_recurrent, in_double
+from lth_runner.export.shrink.double import DoubleArguments, DoubleOperations, double_recurrent
 from lth_runner.export.shrink.labels import Label, Shadow, Ties
 
 
@@ -112,11 +111,10 @@ class Call:
 Rule = Callable[["Trace", Call], list[Shadow]]
 
 
-class Trace(TorchDispatchMode):
+class Trace:
     """Watches a network in evaluation answer once, in double precision, rule by rule."""
 
     def __init__(self, module: nn.Module, rules: Callable[[Any], Rule]) -> None:
-        super().__init__()
         self.found = Found()
         self.modules = dict(module.named_modules())
         self._rules = rules
@@ -140,7 +138,7 @@ class Trace(TorchDispatchMode):
             with (
                 torch.no_grad(),
                 sdpa_kernel(SDPBackend.MATH),
-                self,
+                DoubleOperations(self._follow),
                 DoubleArguments({}),
                 double_recurrent(self.modules[""]),
             ):
@@ -184,15 +182,8 @@ class Trace(TorchDispatchMode):
                 labels.append(slots.reshape(shape))
         return Shadow(labels, nothing, root)
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # to skip it, torch would load its compiler first, which takes seconds
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        given = by_name(func, args, kwargs or {})
-        named, out = in_double(func, given)
+    def _follow(self, func: Any, given: dict[str, Any], named: dict[str, Any], out: Any) -> None:
+        """Learns what is known of the answers of one operation, by its rule."""
         shadows = {}
         for old, new in zip(pytree.tree_leaves(given), pytree.tree_leaves(named), strict=True):
             if isinstance(old, Tensor):
@@ -206,7 +197,6 @@ class Trace(TorchDispatchMode):
             if func._schema.is_mutable:
                 self._written(value)
             self._known[value] = shadow
-        return out
 
     def _written(self, value: Tensor) -> None:
         """Takes nothing for constant that shares memory with a tensor that is written to."""

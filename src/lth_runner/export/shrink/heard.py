@@ -1,0 +1,95 @@
+"""What each output of a product with weights hears, and what is constant of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from lth_runner.export.shrink.labels import Shadow
+from lth_runner.export.shrink.trace import Call, Product, Trace
+
+
+@dataclass(frozen=True)
+class Side:
+    """Inputs of a product: their labels, which vary, and the value of each that does not.
+
+    ``values`` [inputs, places]
+    """
+
+    labels: Tensor
+    varies: Tensor
+    values: Tensor
+
+    def uniform(self) -> Tensor:
+        """Whether an input is the same constant everywhere."""
+        spread = self.values.amax(1) - self.values.amin(1)
+        return ~self.varies & (spread <= 1e-12 * self.values.abs().amax(1))
+
+    def silent(self) -> Tensor:
+        return ~self.varies & (self.values == 0).all(1)
+
+
+def or_none(slots: Tensor | None, num: int) -> Tensor:
+    """Gives labels, or as many that are no slot where there are none."""
+    return torch.zeros(num, dtype=torch.int64) if slots is None else slots
+
+
+def met(trace: Trace, one: Tensor | None, other: Tensor | None, why: str) -> Tensor | None:
+    """Ties what is summed over on both sides; what has slots on one side alone stays."""
+    ties = trace.found.ties
+    if one is not None and other is not None:
+        ties.tie(one, other)
+        return one
+    for slots in (one, other):
+        if slots is not None:
+            ties.place(slots, why)
+            return slots
+    return None
+
+
+def bias_of(trace: Trace, call: Call, name: str, weight: Shadow) -> str | None:
+    """Names the bias that a constant can move into, there or not; None where there is none."""
+    if isinstance(call.args.get(name), Tensor):
+        return call.shadow(name).root
+    layer = trace.modules[call.module]
+    prefix = f"{call.module}." if call.module else ""
+    owned = isinstance(layer, (nn.Linear, _ConvNd)) and weight.root is not None
+    same = owned and trace.roots.get(id(layer.weight)) == weight.root
+    return f"{prefix}bias" if same else None
+
+
+def hear(
+    trace: Trace,
+    call: Call,
+    side: Side,
+    outputs: Tensor,
+    weight: Tensor,
+    *,
+    padded: bool,
+    bias: str | None,
+    carried: str | None = None,
+) -> None:
+    """Remembers which output hears which input, and what constants send."""
+    nonzero = (weight != 0).any(2)
+    silent, uniform = side.silent(), side.uniform()
+    movable = silent if padded or bias is None else silent | uniform
+    loud = movable & ~silent & nonzero.any(0)
+    which = loud.nonzero().reshape(-1)
+    sent = None if carried else (weight[:, which].sum(2) * side.values[which, 0]).cpu()
+    where = call.module or "the network"
+    why = f"what they send to {where} is not the same everywhere"
+    if padded or bias is None:
+        reason = "has zero padding" if padded else "has no bias of its own"
+        why = f"{where} {reason}, so their constant cannot move into its bias"
+    carry = uniform & ~movable if carried else torch.zeros_like(uniform)
+    trace.found.ties.note(side.labels, (~side.varies & ~movable).cpu(), why)
+    trace.found.products.append(
+        Product(
+            call.module, side.labels, outputs, side.varies.cpu(), (nonzero & ~silent).cpu(),
+            movable.cpu(), which.cpu(), sent, bias, carry.cpu(), side.values[:, 0].cpu().clone(),
+            carried,
+        )
+    )  # fmt: skip
