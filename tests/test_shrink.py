@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.utils import prune
 
 from lth_runner.export.shrink import shrink
 from lth_runner.problem import models
@@ -356,6 +357,17 @@ def test_heads_are_found_in_packed_projections_and_their_number_is_told():
     assert found.module.head_dim == 4
 
 
+def test_numbers_that_only_happen_to_be_as_many_as_heads_stay():
+    module = trained(Attention())
+    module.depth, module.num_classes = 4, 4  # as many as the heads, and 16 is the width
+    module.width = 16
+    found = check(module, {"proj.weight": columns(module.proj, *range(8, 16))},
+                  torch.randn(2, 5, 16))  # fmt: skip
+    assert found.widths == {"qkv": (48, 24), "num_heads": (4, 2)}
+    kept = found.module
+    assert (kept.depth, kept.num_classes, kept.width, kept.num_heads) == (4, 4, 16, 2)
+
+
 class Language(nn.Module):
     def __init__(self):
         super().__init__()
@@ -418,11 +430,36 @@ class Counting(nn.Module):
         return self.last(torch.tanh(self.second(x)))
 
 
-def test_what_counts_on_its_size_stays_whole_and_is_named():
-    module = trained(Counting())
-    mask = {"last.weight": columns(module.last, 0), "second.weight": columns(module.second, 1, 2)}
+class Remembering(Counting):
+    """Gives dead units to a layer that takes no fewer."""
+
+    def __init__(self):
+        super().__init__()
+        self.memory = nn.LSTM(8, 8, batch_first=True)
+
+    def forward(self, x):
+        x, _ = self.memory(torch.tanh(self.first(x))[:, None])
+        return self.last(torch.tanh(self.second(x[:, 0])))
+
+
+class Looking(Counting):
+    """Looks up what it has for its size, and fails in a way of its own."""
+
+    def forward(self, x):
+        x = torch.tanh(self.first(x))
+        return self.last(torch.tanh(self.second(x * {8: 0.5}[x.shape[1]])))
+
+
+@pytest.mark.parametrize("kind", [Counting, Remembering, Looking])
+@pytest.mark.parametrize("dead", [3, 8])  # of the first layer's eight units
+def test_what_counts_on_its_size_stays_whole_and_is_named(kind, dead):
+    module = trained(kind())
+    mask = {
+        "last.weight": columns(module.last, 0),
+        "first.weight": rows(module.first, *range(dead)),
+    }
     found = check(module, mask, torch.randn(2, 3))
-    assert found.widths == {"second": (4, 3)}
+    assert set(found.widths) == {"second"}  # fewer than 4
     assert "the smaller network fails" in found.blocked["first"]
 
 
@@ -441,35 +478,60 @@ def test_what_cannot_be_shrunk_is_told():
         shrink(module, {"0.weight": torch.ones(3, 4, dtype=torch.bool)}, torch.randn(2, 3))
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:FutureWarning")
 def test_the_given_network_is_not_changed_and_the_new_one_is_plain():
     module = trained(nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(),
                                    nn.Flatten(), nn.Linear(4 * 16, 3)))  # fmt: skip
-    nn.utils.parametrizations.weight_norm(module[4])
     module.train()
     module[1].eval()
     module[0].weight.requires_grad_(False)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     example, mask = torch.randn(2, 1, 6, 6), {"0.weight": rows(module[0], 1)}
-    found = shrink(module, mask, example)
+    new = shrink(module, mask, example).module
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
-    new = found.module
-    assert found.widths == {"0": (4, 3)}
     assert [part.training for part in new] == [True, False, True, True, True]
     assert not new[0].weight.requires_grad
     assert new[4].weight.requires_grad
-    assert isinstance(new[4].weight, nn.Parameter)
-    assert set(new.state_dict()) == {
-        "0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var",
-        "1.num_batches_tracked", "4.weight", "4.bias",
-    }  # fmt: skip
-    assert not any(part._forward_hooks or part._forward_pre_hooks for part in new.modules())
-    new.eval()
     file = io.BytesIO()
     torch.save(new.state_dict(), file)
     file.seek(0)
     assert torch.load(file, weights_only=True).keys() == new.state_dict().keys()
-    assert torch.equal(torch.jit.trace(new, example)(example), new(example))
+
+
+ADDED = {
+    "weight_norm": nn.utils.parametrizations.weight_norm,
+    "spectral_norm": nn.utils.parametrizations.spectral_norm,
+    "older weight_norm": nn.utils.weight_norm,
+    "older spectral_norm": nn.utils.spectral_norm,
+    "prune": lambda layer: prune.random_unstructured(layer, "weight", 0.3),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("added", ADDED)
+def test_what_computes_weights_is_carried_out_and_the_given_network_keeps_it(added):
+    module = trained(nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2)))
+    ADDED[added](module[2])
+    example, seen = torch.randn(4, 3), []
+    module[0].register_forward_hook(lambda *given: seen.append(given))  # one that only watches
+    module.train()(example)  # older ones leave a weight behind that is of this graph
+    module.eval()
+    before, names = module(example), set(module.state_dict())
+    found = shrink(module, {"0.weight": rows(module[0], 1, 4)}, example)
+    assert found.widths == {"0": (6, 4)}
+    assert set(found.module.state_dict()) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+    assert torch.equal(module(example), before)
+    assert set(module.state_dict()) == names
+    module[0].weight.data[[1, 4]] = 0
+    seen.clear()
+    torch.testing.assert_close(found.module(example), module(example))
+    assert len(seen) == 1
+
+
+def test_a_hook_that_changes_what_is_answered_is_refused_by_name():
+    module = trained(nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2)))
+    module[0].register_forward_hook(lambda part, given, answered: 2 * answered + 1)
+    with pytest.raises(UserError, match=r"otherwise without the hooks of 0 \(Linear\)"):
+        shrink(module, {"0.weight": rows(module[0], 1)}, torch.randn(2, 3))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.95])

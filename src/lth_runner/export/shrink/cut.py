@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -165,45 +163,3 @@ def _tell(name: str, part: nn.Module, found: Found, dead: Dead) -> None:
         part.embedding_dim = part.weight.shape[1]
     elif isinstance(part, nn.PReLU) and isinstance(weight, Tensor):
         part.num_parameters = len(weight)
-
-
-def tell_heads(
-    module: nn.Module, found: Found, dead: Dead, told: Collection[str]
-) -> dict[str, tuple[int, int]]:
-    """Sets whole numbers by which modules of one's own split an axis, such as that of heads.
-
-    ``told``: ``counts`` of what a split has along an axis; ``sizes``, which are such numbers that
-    are named so, ``head_dim`` for example; ``whole``, the size of the axis that is split. Returns
-    each number by name, before and after.
-    """
-    changed: dict[str, tuple[int, int]] = {}
-    for split in found.splits:
-        part = module.get_submodule(split.module)
-        sizes = _new_sizes(split.label, dead)
-        new = {old: size for old, size in zip(split.sizes, sizes, strict=False) if old != size}
-        for name, value in vars(part).items() if not _is_torchs(part) else ():
-            full = f"{split.module}.{name}" if split.module else name
-            kind = "sizes" if "dim" in name or "size" in name else "counts"
-            if type(value) is not int or full in changed:
-                continue
-            if kind in told and value in new:
-                changed[full] = value, new[value]
-            elif "whole" in told and value == split.merged != math.prod(sizes):
-                changed[full] = value, math.prod(sizes)
-    for full, (_, after) in changed.items():
-        path, _, leaf = full.rpartition(".")
-        setattr(module.get_submodule(path), leaf, after)
-    return changed
-
-
-def _is_torchs(part: nn.Module) -> bool:
-    return type(part).__module__.startswith("torch.")
-
-
-def _new_sizes(label: Tensor, dead: Dead) -> list[int]:
-    gone = dead.goes(label.reshape(-1)).reshape(label.shape)
-    sizes = []
-    for axis in (axis for axis, size in enumerate(label.shape) if size > 1):
-        others = [other for other in range(label.ndim) if other != axis]
-        sizes.append(int((~gone.all(dim=others)).sum()))
-    return sizes

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize, prune
-from torch.nn.utils.weight_norm import WeightNorm
 
 from lth_runner.export.shrink.answers import (
     Answers,
@@ -21,15 +19,16 @@ from lth_runner.export.shrink.answers import (
     random_like,
     tensors,
 )
-from lth_runner.export.shrink.cut import cut, tell_heads
+from lth_runner.export.shrink.cut import cut
 from lth_runner.export.shrink.dead import Dead, find_dead, producers
 from lth_runner.export.shrink.double import Exact
+from lth_runner.export.shrink.heads import KINDS, Numbers, needed, numbers_cut, tell, untell
+from lth_runner.export.shrink.plain import additions, check_mask, masked_copy, plain_copy
 from lth_runner.export.shrink.rules import rule_of
 from lth_runner.export.shrink.trace import Found, Trace
-from lth_runner.values.errors import UserError, nearest
-
-# which whole numbers of modules of one's own are tried to change with what they split, in turn
-TELLINGS = (("counts", "whole"), ("counts",), ("counts", "sizes"), ())
+from lth_runner.values.errors import UserError
+from lth_runner.values.listed import listed
+from lth_runner.values.raised import first_line
 
 
 @dataclass(frozen=True)
@@ -64,11 +63,14 @@ def shrink(module: nn.Module, mask: Mapping[str, Tensor], example: Any, *, seed:
     compared in evaluation: a network that is in training has other constants. The given module is
     not changed. The new one is a plain module of its kind, without hooks and parametrisations, in
     training or evaluation as that was; where a layer without bias takes up a constant, it has one.
+    A hook that only watches is left out (and watches a copy answer); one that changes what is
+    answered is refused.
 
     The answers to the example and to random inputs must agree to 1e-9 in float64, and to 1e-5 of
     the largest in the network's own precision (or to eight times the masked network's own error of
     rounding, where that is more). A part that does not stand this test, because a module of one's
-    own counts on its size, stays whole and is named in ``blocked``.
+    own counts on its size, stays whole and is named in ``blocked``. Whole numbers that modules of
+    one's own keep, of heads for example, change where the network does not answer else.
 
     One run in float64 finds what goes together, by labels that pass through each operation of ATen
     as the values do. Torch-Pruning's dependency graph (Fang et al., CVPR 2023, arXiv:2301.12900)
@@ -76,10 +78,19 @@ def shrink(module: nn.Module, mask: Mapping[str, Tensor], example: Any, *, seed:
     must move here, nor which inputs a layer hears, and it takes the reshapes of attention for
     elementwise operations.
 
-    Raises UserError for a mask that does not fit, for a network that answers at random, and for
-    answers that differ although every part passes alone.
+    Raises UserError for a mask that does not fit, and for a network that answers at random, that
+    fails on the example or in float64, or whose hooks change what it answers.
     """
     return _Shrinking(module, mask, example, seed).result()
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A network that was cut, None where it fails, and why; ``numbers`` that had to change."""
+
+    module: nn.Module | None
+    failure: str = ""
+    numbers: Numbers = field(default_factory=dict)
 
 
 class _Shrinking:
@@ -91,24 +102,42 @@ class _Shrinking:
         self._inputs = [example, random_like(example, seed)]
 
     def result(self) -> Shrunk:
-        masked = plain_copy(self._module, self._mask)
-        self._before = _widths(masked), _num_parameters(masked)
-        self._expected = [ask(masked, inputs, {}) for inputs in self._inputs]
-        self._found = self._traced(masked)
+        with _failures_told():
+            given = self._as_given()
+            masked = plain_copy(self._module, self._mask)
+            self._before = _widths(masked), _num_parameters(masked)
+            self._expected = [ask(masked, inputs, {}) for inputs in self._inputs]
+            self._found = self._traced(masked)
+        self._refuse_others(given)
         dead = find_dead(self._found)
-        shrunk, failure = self._attempt(masked, dead)
         blocked: dict[str, str] = {}
-        if shrunk is None:
+        done = self._attempt(masked, dead)
+        if done.module is None:
             del masked
-            blocked, dead = self._without_failures(dead)
-            shrunk, failure = self._attempt(plain_copy(self._module, self._mask), dead)
-        if shrunk is None:
-            names = ", ".join(sorted(_layers(self._found, dead.gone, dead))) or "nothing cut"
-            raise UserError(
-                f"the network cannot be shrunk: {failure} when {names} are cut together; export "
-                "it as a checkpoint, or leave these layers out of the mask"
-            )
-        return self._told(shrunk, dead, blocked)
+            blocked, dead = self._part_by_part(dead)
+            done = self._attempt(plain_copy(self._module, self._mask), dead)
+        if done.module is None:
+            raise UserError(f"the network cannot be shrunk: {done.failure} when nothing is cut")
+        return self._told(done.module, done.numbers, dead, blocked)
+
+    def _as_given(self) -> list[list[Tensor]]:
+        """Asks the network with its hooks and parametrisations, where it has some."""
+        if not any(additions(self._module)):
+            return []
+        masked = masked_copy(self._module, self._mask)
+        with plain_attention(), torch.no_grad():
+            return [[each.clone() for each in tensors(call(masked, inputs))]
+                    for inputs in self._inputs]  # fmt: skip
+
+    def _refuse_others(self, given: list[list[Tensor]]) -> None:
+        """Raises UserError where the network answers otherwise without what is hooked into it."""
+        for asked, plain in zip(given, self._expected, strict=False):
+            if difference(plain, Answers(asked, plain.double)):
+                raise UserError(
+                    "the network cannot be shrunk: it answers otherwise without the hooks of "
+                    f"{listed(list(additions(self._module)))}: do in forward what they do, or "
+                    "take them off"
+                )
 
     def _traced(self, masked: nn.Module) -> Found:
         trace = Trace(masked, rule_of)
@@ -122,88 +151,71 @@ class _Shrinking:
             )
         return trace.found
 
-    def _attempt(self, masked: nn.Module, dead: Dead) -> tuple[nn.Module | None, str]:
-        """Cuts a masked network and compares it; returns None and why where it fails."""
+    def _attempt(self, masked: nn.Module, dead: Dead) -> _Attempt:
+        """Cuts a masked network, compares it, and tells its modules of it where it fails else."""
         exact = cut(masked, self._found, dead)
-        failure = ""
-        for told in TELLINGS:
-            self._heads = tell_heads(masked, self._found, dead, told)
-            failure = self._failure(masked, exact)
-            if not failure or not self._heads:
-                break
-            for full, (before, _) in self._heads.items():
-                path, _, leaf = full.rpartition(".")
-                setattr(masked.get_submodule(path), leaf, before)
-        return (None, failure) if failure else (masked, "")
+        failure = self._failure(masked, exact)
+        if not failure:
+            return _Attempt(masked)
+        for kinds in KINDS:
+            numbers = numbers_cut(masked, self._found, dead, kinds)
+            tell(masked, numbers)
+            if numbers and not self._failure(masked, exact):
+                kept = needed(masked, numbers, lambda: not self._failure(masked, exact))
+                return _Attempt(masked, numbers=kept)
+            untell(masked, numbers)
+        return _Attempt(None, failure)
 
     def _failure(self, module: nn.Module, exact: Mapping[str, Exact]) -> str:
         for inputs, expected in zip(self._inputs, self._expected, strict=True):
             try:
                 given = ask(module, inputs, exact)
-            except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-                return f"the smaller network fails ({str(error).splitlines()[0]})"
+            except Exception as error:  # of a forward that may be anyone's
+                return f"the smaller network fails: {first_line(error)}"
             if differs := difference(expected, given):
                 return differs
         return ""
 
-    def _without_failures(self, dead: Dead) -> tuple[dict[str, str], Dead]:
-        """Tries each part that goes together by itself, and leaves whole what fails."""
+    def _part_by_part(self, dead: Dead) -> tuple[dict[str, str], Dead]:
+        """Cuts one part more at a time, and leaves those whole with which it fails."""
         blocked: dict[str, str] = {}
-        spared: set[int] = set()
         parts = list(_parts(self._found, dead))
-        for part in parts:
-            others = {each for other in parts if other is not part for each in other}
-            alone = find_dead(self._found, others)
-            _, failure = self._attempt(plain_copy(self._module, self._mask), alone)
+        for part in list(parts):
+            parts.remove(part)
+            tried = find_dead(self._found, _whole(self._found, dead, parts))
+            failure = self._attempt(plain_copy(self._module, self._mask), tried).failure
             if failure:
-                spared |= part
+                parts.append(part)
                 for layer in _layers(self._found, list(part), dead):
                     blocked[layer] = failure
-        return blocked, find_dead(self._found, spared)
+        found = find_dead(self._found, _whole(self._found, dead, parts))
+        still = {each: why for each, why in dead.why.items() if not found.gone[each]}
+        return blocked, replace(found, why=still | found.why)
 
-    def _told(self, shrunk: nn.Module, dead: Dead, blocked: dict[str, str]) -> Shrunk:
+    def _told(
+        self, shrunk: nn.Module, numbers: Numbers, dead: Dead, blocked: dict[str, str]
+    ) -> Shrunk:
         (old, num), new = self._before, _widths(shrunk)
         widths = {name: (old[name], new[name]) for name in old if old[name] != new[name]}
         training = {name: part.training for name, part in self._module.named_modules()}
         for name, part in shrunk.named_modules():
             part.training = training[name]
-        return Shrunk(shrunk, widths | self._heads, (num, _num_parameters(shrunk)),
+        return Shrunk(shrunk, widths | dict(numbers), (num, _num_parameters(shrunk)),
                       _reasons(self._found, dead) | blocked)  # fmt: skip
 
 
-def check_mask(module: nn.Module, mask: Mapping[str, Tensor]) -> None:
-    """Raises UserError for a mask that names no parameter, or has another shape."""
-    known = dict(module.named_parameters())
-    for name in mask:
-        if name not in known:
-            raise UserError(f"the mask names {name}, which the network lacks: "
-                            f"{nearest(name, known)}")  # fmt: skip
-        if mask[name].shape != known[name].shape:
-            raise UserError(
-                f"the mask of {name} has shape {tuple(mask[name].shape)}, but the network has "
-                f"{tuple(known[name].shape)}: give a mask of this network"
-            )
-
-
-@torch.no_grad()
-def plain_copy(module: nn.Module, mask: Mapping[str, Tensor]) -> nn.Module:
-    """Copies a network under its mask, in evaluation, without parametrisations and hooks."""
-    copied = copy.deepcopy(module).eval()
-    for name, parameter in copied.named_parameters():
-        if name in mask:
-            parameter.masked_fill_(~mask[name].to(parameter.device), 0)
-    for part in copied.modules():
-        for leaf in list(getattr(part, "parametrizations", {})):
-            with torch.enable_grad():  # what is left is to be trained as its originals were
-                parametrize.remove_parametrizations(part, leaf)
-        for hook in list(part._forward_pre_hooks.values()):
-            if isinstance(hook, prune.BasePruningMethod):
-                prune.remove(part, hook._tensor_name)
-            elif isinstance(hook, WeightNorm):
-                nn.utils.remove_weight_norm(part, hook.name)
-        for hooks in (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks):
-            hooks.clear()
-    return copied
+@contextmanager
+def _failures_told() -> Iterator[None]:
+    """Raises UserError where a network fails before anything is cut."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # of a forward that may be anyone's
+        raise UserError(
+            f"the network cannot be shrunk: on the example, or in float64, it fails: "
+            f"{first_line(error)}"
+        ) from error
 
 
 def _num_parameters(module: nn.Module) -> int:
@@ -235,6 +247,23 @@ def _parts(found: Found, dead: Dead) -> Iterator[set[int]]:
             parts.remove(part)
         parts.append(classes)
     yield from parts
+
+
+def _whole(found: Found, dead: Dead, parts: list[set[int]]) -> set[int]:
+    """Lists all classes on the axes that some parts lie on.
+
+    One that stayed, because one must, could go once the others stay.
+    """
+    fixed = set().union(*parts)
+    classes = [
+        dead.classes[slots.numpy()]
+        for own in found.axes.values()
+        for slots in own
+        if slots is not None
+    ]
+    return fixed.union(
+        *({int(each) for each in own} for own in classes if not fixed.isdisjoint(own.tolist()))
+    )
 
 
 def _layers(found: Found, classes: Any, dead: Dead) -> set[str]:

@@ -1,0 +1,87 @@
+"""A network as plain layers under its mask: a copy without parametrisations and hooks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize, prune
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from lth_runner.values.errors import UserError, nearest
+
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+
+
+def check_mask(module: nn.Module, mask: Mapping[str, Tensor]) -> None:
+    """Raises UserError for a mask that names no parameter, or has another shape."""
+    known = dict(module.named_parameters())
+    for name in mask:
+        if name not in known:
+            raise UserError(f"the mask names {name}, which the network lacks: "
+                            f"{nearest(name, known)}")  # fmt: skip
+        if mask[name].shape != known[name].shape:
+            raise UserError(
+                f"the mask of {name} has shape {tuple(mask[name].shape)}, but the network has "
+                f"{tuple(known[name].shape)}: give a mask of this network"
+            )
+
+
+@torch.no_grad()
+def masked_copy(module: nn.Module, mask: Mapping[str, Tensor]) -> nn.Module:
+    """Copies a network under its mask, in evaluation, with all that is hooked into it."""
+    computed = {  # which older hooks leave behind as attributes, and which nothing can copy
+        id(value): value.detach().clone()
+        for part in module.modules()
+        for value in vars(part).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    copied = copy.deepcopy(module, computed).eval()
+    for name, parameter in copied.named_parameters():
+        if name in mask:
+            parameter.masked_fill_(~mask[name].to(parameter.device), 0)
+    return copied
+
+
+@torch.no_grad()
+def plain_copy(module: nn.Module, mask: Mapping[str, Tensor]) -> nn.Module:
+    """Copies a network under its mask, in evaluation, without parametrisations and hooks."""
+    copied = masked_copy(module, mask)
+    for part in copied.modules():
+        _bake(part)
+        for leaf in list(part._forward_pre_hooks):
+            hook = part._forward_pre_hooks.get(leaf)
+            if isinstance(hook, prune.BasePruningMethod):
+                prune.remove(part, hook._tensor_name)
+            elif isinstance(hook, WeightNorm):
+                nn.utils.remove_weight_norm(part, hook.name)
+            elif isinstance(hook, SpectralNorm):
+                nn.utils.remove_spectral_norm(part, hook.name)
+        for hooks in HOOKS:
+            getattr(part, hooks).clear()
+    return copied
+
+
+def _bake(part: nn.Module) -> None:
+    """Puts plain parameters in the place of parametrised ones."""
+    if not parametrize.is_parametrized(part):
+        return
+    # torch deletes from the class, which the copy shares with what it is a copy of
+    own = type(part)
+    part.__class__ = type(own.__name__, own.__bases__, dict(vars(own)))
+    parametrized = part.parametrizations
+    assert isinstance(parametrized, nn.ModuleDict)
+    for leaf in list(parametrized):
+        with torch.enable_grad():  # what is left is to be trained as its originals were
+            parametrize.remove_parametrizations(part, leaf)
+
+
+def additions(module: nn.Module) -> Iterator[str]:
+    """Names the parts that compute something beside their layer: hooks and parametrisations."""
+    for name, part in module.named_modules():
+        hooked = any(getattr(part, hooks) for hooks in HOOKS)
+        if hooked or parametrize.is_parametrized(part):
+            yield f"{name or 'the network'} ({type(part).__name__})"
