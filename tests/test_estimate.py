@@ -21,7 +21,7 @@ from lth_runner.runs.evidence.estimate import (
 )
 from lth_runner.runs.evidence.needed import seeds_needed
 from lth_runner.runs.evidence.rows import FinishedRun
-from lth_runner.runs.evidence.verdict import Verdict, judge
+from lth_runner.runs.evidence.verdict import Held, Level, Verdict, judge, words
 
 
 def test_two_samples_worked_by_hand():
@@ -186,3 +186,42 @@ def test_paired_is_what_a_run_asks_for(tmp_path):
     together, apart = (judge(run).at("ticket", 1) for run in parts)
     assert together.against_dense.error < apart.against_dense.error / 10
     assert (together.matches, apart.matches) == ("shown", "undecided")
+
+
+def arm(name: str, mean: float | None, *, diverged: int = 0, at_chance: bool = False) -> Level:
+    """A level of three replicates."""
+    return Level(name, 1, 0.1, 3 - diverged, mean, 0.001, diverged, at_chance)
+
+
+def test_divergence_refutes_and_chance_is_nothing_to_match_before_any_difference_is_looked_at():
+    far = Estimate(3, 0.5, 0.001, 4)
+    ticket, lost = arm("ticket", 0.9), arm("ticket", 0.9, diverged=2)
+    guessing, gone = arm("own", 0.1, at_chance=True), arm("own", None, diverged=3)
+    every = {
+        "open": Held(ticket, arm("own", 0.4), far),
+        "diverged": Held(lost, arm("own", 0.4), far),
+        "all diverged": Held(arm("ticket", None, diverged=3), arm("own", 0.4), None),
+        "chance": Held(ticket, guessing, far),
+        "diverged beside chance": Held(lost, guessing, far),
+        "nothing there": Held(lost, gone, None),
+        "not measured": Held(ticket, None, None),
+    }
+    lost_ones = {key: "refuted" for key in every if key.startswith(("diverged", "all"))}
+    assert words(every, 0.0, LEVEL, as_good=True) == {"open": "shown", **lost_ones}
+    better = words(every, 0.0, LEVEL, as_good=False)
+    assert better == {"open": "shown", "chance": "shown", **lost_ones}
+
+
+def test_a_ticket_that_diverged_is_not_better_than_a_control_by_its_other_seeds(tmp_path):
+    rows = [
+        {"round": r, "arm": a, "seed": s, "density": 0.5**r, "test_accuracy": value + s / 1000}
+        for r, a, value in ((0, "ticket", 0.9), (1, "ticket", 0.9), (1, "random", 0.5))
+        for s in range(3)
+    ]
+    config = {"name": "x", "report": {"tolerance": 0.005}}
+    assert judge(FinishedRun(tmp_path, config, {}, {}, tuple(rows))).beaten(1) == ("random",)
+    for row in rows[4:6]:
+        row |= {"test_accuracy": None, "diverged": True}
+    verdict = judge(FinishedRun(tmp_path, config, {}, {}, tuple(rows)))
+    assert verdict.beaten(1) == ()
+    assert verdict.at("ticket", 1).matches == "refuted"

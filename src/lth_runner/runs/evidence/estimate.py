@@ -7,9 +7,9 @@ its one-sided interval lies above the limit, *refuted* where it lies below, else
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from scipy.special import psi, stdtr, stdtrit, zeta  # Student t and its inverse; loads fast
 
@@ -17,6 +17,7 @@ from lth_runner.runs.evidence.by_sample import SamplePart, Table, paired_part, s
 from lth_runner.runs.evidence.means import mean, std
 
 Word = Literal["shown", "refuted", "undecided"]
+Key = TypeVar("Key", bound=Hashable)
 LEVEL = 0.05  # chance of a wrong word, each way, at the limit: of a match, of a claim
 DIFFERENCE_LEVEL = 0.025  # of a difference of either sign: its 95 % interval leaves out 0
 CONFIDENCE = 0.95  # of the intervals that are told
@@ -97,9 +98,10 @@ def decide(estimate: Estimate | None, limit: float = 0.0, level: float = LEVEL) 
     return "shown" if p < level else "refuted" if 1 - p < level else "undecided"
 
 
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
     """Adjusts p-values so that any wrong one among them has the chance of one (Holm, 1979)."""
-    found, largest = {}, 0.0
+    found: dict[Key, float] = {}
+    largest = 0.0
     for place, (name, p) in enumerate(sorted(p_values.items(), key=lambda one: one[1])):
         largest = max(largest, min(1.0, (len(p_values) - place) * p))
         found[name] = largest

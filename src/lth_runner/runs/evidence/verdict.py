@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from lth_runner.runs.evidence.differences import Differences
 from lth_runner.runs.evidence.estimate import (
     DIFFERENCE_LEVEL,
     ROUNDING,
     Estimate,
+    Key,
     Word,
     decide,
     holm,
@@ -41,7 +43,8 @@ class Level:
     better. `matches`: whether it is shown to be worse than the dense network by less than the
     tolerance; refuted where a replicate diverged, None when it cannot be said, as where the dense
     network is at chance. `matches_here`: the same of these test samples alone. `ticket_is_better`:
-    shown, Holm's correction over all controls and rounds of the run counted in.
+    shown, Holm's correction over all controls and rounds of the run counted in; never where a
+    replicate of the ticket diverged.
     """
 
     arm: str
@@ -63,6 +66,54 @@ class Level:
     def sparsity(self) -> float:
         """The share of the prunable weights removed."""
         return 1.0 - self.density
+
+
+@dataclass(frozen=True)
+class Held:
+    """A level held against another; `lead`: by how much ours is better, where both have a value."""
+
+    ours: Level
+    theirs: Level | None
+    lead: Estimate | None
+
+
+def ruling(held: Held, *, as_good: bool) -> Literal["refuted", "silent", "open"]:
+    """Says what is decided before a difference is looked at.
+
+    `refuted` where a training of ours diverged: those that did not are no draw of what it does.
+    `silent` where there is nothing to be held against, or, of being `as_good` as another, where
+    that one is at chance: to do as well as guessing shows nothing, to do better does. Else `open`.
+    """
+    if held.theirs is None or held.theirs.mean is None:
+        return "silent"
+    if held.ours.num_diverged:
+        return "refuted"
+    return "silent" if as_good and held.theirs.at_chance else "open"
+
+
+def words(
+    every: Mapping[Key, Held], limit: float, level: float, *, as_good: bool
+) -> dict[Key, Word]:
+    """Says of each whether ours is above a limit; those that nothing can be said of are left out.
+
+    What no ruling decides is corrected for how many they are (Holm), so that any wrong one among
+    the shown has the chance of one, and any among the refuted.
+    """
+    ruled = {key: ruling(held, as_good=as_good) for key, held in every.items()}
+    asked = {
+        key: held.lead
+        for key, held in every.items()
+        if ruled[key] == "open" and held.lead is not None
+    }
+    known = {key: p for key, lead in asked.items() if (p := lead.p_above(limit)) is not None}
+    above, below = holm(known), holm({key: 1 - p for key, p in known.items()})
+    found: dict[Key, Word] = {}
+    for key in every:
+        if ruled[key] == "refuted" or below.get(key, 1.0) < level:
+            found[key] = "refuted"
+        elif key in asked:
+            found[key] = "shown" if above.get(key, 1.0) < level else "undecided"
+    return found
 
 
 @dataclass(frozen=True)
@@ -185,8 +236,7 @@ def judge(run: FinishedRun) -> Verdict:
     compared = [_compared(differ, level, dense, tolerance) for level in levels]
     better = _shown_better(compared)
     told = tuple(
-        replace(level, ticket_is_better=f"{level.arm} {level.round}" in better)
-        for level in compared
+        replace(level, ticket_is_better=(level.arm, level.round) in better) for level in compared
     )
     return Verdict(
         run.measure, tolerance, dense, run.controls, told, run.covered, differ.is_paired,
@@ -200,14 +250,16 @@ def _num_kept(run: FinishedRun, dense: int | None) -> int:
     return max((len(values) for values in kept.values()), default=0)
 
 
-def _shown_better(levels: Sequence[Level]) -> set[str]:
-    """Names the (arm, round) where the ticket is better, corrected for how many are looked at."""
-    p_values = {
-        f"{level.arm} {level.round}": p
+def _shown_better(levels: Sequence[Level]) -> set[tuple[str, int]]:
+    """Lists the (arm, round) where the ticket is better, corrected for how many are looked at."""
+    tickets = {level.round: level for level in levels if level.arm == TICKET}
+    held = {
+        (level.arm, level.round): Held(tickets[level.round], level, level.ticket_lead)
         for level in levels
-        if level.ticket_lead is not None and (p := level.ticket_lead.p_above()) is not None
+        if level.arm != TICKET and level.round in tickets
     }
-    return {name for name, p in holm(p_values).items() if p < DIFFERENCE_LEVEL}
+    found = words(held, 0.0, DIFFERENCE_LEVEL, as_good=False)
+    return {cell for cell, word in found.items() if word == "shown"}
 
 
 def _level(run: FinishedRun, arm: str, round: int) -> Level | None:
@@ -234,9 +286,10 @@ def _compared(differ: Differences, level: Level, dense: Level | None, tolerance:
     against = differ(cell, (TICKET, dense.round)) if dense else None
     matches: Word | None = None
     here: Word | None = None
-    if dense and dense.mean is not None and level.num_diverged:
+    ruled = ruling(Held(level, dense, against), as_good=True)
+    if ruled == "refuted":
         matches = here = "refuted"
-    elif against is not None and dense is not None and not dense.at_chance:
+    elif ruled == "open" and against is not None:
         matches, here = (decide(one, -tolerance) for one in (against, against.fixed))
     within = None
     if matches is not None:
