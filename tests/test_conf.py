@@ -18,7 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from command import parts_of
-from lth_runner.cli.check import resolve
+from lth_runner.cli.check import EXAMPLES, resolve
 from lth_runner.cli.main import conf_dir
 from lth_runner.cli.signatures import check_targets
 from lth_runner.cli.study import read_study, set_by_scale
@@ -229,6 +229,21 @@ def test_smoke_scale_holds_over_an_experiment(experiment: str) -> None:
     assert behind["train"]["shrink_to"] == "20it"
     in_rounds = experiment in set(ITERATIVE) - AT_ONCE - ONE_SHOT
     assert make(behind["pruner"]["search"]).num_rounds == (3 if in_rounds else 2)
+
+
+def test_every_key_that_is_left_to_the_user_has_an_example() -> None:
+    left = set()
+    for path in CONF.rglob("*.yaml"):
+        group = path.parent.relative_to(CONF).as_posix().replace("/", ".")
+        found = yaml.safe_load(path.read_text())
+        if group != "skeleton":
+            left |= {f"{group}.{key}" for key, value in leaves(found) if value == "???"}
+    assert left == set(EXAMPLES)
+
+
+def leaves(node: Any) -> list[tuple[str, Any]]:
+    below = ((k, leaves(v)) if isinstance(v, dict) else (k, [("", v)]) for k, v in node.items())
+    return [(f"{key}.{path}".rstrip("."), value) for key, own in below for path, value in own]
 
 
 PRUNERS = sorted(path.stem for path in (CONF / "pruner").glob("*.yaml"))

@@ -232,6 +232,10 @@ CASES = {
     ),
     "no run": ((*DIGITS, "origin=run", "origin.run=none"), "origin.run=none is no run folder"),
     "no path": ((*DIGITS, "origin=file"), "origin.path is not set"),
+    "classes last": (
+        ("model=causal_transformer", "dataset=characters", "max_samples=8"),
+        r"of \(32,\) \(objective=next_token",
+    ),
     # covers
     "covers nothing": ((*DIGITS, "covers.also=[nothing]"), "covers.also: 'nothing' matches no"),
     "covers no kind": ((*DIGITS, "covers.types=[linera]"), "'linera': did you mean linear"),
@@ -246,7 +250,7 @@ CASES = {
     ),
     # coordinates
     "deltas of nothing": ((*DELTA, "coordinates.only=[nope]"), "coordinates.only: 'nope' matches"),
-    "deltas not named": (DELTA, "coordinates.only is not set"),
+    "deltas not named": (DELTA, r"coordinates.only is not set.*\['\*weight'\]"),
     "deltas of an empty list": ((*DELTA, "coordinates.only=[]"), "coordinates.only is empty"),
     "whole that is nothing": (
         (*DELTA, "coordinates.only=[linear1]", "coordinates.whole=[nope]"),

@@ -46,6 +46,18 @@ WANDB = ("mode", "project", "entity", "group")
 WANDB_MODES = ("offline", "online", "disabled")
 PRUNER_KEYS = {"search", "masking", "budgets", "biases"}  # what is read here
 PRUNER_KEYS |= {"rate"}  # +scale=smoke sets it for every pruner, for those too that do not go by it
+EXAMPLES = {  # of keys that an option leaves to its user
+    "coordinates.only": "\"coordinates.only=['*weight']\" (patterns of parameters)",
+    "dataset.test._target_": "dataset.test._target_=mine.Samples",
+    "dataset.tokenizer.path": "dataset.tokenizer.path=tokenizer.json",
+    "dataset.train._target_": "dataset.train._target_=mine.Samples",
+    "model._target_": "model._target_=mine.Net",
+    "model.name": "model.name=resnet18",
+    "model.path": "model.path=a-folder-with-config.json",
+    "origin.path": "origin.path=model.safetensors",
+    "origin.run": "origin.run=outputs/first",
+    "pruner.ticket": "pruner.ticket=outputs/first",
+}
 log = logging.getLogger(__name__)
 
 
@@ -76,6 +88,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     except MissingMandatoryValue as error:
         raise UserError(
             f"{error.full_key} is not set: give it a value on the command line"
+            + (f", as {example}" if (example := EXAMPLES.get(str(error.full_key))) else "")
         ) from error
     except InterpolationKeyError as error:
         raise UserError(_unread(error)) from error

@@ -48,7 +48,9 @@ class Delta:
         for name in ("only", "whole"):
             object.__setattr__(self, name, tuple(getattr(self, name) or ()))
         if not self.only:
-            raise UserError("coordinates.only is empty: name the parameters that have a delta")
+            raise UserError(
+                "coordinates.only is empty: name the parameters that have a delta, ['*weight']"
+            )
 
     def install(self, module: nn.Module) -> tuple[str, ...]:
         names = [name for name, _ in module.named_parameters()]

@@ -136,6 +136,8 @@ class CrossEntropy:
             found, wanted = tuple(outputs.shape[1:]), (num_classes, *targets.shape[1:])
             layer = f"its last layer must have {num_classes} outputs"
             whole = f"its answer must have the shape {wanted}, for targets of {wanted[1:]}"
+            if found == (*wanted[1:], num_classes):  # classes last, as language models answer
+                whole += " (objective=next_token, or masked_token, takes classes on the last axis)"
             raise UserError(
                 f"the model answers with shape {found} for one input, but the data have "
                 f"{num_classes} classes: {layer if found[1:] == wanted[1:] else whole}"
