@@ -408,8 +408,9 @@ def test_percentages_keep_the_digits_that_matter(density, left, gone):
 def test_a_key_in_the_place_of_a_path_is_told_with_the_command_that_takes_it(tmp_path, capsys):
     folder = save(tmp_path / "run", [row(0, "ticket", 0, 0.97)])
     (folder / "status.json").write_text(json.dumps({"state": "done", "command": "lth-run a=b"}))
-    assert main([str(folder), "report.samples=fixed"]) == 2
-    assert "lth-run a=b report.samples=fixed\n" in capsys.readouterr().err
+    for path in (folder, tmp_path):
+        assert main([str(path), "report.samples=fixed"]) == 2
+        assert "lth-run a=b report.samples=fixed\n" in capsys.readouterr().err
 
 
 def test_a_torn_last_line_is_left_out(tmp_path):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from lth_runner.runs.folder import CURVE, PAGE, read_status
+from lth_runner.runs.folder import CURVE, PAGE, STATUS, read_status
 from lth_runner.values.errors import UserError
 from lth_runner.values.terminal import Arguments, show, show_traceback
 
@@ -97,8 +97,11 @@ def _refuse_keys(paths: Sequence[str]) -> None:
     keys = [path for path in paths if "=" in path and not Path(path).exists()]
     if not keys:
         return
-    folders = [Path(path) for path in paths if path not in keys]
-    command = read_status(folders[0]).get("command") if len(folders) == 1 else None
+    above = [Path(path) for path in paths if path not in keys]
+    folders = {
+        file.parent for path in above for way in ("", "*/") for file in path.glob(way + STATUS)
+    }
+    command = read_status(folders.pop()).get("command") if len(folders) == 1 else None
     raise UserError(
         f"{keys[0]} is a key of a config, and no path: each run is judged by its own config.yaml. "
         f"Give the key to the run's own command, which trains nothing where the run is done: "
