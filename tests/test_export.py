@@ -16,6 +16,7 @@ from unittest import mock
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
@@ -29,6 +30,7 @@ from lth_runner.export.programs import blocked_by
 from lth_runner.export.two_of_four import check_round_trip
 from lth_runner.export.written import finished
 from lth_runner.problem.answers import answer
+from lth_runner.problem.objective import SquaredError
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 
@@ -122,7 +124,7 @@ def test_a_shrunk_program_answers_without_the_network_s_code(outputs, tmp_path):
 def test_an_onnx_model_answers_alike_at_every_batch_size(taken, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     found = export.to_onnx(taken, tmp_path / "ticket.onnx")
-    assert found.agreement.relative < 1e-5
+    assert found.agreement.largest < 1e-5 * found.agreement.scale
     model = onnxruntime.InferenceSession(tmp_path / "ticket.onnx")
     assert model.get_modelmeta().custom_metadata_map["weights"] == "trained"
     content = (tmp_path / "ticket.onnx").read_bytes()
@@ -205,6 +207,46 @@ def test_weights_that_do_not_reach_the_run_s_own_figure_are_not_exported(taken):
     wrong = replace(taken, weights=taken.mask(other))
     with pytest.raises(UserError, match="it is not the network that was trained"):
         compared(wrong, lambda inputs: answer(wrong.module(), inputs))
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_answers_are_held_to_a_share_of_the_largest_however_large_that_is(taken, scale):
+    last = "output.weight"
+    weights = {n: scale * v if n == last else 0 * v if n == "output.bias" else v
+               for n, v in taken.weights.items()}  # fmt: skip
+    small = replace(taken, weights=weights, expected={})
+    module = small.module()
+
+    def off(share: float) -> bool:
+        return compared(small, lambda inputs: (1 + share) * answer(module, inputs)).within(1e-3)
+
+    assert off(0.9e-3)
+    assert not off(2e-3)
+    assert not off(-1.0)  # nothing but zeros
+    assert compared(small, lambda inputs: answer(module, inputs)).within(0.0)
+    assert not compared(small, lambda inputs: answer(module, inputs) * 1.0001).within(0.0)
+
+
+class Numbers:
+    """Data whose labels are numbers that a network of ten outputs comes near to."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def batches(self, split, size):
+        for inputs, labels in self.data.batches(split, size):
+            yield inputs, F.one_hot(labels, 10).float()
+
+
+def test_an_error_is_held_to_a_share_of_itself_and_not_to_samples(taken):
+    task = replace(taken.task, objective=SquaredError(), data=Numbers(taken.task.data))
+    ours = replace(taken, task=task, expected={})
+    loss = compared(ours, lambda inputs: answer(taken.lent, inputs)).figures["loss"]
+    for expected in (loss, 0.9995 * loss):
+        compared(replace(ours, expected={"test_loss": expected}), ours.module())
+    for expected in (1.01 * loss, 1e-3):  # of 360 samples, two are more than that
+        with pytest.raises(UserError, match="has test_loss"):
+            compared(replace(ours, expected={"test_loss": expected}), ours.module())
 
 
 def test_a_kill_in_the_middle_leaves_no_file_and_the_next_export_clears_up(taken, tmp_path):

@@ -19,6 +19,7 @@ BATCH = 256  # samples that are compared at once, beside a few smaller batches
 SMALL = (1, 3)
 FLIPPED = 2  # samples whose near tie another processor may decide otherwise
 RELATIVE = 1e-3  # by which another processor's sum may differ
+ROUNDING = torch.finfo(torch.float32).eps  # a difference that is none, of outputs near 0
 
 
 class Disagreement(Exception):
@@ -29,7 +30,7 @@ class Disagreement(Exception):
 class Agreement:
     """How near the answers of an exported file are to the ticket's.
 
-    ``largest`` is the largest difference of two outputs, ``scale`` the largest output, over
+    ``largest`` is the largest difference of two outputs, ``scale`` the largest finite output, over
     ``num`` samples of ``split``; ``figures`` are the file's own, where that is the whole split.
     """
 
@@ -39,10 +40,12 @@ class Agreement:
     scale: float
     figures: Mapping[str, float]
 
-    @property
-    def relative(self) -> float:
-        """The largest difference as a share of the largest output, of 1 where that is smaller."""
-        return self.largest / max(self.scale, 1.0)
+    def within(self, tolerance: float) -> bool:
+        """Whether they differ by no more than a share of the largest output, or by rounding alone.
+
+        A tolerance of 0 is to the bit.
+        """
+        return self.largest <= (max(tolerance * self.scale, ROUNDING) if tolerance else 0.0)
 
 
 @torch.no_grad()
@@ -60,9 +63,12 @@ def compared(taken: Taken, answers: Answer, most: int | None = None) -> Agreemen
         if wanted.shape != found.shape:
             shapes = f"{tuple(found.shape)} in the place of {tuple(wanted.shape)}"
             raise Disagreement(f"the exported file answers with the shape {shapes}")
-        difference = float((wanted - found).abs().max())
+        difference = float((wanted - found).masked_fill(wanted == found, 0).abs().max())
         largest = max(largest, difference) if difference == difference else float("nan")
-        scale = max(scale, float(wanted.abs().max()))
+        scale = max(
+            scale,
+            float(wanted[wanted.isfinite()].abs().max()) if bool(wanted.isfinite().any()) else 0.0,
+        )
         if largest != largest:
             break
         if counted:
@@ -85,11 +91,14 @@ def _batches(taken: Taken, most: int | None) -> Iterator[tuple[bool, Batch]]:
 
 
 def _refuse_other(taken: Taken, own: Mapping[str, float], num: int) -> None:
-    for name, expected in taken.expected.items():
-        found = own.get(name.removeprefix("test_"))
-        if taken.split != "test" or found is None:
+    for measure in taken.task.objective.measures:
+        name = f"test_{measure.name}"
+        if taken.split != "test" or name not in taken.expected:
             continue
-        if abs(found - expected) > max(FLIPPED / num, RELATIVE * abs(expected)):
+        found, expected = own[measure.name], taken.expected[name]
+        differ = RELATIVE * max(abs(expected), abs(measure.error(expected)))
+        flipped = FLIPPED / num if measure.unit == "%" else ROUNDING
+        if not abs(found - expected) <= max(flipped, differ):
             raise UserError(
                 f"the network that is built here has {name} {found:.6g}, and the run recorded "
                 f"{expected:.6g}: it is not the network that was trained. Export where the run was "

@@ -60,7 +60,7 @@ def exported(
     with finished(target) as scratch:
         notes = form.write(ticket, scratch)
         found = compared(ticket, form.read(scratch, ticket), samples)
-        if not found.relative <= form.tolerance:
+        if not found.within(form.tolerance):
             raise Disagreement(
                 f"the file in the form {form.name} does not answer as the ticket does: outputs "
                 f"differ by up to {found.largest:.3g} where the largest is {found.scale:.3g} "

@@ -23,6 +23,7 @@ from lth_runner.values import state as states
 from lth_runner.values import tree
 from lth_runner.values.errors import Damaged, UserError
 from lth_runner.values.mask import Mask
+from lth_runner.values.measure import ACCURACY
 from lth_runner.values.state import State
 from lth_runner.values.tree import Batch, Tree
 
@@ -35,8 +36,8 @@ class Taken:
     """A ticket on its way out, in the stock network's names whatever it was trained in.
 
     ``facts`` are what every file says of it: the run, the round, the replicate, the sparsity and
-    whether its weights are ``trained`` or those that training started from. ``expected`` is the
-    run's own test figure, by the name of the measure; nothing where there is none to expect.
+    whether its weights are ``trained`` or those that training started from. ``expected`` is a test
+    figure of the run's own, by the name of the measure; nothing where there is none to expect.
     Raises UserError for a mask that fits no tensor.
     """
 
@@ -169,10 +170,20 @@ def ticket(
         **{key: row[key] for key in ("round", "arm", "seed", "sparsity", "training_key")},
         "model": read_flat_config(folder).get("model._target_"),
     }
-    name = f"test_{headline(folder).name}"
-    known = row.get(name) if not start or not row["steps"] else None
-    expected = {name: float(known)} if isinstance(known, (int, float)) else {}
+    expected = {} if start and row["steps"] else _expected(folder, row)
     return Taken(task, mask, weights, facts, expected)
+
+
+def _expected(folder: Path, row: Mapping[str, Any]) -> dict[str, float]:
+    """Finds the figure that the network must reach again: the accuracy, or else the headline.
+
+    What one sample adds to an accuracy is known, unlike to Matthews' correlation or to F1.
+    """
+    measure = headline(folder)
+    if measure.better == "higher" and f"test_{ACCURACY.name}" in row:
+        measure = ACCURACY
+    known = row.get(f"test_{measure.name}")
+    return {f"test_{measure.name}": float(known)} if isinstance(known, (int, float)) else {}
 
 
 def _trained(folder: Path, row: Mapping[str, Any], task: Task) -> tuple[Mask, State]:
