@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -110,9 +110,8 @@ class Plain:
 
 def test_an_objective_that_says_nothing_of_its_samples_keeps_none(tmp_path):
     task = small.task()
-    found = measure(SimpleNamespace(  # type: ignore[arg-type]
-        device="cpu", objective=Plain(CrossEntropy()), data=task.data, outputs=task.outputs,
-    ), task.init(), "test")  # fmt: skip
+    plain = replace(task, objective=Plain(CrossEntropy()))  # type: ignore[arg-type]
+    found = measure(plain, task.init(), "test")
     assert found.by_sample is None
     assert found.figures(task.objective) == task.evaluate(task.init(), "test")
     row = samples_row({"training_key": "k"}, Outcomes.unpacked(found.packed()).packed())

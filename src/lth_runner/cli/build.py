@@ -28,6 +28,7 @@ from lth_runner.runs.evidence.tolerance import Tolerance
 from lth_runner.search import Search
 from lth_runner.search.search import check_schedules
 from lth_runner.training.job import GENERATION
+from lth_runner.training.memory import MemoryPlan, bytes_of
 from lth_runner.training.recipe import Recipe
 from lth_runner.training.trainer import clock_of
 from lth_runner.training.trial import try_a_step
@@ -51,6 +52,13 @@ class Parts:
         return self.experiment.tasks[0]
 
     @property
+    def memory(self) -> MemoryPlan:
+        """What the trainings of a round take."""
+        copies = len(self.experiment.tasks) * (1 + len(self.experiment.controls))
+        num_bytes = bytes_of(self.task)
+        return MemoryPlan.of(num_bytes, self.recipe, copies, torch.device(self.task.device))
+
+    @property
     def outputs(self) -> Path:
         """The folder of run folders and of the Store."""
         return Path(self.values["paths"]["outputs"])
@@ -68,7 +76,12 @@ def build(values: Mapping[str, Any]) -> Parts:
     controls = {name: part(values, f"control.{name}", Control) for name in values["control"]}
     controls = possible(controls)
     probes: list[Probe] = [part(values, f"probe.{name}", Probe) for name in values["probe"]]
-    first = build_task(values)
+    copies = values["replicates"] * (1 + len(controls))
+
+    def weigh(num_bytes: int, device: torch.device) -> None:
+        MemoryPlan.of(num_bytes, recipe, copies, device).check()
+
+    first = build_task(values, weigh)
     tasks = [first.with_seed(first.seed + index) for index in range(values["replicates"])]
     experiment = Experiment(tasks, search, masking, controls, probes)
     check_parts(experiment, recipe)

@@ -20,6 +20,8 @@ def remark(parts: Parts, run: RunDescription) -> None:
     _on_shrinking(parts, run)
     _on_origin(parts)
     log.info("prunable %s", coverage(run.problem))
+    if parts.memory.is_large:
+        log.info("memory   %s", parts.memory.told)
     _on_no_control(parts)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,22 +21,29 @@ from lth_runner.problem.task import Task
 from lth_runner.values.errors import UserError
 from lth_runner.values.raised import first_line, raised_at
 
+Weigh = Callable[[int, torch.device], None]  # of the bytes of a network's parameters
 
-def build_task(values: Mapping[str, Any]) -> Task:
-    """Builds what is to be learned, from where and in which numbers, for the first replicate."""
-    task = make_task(values)
+
+def build_task(values: Mapping[str, Any], weigh: Weigh | None = None) -> Task:
+    """Builds what is to be learned, from where and in which numbers, for the first replicate.
+
+    ``weigh`` is told how large the network is before it is built, where that is known.
+    """
+    task = make_task(values, weigh)
     with building():
         task.init()
     return task
 
 
-def make_task(values: Mapping[str, Any]) -> Task:
+def make_task(values: Mapping[str, Any], weigh: Weigh | None = None) -> Task:
     """Makes the same of the data and the parts; the network is built when it is asked for."""
     device = pick_device(values["device"])
     found: Dataset = make(values["dataset"])
     check_members("dataset", found, Dataset)
     model = model_factory(values["model"])
-    check_size(model, device)
+    num_bytes = check_size(model, device)
+    if weigh is not None and num_bytes is not None:
+        weigh(num_bytes, device)
     data = found.limited(values["max_samples"]).to(device)
     return Task(
         model=model,

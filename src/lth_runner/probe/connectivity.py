@@ -242,7 +242,7 @@ def line(task: Task, one: State, other: State, num_points: int, num_samples: int
     curves: Curves = {}
 
     def measure(suffix: str) -> None:
-        for split, batches in (("test", task.data.batches("test", SIZE)), ("train", iter(train))):
+        for split, batches in (("test", task.evaluated("test", SIZE)), ("train", iter(train))):
             value = evaluate(module, batches, task.objective)[headline.name]
             curves.setdefault(split + suffix, []).append(headline.error(value))
 

@@ -129,7 +129,7 @@ def _attends(block: nn.Module) -> bool:
     return any("attention" in type(part).__name__.lower() for part in block.modules())
 
 
-def _is_conv1d(layer: nn.Module) -> bool:
+def is_conv1d(layer: nn.Module) -> bool:
     """Whether a layer is transformers' Conv1D, told without loading that library."""
     named = [(one.__module__, one.__name__) for one in type(layer).__mro__]
     return ("transformers.pytorch_utils", "Conv1D") in named
@@ -152,7 +152,7 @@ def kind_by_name(module: nn.Module) -> dict[str, str]:
                 if parameter is not None and re.fullmatch(pattern, leaf) and id(parameter) in names:
                     name = names[id(parameter)]
                     found[name] = kind if kind == "embedding" else found.get(name, kind)
-    for layer in filter(_is_conv1d, module.modules()):
+    for layer in filter(is_conv1d, module.modules()):
         name = names[id(layer._parameters["weight"])]
         found[name] = found.get(name, TRANSPOSED)
     return found
@@ -166,7 +166,7 @@ def _in_order(module: nn.Module, covered: Collection[str], *, biases: bool) -> I
             name = names.get(id(parameter))
             if name in covered:
                 yield str(name)
-        biased = biases and (isinstance(layer, WITH_BIASES) or _is_conv1d(layer))
+        biased = biases and (isinstance(layer, WITH_BIASES) or is_conv1d(layer))
         if biased and id(layer.bias) in names and names.get(id(layer.weight)) in covered:
             yield names[id(layer.bias)]
 

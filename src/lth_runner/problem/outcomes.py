@@ -57,7 +57,7 @@ def measure(task: Task, weights: State, split: str, size: int = 2000) -> Outcome
     """Measures the objective on a split in one pass, with one transfer from the device a batch."""
     placed = {name: value.to(task.device) for name, value in weights.items()}
     tally = Tally(task.objective, by_sample=True)
-    for inputs, targets in task.data.batches(split, size):
+    for inputs, targets in task.evaluated(split, size):
         tally.add(task.outputs(placed, inputs).float(), targets)
     totals, parts = tally.totals, tally.parts
     if totals is None:

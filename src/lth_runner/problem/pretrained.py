@@ -21,6 +21,8 @@ from lth_runner.values.errors import UserError
 from lth_runner.values.global_streams import all_seeded
 from lth_runner.values.name_patterns import select
 
+KEPT = 2**30  # bytes of weights that are read once; of larger ones memory holds no other copy
+
 
 @dataclass(frozen=True)
 class Pretrained:
@@ -50,7 +52,7 @@ class Pretrained:
     @torch.no_grad()
     def lay(self, module: nn.Module) -> None:
         """Writes the pretrained weights into a fresh network."""
-        held, own = self._held(module), lying_in(module)
+        state, own = self._state(module), lying_in(module)
         drawn = set(self.remainders(module).drawn)
         if own and not own.keys() - drawn:
             raise UserError(
@@ -58,12 +60,12 @@ class Pretrained:
                 "origin.fresh, or set origin=none"
             )
         for name in own.keys() - drawn:
-            if held.state[name].is_floating_point() and not held.state[name].isfinite().all():
+            if state[name].is_floating_point() and not state[name].isfinite().all():
                 raise UserError(
                     f"origin.path={self.path}: {name} has values that are not finite: take another "
                     "copy of the model"
                 )
-            own[name].copy_(held.state[name])
+            own[name].copy_(state[name])
 
     def remainders(self, module: nn.Module) -> Remainders:
         """Names what of a network the folder does not give, and what it has besides."""
@@ -91,25 +93,28 @@ class Pretrained:
         )
 
     @cached_property
-    def _read(self) -> dict[str, _Held]:
+    def _kept(self) -> dict[str, tuple[_Differences, Mapping[str, Tensor]]]:
         """What was read, by the kind of network: starts are made several times."""
         return {}
 
-    def _held(self, module: nn.Module) -> _Held:
-        """Reads the files as weights of a network's class."""
-        transformers = library()
-        if not isinstance(module, transformers.PreTrainedModel):
-            raise UserError(
-                f"origin=hf gives weights of transformers' own networks, and the model is a "
-                f"{type(module).__name__}: choose model=hf"
-            )
-        config: Any = copy.deepcopy(module.config)  # the library writes to it where it has read
-        kind = f"{type(module).__qualname__} {config.to_json_string()}"
-        if kind not in self._read:
-            self._read[kind] = self._loaded(type(module), config)
-        return self._read[kind]
+    def _held(self, module: nn.Module) -> _Differences:
+        """Finds how the files differ from a network's class."""
+        kind = _kind(module)
+        if kind not in self._kept:
+            self._state(module)
+        return self._kept[kind][0]
 
-    def _loaded(self, kind: Any, config: Any) -> _Held:
+    def _state(self, module: nn.Module) -> Mapping[str, Tensor]:
+        """Reads the files as weights of a network's class; small ones stay in memory."""
+        kind = _kind(module)
+        if kind in self._kept and self._kept[kind][1]:
+            return self._kept[kind][1]
+        found, state = self._loaded(type(module), copy.deepcopy(module.config))
+        small = sum(value.nbytes for value in state.values()) < KEPT
+        self._kept[kind] = found, state if small else {}
+        return state
+
+    def _loaded(self, kind: Any, config: Any) -> tuple[_Differences, Mapping[str, Tensor]]:
         options: dict[str, Any] = {"config": config, "dtype": torch.float32}
         options |= {"local_files_only": True, "output_loading_info": True}
         options |= {"ignore_mismatched_sizes": True, "attn_implementation": "eager"}
@@ -125,22 +130,32 @@ class Pretrained:
         except Exception as error:  # of the library and of what it reads with: many kinds
             raise self._folder.refusal(error) from error
         misshapen = sorted((name, tuple(a), tuple(b)) for name, a, b in told["mismatched_keys"])
-        return _Held(
-            state={name: value.detach() for name, value in lying_in(model).items()},
+        found = _Differences(
             absent=frozenset(told["missing_keys"]) | {name for name, *_ in misshapen},
             unused=tuple(sorted(told["unexpected_keys"])),
             misshapen=misshapen,
         )
+        return found, {name: value.detach() for name, value in lying_in(model).items()}
 
 
 @dataclass(frozen=True, eq=False)
-class _Held:
-    """A folder's weights as the tensors of one network, and how the two differ."""
+class _Differences:
+    """How a folder's weights differ from the tensors of one network."""
 
-    state: Mapping[str, Tensor]
     absent: frozenset[str]
     unused: tuple[str, ...]
     misshapen: Sequence[tuple[str, tuple[int, ...], tuple[int, ...]]]
+
+
+def _kind(module: nn.Module) -> str:
+    """Names a network's class and config; raises UserError for one of another library."""
+    if not isinstance(module, library().PreTrainedModel):
+        raise UserError(
+            f"origin=hf gives weights of transformers' own networks, and the model is a "
+            f"{type(module).__name__}: choose model=hf"
+        )
+    config: Any = module.config
+    return f"{type(module).__qualname__} {config.to_json_string()}"
 
 
 def _in_gguf(file: Path, kind: Any, config: Any) -> Mapping[str, Tensor]:

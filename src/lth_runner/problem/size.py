@@ -15,14 +15,15 @@ from lth_runner.values.memory import refuse_beyond_memory
 COPIES = 3  # what a training starts from, its weights, and their gradients
 
 
-def check_size(model: Callable[[], nn.Module], device: torch.device) -> None:
-    """Raises UserError where a network of this program is larger than the memory there is.
+def check_size(model: Callable[[], nn.Module], device: torch.device) -> int | None:
+    """Counts the bytes of a network's parameters, before it is built.
 
-    It is built without values. A network of a user's own may read or compute while it is built:
-    it is left alone.
+    Raises UserError where a network of this program is larger than the memory there is. It is built
+    without values. A network of a user's own may read or compute while it is built: it is left
+    alone, and None is returned.
     """
     if not is_shipped(model, ()):
-        return
+        return None
     try:
         with all_seeded(0), torch.device("meta"):
             built = model()
@@ -30,7 +31,7 @@ def check_size(model: Callable[[], nn.Module], device: torch.device) -> None:
         raise
     except Exception as error:  # a law that looks at values; or what is told in the building
         if "overflow" not in str(error):
-            return
+            return None
         raise UserError(
             f"the model is larger than any machine ({str(error).splitlines()[0]}): give smaller "
             "sizes (model.width, model.widths, dataset.shape)"
@@ -42,3 +43,4 @@ def check_size(model: Callable[[], nn.Module], device: torch.device) -> None:
         "take, with their gradients and what they start from, tensors",
         device,
     )
+    return num_bytes

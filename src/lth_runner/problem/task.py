@@ -17,6 +17,7 @@ from lth_runner.problem.blueprint import Blueprint, without_values
 from lth_runner.problem.coordinates import Coordinates, constants, merged, stock_name
 from lth_runner.problem.covers import Covers, kind_by_name
 from lth_runner.problem.data import Dataset
+from lth_runner.problem.evaluated import in_parts, values_of_a_token
 from lth_runner.problem.held import held_fingerprint, is_shipped
 from lth_runner.problem.norm_layers import is_norm
 from lth_runner.problem.objective import CrossEntropy, Objective
@@ -294,10 +295,14 @@ class Task:
         names = [name for name, _ in self._template.named_parameters()]
         return {name: value.cpu() for name, value in zip(names, found, strict=True)}
 
+    def evaluated(self, split: str, size: int = 2000) -> Iterator[Batch]:
+        """Goes through a split in order, in batches of which a network can be asked at once."""
+        return in_parts(self.data.batches(split, size), values_of_a_token(self._template))
+
     def evaluate(self, weights: State, split: str, size: int = 2000) -> dict[str, float]:
         """Measures the objective on a split, a figure by name; empty when the split is."""
         placed = {name: w.to(self.device) for name, w in weights.items()}
-        batches = self.data.batches(split, size)
+        batches = self.evaluated(split, size)
         with torch.no_grad():
             answers = ((self.outputs(placed, x).float(), targets) for x, targets in batches)
             return figures(answers, self.objective)

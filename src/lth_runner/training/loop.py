@@ -256,7 +256,7 @@ class Loop:
 
 
 def _measured(model: nn.Module, task: Task, split: str) -> dict[str, float]:
-    return evaluate(model, task.data.batches(split, 2000), task.objective)
+    return evaluate(model, task.evaluated(split), task.objective)
 
 
 def _flatten(optimizer: Optimizer) -> State:

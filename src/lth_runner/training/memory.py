@@ -1,8 +1,121 @@
-"""Telling the end of memory from other errors."""
+"""What memory trainings take, planned before they start; and telling its end from other errors."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
+from torch import nn
+
+from lth_runner.problem.task import Task
+from lth_runner.training.recipe import Recipe
+from lth_runner.values.errors import UserError
+from lth_runner.values.memory import total_memory
+
+LARGE = 2**28  # bytes of weights, from which on a run says what it will take
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """The bytes that one training takes, and those that wait for theirs; activations come on top.
+
+    ``starts`` are the weights that the trainings of a round start from. A ``checkpoint`` holds the
+    weights and the moments once more, while it is written. On a GPU these two lie in the machine's
+    own memory.
+    """
+
+    weights: int
+    gradients: int
+    moments: int
+    starts: int
+    checkpoint: int
+    device: torch.device
+
+    @classmethod
+    def of(
+        cls, num_bytes: int, recipe: Recipe, num_starts: int, device: torch.device
+    ) -> MemoryPlan:
+        """Plans trainings of a network with so many bytes of weights."""
+        moments = num_bytes * (_num_moments(recipe) if num_bytes >= LARGE else 0)
+        return cls(
+            weights=num_bytes,
+            gradients=num_bytes,
+            moments=moments,
+            starts=num_bytes * num_starts,
+            checkpoint=num_bytes + moments,
+            device=device,
+        )
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is worth a word; of others the moments are not counted."""
+        return self.weights >= LARGE
+
+    @property
+    def told(self) -> str:
+        """The plan in one line."""
+        there = total_memory(self.device)
+        trained = (
+            f"weights {_gb(self.weights)}, gradients {_gb(self.gradients)}, moments "
+            f"{_gb(self.moments)}"
+        )
+        kept = f"{self._num_starts} to start from {_gb(self.starts)}, a checkpoint "
+        kept += _gb(self.checkpoint)
+        if self.device.type != "cuda":
+            whole = self._trained + self._kept
+            return f"{trained}; {kept}: {_gb(whole)} of {_gb(there)}, and activations"
+        own = f"{trained}: {_gb(self._trained)} of {_gb(there)} on {self.device}, and activations"
+        return f"{own}; {kept}: {_gb(self._kept)} of this machine's {_gb(total_memory())}"
+
+    def check(self) -> None:
+        """Raises UserError where a large network's plan is more than there is."""
+        trained, kept, machine = self._trained, self._kept, total_memory()
+        if self.device.type == "cuda":
+            fits = trained <= total_memory(self.device) and kept <= machine
+        else:
+            fits = trained + kept <= machine
+        if self.is_large and not fits:
+            raise UserError(
+                f"the trainings do not fit into memory: {self.told}. Take fewer replicates or "
+                "controls, an optimizer with fewer moments (train=sgd), or a smaller model"
+            )
+
+    @property
+    def _trained(self) -> int:
+        return self.weights + self.gradients + self.moments
+
+    @property
+    def _kept(self) -> int:
+        return self.starts + self.checkpoint
+
+    @property
+    def _num_starts(self) -> int:
+        return self.starts // self.weights
+
+
+def bytes_of(task: Task) -> int:
+    """Counts the bytes of a network's parameters, a shared one once."""
+    modules = (module for _, module in task.named_modules())
+    found = {id(p): p for module in modules for p in module.parameters(recurse=False)}
+    return sum(value.numel() * value.element_size() for value in found.values())
+
+
+def _num_moments(recipe: Recipe) -> int:
+    """Counts the tensors that an optimizer keeps for each parameter, by a step on a small one."""
+    stand_in = nn.Parameter(torch.ones(2, 3))
+    stand_in.grad = torch.ones(2, 3)
+    try:
+        optimizer = recipe.make_optimizer([{"params": [stand_in]}])
+        optimizer.step()
+        kept = optimizer.state.get(stand_in, {})
+    except Exception:  # of a stranger's: what is wrong with it is told where a step is tried
+        return 0
+    alike = [value for value in kept.values() if getattr(value, "shape", None) == stand_in.shape]
+    return len(alike)
+
+
+def _gb(num_bytes: float) -> str:
+    return f"{num_bytes / 1e9:,.1f} GB"
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

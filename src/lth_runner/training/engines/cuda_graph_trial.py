@@ -133,7 +133,7 @@ def _one_by_one(job: Job, recipe: Recipe) -> tuple[int, Tensor, State]:
 
 def _recorded(job: Job, recipe: Recipe, capture: Capture, num: int) -> tuple[Tensor, Trial, State]:
     """Records the first ``num`` steps: losses, the memory in use at most, the weights behind."""
-    device, data = torch.device(job.task.device), job.task.data
+    device = torch.device(job.task.device)
     _forget_most(device)
     before = _most_bytes(device)
     together = Graphed(capture=capture).begin([job], recipe, [None])
@@ -147,7 +147,7 @@ def _recorded(job: Job, recipe: Recipe, capture: Capture, num: int) -> tuple[Ten
     for _ in range(2):
         _forget_most(device)
         still = _most_bytes(device)
-        evaluate(model, iter([next(data.batches("test", 2000))]), job.task.objective)
+        evaluate(model, iter([next(job.task.evaluated("test"))]), job.task.objective)
     trial = Trial(None, lane, _most_bytes(device) - still)
     return torch.cat(losses), trial, together.lanes[0].weights()
 

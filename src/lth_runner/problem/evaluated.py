@@ -1,0 +1,54 @@
+"""Batches of an evaluation, in parts where what a network makes of them is large."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import nn
+
+from lth_runner.problem.covers import is_conv1d
+from lth_runner.values import tree
+from lth_runner.values.tree import Batch, Tree
+
+VALUES = 2**26  # of the largest tensor that an evaluation makes of tokens: 256 MiB of fp32
+
+
+def values_of_a_token(module: nn.Module) -> int:
+    """Counts the values that the widest layer of a network makes of a token.
+
+    That is the vocabulary's size where a head answers for it, else mostly the hidden layer's.
+    """
+    widths = [1]
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            widths.append(layer.out_features)
+        elif isinstance(layer, nn.Embedding):
+            widths.append(layer.embedding_dim)
+        elif is_conv1d(layer):
+            widths.append(int(layer.get_parameter("weight").shape[1]))
+    return max(widths)
+
+
+def in_parts(batches: Iterable[Batch], width: int, most: int = VALUES) -> Iterator[Batch]:
+    """Cuts batches of tokens so that ``width`` values of each are no more than ``most``.
+
+    Other batches stay whole. A part has one sample at least.
+    """
+    for inputs, targets in batches:
+        num_tokens = _num_tokens(inputs)
+        size = max(1, most // (width * num_tokens)) if num_tokens else tree.length(targets)
+        if size >= tree.length(targets):
+            yield inputs, targets
+            continue
+        yield from zip(tree.split(inputs, size), tree.split(targets, size), strict=True)
+
+
+def _num_tokens(inputs: Tree) -> int:
+    """Counts the tokens of a sample; 0 of what is none."""
+    found = [
+        value.shape[1]
+        for value in tree.tensors(inputs)
+        if value.ndim == 2 and value.dtype == torch.int64
+    ]
+    return max(found, default=0)

@@ -1,0 +1,100 @@
+"""What trainings take of memory, said before they start; evaluations that fit."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import pytest
+import torch
+
+import small
+from command import SMALL, lth_run, no_training
+from lth_runner.problem import NextToken, models
+from lth_runner.problem.data import Data
+from lth_runner.problem.evaluated import VALUES, in_parts, values_of_a_token
+from lth_runner.problem.size import check_size
+from lth_runner.problem.task import Task
+from lth_runner.training import memory
+from lth_runner.training.memory import MemoryPlan, bytes_of
+from lth_runner.values import tree
+from lth_runner.values.errors import UserError
+from lth_runner.values.seeds import stream
+
+ADAM = functools.partial(torch.optim.AdamW, lr=1e-3)
+SGD = functools.partial(torch.optim.SGD, lr=1e-3)
+CPU = torch.device("cpu")
+
+
+def plan(optimizer: object, starts: int = 1, device: torch.device = CPU) -> MemoryPlan:
+    return MemoryPlan.of(4_400_000_000, small.recipe(optimizer=optimizer), starts, device)
+
+
+def test_a_plan_counts_weights_gradients_moments_starts_and_a_checkpoint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "total_memory", lambda device="cpu": 40e9)
+    assert plan(ADAM).told == (
+        "weights 4.4 GB, gradients 4.4 GB, moments 8.8 GB; 1 to start from 4.4 GB, a checkpoint "
+        "13.2 GB: 35.2 GB of 40.0 GB, and activations"
+    )
+    plan(ADAM).check()
+    with pytest.raises(UserError, match=r"3 to start from 13\.2 GB.* 44\.0 GB of 40\.0.*train=sgd"):
+        plan(ADAM, 3).check()
+    assert plan(SGD, 3).moments == 0
+    plan(SGD, 3).check()
+    cuda = plan(ADAM, 6, torch.device("cuda"))
+    assert "17.6 GB of 40.0 GB on cuda" in cuda.told
+    cuda.check()
+    with pytest.raises(UserError, match="do not fit"):
+        plan(ADAM, 7, torch.device("cuda")).check()
+
+
+def test_a_large_network_is_refused_before_it_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "total_memory", lambda device="cpu": 1e9)
+    words = [*SMALL, "model.widths=[70000000]", "dataset.shape=[1,1,1]", "dataset.num_classes=2"]
+    with no_training():
+        said = lth_run(*words, "train=adam", f"paths.outputs={tmp_path}")
+    assert said.status == 2
+    assert "the trainings do not fit into memory: weights 1.1 GB" in said.err
+
+
+def test_the_bytes_of_a_network_are_the_same_before_and_after_it_is_built() -> None:
+    tied = functools.partial(
+        models.masked_transformer, vocabulary=9, length=6, width=8, depth=1, heads=2, tied=True
+    )
+    for model in (tied, functools.partial(models.mlp, shape=(1, 4, 4), num_classes=3, widths=(8,))):
+        task = small.task(model=model)
+        assert check_size(model, CPU) == bytes_of(task) == 4 * task.num_parameters
+
+
+def test_an_evaluation_on_tokens_is_taken_in_parts_that_fit_and_on_images_whole() -> None:
+    module = models.masked_transformer(vocabulary=50, length=6, width=8, depth=1, heads=2)
+    assert values_of_a_token(module) == 50
+    tokens = torch.zeros(20, 6, dtype=torch.int64)
+    batch = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}, tokens
+    [whole] = in_parts([batch], 50)
+    assert whole == batch
+    sizes = [tree.length(targets) for _, targets in in_parts([batch], 50, most=6 * 50 * 8)]
+    assert sizes == [8, 8, 4]
+    assert [tree.length(t) for _, t in in_parts([batch], 50, most=1)] == [1] * 20
+    images = torch.zeros(20, 300), torch.zeros(20)
+    assert [*in_parts([images], VALUES)] == [images]
+
+
+def test_parts_of_an_evaluation_change_no_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = stream(0, "tokens")
+    tokens = torch.randint(0, 9, (30, 6), generator=rng)
+    data = Data.from_tensors(*[({"input_ids": tokens}, tokens)] * 3, num_classes=9)
+    model = functools.partial(
+        models.masked_transformer, vocabulary=9, length=6, width=8, depth=1, heads=2
+    )
+
+    whole = Task(model, data, objective=NextToken())
+    expected = whole.evaluate(whole.init(), "test")
+    parts = functools.partial(in_parts, most=6 * 32 * 7)
+    monkeypatch.setattr("lth_runner.problem.task.in_parts", parts)
+    assert len([*whole.evaluated("test")]) == 5
+    assert whole.evaluate(whole.init(), "test") == pytest.approx(expected)
