@@ -65,6 +65,11 @@ NEEDED = {
         "model=transformer",
         "dataset.tokenizer.path=tokenizer.json",
     ],
+    "dataset=glue": [
+        "model=transformer",
+        "dataset.task=sst2",
+        "dataset.tokenizer.path=tokenizer.json",
+    ],
     "dataset=custom": [
         "dataset.train._target_=builtins.list",
         "dataset.test._target_=builtins.list",

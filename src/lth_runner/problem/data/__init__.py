@@ -6,6 +6,7 @@ from lth_runner.problem.data.corpus import corpus
 from lth_runner.problem.data.dataset import Batches, Dataset
 from lth_runner.problem.data.datasets import synthetic
 from lth_runner.problem.data.folder import imagefolder
+from lth_runner.problem.data.glue import glue
 from lth_runner.problem.data.map_style import MapStyle
 from lth_runner.problem.data.own import map_style
 from lth_runner.problem.data.published import torchvision_dataset
@@ -48,6 +49,7 @@ __all__ = [
     "diabetes",
     "digit_scenes",
     "digits",
+    "glue",
     "imagefolder",
     "map_style",
     "synthetic",

@@ -28,7 +28,7 @@ def read_rows(path: Path, *, header: bool = True) -> list[Row]:
     text = decoded(path)
     if path.suffix == ".jsonl":
         return list(_objects(path, text))
-    lines = _quoted(path, text) if path.suffix == ".csv" else _tabbed(text)
+    lines = _quoted(path, text) if path.suffix == ".csv" else tabbed(text)
     return list(_by_column(path, lines, header=header))
 
 
@@ -52,7 +52,8 @@ def whole(path: Path) -> bytes:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _tabbed(text: str) -> Iterator[tuple[int, list[str]]]:
+def tabbed(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Goes through lines of cells with tabs between them, numbered from 1; quotes are text."""
     for number, line in enumerate(text.split("\n"), start=1):
         if line := line.removesuffix("\r"):
             yield number, line.split("\t")
