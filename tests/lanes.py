@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -87,10 +87,15 @@ class Memory:
         return self.checkpoint
 
     def save(self, checkpoint: Checkpoint) -> None:
-        self.checkpoint = checkpoint
+        self.checkpoint = held(checkpoint)
 
     def snapshot(self, checkpoint: Checkpoint) -> None:
-        self.snapshots[checkpoint.step] = checkpoint
+        self.snapshots[checkpoint.step] = held(checkpoint)
+
+
+def held(checkpoint: Checkpoint) -> Checkpoint:
+    """A checkpoint whose tensors the training that it is of does not write into."""
+    return replace(checkpoint, optimizer=states.copied(checkpoint.optimizer))
 
 
 def trained(

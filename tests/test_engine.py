@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import small
+from lanes import held
 from lth_runner.allocate import Global
 from lth_runner.masking import Static
 from lth_runner.score import Magnitude
@@ -47,10 +48,10 @@ class Memory:
         return self.checkpoint
 
     def save(self, checkpoint):
-        self.checkpoint = checkpoint
+        self.checkpoint = held(checkpoint)
 
     def snapshot(self, checkpoint):
-        self.snapshots[checkpoint.step] = checkpoint
+        self.snapshots[checkpoint.step] = held(checkpoint)
 
 
 def pruned_job(model=small.perceptron, density: float = 0.3, **start: object) -> Job:

@@ -51,6 +51,7 @@ from lth_runner.training.engines.choose import Choice
 from lth_runner.training.pace import Interrupted, Pace
 from lth_runner.training.trainer import Trainer, clock_of
 from lth_runner.values.errors import UnderWay
+from lth_runner.values.memory import give_back
 from lth_runner.values.pieces import clear_pieces
 from lth_runner.values.terminal import show
 
@@ -80,6 +81,7 @@ def execute(config: DictConfig, command: str, choices: Mapping[str, Any] | None 
     torch.set_num_threads(threads_of(parts))
     run = describe(parts, command, choices or {})
     if not _is_done(run):
+        give_back(parts.task.num_parameters)
         check_retained(parts.task)
         with _alone(run, Store(parts.outputs / "store")) as store:
             _run(parts, engine_of(parts, run.folder), run, store)

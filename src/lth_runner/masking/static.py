@@ -17,6 +17,8 @@ from lth_runner.values.mask import Mask
 from lth_runner.values.state import State
 from lth_runner.values.steps import Step
 
+LARGE = 2**24  # masked weights: beyond them a mask of numbers is memory that a network needs
+
 
 def is_sparse(kept: Mapping[str, Tensor]) -> bool:
     """Whether a ticket has lost weights already, so that its mask is found and is to be held."""
@@ -49,6 +51,7 @@ class _Static:
         self._names, self._masked = masked, [parameters[name] for name in masked]
         self._weights = [parameter.data for parameter in self._masked]
         self._bits = [kept[name] for name in masked]
+        self._is_large = sum(bits.numel() for bits in self._bits) > LARGE
 
     @cached_property
     def _factors(self) -> list[Tensor]:
@@ -58,6 +61,12 @@ class _Static:
         """
         pairs = zip(self._weights, self._bits, strict=True)
         return [torch.empty_like(weight).copy_(bits) for weight, bits in pairs]
+
+    @cached_property
+    def _removed(self) -> list[Tensor]:
+        """The mask's reverse: a byte a weight, where a factor takes four."""
+        pairs = zip(self._weights, self._bits, strict=True)
+        return [torch.empty_like(w, dtype=torch.bool).copy_(~bits) for w, bits in pairs]
 
     def trainable(self) -> Iterable[dict[str, Any]]:
         return [{"params": list(self._model.parameters())}]
@@ -71,14 +80,20 @@ class _Static:
     @torch.no_grad()
     def clip(self, max_norm: float) -> None:
         """Bounds the norm of m * gradient: what pruned weights would get never moves anything."""
-        for weight, factor in zip(self._masked, self._factors, strict=True):
-            if weight.grad is not None:
-                weight.grad.mul_(factor)
+        masks = self._removed if self._is_large else self._factors
+        for weight, mask in zip(self._masked, masks, strict=True):
+            if weight.grad is not None and self._is_large:
+                weight.grad.masked_fill_(mask, 0.0)
+            elif weight.grad is not None:
+                weight.grad.mul_(mask)
         nn.utils.clip_grad_norm_(self._model.parameters(), max_norm)
 
     @torch.no_grad()
     def after_step(self, step: Step, total: Step) -> None:
-        if self._weights:
+        if self._is_large:
+            for weight, removed in zip(self._weights, self._removed, strict=True):
+                weight.masked_fill_(removed, 0.0)
+        elif self._weights:
             torch._foreach_mul_(self._weights, self._factors)
 
     def mask(self) -> Mask:

@@ -46,7 +46,8 @@ def check_retained(task: Task) -> None:
     except Exception:  # whatever a user's own forward raises that cannot take so small a step
         return  # its training will tell
     again = trial.trained()
-    same = _agree(states.read(once), states.read(again))
+    same = _same_weights(once, again)
+    del once  # networks may be large: as few of them at once as can be
     if not same or not _close(answers, trial.answers(again)):
         raise UserError(
             "the same steps of training, taken twice from the same weights and random numbers, end "
@@ -127,12 +128,12 @@ class _Trial:
 
     def refuse_what_is_not_stored(self, trained: nn.Module) -> None:
         """Compares a trained network with a fresh one that its weights are written into."""
-        weights = states.read(trained)
-        fresh = self.network(weights)
+        fresh = self.network(dict(states.named_tensors(trained)))
         before = _changed(trained, fresh)
         alike = self._do_alike(fresh, trained)
         changed = _changed(trained, fresh)  # but for what a step computes anew
         if alike and changed:  # a counter may matter later
+            weights = states.read(trained)
             alike = all(self._would_do_alike(weights, changed, more) for more in LATER)
         if alike:
             return
@@ -164,7 +165,7 @@ class _Trial:
         if not _close(self.answers(one), self.answers(other)):
             return False
         learned = [self.step(module, STEPS) for module in (one, other)]
-        return _agree(*learned) and _agree(states.read(one), states.read(other))
+        return _agree(*learned) and _same_weights(one, other)
 
 
 def _held(module: nn.Module) -> dict[str, Any]:
@@ -206,6 +207,13 @@ def _bring_later(module: nn.Module, held: Mapping[str, Any], more: int) -> None:
         elif not isinstance(value, bool):
             value = value + more
         setattr(module.get_submodule(path), leaf, value)
+
+
+def _same_weights(one: nn.Module, other: nn.Module) -> bool:
+    """Whether the states of two networks are the same up to rounding; copies neither."""
+    return _agree(
+        *({n: v.detach() for n, v in states.named_tensors(part)} for part in (one, other))
+    )
 
 
 def _agree(one: State, other: State) -> bool:

@@ -6,10 +6,8 @@ A constructor may load a file, seed a stream itself, or draw from one that nobod
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
-
-import torch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from lth_runner.problem.task import Task
 from lth_runner.values import state as states
@@ -30,17 +28,17 @@ def check_starts(tasks: Sequence[Task], drawing: Sequence[str]) -> None:
     if task.is_shipped:
         return
     stock = replace(task, coordinates=None, biases=False, origin=None)
-    first, second = stock.fresh(task.seed), stock.fresh(task.seed + 1)
-    _refuse_two_starts(first, stock.fresh(task.seed))
+    first, second = (_prints(stock.fresh(seed)) for seed in (task.seed, task.seed + 1))
+    _refuse_two_starts(first, _prints(stock.fresh(task.seed)))
     if stock.held != replace(stock).held:
         raise UserError(
             "the model holds other numbers besides its weights when it is built again (plain "
             f"attributes, or buffers that are not persistent): {_SEEDED}"
         )
-    names = stock.prunable or tuple(name for name, value in first.items() if value.ndim > 1)
-    fixed = [name for name in names if torch.equal(first[name], second[name])]
+    names = stock.prunable or tuple(name for name, one in first.items() if one.num_axes > 1)
+    fixed = [name for name in names if first[name] == second[name]]
     if len(fixed) < len(names):
-        loaded = [name for name in fixed if len(first[name].unique()) > 1]
+        loaded = [name for name in fixed if not first[name].is_constant]
         if loaded:  # not those that a law makes all 0 or all 1
             log.warning(
                 "warning: %s are the same for every seed, by the model's own code: replicates "
@@ -78,9 +76,29 @@ _SEEDED = (
 )
 
 
-def _refuse_two_starts(one: State, other: State) -> None:
+@dataclass(frozen=True)
+class _Print:
+    """What tells the values of one tensor from another's, kept in place of them."""
+
+    sha256: str
+    num_axes: int
+    is_constant: bool
+
+
+def _prints(start: State) -> dict[str, _Print]:
+    return {
+        name: _Print(
+            states.fingerprint({name: value}),
+            value.ndim,
+            not value.numel() or bool((value == value.reshape(-1)[0]).all()),
+        )
+        for name, value in start.items()
+    }
+
+
+def _refuse_two_starts(one: Mapping[str, _Print], other: Mapping[str, _Print]) -> None:
     """Refuses weights that are not the same when they are drawn again by the same seed."""
-    names = [n for n in one if states.fingerprint({n: one[n]}) != states.fingerprint({n: other[n]})]
+    names = [name for name in one if one[name] != other[name]]
     if names:
         raise UserError(
             f"the model starts from other weights when it is built again by the same seed: "

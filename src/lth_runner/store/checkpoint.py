@@ -37,7 +37,11 @@ class Outcome:
 
 
 class Keeper(Protocol):
-    """Takes the checkpoints and snapshots of one training."""
+    """Takes the checkpoints and snapshots of one training.
+
+    The training goes on when they are taken, and writes into their tensors: what is held, and not
+    written away, is to be copied.
+    """
 
     def load(self) -> Checkpoint | None:
         """Reads the last checkpoint; None where there is none."""

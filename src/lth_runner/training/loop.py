@@ -220,7 +220,10 @@ class Loop:
         return self._seconds_before + (time.monotonic() - self._began) / self._num_lanes
 
     def checkpoint(self) -> Checkpoint:
-        """Returns the training as it stands between two steps."""
+        """Returns the training as it stands between two steps, to be written before the next.
+
+        The optimizer's tensors are its own, twice the weights, and are not copied.
+        """
         self.forget_gradients()
         return Checkpoint(
             step=self.step,
@@ -260,10 +263,10 @@ def _measured(model: nn.Module, task: Task, split: str) -> dict[str, float]:
 
 
 def _flatten(optimizer: Optimizer) -> State:
-    """Reads an optimizer's state as named tensors, ``<index>.<name>``."""
+    """Names an optimizer's tensors ``<index>.<name>``; those on the CPU are no copies."""
     kept = optimizer.state_dict()["state"]
     return {
-        f"{index}.{name}": value.detach().cpu().clone()
+        f"{index}.{name}": value.detach().cpu()
         if isinstance(value, Tensor)
         else torch.tensor(value)
         for index, entries in kept.items()

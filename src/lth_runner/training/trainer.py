@@ -20,6 +20,7 @@ from lth_runner.training.pace import Interrupted, Pace
 from lth_runner.training.recipe import Recipe
 from lth_runner.values import identity
 from lth_runner.values.mask import Mask
+from lth_runner.values.memory import give_back
 from lth_runner.values.state import State
 from lth_runner.values.steps import Clock, Step
 
@@ -73,6 +74,7 @@ class Trainer:
                 leases[key].release()
             drafts = [self.store.draft(key) for key in picked]
             batch = [missing[key] for key in picked]
+            give_back(batch[0].task.num_parameters)  # of trials, and of trainings before
             for index, outcome in engines.train(self.engine, batch, self.recipe, drafts, self.pace):
                 job, key = batch[index], picked[index]
                 steps = self.clock(job.task).total - job.ticket.start.step

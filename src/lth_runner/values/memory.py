@@ -1,16 +1,34 @@
-"""What memory a machine has, so that what cannot fit is refused before it is asked for."""
+"""What memory a machine has, what cannot fit into it, and what can be given back."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import math
 import os
+import sys
 from pathlib import Path
 
 import torch
 
 from lth_runner.values.errors import UserError
 
+LARGE = 2**24  # values of a network whose copies are felt
 LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container, or of a job on a cluster
+
+
+def give_back(num_values: int) -> None:
+    """Gives the system what was freed of a large network, of ``num_values``, and its copies.
+
+    glibc keeps the pages of freed tensors for itself, where smaller blocks lie among them. Of a
+    small network there is nothing to be had.
+    """
+    if num_values < LARGE:
+        return
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def total_memory(device: torch.device | str = "cpu") -> float:

@@ -57,7 +57,9 @@ def _described(value: Any, inside: tuple[Any, ...]) -> Any:
         try:
             return identity.describe(value)
         except (TypeError, ValueError, AttributeError) as error:
-            reason = error
+            # not the error itself: it holds this frame, which would hold it, with the network that
+            # is described, until garbage is searched for
+            reason, said = type(error), str(error)
     if isinstance(value, Mapping):
         pairs = [[_described(k, inside), _described(v, inside)] for k, v in value.items()]
         return sorted(pairs, key=identity.canonical)
@@ -79,11 +81,11 @@ def _described(value: Any, inside: tuple[Any, ...]) -> Any:
     if inspect.isclass(value) or inspect.isroutine(value):
         bound_to = getattr(value, "__self__", None)
         stateless = bound_to is None or inspect.ismodule(bound_to) or inspect.isclass(bound_to)
-        if isinstance(reason, ValueError) and stateless:  # in C, without a signature
+        if issubclass(reason, ValueError) and stateless:  # in C, without a signature
             return f"{value.__module__}.{value.__qualname__}"
-        if not isinstance(reason, TypeError):
+        if not issubclass(reason, TypeError):
             raise TypeError(f"what {value.__qualname__} is bound to cannot be seen: use a class")
-        raise reason
+        raise TypeError(said)
     if not _is_seen(value):
         raise TypeError(f"what a {type(value).__name__} holds cannot be seen: use plain values")
     _check_captures_nothing(type(value))
