@@ -135,7 +135,7 @@ MISTAKES = {
     "pruner.sparsity=2": "pruner.sparsity=2",
     "pruner.scope=glob": "did you mean global?",
     "train.length=10": "train.length=10 is not a duration: write whole steps as 500it",
-    "train.precision=fp8": "did you mean fp32?",
+    "train.precision=fp8": "did you mean fp32 or fp16?",
     "train.batch_size=0": "train.batch_size=0 does not fit",
     "device=gpu": "accepted: auto, cpu, cuda (a GPU; ",
     "rewind=stepp": "did you mean step?",
