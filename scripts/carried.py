@@ -8,11 +8,13 @@ from pathlib import PurePath
 
 from evidence import command, extent, hardware, images
 from matplotlib.figure import Figure
-from measures import ACCURACY, Found, above, change, level
+from measures import ACCURACY, Found, above, change, counted, level
 
 from lth_runner.runs.evidence.estimate import sample, two_sample
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
-from lth_runner.runs.evidence.transfer import OWN, Carried, Transfer, find_transfers
+from lth_runner.runs.evidence.transfer import OWN, Carried, Transfer
+from lth_runner.runs.evidence.transfer_runs import find_transfers
+from lth_runner.runs.evidence.verdict import ruling
 from lth_runner.runs.report.transfer_figures import curves_figure, matrix_figure
 from lth_runner.runs.report.transfer_page import best
 
@@ -31,14 +33,15 @@ def carried(run: FinishedRun, origin: FinishedRun, source: str, target: str) -> 
 
 @dataclass(frozen=True)
 class Beside:
-    """The carried ticket of a round less a control, or less the target's own ticket.
+    """The carried ticket less a control, or less the target's own ticket.
 
-    ``limit``: above which the difference is to be.
+    ``kept``: the density with which the source found it. ``limit``: above which the difference is
+    to be.
     """
 
     source: str
     target: str
-    round: int
+    kept: float
     to: str
     limit: float = 0.0
 
@@ -48,13 +51,19 @@ class Beside:
             return None
         if own is not None and own.option("dataset", "name") != self.target:
             return None
-        lead = Carried(self.source, self.target, run, origin, own).lead(self.round, self.to)
-        if lead is None:
+        held = Carried(self.source, self.target, run, origin, own).held(self.kept, self.to)
+        if held is None or held.theirs is None or held.lead is None:
             return None
-        ours = run.values(TICKET, self.round, ACCURACY)
-        other, arm = (own, TICKET) if self.to == OWN and own is not None else (run, self.to)
-        theirs = other.values(arm, self.round, ACCURACY)
-        return above(f"{level(ours)} against {level(theirs)}: {change(lead)}", lead, self.limit)
+        other = own if self.to == OWN and own is not None else run
+        ours, theirs = (
+            of.values(found.arm, found.round, ACCURACY)
+            for of, found in ((run, held.ours), (other, held.theirs))
+        )
+        text = f"{level(ours)} against {level(theirs)}: {change(held.lead)}"
+        ruled = ruling(held, as_good=self.to == OWN)
+        if ruled == "refuted":
+            return counted(text, right=False)
+        return Found(text, None, None) if ruled == "silent" else above(text, held.lead, self.limit)
 
 
 @dataclass(frozen=True)
@@ -64,14 +73,22 @@ class Larger:
     first: str
     second: str
     target: str
-    round: int
+    kept: float
 
     def __call__(self, runs: Runs) -> Found | None:
         one, other = runs["first"], runs["second"]
         fits = carried(one, runs["first_origin"], self.first, self.target)
         if not fits or not carried(other, runs["second_origin"], self.second, self.target):
             return None
-        ours, theirs = (run.values(TICKET, self.round, ACCURACY) for run in (one, other))
+        cells = (
+            Carried(self.first, self.target, one, runs["first_origin"], None),
+            Carried(self.second, self.target, other, runs["second_origin"], None),
+        )
+        levels = [cell.level(self.kept) for cell in cells]
+        ours, theirs = (
+            {} if found is None else cell.run.values(TICKET, found.round, ACCURACY)
+            for cell, found in zip(cells, levels, strict=True)
+        )
         if not ours or not theirs:
             return None
         lead = two_sample(*(sample(list(of.values())) for of in (ours, theirs)))

@@ -24,7 +24,7 @@ PAIRS = tuple(
     for target in ("mnist", "digits28", "cifar10_grey_b")
     if source != target
 )
-SPARSEST = 3  # round of lenet300_transfer, of 3.3 % of the weights
+SPARSEST = 0.32**3  # of the weights are kept in the last round of lenet300_transfer
 GIVEN, FOUND = (TRANSFERRED, "given"), (TRANSFERRED, "imp")
 
 

@@ -69,8 +69,8 @@ SECTIONS: tuple[Section | Matrix, ...] = (
         note="Tickets of LeNet-300-100 with the weights that they were rewound to, trained on "
         "other data in trainings of 500 steps: MNIST, scikit-learn's digits at 28x28, CIFAR-10 in "
         "grey at 28x28, the first five of its classes (a) and the others (b). The words under the "
-        "numbers are those of the study's page: all of a matrix together wrong with a chance of "
-        "5 % on the left, 2.5 % on the right.",
+        "numbers are those of the study's page: that any shown is wrong has a chance of 5 % on the "
+        "left and 2.5 % on the right, and so has any refuted.",
     ),
 )
 

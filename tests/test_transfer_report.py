@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from lth_runner.problem.outcomes import Outcomes
+from lth_runner.runs.evidence.differences import Differences
 from lth_runner.runs.evidence.rows import FinishedRun
-from lth_runner.runs.evidence.transfer import OWN, Transfer, find_transfers
+from lth_runner.runs.evidence.transfer import OWN, Transfer
+from lth_runner.runs.evidence.transfer_runs import find_transfers
+from lth_runner.runs.folder import append_rows
 from lth_runner.runs.report.transfer_page import text, write_transfer
+from lth_runner.runs.samples import KeptSamples, samples_row
 
 DENSITIES = (1.0, 0.3, 0.03)
+SPARSEST = DENSITIES[-1]
 SPREAD = (-0.002, 0.0, 0.002)
 
 
@@ -24,6 +33,7 @@ def run(
     arms = {"ticket": value, **random}
     rows = tuple(
         {"round": round, "arm": arm, "seed": seed, "density": kept, "sparsity": 1 - kept,
+         "layer_density": {"hidden": kept, "output": kept},
          "test_accuracy": reached + noise * (1 + round)}
         for round, kept in enumerate(DENSITIES)
         for arm, reached in arms.items() if round or arm == "ticket"
@@ -66,17 +76,17 @@ def test_the_targets_own_tickets_are_those_of_the_same_method_on_its_data() -> N
         "b": "s2",
         "a": "s1",
     }
-    assert transfer.round == 2
+    assert transfer.density == SPARSEST
     assert len(transfer.runs) == 4
 
 
 def test_each_cell_is_held_against_the_own_ticket_and_against_chance() -> None:
     transfer = found(three())
-    assert transfer.words(2, OWN) == {("a", "b"): "undecided", ("b", "a"): "refuted"}
-    assert transfer.words(2, "random") == {("a", "b"): "shown", ("b", "a"): "undecided"}
-    assert transfer.words(2, "shuffle") == {("a", "b"): "shown", ("b", "a"): "shown"}
+    assert transfer.words(SPARSEST, OWN) == {("a", "b"): "undecided", ("b", "a"): "refuted"}
+    assert transfer.words(SPARSEST, "random") == {("a", "b"): "shown", ("b", "a"): "undecided"}
+    assert transfer.words(SPARSEST, "shuffle") == {("a", "b"): "shown", ("b", "a"): "shown"}
     cell = transfer.cells[1]
-    lead = cell.lead(2, OWN)
+    lead = cell.lead(SPARSEST, OWN)
     assert lead is not None
     assert lead.difference == pytest.approx(-0.2)
     assert lead.n == 3
@@ -89,8 +99,87 @@ def test_a_source_whose_run_is_not_there_makes_no_cell_and_a_lost_own_ticket_no_
     assert not find_transfers(runs[2:])
     alone = found([runs[0], runs[2]])
     assert [cell.pair for cell in alone.cells] == [("a", "b")]
-    assert alone.words(2, OWN) == {}
-    assert alone.words(2, "random") == {("a", "b"): "shown"}
+    assert alone.words(SPARSEST, OWN) == {}
+    assert alone.words(SPARSEST, "random") == {("a", "b"): "shown"}
+
+
+def test_tickets_are_compared_at_the_density_they_were_found_with_whatever_their_rounds() -> None:
+    """Rounds of given tickets have numbers of their own, and a head of the target stays dense."""
+    source, own = run("s1", "a", 0.9), run("s2", "b", 0.8)
+    own = replace(own, rows=tuple(
+        row | {"test_accuracy": row["test_accuracy"] + 0.1 * (row["round"] == 1)}
+        for row in own.rows
+    ))  # fmt: skip
+    whole = run("c1", "b", 0.8, ticket="s1", random=0.6)
+    only = {"density": 0.05, "layer_density": {"hidden": SPARSEST, "output": 1.0}}
+    carried = replace(whole, rows=tuple(
+        row | ({"round": 1} | only if row["round"] else {})
+        for row in whole.rows if row["round"] != 1
+    ))  # fmt: skip
+    transfer = found([source, own, carried])
+    [cell] = transfer.cells
+    assert transfer.densities == (SPARSEST,)
+    assert cell.level(SPARSEST).density == pytest.approx(0.05)
+    assert cell.lead(SPARSEST, OWN).difference == pytest.approx(0.0)
+    assert cell.lead(DENSITIES[1], OWN) is None
+
+    shorter = replace(own, rows=tuple(row for row in own.rows if row["round"] < 2))
+    transfer = found([source, shorter, carried])
+    assert transfer.words(SPARSEST, OWN) == {}
+    assert transfer.words(SPARSEST, "random") == {("a", "b"): "shown"}
+
+
+def test_a_carried_ticket_that_diverged_is_neither_near_nor_better(tmp_path: Path) -> None:
+    for seeds in ((1, 2), (0, 1, 2)):
+        runs = three()
+        rows = tuple(
+            row | {"test_accuracy": None, "diverged": True}
+            if row["round"] == 2 and row["arm"] == "ticket" and row["seed"] in seeds else row
+            for row in runs[2].rows
+        )  # fmt: skip
+        runs[2] = replace(runs[2], rows=rows)
+        transfer = found(runs)
+        for to in (OWN, "random", "shuffle"):
+            assert transfer.words(SPARSEST, to)["a", "b"] == "refuted"
+    write_transfer(transfer, tmp_path)  # nothing is left to take a difference of
+    with (tmp_path / "transfer-matrix.csv").open() as file:
+        told = [r["word"] for r in csv.DictReader(file) if r["round"] == "2"
+                and (r["source"], r["compared_with"]) == ("a", OWN)]  # fmt: skip
+    assert told == ["refuted"]
+
+
+def test_to_be_near_an_own_ticket_that_guesses_says_nothing() -> None:
+    runs = [run("s1", "a", 0.9), run("s2", "b", 0.1)]
+    transfer = found([*runs, run("c1", "b", 0.1, ticket="s1", random=0.1)])
+    assert transfer.cells[0].lead(SPARSEST, OWN) is not None
+    assert transfer.words(SPARSEST, OWN) == {}
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_two_runs_are_compared_as_two_arms_of_one_are_with_their_samples(
+    tmp_path: Path, *, paired: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for round, arm in ((0, "ticket"), (1, "ticket"), (1, "other")):
+        for seed in range(4):
+            right = torch.from_numpy(rng.random(20) < 0.8)
+            place = {"round": round, "arm": arm, "seed": seed, "training_key": f"{rng.random()}"}
+            kept = samples_row(place, Outcomes(torch.zeros(1), right).packed())
+            append_rows(tmp_path / "samples.jsonl", [kept])
+            rows.append({**place, "density": 0.1**round, "test_accuracy": right.double().mean()})
+    rows = [row | {"test_accuracy": float(row["test_accuracy"])} for row in rows]
+    config = {"report": {"tolerance": 0.005, "paired": paired}}
+    one = FinishedRun(tmp_path, config, {}, {}, tuple(rows), {}, KeptSamples((tmp_path,)))
+    ours = replace(one, rows=tuple(row for row in rows if row["arm"] == "ticket"))
+    theirs = [row for row in rows if row["round"] == 0 or row["arm"] == "other"]
+    other = replace(one, rows=tuple(row | {"arm": "ticket"} for row in theirs))
+    cell = ("ticket", 1)
+    between = Differences(ours).beside(cell, Differences(other), cell)
+    assert between == Differences(one)(cell, ("other", 1))
+    assert between is not None
+    assert between.samples is not None
+    assert between.samples.num == 20
 
 
 def test_of_two_runs_of_a_pair_the_later_counts() -> None:
@@ -98,6 +187,33 @@ def test_of_two_runs_of_a_pair_the_later_counts() -> None:
     runs[2].status["updated"], runs[4].status["updated"] = "2026-02-02", "2026-01-01"  # type: ignore[index]
     transfer = found(runs)
     assert [cell.run.folder.name for cell in transfer.cells] == ["c1", "c2"]
+
+
+def test_runs_of_a_pair_that_are_carried_in_other_ways_make_matrices_of_their_own() -> None:
+    for section, key, value in (
+        ("pruner", "best_matching", True), ("pruner", "seed", 0), ("pruner", "rounds", 1),
+        ("rewind", "step", "400it"), ("pruner", "fresh", ["output"]),
+    ):  # fmt: skip
+        runs = [*three(), run("c3", "b", 0.5, ticket="s1", random=0.4)]
+        runs[4].config[section][key] = value  # type: ignore[index]
+        first, second = find_transfers(runs)
+        assert [cell.run.folder.name for cell in first.cells] == ["c1", "c2"]
+        assert [cell.run.folder.name for cell in second.cells] == ["c3"]
+        assert f"{key}={value}" in text(second)
+    runs = three()  # a head for other classes follows the data
+    runs[2].config["pruner"]["fresh"] = ["output"]  # type: ignore[index]
+    assert len(found(runs).cells) == 2
+
+
+def test_the_run_that_tickets_come_from_is_found_by_its_name_too() -> None:
+    runs = three()
+    runs[0] = replace(runs[0], folder=Path("outputs/first/s1"))
+    runs[2].config["pruner"]["ticket"] = "outputs/first/"  # type: ignore[index]
+    assert [cell.pair for cell in found(runs).cells] == [("a", "b"), ("b", "a")]
+    again = replace(run("s3", "a", 0.5), folder=Path("outputs/first/s3"))
+    for one, day in zip((*runs, again), (1, 1, 2, 2, 3), strict=True):
+        one.status["started"] = f"2026-01-0{day}"  # type: ignore[index]
+    assert found([again, *runs]).at(("a", "b")).origin is runs[0]
 
 
 def test_tasks_are_named_by_what_tells_them_apart() -> None:

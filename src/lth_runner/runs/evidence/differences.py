@@ -1,4 +1,4 @@
-"""Differences between the cells of a run: over its seeds, and over the test samples if asked."""
+"""Differences between cells of runs: over their seeds, and over the test samples if asked."""
 
 from __future__ import annotations
 
@@ -43,13 +43,20 @@ class Differences:
 
     def __call__(self, first: Cell, second: Cell) -> Estimate | None:
         """Estimates by how much the first is better; None where one has no value."""
-        ours, theirs = (self._run.values(*cell, self._field) for cell in (first, second))
+        return self.beside(first, self, second)
+
+    def beside(self, first: Cell, other: Differences, second: Cell) -> Estimate | None:
+        """Estimates by how much the first is better than a cell of another run, on the same task.
+
+        Over seeds in common where both runs ask for it; None where one has no value.
+        """
+        ours, theirs = self._of(first), other._of(second)
         if not ours or not theirs:
             return None
-        if self.is_paired:
-            found = paired(ours, theirs, self._paired_table(first, second))
+        if self.is_paired and other.is_paired:
+            found = paired(ours, theirs, self._paired_table(first, other, second))
         else:
-            found = two_sample(self.sample(first), self.sample(second))
+            found = two_sample(self.sample(first), other.sample(second))
         return found and gain(self._run.measure, found)
 
     def sample(self, cell: Cell) -> Sample:
@@ -71,21 +78,23 @@ class Differences:
         kept = list(self._run.by_sample(*cell).values()) if self._is_drawn else []
         return Table.of(kept) if len(kept) == num_seeds else None
 
-    def _paired_table(self, first: Cell, second: Cell) -> Table | None:
-        if not self._is_drawn:
+    def _paired_table(self, first: Cell, other: Differences, second: Cell) -> Table | None:
+        if not (self._is_drawn and other._is_drawn):
             return None
-        seeds = [self._run.values(*cell, self._field).keys() for cell in (first, second)]
-        ours, theirs = (self._run.by_sample(*cell) for cell in (first, second))
-        common = seeds[0] & seeds[1]
+        ours, theirs = self._run.by_sample(*first), other._run.by_sample(*second)
+        common = self._of(first).keys() & other._of(second).keys()
         if not common <= ours.keys() & theirs.keys():
             return None
         pairs = [(ours[seed], theirs[seed]) for seed in sorted(common)]
         alike = all(len(one) == len(other) for one, other in pairs)
         return Table.of([one - other for one, other in pairs]) if alike else None
 
+    def _of(self, cell: Cell) -> dict[int, float]:
+        return self._run.values(*cell, self._field)
+
     def _values(self, arm: str, round: int) -> list[float]:
         of = TICKET if round == self._run.dense_round else arm
-        return list(self._run.values(of, round, self._field).values())
+        return list(self._of((of, round)).values())
 
 
 def _smallest_step(run: FinishedRun, field: str) -> float:

@@ -84,13 +84,21 @@ def is_chain(runs: Sequence[FinishedRun]) -> bool:
     )
 
 
-def levels_of(densities: Iterable[float]) -> tuple[float, ...]:
-    """Lists falling densities, those that differ by rounding alone as one."""
+def levels_of(densities: Iterable[float], weight: float = 0.0) -> tuple[float, ...]:
+    """Lists falling densities, those that differ by rounding alone as one; `weight`: see below."""
     found: list[float] = []
     for value in sorted(densities, reverse=True):
-        if not found or found[-1] - value > SAME_DENSITY * found[-1]:
+        if not found or not same_density(found[-1], value, weight):
             found.append(value)
     return tuple(found)
+
+
+def same_density(one: float, other: float, weight: float = 0.0) -> bool:
+    """Returns whether densities differ by rounding alone.
+
+    ``weight``: what a weight is of a network; networks of other heads round to others.
+    """
+    return abs(one - other) <= max(SAME_DENSITY * max(one, other), weight)
 
 
 def _once(rows: Iterable[Row], outcome: str) -> list[Row]:

@@ -1,43 +1,29 @@
 """Tickets of some tasks trained on others, each beside the task's own ticket and random masks.
 
-Morcos et al., "One ticket to win them all", NeurIPS 2019, arXiv 1906.02773. Which runs belong
-together is read off their configs: a run of given tickets names the run that they come from, and
-the target's own tickets are those of the run that does on the target what the source's run did.
+Morcos et al., "One ticket to win them all", NeurIPS 2019, arXiv 1906.02773. Tickets are compared
+at one density: that with which their source found them. On a target whose output layer is its own,
+and dense, a carried ticket keeps more of the whole than its source's did.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePath
 
-from lth_runner.runs.evidence.differences import Differences, gain
-from lth_runner.runs.evidence.estimate import (
-    DIFFERENCE_LEVEL,
-    LEVEL,
-    Estimate,
-    Word,
-    holm,
-    paired,
-    two_sample,
-)
+from lth_runner.runs.evidence.differences import Differences
+from lth_runner.runs.evidence.estimate import DIFFERENCE_LEVEL, LEVEL, Estimate, Word
+from lth_runner.runs.evidence.means import density as density_of
+from lth_runner.runs.evidence.means import number
+from lth_runner.runs.evidence.merged import levels_of, same_density
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
-from lth_runner.runs.evidence.settings import flatten
-from lth_runner.runs.evidence.verdict import Level, Verdict, judge
-from lth_runner.runs.incidental import is_incidental
+from lth_runner.runs.evidence.verdict import Held, Level, Verdict, judge, words
+from lth_runner.runs.folder import Row
 from lth_runner.values.measure import Measure
-from lth_runner.values.terminal import visible
 
 OWN = "own"  # what a carried ticket is compared with, beside the controls
 RANDOM = ("random", "shuffle", "even", "rescaled_random")  # controls whose mask is drawn
-TASK = ("dataset", "train", "objective", "covers", "coordinates", "max_samples")
-METHOD = ("pruner", "rewind", "origin")
-OF_DATA = ("model.shape", "model.num_classes")  # follow the data set
-OF_PLACE = ("dataset.root", "dataset.cache")
-SEEDS = ("seed", "replicates")
 
-Settings = tuple[tuple[str, str], ...]
 Pair = tuple[str, str]  # source, target
 
 
@@ -45,7 +31,8 @@ Pair = tuple[str, str]  # source, target
 class Carried:
     """Tickets of a source trained on a target: the run, the run they come from, the target's own.
 
-    ``own`` is None where no such run is there.
+    ``own`` is None where no such run is there. A ``density`` is that with which a ticket was found,
+    to rounding.
     """
 
     source: str
@@ -69,41 +56,96 @@ class Carried:
         """The verdicts of the target's own tickets."""
         return None if self.own is None else judge(self.own)
 
-    def level(self, round: int, arm: str = TICKET) -> Level | None:
+    @cached_property
+    def weight(self) -> float:
+        """The share of a network that two weights are: networks of other heads round apart."""
+        nums = [found for run in (self.run, self.origin) if (found := _num_prunable(run))]
+        return 2 / min(nums) if nums else 0.0
+
+    @cached_property
+    def found(self) -> Mapping[float, Level]:
+        """The carried tickets by the density they were found with; of one density, the last."""
+        return {self._density(level): level for level in self.verdict.of(TICKET)}
+
+    def level(self, density: float, arm: str = TICKET) -> Level | None:
         """Finds the level of the carried ticket, or of a control beside it."""
-        return self.verdict.at(arm, round)
+        same = [(d, x) for d, x in self.found.items() if same_density(d, density, self.weight)]
+        _, level = min(same, key=lambda one: abs(one[0] - density), default=(None, None))
+        return None if level is None else self.verdict.at(arm, level.round)
 
-    def own_level(self, round: int) -> Level | None:
-        """Finds the level of the target's own ticket of the same round."""
-        return None if self.own_verdict is None else self.own_verdict.at(TICKET, round)
+    def own_level(self, density: float) -> Level | None:
+        """Finds the level of the target's own ticket."""
+        levels = [] if self.own_verdict is None else self.own_verdict.of(TICKET)
+        same = [x for x in levels if same_density(x.density, density, self.weight)]
+        return min(same, key=lambda level: abs(level.density - density), default=None)
 
-    def lead(self, round: int, to: str) -> Estimate | None:
+    def lead(self, density: float, to: str) -> Estimate | None:
         """Estimates by how much the carried ticket is better than another arm.
 
-        ``to``: a control of the run, or ``own``, the target's own ticket of the same round.
+        ``to``: a control of the run, or ``own``, the target's own ticket; None where there is none
+        of that density.
         """
+        held = self.held(density, to)
+        return None if held is None else held.lead
+
+    def held(self, density: float, to: str) -> Held | None:
+        """Holds the carried ticket against another arm; None where it is not trained."""
+        ours = self.level(density)
+        if ours is None:
+            return None
         if to != OWN:
-            level = self.level(round, to)
-            return None if level is None else level.ticket_lead
-        cell = TICKET, round
-        if self.own is None or round not in self.own.rounds(TICKET):
-            return None
-        ours, theirs = (run.values(*cell, run.outcome) for run in (self.run, self.own))
-        if not ours or not theirs:
-            return None
+            control = self.level(density, to)
+            return Held(ours, control, None if control is None else control.ticket_lead)
+        theirs = self.own_level(density)
+        if theirs is None or self.own is None:
+            return Held(ours, None, None)
         first, second = Differences(self.run), Differences(self.own)
-        if first.is_paired and second.is_paired:
-            found = paired(ours, theirs)
-            return found and gain(self.run.measure, found)
-        return gain(self.run.measure, two_sample(first.sample(cell), second.sample(cell)))
+        lead = first.beside((TICKET, ours.round), second, (TICKET, theirs.round))
+        return Held(ours, theirs, lead)
+
+    def _density(self, level: Level) -> float:
+        """Finds the density with which a ticket was found: that of its layers that are pruned.
+
+        That of the run where no round of the source has it, as of a round that holds tickets of
+        several.
+        """
+        seed = self.run.option("pruner", "seed")
+        ours = self.run.at(TICKET, level.round)
+        for round in self.origin.rounds(TICKET):
+            by_seed = {row["seed"]: row for row in self.origin.at(TICKET, round)}
+            pairs = [(row, by_seed.get(row["seed"] if seed is None else seed)) for row in ours]
+            if all(source is not None and _is_carried(row, source) for row, source in pairs):
+                found = self.origin.density(TICKET, round)
+                return level.density if found is None else found
+        return level.density
+
+
+def _is_carried(row: Row, source: Row) -> bool:
+    """Returns whether a ticket keeps as much of each layer that it prunes as another."""
+    ours, theirs = (one.get("layer_density") for one in (row, source))
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        pruned = [name for name in ours if name in theirs and ours[name] < 1]
+        if pruned:
+            return all(same_density(ours[name], theirs[name]) for name in pruned)
+    kept, found = density_of(row), density_of(source)
+    return kept is not None and found is not None and same_density(kept, found)
+
+
+def _num_prunable(run: FinishedRun) -> float | None:
+    rows = (*run.rows[:1], run.problem)
+    return next((found for row in rows if (found := number(row.get("num_prunable")))), None)
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """A matrix of sources by targets, whose words are those of the sparsest round that all have."""
+    """A matrix of sources by targets, whose words are those of the sparsest level that all have.
+
+    ``told``: the settings that tell it from other matrices, if there are some.
+    """
 
     cells: tuple[Carried, ...]
     own: Mapping[str, FinishedRun]  # by target
+    told: str = ""
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -147,141 +189,24 @@ class Transfer:
         return next((cell for cell in self.cells if cell.pair == pair), None)
 
     @cached_property
-    def rounds(self) -> tuple[int, ...]:
-        """The rounds of tickets that any cell has."""
-        found = {level.round for cell in self.cells for level in cell.verdict.of(TICKET)}
-        return tuple(sorted(found))
+    def densities(self) -> tuple[float, ...]:
+        """The densities of the tickets that any cell has, falling."""
+        weight = max(cell.weight for cell in self.cells)
+        return levels_of((density for cell in self.cells for density in cell.found), weight)
 
     @cached_property
-    def round(self) -> int | None:
-        """The sparsest round that all cells have; of none that all have, the sparsest."""
-        each = [{level.round for level in cell.verdict.of(TICKET)} for cell in self.cells]
-        shared = set.intersection(*each)
-        return max(shared or {0, *self.rounds}) or None
+    def density(self) -> float | None:
+        """The sparsest density that all cells have; of none that all have, the sparsest."""
+        shared = [d for d in self.densities if all(cell.level(d) for cell in self.cells)]
+        return min(shared or self.densities, default=None)
 
-    def words(self, round: int, to: str) -> dict[Pair, Word]:
+    def words(self, density: float, to: str) -> dict[Pair, Word]:
         """Says of each cell whether its ticket is near the own one, or better than a control.
 
         Near: shown to lose less than the tolerance. Either word is corrected for all cells
         (Holm), so that any wrong one among them has the chance of one.
         """
-        leads = {cell.pair: cell.lead(round, to) for cell in self.cells}
-        limit = -self.tolerance if to == OWN else 0.0
-        known = {
-            str(pair): (pair, p)
-            for pair, lead in leads.items()
-            if lead is not None and (p := lead.p_above(limit)) is not None
-        }
-        level = LEVEL if to == OWN else DIFFERENCE_LEVEL
-        above = holm({name: p for name, (_, p) in known.items()})
-        below = holm({name: 1 - p for name, (_, p) in known.items()})
-        found: dict[Pair, Word] = {
-            pair: "undecided" for pair, lead in leads.items() if lead is not None
-        }
-        for name, (pair, _) in known.items():
-            if above[name] < level:
-                found[pair] = "shown"
-            elif below[name] < level:
-                found[pair] = "refuted"
-        return found
-
-
-def find_transfers(runs: Sequence[FinishedRun]) -> tuple[Transfer, ...]:
-    """Finds the matrices that runs make; those of other methods or networks are others."""
-    by_id = {run.folder.name: run for run in runs}
-    groups: dict[Settings, list[tuple[FinishedRun, FinishedRun]]] = {}
-    for run in runs:
-        named = run.option("pruner", "ticket")
-        origin = by_id.get(PurePath(str(named)).name) if named else None
-        if origin is not None and run.measure.name == origin.measure.name:
-            groups.setdefault(_kind(run, origin), []).append((run, origin))
-    return tuple(_transfer(pairs, runs) for pairs in groups.values())
-
-
-def _transfer(
-    pairs: Sequence[tuple[FinishedRun, FinishedRun]], runs: Sequence[FinishedRun]
-) -> Transfer:
-    names = _names([one for pair in pairs for one in pair[::-1]])
-    cells = [
-        Carried(names[_task(origin)], names[_task(run)], run, origin, _own(run, origin, runs))
-        for run, origin in pairs
-    ]
-    # of two runs of a pair, which differ in what was drawn anew, say, the later one counts
-    cells.sort(key=lambda cell: str(cell.run.status.get("updated")))
-    cells = list({cell.pair: cell for cell in cells}.values())
-    cells.sort(key=lambda cell: cell.pair)
-    own = {cell.target: cell.own for cell in cells if cell.own is not None}
-    return Transfer(tuple(cells), own)
-
-
-def _own(run: FinishedRun, origin: FinishedRun, runs: Sequence[FinishedRun]) -> FinishedRun | None:
-    """Finds the run of the source's method on the target's task, of the same seeds."""
-    wanted = (_task(run), _method(origin), _seeds(run), _network(run))
-    return next(
-        (one for one in runs if (_task(one), _method(one), _seeds(one), _network(one)) == wanted),
-        None,
-    )
-
-
-def _kind(run: FinishedRun, origin: FinishedRun) -> Settings:
-    """What all cells of a matrix share: network, method, seeds, and how a ticket is carried."""
-    how = {f"given.{key}": run.option("pruner", key) for key in ("weights", "round", "sparsity")}
-    told = tuple((key, str(value)) for key, value in how.items())
-    return (*_network(run), *_method(origin), *_seeds(run), *told)
-
-
-def _task(run: FinishedRun) -> Settings:
-    return _settings(run, TASK)
-
-
-def _method(run: FinishedRun) -> Settings:
-    return _settings(run, METHOD)
-
-
-def _seeds(run: FinishedRun) -> Settings:
-    return _settings(run, SEEDS)
-
-
-def _network(run: FinishedRun) -> Settings:
-    return _settings(run, ("model",))
-
-
-def _settings(run: FinishedRun, sections: Sequence[str]) -> Settings:
-    """Lists the keys of some sections that tell one run from another."""
-    flat = flatten({key: run.config.get(key) for key in sections})
-    left_out = (*OF_DATA, *OF_PLACE)
-    return tuple(
-        (key, str(value))
-        for key, value in sorted(flat.items())
-        if key not in left_out and not is_incidental(key)
-    )
-
-
-def _names(runs: Sequence[FinishedRun]) -> dict[Settings, str]:
-    """Names each task: by its data set, its optimizer, both, or all that differs."""
-    first: dict[Settings, FinishedRun] = {}
-    for run in runs:
-        first.setdefault(_task(run), run)
-
-    def data(run: FinishedRun) -> str:
-        return str(run.option("dataset", "name"))
-
-    def optimizer(run: FinishedRun) -> str:
-        return str(run.choices.get("train") or "")
-
-    def both(run: FinishedRun) -> str:
-        return f"{data(run)} {optimizer(run)}"
-
-    ways: list[Callable[[FinishedRun], str]] = [data, optimizer, both]
-    for way in ways:
-        found = {task: way(run) for task, run in first.items()}
-        if all(found.values()) and len(set(found.values())) == len(found):
-            return found
-    return {task: _differing(task, list(first)) for task in first}
-
-
-def _differing(task: Settings, others: Sequence[Settings]) -> str:
-    """Writes the settings of a task that others have not, by the last parts of their keys."""
-    shared = set(others[0]).intersection(*others[1:])
-    own = [(key.rsplit(".", 1)[-1], value) for key, value in task if (key, value) not in shared]
-    return visible(", ".join(f"{key}={value}" for key, value in own) or "as it is")
+        held = {c.pair: found for c in self.cells if (found := c.held(density, to)) is not None}
+        if to == OWN:
+            return words(held, -self.tolerance, LEVEL, as_good=True)
+        return words(held, 0.0, DIFFERENCE_LEVEL, as_good=False)

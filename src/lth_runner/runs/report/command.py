@@ -197,7 +197,7 @@ def compare_runs(runs: Sequence[FinishedRun], folder: Path) -> tuple[str, list[P
     """Writes what several runs say together; returns the text of it, and the files."""
     from lth_runner.runs.evidence.pruners import find_pruners
     from lth_runner.runs.evidence.sweep import find_sweeps
-    from lth_runner.runs.evidence.transfer import find_transfers
+    from lth_runner.runs.evidence.transfer_runs import find_transfers
     from lth_runner.runs.report import pruner_page, sweep_page, sweep_text, transfer_page
     from lth_runner.runs.report.compare import compare
 

@@ -22,8 +22,8 @@ PANELS, TALL = 3, 2.75  # curves beside each other, inches of each
 
 def matrix_figure(transfer: Transfer) -> Figure | None:
     """Draws sources by targets: the difference to the own ticket, and that to a random mask."""
-    round, random = transfer.round, transfer.random
-    if round is None:
+    density, random = transfer.density, transfer.random
+    if density is None:
         return None
     shown = [(OWN, "less the target's own ticket")]
     shown += [(random, f"less {say.arm_words(random)}")] if random else []
@@ -35,11 +35,11 @@ def matrix_figure(transfer: Transfer) -> Figure | None:
     longest = max(map(len, columns))
     room = WIDTH * wide / len(columns) / 0.085  # letters of a column's name
     for place, (to, title) in enumerate(shown):
-        words = transfer.words(round, to)
+        words = transfer.words(density, to)
         leads = {
             cell.pair: transfer.measure.scale * lead.difference
             for cell in transfer.cells
-            if (lead := cell.lead(round, to)) is not None
+            if (lead := cell.lead(density, to)) is not None
         }
         box = (left + place * (left + wide), 0.4 / height, wide - 0.01, 1 - 0.85 / height)
         axes = figure.add_axes(box)
@@ -52,19 +52,19 @@ def matrix_figure(transfer: Transfer) -> Figure | None:
         for line, row in enumerate(rows):
             for at, column in enumerate(columns):
                 pair = (row, column)
-                if pair in leads:
-                    dark = abs(leads[pair]) > 0.65 * reach
-                    axes.text(at, line, f"{say.signed(leads[pair], '.2f')}\n{words[pair]}",
-                              ha="center", va="center", fontsize=7.5, linespacing=1.1,
-                              color="white" if dark else INK,
-                              fontweight="bold" if words[pair] == "shown" else "normal",
-                              )  # fmt: skip
+                value, word = leads.get(pair), words.get(pair, "")
+                number = "" if value is None else say.signed(value, ".2f")
+                axes.text(at, line, f"{number}\n{word}".strip(),
+                          ha="center", va="center", fontsize=7.5, linespacing=1.1,
+                          color="white" if abs(value or 0.0) > 0.65 * reach else INK,
+                          fontweight="bold" if word == "shown" else "normal",
+                          )  # fmt: skip
     return figure
 
 
 def curves_figure(transfer: Transfer) -> Figure | None:
     """Draws a panel for each target: its own tickets, those carried to it, random masks."""
-    if not transfer.rounds:
+    if not transfer.densities:
         return None
     targets, random = transfer.targets, transfer.random
     across = min(PANELS, len(targets))

@@ -21,8 +21,13 @@ READING_MATRIX = (
     "Rows are the tasks that tickets come from, columns those that they are trained on; the number "
     "is by how much the carried ticket is better, blue where it is. Left: than the ticket that the "
     "target finds itself; shown where a loss beyond the tolerance is excluded. Right: than a mask "
-    "drawn at random; shown where any loss is. All words of a matrix together are wrong with the "
-    "chance of one (Holm). What a ticket does on its own task is no cell."
+    "drawn at random; shown where any loss is. Tickets are compared at the density that they were "
+    "found with; an output layer that is the target's own stays dense in a carried one. Where a "
+    "carried training diverged, its ticket is neither near nor better; where the own ticket is at "
+    "chance level, nothing is said of being near. The words of one comparison at one density hold "
+    "together (Holm): that any shown among them is wrong has a chance of 5 % of near and 2.5 % of "
+    "better, and so has any refuted. Other comparisons and densities have chances of their own. "
+    "What a ticket does on its own task is no cell."
 )
 READING_CURVES = (
     "A panel for each target: its own tickets in black, those carried to it in colours, dashed the "
@@ -32,66 +37,70 @@ READING_CURVES = (
 
 def write_transfer(transfer: Transfer, folder: Path, stem: str = "transfer") -> tuple[Path, ...]:
     """Writes <stem>.html, and <stem>-*.png each with a .csv of the same name; the page first."""
-    round, title = transfer.round, f"Carried tickets {transfer.cells[0].run.name}"
-    at = "" if round is None else f" at {_density(transfer, round)} of the weights"
+    density, title = transfer.density, f"Carried tickets {transfer.cells[0].run.name}"
+    at = "" if density is None else f" at {say.kept(density)} of the weights"
     sections = [
         Section(f"Sources by targets{at}", READING_MATRIX, f"{stem}-matrix",
                 matrix_figure(transfer), _records(transfer),
                 tables=(Table(*matrix_table(transfer)),)),
         Section(f"{say.label(transfer.measure).capitalize()} against weights remaining",
                 READING_CURVES, f"{stem}-curves", curves_figure(transfer), _curve(transfer)),
-        *_other_rounds(transfer),
+        *_other_densities(transfer),
         Section("Runs", tables=(_runs(transfer, folder),)),
     ]  # fmt: skip
-    facts = (str(folder), f"{len(transfer.cells)} pairs", _states(transfer.runs))
+    told = (transfer.told,) if transfer.told else ()
+    facts = (str(folder), f"{len(transfer.cells)} pairs", *told, _states(transfer.runs))
     page = Page(title, facts, best(transfer), tuple(refusals(transfer.runs)), tuple(sections))
     return write_page(page, folder / f"{stem}.html")
 
 
 def text(transfer: Transfer) -> str:
     """Writes what a console shows of a matrix."""
-    return "\n".join([*ruled(_short_table(transfer), left=2), "", *wrapped([best(transfer).text])])
+    told = [*wrapped([transfer.told]), ""] if transfer.told else []
+    table = ruled(_short_table(transfer), left=2)
+    return "\n".join([*told, *table, "", *wrapped([best(transfer).text])])
 
 
 def _short_table(transfer: Transfer) -> Cells:
     """Tabulates each pair without intervals, for a console."""
-    round, compared = transfer.round, (OWN, *transfer.controls)
+    density, compared = transfer.density, (OWN, *transfer.controls)
     header = ["source", "target", "carried", "own", *(f"less {to}" for to in compared)]
-    if round is None:
+    if density is None:
         return header, []
-    words = {to: transfer.words(round, to) for to in compared}
+    words = {to: transfer.words(density, to) for to in compared}
     body = []
     for cell in transfer.cells:
         line = [cell.source, cell.target]
-        for level in (cell.level(round), cell.own_level(round)):
+        for level in (cell.level(density), cell.own_level(density)):
             known = level is not None and level.mean is not None
             line.append(
                 say.reached(transfer.measure, level, unit=False) if known and level else "-"
             )
         for to in compared:
-            lead = cell.lead(round, to)
+            lead = cell.lead(density, to)
             scaled = 0.0 if lead is None else transfer.measure.scale * lead.difference
             word = words[to].get(cell.pair, "")
-            line.append("-" if lead is None else f"{say.signed(scaled, '.2f')} {word}")
+            number = "-" if lead is None else say.signed(scaled, ".2f")
+            line.append(f"{number} {word}".strip())
         body.append(line)
     return header, body
 
 
 def best(transfer: Transfer) -> Headline:
     """Counts the cells that are shown to be better than chance, and near the target's own."""
-    round, num = transfer.round, len(transfer.cells)
-    if round is None:
+    density, num = transfer.density, len(transfer.cells)
+    if density is None:
         return Headline("–", "", "No ticket that was carried is trained yet.")
     parts = []
     for to, what in _comparisons(transfer):
-        counts = Counter(transfer.words(round, to).values())
+        counts = Counter(transfer.words(density, to).values())
         if counts:
             told = ", ".join(f"{counts[w]} {w}" for w in ("shown", "refuted", "undecided"))
             parts.append(f"{what}: {told}")
     random = transfer.random
-    shown = Counter(transfer.words(round, random or OWN).values())["shown"]
+    shown = Counter(transfer.words(density, random or OWN).values())["shown"]
     about = "carried tickets shown to be better than chance" if random else "shown to be near"
-    where = f"At {_density(transfer, round)} of the weights, of {say.counted(num, 'pair')}: "
+    where = f"At {say.kept(density)} of the weights, of {say.counted(num, 'pair')}: "
     return Headline(f"{shown} of {num}", about, where + "; ".join(parts) + ".")
 
 
@@ -101,28 +110,23 @@ def _comparisons(transfer: Transfer) -> list[tuple[str, str]]:
     return [(OWN, own), *((arm, f"better than {say.arm_words(arm)}") for arm in transfer.controls)]
 
 
-def _density(transfer: Transfer, round: int) -> str:
-    levels = [level for cell in transfer.cells if (level := cell.level(round)) is not None]
-    return say.kept(max(levels, key=lambda level: level.density).density) if levels else "?"
-
-
 # --- the numbers
 
 
-def matrix_table(transfer: Transfer, round: int | None = None) -> Cells:
+def matrix_table(transfer: Transfer, density: float | None = None) -> Cells:
     """Tabulates each pair: both tickets, and every difference with its interval and word."""
-    round = transfer.round if round is None else round
+    density = transfer.density if density is None else density
     header = ["source", "target", "carried ticket", "own ticket", "carried less own", "near"]
     header += [name for arm in transfer.controls for name in (f"less {arm}", "better")]
-    if round is None:
+    if density is None:
         return header, []
-    words = {to: transfer.words(round, to) for to in (OWN, *transfer.controls)}
+    words = {to: transfer.words(density, to) for to in (OWN, *transfer.controls)}
     body = []
     for cell in transfer.cells:
-        line = [cell.source, cell.target, _reached(cell, cell.level(round)),
-                _reached(cell, cell.own_level(round))]  # fmt: skip
+        line = [cell.source, cell.target, _reached(cell, cell.level(density)),
+                _reached(cell, cell.own_level(density))]  # fmt: skip
         for to in (OWN, *transfer.controls):
-            lead = cell.lead(round, to)
+            lead = cell.lead(density, to)
             line += ["-" if lead is None else say.gain(cell.run.measure, lead),
                      words[to].get(cell.pair, "-")]  # fmt: skip
         body.append(line)
@@ -136,27 +140,29 @@ def _reached(cell: Carried, level: Level | None) -> str:
     return f"{say.reached(cell.run.measure, level)} (n = {level.n}{lost})"
 
 
-def _other_rounds(transfer: Transfer) -> list[Section]:
+def _other_densities(transfer: Transfer) -> list[Section]:
     return [
-        Section(f"Sources by targets at {_density(transfer, round)} of the weights", folded=True,
-                tables=(Table(*matrix_table(transfer, round)),))
-        for round in reversed(transfer.rounds) if round != transfer.round
+        Section(f"Sources by targets at {say.kept(density)} of the weights", folded=True,
+                tables=(Table(*matrix_table(transfer, density)),))
+        for density in reversed(transfer.densities) if density != transfer.density
     ]  # fmt: skip
 
 
 def _records(transfer: Transfer) -> Records:
     found = []
-    for round in transfer.rounds:
+    for density in transfer.densities:
         for to in (OWN, *transfer.controls):
-            words = transfer.words(round, to)
+            words = transfer.words(density, to)
             for cell in transfer.cells:
-                lead, level = cell.lead(round, to), cell.level(round)
-                if lead is not None and level is not None:
+                level, lead = cell.level(density), cell.lead(density, to)
+                if level is not None and (lead is not None or cell.pair in words):
+                    low, high = (None, None) if lead is None else (lead.low, lead.high)
                     found.append({
-                        "source": cell.source, "target": cell.target, "round": round,
-                        "density": level.density, "compared_with": to, "n": lead.n,
-                        "carried": level.mean, "difference": lead.difference, "low": lead.low,
-                        "high": lead.high, "word": words[cell.pair],
+                        "source": cell.source, "target": cell.target, "round": level.round,
+                        "density": level.density, "found_density": density, "compared_with": to,
+                        "n": level.n if lead is None else lead.n, "carried": level.mean,
+                        "difference": None if lead is None else lead.difference,
+                        "low": low, "high": high, "word": words.get(cell.pair, ""),
                     })  # fmt: skip
     return found
 
