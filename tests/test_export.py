@@ -400,6 +400,10 @@ def copied(outputs: Path, tmp_path: Path) -> Path:
 
 def test_a_run_that_is_not_done_or_has_changed_is_not_exported(copied, tmp_path, capsys):
     words = (copied, "--as", "csr", "--to", tmp_path / "t.safetensors")
+    config = (copied / "config.yaml").read_text()
+    (copied / "config.yaml").write_text(config.replace("lth_runner.problem.models.mlp", "mine.Net"))
+    assert "No module named 'mine' (ModuleNotFoundError): call from" in refused(capsys, *words)
+    (copied / "config.yaml").write_text(config)
     problem = json.loads((copied / "problem.json").read_text())
     changed = {**problem, "identity": {**problem["identity"], "code": {"mynet.Net": "1234"}}}
     (copied / "problem.json").write_text(json.dumps(changed))

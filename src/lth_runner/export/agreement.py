@@ -48,6 +48,18 @@ class Agreement:
         return self.largest <= (max(tolerance * self.scale, ROUNDING) if tolerance else 0.0)
 
 
+def apart(wanted: Tensor, found: Tensor) -> tuple[float, float]:
+    """Finds the largest difference of two outputs, and the largest finite output.
+
+    Raises Disagreement for outputs of another shape.
+    """
+    if wanted.shape != found.shape:
+        shapes = f"{tuple(found.shape)} in the place of {tuple(wanted.shape)}"
+        raise Disagreement(f"the exported file answers with the shape {shapes}")
+    difference = (wanted - found).masked_fill(wanted == found, 0).abs().max()
+    return float(difference), float(wanted.nan_to_num(0, 0, 0).abs().max())
+
+
 @torch.no_grad()
 def compared(taken: Taken, answers: Answer, most: int | None = None) -> Agreement:
     """Compares answers with the ticket's, on at most so many samples, and measures both.
@@ -60,15 +72,9 @@ def compared(taken: Taken, answers: Answer, most: int | None = None) -> Agreemen
     largest, scale, num = 0.0, 0.0, 0
     for counted, (inputs, targets) in _batches(taken, most):
         wanted, found = answer(module, inputs).float(), answers(inputs).float()
-        if wanted.shape != found.shape:
-            shapes = f"{tuple(found.shape)} in the place of {tuple(wanted.shape)}"
-            raise Disagreement(f"the exported file answers with the shape {shapes}")
-        difference = float((wanted - found).masked_fill(wanted == found, 0).abs().max())
+        difference, size = apart(wanted, found)
         largest = max(largest, difference) if difference == difference else float("nan")
-        scale = max(
-            scale,
-            float(wanted[wanted.isfinite()].abs().max()) if bool(wanted.isfinite().any()) else 0.0,
-        )
+        scale = max(scale, size)
         if largest != largest:
             break
         if counted:
@@ -76,7 +82,7 @@ def compared(taken: Taken, answers: Answer, most: int | None = None) -> Agreemen
             for tally, outputs in zip(tallies, (wanted, found), strict=True):
                 tally.add(outputs, targets)
     own, figures = (tally.figures() for tally in tallies)
-    if most is None:
+    if most is None and largest == largest:
         _refuse_other(taken, own, num)
     return Agreement(taken.split, num, largest, scale, figures if most is None else {})
 
@@ -91,9 +97,10 @@ def _batches(taken: Taken, most: int | None) -> Iterator[tuple[bool, Batch]]:
 
 
 def _refuse_other(taken: Taken, own: Mapping[str, float], num: int) -> None:
-    for measure in taken.task.objective.measures:
+    measures = taken.task.objective.measures if taken.split == "test" else ()
+    for measure in measures:
         name = f"test_{measure.name}"
-        if taken.split != "test" or name not in taken.expected:
+        if name not in taken.expected:
             continue
         found, expected = own[measure.name], taken.expected[name]
         differ = RELATIVE * max(abs(expected), abs(measure.error(expected)))

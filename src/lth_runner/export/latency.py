@@ -67,24 +67,28 @@ def with_csr(ticket: Taken) -> nn.Module | None:
     Linear layers, and plain convolutions of pictures as products with unfolded pictures; others
     stay as they are.
     """
-    module, replaced = ticket.module(), 0
-    for name in thinned(ticket):
-        path, _, leaf = name.rpartition(".")
-        layer = module.get_submodule(path)
-        if leaf != "weight" or not path or not _is_plain(layer):
+    module = ticket.module()
+    tensors, masked = dict(module.named_parameters()), set(thinned(ticket))
+    names = {id(value): name for name, value in tensors.items() if name in masked}
+    made: dict[int, nn.Module] = {}
+    for path, layer in list(module.named_modules(remove_duplicate=False)):
+        if not path or not _is_plain(layer) or id(layer.weight) not in names:
             continue
-        packed = layouts.to_csr(ticket.weights[name], ticket.mask[name])
-        weight = layouts.as_csr(packed, tuple(ticket.weights[name].shape))
-        owner = module.get_submodule(path.rpartition(".")[0])
-        sparse: nn.Module
-        if isinstance(layer, nn.Conv2d):
-            sparse = _SparseConvolution(weight, layer)
-        else:
-            bias = layer.bias
-            sparse = _SparseLinear(weight, bias if isinstance(bias, Tensor) else None)
-        setattr(owner, path.rpartition(".")[2], sparse)
-        replaced += 1
-    return module.eval() if replaced else None
+        if id(layer) not in made:  # a layer may have several names, and a weight several layers
+            made[id(layer)] = _sparse(ticket, names[id(layer.weight)], layer)
+        owner, _, leaf = path.rpartition(".")
+        setattr(module.get_submodule(owner), leaf, made[id(layer)])
+    return module.eval() if made else None
+
+
+def _sparse(ticket: Taken, name: str, layer: nn.Module) -> nn.Module:
+    """Makes a layer that multiplies with a weight as a sparse matrix."""
+    packed = layouts.to_csr(ticket.weights[name], ticket.mask[name])
+    weight = layouts.as_csr(packed, tuple(ticket.weights[name].shape))
+    if isinstance(layer, nn.Conv2d):
+        return _SparseConvolution(weight, layer)
+    bias = layer.bias
+    return _SparseLinear(weight, bias if isinstance(bias, Tensor) else None)
 
 
 def _is_plain(layer: nn.Module) -> bool:

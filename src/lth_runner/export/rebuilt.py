@@ -10,9 +10,10 @@ from lth_runner.parts.task import building, make_task
 from lth_runner.problem.task import Task
 from lth_runner.runs.folder import CONFIG, checked_mapping, read_problem
 from lth_runner.values.errors import UserError
+from lth_runner.values.listed import listed
+from lth_runner.values.raised import first_line
 
 NEEDED = ("dataset", "model", "seed", "objective", "max_samples", "pruner", "covers")
-SHOWN = 4  # differences that a message names
 
 
 def rebuilt(folder: Path) -> Task:
@@ -29,7 +30,16 @@ def rebuilt(folder: Path) -> Task:
             "edited; run the experiment again"
         )
     maybe = {"origin": None, "coordinates": None}
-    task = make_task({**maybe, **values, "device": "cpu"})
+    try:
+        task = make_task({**maybe, **values, "device": "cpu"})
+    except UserError:
+        raise
+    except Exception as error:  # of what the config names, which may be anyone's
+        raise UserError(
+            f"{folder}: what its config.yaml names cannot be built here: "
+            f"{first_line(error.__cause__ or error)}: call from the folder where lth-run was "
+            "called, with the same packages"
+        ) from error
     with building():
         found = task.identity
     recorded = read_problem(folder).get("identity")
@@ -42,10 +52,9 @@ def _refuse_other(folder: Path, recorded: Mapping[str, Any], found: Mapping[str,
     changed = list(differences(recorded, found))
     if not changed:
         return
-    more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
     raise UserError(
         f"{folder}: what its config.yaml builds here is not what the run had; changed since: "
-        f"{', '.join(map(_said, changed[:SHOWN]))}{more}. Put it back as it was, or train again: "
+        f"{listed([*map(_said, changed)])}. Put it back as it was, or train again: "
         "the run's own command makes a run of it as it is now"
     )
 

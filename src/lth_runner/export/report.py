@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from lth_runner import __version__
-from lth_runner.export.agreement import Answer
+from lth_runner.export.agreement import Agreement, Answer, apart
 from lth_runner.export.latency import Latency, latencies, with_csr
 from lth_runner.export.programs import ONNX_NEEDS, check_extra, session, shrunk, write_onnx
 from lth_runner.export.size import Size, sizes
@@ -28,9 +28,12 @@ from lth_runner.runs.quantities import size as size_text
 from lth_runner.values.errors import UserError
 from lth_runner.values.files import write_whole
 from lth_runner.values.machine import processor
+from lth_runner.values.raised import first_line
+from lth_runner.values.tree import Tree
 
 BATCHES = (1, 32, 256)
 REPETITIONS = 30
+TOLERANCE = 1e-4  # of answers, as a share of the largest
 
 
 @dataclass(frozen=True)
@@ -50,22 +53,11 @@ def measured(
 ) -> Report:
     """Sizes a ticket in every form and times the forms side by side, by batch size.
 
-    Inputs are the test split's. ``dense`` is the same network without a zero among its weights.
+    Inputs are the test split's, and on all of them a form answers as the ticket does, or is left
+    out. ``dense`` is the same network without a zero among its weights.
     """
-    left_out: dict[str, str] = {}
-    forms: dict[str, Answer] = {"dense": _plain(ticket.fresh()), "masked": _plain(ticket.lent)}
-
-    def attempt(form: str, make: Callable[[], Answer | None], nothing: str) -> None:
-        try:
-            found = make()
-        except UserError as error:
-            left_out[form] = str(error)
-        else:
-            if found is None:
-                left_out[form] = nothing
-            else:
-                forms[form] = found
-
+    inputs = {batch: ticket.inputs(batch) for batch in batches}
+    forms = _Forms(ticket, inputs)
     small: list[nn.Module] = []
 
     def cut() -> Answer:
@@ -73,23 +65,26 @@ def measured(
         small.append(shrunk(ticket).module.eval())
         return _plain(small[0])
 
-    def csr() -> Answer | None:
+    def csr() -> Answer:
         ticket.check_zeros("csr")
         module = with_csr(ticket)
-        return None if module is None else _plain(module)
+        if module is None:
+            raise UserError("no layer is thinned out that it could compute")
+        return _plain(module)
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
-        attempt("shrunk", cut, "")
-        attempt("csr", csr, "no layer is thinned out that it could compute")
-        attempt("onnxruntime", lambda: _in_onnxruntime(ticket), "")
-        inputs = {batch: ticket.inputs(batch) for batch in batches}
-        times = latencies(forms, inputs, repetitions)
+        forms.add("shrunk", cut)
+        forms.add("csr", csr)
+        forms.add("onnxruntime", lambda: _in_onnxruntime(ticket))
+        dense = {"dense": _plain(ticket.fresh()), "masked": _plain(ticket.lent)}
+        times = latencies(dense | forms.usable, inputs, repetitions)
         if is_two_of_four(ticket) and torch.cuda.is_available():
             gpu = {batch: on_gpu(given) for batch, given in inputs.items()}
             times += latencies(timed_on_gpu(ticket), gpu, repetitions)
         elif is_two_of_four(ticket):
-            left_out["semi_structured"] = "it saves time on CUDA alone, and there is none here"
+            none = "it saves time on CUDA alone, and there is none here"
+            forms.left_out["semi_structured"] = none
     machine = {
         "processor": processor(),
         "threads": torch.get_num_threads(),
@@ -98,7 +93,44 @@ def measured(
         "lth_runner": __version__,
     }
     known = sizes(ticket, small[0] if small else None)
-    return Report(dict(ticket.facts), machine, repetitions, known, times, left_out)
+    return Report(dict(ticket.facts), machine, repetitions, known, times, forms.left_out)
+
+
+class _Forms:
+    """Forms that answer as the ticket does on the inputs that they are timed with."""
+
+    def __init__(self, ticket: Taken, inputs: Mapping[int, Tree]) -> None:
+        self.usable: dict[str, Answer] = {}
+        self.left_out: dict[str, str] = {}
+        self._ticket, self._inputs = ticket, inputs
+
+    def add(self, form: str, make: Callable[[], Answer]) -> None:
+        """Makes a form and asks it once; leaves it out, and says why, where that fails."""
+        try:
+            answers = make()
+        except UserError as error:
+            self.left_out[form] = str(error)
+            return
+        try:
+            differs = self._differs(answers)
+        except Exception as error:  # of kernels that do not know an operation, of a forward's own
+            differs = f"it cannot compute this network: {first_line(error)[:300]}"
+        if differs:
+            self.left_out[form] = differs
+        else:
+            self.usable[form] = answers
+
+    @torch.inference_mode()
+    def _differs(self, answers: Answer) -> str:
+        for batch, given in self._inputs.items():
+            largest, scale = apart(answer(self._ticket.lent, given), answers(given))
+            found = Agreement(self._ticket.split, batch, largest, scale, {})
+            if not found.within(TOLERANCE):
+                return (
+                    f"it does not answer as the ticket does: a batch of {batch} differs by up to "
+                    f"{largest:.3g}, where the largest output is {scale:.3g}"
+                )
+        return ""
 
 
 def _plain(module: nn.Module) -> Answer:

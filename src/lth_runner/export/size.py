@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from lth_runner.export import layouts
+from lth_runner.export.flops import flops
 from lth_runner.export.taken import Taken
 from lth_runner.export.tensor_files import thinned
 from lth_runner.export.two_of_four import is_two_of_four
-from lth_runner.problem.answers import answer
 from lth_runner.values import state as states
 from lth_runner.values.state import State
-from lth_runner.values.tree import Tree
 
 
 @dataclass(frozen=True)
@@ -37,19 +34,20 @@ def sizes(ticket: Taken, small: nn.Module | None) -> list[Size]:
     """Sizes a ticket dense, masked, by bit mask, as CSR, as 2:4 where it is, and shrunk.
 
     A masked network multiplies by its zeros: it has the FLOPs of the dense one. What CSR has are
-    those of the weights that stay, each as often as it is used.
+    those of the weights that stay, each as often as it is used; None where one of them goes into an
+    operation that nobody can count.
     """
     module, example = ticket.lent, ticket.inputs(1)
     num, nonzero = _parameters(module)
     whole = _bytes(dict(states.named_tensors(module)))
-    by_layer = flops_by_module(module, example)
-    total = by_layer[""]
+    counted = flops(module, example, {name: ticket.mask[name] for name in thinned(ticket)})
+    total = counted.total
     found = [
         Size("dense", num, num, total, whole),
         Size("masked", num, nonzero, total, whole),
         Size("bitmask", num, nonzero, None, _packed(ticket, whole, layouts.to_bitmask)),
         Size(
-            "csr", num, nonzero, total - _spared(ticket, by_layer),
+            "csr", num, nonzero, None if counted.removed is None else total - counted.removed,
             _packed(ticket, whole, layouts.to_csr),
         ),
     ]  # fmt: skip
@@ -57,35 +55,11 @@ def sizes(ticket: Taken, small: nn.Module | None) -> list[Size]:
         packed = _packed(ticket, whole, layouts.to_semi_structured)
         found.append(Size("semi_structured", num, nonzero, None, packed))
     if small is not None:
-        flops = flops_by_module(small, example)[""]
+        left = flops(small, example, {}).total
         found.append(
-            Size("shrunk", *_parameters(small), flops, _bytes(dict(states.named_tensors(small))))
+            Size("shrunk", *_parameters(small), left, _bytes(dict(states.named_tensors(small))))
         )
     return found
-
-
-@torch.no_grad()
-def flops_by_module(module: nn.Module, example: Tree) -> dict[str, int]:
-    """Counts a network's FLOPs by the paths of its modules, all of them under the empty one."""
-    with FlopCounterMode(display=False) as counter:
-        answer(module, example)
-    root = type(module).__name__
-    found = {"": int(counter.get_total_flops())}
-    for place, counts in counter.get_flop_counts().items():
-        if place.startswith(f"{root}."):
-            found[place.removeprefix(f"{root}.")] = sum(map(int, counts.values()))
-    return found
-
-
-def _spared(ticket: Taken, by_layer: dict[str, int]) -> int:
-    """Counts the FLOPs of the layers' weights that the mask removes."""
-    return sum(
-        round(
-            by_layer.get(name.rpartition(".")[0], 0) * (1 - float(ticket.mask[name].float().mean()))
-        )
-        for name in thinned(ticket)
-        if name.rpartition(".")[0]
-    )
 
 
 def _packed(ticket: Taken, whole: int, pack: Callable[[Tensor, Tensor], State]) -> int:

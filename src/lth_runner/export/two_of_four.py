@@ -20,10 +20,10 @@ from lth_runner.export.tensor_files import thinned as thinned_tensors
 from lth_runner.problem.answers import answer
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError
+from lth_runner.values.listed import listed
 from lth_runner.values.tree import Tree
 
 ROWS, COLUMNS = 32, 64  # the multiples that CUTLASS's kernels for 16 bits take
-NAMED = 4  # tensors that a message names
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,9 @@ def is_two_of_four(ticket: Taken) -> bool:
 def refuse_other(names: list[str]) -> None:
     """Raises UserError for tensors that are thinned out and not 2:4."""
     if names:
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         verb = "are" if len(names) > 1 else "is"
         raise UserError(
-            f"{', '.join(names[:NAMED])}{more} {verb} not 2:4: of every four consecutive inputs at "
+            f"{listed(names)} {verb} not 2:4: of every four consecutive inputs at "
             "most two may be kept. Train with pruner.scope=n_of_m pruner.sparsity=0.5 "
             "(pruner=one_shot, imp or sr_ste), or export as csr or bitmask"
         )

@@ -13,8 +13,8 @@ from torch.utils import _pytree as pytree
 
 from lth_runner.export.shrink.double import (
     DoubleArguments,
-    DoubleOperations,
     Exact,
+    double_operations,
     double_recurrent,
 )
 
@@ -37,7 +37,7 @@ def ask(module: nn.Module, example: Any, exact: Mapping[str, Exact]) -> Answers:
     known = {id(names[name]): value for name, value in exact.items()}
     with plain_attention(), torch.no_grad():
         own = tensors(call(module, example))
-        with DoubleOperations(), DoubleArguments(known), double_recurrent(module):
+        with double_operations(), DoubleArguments(known), double_recurrent(module):
             answer = call(module, example)
         return Answers([value.clone() for value in own], tensors(answer))
 

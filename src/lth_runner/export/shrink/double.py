@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from lth_runner.export.operations import Operations
 
 Seen = Callable[[Any, dict[str, Any], dict[str, Any], Any], None]
 
@@ -107,29 +108,21 @@ def double_recurrent(module: nn.Module) -> Iterator[None]:
             part._flat_weights = weights
 
 
-class DoubleOperations(TorchDispatchMode):
+def double_operations(seen: Seen | None = None) -> Operations:
     """Makes every operation compute in double precision, and tells of each.
 
     ``seen`` is given the operation, its arguments by name as they were given and as they were
-    doubled, and what was answered; what it computes itself is not watched.
+    doubled, and what was answered.
     """
 
-    def __init__(self, seen: Seen | None = None) -> None:
-        super().__init__()
-        self._seen = seen
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # to skip it, torch would load its compiler first, which takes seconds
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        given = by_name(func, args, kwargs or {})
+    def do(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        given = by_name(func, args, kwargs)
         doubled, out = in_double(func, given)
-        if self._seen is not None:
-            self._seen(func, given, doubled, out)
+        if seen is not None:
+            seen(func, given, doubled, out)
         return out
+
+    return Operations(do)
 
 
 def by_name(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from lth_runner.export.shrink.double import DoubleArguments, DoubleOperations, double_recurrent
+from lth_runner.export.shrink.double import DoubleArguments, double_operations, double_recurrent
 from lth_runner.export.shrink.labels import Label, Shadow, Ties
 
 
@@ -138,7 +138,7 @@ class Trace:
             with (
                 torch.no_grad(),
                 sdpa_kernel(SDPBackend.MATH),
-                DoubleOperations(self._follow),
+                double_operations(self._follow),
                 DoubleArguments({}),
                 double_recurrent(self.modules[""]),
             ):
