@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lth_runner.problem.data.glue import FORMATS
 from lth_runner.problem.data.published import PUBLISHED, load_published
+from lth_runner.problem.models.model_folder import fetch_model
 from lth_runner.values.errors import UserError
 from lth_runner.values.files import write_whole
 
@@ -41,7 +42,8 @@ examples:
 Run it where there is internet, then copy the folder to the machine without (rsync -a data/ ...)
 and point runs at it: lth-run dataset=mnist dataset.root=/path/to/data
   (glue and squad: dataset.root=/path/to/data/glue, /path/to/data/squad)
-Pretrained models and their tokenizers: huggingface-cli download NAME --local-dir data/NAME
+Pretrained models and their tokenizers: --model owner/name --root models makes models/name, which is
+what model.path and dataset.tokenizer.path are to say.
 What is already in the folder is checked and not downloaded again.
 """
 
@@ -57,6 +59,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"datasets to fetch: {', '.join([*PUBLISHED, *TEXTS])}",
     )
+    parser.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="OWNER/NAME",
+        help="a model of the Hugging Face hub, with its tokenizer; may be given again",
+    )
     parser.add_argument("--all", action="store_true", help="fetch every dataset named above")
     parser.add_argument(
         "--root", type=Path, default=Path("data"), help="folder to keep them in (default: data)"
@@ -68,10 +77,16 @@ def main(argv: list[str] | None = None) -> int:
     """Fetch what was asked for; 0 when all of it is there, 1 when any failed."""
     arguments = parser().parse_args(argv)
     names = [*PUBLISHED, *TEXTS] if arguments.all else arguments.names
-    if not names:
+    if not names and not arguments.model:
         parser().print_help()
         return 2
     failed = 0
+    for model in arguments.model:
+        try:
+            print(f"{model}: {fetch_model(model, arguments.root / model.split('/')[-1])} is ready")
+        except UserError as error:
+            print(f"{model}: {error}", file=sys.stderr)
+            failed = 1
     for name in names:
         if name in TEXTS:
             failed |= _fetched(name, arguments.root)

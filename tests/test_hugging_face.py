@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -426,3 +427,27 @@ def test_a_hub_model_is_found_in_the_local_cache(
     shutil.copytree(bert, at / "snapshots" / ("0" * 40))
     assert task("some/bert").identity == task(bert).identity
     assert task("some/bert").origin == task(bert).origin
+
+
+def test_a_fetched_model_is_a_folder_with_older_weights_where_there_are_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[list[str]] = []
+
+    def download(name: str, *, allow_patterns: list[str], local_dir: Path) -> str:
+        if name == "not/there":
+            raise OSError("no network")
+        asked.append(allow_patterns)
+        local_dir.mkdir(parents=True, exist_ok=True)
+        if name == "some/new":
+            (local_dir / "model.safetensors").touch()
+        return str(local_dir)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    main = runpy.run_path(str(Path(__file__).parents[1] / "scripts/fetch_data.py"))["main"]
+    words = ["--model", "some/new", "--model", "some/old", "--root", str(tmp_path)]
+    assert main(words) == 0
+    assert [("*.safetensors" in wanted) for wanted in asked] == [True, True, False]
+    assert f"some/old: {tmp_path / 'old'} is ready" in capsys.readouterr().out
+    assert main(["--model", "not/there"]) == 1
+    assert "not/there cannot be fetched (no network)" in capsys.readouterr().err

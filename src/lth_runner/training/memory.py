@@ -20,8 +20,8 @@ class MemoryPlan:
     """The bytes that one training takes, and those that wait for theirs; activations come on top.
 
     ``starts`` are the weights that the trainings of a round start from. A ``checkpoint`` holds the
-    weights and the moments once more, while it is written. On a GPU these two lie in the machine's
-    own memory.
+    weights once more while it is written. On a GPU these two lie in the machine's own memory, and
+    the checkpoint holds the moments too.
     """
 
     weights: int
@@ -42,7 +42,7 @@ class MemoryPlan:
             gradients=num_bytes,
             moments=moments,
             starts=num_bytes * num_starts,
-            checkpoint=num_bytes + moments,
+            checkpoint=num_bytes + (moments if device.type == "cuda" else 0),
             device=device,
         )
 

@@ -145,15 +145,11 @@ class HuggingFace:
         accepted = {own, *_num_tokens(tokenizer)}
         wrong = self.vocabulary not in accepted if tokenizer.is_file() else self.vocabulary > own
         if wrong:
-            how = (
-                "dataset.tokenizer._target_=lth_runner.problem.data.TokenizerFile "
-                f"+dataset.tokenizer.path={tokenizer}"
-            )
             raise UserError(
                 f"dataset.vocabulary={self.vocabulary}, but model.path={self.path} knows {own} "
                 "tokens: the numbers of another tokenizer mean nothing to it. Set "
-                f"dataset.vocabulary={own} and its own tokenizer ({how}); model.vocabulary=null "
-                "leaves this unasked"
+                f"dataset.vocabulary={own} and its own tokenizer (dataset/tokenizer=file); "
+                "model.vocabulary=null leaves this unasked"
             )
 
 

@@ -127,27 +127,45 @@ def _only_gguf(folder: Path, key: str) -> str | None:
     return found[0]
 
 
+def fetch_model(name: str, folder: Path | None = None) -> Path:
+    """Fetches a hub's model into a folder, by default the local cache; returns where it lies.
+
+    Of weights safetensors alone where there are such. Raises UserError where it cannot be had.
+    """
+    library()
+    from huggingface_hub import snapshot_download
+
+    try:
+        found = Path(snapshot_download(name, allow_patterns=WANTED, local_dir=folder))
+        if not [*found.glob("*.safetensors")]:
+            snapshot_download(name, allow_patterns=OLDER, local_dir=folder)
+    except Exception as error:  # of the network, the hub, the disk
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{name} cannot be fetched ({said}). Without internet: {_how(name)}"
+        ) from error
+    return found
+
+
 def _cached(name: str, *, download: bool, key: str) -> Path:
     """Finds a hub's model in the local cache, or fetches it there."""
     library()
     from huggingface_hub import constants, snapshot_download
 
+    if download:
+        return fetch_model(name)
     try:
-        found = Path(snapshot_download(name, local_files_only=not download, allow_patterns=WANTED))
-        if download and not [*found.glob("*.safetensors")]:
-            snapshot_download(name, allow_patterns=OLDER)
-    except Exception as error:  # of the network, the hub, the disk
-        if download:
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UserError(
-                f"{key}={name} cannot be fetched ({said}). Without internet: fetch it on a machine "
-                f"that has some (hf download {name} --local-dir FOLDER), copy the folder, and give "
-                f"it as {key}"
-            ) from error
+        return Path(snapshot_download(name, local_files_only=True))
+    except Exception as error:  # of the cache, the disk
         raise UserError(
             f"{key}={name}: there is no such folder, and no model of that name in the cache "
             f"{constants.HF_HUB_CACHE}. Nothing is fetched unless model.download=true; without "
-            f"internet: fetch it on a machine that has some (hf download {name} --local-dir "
-            f"FOLDER), copy the folder, and give it as {key}"
+            f"internet: {_how(name)}"
         ) from error
-    return found
+
+
+def _how(name: str) -> str:
+    return (
+        f"fetch it on a machine that has some (python scripts/fetch_data.py --model {name} --root "
+        "models), copy the folder, and give it as model.path"
+    )
