@@ -56,6 +56,8 @@ NEEDED = {
     "dataset=trec": ["model=transformer"],
     "dataset=characters": ["model=causal_transformer"],
     "dataset=masked_characters": ["model=masked_transformer"],
+    "dataset=corpus": ["model=causal_transformer", "dataset.tokenizer.path=tokenizer.json"],
+    "dataset=masked_corpus": ["model=masked_transformer", "dataset.tokenizer.path=tokenizer.json"],
     **{
         f"dataset/tokenizer={name}": ["dataset=text", "model=transformer"]
         for name in ("words", "characters", "bytes")

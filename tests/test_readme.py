@@ -187,8 +187,10 @@ def test_every_key_is_documented_and_every_documented_key_exists() -> None:
         needed[f"dataset={name}"] = ["+dataset.shape=[1]"]
     needed["dataset=glue"] = ["dataset.task=x", "+dataset.shape=[1]"]
     needed["dataset=trec"] += ["dataset/tokenizer=file", "dataset.tokenizer.path=x"]
-    for name in ("characters", "masked_characters"):
+    for name in ("characters", "masked_characters", "corpus", "masked_corpus"):
         needed[f"dataset={name}"] = ["+dataset.shape=[1]", "+dataset.num_classes=2"]
+    for name in ("corpus", "masked_corpus"):
+        needed[f"dataset={name}"] += ["dataset.tokenizer.path=x"]
     existing = set()
     for chosen in itertools.zip_longest(*CHOICES):  # an option of each group at a time
         words = [word for option in chosen if option for word in (option, *needed.get(option, []))]

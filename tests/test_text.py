@@ -458,6 +458,45 @@ def test_the_training_split_is_what_the_tokenizer_learned_from(tmp_path: Path, c
         assert (len(data.train), len(data.val), len(data.test)) == (59, 59, 19)
 
 
+def test_masks_are_of_whole_tokens_of_a_file_and_never_of_special_ones(
+    tmp_path: Path, cache: Path
+) -> None:
+    tokenizer = TokenizerFile(str(bert_file(tmp_path)))
+    pad, unknown, cls, sep, mask = range(5)
+    options = {"length": 12, "vocabulary": BERT_TOKENS, "tokenizer": tokenizer}
+    text = "abc de gab\n" * 80 + "x y\n" * 4
+    data = windows(tmp_path / "a.txt", text, share=0.5, **options)
+    plain = windows(tmp_path / "a.txt", text, **{**options, "length": 10})
+    whole, _ = plain.train.take(torch.arange(len(plain.train)), stream(0, "draw"))
+    seen, targets = data.train.take(torch.arange(len(data.train)), stream(0, "draw"))
+    assert seen.shape == (len(plain.train), 12)
+    assert seen[:, 0].eq(cls).all()
+    assert seen[:, -1].eq(sep).all()
+    chosen = targets != -100
+    inner = chosen[:, 1:-1]
+    assert not chosen[:, [0, -1]].any()
+    assert torch.equal(targets[:, 1:-1][inner], whole[inner])
+    assert torch.equal(seen[:, 1:-1][~inner], whole[~inner])
+    assert not torch.isin(targets[chosen], torch.tensor([pad, unknown, cls, sep, mask])).any()
+    changed = seen[chosen & (seen != mask)]
+    assert not torch.isin(changed, torch.tensor([pad, unknown, cls, sep])).any()
+    shares = [(seen[chosen] == mask).float().mean(), chosen[:, 1:-1].float().mean()]
+    assert shares == pytest.approx([0.8, 0.5], abs=0.06)
+    library_file(tmp_path)
+    with pytest.raises(UserError, match="the tokenizer has no mask"):
+        windows(tmp_path / "a.txt", text, share=0.5, length=12, vocabulary=6,
+                tokenizer=TokenizerFile(str(tmp_path)))  # fmt: skip
+    with pytest.raises(UserError, match=r"dataset\.length=2 has no room"):
+        windows(tmp_path / "a.txt", text, share=0.5, **{**options, "length": 2})
+
+
+def test_a_vocabulary_of_many_tokens_is_evaluated_in_few_samples(tmp_path, cache: Path) -> None:
+    small = windows(tmp_path / "a.txt", "hello " * 5000)
+    assert [len(t) for _, t in small.batches("train", 2000)][:2] == [256, 256]
+    large = windows(tmp_path / "a.txt", "hello " * 5000, vocabulary=2**22)
+    assert [len(t) for _, t in large.batches("train", 2000)][:2] == [4, 4]
+
+
 def test_pythons_own_manual_is_the_text_where_none_is_given(cache: Path) -> None:
     data = corpus(length=32, vocabulary=128)
     assert len(data.train) > 5_000

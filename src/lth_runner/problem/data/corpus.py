@@ -12,15 +12,25 @@ import numpy
 
 from lth_runner.problem.data.folder import default_cache
 from lth_runner.problem.data.rows import decoded
-from lth_runner.problem.data.sampled import SampledData
-from lth_runner.problem.data.samples import CHUNK, Masked, Samples, Tokens
-from lth_runner.problem.data.tokenizers import MASK, NUM_SPECIAL, Characters, Tokenizer
+from lth_runner.problem.data.sampled import EVALUATED, SampledData
+from lth_runner.problem.data.samples import CHUNK, Framed, Masked, Samples, Tokens
+from lth_runner.problem.data.sentences import check_vocabulary
+from lth_runner.problem.data.tokenizers import (
+    NUM_SPECIAL,
+    Characters,
+    Knowing,
+    Marked,
+    Special,
+    Tokenizer,
+    special_of,
+)
 from lth_runner.values import identity
 from lth_runner.values.errors import UserError
 from lth_runner.values.files import open_regular, write_whole
 
 DTYPES = ("uint8", "uint16", "uint32")
 CACHE_FORMAT = 3  # part of the cached file's name: raise it when the encoding changes
+LOGITS = 2**26  # of one batch in evaluation at most: a number for each token of the vocabulary
 _log = logging.getLogger(__name__)
 
 
@@ -41,7 +51,9 @@ def corpus(
     Of the text, the last ``test`` share is the test split, the ``validation`` share before it the
     validation split, and the rest is for training. ``path=None`` takes the manual that Python
     brings (the topics of its ``help()``, some 460,000 characters in 3.11), another text in another
-    version. With ``share``, that many tokens are masked instead, and are the targets. ``tokenizer``
+    version. With ``share``, that many tokens are masked instead, and are the targets; special
+    tokens never are, and each window stands between those that the tokenizer puts around a text,
+    which count in ``length``. ``tokenizer``
     (default: ``Characters``) learns from the training part alone. The tokens are kept in the folder
     ``cache`` (default: lth-runner under $XDG_CACHE_HOME or ~/.cache), by what they are made of, and
     read from there a window at a time. Raises UserError for a file that is no text, or too short.
@@ -58,12 +70,31 @@ def corpus(
     first, second = (round(kept * len(text)) for kept in (1 - test - validation, 1 - test))
     parts = text[:first], text[first:second], text[second:]
     made_by = tokenizer or Characters(vocabulary)
+    special = special_of(made_by)
+    framed = (*special.before, *special.after) if share is not None else ()
+    if length <= len(framed):
+        raise UserError(
+            f"dataset.length={length} has no room beside the {len(framed)} tokens that a model "
+            f"expects around a text: give at least {len(framed) + 1}"
+        )
+    if share is not None and special.mask is None:
+        raise UserError(
+            f"dataset.share={share} masks tokens, and the tokenizer has no mask ([MASK], <mask>): "
+            "set dataset.share=null to learn each token's successor (objective=next_token), or "
+            "give the tokenizer of a model that has learned masked tokens"
+        )
     file, dtype, ends = _cached(parts, made_by, vocabulary, cache)
 
     def split(number: int) -> Samples:
         begin, end = [0, *ends][number : number + 2]
-        tokens = Tokens(str(file), length, vocabulary, begin, end, dtype)
-        return tokens if share is None else Masked(tokens, MASK, vocabulary, NUM_SPECIAL, share)
+        whole = Tokens(str(file), length - len(framed), vocabulary, begin, end, dtype)
+        if share is None:
+            return whole
+        inner = Framed(whole, special.before, special.after) if framed else whole
+        assert special.mask is not None
+        # of our own tokenizers the first numbers: so they are told in a fingerprint
+        own = NUM_SPECIAL if special == Special() else special.all
+        return Masked(inner, special.mask, vocabulary, own, share)
 
     return SampledData(
         train=split(0),
@@ -71,6 +102,7 @@ def corpus(
         test=split(2),
         num_classes=vocabulary,
         name=name,
+        evaluated=max(1, min(EVALUATED, LOGITS // (length * vocabulary))),
     )
 
 
@@ -97,6 +129,7 @@ def _cached(
     dtype = next(t for t in DTYPES if vocabulary - 1 <= numpy.iinfo(t).max)
     content = [hashlib.sha256(part.encode()).hexdigest() for part in parts]
     made_of = [CACHE_FORMAT, content, identity.describe(tokenizer), dtype]
+    made_of += ["plain"] if isinstance(tokenizer, Marked) else []
     folder = Path(cache).expanduser() if cache else default_cache()
     name = f"tokens-{identity.digest(made_of)}"
     for path in sorted(folder.glob(f"{name}-*-*-*-*.{dtype}")):
@@ -107,7 +140,11 @@ def _cached(
         _log.warning("cache file %s is damaged: set aside and rebuilt", path)
     _log.info("encoding %d characters of text", sum(map(len, parts)))
     encode = tokenizer.encoder([parts[0]])
-    encoded = [encode([part], None) for part in parts]
+    check_vocabulary(encode, vocabulary)
+    if isinstance(encode, Knowing):
+        encoded = [encode.plain(part) for part in parts]
+    else:
+        encoded = [encode([part], None) for part in parts]
     ends = list(accumulate(map(len, encoded)))
     tokens = numpy.asarray([token for part in encoded for token in part], dtype="int64")
     if tokens.size and tokens.max() >= vocabulary:

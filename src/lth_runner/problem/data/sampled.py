@@ -25,6 +25,7 @@ class SampledData:
     """Data in splits of ``Samples``; nothing of it need fit into memory.
 
     ``val`` may be None. ``num_classes``: of classes, or of tokens in the vocabulary.
+    ``evaluated``: samples of one batch in evaluation at most.
     """
 
     train: Samples
@@ -34,6 +35,7 @@ class SampledData:
     name: str = "samples"
     device: torch.device | str = "cpu"
     nominal_train: int | None = None
+    evaluated: int = EVALUATED
 
     @classmethod
     def held_out(
@@ -113,7 +115,7 @@ class SampledData:
         if split not in SPLITS:
             raise UserError(f"no split is called {split!r}: {nearest(split, SPLITS)}")
         samples: Samples | None = getattr(self, split)
-        num, size = 0 if samples is None else len(samples), min(size, EVALUATED)
+        num, size = 0 if samples is None else len(samples), min(size, self.evaluated)
         for begin in range(0, num, size):
             assert samples is not None
             index = torch.arange(begin, min(begin + size, num))

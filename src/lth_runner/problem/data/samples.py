@@ -116,19 +116,47 @@ class Tokens:
 
 
 @dataclass(frozen=True)
+class Framed:
+    """Windows of tokens between those that a model expects around a text, as [CLS] and [SEP].
+
+    They are inputs alone: what is learned of them is said by what masks them.
+    """
+
+    samples: Samples
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        return identity.digest([self.samples.fingerprint, self.before, self.after])
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def take(self, index: Tensor, draw: torch.Generator) -> Batch:
+        inputs, _ = self.samples.take(index, draw)
+        assert isinstance(inputs, Tensor)
+        sides = [torch.tensor(side, dtype=inputs.dtype).expand(len(inputs), -1)
+                 for side in (self.before, self.after)]  # fmt: skip
+        framed = torch.cat([sides[0], inputs, sides[1]], 1)
+        return framed, framed
+
+
+@dataclass(frozen=True)
 class Masked:
     """Tokens corrupted as BERT's are, drawn anew at every step.
 
-    Of the tokens that stand for words, numbers from ``special`` up, ``share`` are chosen: 80 % of
-    them become ``mask``, 10 % another token, 10 % stay. Targets are the chosen tokens, -100
-    elsewhere. Inputs are the tokens, or the tokens under ``input_ids`` beside others by name.
-    Devlin et al., NAACL 2019, arXiv 1810.04805. Raises UserError for a share outside (0, 1].
+    Of the tokens that stand for words, numbers from ``special`` up or all but those in it,
+    ``share`` are chosen: 80 % of them become ``mask``, 10 % another such token, 10 % stay. Targets
+    are the chosen tokens, -100 elsewhere. Inputs are the tokens, or the tokens under
+    ``input_ids`` beside others by name. Devlin et al., NAACL 2019, arXiv 1810.04805. Raises
+    UserError for a share outside (0, 1].
     """
 
     samples: Samples
     mask: int
     vocabulary: int
-    special: int = 5
+    special: int | frozenset[int] = 5
     share: float = 0.15
 
     def __post_init__(self) -> None:
@@ -137,8 +165,17 @@ class Masked:
 
     @property
     def fingerprint(self) -> str:
-        own = [self.samples.fingerprint, self.mask, self.vocabulary, self.special, self.share]
+        special = self.special if isinstance(self.special, int) else sorted(self.special)
+        own = [self.samples.fingerprint, self.mask, self.vocabulary, special, self.share]
         return identity.digest(own)
+
+    @cached_property
+    def _words(self) -> Tensor:
+        """Which tokens stand for words, by their numbers."""
+        numbers = torch.arange(self.vocabulary)
+        if isinstance(self.special, int):
+            return numbers >= self.special
+        return ~torch.isin(numbers, torch.tensor(sorted(self.special), dtype=torch.int64))
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -147,8 +184,9 @@ class Masked:
         inputs, _ = self.samples.take(index, draw)
         tokens = inputs if isinstance(inputs, Tensor) else inputs["input_ids"]
         chance = torch.rand(tokens.shape, generator=draw)
-        other = torch.randint(self.special, self.vocabulary, tokens.shape, generator=draw)
-        chosen = (tokens >= self.special) & (chance < self.share)
+        words = self._words.nonzero().squeeze(1)
+        other = words[torch.randint(len(words), tokens.shape, generator=draw)]
+        chosen = self._words[tokens] & (chance < self.share)
         seen = torch.where(chosen & (chance < 0.8 * self.share), self.mask, tokens)
         seen = torch.where(chosen & (chance >= 0.9 * self.share), other, seen)
         targets = torch.where(chosen, tokens, IGNORED)

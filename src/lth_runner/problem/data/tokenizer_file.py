@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from lth_runner.values.errors import UserError
 from lth_runner.values.files import read_regular
 
 FILE = "tokenizer.json"
+PIECE = 2**20  # characters of a long text that are encoded at once, up to the end of a line
 PADDINGS = ("[PAD]", "<pad>", "<|padding|>", "<|endoftext|>")
 MASKS = ("[MASK]", "<mask>")
 
@@ -51,6 +52,11 @@ class TokenizerFile:
         found.no_padding()
         return FileEncoder(found, special, num_tokens(found))
 
+    @property
+    def special(self) -> Special:
+        """The special tokens of the file."""
+        return self.encoder(()).special
+
 
 @dataclass(frozen=True)
 class FileEncoder:
@@ -69,6 +75,13 @@ class FileEncoder:
     ) -> tuple[list[int], list[int]]:
         found = self._encoded(parts, length)
         return found.ids, found.type_ids
+
+    def plain(self, text: str) -> list[int]:
+        self.library.no_truncation()
+        found: list[int] = []
+        for piece in _pieces(text):
+            found += self.library.encode(piece, add_special_tokens=False).ids
+        return found
 
     def _encoded(self, parts: Sequence[str], length: int | None) -> Any:
         self.library.no_truncation()
@@ -117,6 +130,14 @@ def num_tokens(library: Any) -> int:
     return max(library.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
 
+def _pieces(text: str) -> Iterator[str]:
+    begin = 0
+    while begin < len(text):
+        end = text.rfind("\n", begin + 1, begin + PIECE) + 1 or begin + PIECE
+        yield text[begin:end]
+        begin = end
+
+
 def _special(library: Any) -> Special:
     """Looks up what the file says is padding, a mask, and no word."""
     added = library.get_added_tokens_decoder()
@@ -128,4 +149,11 @@ def _special(library: Any) -> Special:
         padding = next((number for number in named if number is not None), 0)
     masks = [library.token_to_id(token) for token in MASKS]
     mask = next((number for number in masks if number is not None), None)
-    return Special(padding, mask, frozenset(own | ({mask} if mask is not None else set())))
+    known = frozenset(own | ({mask} if mask is not None else set()))
+    library.no_truncation()
+    whole = library.encode("a")
+    inner = [place for place, mark in enumerate(whole.special_tokens_mask) if not mark]
+    if not inner:
+        return Special(padding, mask, known)
+    before, after = whole.ids[: inner[0]], whole.ids[inner[-1] + 1 :]
+    return Special(padding, mask, known | {*before, *after}, tuple(before), tuple(after))

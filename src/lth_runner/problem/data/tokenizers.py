@@ -36,6 +36,17 @@ class Special:
     padding: int = PADDING
     mask: int | None = MASK
     all: frozenset[int] = frozenset(range(NUM_SPECIAL))
+    before: tuple[int, ...] = ()  # what a model expects to stand around a text, as [CLS] and [SEP]
+    after: tuple[int, ...] = ()
+
+
+@runtime_checkable
+class Marked(Protocol):
+    """A tokenizer, or an ``Encode``, that says itself which of its tokens are special."""
+
+    @property
+    def special(self) -> Special:
+        """Its special tokens."""
 
 
 @runtime_checkable
@@ -52,15 +63,18 @@ class Knowing(Protocol):
 
     def __call__(self, parts: Sequence[str], length: int | None) -> list[int]: ...
 
+    def plain(self, text: str) -> list[int]:
+        """Gives the numbers of a long text, with no special token added."""
+
     def with_segments(
         self, parts: Sequence[str], length: int | None
     ) -> tuple[list[int], list[int]]:
         """Gives the numbers, and for each 0 or 1, as a model's ``token_type_ids`` take them."""
 
 
-def special_of(encode: Encode) -> Special:
+def special_of(found: Tokenizer | Encode) -> Special:
     """Returns the special tokens, those of our own tokenizers where nothing says others."""
-    return encode.special if isinstance(encode, Knowing) else Special()
+    return found.special if isinstance(found, Marked) else Special()
 
 
 @dataclass(frozen=True)
