@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -100,6 +101,27 @@ def test_blocks_that_were_shuffled_are_found_again():
         hidden[rows[32 * block : 32 * (block + 1)], 20 * block : 20 * (block + 1)] = True
     mask = Mask({"w": hidden, "output": OUTPUT})
     assert Regroup(32)(mask, alike(mask), 0) == mask
+
+
+@pytest.mark.parametrize("blocks", [2, 4, 7])
+def test_the_basis_that_a_library_gives_decides_no_group(monkeypatch, blocks):
+    size, generator = 56 // blocks, np.random.default_rng(0)
+    hidden = np.kron(np.eye(blocks), np.ones((size, 3))) > 0  # all blocks weigh the same
+    kept = hidden[generator.permutation(len(hidden))]
+    groups, eigh = groups_of_rows(kept, 8), np.linalg.eigh
+    assert all(len(np.unique(kept[group], axis=0)) == 1 for group in groups if blocks != 7)
+
+    def turned(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values, vectors = eigh(matrix)
+        for start in np.flatnonzero(np.diff(values, prepend=-1.0) > 1e-9):
+            same = np.abs(values - values[start]) < 1e-9
+            turn = np.linalg.qr(generator.normal(size=(same.sum(), same.sum())))[0]
+            vectors[:, same] = vectors[:, same] @ turn
+        return values, vectors
+
+    monkeypatch.setattr(np.linalg, "eigh", turned)
+    for _ in range(5):
+        assert groups_of_rows(kept, 8) == groups
 
 
 @quick

@@ -19,6 +19,9 @@ from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.name_patterns import select
 
+EQUAL = 1e-9  # within which eigenvalues, from 0 to 1, are equal
+GOLDEN = (5**0.5 - 1) / 2  # its multiples are spread evenly
+
 
 class Coarsen(Protocol):
     """Turns an unstructured mask into a structured one of about as many weights.
@@ -142,7 +145,9 @@ def groups_of_rows(kept: np.ndarray, most: int) -> list[list[int]]:
     """Cuts the rows that have weights into groups of at most ``most``, alike in their columns.
 
     Halves them along the second eigenvector of the normalised Laplacian of their cosines, and the
-    halves again. Equal entries keep the rows' order, so that the same mask has the same groups.
+    halves again. Equal entries keep the rows' order, and of equal eigenvalues (blocks that share no
+    column) the space is asked and no vector of it: so the same mask has the same groups, whatever
+    basis a library gives.
     """
     waiting = [[int(row) for row in np.flatnonzero(kept.any(1))]]
     groups = []
@@ -155,13 +160,30 @@ def groups_of_rows(kept: np.ndarray, most: int) -> list[list[int]]:
         unit /= np.linalg.norm(unit, axis=1, keepdims=True)
         alike = unit @ unit.T
         root = 1 / np.sqrt(alike.sum(1))
-        _, vectors = np.linalg.eigh(root[:, None] * alike * root)
-        second = np.round(vectors[:, -2] * root, 9)
+        second = np.round(_second_vector(root[:, None] * alike * root, 1 / root) * root, 9)
         second *= np.sign(second[np.flatnonzero(second)[0]]) if second.any() else 1.0
         order = np.argsort(second, kind="stable")
         half = len(rows) // 2
         waiting += [sorted(rows[i] for i in order[:half]), sorted(rows[i] for i in order[half:])]
     return sorted(groups)
+
+
+def _second_vector(alike: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Finds the eigenvector of the second largest eigenvalue, of unit length.
+
+    ``first`` points along that of the largest. Of several equal eigenvalues it is what their space
+    has of one fixed vector, which treats no two rows alike.
+    """
+    values, vectors = np.linalg.eigh(alike)
+    equal = np.abs(values - values[-2]) < EQUAL
+    if equal.sum() == 1:
+        found: np.ndarray = vectors[:, -2]
+        return found
+    fixed = np.arange(1, len(values) + 1) * GOLDEN % 1 - 0.5
+    first = first / np.linalg.norm(first)
+    fixed = fixed - first * (first @ fixed)
+    found = vectors[:, equal] @ (vectors[:, equal].T @ fixed)
+    return found / np.linalg.norm(found)
 
 
 def _fitting(cost: Tensor, budget: int) -> Tensor:
