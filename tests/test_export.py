@@ -23,15 +23,17 @@ from torch import Tensor, nn
 from command import lth_run
 from documents import blocks, section, table
 from lth_runner import export
-from lth_runner.cli.export import FORMS, main
+from lth_runner.cli.export import main
 from lth_runner.export import layouts
 from lth_runner.export.agreement import compared
 from lth_runner.export.programs import blocked_by
+from lth_runner.export.to_forms import TO_FORMS
 from lth_runner.export.two_of_four import check_round_trip
-from lth_runner.export.written import finished
+from lth_runner.export.whole_file import finished
 from lth_runner.problem.answers import answer
 from lth_runner.problem.objective import SquaredError
 from lth_runner.values.errors import UserError
+from lth_runner.values.export_forms import SUFFIXES
 from lth_runner.values.mask import Mask
 
 DOCUMENT = (Path(__file__).parents[1] / "docs/export.md").read_text()
@@ -190,7 +192,7 @@ def test_a_file_that_answers_otherwise_is_never_there(taken, tmp_path):
         return layouts.to_csr(weight * 1.01, kept)
 
     with (
-        mock.patch.object(export.ways.CSR.__class__, "write", _spoilt(spoilt)),
+        mock.patch.object(export.to_forms.CSR.__class__, "write", _spoilt(spoilt)),
         pytest.raises(export.Disagreement, match="does not answer as the ticket does"),
     ):
         export.to_csr(taken, tmp_path / "ticket.safetensors")
@@ -198,7 +200,7 @@ def test_a_file_that_answers_otherwise_is_never_there(taken, tmp_path):
 
 
 def _spoilt(pack):
-    write = type(export.ways.CSR).write
+    write = type(export.to_forms.CSR).write
     return lambda form, ticket, path: write(replace(form, pack=pack), ticket, path)
 
 
@@ -282,7 +284,7 @@ def test_forms_and_options_of_the_docs_are_those_of_the_command(capsys):
     taken = set(re.findall(r"(?<=\[|\s)(--[a-z-]+)", capsys.readouterr().out)) - {"--help"}
     assert set(table(section(DOCUMENT, "Which ticket"))) == taken
     listed = {name.split("/")[0] for name in table(section(DOCUMENT, "Forms"))} - {"fc.weight"}
-    assert listed == set(FORMS)
+    assert listed == set(SUFFIXES) == set(TO_FORMS)
 
 
 # --- what is refused, each in one message, exit status 2, nothing written

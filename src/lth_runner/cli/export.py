@@ -6,32 +6,23 @@ import argparse
 import io
 import logging
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lth_runner.cli.stopping import terminated_as_interrupted
 from lth_runner.values.errors import UserError
+from lth_runner.values.export_forms import BATCHES, REPETITIONS, SUFFIXES
 from lth_runner.values.search_path import user_code_last
 from lth_runner.values.terminal import Arguments, show
 
 if TYPE_CHECKING:
     from lth_runner.export import Exported, Taken
 
-FORMS = {  # how the names of their files end
-    "checkpoint": (".safetensors", ".pt"),
-    "shrink": (".pt2",),
-    "onnx": (".onnx",),
-    "semi_structured": (".safetensors",),
-    "csr": (".safetensors",),
-    "bitmask": (".safetensors",),
-}
 EXIT_DISAGREES, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
-BATCHES = (1, 32, 256)
 MOST_BATCH = 65536
-FEWEST = 30  # repetitions, below which a spread says little
 
 DESCRIPTION = """\
 Take one ticket of a finished run away as a file, and measure what it saves; nothing is trained.
@@ -66,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a console without '±' must not end the export
         sys.stdout.reconfigure(errors="replace")
     try:
-        with _stopped_by_terminate():
+        with terminated_as_interrupted():
             return _run(arguments)
     except UserError as error:
         show(f"lth-export: {error}", sys.stderr)
@@ -99,7 +90,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seed", type=int, metavar="N", help="the replicate's seed (the run's first)")
     add("--arm", default="ticket", metavar="A", help="the ticket, or a control's name")
     add("--start", action="store_true", help="the weights it started from, not the trained ones")
-    add("--as", dest="form", choices=FORMS, metavar="FORM", help=", ".join(FORMS))
+    add("--as", dest="form", choices=SUFFIXES, metavar="FORM", help=", ".join(SUFFIXES))
     add("--to", metavar="PATH", help="the file to write")
     add(
         "--samples", type=_count, metavar="N",
@@ -109,11 +100,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--report", metavar="FILE.json", help="sizes, FLOPs and latency, measured; FILE.png beside")
     add(
         "--batches", type=_batches, metavar="N,N,...",
-        help="with --report: batch sizes (1,32,256)",
+        help=f"with --report: batch sizes ({','.join(map(str, BATCHES))})",
     )  # fmt: skip
     add(
         "--repetitions", type=_repetitions, metavar="N",
-        help=f"with --report: how often each is timed, at least {FEWEST}",
+        help=f"with --report: how often each is timed, at least {REPETITIONS}",
     )  # fmt: skip
     arguments = parser.parse_args(argv)
     pairs = (("batches", "report"), ("repetitions", "report"), ("samples", "to"))
@@ -129,19 +120,20 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _run(arguments: argparse.Namespace) -> int:
     from lth_runner.cli.loading import uncollected
-    from lth_runner.export.written import check_target
+    from lth_runner.export.whole_file import check_target
 
     # before anything is built, which may take long
     report = arguments.report and check_target(arguments.report, (".json",), "a report")
     if report:
         check_target(report.with_suffix(".png"), (".png",), "a report's picture")
     if arguments.to is not None:
-        check_target(arguments.to, FORMS[arguments.form], arguments.form)
+        check_target(arguments.to, SUFFIXES[arguments.form], arguments.form)
     warnings.filterwarnings("ignore", module=r"torch\..*|onnxscript\..*|copyreg")
     logging.getLogger("torch").setLevel(logging.ERROR)
     with uncollected():
         from lth_runner import export
         from lth_runner.export.programs import ONNX_NEEDS, check_extra
+        from lth_runner.export.to_forms import TO_FORMS
     if arguments.form == "onnx":
         check_extra(ONNX_NEEDS, "onnx")
     user_code_last()  # model._target_=mine.Net finds mine.py in this folder
@@ -157,25 +149,15 @@ def _run(arguments: argparse.Namespace) -> int:
     show(_named(ticket))
     if arguments.form is not None:
         try:
-            done = _write(ticket, arguments.form, arguments.to, arguments.samples)
+            write = TO_FORMS[arguments.form]
+            done = write(ticket, Path(arguments.to), samples=arguments.samples)
         except export.Disagreement as error:
             show(f"lth-export: {error}", sys.stderr)
             return EXIT_DISAGREES
         show(_told(done))
     if report:
-        _report(ticket, report, arguments.batches or BATCHES, arguments.repetitions or FEWEST)
+        _report(ticket, report, arguments.batches or BATCHES, arguments.repetitions or REPETITIONS)
     return 0
-
-
-def _write(ticket: Taken, form: str, to: str, samples: int | None) -> Exported:
-    from lth_runner import export
-
-    ways = {
-        "checkpoint": export.to_checkpoint, "shrink": export.to_shrink, "onnx": export.to_onnx,
-        "semi_structured": export.to_semi_structured, "csr": export.to_csr,
-        "bitmask": export.to_bitmask,
-    }  # fmt: skip
-    return ways[form](ticket, Path(to), samples=samples)
 
 
 def _report(ticket: Taken, path: Path, batches: Sequence[int], repetitions: int) -> None:
@@ -208,20 +190,6 @@ def _told(done: Exported) -> str:
     return "\n".join(lines)
 
 
-class _stopped_by_terminate:
-    """Makes SIGTERM an interruption, so that what was begun is removed."""
-
-    def __enter__(self) -> None:
-        self._before = signal.signal(signal.SIGTERM, _interrupt)
-
-    def __exit__(self, *given: object) -> None:
-        signal.signal(signal.SIGTERM, self._before)
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, at least 1")
@@ -241,8 +209,8 @@ def _share(text: str) -> float:
 
 
 def _repetitions(text: str) -> int:
-    if (number := _count(text)) < FEWEST:
-        raise argparse.ArgumentTypeError(f"{text!r}: give at least {FEWEST}")
+    if (number := _count(text)) < REPETITIONS:
+        raise argparse.ArgumentTypeError(f"{text!r}: give at least {REPETITIONS}")
     return number
 
 

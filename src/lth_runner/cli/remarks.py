@@ -8,9 +8,9 @@ import shlex
 from lth_runner.cli.build import Parts
 from lth_runner.cli.forecast import rows_by_round
 from lth_runner.problem.models import HuggingFace
-from lth_runner.problem.origin import listed
 from lth_runner.runs.folder import read_flat_config
 from lth_runner.runs.record import RunDescription, coverage
+from lth_runner.values.listed import listed
 
 log = logging.getLogger(__name__)
 

@@ -42,6 +42,20 @@ def interruption_told() -> Iterator[None]:
 
 
 @contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Makes SIGTERM an interruption, as Ctrl-C is, so that what was begun is removed."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def stop_requested() -> Iterator[Callable[[], bool]]:
     """Turns Ctrl-C, SIGTERM or SIGHUP into a request that trainings grant between two steps.
 

@@ -8,10 +8,9 @@ export.to_onnx(ticket, "ticket.onnx")
 
 from lth_runner.export.agreement import Agreement, Disagreement
 from lth_runner.export.form import Exported
-from lth_runner.export.taken import Taken, ticket
+from lth_runner.export.taken_ticket import Taken, ticket
 from lth_runner.export.tensor_files import load, load_csr
-from lth_runner.export.two_of_four import load_semi_structured
-from lth_runner.export.ways import (
+from lth_runner.export.to_forms import (
     to_bitmask,
     to_checkpoint,
     to_csr,
@@ -19,6 +18,7 @@ from lth_runner.export.ways import (
     to_semi_structured,
     to_shrink,
 )
+from lth_runner.export.two_of_four import load_semi_structured
 
 __all__ = [
     "Agreement", "Disagreement", "Exported", "Taken", "load", "load_csr", "load_semi_structured",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lth_runner.export.taken import Taken, first
+from lth_runner.export.taken_ticket import Taken, first
 from lth_runner.problem.answers import Tally, answer
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError

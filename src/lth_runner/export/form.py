@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from lth_runner.export.agreement import Agreement, Answer, Disagreement, compared
-from lth_runner.export.taken import Taken
-from lth_runner.export.written import check_target, finished
+from lth_runner.export.taken_ticket import Taken
+from lth_runner.export.whole_file import check_target, finished
 
 
 class Form(Protocol):

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from lth_runner.export import layouts
 from lth_runner.export.agreement import Answer
-from lth_runner.export.taken import Taken
+from lth_runner.export.taken_ticket import Taken
 from lth_runner.export.tensor_files import thinned
 from lth_runner.values.tree import Tree
 

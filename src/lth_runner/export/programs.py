@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from lth_runner.export.agreement import Answer
-from lth_runner.export.shrink import Shrunk as Cut
-from lth_runner.export.shrink import shrink
-from lth_runner.export.taken import Taken, said
+from lth_runner.export.shrink import Shrunk, shrink
+from lth_runner.export.taken_ticket import Taken, said
 from lth_runner.problem.answers import answer
 from lth_runner.values.errors import UserError
+from lth_runner.values.export_forms import SUFFIXES
 from lth_runner.values.raised import first_line
 from lth_runner.values.tree import Tree
 
@@ -29,11 +29,11 @@ ONNX_NEEDS = ("onnx", "onnxscript", "onnxruntime")  # the extra
 
 
 @dataclass(frozen=True)
-class Shrunk:
+class ShrunkProgram:
     """The network without its dead channels, units and heads, as a program of torch.export's."""
 
     name: ClassVar[str] = "shrink"
-    suffixes: ClassVar[tuple[str, ...]] = (".pt2",)
+    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES["shrink"]
     tolerance: ClassVar[float] = 1e-5
 
     def check(self, ticket: Taken) -> None:
@@ -62,7 +62,7 @@ class Onnx:
     """The masked network as an ONNX model, whose first axis is as long as a batch happens to be."""
 
     name: ClassVar[str] = "onnx"
-    suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
+    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES["onnx"]
     tolerance: ClassVar[float] = 1e-4
 
     def check(self, ticket: Taken) -> None:
@@ -76,7 +76,7 @@ class Onnx:
         return session(path)
 
 
-def shrunk(ticket: Taken) -> Cut:
+def shrunk(ticket: Taken) -> Shrunk:
     """Cuts what the mask has killed out of a copy of the ticket's network."""
     return shrink(ticket.lent, ticket.mask, ticket.inputs(EXAMPLES))
 

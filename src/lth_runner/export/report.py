@@ -18,21 +18,20 @@ from lth_runner import __version__
 from lth_runner.export.agreement import Agreement, Answer, apart
 from lth_runner.export.latency import Latency, latencies, with_csr
 from lth_runner.export.programs import ONNX_NEEDS, check_extra, session, shrunk, write_onnx
-from lth_runner.export.size import Size, sizes
-from lth_runner.export.taken import Taken
+from lth_runner.export.size import FormSize, form_sizes
+from lth_runner.export.taken_ticket import Taken
 from lth_runner.export.two_of_four import is_two_of_four, on_gpu, timed_on_gpu
-from lth_runner.export.written import check_target
+from lth_runner.export.whole_file import check_target
 from lth_runner.problem.answers import answer
+from lth_runner.runs import quantities
 from lth_runner.runs.aligned_text import aligned
-from lth_runner.runs.quantities import size as size_text
 from lth_runner.values.errors import UserError
+from lth_runner.values.export_forms import BATCHES, REPETITIONS
 from lth_runner.values.files import write_whole
 from lth_runner.values.machine import processor
 from lth_runner.values.raised import first_line
 from lth_runner.values.tree import Tree
 
-BATCHES = (1, 32, 256)
-REPETITIONS = 30
 TOLERANCE = 1e-4  # of answers, as a share of the largest
 
 
@@ -43,7 +42,7 @@ class Report:
     ticket: Mapping[str, Any]
     machine: Mapping[str, Any]
     repetitions: int
-    sizes: Sequence[Size]
+    sizes: Sequence[FormSize]
     latencies: Sequence[Latency]
     left_out: Mapping[str, str]
 
@@ -92,7 +91,7 @@ def measured(
         "torch": torch.__version__,
         "lth_runner": __version__,
     }
-    known = sizes(ticket, small[0] if small else None)
+    known = form_sizes(ticket, small[0] if small else None)
     return Report(dict(ticket.facts), machine, repetitions, known, times, forms.left_out)
 
 
@@ -153,7 +152,7 @@ def text(report: Report) -> str:
     lines += [
         (
             one.form, f"{one.num_parameters:,}", f"{one.num_nonzero:,}",
-            "" if one.flops is None else f"{one.flops:,}", size_text(one.num_bytes),
+            "" if one.flops is None else f"{one.flops:,}", quantities.size(one.num_bytes),
             f"{100 * one.num_bytes / dense.num_bytes:.3g} %",
         )
         for one in report.sizes

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lth_runner.export import layouts
 from lth_runner.export.flops import flops
-from lth_runner.export.taken import Taken
+from lth_runner.export.taken_ticket import Taken
 from lth_runner.export.tensor_files import thinned
 from lth_runner.export.two_of_four import is_two_of_four
 from lth_runner.values import state as states
@@ -17,7 +17,7 @@ from lth_runner.values.state import State
 
 
 @dataclass(frozen=True)
-class Size:
+class FormSize:
     """One form's size; ``flops`` are those of one sample, None where nobody has counted them.
 
     ``num_bytes`` are the tensors' own, without the header of a file.
@@ -30,7 +30,7 @@ class Size:
     num_bytes: int
 
 
-def sizes(ticket: Taken, small: nn.Module | None) -> list[Size]:
+def form_sizes(ticket: Taken, small: nn.Module | None) -> list[FormSize]:
     """Sizes a ticket dense, masked, by bit mask, as CSR, as 2:4 where it is, and shrunk.
 
     A masked network multiplies by its zeros: it has the FLOPs of the dense one. What CSR has are
@@ -43,21 +43,21 @@ def sizes(ticket: Taken, small: nn.Module | None) -> list[Size]:
     counted = flops(module, example, {name: ticket.mask[name] for name in thinned(ticket)})
     total = counted.total
     found = [
-        Size("dense", num, num, total, whole),
-        Size("masked", num, nonzero, total, whole),
-        Size("bitmask", num, nonzero, None, _packed(ticket, whole, layouts.to_bitmask)),
-        Size(
+        FormSize("dense", num, num, total, whole),
+        FormSize("masked", num, nonzero, total, whole),
+        FormSize("bitmask", num, nonzero, None, _packed(ticket, whole, layouts.to_bitmask)),
+        FormSize(
             "csr", num, nonzero, None if counted.removed is None else total - counted.removed,
             _packed(ticket, whole, layouts.to_csr),
         ),
     ]  # fmt: skip
     if is_two_of_four(ticket):
         packed = _packed(ticket, whole, layouts.to_semi_structured)
-        found.append(Size("semi_structured", num, nonzero, None, packed))
+        found.append(FormSize("semi_structured", num, nonzero, None, packed))
     if small is not None:
         left = flops(small, example, {}).total
         found.append(
-            Size("shrunk", *_parameters(small), left, _bytes(dict(states.named_tensors(small))))
+            FormSize("shrunk", *_parameters(small), left, _bytes(dict(states.named_tensors(small))))
         )
     return found
 

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from lth_runner.export import layouts
 from lth_runner.export.agreement import Answer, Disagreement
-from lth_runner.export.taken import Taken, said
+from lth_runner.export.taken_ticket import Taken, said
 from lth_runner.problem.answers import answer
 from lth_runner.values import state as states
 from lth_runner.values.errors import Damaged, UserError
+from lth_runner.values.export_forms import SUFFIXES
 from lth_runner.values.state import State
 
 PARTS = "packed"  # metadata: the shape of each packed tensor
@@ -30,7 +31,7 @@ class Checkpoint:
     """The network's ``state_dict`` as ``load_state_dict`` takes it: .safetensors, or .pt."""
 
     name: ClassVar[str] = "checkpoint"
-    suffixes: ClassVar[tuple[str, ...]] = (".safetensors", ".pt")
+    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES["checkpoint"]
     tolerance: ClassVar[float] = 0.0
     suffix: str = ".safetensors"
 
@@ -61,10 +62,13 @@ class Packed:
     In the file are ``<tensor>/<part>`` for what the mask thins out, and in its metadata the shapes.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = (".safetensors",)
     tolerance: ClassVar[float] = 0.0
     name: str
     pack: Callable[[Tensor, Tensor], State]
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        return SUFFIXES[self.name]
 
     def check(self, ticket: Taken) -> None:
         ticket.check_zeros(self.name)

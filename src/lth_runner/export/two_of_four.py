@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from lth_runner.export import layouts
 from lth_runner.export.agreement import Answer
-from lth_runner.export.taken import Taken
+from lth_runner.export.taken_ticket import Taken
 from lth_runner.export.tensor_files import PARTS, answering, load, opened, packed, save_packed
 from lth_runner.export.tensor_files import thinned as thinned_tensors
 from lth_runner.problem.answers import answer
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError
+from lth_runner.values.export_forms import SUFFIXES
 from lth_runner.values.listed import listed
 from lth_runner.values.tree import Tree
 
@@ -37,7 +38,7 @@ class SemiStructured:
     """
 
     name: ClassVar[str] = "semi_structured"
-    suffixes: ClassVar[tuple[str, ...]] = (".safetensors",)
+    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES["semi_structured"]
 
     @property
     def tolerance(self) -> float:

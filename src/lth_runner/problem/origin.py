@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.files import open_regular
 from lth_runner.values.json_files import read_object
+from lth_runner.values.listed import listed
 from lth_runner.values.name_patterns import select
 
 INDEX = "model.safetensors.index.json"  # which file of a folder holds which tensor
 CHUNK = 2**24  # bytes that are hashed at once
 WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # which torch.load goes by
-NAMED = 4  # tensors that a message names
 
 
 class Origin(Protocol):
@@ -288,12 +288,6 @@ def first_names(module: nn.Module) -> dict[str, str]:
     first = {id(value): name for name, value in module.named_parameters()}
     named = module.named_parameters(remove_duplicate=False)
     return {name: first[id(value)] for name, value in named}
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names the first of several tensors, and counts the others."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 def hash_file(path: Path, digest: hashlib._Hash) -> None:

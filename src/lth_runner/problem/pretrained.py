@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from lth_runner.problem.models.model_folder import ModelFolder, library
-from lth_runner.problem.origin import Remainders, hash_file, listed, lying_in
+from lth_runner.problem.origin import Remainders, hash_file, lying_in
 from lth_runner.values.errors import UserError
 from lth_runner.values.global_streams import all_seeded
+from lth_runner.values.listed import listed
 from lth_runner.values.name_patterns import select
 
 KEPT = 2**30  # bytes of weights that are read once; of larger ones memory holds no other copy

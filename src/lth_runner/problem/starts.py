@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from lth_runner.problem.task import Task
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
+from lth_runner.values.listed import listed
 from lth_runner.values.state import State
 
-NAMED = 4  # parameters that a line names
 log = logging.getLogger(__name__)
 
 
@@ -43,7 +43,7 @@ def check_starts(tasks: Sequence[Task], drawing: Sequence[str]) -> None:
             log.warning(
                 "warning: %s are the same for every seed, by the model's own code: replicates "
                 "share them, and where weights are drawn anew they stay as they are",
-                _listed(loaded),
+                listed(loaded),
             )
         return
     if drawing:
@@ -102,10 +102,5 @@ def _refuse_two_starts(one: Mapping[str, _Print], other: Mapping[str, _Print]) -
     if names:
         raise UserError(
             f"the model starts from other weights when it is built again by the same seed: "
-            f"{_listed(names)}: {_SEEDED}"
+            f"{listed(names)}: {_SEEDED}"
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more

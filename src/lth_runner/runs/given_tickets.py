@@ -9,18 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from lth_runner.runs.evidence.means import density as density_of
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.folder import ROUNDS, STATUS, Row, read_problem
 from lth_runner.runs.one_run import one_run, ticket_path, trained_path
 from lth_runner.runs.ticket_choice import choose, finished, tickets
 from lth_runner.search.given_ticket import GivenTicket, Kept, Tensors, Weights, check_weights
+from lth_runner.store.ended import read_end
 from lth_runner.store.foreign import read_ticket_from
 from lth_runner.store.ticket_file import read_ticket
 from lth_runner.values import identity
-from lth_runner.values import state as states
 from lth_runner.values.errors import Damaged, UserError
 from lth_runner.values.files import regular_hash
 from lth_runner.values.mask import Mask
@@ -238,18 +236,11 @@ def _start(path: Path, within: Mask | None = None) -> Tensors:
 def _ended(path: Path) -> tuple[Mask, Tensors]:
     """Reads the mask and the weights at the end of a training of the Store."""
     try:
-        tensors, _ = states.load(path)
+        return read_end(path)
     except (OSError, Damaged) as error:
         raise UserError(
             f"{path} cannot be read, or is damaged ({error}): give the run's own command again"
         ) from error
-    weights = _under(tensors, "weights.")
-    shapes = {name: value.shape for name, value in weights.items()}
-    return Mask.unpacked(_under(tensors, "mask."), shapes), weights
-
-
-def _under(tensors: Tensors, prefix: str) -> dict[str, Tensor]:
-    return {n.removeprefix(prefix): tensors[n] for n in tensors if n.startswith(prefix)}
 
 
 def _hashed(path: Path) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lth_runner.runs.folder import ROUNDS, STATUS, TICKETS, Row, read_flat_config
 from lth_runner.values.errors import UserError
+from lth_runner.values.store_places import end_file
 
 STORE = "store"  # beside the folders of the runs' names
 SHOWN = 3  # run folders that a message names
@@ -52,4 +53,4 @@ def trained_path(folder: Path, row: Row) -> Path:
 
     Whether the Store still holds it is for the reader to see.
     """
-    return folder.parent.parent / STORE / "entries" / str(row["training_key"]) / "end.safetensors"
+    return end_file(folder.parent.parent / STORE, str(row["training_key"]))

@@ -13,13 +13,13 @@ from lth_runner.problem.origin import first_names
 from lth_runner.problem.task import Task
 from lth_runner.search.given_ticket import GivenTicket, Tensors
 from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.listed import listed
 from lth_runner.values.mask import Mask
 from lth_runner.values.name_patterns import matches, select
 from lth_runner.values.state import State
 from lth_runner.values.wrapped_names import matched
 
 ROOT = "."  # the key of what all names are put under
-NAMED = 4  # tensors that a message names
 FEW_ZEROS = 0.01  # share of a tensor's values below which its zeros are taken for chance
 
 
@@ -108,7 +108,7 @@ class Fit:
         _refuse_shapes(called, shapes)
         if lacking := sorted(base.keys() - places.keys() - spared):
             raise UserError(
-                f"{called} lacks the weights of {_listed(lacking)}: name them in pruner.fresh to "
+                f"{called} lacks the weights of {listed(lacking)}: name them in pruner.fresh to "
                 "take them from this task, or take pruner.weights=own"
             )
         return found
@@ -197,7 +197,7 @@ def _strange(called: str, names: Sequence[str], own: Collection[str], *, fits: b
             "out by pruner.dropped"
         )
     nothing = "" if fits else ": no tensor of it fits"
-    return f"{called} has {_listed(names)}, which the network has not{nothing} ({cure})"
+    return f"{called} has {listed(names)}, which the network has not{nothing} ({cure})"
 
 
 def _prefix(names: Sequence[str], own: Collection[str]) -> str | None:
@@ -231,7 +231,7 @@ def _refuse_beyond(task: Task, called: str, names: Sequence[str]) -> None:
         key = "covers.also" if task.coordinates is None else "coordinates.only"
         key = "pruner.biases=true" if all(name.endswith("bias") for name in names) else key
         raise UserError(
-            f"{called} removes weights of {_listed(names)}, which no mask covers here: cover them "
+            f"{called} removes weights of {listed(names)}, which no mask covers here: cover them "
             f"({key}), or leave them dense by pruner.fresh"
         )
 
@@ -267,8 +267,3 @@ def _refuse_values(called: str, place: str, value: Tensor, own: Tensor) -> None:
             f"{called}: {place} has values that are not finite: the training that it comes from "
             "has diverged, so take another"
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more

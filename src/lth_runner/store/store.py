@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lth_runner.store.checkpoint import Checkpoint, Outcome
+from lth_runner.store.ended import MASK, WEIGHTS, packed_end, under
 from lth_runner.store.lease import Lease
 from lth_runner.store.reading import (
     is_sealed,
@@ -35,6 +36,7 @@ from lth_runner.values.mask import Mask
 from lth_runner.values.pieces import clear_pieces
 from lth_runner.values.state import SealedFile, State
 from lth_runner.values.steps import Step
+from lth_runner.values.store_places import END, ENTRIES, FACTS, entry_folder
 
 FORMAT = 1
 log = logging.getLogger(__name__)
@@ -59,13 +61,13 @@ class Entry:
     @property
     def mask(self) -> Mask:
         """The hard mask at the end."""
-        weights, packed = self.weights, _under(self._read("end", "mask."), "mask.")
+        weights, packed = self.weights, under(self._read("end", MASK), MASK)
         return Mask.unpacked(packed, {name: weights[name].shape for name in packed})
 
     @property
     def weights(self) -> State:
         """The weights at the end."""
-        return _under(self._read("end", "weights."), "weights.")
+        return under(self._read("end", WEIGHTS), WEIGHTS)
 
     def nearest_snapshot(self, step: Step) -> Checkpoint | None:
         """Returns the latest intact snapshot at or before a step."""
@@ -191,7 +193,7 @@ class Store:
 
     def _written_again(self, path: Path, damage: Damaged) -> int:
         """Writes a damaged format.json again where a training in it is whole, or there is none."""
-        entries = sorted((self.root / "entries").glob("*/training.json"))
+        entries = sorted((self.root / ENTRIES).glob(f"*/{FACTS}"))
         if entries and not any(map(is_sealed, entries)):
             raise UserError(
                 f"{damage}; and no training in {self.root} is one of format {FORMAT}. Remove that "
@@ -208,8 +210,8 @@ class Store:
 
         Raises UserError for one that cannot be read: that says nothing of what it holds.
         """
-        folder = self.root / "entries" / key
-        path = folder / "training.json"
+        folder = entry_folder(self.root, key)
+        path = folder / FACTS
         try:
             with readable(path):
                 if not is_there(folder):
@@ -232,7 +234,7 @@ class Store:
     def publish(self, key: str, outcome: Outcome, facts: Mapping[str, Any]) -> Entry:
         """Makes a finished training visible to all, whole or not at all."""
         draft = self.draft(key).folder
-        target = self.root / "entries" / key
+        target = entry_folder(self.root, key)
         target.parent.mkdir(parents=True, exist_ok=True)
         whole = {
             **facts,
@@ -242,8 +244,8 @@ class Store:
         }
         try:
             draft.mkdir(parents=True, exist_ok=True)
-            states.save(draft / "end.safetensors", _pack(outcome), {})
-            write_json(draft / "training.json", whole)
+            states.save(draft / END, packed_end(outcome.mask, outcome.weights), {})
+            write_json(draft / FACTS, whole)
             draft.rename(target)
             published: Entry | None = Entry(target, whole)
         except OSError:
@@ -259,15 +261,6 @@ class Store:
         if published is None:
             raise OSError(f"{target} is not what was just written to it: is the disk failing?")
         return published
-
-
-def _pack(outcome: Outcome) -> State:
-    mask = {f"mask.{name}": bits for name, bits in outcome.mask.packed().items()}
-    return mask | {f"weights.{name}": value for name, value in outcome.weights.items()}
-
-
-def _under(tensors: State, prefix: str) -> State:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -305,9 +298,9 @@ def _checkpoint_in(file: SealedFile, path: Path) -> Checkpoint | None:
         return None
     facts = json.loads(metadata["checkpoint"])
     return Checkpoint(
-        weights=_under(tensors, "weights."),
-        optimizer=_under(tensors, "optimizer."),
-        masking=_under(tensors, "masking."),
-        scale=_under(tensors, "scale."),
+        weights=under(tensors, "weights."),
+        optimizer=under(tensors, "optimizer."),
+        masking=under(tensors, "masking."),
+        scale=under(tensors, "scale."),
         **{**facts, "history": tuple(facts["history"])},
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,13 +15,13 @@ from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Start, Ticket
 from lth_runner.values import state as states
 from lth_runner.values.errors import Damaged, UserError
+from lth_runner.values.listed import listed
 from lth_runner.values.mask import Mask
 from lth_runner.values.state import State
 from lth_runner.values.wrapped_names import matched, plain_names
 
 FORMAT = "1"
 ORIGIN = "origin"  # what is pruned has the origin's weight, and is not zero
-NAMED = 4  # tensors that a message names
 
 
 class Subnetwork(Protocol):
@@ -145,7 +145,7 @@ def load_ticket(path: str | Path, module: nn.Module) -> Mask:
     held = matched(ticket.weights, own)
     if own.keys() != held.keys():
         differ = [
-            f"{what} {_listed(names)}"
+            f"{what} {listed(sorted(names))}"
             for what, names in (("it lacks", own.keys() - held), ("it has", held.keys() - own))
             if names
         ]
@@ -195,11 +195,6 @@ def _refuse_other(path: str | Path, name: str, value: Tensor, own: Tensor) -> No
 
 def _kind(value: Tensor) -> str:
     return str(value.dtype).removeprefix("torch.")
-
-
-def _listed(names: Collection[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(sorted(names)[:NAMED]) + more
 
 
 def _value(text: str) -> Any:

@@ -17,6 +17,7 @@ from lth_runner.runs.evidence.margins import kept_chances
 from lth_runner.runs.evidence.means import even_places, is_dense, mean, number
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun, rewind_step
 from lth_runner.runs.folder import TICKETS, Row
+from lth_runner.runs.one_run import ticket_name
 from lth_runner.values.files import open_regular
 
 FILE = re.compile(r"round-(\d+)(?:-seed-(\d+))?\.safetensors")
@@ -168,8 +169,7 @@ def step_overlaps(runs: Iterable[FinishedRun]) -> tuple[MaskOverlap, ...]:
 
 
 def _ticket(run: FinishedRun, row: Row) -> Path:
-    suffix = "" if row["seed"] == run.config.get("seed") else f"-seed-{row['seed']}"
-    return run.folder / TICKETS / f"round-{row['round']:02d}{suffix}.safetensors"
+    return run.folder / ticket_name(row, run.config.get("seed"))
 
 
 def _pairs(files: Mapping[Place, Path]) -> tuple[MaskOverlap, ...]:

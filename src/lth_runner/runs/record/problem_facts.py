@@ -9,8 +9,7 @@ from typing import Any
 from lth_runner.problem.outcomes import sampled_unit
 from lth_runner.problem.task import Task
 from lth_runner.values import identity
-
-NAMED = 4  # parameters that a line names
+from lth_runner.values.listed import listed
 
 
 def problem_facts(task: Task) -> dict[str, Any]:
@@ -40,7 +39,6 @@ def coverage(problem: Mapping[str, Any]) -> str:
     """
     prunable, total = problem["num_prunable"], problem["num_parameters"]
     names = problem["passed_over"]
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     stay = "stay" if len(names) > 1 else "stays"
-    dense = f"; {', '.join(names[:NAMED])}{more} {stay} dense" if names else ""
+    dense = f"; {listed(names)} {stay} dense" if names else ""
     return f"{prunable} of {total} parameters ({100 * prunable / total:.3g} %){dense}"

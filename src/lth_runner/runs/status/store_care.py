@@ -26,6 +26,7 @@ from lth_runner.runs.status.runs import run_folders
 from lth_runner.values.errors import UserError
 from lth_runner.values.files import open_regular
 from lth_runner.values.json_files import MOST_ROWS, objects_from_end, read_object
+from lth_runner.values.store_places import ENTRIES, FACTS
 
 KINDS = ("ends", "snapshots", "derived", "drafts", "damaged", "other")
 LEVELS = ("", "tickets", "last")  # of --keep, from what takes least to what takes most
@@ -88,7 +89,7 @@ def survey(outputs: Path, points: Sequence[Point], now: datetime) -> Holdings:
     for path in rounds:
         named |= training_keys(path)
         last |= _last_keys(path)
-    keys = {path.name for path in folders_in(root / "entries")}
+    keys = {path.name for path in folders_in(root / ENTRIES)}
     items = [
         *_damaged(root),
         *_drafts(root, now, may_go=stays is None),
@@ -172,7 +173,7 @@ def _drafts(root: Path, now: datetime, *, may_go: bool) -> Iterator[Item]:
 def _entries(
     root: Path, now: datetime, named: Collection[str], last: Collection[str], *, may_go: bool
 ) -> Iterator[Item]:
-    for folder in folders_in(root / "entries"):
+    for folder in folders_in(root / ENTRIES):
         key = folder.name
         for path, size, mtime in _files(folder):
             if path.name.endswith(".part"):
@@ -204,8 +205,8 @@ def remove(found: Holdings, going: Sequence[Item]) -> None:
 
     Raises UserError where the disk refuses.
     """
-    entries, drafts = found.root / "entries", found.root / "drafts"
-    whole = {item.path.parent for item in going if item.path.name == "training.json"}
+    entries, drafts = found.root / ENTRIES, found.root / "drafts"
+    whole = {item.path.parent for item in going if item.path.name == FACTS}
     whole |= {
         drafts / item.path.relative_to(drafts).parts[0] for item in going if item.kind == "drafts"
     }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from lth_runner.export.form import Exported, exported
-from lth_runner.export.programs import Onnx, Shrunk
-from lth_runner.export.taken import Taken
+from lth_runner.export.programs import Onnx, ShrunkProgram
+from lth_runner.export.taken_ticket import Taken
 from lth_runner.export.tensor_files import BITMASK, CSR, Checkpoint
 from lth_runner.export.two_of_four import SemiStructured
 
@@ -18,7 +20,7 @@ def to_checkpoint(ticket: Taken, to: str | Path, *, samples: int | None = None) 
 
 def to_shrink(ticket: Taken, to: str | Path, *, samples: int | None = None) -> Exported:
     """Writes the network without what its mask has killed, to .pt2; as ``exported`` does."""
-    return exported(ticket, to, Shrunk(), samples=samples)
+    return exported(ticket, to, ShrunkProgram(), samples=samples)
 
 
 def to_onnx(ticket: Taken, to: str | Path, *, samples: int | None = None) -> Exported:
@@ -39,3 +41,13 @@ def to_csr(ticket: Taken, to: str | Path, *, samples: int | None = None) -> Expo
 def to_bitmask(ticket: Taken, to: str | Path, *, samples: int | None = None) -> Exported:
     """Writes a bit a weight and the weights that stay, to .safetensors; as ``exported`` does."""
     return exported(ticket, to, BITMASK, samples=samples)
+
+
+TO_FORMS: Mapping[str, Callable[..., Exported]] = MappingProxyType({  # as a command names them
+    "checkpoint": to_checkpoint,
+    "shrink": to_shrink,
+    "onnx": to_onnx,
+    "semi_structured": to_semi_structured,
+    "csr": to_csr,
+    "bitmask": to_bitmask,
+})  # fmt: skip

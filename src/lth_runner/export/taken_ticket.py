@@ -18,6 +18,7 @@ from lth_runner.runs.folder import read_flat_config
 from lth_runner.runs.measure import headline
 from lth_runner.runs.one_run import one_run, ticket_path, trained_path
 from lth_runner.runs.ticket_choice import choose
+from lth_runner.store.ended import read_end
 from lth_runner.store.ticket_file import read_ticket
 from lth_runner.values import state as states
 from lth_runner.values import tree
@@ -66,21 +67,30 @@ class Taken:
 
     @cached_property
     def lent(self) -> nn.Module:
-        """The same network over the ticket's own memory: to be run, never written to."""
+        """The stock network over the ticket's own memory, built once: to be run, never written to.
+
+        ``module()`` is a copy that is the caller's own.
+        """
         module = self.stock()
         for name, value in states.named_tensors(module):
             value.data = self._fitting(name, value)
         return module
 
     def stock(self) -> nn.Module:
-        """Builds the stock network without memory for its tensors, which are to be assigned."""
+        """Builds the stock network with tensors that take no memory and hold nothing.
+
+        Whoever asks for it assigns each of them (``tensor.data = ...``), as a file is read back.
+        """
         module = self.fresh()
         for _, value in states.named_tensors(module):
             value.data = value.data.new_zeros(()).expand(value.shape)
         return module
 
     def fresh(self) -> nn.Module:
-        """Builds the stock network with weights as they are drawn, in evaluation mode."""
+        """Builds the stock network with weights as they are drawn, in evaluation mode.
+
+        Stock is the network as its class builds it, without coordinates on its weights.
+        """
         task = self.task
         stock = task if task.coordinates is None else replace(task, coordinates=None)
         return stock.module().eval()
@@ -190,7 +200,7 @@ def _trained(folder: Path, row: Mapping[str, Any], task: Task) -> tuple[Mask, St
     path = trained_path(folder, row)
     again = "give the run's own command again, which trains what is missing"
     try:
-        tensors, _ = states.load(path)
+        mask, weights = read_end(path)
     except FileNotFoundError as error:
         raise UserError(
             f"the Store no longer holds the weights of round {row['round']}, seed {row['seed']} "
@@ -199,11 +209,6 @@ def _trained(folder: Path, row: Mapping[str, Any], task: Task) -> tuple[Mask, St
         ) from error
     except (Damaged, OSError) as error:
         raise UserError(f"the Store's weights cannot be read: {error}; {again}") from error
-    weights = {n.removeprefix("weights."): v for n, v in tensors.items() if n[:8] == "weights."}
-    packed = {n.removeprefix("mask."): v for n, v in tensors.items() if n[:5] == "mask."}
-    if strange := sorted(packed.keys() - weights.keys()):
-        raise UserError(f"{path}: the mask of {strange[0]} fits no tensor")
-    mask = Mask.unpacked(packed, {name: weights[name].shape for name in packed})
     if weights.keys() != (own := set(task.names)):
         differ = ", ".join(sorted(weights.keys() ^ own)[:4])
         raise UserError(

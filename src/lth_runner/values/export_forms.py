@@ -1,0 +1,20 @@
+"""The forms that a ticket can be taken away in, and how its report measures them by default.
+
+A command knows them before it loads what writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+SUFFIXES: Mapping[str, tuple[str, ...]] = MappingProxyType({  # how the names of their files end
+    "checkpoint": (".safetensors", ".pt"),
+    "shrink": (".pt2",),
+    "onnx": (".onnx",),
+    "semi_structured": (".safetensors",),
+    "csr": (".safetensors",),
+    "bitmask": (".safetensors",),
+})  # fmt: skip
+BATCHES = (1, 32, 256)
+REPETITIONS = 30  # below which a spread says little
