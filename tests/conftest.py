@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from composing import composed_once, read_once
+from composing import composed_once, read_once, unsynced
 
 LONGEST_FIRST = (
     "test_sharing", "test_kill", "test_experiments_smoke", "test_cli", "test_readme", "test_conf",
@@ -30,5 +30,5 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def composed_quickly() -> Iterator[None]:
     """The same options are composed thousands of times: each choice of them is, once."""
-    with read_once(), composed_once():
+    with read_once(), composed_once(), unsynced():
         yield

@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from command import without_pictures
-from composing import composed_once, read_once
+from composing import composed_once, read_once, unsynced
 from lth_runner.cli import main as cli
 
 SERVER = multiprocessing.get_context("forkserver")
@@ -85,7 +85,12 @@ def _lth_run(words: list[str], folder: Path, environment: dict[str, str], pictur
     os.chdir(folder)
     os.environ.update(environment)
     sys.argv = ["lth-run", *words]
-    with nullcontext() if pictures else without_pictures(), read_once(), composed_once():
+    with (
+        nullcontext() if pictures else without_pictures(),
+        read_once(),
+        composed_once(),
+        unsynced(),
+    ):
         cli.main()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -177,7 +178,7 @@ def test_a_run_in_deltas_prunes_them_and_a_killed_one_ends_the_same(tmp_path: Pa
     assert said.status == 0, said.err
     run = lth_run_forked(*RUN, f"paths.outputs={killed}", logs=tmp_path)
     while run.is_running and not list(killed.glob("store/drafts/*/checkpoint*")):
-        pass
+        time.sleep(0.01)
     run.kill()
     lth_run_forked(*RUN, f"paths.outputs={killed}", logs=tmp_path).finish()
 
