@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import pickle
 
 import pytest
 import torch
@@ -519,6 +520,7 @@ def test_what_computes_weights_is_carried_out_and_the_given_network_keeps_it(add
     found = shrink(module, {"0.weight": rows(module[0], 1, 4)}, example)
     assert found.widths == {"0": (6, 4)}
     assert set(found.module.state_dict()) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+    assert pickle.dumps(found.module)  # nothing of the hooks is left
     assert torch.equal(module(example), before)
     assert set(module.state_dict()) == names
     module[0].weight.data[[1, 4]] = 0

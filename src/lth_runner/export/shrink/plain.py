@@ -77,6 +77,7 @@ def _bake(part: nn.Module) -> None:
     for leaf in list(parametrized):
         with torch.enable_grad():  # what is left is to be trained as its originals were
             parametrize.remove_parametrizations(part, leaf)
+    part._load_state_dict_pre_hooks.clear()  # which knew the tensors' former names
 
 
 def additions(module: nn.Module) -> Iterator[str]:
