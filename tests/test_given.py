@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hypothesis import assume, settings, strategies
 from hypothesis import given as drawn
-from hypothesis import settings, strategies
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -97,8 +97,7 @@ def test_a_given_mask_is_the_ticket_that_a_search_with_this_mask_would_have_made
     """The mask, the weights and the start are equal, and so is the training's name in the Store."""
     task, past = small.task(), trained[:num]
     mask = random_mask(task, density, seed)
-    if not 0 < mask.num_kept < mask.num_prunable:
-        return
+    assume(0 < mask.num_kept < mask.num_prunable)
     whole = Rewind(**REWINDS[rewind])
     found = Ticket(mask, *whole(task, past))
     alone = Given(Held([ticket(mask, number=num)]), rewind=whole)
@@ -228,6 +227,18 @@ def test_a_replicate_that_diverged_is_missed_only_where_it_is_asked_for(
     assert [one.number for one in found.of(3)] == [1, 2]
     with pytest.raises(UserError, match=r"of seed 4 \(.* or have diverged\): it has seed 3"):
         found.check_seeds([3, 4])
+
+
+def test_every_round_of_a_run_without_a_dense_one_is_a_ticket(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(source, folder)
+    lines = [row for row in rows(folder / "rounds.jsonl") if row["round"]]
+    for row in lines:
+        row["round"] -= 1
+    replace_rows(folder / "rounds.jsonl", lines)
+    write_status(folder, {"state": "done", "files": {}})
+    assert [one.number for one in GivenTickets(str(folder)).of(3)] == [0, 1]
+    assert [one.number for one in GivenTickets(str(folder), rounds=1).of(3)] == [0]
 
 
 # --- names, heads, shapes

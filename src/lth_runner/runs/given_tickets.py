@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lth_runner.runs.evidence.means import density as density_of
+from lth_runner.runs.evidence.means import is_dense
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.folder import ROUNDS, STATUS, Row, read_problem
 from lth_runner.runs.one_run import one_run, ticket_path, trained_path
@@ -165,9 +166,8 @@ def _refuse_beside_a_run(place: Path) -> None:
 
 
 def _sparse_rounds(run: FinishedRun, seed: int) -> list[dict[str, Any]]:
-    """Lists a replicate's tickets: the rounds after the first, or the first where it is all."""
-    rows = tickets(run, seed=seed)
-    rows = rows[1:] or rows
+    """Lists a replicate's tickets: all rounds but the dense network's, where it has one."""
+    rows = [row for row in tickets(run, seed=seed) if not is_dense(row)]
     for row in (row for row in rows if row.get("diverged")):
         log.warning(
             "warning: %s: round %d of seed %d has diverged, and is left out",
