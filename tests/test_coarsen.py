@@ -7,11 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import command
 import small
+from finished import random_mask
 from lth_runner.allocate import Blocks, Refill, Regroup
 from lth_runner.allocate.coarsen import groups_of_rows
 from lth_runner.control import Coarsened
@@ -159,8 +160,7 @@ def test_blocks_by_hand():
 @quick
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 5), st.integers(1, 5), st.data())
 def test_as_many_whole_blocks_as_the_density_says(rows, columns, down, across, data):
-    if (rows, columns) == (1, 1):
-        return
+    assume((rows, columns) != (1, 1))
     shape = (rows * down, columns * across)
     dense = Mask({"w": torch.ones(shape, dtype=torch.bool)})
     num = data.draw(st.integers(1, down * across))
@@ -198,6 +198,24 @@ def test_a_channel_that_is_gone_sends_nothing_before_training_and_after(tmp_path
         assert not weights["1.weight"][gone].any()
         assert not weights["1.bias"][gone].any()
     assert arm.weights["1.bias"][~gone].all()
+
+
+@pytest.mark.parametrize("coarsen", [Refill(), Refill(0.1), Regroup(4)])
+def test_a_layer_whose_removed_weights_came_as_zeros_is_not_filled_with_them(coarsen):
+    """One such layer is enough: the others have their values."""
+    task = small.task(model=small.convolutional)
+    mask = random_mask(task, 0.5)
+    own = task.init()
+    first = next(iter(mask))
+    ticket = Ticket(mask, own | {first: own[first] * mask[first]})
+    control = Coarsened(coarsen)
+    for asked in (control, control.check_ticket):
+        seed = (0,) if asked is control else ()
+        with pytest.raises(UserError, match=rf"control={coarsen.called} .* weights of {first} "):
+            asked(task, ticket, [], *seed)
+    control.check_ticket(task, Ticket(mask, own), [])
+    whole = Ticket(control(task, Ticket(mask, own), [], 0).mask, own)
+    control.check_ticket(task, Ticket(whole.mask, whole.masked), [])  # nothing left to fill
 
 
 @pytest.mark.parametrize(

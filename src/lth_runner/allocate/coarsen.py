@@ -30,6 +30,10 @@ class Coarsen(Protocol):
     what the kept weights are worth.
     """
 
+    @property
+    def called(self) -> str:
+        """Names it in messages."""
+
     def check_layers(self, task: Task) -> None:
         """Raises UserError for layers that have no channels or rows."""
 
@@ -58,6 +62,11 @@ class Refill:
                 f"refill's extra={self.extra!r} is the share of the other channels that stays too: "
                 "give a number from 0 (refill) to below 1, 0.1 for example"
             )
+
+    @property
+    def called(self) -> str:
+        """Names it as its control is named."""
+        return "refill_plus" if self.extra else "refill"
 
     def check_layers(self, task: Task) -> None:
         """Raises UserError for layers whose weights do not have their outputs on the first axis."""
@@ -109,6 +118,11 @@ class Regroup:
                 f"regroup's rows={self.rows!r} is how many rows a block has at most: give a whole "
                 "number above 0, 32 for example"
             )
+
+    @property
+    def called(self) -> str:
+        """Names it as its control is named."""
+        return "regroup"
 
     def check_layers(self, task: Task) -> None:
         """Raises UserError for layers whose weights do not have their outputs on the first axis."""

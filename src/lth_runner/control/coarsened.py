@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from lth_runner.allocate.coarsen import Coarsen
-from lth_runner.control.masks import unpruned
+from lth_runner.control.masks import unpruned, whole
 from lth_runner.problem.answers import answer
 from lth_runner.problem.requirements import check as check_score
 from lth_runner.problem.task import Task
@@ -25,11 +25,13 @@ from lth_runner.values.steps import Clock
 class Coarsened:
     """Trains, from where the ticket starts, a structured mask of about as many weights.
 
-    ``coarsen`` makes it of the ticket's mask and of what the weights are worth by ``score``: of
-    the trained weights that the ticket's mask was chosen by, or each kept weight alike where
+    ``coarsen`` makes it of the ticket's mask and of what the weights are worth by ``score``, as the
+    training before has ended with them: most searches choose a mask by these (of given tickets they
+    are the dense network's, or the ticket's before). Each kept weight is worth the same where
     ``score`` is None. What is filled starts at its rewound value. A channel that is gone sends
     nothing: the bias and the norm's scale and shift behind it start at zero, so that it can be cut
-    out. Chen et al., ICML 2022, arXiv 2202.04736.
+    out. Raises UserError where what is filled would start from zeros, as in a ticket's file.
+    Chen et al., ICML 2022, arXiv 2202.04736.
     """
 
     coarsen: Coarsen
@@ -49,7 +51,7 @@ class Coarsened:
 
     def check_ticket(self, task: Task, ticket: Ticket, past: Past) -> None:
         """Raises UserError where what is filled would have no values of its own."""
-        unpruned(ticket, past)
+        self(task, ticket, past, 0)
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
         if self.score is None:
@@ -58,6 +60,7 @@ class Coarsened:
             trained = past[-1].weights if past else ticket.weights
             scores = dict(self.score(task, ticket.mask(trained), ticket.mask))
         arm = unpruned(ticket, past).under(self.coarsen(ticket.mask, scores, seed))
+        whole(self.coarsen.called, ticket, arm)
         return replace(arm, weights=silenced(task, arm.weights, arm.mask))
 
 

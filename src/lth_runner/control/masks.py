@@ -13,6 +13,7 @@ from lth_runner.allocate import Uniform
 from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Past, Ticket
 from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.listed import listed
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import derive, stream
 
@@ -189,27 +190,26 @@ def _fresh(task: Task, ticket: Ticket, mask: Mask, seed: int) -> Ticket:
 
 
 def whole(name: str, ticket: Ticket, arm: Ticket, *, can_draw: bool = False) -> Ticket:
-    """Gives the arm back; raises UserError where all weights that it has besides are zeros.
+    """Gives the arm back; raises UserError where all that it has besides in a layer are zeros.
 
     So are those of a ticket's file that its mask removes. Numbers that all start at zero, as deltas
-    do, may. ``can_draw``: the control has ``weights=fresh``.
+    do, may; so may those of a layer without any left, where others have their values. ``can_draw``:
+    the control has ``weights=fresh``.
     """
-    if arm.mask <= ticket.mask:
+    weights, matrices = arm.weights, [n for n in ticket.mask if arm.weights[n].ndim > 1]
+    new = {n: weights[n][arm.mask[n] & ~ticket.mask[n]] for n in matrices}  # biases start at zero
+    filled = [n for n in matrices if len(new[n])]
+    zeros = [n for n in filled if not new[n].any()]
+    begun = {n for n in matrices if weights[n][ticket.mask[n]].any()}
+    wrong = zeros if zeros == filled and begun else [n for n in zeros if n in begun]
+    if not wrong:
         return arm
-    weights = arm.weights
-    matrices = [n for n in ticket.mask if weights[n].ndim > 1]  # biases often start at zero
-    new = [weights[n][arm.mask[n] & ~ticket.mask[n]] for n in matrices]
-    kept = [weights[n][ticket.mask[n]] for n in matrices]
-    if any(len(one) for one in new) and any(one.any() for one in kept):
-        if any(bool(one.any()) for one in new):
-            return arm
-        cure = f"control.{name}.weights=fresh draws weights for its mask, or " if can_draw else ""
-        raise UserError(
-            f"control={name} would keep weights that the ticket came with as zeros, since its mask "
-            f"removes them: {cure}leave {name} out (control=reinit lays the ticket's mask over new "
-            "weights)"
-        )
-    return arm
+    cure = f"control.{name}.weights=fresh draws weights for its mask, or " if can_draw else ""
+    raise UserError(
+        f"control={name} would keep weights of {listed(wrong)} that the ticket came with as zeros, "
+        f"since its mask removes them: {cure}leave {name} out (control=reinit lays the ticket's "
+        "mask over new weights)"
+    )
 
 
 def permuted(mask: Mask, seed: int) -> Mask:
