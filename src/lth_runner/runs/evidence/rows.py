@@ -111,6 +111,20 @@ class FinishedRun:
         return found
 
     @property
+    def majority(self) -> float | None:
+        """What the most frequent class as the answer to everything reaches, by the headline."""
+        found = self.problem.get("majority")
+        return number(found.get(self.measure.name)) if isinstance(found, Mapping) else None
+
+    @property
+    def unlearned(self) -> Measure:
+        """The headline measure, with the better of guessing and the most frequent class."""
+        measure, known = self.measure, self.majority
+        if known is None or measure.better == "lower":
+            return measure
+        return replace(measure, chance=max(known, measure.chance or 0.0))
+
+    @property
     def outcome(self) -> str:
         """The field of the rows that verdicts are about, such as test_accuracy."""
         return f"test_{self.measure.name}"

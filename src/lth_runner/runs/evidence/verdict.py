@@ -276,7 +276,7 @@ def _level(run: FinishedRun, arm: str, round: int) -> Level | None:
         mean=centre,
         std=std(values.values()),
         num_diverged=sum(row.get("diverged") is True for row in rows),
-        at_chance=is_near_chance(run.measure, centre),
+        at_chance=is_near_chance(run.unlearned, centre),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from lth_runner.problem.outcomes import sampled_unit
 from lth_runner.problem.task import Task
+from lth_runner.problem.unlearned import majority
 from lth_runner.values import identity
 from lth_runner.values.listed import listed
 
@@ -20,6 +21,7 @@ def problem_facts(task: Task) -> dict[str, Any]:
     return {
         "objective": type(objective).__name__,
         "measures": [measure.facts() for measure in measures],
+        "majority": majority(task) or None,
         "sampled": sampled_unit(task),
         "num_parameters": task.num_parameters,
         "num_prunable": task.dense().num_prunable,

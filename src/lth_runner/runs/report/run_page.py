@@ -105,6 +105,7 @@ def _facts(run: FinishedRun, verdict: Verdict) -> tuple[str, ...]:
         f"replicates: {len(run.seeds)}",
         f"rounds {'of tickets' if run.dense_round is None else 'after dense'}: {rounds}",
         say.coverage(run, last.density if last else None),
+        say.unlearned(run),
         f"updated {updated}" if updated else "",
     )
 

@@ -38,6 +38,7 @@ def table(run: FinishedRun) -> str:
     """Rounds with means ± standard deviations, marks, and the verdict in words."""
     verdict = judge(run)
     last, overlaps = verdict.last(), seed_overlaps(run)
+    least = say.unlearned(run)
     covers = say.coverage(run, last.density if last else None)
     notes = [
         headline(verdict).text,
@@ -45,6 +46,7 @@ def table(run: FinishedRun) -> str:
         *sentences(checks(run, verdict)),
         overlap_sentence(overlaps[-1]) if overlaps else "",
         f"{covers[0].upper()}{covers[1:]}." if covers else "",
+        f"{least[0].upper()}{least[1:]}." if least else "",
         progress(run),
         method(verdict),
         legend(verdict),

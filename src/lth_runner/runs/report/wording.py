@@ -194,6 +194,15 @@ def coverage(run: FinishedRun, density: float | None) -> str:
     return f"{text}, the sparsest removes {kept(run.covered * (1 - density))} of all"
 
 
+def unlearned(run: FinishedRun) -> str:
+    """Says what is reached without a look at the inputs; empty where a run does not tell."""
+    measure, most = run.measure, run.majority
+    if most is None:
+        return ""
+    guessed = "" if measure.chance is None else f", guessing {measure.text(measure.chance)}"
+    return f"the most frequent class alone reaches {measure.text(most)}{guessed}"
+
+
 def match(verdict: Verdict, best: Level | None) -> str:
     """Writes the sparsity of a sparsest match, or what stands for it where there is none."""
     if best is None:

@@ -1,0 +1,52 @@
+"""What an answer reaches that does not look at its inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lth_runner.problem.data import Dataset, MapStyle, Sequences, Subset
+from lth_runner.problem.objective import CrossEntropy
+from lth_runner.problem.task import Task
+from lth_runner.values import tree
+
+PIECE = 4096  # samples that are measured at once
+
+
+def majority(task: Task) -> dict[str, float]:
+    """Measures on the test split the answer that is always the training set's most frequent class.
+
+    Of several such classes the first. A figure by its name, the loss left out; none where samples
+    have not one class each, or where their classes are not at hand.
+    """
+    num = task.data.num_classes
+    trained, tested = (_classes(task.data, split) for split in ("train", "test"))
+    if not isinstance(task.objective, CrossEntropy) or not num or trained is None or tested is None:
+        return {}
+    answer = torch.zeros(1, num)
+    answer[0, trained[trained >= 0].bincount(minlength=num).argmax()] = 1.0
+    totals = [
+        task.objective.totals(answer.expand(len(piece), num), piece).double()
+        for piece in tested.split(PIECE)
+    ]
+    found = task.objective.values(torch.stack(totals).sum(0))
+    return {name: value for name, value in found.items() if name != "loss" and value == value}
+
+
+def _classes(data: Dataset, split: str) -> Tensor | None:
+    """The classes of a split's samples, where each has one."""
+    found = _targets(getattr(data, split, None))
+    return found.cpu() if isinstance(found, Tensor) and found.ndim == 1 and len(found) else None
+
+
+def _targets(samples: Any) -> Any:
+    if isinstance(samples, tuple):
+        return samples[1]
+    if isinstance(samples, Subset):
+        whole = _targets(samples.samples)
+        return whole[samples.index] if isinstance(whole, Tensor) else None
+    if isinstance(samples, MapStyle):
+        return tree.cat(samples.targets)
+    return samples.targets if isinstance(samples, Sequences) else None
