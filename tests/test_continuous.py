@@ -244,6 +244,31 @@ def dense(task, *, kept=0.5):
     return Fake(task, 0, Ticket(task.dense(), task.init()), moved=mask)
 
 
+class Bounded(nn.Module):
+    """Has parametrisations of its own: on a layer that no mask covers, and on a covered one."""
+
+    def __init__(self):
+        super().__init__()
+        self.scaled = nn.utils.parametrizations.weight_norm(nn.Linear(16, 12))
+        self.last = nn.Linear(12, 3)
+        nn.utils.parametrize.register_parametrization(self.last, "bias", nn.Tanh())
+
+    def forward(self, inputs):
+        return self.last(torch.relu(self.scaled(inputs.flatten(1))))
+
+
+def test_what_the_network_parametrises_itself_stays_its_own_here_and_in_its_copies():
+    task = small.task(model=Bounded)
+    other, inputs = task.module(), torch.randn(2, 1, 4, 4)
+    _, module, live = installed(Continuous(**QUICK), Bounded)
+    states.write(other, task.init())
+    before = other(inputs)
+    live.remove()
+    torch.testing.assert_close(module(inputs), before)
+    assert torch.equal(other(inputs), before)
+    assert set(module.state_dict()) == set(other.state_dict())
+
+
 def test_the_ticket_is_the_learned_mask_over_early_weights_at_the_learned_scale():
     task = small_task()
     past = [dense(task)]

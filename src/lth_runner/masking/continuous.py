@@ -21,6 +21,7 @@ from lth_runner.values import state as states
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.mask import Mask
 from lth_runner.values.name_patterns import select
+from lth_runner.values.own_class import own_class
 from lth_runner.values.seeds import derive
 from lth_runner.values.state import State
 from lth_runner.values.steps import Clock, Step
@@ -237,10 +238,10 @@ class _Continuous:
         return self.mask()(own | scaled)
 
     def remove(self) -> None:
-        weights = self.weights()
+        weights, factors = self.weights(), set(self._soft.values())
         for module in list(self._model.modules()):
             for name in ("weight", "bias"):
-                if parametrize.is_parametrized(module, name):
+                if _factors_on(module, name) & factors:  # others are the network's own
                     parametrize.remove_parametrizations(module, name, leave_parametrized=False)
         states.write(self._model, weights)
 
@@ -281,5 +282,12 @@ def _masked(model: nn.Module, weight: Tensor, initial: float) -> _SigmoidFactor:
     for module in list(model.modules()):
         for name in ("weight", "bias"):
             if module._parameters.get(name) is weight:
+                own_class(module)
                 parametrize.register_parametrization(module, name, soft)
     return soft
+
+
+def _factors_on(module: nn.Module, name: str) -> set[nn.Module]:
+    if not parametrize.is_parametrized(module, name):
+        return set()
+    return set(getattr(module.parametrizations, name).children())

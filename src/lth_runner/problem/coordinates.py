@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 
 from lth_runner.values.errors import UserError
 from lth_runner.values.name_patterns import select
+from lth_runner.values.own_class import own_class
 from lth_runner.values.state import State
 
 
@@ -89,6 +90,7 @@ def _add_delta(module: nn.Module, name: str) -> None:
     added = _Added(parameter)
     places = list(_places(module, {id(parameter)}))
     for layer, leaf in places:
+        own_class(layer)
         parametrize.register_parametrization(layer, leaf, added)
     first, leaf = places[0]
     original = getattr(first.parametrizations, leaf).original

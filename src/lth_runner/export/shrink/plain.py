@@ -12,6 +12,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.own_class import own_class
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
@@ -69,9 +70,7 @@ def _bake(part: nn.Module) -> None:
     """Puts plain parameters in the place of parametrised ones."""
     if not parametrize.is_parametrized(part):
         return
-    # torch deletes from the class, which the copy shares with what it is a copy of
-    own = type(part)
-    part.__class__ = type(own.__name__, own.__bases__, dict(vars(own)))
+    own_class(part)
     parametrized = part.parametrizations
     assert isinstance(parametrized, nn.ModuleDict)
     for leaf in list(parametrized):
