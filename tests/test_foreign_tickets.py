@@ -129,6 +129,50 @@ def test_the_zeros_of_a_sparse_checkpoint_are_its_mask_over_shards_and_in_half_p
     assert same(dict(found.trained.read()), state)
 
 
+def twice_pruned(path: Path) -> None:
+    module = network()
+    prune.l1_unstructured(module[0], "weight", 0.5)
+    torch.save(module.state_dict() | {"0.weight": torch.ones(3)}, path)
+
+
+def shards_of_two_models(path: Path) -> None:
+    path.mkdir()
+    for shard in ("a.safetensors", "b.safetensors"):
+        save_file(network().state_dict(), path / shard)
+    places = {"0.weight": "a.safetensors", "0.bias": "b.safetensors"}
+    (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+
+
+TWICE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "prefixed": (
+        lambda path: torch.save({"a.weight": torch.ones(3), "mask.a.weight": torch.zeros(3)}, path),
+        r"a\.weight and mask\.a\.weight are both masks of a\.weight, and differ",
+    ),
+    "suffixed": (
+        lambda path: torch.save({"a.weight_mask": torch.ones(3), "a.weight": torch.zeros(3)}, path),
+        r"a\.weight_mask and a\.weight are both masks of a\.weight",
+    ),
+    "pruned": (twice_pruned, r"0\.weight is there beside 0\.weight_orig"),
+    "shards": (shards_of_two_models, r"0\.bias is in b\.safetensors and in another shard"),
+}
+
+
+@pytest.mark.parametrize(("write", "says"), TWICE.values(), ids=TWICE)
+def test_two_tensors_of_one_name_are_refused_where_they_differ(
+    tmp_path: Path, write: Callable[[Path], object], says: str
+) -> None:
+    write(tmp_path / "file")
+    with pytest.raises(UserError, match=says):
+        found = read_ticket_from(tmp_path / "file")
+        _ = found.masks.read(), found.trained.read()
+
+
+def test_a_mask_that_is_there_under_two_names_is_one(tmp_path: Path) -> None:
+    same_ones = {f"mask.{name}": kept for name, kept in halves().items()}
+    torch.save(halves() | same_ones, tmp_path / "file")
+    assert same(masks(read_ticket_from(tmp_path / "file")), halves())
+
+
 class Evil:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.mkdir, ("evil",)

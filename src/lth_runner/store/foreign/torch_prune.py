@@ -31,8 +31,16 @@ def masks(tensors: Tensors) -> Tensors:
 
 
 def weights(tensors: Tensors) -> Tensors:
-    """Reads all tensors under the names that they have without pruning, pruned ones as kept."""
+    """Reads all tensors under the names that they have without pruning, pruned ones as kept.
+
+    Raises UserError for a pruned one that is there under that name too.
+    """
     pruned = set(pruned_names(tensors))
+    if twice := sorted(pruned & set(tensors)):
+        raise UserError(
+            f"{twice[0]} is there beside {twice[0]}{ORIGINAL}, and which one is meant cannot be told: "
+            "leave one out of the file"
+        )
     masked = {f"{name}{MASK}" for name in pruned}
     return {
         name.removesuffix(ORIGINAL) if name.removesuffix(ORIGINAL) in pruned else name: tensors[

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lth_runner.search.given_ticket import Tensors
+from lth_runner.values.errors import UserError
 
 PREFIX, SUFFIX = "mask.", "_mask"
 
@@ -21,8 +22,22 @@ def masked_name(name: str) -> str:
 
 
 def masks(tensors: Tensors) -> Tensors:
-    """Reads the masks as bool, by the names of what they mask."""
-    return {masked_name(name): tensors[name].to(torch.bool) for name in tensors}
+    """Reads the masks as bool, by the names of what they mask.
+
+    Raises UserError for two of one name that differ.
+    """
+    found: dict[str, Tensor] = {}
+    whose: dict[str, str] = {}
+    for name in tensors:
+        masked, mask = masked_name(name), tensors[name].to(torch.bool)
+        first = whose.setdefault(masked, name)
+        if first != name and not torch.equal(found[masked], mask):
+            raise UserError(
+                f"{first} and {name} are both masks of {masked}, and differ: leave one out of the "
+                "file"
+            )
+        found[masked] = mask
+    return found
 
 
 def _is_mask(value: Tensor) -> bool:
