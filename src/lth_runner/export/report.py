@@ -33,6 +33,7 @@ from lth_runner.values.raised import first_line
 from lth_runner.values.tree import Tree
 
 TOLERANCE = 1e-4  # of answers, as a share of the largest
+CANNOT = "it cannot compute this network"
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,15 @@ def measured(
         forms.add("shrunk", cut)
         forms.add("csr", csr)
         forms.add("onnxruntime", lambda: _in_onnxruntime(ticket))
+        known = form_sizes(ticket, small[0] if "shrunk" in forms.usable else None)
         dense = {"dense": _plain(ticket.fresh()), "masked": _plain(ticket.lent)}
         times = latencies(dense | forms.usable, inputs, repetitions)
         if is_two_of_four(ticket) and torch.cuda.is_available():
-            gpu = {batch: on_gpu(given) for batch, given in inputs.items()}
-            times += latencies(timed_on_gpu(ticket), gpu, repetitions)
+            try:
+                gpu = {batch: on_gpu(given) for batch, given in inputs.items()}
+                times += latencies(timed_on_gpu(ticket), gpu, repetitions)
+            except Exception as error:  # of kernels that do not take a layer of the network
+                forms.left_out["semi_structured"] = f"{CANNOT}: {first_line(error)[:300]}"
         elif is_two_of_four(ticket):
             none = "it saves time on CUDA alone, and there is none here"
             forms.left_out["semi_structured"] = none
@@ -91,7 +96,6 @@ def measured(
         "torch": torch.__version__,
         "lth_runner": __version__,
     }
-    known = form_sizes(ticket, small[0] if small else None)
     return Report(dict(ticket.facts), machine, repetitions, known, times, forms.left_out)
 
 
@@ -113,7 +117,7 @@ class _Forms:
         try:
             differs = self._differs(answers)
         except Exception as error:  # of kernels that do not know an operation, of a forward's own
-            differs = f"it cannot compute this network: {first_line(error)[:300]}"
+            differs = f"{CANNOT}: {first_line(error)[:300]}"
         if differs:
             self.left_out[form] = differs
         else:

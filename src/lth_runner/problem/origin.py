@@ -21,6 +21,7 @@ from lth_runner.values.files import open_regular
 from lth_runner.values.json_files import read_object
 from lth_runner.values.listed import listed
 from lth_runner.values.name_patterns import select
+from lth_runner.values.store_places import END
 
 INDEX = "model.safetensors.index.json"  # which file of a folder holds which tensor
 CHUNK = 2**24  # bytes that are hashed at once
@@ -91,7 +92,7 @@ class File:
         if (place / INDEX).is_file():
             return [place / shard for shard in self._shards(place / INDEX)]
         found = sorted(place.glob("*.safetensors"))
-        whole = [file for file in found if file.name in ("model.safetensors", "end.safetensors")]
+        whole = [file for file in found if file.name in ("model.safetensors", END)]
         if not found:
             raise UserError(f"origin.path={self.path}: the folder holds no .safetensors file")
         if not whole and len(found) > 1:
