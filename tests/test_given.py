@@ -306,6 +306,8 @@ def test_prefixes_of_wrappers_and_names_of_layers_make_no_difference() -> None:
     names.append({name.removesuffix(".weight"): kept for name, kept in own.items()})
     for masks in names:
         assert Fit().mask(task, ticket(masks)).mask == Mask(own)
+    with pytest.raises(UserError, match=r"and _orig_mod\.linear1\.weight are one tensor but for"):
+        Fit().mask(task, ticket(own | names[1]))
     hinted = ticket({f"encoder.model.{name}": kept for name, kept in own.items()})
     with pytest.raises(UserError, match=r"""'pruner\.rename=\{encoder\.model: ""\}' makes them"""):
         Fit().mask(task, hinted)

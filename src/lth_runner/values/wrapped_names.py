@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from lth_runner.values import state as states
+from lth_runner.values.errors import UserError
 
 # what torch.compile, FSDP and activation checkpointing call the module that they wrap
 _WITHIN = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
@@ -38,9 +39,16 @@ def matched(held: Iterable[str], wanted: Iterable[str]) -> dict[str, str]:
     """Maps plain names to those that a file holds, of a network that was wrapped when it was saved.
 
     ``wanted`` are a network's plain names: where all of the file's begin with ``module.``, and none
-    of those do, they are the names of a network in a parallel wrapper.
+    of those do, they are the names of a network in a parallel wrapper. Raises UserError for two names
+    that are one without wrappers.
     """
-    found = {plain(name): name for name in held}
+    found: dict[str, str] = {}
+    for name in held:
+        if (first := found.setdefault(plain(name), name)) != name:
+            raise UserError(
+                f"{first} and {name} are one tensor but for the name of a wrapper, and which one is "
+                "meant cannot be told: leave one out of the file"
+            )
     wrapped = all(name.startswith("module.") for name in found)
     if wrapped and not any(name.startswith("module.") for name in wanted):
         return {name.removeprefix("module."): own for name, own in found.items()}

@@ -44,8 +44,8 @@ class Opened(Mapping[str, Tensor]):
             self.metadata |= holder.metadata
             if twice := sorted(self._holders.keys() & set(holder.names)):
                 raise UserError(
-                    f"{called}: {twice[0]} is in {file.name} and in another shard, and which one is "
-                    "meant cannot be told: save the model again, in an empty folder"
+                    f"{called}: {twice[0]} is in {file.name} and in another shard, and which one "
+                    "is meant cannot be told: save the model again, in an empty folder"
                 )
             self._holders |= dict.fromkeys(holder.names, holder)
 

@@ -38,8 +38,8 @@ def weights(tensors: Tensors) -> Tensors:
     pruned = set(pruned_names(tensors))
     if twice := sorted(pruned & set(tensors)):
         raise UserError(
-            f"{twice[0]} is there beside {twice[0]}{ORIGINAL}, and which one is meant cannot be told: "
-            "leave one out of the file"
+            f"{twice[0]} is there beside {twice[0]}{ORIGINAL}, and which one is meant cannot be "
+            "told: leave one out of the file"
         )
     masked = {f"{name}{MASK}" for name in pruned}
     return {
