@@ -39,15 +39,15 @@ def matched(held: Iterable[str], wanted: Iterable[str]) -> dict[str, str]:
     """Maps plain names to those that a file holds, of a network that was wrapped when it was saved.
 
     ``wanted`` are a network's plain names: where all of the file's begin with ``module.``, and none
-    of those do, they are the names of a network in a parallel wrapper. Raises UserError for two names
-    that are one without wrappers.
+    of those do, they are the names of a network in a parallel wrapper. Raises UserError for two
+    names that are one without wrappers.
     """
     found: dict[str, str] = {}
     for name in held:
         if (first := found.setdefault(plain(name), name)) != name:
             raise UserError(
-                f"{first} and {name} are one tensor but for the name of a wrapper, and which one is "
-                "meant cannot be told: leave one out of the file"
+                f"{first} and {name} are one tensor but for the name of a wrapper, and which one "
+                "is meant cannot be told: leave one out of the file"
             )
     wrapped = all(name.startswith("module.") for name in found)
     if wrapped and not any(name.startswith("module.") for name in wanted):
