@@ -6,6 +6,7 @@ import json
 import re
 import runpy
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from command import SMALL, folders, lth_run, no_training
 from lanes import Memory, trained, whole_state
 from lth_runner.allocate.n_of_m import NOfM
 from lth_runner.masking import Static
-from lth_runner.problem import Covers, NextToken, Pretrained
+from lth_runner.problem import Covers, Delta, NextToken, Pretrained
 from lth_runner.problem.fits import check_fits
 from lth_runner.problem.models import HuggingFace, causal_transformer
 from lth_runner.problem.retained import check_retained, refuse_other_answers
@@ -106,6 +107,8 @@ def test_gpt2s_transposed_matrices_are_linear_layers_that_no_axis_is_told_of(
     name = "transformer.h.0.attn.c_attn.weight"
     assert name in found.prunable
     assert found.kind(name) == "transposed_linear"
+    delta = replace(found, coordinates=Delta(only=["*.c_attn.weight"]))
+    assert delta.evaluate(delta.init(), "test") == found.evaluate(found.init(), "test")
     with_biases = replace(found, biases=True).prunable
     assert "transformer.h.0.attn.c_attn.bias" in with_biases
     with pytest.raises(UserError, match=r"c_attn.* of the kind transposed_linear"):
@@ -371,6 +374,12 @@ def test_a_run_says_what_is_drawn_and_a_moved_folder_is_the_same_run(
         again = lth_run(*command(str(there), texts, *short, outputs=outputs))
     assert again.status == 0, again.err
     assert folders(outputs) == [run]
+
+
+def test_the_library_that_is_missing_is_named(bert: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(UserError, match=r"needs the library transformers.*lth-runner\[nlp\]"):
+        HuggingFace(bert)
 
 
 WRONG = {

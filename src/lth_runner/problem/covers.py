@@ -153,8 +153,9 @@ def kind_by_name(module: nn.Module) -> dict[str, str]:
                     name = names[id(parameter)]
                     found[name] = kind if kind == "embedding" else found.get(name, kind)
     for layer in filter(is_conv1d, module.modules()):
-        name = names[id(layer._parameters["weight"])]
-        found[name] = found.get(name, TRANSPOSED)
+        if id(layer._parameters.get("weight")) in names:
+            name = names[id(layer._parameters["weight"])]
+            found[name] = found.get(name, TRANSPOSED)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,7 +27,8 @@ def values_of_a_token(module: nn.Module) -> int:
         elif isinstance(layer, nn.Embedding):
             widths.append(layer.embedding_dim)
         elif is_conv1d(layer):
-            widths.append(int(layer.get_parameter("weight").shape[1]))
+            own: Any = layer
+            widths.append(own.nf)
     return max(widths)
 
 
