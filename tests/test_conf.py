@@ -72,6 +72,11 @@ NEEDED = {
         "dataset.task=sst2",
         "dataset.tokenizer.path=tokenizer.json",
     ],
+    "dataset=squad": [
+        "model=transformer",
+        "model.num_classes=2",
+        "dataset.tokenizer.path=tokenizer.json",
+    ],
     "dataset=custom": [
         "dataset.train._target_=builtins.list",
         "dataset.test._target_=builtins.list",

@@ -9,6 +9,7 @@ from lth_runner.problem.objective import (
     MultiLabel,
     NextToken,
     Objective,
+    Span,
     SquaredError,
 )
 from lth_runner.problem.origin import File, ModelsOwn, Origin
@@ -29,6 +30,7 @@ __all__ = [
     "Objective",
     "Origin",
     "Pretrained",
+    "Span",
     "SquaredError",
     "Task",
 ]

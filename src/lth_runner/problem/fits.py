@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lth_runner.problem.answers import answer
 from lth_runner.problem.covers import Covers
-from lth_runner.problem.data import Data, MapStyle, Sequences, Subset
+from lth_runner.problem.data import Data, MapStyle, Passages, Sequences, Subset
 from lth_runner.problem.places import moved, overlapping
 from lth_runner.problem.task import Task
 from lth_runner.values import tree
@@ -146,7 +146,7 @@ def _largest(task: Task) -> list[Tree]:
     """
     if not isinstance(task.data, Data):
         splits = map(_whole, (getattr(task.data, split) for split in SPLITS))
-        chosen = [(s, s.extremes()) for s in splits if isinstance(s, Sequences)]
+        chosen = [(s, s.extremes()) for s in splits if isinstance(s, Sequences | Passages)]
         return [samples.take(index, stream(0, "check"))[0] for samples, index in chosen]
     found = []
     for inputs, _ in (task.data.train, task.data.val, task.data.test):

@@ -75,11 +75,13 @@ def _compact(values: Tensor) -> Tensor | None:
 
 
 def sampled_unit(task: Task) -> str:
-    """Names in the plural what is drawn when test samples are: images, sentences, sequences.
+    """Names in the plural what is drawn when test samples are: images, sentences, questions.
 
     Tokens of a text and pixels of an image depend on each other: the unit is what is one sample.
     """
     inputs, targets = task.data.sample(1, 0)
+    if isinstance(targets, Mapping) and "question" in targets:
+        return "questions"  # several windows are of one
     tensors = _tensors(inputs)
     if any(not one.is_floating_point() and one.ndim == 2 for one in tensors):
         numbers = [one for one in _tensors(targets) if not one.is_floating_point()]

@@ -9,12 +9,14 @@ from lth_runner.problem.data.folder import imagefolder
 from lth_runner.problem.data.glue import glue
 from lth_runner.problem.data.map_style import MapStyle
 from lth_runner.problem.data.own import map_style
+from lth_runner.problem.data.passages import Passages
 from lth_runner.problem.data.published import torchvision_dataset
 from lth_runner.problem.data.sampled import SampledData
 from lth_runner.problem.data.samples import Masked, Samples, Subset, Tokens
 from lth_runner.problem.data.scenes import digit_scenes
 from lth_runner.problem.data.sequences import Sequences
 from lth_runner.problem.data.splits import Split
+from lth_runner.problem.data.squad import squad
 from lth_runner.problem.data.stream import Stream
 from lth_runner.problem.data.tensors import Data
 from lth_runner.problem.data.text import text_files
@@ -34,6 +36,7 @@ __all__ = [
     "FlipCrop",
     "MapStyle",
     "Masked",
+    "Passages",
     "SampledData",
     "Samples",
     "Sequences",
@@ -52,6 +55,7 @@ __all__ = [
     "glue",
     "imagefolder",
     "map_style",
+    "squad",
     "synthetic",
     "text_files",
     "torchvision_dataset",

@@ -11,6 +11,7 @@ from lth_runner.problem.objective.objective import (
     Separable,
     smoothed,
 )
+from lth_runner.problem.objective.span import Span
 from lth_runner.problem.objective.squared_error import SquaredError
 from lth_runner.values.measure import Measure
 
@@ -24,6 +25,7 @@ __all__ = [
     "Objective",
     "OfTheWhole",
     "Separable",
+    "Span",
     "SquaredError",
     "smoothed",
 ]
