@@ -66,9 +66,15 @@ def _fields(part: Any) -> Iterator[tuple[str, Any, type]]:
     for field in dataclasses.fields(part):
         value, hint = getattr(part, field.name), hints.get(field.name)
         kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-        seams = [kind for kind in kinds if getattr(kind, "_is_protocol", False)]
+        seams = [kind for kind in kinds if _is_seam(kind)]
         if value is not None and len(seams) == 1:
             yield field.name, value, seams[0]
+
+
+def _is_seam(kind: Any) -> bool:
+    """Whether a field is to hold a part: what does something, or a dataclass of its own keys."""
+    is_class = isinstance(kind, type)
+    return is_class and (getattr(kind, "_is_protocol", False) or dataclasses.is_dataclass(kind))
 
 
 def _named(part: Any) -> str:
