@@ -208,6 +208,10 @@ def bert_file(folder: Path) -> Path:
     made.normalizer = library.normalizers.BertNormalizer()
     made.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
     made.post_processor = library.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    made.enable_padding(
+        pad_token="[PAD]", length=16
+    )  # as published files do: texts are padded here
+    made.enable_truncation(16)
     made.save(str(folder / "tokenizer.json"))
     return folder / "tokenizer.json"
 

@@ -49,7 +49,6 @@ class TokenizerFile:
         except Exception as error:  # the library raises nothing narrower
             raise UserError(f"dataset.tokenizer.path={self.path} is no {FILE}: {error}") from error
         special = _special(found)
-        found.no_padding()
         return FileEncoder(found, special, num_tokens(found))
 
     @property
@@ -150,6 +149,7 @@ def _special(library: Any) -> Special:
     masks = [library.token_to_id(token) for token in MASKS]
     mask = next((number for number in masks if number is not None), None)
     known = frozenset(own | ({mask} if mask is not None else set()))
+    library.no_padding()  # a file may ask for both
     library.no_truncation()
     whole = library.encode("a")
     inner = [place for place, mark in enumerate(whole.special_tokens_mask) if not mark]
