@@ -72,6 +72,11 @@ NEEDED = {
         "dataset.task=sst2",
         "dataset.tokenizer.path=tokenizer.json",
     ],
+    "dataset=hf": [
+        "model=transformer",
+        "dataset.path=saved",
+        "dataset.tokenizer.path=tokenizer.json",
+    ],
     "dataset=squad": [
         "model=transformer",
         "model.num_classes=2",

@@ -186,6 +186,11 @@ def test_every_key_is_documented_and_every_documented_key_exists() -> None:
     for name in ("text", "sst2", "trec"):  # whatever model stands beside them
         needed[f"dataset={name}"] = ["+dataset.shape=[1]"]
     needed["dataset=glue"] = ["dataset.task=x", "+dataset.shape=[1]"]
+    needed["dataset=hf"] = [
+        "+dataset.shape=[1]",
+        "dataset.path=x",
+        "dataset.tokenizer.path=x",
+    ]
     needed["dataset=squad"] = [
         "+dataset.shape=[1]",
         "+dataset.num_classes=2",

@@ -49,6 +49,7 @@ PRUNER_KEYS |= {"rate"}  # +scale=smoke sets it for every pruner, for those too 
 EXAMPLES = {  # of keys that an option leaves to its user
     "coordinates.only": "\"coordinates.only=['*weight']\" (patterns of parameters)",
     "dataset.test._target_": "dataset.test._target_=mine.Samples",
+    "dataset.path": "dataset.path=saved",
     "dataset.task": "dataset.task=sst2",
     "dataset.train._target_": "dataset.train._target_=mine.Samples",
     "model._target_": "model._target_=mine.Net",

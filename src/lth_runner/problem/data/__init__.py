@@ -7,6 +7,7 @@ from lth_runner.problem.data.dataset import Batches, Dataset
 from lth_runner.problem.data.datasets import synthetic
 from lth_runner.problem.data.folder import imagefolder
 from lth_runner.problem.data.glue import glue
+from lth_runner.problem.data.hugging_face_data import hugging_face
 from lth_runner.problem.data.map_style import MapStyle
 from lth_runner.problem.data.own import map_style
 from lth_runner.problem.data.passages import Passages
@@ -53,6 +54,7 @@ __all__ = [
     "digit_scenes",
     "digits",
     "glue",
+    "hugging_face",
     "imagefolder",
     "map_style",
     "squad",

@@ -1,0 +1,158 @@
+"""Data sets of the library datasets: a folder that it saved, or a name that it has in its cache."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from lth_runner.problem.data.sampled import SampledData
+from lth_runner.problem.data.sentences import Labelled, Sentences
+from lth_runner.problem.data.tensors import Data
+from lth_runner.problem.data.tokenizers import Tokenizer
+from lth_runner.values.errors import UserError, nearest
+
+UNLABELLED = ("-1", "None", "nan")  # what splits without labels have in their place
+
+
+def hugging_face(
+    *,
+    path: str,
+    length: int,
+    vocabulary: int,
+    num_classes: int | None,
+    tokenizer: Tokenizer | None = None,
+    config: str | None = None,
+    download: bool = False,
+    name: str = "hf",
+    train: str = "train",
+    val: str | None = "validation",
+    test: str = "test",
+    text_columns: Sequence[str] | None = None,
+    label_column: str = "label",
+    pad: Literal["length", "batch"] = "batch",
+    token_types: bool = True,
+    validation: float = 0.1,
+    split_seed: int = 0,
+    subset: float | None = None,
+    cache: str | None = None,
+) -> Data | SampledData:
+    """Reads texts with labels, through the library datasets, which is loaded for nothing else.
+
+    ``path`` is a folder of ``save_to_disk``, or a data set's name with ``config``, one of its
+    configurations: found in the library's cache, and fetched only with ``download``. ``train``,
+    ``val`` and ``test`` name its splits; without ``val``, ``validation`` samples are held out of
+    train. ``text_columns`` are one or two, None for all columns of texts. All else is said by
+    ``Sentences``. Raises UserError where the library, the data set, a split, a column or a label is
+    missing.
+    """
+    found = _opened(path, config, download=download)
+    made_by = Sentences(
+        name=name,
+        length=length,
+        vocabulary=vocabulary,
+        num_classes=num_classes,
+        tokenizer=tokenizer,
+        pad=pad,
+        token_types=token_types,
+        cache=cache,
+        validation=validation,
+        split_seed=split_seed,
+        subset=subset,
+    )
+    named = {"train": train, "test": test} | ({"val": val} if val else {})
+    rows = {
+        split: _rows(f"{path}: {chosen}", _split(path, found, chosen, split), text_columns,
+                     label_column)
+        for split, chosen in named.items()
+    }  # fmt: skip
+    return made_by.of(lambda: rows, lambda: ["hf", _digest(rows)])
+
+
+def _opened(path: str, config: str | None, *, download: bool) -> Any:
+    try:
+        library = importlib.import_module("datasets")
+    except ImportError as error:
+        raise UserError(
+            f"dataset.path={path} needs the library datasets ({error}): pip install datasets; or, "
+            "where it is installed, write each split as a file that dataset=text reads, "
+            "datasets.load_from_disk(FOLDER)['train'].to_json('train.jsonl')"
+        ) from error
+    folder = Path(path).expanduser()
+    try:
+        if folder.is_dir():
+            return library.load_from_disk(str(folder))
+        if not download:  # nothing is asked of a network
+            library.config.HF_DATASETS_OFFLINE = library.config.HF_HUB_OFFLINE = True
+        return library.load_dataset(path, config)
+    except Exception as error:  # the library raises nothing narrower
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        how = (
+            "is no folder that datasets saved"
+            if folder.is_dir()
+            else "is no folder, and no data set of that name could be fetched"
+            if download
+            else "is no folder, and no data set of that name is in the cache"
+        )
+        raise UserError(
+            f"dataset.path={path} {how} ({first}). Where there is internet, "
+            f"datasets.load_dataset({path!r}).save_to_disk('FOLDER'); copy the folder and give "
+            "dataset.path=FOLDER; or dataset.download=true where this machine has some"
+        ) from error
+
+
+def _split(path: str, found: Any, chosen: str, split: str) -> Any:
+    if not isinstance(found, Mapping):
+        raise UserError(
+            f"dataset.path={path} holds one split: save the whole data set, with train and test"
+        )
+    if chosen not in found:
+        raise UserError(
+            f"dataset.path={path} has no split {chosen!r} (dataset.{split}): "
+            f"{nearest(chosen, found)}"
+        )
+    return found[chosen]
+
+
+def _rows(
+    where: str, samples: Any, text_columns: Sequence[str] | None, label_column: str
+) -> list[Labelled]:
+    if not len(samples):
+        raise UserError(f"{where} holds no sample")
+    columns = list(samples.column_names)
+    first = samples[0]
+    texts = list(text_columns) if text_columns is not None else [
+        name for name in columns if name != label_column and isinstance(first[name], str)
+    ]  # fmt: skip
+    for key, names in (("label_column", [label_column]), ("text_columns", texts)):
+        for one in names:
+            if one not in columns:
+                raise UserError(
+                    f"{where} has no column {one!r} (dataset.{key}): {nearest(str(one), columns)}"
+                )
+    if len(texts) not in (1, 2):
+        raise UserError(
+            f"{where}: dataset.text_columns are one column or two, not {texts}: name them, there "
+            f"are {', '.join(columns)}"
+        )
+    found = []
+    for number, sample in enumerate(samples):
+        label, place = str(sample[label_column]), f"{where}, row {number}"
+        if label in UNLABELLED:
+            raise UserError(
+                f"{place} has no label ({label}): published test splits often have none; name "
+                "another (dataset.test=validation dataset.val=null)"
+            )
+        for name in texts:
+            if not isinstance(sample[name], str):
+                raise UserError(f"{place}: {name!r} is a {type(sample[name]).__name__}, no text")
+        found.append(Labelled(tuple(sample[name] for name in texts), label, place))
+    return found
+
+
+def _digest(rows: Mapping[str, Sequence[Labelled]]) -> str:
+    plain = {split: [[*row.parts, row.label] for row in found] for split, found in rows.items()}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
