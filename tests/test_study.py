@@ -197,6 +197,17 @@ def test_a_mistake_in_the_last_stage_is_told_before_the_first_trains(tmp_path: P
     assert not (tmp_path / "outputs").exists()
 
 
+def test_what_a_run_to_come_will_not_have_is_told_before_it_trains(tmp_path: Path) -> None:
+    words = ["pruner=given", "pruner.ticket=${stage:source}", "control=none", "model.widths=[9]"]
+    plan = changed("stages", "target", to={"over": {"source": ["a"]}, "overrides": words})
+    del plan["stages"]["own"]
+    with no_training():
+        said = study(tmp_path, plan)
+    assert said.status == 2
+    assert "a ticket of source (source=a) has other shapes: linear1.weight (8, " in said.err
+    assert not (tmp_path / "outputs").exists()
+
+
 @pytest.mark.slow
 def test_a_failed_point_takes_those_that_need_it_with_it_and_no_other(tmp_path: Path) -> None:
     from lth_runner.cli.launch import execute

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,22 @@ def build(values: Mapping[str, Any]) -> Parts:
     Raises UserError for what cannot be built, or does not fit the data, the network, the clock or
     the machine.
     """
-    recipe: Recipe = part(values, "train", Recipe)
     search: Search = part(values, "pruner.search", Search)
+    experiment, recipe = checked(values, lambda task: search)
+    return Parts(
+        values=values,
+        experiment=experiment,
+        recipe=recipe,
+        run_id=run_id(experiment, recipe),
+        probes=identity.digest(identity.describe(list(experiment.probes))),
+    )
+
+
+def checked(
+    values: Mapping[str, Any], searching: Callable[[Task], Search]
+) -> tuple[Experiment, Recipe]:
+    """Builds what a config stands for, and checks it; ``searching`` gives the search for a task."""
+    recipe: Recipe = part(values, "train", Recipe)
     masking: Masking = part(values, "pruner.masking", Masking)
     controls = {name: part(values, f"control.{name}", Control) for name in values["control"]}
     controls = possible(controls)
@@ -83,48 +97,13 @@ def build(values: Mapping[str, Any]) -> Parts:
 
     first = build_task(values, weigh)
     tasks = [first.with_seed(first.seed + index) for index in range(values["replicates"])]
-    experiment = Experiment(tasks, search, masking, controls, probes)
+    experiment = Experiment(tasks, searching(first), masking, controls, probes)
     check_parts(experiment, recipe)
     clock = clock_of(first, recipe)
     for name, probe in zip(values["probe"], probes, strict=True):
         try_probe(f"probe.{name}", probe, first, clock, taken=ROW)
     Tolerance.parse(values["report"].get("tolerance"), first.objective.measures[0])
-    return Parts(
-        values=values,
-        experiment=experiment,
-        recipe=recipe,
-        run_id=run_id(experiment, recipe),
-        probes=identity.digest(identity.describe(probes)),
-    )
-
-
-def build_but(values: Mapping[str, Any], later: str) -> None:
-    """Builds the parts of a checked config that do not name what is there later only.
-
-    ``later`` is a text that stands in the config for a result of a run to come: an origin that
-    names it is left out, and so is a search, with what needs it. Raises UserError as ``build``.
-    """
-    awaited = {key for key in ("origin", "pruner") if later in repr(values[key])}
-    if not awaited:
-        build(values)
-        return
-    recipe: Recipe = part(values, "train", Recipe)
-    part(values, "pruner.masking", Masking)
-    for name in values["control"]:
-        part(values, f"control.{name}", Control)
-    probes: list[Probe] = [part(values, f"probe.{name}", Probe) for name in values["probe"]]
-    task = build_task({**values, **dict.fromkeys(awaited & {"origin"})})
-    check_fits(task)
-    task.data.stream(recipe.batch_size, task.seed)
-    clock = clock_of(task, recipe)
-    recipe.check(clock, torch.device(task.device))
-    if "pruner" not in awaited:
-        search: Search = part(values, "pruner.search", Search)
-        search.check(task, clock, recipe.rate)
-    smoothed(task.objective, recipe.label_smoothing)
-    try_a_step(task, recipe)
-    for probe in probes:
-        check_demands(probe, task)
+    return experiment, recipe
 
 
 def check_parts(experiment: Experiment, recipe: Recipe) -> None:

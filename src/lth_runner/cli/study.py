@@ -26,10 +26,11 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from tqdm import tqdm
 
-from lth_runner.cli.build import build_but
 from lth_runner.cli.check import check
+from lth_runner.cli.foresee import foresee
 from lth_runner.cli.messages import dotted
 from lth_runner.cli.sweep import command, command_line, conclude, hold
+from lth_runner.runs.awaited import AwaitedRun
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.folder import ROUNDS
 from lth_runner.runs.sweep_folder import add_failure, replace_points, write_points
@@ -163,7 +164,8 @@ def _launcher(
 def _plan(points: Sequence[Point], master: DictConfig, loader: ConfigLoader) -> list[Planned]:
     """Composes, checks and tries to build every point; raises what any of them raises."""
     configs: dict[int, DictConfig] = {}
-    tried: dict[tuple[object, ...], tuple[DictConfig, tuple[str, ...]]] = {}
+    known: dict[int, AwaitedRun | None] = {}
+    tried: dict[tuple[object, ...], tuple[DictConfig, tuple[str, ...], AwaitedRun | None]] = {}
     found = []
     for point in tqdm(points, "plan", unit="point", leave=False, disable=None):
         later = {name: f"{LATER}-{name}" for name in point.needs}
@@ -177,9 +179,9 @@ def _plan(points: Sequence[Point], master: DictConfig, loader: ConfigLoader) -> 
                 if further := _further(point, composed, needed):
                     words = point.spelt(later, further)
                     composed = loader.load_sweep_config(master, words)
-                _try(composed)
-                tried[key] = composed, further
-            configs[id(point)], further = tried[key]
+                awaited = {later[name]: known[id(need)] for name, need in point.needs.items()}
+                tried[key] = composed, further, _try(point, composed, awaited)
+            configs[id(point)], further, known[id(point)] = tried[key]
         except UserError as error:
             raise UserError(f"{point.label}: {error}") from error
         found.append(Planned(point, further))
@@ -196,12 +198,14 @@ def _further(point: Point, composed: DictConfig, needed: Sequence[DictConfig]) -
     return tuple(found)
 
 
-def _try(composed: DictConfig) -> None:
+def _try(
+    point: Point, composed: DictConfig, awaited: Mapping[str, AwaitedRun | None]
+) -> AwaitedRun | None:
     """Checks a point, and builds its parts but for those that name a run that is not there yet."""
     config = composed.copy()
     with read_write(config), open_dict(config):
         del config["hydra"]
-    build_but(check(config), LATER)
+    return foresee(check(config), point.label, awaited)
 
 
 # --- running

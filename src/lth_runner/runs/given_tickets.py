@@ -52,17 +52,9 @@ class GivenTickets:
 
     def __post_init__(self) -> None:
         check_weights(self.weights)
-        ways = {
-            "round": self.round, "sparsity": self.sparsity,
-            "best_matching": self.best_matching or None,
-        }  # fmt: skip
-        given = [f"pruner.{name}" for name, value in ways.items() if value is not None]
-        if len(given) > 1:
-            raise UserError(f"{' and '.join(given)} each choose a ticket: give one of them")
-        if self.sparsity is not None and not 0 < self.sparsity < 1:
-            raise UserError(f"pruner.sparsity={self.sparsity} is not between 0 and 1")
-        if self.rounds is not None and self.rounds < 1:
-            raise UserError(f"pruner.rounds={self.rounds}: give a whole number of at least 1")
+        given = check_choice(
+            self.round, self.sparsity, self.rounds, best_matching=self.best_matching
+        )
         if self._folder is None and (given or self.seed is not None):
             raise UserError(
                 f"{given[0] if given else 'pruner.seed'} chooses among the tickets of a run, and "
@@ -149,6 +141,21 @@ class GivenTickets:
     def _hash(self, one: GivenTicket) -> list[str]:
         used = {"own": (), "ticket": one.start.files, "trained": one.trained.files}
         return [_hashed(path) for path in dict.fromkeys([*one.masks.files, *used[self.weights]])]
+
+
+def check_choice(
+    round: int | None, sparsity: float | None, rounds: int | None, *, best_matching: bool
+) -> list[str]:
+    """Names the keys that choose a ticket; raises UserError for two of them, and for odd values."""
+    ways = {"round": round, "sparsity": sparsity, "best_matching": best_matching or None}
+    given = [f"pruner.{name}" for name, value in ways.items() if value is not None]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} each choose a ticket: give one of them")
+    if sparsity is not None and not 0 < sparsity < 1:
+        raise UserError(f"pruner.sparsity={sparsity} is not between 0 and 1")
+    if rounds is not None and rounds < 1:
+        raise UserError(f"pruner.rounds={rounds}: give a whole number of at least 1")
+    return given
 
 
 def _refuse_beside_a_run(place: Path) -> None:
