@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lth_runner.problem.data import Dataset, MapStyle, Sequences, Subset
+from lth_runner.problem.data import Dataset, Sequences, Subset
 from lth_runner.problem.objective import CrossEntropy
 from lth_runner.problem.task import Task
-from lth_runner.values import tree
 
 PIECE = 4096  # samples that are measured at once
 
@@ -19,7 +18,8 @@ def majority(task: Task) -> dict[str, float]:
     """Measures on the test split the answer that is always the training set's most frequent class.
 
     Of several such classes the first. A figure by its name, the loss left out; none where samples
-    have not one class each, or where their classes are not at hand.
+    have not one class each, or where these are not at hand: those of a data set of one's own may
+    be drawn anew whenever they are asked for.
     """
     num = task.data.num_classes
     trained, tested = (_classes(task.data, split) for split in ("train", "test"))
@@ -47,6 +47,4 @@ def _targets(samples: Any) -> Any:
     if isinstance(samples, Subset):
         whole = _targets(samples.samples)
         return whole[samples.index] if isinstance(whole, Tensor) else None
-    if isinstance(samples, MapStyle):
-        return tree.cat(samples.targets)
     return samples.targets if isinstance(samples, Sequences) else None

@@ -1,5 +1,6 @@
 """Objectives say what a network is to learn and how well it has learned it."""
 
+from lth_runner.problem.objective.confusion import linearised
 from lth_runner.problem.objective.correlation import Correlation
 from lth_runner.problem.objective.cross_entropy import CrossEntropy
 from lth_runner.problem.objective.multi_label import MultiLabel
@@ -27,5 +28,6 @@ __all__ = [
     "Separable",
     "Span",
     "SquaredError",
+    "linearised",
     "smoothed",
 ]
