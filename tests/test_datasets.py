@@ -575,7 +575,11 @@ def test_real_mnist_is_complete() -> None:
 # --- the yaml files and the script
 
 
-TEXTS = ("text", "sst2", "trec", "characters", "masked_characters")  # tests/test_text.py
+# whose own tests are elsewhere
+TEXTS = (
+    "text", "sst2", "trec", "characters", "masked_characters", "corpus", "masked_corpus", "glue",
+    "squad", "hf",
+)  # fmt: skip
 NO_DOWNLOAD = ("digits", "digits28", "digit_scenes", "diabetes", "synthetic")
 
 
@@ -584,8 +588,10 @@ def complete(path: Path) -> dict[str, Any]:
     config: dict[str, Any] = yaml.safe_load(path.read_text())
     if "defaults" not in config:
         return config
-    [base, _] = config.pop("defaults")
-    return complete(path.with_stem(base)) | config
+    bases = [one for one in config.pop("defaults") if isinstance(one, str) and one != "_self_"]
+    for base in bases:  # a mapping is a group of its own: the tokenizer
+        config = complete(path.with_stem(base)) | config
+    return config
 
 
 @pytest.mark.parametrize(
@@ -603,6 +609,14 @@ def test_config_binds_to_its_source_and_is_complete(path: Path) -> None:
     assert config["name"] == path.stem
     assert config.get("root") == (None if path.stem == "custom" else "${paths.data}")
     assert path.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("name", sorted(TEXTS))
+def test_a_config_of_texts_has_every_option_but_the_tokenizer(name: str) -> None:
+    config = complete(REPOSITORY / f"conf/dataset/{name}.yaml")
+    function = config.pop("_target_").rpartition(".")[2]
+    parameters = inspect.signature(getattr(sources, function)).parameters
+    assert set(config) == set(parameters) - {"tokenizer"}
 
 
 def test_every_published_set_has_a_config_that_agrees() -> None:
