@@ -8,13 +8,12 @@ from pathlib import PurePath
 
 from evidence import command, extent, hardware, images
 from matplotlib.figure import Figure
-from measures import ACCURACY, Found, above, change, counted, level
+from measures import ACCURACY, Found, change, held, level, ruled
 
 from lth_runner.runs.evidence.estimate import sample, two_sample
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.transfer import OWN, Carried, Transfer
 from lth_runner.runs.evidence.transfer_runs import find_transfers
-from lth_runner.runs.evidence.verdict import ruling
 from lth_runner.runs.report.transfer_figures import curves_figure, matrix_figure
 from lth_runner.runs.report.transfer_page import best
 
@@ -51,19 +50,16 @@ class Beside:
             return None
         if own is not None and own.option("dataset", "name") != self.target:
             return None
-        held = Carried(self.source, self.target, run, origin, own).held(self.kept, self.to)
-        if held is None or held.theirs is None or held.lead is None:
+        found = Carried(self.source, self.target, run, origin, own).held(self.kept, self.to)
+        if found is None or found.theirs is None or found.lead is None:
             return None
         other = own if self.to == OWN and own is not None else run
         ours, theirs = (
-            of.values(found.arm, found.round, ACCURACY)
-            for of, found in ((run, held.ours), (other, held.theirs))
+            of.values(one.arm, one.round, ACCURACY)
+            for of, one in ((run, found.ours), (other, found.theirs))
         )
-        text = f"{level(ours)} against {level(theirs)}: {change(held.lead)}"
-        ruled = ruling(held, as_good=self.to == OWN)
-        if ruled == "refuted":
-            return counted(text, right=False)
-        return Found(text, None, None) if ruled == "silent" else above(text, held.lead, self.limit)
+        text = f"{level(ours)} against {level(theirs)}: {change(found.lead)}"
+        return ruled(text, found, self.limit, as_good=self.to == OWN)
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,8 @@ class Larger:
         if not ours or not theirs:
             return None
         lead = two_sample(*(sample(list(of.values())) for of in (ours, theirs)))
-        return above(f"{level(ours)} against {level(theirs)}: {change(lead)}", lead, 0.0)
+        text = f"{level(ours)} against {level(theirs)}: {change(lead)}"
+        return ruled(text, held(*levels, lead), 0.0, as_good=False)
 
 
 @dataclass(frozen=True)

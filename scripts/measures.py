@@ -10,6 +10,7 @@ from lth_runner.runs.evidence.estimate import Estimate, one_sample, sample, two_
 from lth_runner.runs.evidence.means import density, mean, number, std
 from lth_runner.runs.evidence.pruners import find_pruners
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun, rewind_step
+from lth_runner.runs.evidence.verdict import Held, Level, level_at, ruling
 
 ACCURACY = "test_accuracy"  # what the papers tell
 
@@ -42,6 +43,20 @@ def above(ours: str, estimate: Estimate, limit: float) -> Found:
     """The claim that a difference lies above a limit."""
     p = estimate.p_above(limit)
     return Found(ours, p, None if p is None else 1 - p)
+
+
+def ruled(ours: str, held: Held | None, limit: float, *, as_good: bool) -> Found:
+    """The claim that ours is above a limit of another, where no verdict has decided already.
+
+    Refuted where a training of ours diverged; open where there is nothing to be held against, or,
+    of being `as_good`, where the other is at chance.
+    """
+    said = "silent" if held is None else ruling(held, as_good=as_good)
+    if said == "refuted":
+        return counted(ours, right=False)
+    if held is None or held.lead is None or said == "silent":
+        return Found(ours, None, None)
+    return above(ours, held.lead, limit)
 
 
 def within(ours: str, estimate: Estimate, margin: float) -> Found:
@@ -78,6 +93,10 @@ def change(pair: Estimate, scale: float = 100.0, decimals: int = 2) -> str:
     if pair.low is not None and pair.high is not None:
         text += f" [{scale * pair.low:+.{decimals}f}, {scale * pair.high:+.{decimals}f}]"
     return text.replace("-", "−")
+
+
+def held(ours: Level | None, theirs: Level | None, lead: Estimate) -> Held | None:
+    return None if ours is None else Held(ours, theirs, lead)
 
 
 def compared(
@@ -123,17 +142,16 @@ class AgainstDense:
     def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
         run = runs["run"]
         at, first = round_at(run, self.kept), run.dense_round
-        found = (
-            None
-            if at is None or first is None
-            else compared(run, (self.arm, at), (TICKET, first), self.field)
-        )
+        if at is None or first is None:
+            return None
+        found = compared(run, (self.arm, at), (TICKET, first), self.field)
         if found is None:
             return None
         text, difference = found
+        ours, dense = level_at(run, self.arm, at), level_at(run, TICKET, first)
         if self.worse:
-            return above(text, -difference, 0.0)
-        return above(text, difference, -self.margin)
+            return ruled(text, held(dense, ours, -difference), 0.0, as_good=False)
+        return ruled(text, held(ours, dense, difference), -self.margin, as_good=True)
 
 
 @dataclass(frozen=True)
@@ -152,7 +170,9 @@ class Faster:
             return None
         earlier = two_sample(*(sample(list(of.values())) for of in (ticket, dense)))
         steps, before = (level(values, 1, 0) for values in (ticket, dense))
-        return above(f"step {steps} against {before}: {change(earlier, 1, 0)}", -earlier, 0.0)
+        levels = [level_at(run, TICKET, number_) for number_ in (at, run.dense_round)]
+        text = f"step {steps} against {before}: {change(earlier, 1, 0)}"
+        return ruled(text, held(*levels, -earlier), 0.0, as_good=True)
 
 
 @dataclass(frozen=True)
@@ -167,10 +187,13 @@ class Control:
         run = runs["run"]
         at = round_at(run, self.kept, self.arm)
         found = None if at is None else compared(run, (self.arm, at), (TICKET, at))
-        if found is None:
+        if at is None or found is None:
             return None
         text, difference = found
-        return above(text, -difference, 0.0) if self.drops else above(text, difference, -NEAR)
+        control, ticket = level_at(run, self.arm, at), level_at(run, TICKET, at)
+        if self.drops:
+            return ruled(text, held(ticket, control, -difference), 0.0, as_good=False)
+        return ruled(text, held(control, ticket, difference), -NEAR, as_good=True)
 
 
 @dataclass(frozen=True)
@@ -187,6 +210,8 @@ class Near:
         if at is None or not values:
             return None
         off = one_sample(Differences(run, ACCURACY).sample((TICKET, at)), self.accuracy)
+        if (ours := level_at(run, TICKET, at)) is not None and ours.num_diverged:
+            return counted(level(values), right=False)
         return within(f"{level(values)}: {change(off)}", off, NEAR)
 
 
@@ -198,18 +223,19 @@ class Gap:
     kept: float
 
     def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
-        values, samples = [], []
+        values, samples, levels = [], [], []
         for run in (runs["first"], runs["second"]):
             at = round_at(run, self.kept)
             found = {} if at is None else run.values(TICKET, at, ACCURACY)
             if at is None or not found:
                 return None
             values.append(found)
+            levels.append(level_at(run, TICKET, at))
             samples.append(Differences(run, ACCURACY).sample((TICKET, at)))
         difference = two_sample(*samples)
         first, second = values
         text = f"{level(first)} against {level(second)}: {change(difference)}"
-        return above(text, difference, self.published / 2)
+        return ruled(text, held(*levels, difference), self.published / 2, as_good=False)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from lth_runner.runs.evidence.verdict import judge
 from lth_runner.runs.report import FinishedRun
 from lth_runner.runs.report.command import main
 from lth_runner.runs.report.headline import headline
+from lth_runner.runs.report.pruner_page import best
 from lth_runner.runs.report.sanity_text import sentence, sentences
 from lth_runner.runs.report.table import table
 
@@ -50,15 +51,24 @@ def save(folder: Path, found, *, pruner="snip", node=None, **config) -> Finished
 
 
 def checked(
-    tmp_path, costs, *, control="shuffle", ticket=0.95, same=False, density=0.05, config=None
+    tmp_path,
+    costs,
+    *,
+    control="shuffle",
+    ticket=0.95,
+    same=False,
+    density=0.05,
+    config=None,
+    diverged=(),
 ):
     """One check: the ticket at an accuracy, the control so much below for each seed."""
     found = []
-    for seed, cost in enumerate(costs):
+    for seed, cost in enumerate([*costs, *diverged]):
+        lost = seed >= len(costs)
         found += [
             row(0, "ticket", seed, 0.97, density=1.0),
             row(1, "ticket", seed, ticket, density=0.05, training_key=f"t{seed}"),
-            row(1, control, seed, ticket - cost, density=density,
+            row(1, control, seed, None if lost else ticket - cost, density=density, diverged=lost,
                 training_key=f"{'t' if same else 'c'}{seed}"),
         ]  # fmt: skip
     run = save(tmp_path / "run", found, **(config or {}))
@@ -123,6 +133,33 @@ def test_a_control_alone_at_chance_is_remarked(tmp_path):
     check = checked(tmp_path, [0.85, 0.851, 0.852])
     assert check.mark == "shown"
     assert sentence(check).endswith("The control's accuracy is at chance level.")
+
+
+def test_a_control_that_diverged_is_not_as_good_as_the_ticket(tmp_path):
+    costs = [0.0, 0.0001, 0.0002, 0.0001]
+    assert checked(tmp_path / "whole", costs).mark == "refuted"
+    assert checked(tmp_path / "part", costs[:3], diverged=costs[3:]).mark == "undecided"
+
+
+def test_the_best_pruner_is_not_better_where_it_diverged_and_at_chance_says_nothing(tmp_path):
+    imp, snip = (chain([1.0, 0.25], fall=fall) for fall in (0.0, 0.1))
+    for name, lost, said in (
+        ("whole", {}, "n = 3: shown)"),
+        (
+            "part",
+            {"diverged": True, "test_accuracy": None},
+            "refuted, 1 of its trainings diverged)",
+        ),
+        ("chance", {"test_accuracy": 0.11}, "at chance, which says nothing)"),
+    ):
+        own = [dict(one) for one in imp]
+        for one in own:
+            if one["round"] and (one["seed"] == 0 or name == "chance"):
+                one |= lost
+        other = [{**one, "test_accuracy": 0.1} if name == "chance" else one for one in snip]
+        save(tmp_path / name / "imp", own, pruner="imp")
+        save(tmp_path / name / "snip", other, node=SNIP)
+        assert said in best(compared(tmp_path / name)).text, name
 
 
 def test_a_control_that_is_the_ticket_itself_is_no_evidence(tmp_path):

@@ -449,6 +449,10 @@ def test_who_learns_faster_is_told_by_steps_that_no_end_cut_off(tmp_path, ticket
     verdict = judge(run)
     verdict = replace(verdict, levels=[replace(x, matches="shown") for x in verdict.levels])
     assert words in learning_sentence(run, verdict)
+    for wrong in ({"num_diverged": 1}, {"at_chance": True}):
+        levels = [replace(level, **wrong) for level in verdict.levels]
+        forged = replace(verdict, levels=levels, dense=replace(verdict.dense, **wrong))
+        assert learning_sentence(run, forged) == ""
 
 
 @pytest.mark.parametrize(("accuracy", "at_chance"), [(0.36, True), (0.37, False)])

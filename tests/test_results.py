@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -148,6 +149,25 @@ def test_claims_that_hold_are_shown_and_one_that_does_not_stays_as_refuted(tmp_p
     assert "97.80 ± 0.01 (n = 3) against 98.20 ± 0.01 (n = 3): −0.40 [−0.4" in line
     assert line.endswith("| Abacus, torch 2.15, 1 thread |")
     assert "6 refuted" in page
+
+
+def test_a_ticket_that_diverged_refutes_its_claims_and_none_is_read_off_at_chance(
+    tmp_path: Path,
+) -> None:
+    run = mnist(tmp_path / "run")
+    rows = [dict(one) for one in run.rows]
+    extra = {"best_val_test_accuracy": math.nan, "best_val_step": math.nan, "diverged": True}
+    rows.append(row(0, 0.9820, seed=3, best_val_step=6000))
+    rows += [row(n, math.nan, seed=3, density=kept, **extra) for n, kept in ROUNDS.items()]
+    rows += [row(n, 0.97, seed=3, density=kept, arm="reinit") for n, kept in ROUNDS.items()]
+    found = held([save(tmp_path / "diverged", rows, name="lenet300_mnist_imp")])
+    for name in ("mnist-last-21.1", "mnist-reinit-21.1", "mnist-faster"):
+        assert found[name].verdict == "refuted", name
+    assert found["mnist-last-1.9"].verdict == "shown"  # that it is worse
+    guessing = [{**one, "test_accuracy": 0.11} for one in run.rows]
+    config = {"dataset": {"num_classes": 10}}
+    found = held([save(tmp_path / "chance", guessing, name="lenet300_mnist_imp", config=config)])
+    assert found["mnist-last-21.1"].verdict == "undecided"
 
 
 def test_an_interval_across_zero_is_undecided(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from lth_runner.runs.evidence.estimate import LEVEL, Estimate, Word, holm
+from lth_runner.runs.evidence.estimate import LEVEL, Estimate, Word
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
-from lth_runner.runs.evidence.verdict import Level, Verdict
+from lth_runner.runs.evidence.verdict import Held, Level, Verdict, words
 from lth_runner.values.measure import Measure
 
 CONTROLS = ("shuffle", "reinit", "invert", "random_data")
@@ -61,7 +61,9 @@ def checks(run: FinishedRun, verdict: Verdict, *, pruner: str = "") -> tuple[Che
     """Makes every sanity check that the run has, by control and growing sparsity.
 
     That a control costs is shown where the ticket is shown to be better in its verdict; it is
-    refuted where a cost beyond the tolerance is, Holm's correction over these checks counted in.
+    refuted where the control is shown to be as good but for the tolerance, as a ticket is to the
+    dense network: never where one of its trainings diverged, or the ticket is at chance. Holm's
+    correction over these checks is counted in.
     """
     found = [
         Check(
@@ -81,14 +83,12 @@ def checks(run: FinishedRun, verdict: Verdict, *, pruner: str = "") -> tuple[Che
         for level in verdict.of(control)
         if level.ticket_lead is not None and (ticket := verdict.at(TICKET, level.round)) is not None
     ]
-    beyond = {
-        str(place): p
-        for place, one in enumerate(found)
-        if (p := (-one.cost).p_above(-one.tolerance)) is not None
-    }
-    refuted = {int(place) for place, p in holm(beyond).items() if p < LEVEL}
+    held = {place: Held(one.level, one.ticket, -one.cost) for place, one in enumerate(found)}
+    as_good = words(held, -verdict.tolerance, LEVEL, as_good=True)
     return tuple(
-        replace(one, word="refuted") if place in refuted and one.word == "undecided" else one
+        replace(one, word="refuted")
+        if as_good.get(place) == "shown" and one.word == "undecided"
+        else one
         for place, one in enumerate(found)
     )
 

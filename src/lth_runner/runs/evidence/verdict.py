@@ -224,12 +224,12 @@ def _last_before(levels: Sequence[Level], holds: Callable[[Level], bool]) -> Lev
 def judge(run: FinishedRun) -> Verdict:
     """Judges what the run has so far."""
     first = run.dense_round
-    dense = None if first is None else _level(run, TICKET, first)
+    dense = None if first is None else level_at(run, TICKET, first)
     levels = [
         level
         for arm in run.arms
         for round in run.rounds(arm)
-        if round != first and (level := _level(run, arm, round)) is not None
+        if round != first and (level := level_at(run, arm, round)) is not None
     ]
     tolerance = run.tolerance.of(dense.mean if dense else None)
     differ = Differences(run)
@@ -262,7 +262,8 @@ def _shown_better(levels: Sequence[Level]) -> set[tuple[str, int]]:
     return {cell for cell, word in found.items() if word == "shown"}
 
 
-def _level(run: FinishedRun, arm: str, round: int) -> Level | None:
+def level_at(run: FinishedRun, arm: str, round: int) -> Level | None:
+    """Reads what an arm's trainings of a round reached; None where there are none."""
     rows, kept = run.at(arm, round), run.density(arm, round)
     if not rows or (kept is None and round != run.dense_round):
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lth_runner.runs.evidence.estimate import DIFFERENCE_LEVEL, decide, sample, two_sample
 from lth_runner.runs.evidence.means import mean
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
-from lth_runner.runs.evidence.verdict import Verdict
+from lth_runner.runs.evidence.verdict import Held, Verdict, ruling
 from lth_runner.runs.report import wording as say
 
 
@@ -23,6 +23,8 @@ def learning_sentence(run: FinishedRun, verdict: Verdict) -> str:
     if not ticket or not dense:
         return ""
     pair = two_sample(*(sample(list(of.values())) for of in (ticket, dense)))
+    if ruling(Held(best, verdict.dense, -pair), as_good=True) != "open":
+        return ""  # of trainings that diverged, or learned nothing
     ours, theirs = (f"{mean(of.values()):,.0f}" for of in (ticket, dense))
     interval, bounds = "", pair.bounds()
     if bounds is not None:

@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lth_runner.runs.evidence.differences import Differences, gain
-from lth_runner.runs.evidence.estimate import DIFFERENCE_LEVEL, Sample, decide, two_sample
+from lth_runner.runs.evidence.estimate import DIFFERENCE_LEVEL, Sample, two_sample
 from lth_runner.runs.evidence.pruners import Comparison, Effort
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
+from lth_runner.runs.evidence.verdict import Held, words
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.drawing import MUTED
@@ -81,9 +82,9 @@ def best(comparison: Comparison) -> Headline:
         ]
         if len(levels) > 1:
             levels.sort(key=lambda pair: measure.gain(0.0, pair[1].mean or 0.0))
-            (one, top), (other, _) = levels[:2]
+            (one, top), (other, second) = levels[:2]
             lead = gain(measure, two_sample(*(_sample(x.run, top.round) for x in (one, other))))
-            word = decide(lead, 0.0, DIFFERENCE_LEVEL / (len(levels) - 1))
+            word = _word(Held(top, second, lead), DIFFERENCE_LEVEL / (len(levels) - 1))
             ahead = f" ({say.gain(measure, lead)} to {other.label}, n = {lead.n}: {word})"
             number = alone(measure, top, 1 if measure.unit == "%" else None)
             told.append((number, f"{one.label} at sparsity {say.removed(top.density)}{ahead}."))
@@ -94,6 +95,15 @@ def best(comparison: Comparison) -> Headline:
     remarks = (f"Elsewhere: {others}",) if others else ()
     about = f"test {say.label(measure)} of the best pruner"
     return Headline(number, about, f"Best on average: {where}", remarks)
+
+
+def _word(held: Held, level: float) -> str:
+    """Says whether the best pruner is better than the next, as its verdict on a control would."""
+    if held.ours.at_chance:  # and so the next one
+        return "at chance, which says nothing"
+    word = words({"": held}, 0.0, level, as_good=False).get("", "undecided")
+    diverged = f", {held.ours.num_diverged} of its trainings diverged"
+    return f"{word}{diverged if held.ours.num_diverged else ''}"
 
 
 def _sample(run: FinishedRun, round: int) -> Sample:

@@ -15,8 +15,8 @@ HINT = "By how much the ticket is better than controls that each take a part of 
 FINE_PRINT = (
     "Brackets: 95 % t interval, as everywhere on the page. Shown: that the control costs, all "
     "controls and sparsities of the run together wrong with a chance of 2.5 % (Holm); refuted: "
-    "that it costs more than the tolerance, of these lines together wrong with 5 % (Holm); else "
-    "undecided."
+    "that it costs more than the tolerance, of these lines together wrong with 5 % (Holm), never "
+    "where a training of the control diverged or the ticket is at chance; else undecided."
 )
 # of a control: what it does, and what it says of the pruner where it costs
 WORDS = {
