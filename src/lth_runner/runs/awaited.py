@@ -13,6 +13,7 @@ from lth_runner.runs.given_tickets import check_choice
 from lth_runner.search.given_ticket import GivenTicket, Kept, Weights, check_weights
 from lth_runner.search.untrained import every_second
 from lth_runner.values.errors import UserError
+from lth_runner.values.listed import numbers_listed
 from lth_runner.values.mask import Mask
 
 
@@ -48,7 +49,7 @@ class AwaitedRun:
             )
         if seed is not None and seed not in self.seeds:
             raise UserError(
-                f"{key}.seed={seed}: {self.called} has seed {', '.join(map(str, self.seeds))}: "
+                f"{key}.seed={seed}: {self.called} has seed {numbers_listed(self.seeds)}: "
                 "choose one of those"
             )
 
@@ -104,8 +105,8 @@ class AwaitedTickets:
         lacking = sorted(set(seeds) - set(self.run.seeds))
         if self.seed is None and lacking:
             raise UserError(
-                f"{self.run.called} has no ticket of seed {', '.join(map(str, lacking))}: it has "
-                f"seed {', '.join(map(str, self.run.seeds))}. Set seed and replicates to those, or "
+                f"{self.run.called} has no ticket of seed {numbers_listed(lacking)}: it has "
+                f"seed {numbers_listed(self.run.seeds)}. Set seed and replicates to those, or "
                 f"pruner.seed={self.run.seeds[0]} to give one replicate's tickets to all"
             )
 

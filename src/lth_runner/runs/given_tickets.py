@@ -22,6 +22,7 @@ from lth_runner.store.ticket_file import read_ticket
 from lth_runner.values import identity
 from lth_runner.values.errors import Damaged, UserError
 from lth_runner.values.files import regular_hash
+from lth_runner.values.listed import numbers_listed
 from lth_runner.values.mask import Mask
 
 STATIC = "Static"  # the masking that holds the mask it is given
@@ -73,8 +74,8 @@ class GivenTickets:
         known = sorted(seed for seed in self._found if seed is not None)
         why = next((f" ({self._refused[seed]})" for seed in lacking if seed in self._refused), "")
         raise UserError(
-            f"{self._folder} has no ticket of seed {', '.join(map(str, lacking))}{why}: it has "
-            f"seed {', '.join(map(str, known))}. Set seed and replicates to those, or pruner.seed="
+            f"{self._folder} has no ticket of seed {numbers_listed(lacking)}{why}: it has "
+            f"seed {numbers_listed(known)}. Set seed and replicates to those, or pruner.seed="
             f"{known[0]} to give one replicate's tickets to all"
         )
 

@@ -14,6 +14,7 @@ from lth_runner.problem.origin import File
 from lth_runner.runs.folder import read_problem, read_rounds, unfinished
 from lth_runner.runs.one_run import one_run, trained_path
 from lth_runner.values.errors import UserError
+from lth_runner.values.listed import numbers_listed
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,6 @@ class FromRun:
         why = unfinished(folder)
         raise UserError(
             f"origin.run={self.run} has no finished training of round {self.round} and seed "
-            f"{seed}: it has rounds {_listed(rounds)} and seeds {_listed(seeds)}"
+            f"{seed}: it has rounds {numbers_listed(rounds)} and seeds {numbers_listed(seeds)}"
             + (f". {why}" if why else "")
         )
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers)) or "none"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from lth_runner.runs.folder import ROUNDS, Row, read_status, unfinished
 from lth_runner.runs.one_run import one_run
 from lth_runner.runs.seal import seals
 from lth_runner.values.errors import UserError
+from lth_runner.values.listed import numbers_listed
 
 NEAREST = 2  # rounds that a message names where none is meant
 EXACT = 1e-9  # of sparsities, where nothing tells how many weights there are
@@ -86,7 +87,7 @@ def tickets(run: FinishedRun, *, arm: str = TICKET, seed: int | None = None) -> 
     wanted = seeds[0] if seed is None and seeds else seed
     rows = [row for row in of_arm if row["seed"] == wanted]
     if not rows:
-        raise UserError(f"{run.folder} has no seed {seed}: it has {_listed(seeds)}")
+        raise UserError(f"{run.folder} has no seed {seed}: it has {numbers_listed(seeds)}")
     return sorted(rows, key=lambda row: row["round"])
 
 
@@ -155,7 +156,3 @@ def _offered(rows: Sequence[Found]) -> str:
 def _named(row: Found) -> str:
     told = f" (sparsity {_sparsity(row):.8g})" if density_of(row) is not None else ""
     return f"{row['round']}{told}{' diverged' if row.get('diverged') else ''}"
-
-
-def _listed(numbers: Collection[int]) -> str:
-    return ", ".join(map(str, numbers)) or "none"
