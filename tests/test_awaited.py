@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 import small
+from lth_runner.parts.seams import check_seam
 from lth_runner.runs.awaited import AwaitedRun, AwaitedTickets
-from lth_runner.search import Fit, Given
+from lth_runner.search import Fit, Given, Search
 from lth_runner.values.errors import UserError
 
 TASK = small.task()
@@ -39,6 +40,7 @@ def test_what_the_run_will_not_have_is_refused(options: dict[str, Any], told: st
 @pytest.mark.parametrize("weights", ["own", "ticket", "trained"])
 def test_what_it_may_have_is_taken(options: dict[str, Any], weights: str) -> None:
     search = given(weights=weights, **options)
+    check_seam("pruner.search", search, Search)
     search.check_replicates([TASK.with_seed(4)])
     assert search.num_rounds == (2 if options else 3)
 

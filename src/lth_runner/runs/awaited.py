@@ -29,8 +29,8 @@ class AwaitedRun:
     seeds: tuple[int, ...]
     num_rounds: int
     num_dense: int
-    dense: Mask
-    tensors: Mapping[str, Tensor]
+    dense: Mask = field(compare=False)
+    tensors: Mapping[str, Tensor] = field(compare=False)
 
     @classmethod
     def of(cls, called: str, tasks: Sequence[Task], num_rounds: int, num_dense: int) -> AwaitedRun:
