@@ -264,7 +264,7 @@ def leaves(node: Any) -> list[tuple[str, Any]]:
 
 
 PRUNERS = sorted(path.stem for path in (CONF / "pruner").glob("*.yaml"))
-SCOPES = ("global", "layerwise", "er", "channels", "deviation", "n_of_m", "blocks")
+SCOPES = ("global", "layerwise", "er", "channels", "deviation", "n_of_m", "rows", "blocks")
 
 
 @pytest.mark.parametrize("pruner", PRUNERS)

@@ -404,7 +404,7 @@ def test_rigl_has_a_dense_network_beside_it_where_it_is_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize("pruner", ["rigl", "set"])
-@pytest.mark.parametrize("scope", ["n_of_m", "channels", "blocks"])
+@pytest.mark.parametrize("scope", ["n_of_m", "rows", "channels", "blocks"])
 def test_a_pattern_that_moving_connections_would_leave_is_refused(pruner, scope, tmp_path):
     words = (f"pruner={pruner}", f"pruner.scope={scope}", "pruner.sparsity=0.5")
     said = command.lth_run(*SPARSE, f"paths.outputs={tmp_path}", *words)

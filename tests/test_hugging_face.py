@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import runpy
@@ -18,13 +19,15 @@ from safetensors.torch import load_file, save_file
 import pretrained
 from command import SMALL, folders, lth_run, no_training
 from lanes import Memory, trained, whole_state
-from lth_runner.allocate.n_of_m import NOfM
+from lth_runner.allocate import NOfM, Rows
 from lth_runner.masking import Static
 from lth_runner.problem import Covers, Delta, NextToken, Pretrained
+from lth_runner.problem.data import Data
 from lth_runner.problem.fits import check_fits
 from lth_runner.problem.models import HuggingFace, causal_transformer
 from lth_runner.problem.retained import check_retained, refuse_other_answers
 from lth_runner.problem.task import Task
+from lth_runner.score import Wanda
 from lth_runner.search.ticket import Ticket
 from lth_runner.training.engines.sequential import Sequential
 from lth_runner.training.job import Job
@@ -113,6 +116,45 @@ def test_gpt2s_transposed_matrices_are_linear_layers_that_no_axis_is_told_of(
     assert "transformer.h.0.attn.c_attn.bias" in with_biases
     with pytest.raises(UserError, match=r"c_attn.* of the kind transposed_linear"):
         NOfM(4).check_layers(found)
+    with pytest.raises(UserError, match=r"its outputs on the second axis.*rows\.transposed"):
+        Rows().check_layers(replace(found, covers=BLOCKS))
+    Rows(transposed=["*"]).check_layers(replace(found, covers=BLOCKS))
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "t5", "deberta-v2"])
+def test_wanda_has_the_inputs_of_every_matrix_without_those_at_padding(
+    family: str, tmp_path: Path
+) -> None:
+    one = replace(task(pretrained.folder(tmp_path, family), origin=False), covers=BLOCKS)
+    inputs = {name: value[:5].clone() for name, value in one.data.train[0].items()}
+    real = torch.arange(pretrained.LENGTH) < torch.tensor([3, 5, 4, 5, 2])[:, None]
+    inputs["attention_mask"] *= real
+    split = inputs, one.data.train[1][:5]
+    one = replace(one, data=Data.from_tensors(split, split, validation=0, num_classes=3))
+    weights = one.init()
+    found = Wanda(batch_size=5)(one, weights, one.dense())
+    network = one.module().eval()
+    states.write(network, weights)
+    squares = dict.fromkeys(one.prunable, torch.zeros(()))
+
+    def see(layer: torch.nn.Module, given: Any, *, name: str, kept: torch.Tensor) -> None:
+        rows = given[0].detach().flatten(0, -2)
+        rows = rows[kept] if len(rows) == len(kept) else rows
+        squares[name] = squares[name] + rows.square().sum(0)
+
+    for index, kept in enumerate(real):
+        hooks = [
+            network.get_submodule(n.removesuffix(".weight")).register_forward_pre_hook(
+                functools.partial(see, name=n, kept=kept)
+            )
+            for n in one.prunable
+        ]
+        network(**{name: value[index : index + 1] for name, value in inputs.items()})
+        for hook in hooks:
+            hook.remove()
+    for name, value in found.items():
+        norm = squares[name].sqrt()[:, None] if family == "gpt2" else squares[name].sqrt()
+        torch.testing.assert_close(value, weights[name].abs() * norm)
 
 
 def test_blocks_are_found_in_any_transformer_with_a_pooler_where_it_is_asked_for(bert: str) -> None:

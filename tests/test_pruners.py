@@ -125,7 +125,7 @@ OPTIONS = {
 }
 BLIND = {"imp": False, "given": True, "magnitude_at_init": True, "random": True, "random_erk": True,
          "smart_ratio": True, "synflow": True, "rigl": True, "set": True,
-         "concrete": True}  # fmt: skip
+         "concrete": True, "wanda": True}  # fmt: skip
 
 
 @pytest.mark.parametrize(

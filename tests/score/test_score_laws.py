@@ -37,6 +37,7 @@ FED = [
     scores.Obd(num_batches=1, batch_size=5),
     scores.Obd("hutchinson", num_batches=1, batch_size=20, num_draws=2),
     scores.Obd("fisher", num_batches=1, batch_size=8),
+    scores.Wanda(batch_size=20),
 ]
 SEEDED = [*FED, scores.Random()]
 CASES = [(m, s) for m in ("mlp", "resnet") for s in (*FREE, *FED)]
@@ -119,6 +120,7 @@ def test_double_precision_weights_keep_theirs(score):
         scores.Synflow(),
         scores.Obd(num_batches=1, batch_size=4),
         scores.FilterNorm(),
+        scores.Wanda(batch_size=20),
     ],
     ids=str,
 )

@@ -6,6 +6,7 @@ from lth_runner.allocate.coarsen import Coarsen, Refill, Regroup
 from lth_runner.allocate.densities import ErdosRenyi, Proportional, Uniform
 from lth_runner.allocate.keep import Allocate, count, empty_layers, keep_top
 from lth_runner.allocate.n_of_m import NOfM
+from lth_runner.allocate.rows import Rows
 from lth_runner.allocate.smart_ratio import SmartRatio
 from lth_runner.allocate.threshold import Deviation, Global, LayerWise
 
@@ -22,6 +23,7 @@ __all__ = [
     "Proportional",
     "Refill",
     "Regroup",
+    "Rows",
     "SmartRatio",
     "Uniform",
     "channels",

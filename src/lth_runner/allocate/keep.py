@@ -37,6 +37,15 @@ def count(density: float, num: int, rounding: Rounding = "nearest") -> int:
     return math.floor(density * num) if rounding == "down" else math.ceil(density * num)
 
 
+def check_finite(scores: Tensor, within: Tensor) -> None:
+    """Raises UserError for scores within a mask that are not finite."""
+    if bool((within & ~torch.isfinite(scores)).any()):
+        raise UserError(
+            "scores are not finite (NaN or infinity): the training before has diverged, or the "
+            "score is too large for a network so deep"
+        )
+
+
 def keep_top(scores: Tensor, within: Tensor, num_kept: int, seed: int) -> Tensor:
     """Masks exactly the ``num_kept`` largest scores inside ``within``; ties are drawn by seed.
 
@@ -45,11 +54,7 @@ def keep_top(scores: Tensor, within: Tensor, num_kept: int, seed: int) -> Tensor
     """
     flat, inside = scores.reshape(-1), within.reshape(-1)
     num_inside = int(inside.sum())
-    if bool((inside & ~torch.isfinite(flat)).any()):
-        raise UserError(
-            "scores are not finite (NaN or infinity): the training before has diverged, or the "
-            "score is too large for a network so deep"
-        )
+    check_finite(flat, inside)
     if num_kept == 0:
         return torch.zeros_like(within)
     if num_kept > num_inside:

@@ -9,6 +9,7 @@ from lth_runner.score.gradient import Force, GradientMagnitude, Grasp, GraspIter
 from lth_runner.score.magnitude import Magnitude, Random
 from lth_runner.score.meta import Prospr
 from lth_runner.score.score import Score, Scores
+from lth_runner.score.wanda import Wanda
 
 __all__ = [
     "Concrete",
@@ -27,4 +28,5 @@ __all__ = [
     "Scores",
     "Snip",
     "Synflow",
+    "Wanda",
 ]
