@@ -492,7 +492,7 @@ def config_of(path):
 
 def test_all_models_have_a_config():
     expected = (
-        "causal_transformer conv2 conv4 conv6 custom lenet300 lenet5 masked_transformer mlp "
+        "causal_transformer conv2 conv4 conv6 custom hf lenet300 lenet5 masked_transformer mlp "
         "resnet18 resnet20 resnet32 resnet50 resnet56 torchvision transformer unet vgg11 vgg16 "
         "vgg19 wide_resnet"
     )
@@ -510,6 +510,9 @@ def test_config_binds_to_its_function_and_states_its_weight_count(path):
     if path.stem == "torchvision":
         assert OmegaConf.is_missing(config, "name")
         config.name = "resnet50"
+    if path.stem == "hf":  # whose folder tells the rest
+        assert OmegaConf.is_missing(config, "path")
+        config.path = "models/minilm"
     arguments = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     module_name, _, name = arguments.pop("_target_").rpartition(".")
     assert module_name == "lth_runner.problem.models"
@@ -522,6 +525,6 @@ def test_config_binds_to_its_function_and_states_its_weight_count(path):
         if parameter.kind is inspect.Parameter.VAR_KEYWORD
     }
     assert set(bound.signature.parameters) - extra == set(arguments)
-    if path.stem != "torchvision":
+    if path.stem not in ("torchvision", "hf"):
         count = f"{sum(sizes_of_prunable(on_meta(factory, **arguments))):,}"
         assert f"{count} weights" in path.read_text()
