@@ -35,6 +35,7 @@ from lth_runner.cli import main as cli
 from lth_runner.runs.report.drawn import stale
 
 NUM_WORKERS = 4
+KILLED_TIMES = 5  # that the workers of one sweep are killed
 TIMED = ("seconds", "search_seconds", "reused")  # who trained a shared one is a matter of chance
 SMALL = (
     "+scale=smoke", "dataset=synthetic", "dataset.num_train=120", "dataset.num_test=60",
@@ -145,14 +146,14 @@ def kills(work: Path, whole: Path, *, num: int, until: float) -> Tally:
         if sum(tally.counts.values()) >= num or time.monotonic() > until:
             break
         outputs = work / f"kills-{attempt}"
-        for _ in range(num):
+        for _ in range(KILLED_TIMES):  # then a fresh sweep: a late phase would be all that is left
             owed = [point for point in POINTS if not _is_done(outputs, point)]
             if not owed or sum(tally.counts.values()) >= num or time.monotonic() > until:
                 break
             chosen = moments.sample(owed, min(NUM_WORKERS, len(owed)))
             workers = [started(outputs, point) for point in chosen]
             for worker in workers:  # one after the other, while the others go on
-                time.sleep(moments.uniform(0, longest / NUM_WORKERS))
+                time.sleep(moments.uniform(0, 2 * longest / NUM_WORKERS))
                 if worker.is_alive():
                     told = phase(outputs)
                     worker.kill()
