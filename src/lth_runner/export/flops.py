@@ -15,8 +15,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import flop_registry
 
 from lth_runner.export.operations import Operations
-from lth_runner.export.shrink.answers import plain_attention
-from lth_runner.problem.answers import answer
+from lth_runner.problem.answers import answer, plain_attention
 from lth_runner.values.tree import Tree
 
 LOOKED_UP = (torch.ops.aten.embedding, torch.ops.aten._embedding_bag)  # multiply nothing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -18,6 +19,17 @@ def answer(module: nn.Module, inputs: Tree) -> Tensor:
     """Runs a network on its inputs, which are its arguments by name where they are a mapping."""
     found: Tensor = module(inputs) if isinstance(inputs, Tensor) else module(**inputs)
     return found
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Has torch's transformer layers compute step by step, as they do in training."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @torch.no_grad()

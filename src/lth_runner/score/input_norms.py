@@ -8,7 +8,6 @@ computes is seen here instead, and a weight is known by the memory that it lies 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from lth_runner.problem.answers import plain_attention
 from lth_runner.problem.task import Task
 from lth_runner.score.derivatives import MAX_SAMPLES, match_device_and_dtype
 from lth_runner.values import tree
@@ -58,7 +58,7 @@ def squared_input_norms(
     """
     own = {name: weights[name].contiguous().clone() for name in names}
     seen = _Seen(own)
-    with torch.no_grad(), _without_fused_attention():
+    with torch.no_grad(), plain_attention():
         for batch in batches:
             inputs, _ = match_device_and_dtype(batch, weights)
             for part, real in _parts(inputs):
@@ -82,17 +82,6 @@ def _parts(inputs: Tree) -> Iterator[tuple[Tree, Tensor | None]]:
         yield part, None
     for index in (~full).nonzero():
         yield tree.rows(inputs, index), mask[index[0]].bool()
-
-
-@contextmanager
-def _without_fused_attention() -> Iterator[None]:
-    """Has torch's transformer layers compute by single products, which can be seen."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from lth_runner.export.shrink.double import (
     double_operations,
     double_recurrent,
 )
+from lth_runner.problem.answers import plain_attention
 
 DOUBLE_TOLERANCE = 1e-9  # relative, in float64
 TOLERANCE = 1e-5  # relative, in the network's own precision
@@ -53,17 +53,6 @@ def tensors(nested: Any) -> list[Tensor]:
     """Lists the tensors among what a network is asked or answers."""
     leaves = pytree.tree_leaves(dict(nested) if isinstance(nested, Mapping) else nested)
     return [value for value in leaves if isinstance(value, Tensor)]
-
-
-@contextmanager
-def plain_attention() -> Iterator[None]:
-    """Has torch's transformer layers compute step by step, as they do in training."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def random_like(example: Any, seed: int) -> Any:

@@ -15,7 +15,6 @@ from lth_runner.export.shrink.answers import (
     ask,
     call,
     difference,
-    plain_attention,
     random_like,
     tensors,
 )
@@ -26,6 +25,7 @@ from lth_runner.export.shrink.heads import KINDS, Numbers, needed, numbers_cut, 
 from lth_runner.export.shrink.plain import additions, check_mask, masked_copy, plain_copy
 from lth_runner.export.shrink.rules import rule_of
 from lth_runner.export.shrink.trace import Found, Trace
+from lth_runner.problem.answers import plain_attention
 from lth_runner.values.errors import UserError
 from lth_runner.values.listed import listed
 from lth_runner.values.raised import first_line

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy
 
-from lth_runner.problem.data.folder import default_cache
+from lth_runner.problem.data.cache_file import default_cache
 from lth_runner.problem.data.rows import decoded
 from lth_runner.problem.data.sampled import EVALUATED, SampledData
 from lth_runner.problem.data.samples import CHUNK, Framed, Masked, Samples, Tokens

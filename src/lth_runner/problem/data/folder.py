@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lth_runner.problem.data.augmentation import Augmentation
+from lth_runner.problem.data.cache_file import default_cache, write_cache_file
 from lth_runner.problem.data.datasets import assemble
 from lth_runner.problem.data.picture_files import SPLITS, Pictures, contents, find, stamps
 from lth_runner.problem.data.pictures import BYTES_A_PIXEL, MAX_PIXELS, MODES, pixels
@@ -82,11 +80,6 @@ def imagefolder(
         augment_crop=augment_crop,
         augment=augment,
     )
-
-
-def default_cache() -> Path:
-    """Returns $XDG_CACHE_HOME/lth-runner, or ~/.cache/lth-runner."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lth-runner"
 
 
 # --- decoding
@@ -154,17 +147,7 @@ def _load(path: Path) -> tuple[dict[str, Tensor], int]:
 
 def _save(path: Path, tensors: dict[str, Tensor], *, num_classes: int) -> None:
     metadata = {"sha256": _digest(tensors), "num_classes": str(num_classes)}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="imagefolder-", dir=path.parent) as folder:
-            written = Path(folder) / path.name
-            save_file(tensors, written, metadata=metadata)
-            written.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(
-            f"cannot write the decoded images to {path.parent} ({error}):"
-            " pass dataset.cache=<a folder with room>"
-        ) from error
+    write_cache_file(path, tensors, metadata, "decoded images")
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

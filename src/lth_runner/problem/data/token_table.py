@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from lth_runner.problem.data.folder import default_cache
+from lth_runner.problem.data.cache_file import default_cache, write_cache_file
 from lth_runner.values import identity
-from lth_runner.values.errors import UserError
 
 CACHE_FORMAT = 1  # part of the cached file's name: raise it when the encoding changes
 Table = Mapping[str, Tensor]
@@ -63,14 +60,4 @@ def _mapped(path: Path) -> Table:
 
 def _write(path: Path, table: Table) -> None:
     plain = {name: value.contiguous() for name, value in table.items()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="texts-", dir=path.parent) as folder:
-            written = Path(folder) / path.name
-            save_file(plain, written, metadata={"sha256": fingerprint_of(plain)})
-            written.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(
-            f"cannot write the encoded texts to {path.parent} ({error}): pass dataset.cache=<a "
-            "folder with room>"
-        ) from error
+    write_cache_file(path, plain, {"sha256": fingerprint_of(plain)}, "encoded texts")

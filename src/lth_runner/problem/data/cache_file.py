@@ -1,0 +1,39 @@
+"""What was read once, as tensors of a file in the cache."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lth_runner.values.errors import UserError
+
+
+def default_cache() -> Path:
+    """Returns $XDG_CACHE_HOME/lth-runner, or ~/.cache/lth-runner."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lth-runner"
+
+
+def write_cache_file(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], what: str
+) -> None:
+    """Writes a safetensors file, whole or not at all; ``what`` it holds is told in messages.
+
+    Raises UserError where its folder takes none.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="made-", dir=path.parent) as folder:
+            written = Path(folder) / path.name
+            save_file(dict(tensors), written, metadata=dict(metadata))
+            written.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"cannot write the {what} to {path.parent} ({error}): pass dataset.cache=<a folder "
+            "with room>"
+        ) from error
