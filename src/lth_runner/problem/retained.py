@@ -65,9 +65,8 @@ def check_retained(task: Task) -> None:
 
 def refuse_other_answers(task: Task, trained: nn.Module, weights: State) -> None:
     """Raises UserError where a trained network answers otherwise than what is stored of it."""
-    if (
-        task.is_shipped and "code" not in task.identity
-    ):  # a library has many networks: each is asked
+    # of the networks of a library, which are many, each is asked
+    if task.is_shipped and "code" not in task.identity:
         return
     inputs, _ = task.data.sample(min(LOOKED_AT, task.data.num_train), 0)
     placed = {name: value.to(task.device) for name, value in weights.items()}
