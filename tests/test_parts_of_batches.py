@@ -16,6 +16,7 @@ from lanes import Memory, jobs, recipe, trained, whole_state
 from lth_runner.masking import Static
 from lth_runner.problem import NextToken
 from lth_runner.problem.data import Data
+from lth_runner.problem.evaluated import values_kept_of_a_token
 from lth_runner.problem.models import masked_transformer
 from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Ticket
@@ -51,6 +52,27 @@ def masked_job() -> Job:
 
 def model() -> nn.Module:
     return masked_transformer(vocabulary=9, length=6, width=8, depth=1, heads=2)
+
+
+def test_a_gradient_that_keeps_too_much_is_taken_in_parts(monkeypatch) -> None:
+    job = masked_job()
+    batch = job.task.data.sample(13, 0)
+    whole = job.task.gradient(job.ticket.weights, batch)
+    seen = []
+    loss = Task.loss
+
+    def watched(task: Task, weights: Any, part: Any, *rest: Any, **named: Any) -> torch.Tensor:
+        seen.append(len(part[1]))
+        return loss(task, weights, part, *rest, **named)
+
+    monkeypatch.setattr(Task, "loss", watched)
+    kept = values_kept_of_a_token(job.task.module())
+    monkeypatch.setattr("lth_runner.problem.task.KEPT_VALUES", 4 * 6 * kept)
+    parts = job.task.gradient(job.ticket.weights, batch)
+    assert seen == [4, 4, 4, 1]
+    assert parts.keys() == whole.keys()
+    for name, value in whole.items():
+        assert torch.allclose(parts[name], value, atol=1e-6), name
 
 
 @pytest.mark.parametrize("size", [1, 3, 10])

@@ -14,6 +14,7 @@ from fake_past import data, drawn, equal, network, small_task
 from lth_runner.problem.answers import evaluate
 from lth_runner.problem.data import Data
 from lth_runner.problem.fits import check_fits
+from lth_runner.problem.models import mlp
 from lth_runner.problem.objective import CrossEntropy, MultiLabel
 from lth_runner.problem.task import Task
 from lth_runner.values import state as states
@@ -33,6 +34,23 @@ def plain(task=TASK, *, training=False):
     module = task.model()
     module.load_state_dict(weights(task))
     return module.train(training)
+
+
+def test_a_shipped_network_is_drawn_once_for_its_start_and_copied_where_it_is_written_over():
+    drawn_networks = []
+
+    def counted():
+        drawn_networks.append(1)
+        return mlp(shape=[6], num_classes=3, widths=[9])
+
+    counted.__module__ = "lth_runner.problem.models.fully_connected"
+    task = replace(TASK, model=counted, data=data())
+    modules = [task.module() for _ in range(3)]
+    assert len(drawn_networks) == 1
+    states.write(modules[0], task.init())
+    assert all(value.any() for value in modules[0].parameters() if value.ndim > 1)
+    assert not any(value.any() for value in modules[1].parameters())
+    assert all(part.training for part in modules[2].modules())
 
 
 def test_prunable_weights_are_those_of_linear_and_convolution_layers():

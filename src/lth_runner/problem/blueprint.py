@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lth_runner.values import state as states
 
@@ -22,6 +22,23 @@ class Blueprint:
     classes: frozenset[type[nn.Module]]
     kinds: Mapping[str, str]  # of the layers, by the name of their weights
     held: str | None = None  # a hash of what a user's network holds besides its weights
+    trains: tuple[bool, ...] = ()  # whether each module was in training mode when it was built
+
+    def copied(self) -> nn.Module | None:
+        """Copies the network, zeros in the place of what a State holds; None where it has no copy.
+
+        A tenth of the time of building it, where millions of weights are drawn for nothing.
+        """
+        zeros: dict[int, Any] = {}
+        for _, value in states.named_tensors(self.module):
+            if value.device.type != "meta":
+                return None
+            room = torch.zeros_like(value, device="cpu")
+            zeros[id(value)] = _as_registered(room, value)
+        module = copy.deepcopy(self.module, zeros)
+        for part, trains in zip(module.modules(), self.trains, strict=True):
+            part.training = trains
+        return module
 
 
 def without_values(module: nn.Module) -> nn.Module:
@@ -33,10 +50,13 @@ def without_values(module: nn.Module) -> nn.Module:
     """
     bare: dict[int, Any] = {}
     for _, value in states.named_tensors(module):
-        empty = torch.empty_like(value, device="meta")
-        is_parameter = isinstance(value, nn.Parameter)
-        bare[id(value)] = nn.Parameter(empty, value.requires_grad) if is_parameter else empty
+        bare[id(value)] = _as_registered(torch.empty_like(value, device="meta"), value)
     try:
         return copy.deepcopy(module, bare)
     except (TypeError, RuntimeError):  # it holds what has no copy: a lock, a file, a graph
         return module
+
+
+def _as_registered(value: Tensor, like: Tensor) -> Tensor:
+    """Makes a value a parameter where another tensor is one."""
+    return nn.Parameter(value, like.requires_grad) if isinstance(like, nn.Parameter) else value

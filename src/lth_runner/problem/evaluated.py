@@ -1,4 +1,4 @@
-"""Batches of an evaluation, in parts where what a network makes of them is large."""
+"""Batches in parts, where what a network makes of them is large."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from lth_runner.values import tree
 from lth_runner.values.tree import Batch, Tree
 
 VALUES = 2**26  # of the largest tensor that an evaluation makes of tokens: 256 MiB of fp32
+KEPT_VALUES = 2**28  # of all layers' outputs, which a gradient of tokens keeps: 1 GiB of fp32
 
 
 def values_of_a_token(module: nn.Module) -> int:
@@ -20,6 +21,15 @@ def values_of_a_token(module: nn.Module) -> int:
 
     That is the vocabulary's size where a head answers for it, else mostly the hidden layer's.
     """
+    return max(_widths(module))
+
+
+def values_kept_of_a_token(module: nn.Module) -> int:
+    """Counts the values that all layers of a network make of a token: a gradient keeps them."""
+    return sum(_widths(module))
+
+
+def _widths(module: nn.Module) -> list[int]:
     widths = [1]
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
@@ -29,7 +39,7 @@ def values_of_a_token(module: nn.Module) -> int:
         elif is_conv1d(layer):
             own: Any = layer
             widths.append(own.nf)
-    return max(widths)
+    return widths
 
 
 def in_parts(batches: Iterable[Batch], width: int, most: int = VALUES) -> Iterator[Batch]:

@@ -17,11 +17,17 @@ from lth_runner.problem.blueprint import Blueprint, without_values
 from lth_runner.problem.coordinates import Coordinates, constants, merged, stock_name
 from lth_runner.problem.covers import Covers, kind_by_name
 from lth_runner.problem.data import Dataset
-from lth_runner.problem.evaluated import in_parts, values_of_a_token
+from lth_runner.problem.evaluated import (
+    KEPT_VALUES,
+    in_parts,
+    values_kept_of_a_token,
+    values_of_a_token,
+)
 from lth_runner.problem.held import held_fingerprint, is_shipped
 from lth_runner.problem.norm_layers import is_norm
 from lth_runner.problem.objective import CrossEntropy, Objective
 from lth_runner.problem.origin import LeavesRemainders, Origin, Remainders
+from lth_runner.problem.parameter_gradient import parameter_gradient
 from lth_runner.problem.places import moved, places
 from lth_runner.values import identity, tree
 from lth_runner.values import state as states
@@ -82,8 +88,9 @@ class Task:
         built = self._built(self._constants_seed)
         shipped = is_shipped(self.model, built.classes)
         held = None if shipped else held_fingerprint(built.module)  # before anybody runs it
+        trains = tuple(part.training for part in built.module.modules())
         bare = without_values(moved(built.module, self.device))
-        return replace(built, module=bare, held=held)
+        return replace(built, module=bare, held=held, trains=trains)
 
     @property
     def is_shipped(self) -> bool:
@@ -185,8 +192,9 @@ class Task:
         return states.read(self._built(seed, from_origin=False).module)
 
     def module(self) -> nn.Module:
-        """Builds a network on the task's device; its weights are to be written over."""
-        return moved(self._built(self._constants_seed).module, self.device)
+        """Makes a network on the task's device; its weights are to be written over."""
+        copied = self._blueprint.copied() if self.is_shipped else None
+        return moved(copied or self._built(self._constants_seed).module, self.device)
 
     def merged(self, weights: State) -> State:
         """Computes the stock network's tensors, whatever the coordinates: for files, for others."""
@@ -287,13 +295,20 @@ class Task:
         return {name: value / len(batches) for name, value in total.items()}
 
     def gradient(self, weights: State, batch: Batch, *, batch_statistics: bool = False) -> State:
-        """Computes the loss's gradient on one batch in every parameter, pruned ones too."""
+        """Computes the loss's gradient on one batch in every parameter, pruned ones too.
+
+        A batch of tokens of which the layers would keep too much is taken in parts.
+        """
         placed = {name: value.to(self.device).detach() for name, value in weights.items()}
-        leaves = [placed[name].requires_grad_() for name, _ in self._template.named_parameters()]
-        loss = self.loss(placed, batch, batch_statistics=batch_statistics)
-        found = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
-        names = [name for name, _ in self._template.named_parameters()]
-        return {name: value.cpu() for name, value in zip(names, found, strict=True)}
+        parameters = {n: placed[n].requires_grad_() for n, _ in self._template.named_parameters()}
+        width = values_kept_of_a_token(self._template)
+        parts = [batch] if batch_statistics else list(in_parts([batch], width, KEPT_VALUES))
+        return parameter_gradient(
+            lambda part: self.loss(placed, part, batch_statistics=batch_statistics),
+            parameters,
+            parts,
+            self.objective,
+        )
 
     def evaluated(self, split: str, size: int = 2000) -> Iterator[Batch]:
         """Goes through a split in order, in batches of which a network can be asked at once."""
