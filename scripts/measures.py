@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 from lth_runner.runs.evidence.differences import Differences
 from lth_runner.runs.evidence.estimate import Estimate, one_sample, sample, two_sample
+from lth_runner.runs.evidence.judge import Held, level_at, ruling
 from lth_runner.runs.evidence.means import density, mean, number, std
 from lth_runner.runs.evidence.pruners import find_pruners
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun, rewind_step
-from lth_runner.runs.evidence.verdict import Held, Level, level_at, ruling
+from lth_runner.runs.evidence.verdict import Level
 
 ACCURACY = "test_accuracy"  # what the papers tell
 

@@ -16,7 +16,7 @@ from lth_runner.masking import Static
 from lth_runner.problem.data import Chain, Cutout, Data, FlipCrop, Transforms
 from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Ticket
-from lth_runner.store.store import load_checkpoint, save_checkpoint
+from lth_runner.store.checkpoint_file import load_checkpoint, save_checkpoint
 from lth_runner.training import train as engine
 from lth_runner.training.job import Job
 from lth_runner.values import state as states

@@ -20,7 +20,7 @@ from lth_runner.probe.paths import on_paths
 from lth_runner.problem.task import Task
 from lth_runner.schedule import Iterations
 from lth_runner.search.ticket import Ticket
-from lth_runner.store.store import load_checkpoint, save_checkpoint
+from lth_runner.store.checkpoint_file import load_checkpoint, save_checkpoint
 from lth_runner.training.engines.packed import Packed, Sparse
 from lth_runner.training.engines.sequential import Sequential
 from lth_runner.training.job import Job

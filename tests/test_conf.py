@@ -21,7 +21,7 @@ from command import parts_of
 from lth_runner.cli.check import EXAMPLES, resolve
 from lth_runner.cli.main import conf_dir
 from lth_runner.cli.signatures import check_targets
-from lth_runner.cli.study import read_study, set_by_scale
+from lth_runner.cli.study_plan import read_study, set_by_scale
 from lth_runner.parts.make import make
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask

@@ -23,7 +23,7 @@ from lth_runner.problem.task import Task
 from lth_runner.schedule import Iterations
 from lth_runner.score import Random
 from lth_runner.search import AtInit, Learned
-from lth_runner.store.store import load_checkpoint, save_checkpoint
+from lth_runner.store.checkpoint_file import load_checkpoint, save_checkpoint
 from lth_runner.training.job import Job
 from lth_runner.training.loop import Loop
 from lth_runner.training.train import replay

@@ -14,7 +14,7 @@ from lth_runner.allocate import Global
 from lth_runner.masking import Static
 from lth_runner.score import Magnitude
 from lth_runner.search.ticket import Start, Ticket
-from lth_runner.store.store import load_checkpoint, save_checkpoint
+from lth_runner.store.checkpoint_file import load_checkpoint, save_checkpoint
 from lth_runner.training import train as engine
 from lth_runner.training.engines.sequential import Sequential
 from lth_runner.training.job import Job

@@ -19,9 +19,10 @@ from lth_runner.runs.evidence.estimate import (
     sample,
     two_sample,
 )
+from lth_runner.runs.evidence.judge import Held, judge, words
 from lth_runner.runs.evidence.needed import seeds_needed
 from lth_runner.runs.evidence.rows import FinishedRun
-from lth_runner.runs.evidence.verdict import Held, Level, Verdict, judge, words
+from lth_runner.runs.evidence.verdict import Level, Verdict
 
 
 def test_two_samples_worked_by_hand():

@@ -31,7 +31,8 @@ from lth_runner.masking import Gradual, Rigl, ScalePenalty, SrSte, Static
 from lth_runner.problem.task import Task
 from lth_runner.schedule import Geometric, Iterations
 from lth_runner.search.ticket import Start, Ticket
-from lth_runner.store.store import Store, load_checkpoint, save_checkpoint
+from lth_runner.store.checkpoint_file import load_checkpoint, save_checkpoint
+from lth_runner.store.store import Store
 from lth_runner.training import train as engine
 from lth_runner.training.engines import choose as picking
 from lth_runner.training.engines.cuda_graph_trial import Trial, obstacle, tried

@@ -14,10 +14,10 @@ from scipy.special import stdtrit
 
 from lth_runner.problem.outcomes import Outcomes
 from lth_runner.runs.evidence.estimate import Estimate
+from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.evidence.needed import seeds_needed
 from lth_runner.runs.evidence.planning import losses, plan
 from lth_runner.runs.evidence.rows import FinishedRun
-from lth_runner.runs.evidence.verdict import judge
 from lth_runner.runs.folder import append_rows
 from lth_runner.runs.report.command import main
 from lth_runner.runs.report.planning_text import planned

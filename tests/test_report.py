@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from lth_runner.runs.evidence.estimate import paired
+from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.evidence.rows import find_runs
 from lth_runner.runs.evidence.settings import labels
-from lth_runner.runs.evidence.verdict import judge
 from lth_runner.runs.report import FinishedRun, aggregate, write
 from lth_runner.runs.report.command import main
 from lth_runner.runs.report.curve import curve_figure

@@ -21,10 +21,11 @@ from lth_runner.runs.evidence.estimate import (
     paired,
     two_sample,
 )
+from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.evidence.merged import merged_run, on_levels
 from lth_runner.runs.evidence.needed import samples_hinder, samples_needed, seeds_needed
 from lth_runner.runs.evidence.rows import FinishedRun
-from lth_runner.runs.evidence.verdict import Verdict, judge
+from lth_runner.runs.evidence.verdict import Verdict
 from lth_runner.runs.folder import append_rows
 from lth_runner.runs.report.headline import headline
 from lth_runner.runs.report.method import method

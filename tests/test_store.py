@@ -15,7 +15,8 @@ import torch
 
 import small
 from lth_runner.search.ticket import Start
-from lth_runner.store.store import Store, load_checkpoint
+from lth_runner.store.checkpoint_file import load_checkpoint
+from lth_runner.store.store import Store
 from lth_runner.training.job import Job
 from lth_runner.training.learning_rate import Constant, Cosine
 from lth_runner.training.recipe import Recipe

@@ -14,7 +14,7 @@ from lth_runner.problem.data import Data, SampledData, Sequences
 from lth_runner.problem.objective import CrossEntropy, SquaredError
 from lth_runner.problem.task import Task
 from lth_runner.problem.unlearned import majority
-from lth_runner.runs.evidence.verdict import judge
+from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.record.problem_facts import problem_facts
 from lth_runner.runs.report import FinishedRun
 from lth_runner.runs.report.run_page import run_page

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from lth_runner.problem.lying import first_names, lying_in
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.files import open_regular
 from lth_runner.values.json_files import read_object
@@ -275,20 +276,6 @@ def _without_code() -> Iterator[None]:
             del os.environ[WEIGHTS_ONLY]
         else:
             os.environ[WEIGHTS_ONLY] = before
-
-
-def lying_in(module: nn.Module) -> dict[str, Tensor]:
-    """Maps the names of what a network starts from to the tensors themselves."""
-    held = module.state_dict(keep_vars=True)
-    buffers = {name: value for name, value in module.named_buffers() if name in held}
-    return dict(module.named_parameters()) | buffers
-
-
-def first_names(module: nn.Module) -> dict[str, str]:
-    """Maps every name that a shared parameter has to the first one."""
-    first = {id(value): name for name, value in module.named_parameters()}
-    named = module.named_parameters(remove_duplicate=False)
-    return {name: first[id(value)] for name, value in named}
 
 
 def hash_file(path: Path, digest: hashlib._Hash) -> None:

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lth_runner.problem.lying import lying_in
 from lth_runner.problem.models.model_folder import ModelFolder, library
-from lth_runner.problem.origin import Remainders, hash_file, lying_in
+from lth_runner.problem.origin import Remainders, hash_file
 from lth_runner.values.errors import UserError
 from lth_runner.values.global_streams import all_seeded
 from lth_runner.values.listed import listed

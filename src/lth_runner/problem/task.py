@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from lth_runner.problem.answers import drawn_in_a_step, figures
 from lth_runner.problem.blueprint import Blueprint, without_values
@@ -23,6 +22,7 @@ from lth_runner.problem.evaluated import (
     values_kept_of_a_token,
     values_of_a_token,
 )
+from lth_runner.problem.functional import outputs
 from lth_runner.problem.held import held_fingerprint, is_shipped
 from lth_runner.problem.norm_layers import is_norm
 from lth_runner.problem.objective import CrossEntropy, Objective
@@ -230,30 +230,16 @@ class Task:
 
     def outputs(self, weights: State, inputs: Tree, *, batch_statistics: bool = False) -> Tensor:
         """Computes f(x; theta), normalised by running or by the batch's statistics."""
-        self._template.eval()  # no dropout: a score is a function of the weights
-        for module in self._template.modules():
-            if is_norm(module):
-                module.train(batch_statistics)
-        # functional_call writes updated running statistics into the tensors it is given
-        own = {
-            n: w.clone() if batch_statistics and n in self.norm else w for n, w in weights.items()
-        }
-        aside = {n: b for n, b in self._template.named_buffers() if n not in own}
-        if any(w.dtype == torch.float64 for w in own.values()):  # constants go with the weights
-            aside = {n: b.double() if b.is_floating_point() else b for n, b in aside.items()}
-        positional = (inputs,) if isinstance(inputs, Tensor) else ()
-        named = dict(inputs) if isinstance(inputs, Mapping) else None
-        values = aside | own
-        if unknown := values.keys() - set(self._places.values()):
-            raise KeyError(f"the network has no tensors {sorted(unknown)}")
-        given = {place: values[name] for place, name in self._places.items()}
         drawing = batch_statistics and self.is_random  # a norm of one's own may, in training
-        # each place by itself: with a module of two names torch leaves ours in the template
         with all_seeded(0, self.device) if drawing else nullcontext():
-            found: Tensor = functional_call(
-                self._template, given, positional, named, tie_weights=False, strict=False
+            return outputs(
+                self._template,
+                self._places,
+                weights,
+                inputs,
+                batch_statistics=batch_statistics,
+                norm=self.norm,
             )
-        return found
 
     @cached_property
     def _places(self) -> dict[str, str]:

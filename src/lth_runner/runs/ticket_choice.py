@@ -127,7 +127,7 @@ def _one_weight(row: Row) -> float:
 
 def _best_matching(run: FinishedRun, arm: str) -> int:
     """Finds the sparsest round that is shown to match, and refuses where none is."""
-    from lth_runner.runs.evidence.verdict import judge  # loads scipy
+    from lth_runner.runs.evidence.judge import judge  # loads scipy
 
     verdict = judge(run)
     if (level := verdict.shown(arm)) is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lth_runner.problem.coordinates import stock_name
-from lth_runner.problem.origin import first_names
+from lth_runner.problem.lying import first_names
 from lth_runner.problem.task import Task
 from lth_runner.search.given_ticket import GivenTicket, Tensors
 from lth_runner.values.errors import UserError, nearest

@@ -9,7 +9,6 @@ set aside under ``damaged/`` and done again; what cannot be read is told of and 
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import stat
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lth_runner.store.checkpoint import Checkpoint, Outcome
+from lth_runner.store.checkpoint_file import checkpoint_in, load_checkpoint, save_checkpoint
 from lth_runner.store.ended import MASK, WEIGHTS, packed_end, under
 from lth_runner.store.lease import Lease
 from lth_runner.store.reading import (
@@ -73,7 +73,7 @@ class Entry:
         """Returns the latest intact snapshot at or before a step."""
         for path in sorted(self.folder.glob("step-*.safetensors"), reverse=True):
             if int(path.stem.removeprefix("step-")) <= step:
-                checkpoint = _checkpoint_in(self._file(path), path)
+                checkpoint = checkpoint_in(self._file(path), path)
                 if checkpoint is not None:
                     return checkpoint
         return None
@@ -261,46 +261,3 @@ class Store:
         if published is None:
             raise OSError(f"{target} is not what was just written to it: is the disk failing?")
         return published
-
-
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint to one sealed file: tensors by kind, the rest as JSON."""
-    kinds = {
-        "weights.": checkpoint.weights,
-        "optimizer.": checkpoint.optimizer,
-        "masking.": checkpoint.masking,
-        "scale.": checkpoint.scale,
-    }
-    tensors = {prefix + name: v for prefix, state in kinds.items() for name, v in state.items()}
-    facts = {
-        "step": checkpoint.step,
-        "loss": checkpoint.loss,
-        "num_losses": checkpoint.num_losses,
-        "history": list(checkpoint.history),
-        "seconds": checkpoint.seconds,
-    }
-    states.save(path, tensors, {"checkpoint": json.dumps(facts)})
-
-
-def load_checkpoint(path: Path) -> Checkpoint | None:
-    """Reads a checkpoint, None where there is none; a damaged one is set aside, as if none."""
-    return _checkpoint_in(SealedFile(path), path)
-
-
-def _checkpoint_in(file: SealedFile, path: Path) -> Checkpoint | None:
-    try:
-        with readable(path):
-            tensors, metadata = file.read()
-    except FileNotFoundError:
-        return None
-    except Damaged as damage:
-        set_aside(path, damage)
-        return None
-    facts = json.loads(metadata["checkpoint"])
-    return Checkpoint(
-        weights=under(tensors, "weights."),
-        optimizer=under(tensors, "optimizer."),
-        masking=under(tensors, "masking."),
-        scale=under(tensors, "scale."),
-        **{**facts, "history": tuple(facts["history"])},
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.evidence.means import density, is_dense, mean, number
 from lth_runner.runs.evidence.merged import ASKED_DENSITY, levels_of, merged_run
 from lth_runner.runs.evidence.rows import (
@@ -25,7 +26,6 @@ from lth_runner.runs.evidence.sweep import (
     described,
     setting_of,
 )
-from lth_runner.runs.evidence.verdict import judge
 from lth_runner.runs.folder import Row
 
 MAX_NAMED_KEYS = 2

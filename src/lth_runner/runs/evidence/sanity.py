@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from lth_runner.runs.evidence.estimate import LEVEL, Estimate, Word
+from lth_runner.runs.evidence.judge import Held, words
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
-from lth_runner.runs.evidence.verdict import Held, Level, Verdict, words
+from lth_runner.runs.evidence.verdict import Level, Verdict
 from lth_runner.values.measure import Measure
 
 CONTROLS = ("shuffle", "reinit", "invert", "random_data")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.evidence.means import density, even_places, is_dense, number
 from lth_runner.runs.evidence.merged import (
     ASKED_DENSITY,
@@ -26,7 +27,7 @@ from lth_runner.runs.evidence.rows import (
 from lth_runner.runs.evidence.settings import flatten
 from lth_runner.runs.evidence.tradeoff import Fit, Observation
 from lth_runner.runs.evidence.tradeoff_fit import fit
-from lth_runner.runs.evidence.verdict import Level, Verdict, judge
+from lth_runner.runs.evidence.verdict import Level, Verdict
 from lth_runner.runs.incidental import is_incidental
 from lth_runner.values.measure import Measure
 

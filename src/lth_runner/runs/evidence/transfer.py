@@ -13,11 +13,12 @@ from functools import cached_property
 
 from lth_runner.runs.evidence.differences import Differences
 from lth_runner.runs.evidence.estimate import DIFFERENCE_LEVEL, LEVEL, Estimate, Word
+from lth_runner.runs.evidence.judge import Held, judge, words
 from lth_runner.runs.evidence.means import density as density_of
 from lth_runner.runs.evidence.means import number
 from lth_runner.runs.evidence.merged import levels_of, same_density
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
-from lth_runner.runs.evidence.verdict import Held, Level, Verdict, judge, words
+from lth_runner.runs.evidence.verdict import Level, Verdict
 from lth_runner.runs.folder import Row
 from lth_runner.values.measure import Measure
 

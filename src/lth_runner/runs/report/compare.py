@@ -10,6 +10,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.evidence.merged import kept_by_all
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.settings import (
@@ -19,7 +20,7 @@ from lth_runner.runs.evidence.settings import (
     seed_groups,
     sorted_by_settings,
 )
-from lth_runner.runs.evidence.verdict import Verdict, judge
+from lth_runner.runs.evidence.verdict import Verdict
 from lth_runner.runs.folder import PAGE
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say

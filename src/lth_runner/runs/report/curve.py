@@ -8,10 +8,11 @@ from dataclasses import replace
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.evidence.means import density, mean, number, std
 from lth_runner.runs.evidence.published import PublishedCurve, counterpart
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun, class_name
-from lth_runner.runs.evidence.verdict import Level, Verdict, judge
+from lth_runner.runs.evidence.verdict import Level, Verdict
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.drawing import INK, MUTED, LineStyle

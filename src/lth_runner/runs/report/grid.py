@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.evidence.means import number
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.settings import natural
-from lth_runner.runs.evidence.verdict import Level, Verdict, judge
+from lth_runner.runs.evidence.verdict import Level, Verdict
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.lines import DASHED, Frame, Line, line_figure

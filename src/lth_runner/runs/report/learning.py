@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from lth_runner.runs.evidence.estimate import DIFFERENCE_LEVEL, decide, sample, two_sample
+from lth_runner.runs.evidence.judge import Held, ruling
 from lth_runner.runs.evidence.means import mean
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
-from lth_runner.runs.evidence.verdict import Held, Verdict, ruling
+from lth_runner.runs.evidence.verdict import Verdict
 from lth_runner.runs.report import wording as say
 
 

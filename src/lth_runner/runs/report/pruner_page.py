@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from lth_runner.runs.evidence.differences import Differences, gain
 from lth_runner.runs.evidence.estimate import DIFFERENCE_LEVEL, Sample, two_sample
+from lth_runner.runs.evidence.judge import Held, words
 from lth_runner.runs.evidence.pruners import Comparison, Effort
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
-from lth_runner.runs.evidence.verdict import Held, words
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.drawing import MUTED

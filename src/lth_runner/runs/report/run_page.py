@@ -10,11 +10,12 @@ from pathlib import Path
 import yaml
 
 from lth_runner.runs.evidence.correlations import correlations
+from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.evidence.overlap import seed_overlaps
 from lth_runner.runs.evidence.published import PublishedCurve, beside, counterpart
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.sanity import checks
-from lth_runner.runs.evidence.verdict import Verdict, judge
+from lth_runner.runs.evidence.verdict import Verdict
 from lth_runner.runs.folder import CURVE, PAGE, Row
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from lth_runner.runs.aligned_text import aligned
 from lth_runner.runs.evidence.correlations import Quantity, Within, correlations
+from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.evidence.means import aggregate
 from lth_runner.runs.evidence.overlap import MaskOverlap, seed_overlaps
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.sanity import checks
-from lth_runner.runs.evidence.verdict import Level, Verdict, judge
+from lth_runner.runs.evidence.verdict import Level, Verdict
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.headline import headline
 from lth_runner.runs.report.learning import learning_sentence

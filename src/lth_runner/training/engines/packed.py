@@ -17,7 +17,8 @@ from lth_runner.training.engines.agreement import disagreement
 from lth_runner.training.engines.carried import burden, changed_by_training
 from lth_runner.training.engines.compiled import library
 from lth_runner.training.engines.engine import Together
-from lth_runner.training.engines.packed_loop import EVALUATED, Pack
+from lth_runner.training.engines.packed_evaluation import EVALUATED
+from lth_runner.training.engines.packed_loop import Pack
 from lth_runner.training.job import Job
 from lth_runner.training.recipe import Recipe
 from lth_runner.values import identity, tree

@@ -24,6 +24,7 @@ from lth_runner.training.engines.compiled import (
     gather,
     padded,
 )
+from lth_runner.training.engines.packed_evaluation import Evaluation, plain
 from lth_runner.training.engines.packed_layers import (
     pack_networks,
     pack_networks_compiled,
@@ -34,9 +35,6 @@ from lth_runner.training.job import Job
 from lth_runner.training.loop import Loop
 from lth_runner.training.network import autocast
 from lth_runner.training.recipe import Recipe
-from lth_runner.values.tree import Batch
-
-EVALUATED = 256  # samples at once, feature by feature: such a batch stays in the cache
 
 
 class Pack:
@@ -85,7 +83,9 @@ class Pack:
         if compiled:
             self._up_to_date_at = -1
             self._evaluations: dict[str, tuple[int, list[dict[str, float]]]] = {}
-            self._splits: dict[str, list[tuple[Tensor, Tensor]]] = {}
+            self._evaluate = Evaluation(
+                self._network, self._data, jobs[0].task.objective, len(jobs)
+            )
             pack = weakref.ref(self)  # a lane that held it would keep both for long
             for index, lane in enumerate(self.lanes):
                 lane.bring_up_to_date = partial(_bring_up_to_date, pack)
@@ -182,21 +182,21 @@ class Pack:
         One buffer for all steps: a fresh one of this size is a page fault a page.
         """
         if not self._compiled:
-            inputs, targets = zip(*(_plain(lane.batch()) for lane in self.lanes), strict=True)
+            inputs, targets = zip(*(plain(lane.batch()) for lane in self.lanes), strict=True)
             self._buffer = torch.stack(inputs, out=self._buffer)
             return self._buffer, torch.cat(targets)
         data, num = self._data, self._recipe.batch_size
         if self._buffer is None:
             size = len(self.lanes), torch.Size(data.shape).numel(), padded(num, SAMPLES)
             self._buffer = torch.zeros(size)
-        whole, wanted = _plain(data.train)
-        plain = whole.is_contiguous() and whole.dtype == torch.float32
-        if data.normalised and plain:  # nothing is to be done to a sample but to lay it there
+        whole, wanted = plain(data.train)
+        as_it_is = whole.is_contiguous() and whole.dtype == torch.float32
+        if data.normalised and as_it_is:  # nothing is to be done to a sample but to lay it there
             index = torch.stack([_drawn(lane) for lane in self.lanes])
             gather(whole, index, self._buffer)
             together = wanted.index_select(0, index.view(-1))
         else:
-            inputs, targets = zip(*(_plain(lane.batch()) for lane in self.lanes), strict=True)
+            inputs, targets = zip(*(plain(lane.batch()) for lane in self.lanes), strict=True)
             self._buffer = torch.stack([by_feature(batch) for batch in inputs], out=self._buffer)
             together = torch.cat(targets)
         return self._buffer.transpose(1, 2).unflatten(2, data.shape), together
@@ -272,35 +272,6 @@ class Pack:
         if self._evaluations.get(split, (-1, []))[0] != step:
             self._evaluations[split] = step, self._evaluate(split)
         return self._evaluations[split][1][lane]
-
-    @torch.no_grad()
-    def _evaluate(self, split: str) -> list[dict[str, float]]:
-        if split not in self._splits:
-            batches = map(_plain, self._data.batches(split, EVALUATED))
-            shape = self._data.shape
-            self._splits[split] = [
-                (by_feature(inputs).t().unflatten(1, shape), targets) for inputs, targets in batches
-            ]
-        num, measured = len(self.lanes), self.lanes[0].job.task.objective
-        assert isinstance(measured, Separable)
-        totals: list[Tensor] = []
-        self._network.eval()
-        for inputs, targets in self._splits[split]:
-            outputs = self._network(inputs.expand(num, *inputs.shape))[:, : len(targets)]
-            repeated = targets.repeat(num, *[1] * (targets.ndim - 1))
-            added = measured.totals_by_sample(outputs.flatten(0, 1), repeated)
-            totals.append(added.view(len(added), num, -1).sum(2))
-        self._network.train()
-        if not totals:
-            return [{} for _ in self.lanes]
-        return [measured.values(lane) for lane in torch.stack(totals).sum(0).t()]
-
-
-def _plain(batch: Batch) -> tuple[Tensor, Tensor]:
-    inputs, targets = batch
-    assert isinstance(inputs, Tensor)  # what cannot be packed has been told before
-    assert isinstance(targets, Tensor)
-    return inputs, targets
 
 
 def _drawn(lane: Loop) -> Tensor:
