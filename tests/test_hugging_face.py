@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 import pretrained
 from command import SMALL, folders, lth_run, no_training
 from lanes import Memory, trained, whole_state
-from lth_runner.allocate import NOfM, Rows
+from lth_runner.allocate import Channels, NOfM, Rows
+from lth_runner.allocate.n_of_m import best_of_groups
 from lth_runner.masking import Static
 from lth_runner.problem import Covers, Delta, NextToken, Pretrained
 from lth_runner.problem.data import Data
@@ -27,7 +28,7 @@ from lth_runner.problem.fits import check_fits
 from lth_runner.problem.models import HuggingFace, causal_transformer
 from lth_runner.problem.retained import check_retained, refuse_other_answers
 from lth_runner.problem.task import Task
-from lth_runner.score import Wanda
+from lth_runner.score import Magnitude, Score, Wanda
 from lth_runner.search.ticket import Ticket
 from lth_runner.training.engines.sequential import Sequential
 from lth_runner.training.job import Job
@@ -115,10 +116,24 @@ def test_gpt2s_transposed_matrices_are_linear_layers_that_no_axis_is_told_of(
     with_biases = replace(found, biases=True).prunable
     assert "transformer.h.0.attn.c_attn.bias" in with_biases
     with pytest.raises(UserError, match=r"c_attn.* of the kind transposed_linear"):
-        NOfM(4).check_layers(found)
+        Channels().check_layers(found)
+    blocks = replace(found, covers=BLOCKS)
+    with pytest.raises(UserError, match=r"its outputs on the second axis.*n_of_m\.transposed"):
+        NOfM(4).check_layers(blocks)
+    NOfM(4, transposed=["*"]).check_layers(blocks)
     with pytest.raises(UserError, match=r"its outputs on the second axis.*rows\.transposed"):
         Rows().check_layers(replace(found, covers=BLOCKS))
     Rows(transposed=["*"]).check_layers(replace(found, covers=BLOCKS))
+
+
+@pytest.mark.parametrize("score", [Magnitude(), Wanda(batch_size=5)], ids=["magnitude", "wanda"])
+def test_n_of_m_of_gpt2s_matrices_lies_along_their_inputs(score: Score, tmp_path: Path) -> None:
+    one = replace(task(pretrained.folder(tmp_path, "gpt2"), origin=False), covers=BLOCKS)
+    scores = score(one, one.init(), one.dense())
+    kept = NOfM(4, transposed=["*"])(scores, 0.5, one.dense(), 0)
+    for name, values in scores.items():
+        assert torch.equal(kept[name].t(), best_of_groups(values.t(), 2, 4))
+        assert kept[name].t().unflatten(1, (-1, 4)).sum(2).unique().tolist() == [2]
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "t5", "deberta-v2"])

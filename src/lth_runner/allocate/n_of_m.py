@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lth_runner.allocate.axes import check_axes
 from lth_runner.allocate.budget import refuse_biases
-from lth_runner.problem.requirements import check_kinds
 from lth_runner.problem.task import Task
 from lth_runner.score import Scores
 from lth_runner.values.errors import UserError
@@ -20,7 +20,7 @@ from lth_runner.values.mask import Mask
 from lth_runner.values.name_patterns import select
 from lth_runner.values.seeds import stream
 
-WITH_INPUTS = ("linear", "convolution", "recurrent", "attention_projection")  # on axis 1
+KEY = "pruner.budgets.n_of_m.transposed"
 log = logging.getLogger(__name__)
 
 
@@ -29,17 +29,19 @@ class NOfM:
     """Keeps the N best of every M = ``group`` consecutive input channels, N = ceil(density * M).
 
     A weight is (out, in, *kernel): a group is M entries along ``in``, at one output channel and one
-    place of the kernel. Layers whose input channels M does not divide stay as they are, and a
-    warning names them; with them the whole keeps more than ``density``. Equal scores are drawn by
-    seed. 2:4 from a trained network's magnitudes, at once and trained again: Mishra et al. 2021,
-    arXiv 2104.08378. ``sparsity`` is the target that is checked: raises UserError where
-    (1 - sparsity) * M is no whole number, and where M divides the inputs of no layer. Without it
-    the densities are those of rounds, and a warning says where one is rounded up.
+    place of the kernel. Layers whose weight is (in, out), transformers' Conv1D, have their groups
+    on the first axis: ``transposed`` names them. Layers whose input channels M does not divide stay
+    as they are, and a warning names them; with them the whole keeps more than ``density``. Equal
+    scores are drawn by seed. 2:4 from a trained network's magnitudes, at once and trained again:
+    Mishra et al. 2021, arXiv 2104.08378. ``sparsity`` is the target that is checked: raises
+    UserError where (1 - sparsity) * M is no whole number, and where M divides the inputs of no
+    layer. Without it the densities are those of rounds, and a warning says where one is rounded up.
     """
 
     group: int = 4
     exclude: Sequence[str] = ()
     sparsity: float | None = None
+    transposed: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         whole = isinstance(self.group, int) and not isinstance(self.group, bool)
@@ -58,14 +60,13 @@ class NOfM:
             )
 
     def check_layers(self, task: Task) -> None:
-        """Raises UserError for layers whose weights do not have their inputs on the second axis."""
-        spared = select(self.exclude, task.prunable, "pruner.exclude")
-        names = [name for name in task.prunable if name not in spared]
-        what = "pruner.scope=n_of_m groups the inputs of a weight (out, in, ...)"
-        check_kinds(task, names, WITH_INPUTS, what)
+        """Raises UserError for layers whose inputs are on another axis than is said."""
+        what = "groups the inputs"
+        check_axes(task, self.exclude, self.transposed, scope="n_of_m", what=what)
 
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
         grouped, num = self.layers(within), self.num_kept(density)
+        axes = self.axes(within)
         kept = dict(within)
         for index, name in enumerate(within):
             if name not in grouped:
@@ -77,7 +78,8 @@ class NOfM:
                 )
             among = scores[name].masked_fill(~within[name], -math.inf)
             chance = torch.rand(among.shape, generator=stream(seed + index, "ties"))
-            kept[name] = best_of_groups(among, num, self.group, chance) & within[name]
+            best = best_of_groups(among, num, self.group, chance, axis=axes[name])
+            kept[name] = best & within[name]
         return Mask(kept)
 
     def num_kept(self, density: float) -> int:
@@ -92,7 +94,8 @@ class NOfM:
         refuse_biases(within, "n_of_m")
         spared = select(self.exclude, within, "pruner.exclude")
         names = [name for name in within if name not in spared]
-        uneven = tuple(n for n in names if within[n].shape[1] % self.group)
+        axes = self.axes(within)
+        uneven = tuple(n for n in names if within[n].shape[axes[n]] % self.group)
         if len(uneven) == len(names):
             raise UserError(
                 f"pruner.scope=n_of_m: no layer has input channels in groups of {self.group}"
@@ -101,12 +104,23 @@ class NOfM:
             _warn(uneven, self.group)
         return tuple(name for name in names if name not in uneven)
 
+    def axes(self, within: Mask) -> dict[str, int]:
+        """Gives the axis of each weight on which its inputs lie."""
+        turned = select(self.transposed, within, KEY)
+        return {name: 0 if name in turned else 1 for name in within}
 
-def best_of_groups(scores: Tensor, num: int, group: int, chance: Tensor | None = None) -> Tensor:
-    """Masks the ``num`` largest of every ``group`` entries along dimension 1, on their device.
+
+def best_of_groups(
+    scores: Tensor, num: int, group: int, chance: Tensor | None = None, *, axis: int = 1
+) -> Tensor:
+    """Masks the ``num`` largest of every ``group`` entries along an axis, on their device.
 
     Of equal ones it takes those with the larger ``chance``, without it the first.
     """
+    if axis == 0:
+        luck = None if chance is None else chance.transpose(0, 1)
+        turned = best_of_groups(scores.transpose(0, 1), num, group, luck)
+        return turned.transpose(0, 1).contiguous()
     values = _in_groups(scores, group)
     luck = None if chance is None else _in_groups(chance, group)
     # by counting who is ahead, in pairs: of a few entries that is quicker than sorting them

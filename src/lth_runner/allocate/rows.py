@@ -9,18 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lth_runner.allocate.axes import check_axes
 from lth_runner.allocate.budget import Budget, refuse_biases
 from lth_runner.allocate.keep import check_finite, keep_top
-from lth_runner.problem.covers import TRANSPOSED
-from lth_runner.problem.requirements import check_kinds
 from lth_runner.problem.task import Task
 from lth_runner.score import Scores
-from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.name_patterns import select
 from lth_runner.values.seeds import stream
 
-WITH_OUTPUTS = ("linear", "convolution", "recurrent", "attention_projection")  # on axis 0
 KEY = "pruner.budgets.rows.transposed"
 
 
@@ -44,19 +41,8 @@ class Rows:
 
     def check_layers(self, task: Task) -> None:
         """Raises UserError for layers whose outputs are on another axis than is said."""
-        spared = select(self.exclude, task.prunable, "pruner.exclude")
-        turned = select(self.transposed, task.prunable, KEY)
-        names = [name for name in task.prunable if name not in spared]
-        for name in names:
-            if (task.kind(name) == TRANSPOSED) != (name in turned):
-                outputs = "second" if task.kind(name) == TRANSPOSED else "first"
-                raise UserError(
-                    f"pruner.scope=rows compares what goes into one output, and {name} has its "
-                    f"outputs on the {outputs} axis: set {KEY} to patterns of all layers with "
-                    "(in, out), and no others: ['*'] where all are"
-                )
-        what = "pruner.scope=rows compares what goes into one output of a weight (out, in, ...)"
-        check_kinds(task, names, (*WITH_OUTPUTS, TRANSPOSED), what)
+        what = "compares what goes into one output"
+        check_axes(task, self.exclude, self.transposed, scope="rows", what=what)
 
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
         refuse_biases(within, "rows")

@@ -128,12 +128,16 @@ class SrSte:
         assert isinstance(self.allocate, NOfM)
         budget = self.allocate
         grouped, num = budget.layers(Mask(kept)), budget.num_kept(self.schedule()[-1])
+        axes = budget.axes(Mask(kept))
 
         def choose(
             raw: State, mask: Mapping[str, Tensor], step: Step, total: Step
         ) -> Mapping[str, Tensor]:
             # where the weights lie: this is done in every step
-            return {name: best_of_groups(raw[name].abs(), num, budget.group) for name in grouped}
+            return {
+                name: best_of_groups(raw[name].abs(), num, budget.group, axis=axes[name])
+                for name in grouped
+            }
 
         return _StraightThrough(model, kept, choose, self.decay)
 
