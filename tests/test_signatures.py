@@ -135,6 +135,7 @@ def test_every_pruner_builds_in_every_scope(pruner):
         "early_bird": ["model=mlp", "model.norm=batch"],
         "early_bird_channels": ["model=mlp", "model.norm=batch"],
         "early_bird_stop": ["model=mlp", "model.norm=batch"],
+        "sparsegpt": ["control=reinit"],
     }
     chosen = composed(f"pruner={pruner}", *needed.get(pruner, []))
     for scope in ("global", "layerwise"):

@@ -13,12 +13,16 @@ KEY = "pruner.search.score"
 MOST = 1_000_000  # of anything that is counted: batches, draws, steps
 
 
-def check_whole_number(least: int, **options: int) -> None:
-    """Raises UserError for an option that is no whole number from ``least`` to ``MOST``."""
+def check_whole_number(least: int, *, under: str = KEY, **options: int) -> None:
+    """Raises UserError for an option that is no whole number from ``least`` to ``MOST``.
+
+    The message names it by its key ``under`` another.
+    """
     for key, value in options.items():
         if isinstance(value, bool) or not isinstance(value, int) or not (least <= value <= MOST):
             raise UserError(
-                f"{KEY}.{key}={value!r} must be a whole number of at least {least}, at most {MOST}"
+                f"{under}.{key}={value!r} must be a whole number of at least {least}, at most "
+                f"{MOST}"
             )
 
 

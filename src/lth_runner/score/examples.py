@@ -50,18 +50,20 @@ def per_class(
     return partial(replace(data, train=picked, val=empty, test=picked).batches, "train", size)
 
 
-def check_draw(task: Task, num_batches: int, batch_size: int, *, batch_statistics: bool) -> None:
-    """Raises UserError where ``draw_batches`` would fall short of what is asked for."""
+def check_draw(
+    task: Task, num_batches: int, batch_size: int, *, batch_statistics: bool, key: str = KEY
+) -> None:
+    """Raises UserError where ``draw_batches`` would fall short of what is asked for under a key."""
     wanted = num_batches * batch_size
     if wanted > task.data.num_train and task.data.nominal_train is None:
         raise UserError(
-            f"{KEY}.num_batches={num_batches} of {KEY}.batch_size={batch_size} make {wanted} "
+            f"{key}.num_batches={num_batches} of {key}.batch_size={batch_size} make {wanted} "
             f"samples, but there are {task.data.num_train} training samples: lower one of them"
         )
     if batch_size == 1 and batch_statistics and task.norm:
         raise UserError(
-            f"{KEY}.batch_size=1 has no batch statistics: give at least 2, or set "
-            f"{KEY}.batch_statistics=false"
+            f"{key}.batch_size=1 has no batch statistics: give at least 2, or set "
+            f"{key}.batch_statistics=false"
         )
 
 

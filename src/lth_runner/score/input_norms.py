@@ -61,13 +61,13 @@ def squared_input_norms(
     with torch.no_grad(), plain_attention():
         for batch in batches:
             inputs, _ = match_device_and_dtype(batch, weights)
-            for part, real in _parts(inputs):
+            for part, real in unpadded_parts(inputs):
                 with _Watched(seen, real):
                     task.outputs(weights | own, part)
     return seen.total
 
 
-def _parts(inputs: Tree) -> Iterator[tuple[Tree, Tensor | None]]:
+def unpadded_parts(inputs: Tree) -> Iterator[tuple[Tree, Tensor | None]]:
     """Goes through a batch in parts, each with which of its tokens are real (None: all).
 
     A sample with padding comes alone: a matrix of as many rows as tokens has them in order then,

@@ -10,6 +10,9 @@ from lth_runner.search.kept_scores import KeptScores
 from lth_runner.search.learned import Learned
 from lth_runner.search.rewind import Rewind
 from lth_runner.search.search import Foreseeing, Rewinding, Search
+from lth_runner.search.solution import Solution, Solve
+from lth_runner.search.solved import Solved
+from lth_runner.search.sparsegpt import SparseGPT
 from lth_runner.search.ticket import Start, Ticket
 
 __all__ = [
@@ -25,6 +28,10 @@ __all__ = [
     "Rewind",
     "Rewinding",
     "Search",
+    "Solution",
+    "Solve",
+    "Solved",
+    "SparseGPT",
     "Start",
     "Ticket",
 ]
