@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import small
-from command import SMALL, lth_run, rows
+from command import SMALL, lth_run, no_training, rows
 from lth_runner.allocate import Global, NOfM, count
 from lth_runner.masking import SrSte, Static, StraightThrough
 from lth_runner.masking.gradual import Gradual
@@ -159,3 +159,31 @@ def test_as_a_pruner_it_says_that_no_control_runs_and_what_gives_them_a_ticket(t
     ]  # fmt: skip
     assert once[0]["training_key"] == twice[0]["training_key"]
     assert [row["start_step"] for row in twice] == [0, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        (["pruner=gradual", "rewind.step=10it"], True),
+        (["pruner=gradual", "rewind.step=10it", "pruner.begin=0.6", "pruner.end=0.8"], False),
+        (["pruner=gradual", "rewind.step=10it", "rewind.only=[output]"], True),
+        (["pruner=gradual", "rewind.step=10it", "rewind.only=[output]", "pruner.exclude=[output]"],
+         False),
+        (["pruner=gradual", "rewind.step=10it", "rewind.weights=keep"], False),
+        (["pruner=gradual", "control=late", "control.late.step=10it"], True),
+        (["pruner=dpf", "pruner.every=5it", "rewind.step=4it"], False),
+        (["pruner=dpf", "pruner.every=5it", "rewind.step=6it"], True),
+        (["pruner=sr_ste", "rewind.step=1it"], True),
+    ],
+)  # fmt: skip
+def test_going_back_among_removed_weights_is_refused_before_training(words, refused, tmp_path):
+    given = (*SMALL, "control=none", "record=local", "train.shrink_to=null", "train.length=20it",
+             "pruner.retrain=true", *words)  # fmt: skip
+    if not refused:
+        said = lth_run(*given, f"paths.outputs={tmp_path}")
+        assert said.status == 0, said.err
+        return
+    with no_training():
+        said = lth_run(*given, f"paths.outputs={tmp_path}")
+    assert said.status == 2, said.err
+    assert "there is no going back to step" in said.err

@@ -12,7 +12,7 @@ import torch
 from lth_runner.control import Control, check_beside, possible
 from lth_runner.control import check as check_control
 from lth_runner.experiment import ROW, Experiment
-from lth_runner.masking import Masking
+from lth_runner.masking import Masking, check_way_back
 from lth_runner.masking import check as check_masking
 from lth_runner.parts.make import part
 from lth_runner.parts.task import build_task
@@ -124,6 +124,8 @@ def check_parts(experiment: Experiment, recipe: Recipe) -> None:
         check_schedules(one, task)
     for control in experiment.controls.values():
         check_control(control, task, clock, recipe.rate)
+    arms = (experiment.search, *experiment.controls.values())
+    check_way_back(experiment.masking, arms, task, clock)
     check_beside(experiment.controls.values(), experiment.search, task, clock)
     for probe in experiment.probes:
         check_demands(probe, task)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,8 @@ from lth_runner.search import Rewinding, Search
 from lth_runner.search.rewind import Layers, Rate, Rewind
 from lth_runner.search.ticket import Past, Ticket
 from lth_runner.values.errors import UserError
-from lth_runner.values.steps import Clock, Duration
+from lth_runner.values.mask import Mask
+from lth_runner.values.steps import Clock, Duration, Step
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,10 @@ class Late:
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
         return _started_by(self.search, self._rewind, task, ticket, past)
 
+    def check_way_back(self, task: Task, clock: Clock, mask_by: Callable[[Step], Mask]) -> None:
+        """Raises UserError for weights that round 0 will have removed by then."""
+        _check_way_back(_rewound_by(self.search, self._rewind), task, clock, mask_by)
+
 
 @dataclass(frozen=True)
 class Partial:
@@ -90,6 +95,10 @@ class Partial:
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
         return _started_by(self.search, self._rewind, task, ticket, past)
 
+    def check_way_back(self, task: Task, clock: Clock, mask_by: Callable[[Step], Mask]) -> None:
+        """Raises UserError for weights that round 0 will have removed by then."""
+        _check_way_back(_rewound_by(self.search, self._rewind), task, clock, mask_by)
+
 
 def _own(search: Search, control: str) -> Rewind:
     if not isinstance(search, Rewinding):
@@ -103,6 +112,12 @@ def _own(search: Search, control: str) -> Rewind:
 def _rewound_by(search: Any, rewind: Rewind) -> Search:
     found: Search = dataclasses.replace(search, rewind=rewind)
     return found
+
+
+def _check_way_back(search: Any, task: Task, clock: Clock, mask_by: Callable[[Step], Mask]) -> None:
+    own = getattr(search, "check_way_back", None)
+    if own is not None:
+        own(task, clock, mask_by)
 
 
 def _started_by(search: Search, rewind: Rewind, task: Task, ticket: Ticket, past: Past) -> Ticket:

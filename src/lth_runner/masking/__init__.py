@@ -5,7 +5,7 @@ from lth_runner.masking.early_bird_stop import EarlyBirdStop
 from lth_runner.masking.edge_popup import EdgePopup, MultiPrize
 from lth_runner.masking.gem_miner import GemMiner
 from lth_runner.masking.gradual import Gradual
-from lth_runner.masking.live import LiveMask, Masking, check
+from lth_runner.masking.live import LiveMask, Masking, check, check_way_back
 from lth_runner.masking.regrow import Rigl, Set
 from lth_runner.masking.scale_penalty import ScalePenalty
 from lth_runner.masking.static import Static
@@ -33,5 +33,6 @@ __all__ = [
     "Supermask",
     "Updates",
     "check",
+    "check_way_back",
     "with_measured_statistics",
 ]

@@ -53,6 +53,15 @@ class Gradual:
         self.allocate(zeros, self.schedule()[-1], mask, 0)
         return _Gradual(self, model, mask, seed)
 
+    def mask_by(self, mask: Mask, step: Step, total: Step) -> Mask:
+        """Gives a mask as sparse as this one's is after so many steps, of no particular weights."""
+        densities = self.schedule()
+        reached = bisect_right(due_steps(self.begin, self.end, len(densities), total), step)
+        if not reached:
+            return mask
+        zeros = {name: torch.zeros(kept.shape) for name, kept in mask.items()}
+        return self.allocate(zeros, densities[reached - 1], mask, 0)
+
 
 class _Gradual:
     def __init__(self, rule: Gradual, model: nn.Module, mask: Mask, seed: int) -> None:

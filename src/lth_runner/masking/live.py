@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lth_runner.problem.task import Task
 from lth_runner.values.mask import Mask
 from lth_runner.values.state import State
 from lth_runner.values.steps import Clock, Step
@@ -21,6 +22,18 @@ def check(masking: Masking, clock: Clock) -> None:
     own: Any = getattr(masking, "check", None)
     if own is not None:
         own(clock)
+
+
+def check_way_back(masking: Masking, parts: Iterable[object], task: Task, clock: Clock) -> None:
+    """Raises UserError, before any training, where a part goes back to what is gone by then.
+
+    A part that goes back has a ``check_way_back``; a masking that removes weights on the way has a
+    ``mask_by``, a mask that has removed as many in each tensor as its own has after so many steps.
+    """
+    own: Any = getattr(masking, "mask_by", None)
+    checks: list[Any] = [getattr(part, "check_way_back", None) for part in parts]
+    for check in filter(None, checks) if own is not None else ():
+        check(task, clock, lambda step: own(task.dense(), step, clock.total))
 
 
 class LiveMask(Protocol):

@@ -84,6 +84,15 @@ class StraightThrough:
 
         return _StraightThrough(model, kept, choose, 0.0)
 
+    def mask_by(self, mask: Mask, step: Step, total: Step) -> Mask:
+        """Gives a mask as sparse as this one's is after so many steps, of no particular weights."""
+        num = len(self.schedule())
+        chosen = (s for s in range(step, 0, -1) if self._chooses(s, total, num))
+        density = self._density(next(chosen, 0), total)
+        if density is None:
+            return mask
+        return self.allocate({n: torch.zeros(k.shape) for n, k in mask.items()}, density, mask, 0)
+
     def _chooses(self, step: Step, total: Step, num: int) -> bool:
         """Whether the mask is chosen after so many steps: where it is due, or else never would."""
         every, last = period(self.every, total), due_step(self.begin, self.end, num, num, total)
@@ -140,6 +149,15 @@ class SrSte:
             }
 
         return _StraightThrough(model, kept, choose, self.decay)
+
+    def mask_by(self, mask: Mask, step: Step, total: Step) -> Mask:
+        """Gives a mask as sparse as this one's is after so many steps, of no particular weights."""
+        assert isinstance(self.allocate, NOfM)
+        budget, num = self.allocate, self.allocate.num_kept(self.schedule()[-1])
+        grouped = budget.layers(mask) if step else ()
+        zeros = {name: torch.zeros(mask[name].shape) for name in grouped}
+        chosen = {n: best_of_groups(z, num, budget.group) for n, z in zeros.items()}
+        return Mask({**mask, **chosen})
 
 
 class _StraightThrough:

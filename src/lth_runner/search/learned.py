@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -80,6 +80,25 @@ class Learned:
                 f"{clock.total - self._last_round(clock)} steps (pruner.rounds={self.rounds})"
             )
 
+    def check_way_back(self, task: Task, clock: Clock, mask_by: Callable[[Step], Mask]) -> None:
+        """Raises UserError for a step at which round 0 will have removed weights of those rewound.
+
+        ``mask_by``: a mask that has removed as many of each tensor as round 0 has by a step.
+        """
+        if not self.retrain or self.rewind.weights != "rewind":
+            return
+        mask = mask_by(self.rewind.at(clock))
+        for name in sorted(self.rewind.rewound(task) & set(task.prunable)):
+            if not bool(mask[name].all()):
+                raise self._no_way_back(name)
+
+    def _no_way_back(self, name: str) -> UserError:
+        return UserError(
+            f"there is no going back to step {self.rewind.step}: by then the training that finds "
+            f"the mask has removed weights of {name}. Set rewind.step=0it (for a late arm, "
+            "control.late.step=0it), or a step before weights are removed"
+        )
+
     def _last_round(self, clock: Clock) -> Step:
         return (self.rounds - 1) * clock.total // self.rounds
 
@@ -125,11 +144,7 @@ class Learned:
         began = searched.ticket.weights
         for name in sorted(self.rewind.rewound(task) & set(task.prunable)):
             if bool(((weights[name] == 0) & (began[name] != 0)).any()):
-                raise UserError(
-                    f"there is no going back to step {self.rewind.step}: by then the training that "
-                    f"finds the mask had removed weights of {name}. Set rewind.step=0it (for a "
-                    "late arm, control.late.step=0it), or a step before weights are removed"
-                )
+                raise self._no_way_back(name)
 
     def _rescaled(self, task: Task, weights: State, searched: Trained) -> State:
         if not self.rescale or self.rewind.weights != "rewind":
