@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,16 @@ def folder(path: Path, family: str = "bert", head: str | None = None, **changes:
     else:
         weights(made, head).save_pretrained(path)
     return str(path)
+
+
+def words(path: Path, known: Sequence[str]) -> None:
+    """A tokenizer.json of whole words beside a config, two special tokens before them."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    numbers = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *known])}
+    made = Tokenizer(models.WordLevel(numbers, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.save(str(path / "tokenizer.json"))
 
 
 def weights(made: Any, head: str = "", seed: int = 5) -> Any:

@@ -19,6 +19,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from safetensors.torch import load_file
 
+import pretrained
 from command import lth_run, rows, without_pictures
 from lth_runner.cli.check import resolve
 from lth_runner.cli.launch import execute
@@ -57,12 +58,14 @@ OWN_DATA = {
     "digits_segmentation": "accuracy",
     "chars_lm": "perplexity",
     "sst2_small": "accuracy",
+    "minilm_lota": "accuracy",
 }
+OF_A_FOLDER = {"minilm_lota"}  # of a pretrained model, a small one here
 # starts from another run
 FROM_RUN = {"pretrained_transfer"}
 # round 0 learns the mask; the ticket is found at once
 LEARNED = {"digits_strong", "resnet20_cs"}
-AT_ONCE = {"resnet20_cts", "lenet300_mnist_sanity", "lenet300_mnist_snip"}
+AT_ONCE = {"minilm_lota", "resnet20_cts", "lenet300_mnist_sanity", "lenet300_mnist_snip"}
 # what they are about
 OWN_PROBES = {"lenet300_mnist_connectivity", "resnet20_connectivity"}
 # quick enough for a control beside the ticket, and for all probes
@@ -88,14 +91,19 @@ def data_words(experiment: str, folder: Path) -> list[str]:
     if experiment in SHAPES:
         shape = str(list(SHAPES[experiment])).replace(" ", "")
         return ["dataset=synthetic", f"dataset.shape={shape}"]
-    if experiment != "sst2_small":
+    if experiment not in {"sst2_small", *OF_A_FOLDER}:
         return []
     for name in ("train", "dev", "test"):
         lines = [
             f"{number % 2}\t{'good' if number % 2 else 'bad'} {number}" for number in range(40)
         ]
         (folder / f"{name}.tsv").write_text("\n".join(["label\ttext", *lines]))
-    return [f"dataset.root={folder}"]
+    found = [f"dataset.root={folder}"]
+    if experiment in OF_A_FOLDER:
+        model = pretrained.folder(folder / "model", head="", vocab_size=44)
+        pretrained.words(folder / "model", [*map(str, range(40)), "good", "bad"])
+        found += [f"model.path={model}", "dataset.vocabulary=44", "dataset.length=8"]
+    return found
 
 
 SLOW = {"vgg16_imp"}  # fifteen million weights

@@ -250,7 +250,10 @@ CASES = {
     ),
     # coordinates
     "deltas of nothing": ((*DELTA, "coordinates.only=[nope]"), "coordinates.only: 'nope' matches"),
-    "deltas not named": (DELTA, r"coordinates.only is not set.*\['\*weight'\]"),
+    "deltas of a base unknown": (
+        (*DELTA, "coordinates.base=bf15"),
+        "coordinates.base='bf15'.*bf16",
+    ),
     "deltas of an empty list": ((*DELTA, "coordinates.only=[]"), "coordinates.only is empty"),
     "whole that is nothing": (
         (*DELTA, "coordinates.only=[linear1]", "coordinates.whole=[nope]"),

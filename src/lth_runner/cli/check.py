@@ -47,7 +47,6 @@ WANDB_MODES = ("offline", "online", "disabled")
 PRUNER_KEYS = {"search", "masking", "budgets", "biases"}  # what is read here
 PRUNER_KEYS |= {"rate"}  # +scale=smoke sets it for every pruner, for those too that do not go by it
 EXAMPLES = {  # of keys that an option leaves to its user
-    "coordinates.only": "\"coordinates.only=['*weight']\" (patterns of parameters)",
     "dataset.test._target_": "dataset.test._target_=mine.Samples",
     "dataset.path": "dataset.path=saved",
     "dataset.task": "dataset.task=sst2",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lth_runner.values.errors import UserError
+from lth_runner.problem.covers import Covers
+from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.name_patterns import select
 from lth_runner.values.own_class import own_class
 from lth_runner.values.state import State
@@ -30,52 +31,84 @@ class Coordinates(Protocol):
         """
 
 
+@runtime_checkable
+class Covering(Protocol):
+    """Coordinates that may lie where ``covers`` says, as a mask on weights would."""
+
+    @property
+    def covers(self) -> Covers:
+        """What a mask covers of the stock network."""
+
+
+Base = Literal["own", "bf16"]  # the numbers that theta_0 is kept in: as it is, or halved
+
+
 @dataclass(frozen=True)
 class Delta:
     """Trains theta = theta_0 + delta with delta = 0 at the start: to prune delta is to go back.
 
-    ``only``: patterns of the parameters that have a delta, those that a mask covers. ``whole``:
-    patterns of those that are trained as they are, a new head for example. All others stand still.
-    A pruned entry of delta is exactly zero, so that the weight is theta_0's to the last bit.
+    ``only``: patterns of the parameters that have a delta, those that a mask covers; None for
+    those of ``covers``. ``whole``: patterns of those that are trained as they are, a new head for
+    example. All others stand still. A pruned entry of delta is zero, so that the weight is
+    theta_0's to the last bit, whatever the optimizer: it moves deltas alone, and its weight decay
+    draws them to theta_0. ``base``: theta_0 is kept as it is (own) or rounded to bf16, to which
+    deltas in fp32 are added without rounding it further.
     Panda et al., 2024, arXiv 2406.16797 (LoTA); rows of an embedding: Yuan et al., NAACL 2025,
     arXiv 2402.02801. Raises UserError for patterns that match nothing and for a parameter that
     both name.
     """
 
-    only: Sequence[str]
+    only: Sequence[str] | None = None
     whole: Sequence[str] = ()
+    covers: Covers = field(default_factory=Covers)
+    base: Base = "own"
 
     def __post_init__(self) -> None:
-        for name in ("only", "whole"):
-            object.__setattr__(self, name, tuple(getattr(self, name) or ()))
+        object.__setattr__(self, "whole", tuple(self.whole or ()))
+        if self.base not in get_args(Base):
+            value = str(self.base)
+            raise UserError(f"coordinates.base={value!r}: {nearest(value, get_args(Base))}")
+        if self.only is None:
+            return
+        object.__setattr__(self, "only", tuple(self.only))
         if not self.only:
             raise UserError(
-                "coordinates.only is empty: name the parameters that have a delta, ['*weight']"
+                "coordinates.only is empty: name the parameters that have a delta, ['*weight'], or "
+                "null for those that covers names"
+            )
+        if self.covers != Covers():
+            raise UserError(
+                f"coordinates.only={list(self.only)} says itself what a mask covers: leave covers "
+                "at its default, or coordinates.only at null"
             )
 
     def install(self, module: nn.Module) -> tuple[str, ...]:
         names = [name for name, _ in module.named_parameters()]
-        chosen = select(self.only, names, "coordinates.only")
+        if self.only is None:
+            chosen = frozenset(self.covers.names(module))
+        else:
+            chosen = select(self.only, names, "coordinates.only")
         whole = select(self.whole, names, "coordinates.whole")
         if both := sorted(chosen & whole):
             raise UserError(
-                f"coordinates.only and coordinates.whole both name {both[0]}: a parameter has a "
-                "delta or is trained whole"
+                f"coordinates.{'only' if self.only else 'covers'} and coordinates.whole both name "
+                f"{both[0]}: a parameter has a delta or is trained whole"
             )
         freeze(module, {name for name in names if name not in chosen | whole})
         for name in names:
             if name in chosen:
-                _add_delta(module, name)
+                _add_delta(module, name, torch.bfloat16 if self.base == "bf16" else None)
         return tuple(own_name(name) for name in names if name in chosen)
 
 
 class _Added(nn.Module):
-    """Computes base + delta."""
+    """Computes base + delta, in the precision of the finer of the two."""
 
-    def __init__(self, base: Tensor) -> None:
+    def __init__(self, base: Tensor, kind: torch.dtype | None) -> None:
         super().__init__()
         self.base: Tensor
-        self.register_buffer("base", base.detach().clone(), persistent=False)
+        # a zero of the origin's may be -0.0, which no sum with +0.0 is
+        self.register_buffer("base", (base.detach() + 0.0).to(kind or base.dtype), persistent=False)
 
     def forward(self, delta: Tensor) -> Tensor:
         return self.base + delta
@@ -84,10 +117,10 @@ class _Added(nn.Module):
         return torch.zeros_like(weight)  # what is installed starts from the base itself
 
 
-def _add_delta(module: nn.Module, name: str) -> None:
-    """Lays one delta on a parameter, in every layer that shares it."""
+def _add_delta(module: nn.Module, name: str, kind: torch.dtype | None) -> None:
+    """Lays one delta on a parameter, in every layer that shares it; its base is of a ``kind``."""
     parameter = module.get_parameter(name)
-    added = _Added(parameter)
+    added = _Added(parameter, kind)
     places = list(_places(module, {id(parameter)}))
     for layer, leaf in places:
         own_class(layer)

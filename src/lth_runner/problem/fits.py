@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lth_runner.problem.answers import answer
+from lth_runner.problem.coordinates import Covering
 from lth_runner.problem.covers import Covers
 from lth_runner.problem.data import Data, MapStyle, Passages, Sequences, Subset
 from lth_runner.problem.places import moved, overlapping
@@ -102,7 +103,8 @@ def _check_coordinates(task: Task) -> None:
     if task.coordinates is None:
         return
     said = f"coordinates={type(task.coordinates).__name__} says itself what a mask covers"
-    if task.covers != Covers():
+    told = isinstance(task.coordinates, Covering) and task.coordinates.covers == task.covers
+    if task.covers != Covers() and not told:
         raise UserError(f"{said}: leave covers at its default")
     if task.biases:
         raise UserError(f"{said}: leave pruner.biases out, and name biases in coordinates.only")

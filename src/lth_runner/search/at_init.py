@@ -11,7 +11,7 @@ from lth_runner.schedule import Schedule
 from lth_runner.score import Score
 from lth_runner.score.score import Scores
 from lth_runner.search.rewind import Rate, Rewind
-from lth_runner.search.search import check_parts, warn_of_empty_layers
+from lth_runner.search.search import check_parts, refuse_unmoved, warn_of_empty_layers
 from lth_runner.search.ticket import Past, Start, Ticket
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -110,7 +110,10 @@ class AtInit:
             if kept is dense:  # later ones may be 0: a mask can cut the network
                 _refuse_ties(scores)
             seed = derive(task.seed, "search", iteration)
-            kept = self.allocate(scores, density, dense if self.regrow else kept, seed)
+            within = dense if self.regrow else kept
+            kept = refuse_unmoved(
+                task, scores, self.allocate(scores, density, within, seed), within
+            )
         return kept
 
 

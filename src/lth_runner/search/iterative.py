@@ -10,7 +10,7 @@ from lth_runner.problem.task import Task
 from lth_runner.schedule import Schedule
 from lth_runner.score import Score
 from lth_runner.search.rewind import Rate, Rewind
-from lth_runner.search.search import check_parts, warn_of_empty_layers
+from lth_runner.search.search import check_parts, refuse_unmoved, warn_of_empty_layers
 from lth_runner.search.ticket import Past, Start, Ticket
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import derive
@@ -57,7 +57,8 @@ class Iterative:
         scores = self.score(task, last.weights, last.mask)
         density = self.schedule()[len(past) - 1]
         seed = derive(task.seed, "search", len(past))
-        return warn_of_empty_layers(self.allocate(scores, density, last.mask, seed))
+        found = self.allocate(scores, density, last.mask, seed)
+        return warn_of_empty_layers(refuse_unmoved(task, scores, found, last.mask))
 
     def propose(self, task: Task, past: Past) -> Ticket | None:
         if not past:

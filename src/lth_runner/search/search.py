@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from lth_runner.allocate import Allocate, count, empty_layers
@@ -14,6 +15,7 @@ from lth_runner.problem.requirements import check as check_score
 from lth_runner.problem.task import Task
 from lth_runner.schedule import Schedule
 from lth_runner.score import Random, Score
+from lth_runner.score.score import Scores
 from lth_runner.search.rewind import Rate, Rewind
 from lth_runner.search.ticket import Past, Start, Ticket
 from lth_runner.values.errors import UserError
@@ -139,6 +141,27 @@ def _check_end(density: float, num: int) -> None:
     raise UserError(
         f"{where} none of {num} weights would be left: lower pruner.sparsity, or pruner.rounds or "
         "pruner.rate where it is null"
+    )
+
+
+def refuse_unmoved(task: Task, scores: Scores, mask: Mask, within: Mask) -> Mask:
+    """Raises UserError where chance would choose among deltas that are zero; gives the mask back.
+
+    A training that was short, or of coarse numbers, leaves many of them at zero, and by their
+    scores none of these is more than another. Layers that stay whole are not looked at.
+    """
+    if task.coordinates is None:
+        return mask
+    cut = [name for name in mask if not torch.equal(mask[name], within[name])]
+    if not any(bool((scores[name][mask[name]] == 0).any()) for name in cut):
+        return mask
+    moved = sum(int((scores[name][within[name]] != 0).sum()) for name in within)
+    raise UserError(
+        f"{mask.num_kept} of {mask.num_prunable} deltas are to be kept (sparsity "
+        f"{mask.sparsity:.4g}), and only {moved} of those to choose from are not zero: "
+        "chance would choose the others. Train longer before pruning (pruner.score_step, "
+        "train.length), take more precise numbers (train.precision=fp32), or raise "
+        f"pruner.sparsity to {1 - moved / mask.num_prunable:.4g} at least"
     )
 
 
