@@ -13,22 +13,25 @@ import pretrained
 import small
 from fake_past import data
 from lth_runner.allocate import Global
-from lth_runner.control import Random
+from lth_runner.control import Even, Random, Shuffle
 from lth_runner.masking import Static
 from lth_runner.problem import Covers, Delta
 from lth_runner.problem.coordinates import merged, own_name
 from lth_runner.problem.task import Task
+from lth_runner.runs.given_tickets import outside
 from lth_runner.schedule import Geometric
 from lth_runner.score import Magnitude
 from lth_runner.search import AtInit, Rewind
 from lth_runner.search.search import refuse_unmoved
 from lth_runner.search.ticket import Ticket
+from lth_runner.store.ticket_file import StockTicket, save_ticket
 from lth_runner.training.engines.sequential import Sequential
 from lth_runner.training.job import Job
 from lth_runner.training.learning_rate import Constant
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import stream
+from lth_runner.values.steps import Clock
 
 
 class Net(nn.Module):
@@ -141,3 +144,51 @@ def test_a_ticket_is_the_largest_deltas_of_the_calibration_and_starts_from_theta
     assert arm.mask.num_kept == 27
     assert arm.mask != ticket.mask
     assert not arm.weights[ONE].any()
+
+
+def calibrated(problem: Task, trainer, ticket_of: str | None):
+    """A search whose mask lies outside another ticket's, and its dense training."""
+    search = AtInit(
+        Magnitude(),
+        Global(),
+        Geometric(0.5, rounds=1),
+        score_step="5it",
+        outside=outside(ticket_of),
+    )
+    search.check(problem, trainer.clock(problem), Constant())
+    search.check_replicates([problem])
+    [dense] = trainer.fit([Job(problem, search.propose(problem, []), Static(), snapshots=(5,))])
+    return search, dense
+
+
+def test_a_mask_outside_anothers_shares_nothing_with_it_and_is_counted_against_all(
+    tmp_path: Path,
+) -> None:
+    problem, trainer = task(), small.trainer(tmp_path, recipe=small.recipe(batch_size=10))
+    first, file = some(problem, 0.4), tmp_path / "first.safetensors"
+    save_ticket(file, StockTicket(problem, Ticket(first, problem.init())), {})
+    search, dense = calibrated(problem, trainer, str(file))
+    ticket = search.propose(problem, [dense])
+    assert ticket.mask.num_kept == 27  # half of all 54, of which 22 are taken
+    assert (ticket.mask & first).num_kept == 0
+    free, delta = ~first[ONE], dense.at(5)[ONE].abs()
+    assert delta[ticket.mask[ONE]].min() >= delta[free & ~ticket.mask[ONE]].max()
+    for control in (Random(), Shuffle(), Even()):
+        arm = control(problem, ticket, [dense], 1)
+        assert arm.mask.num_kept == 27
+        assert (arm.mask & first).num_kept == 0
+        assert arm.mask != ticket.mask
+    alone, _ = calibrated(problem, trainer, None)
+    assert (alone.propose(problem, [dense]).mask & first).num_kept > 0
+
+
+def test_a_room_that_is_too_small_and_one_of_plain_weights_are_refused(tmp_path: Path) -> None:
+    problem, file = task(), tmp_path / "first.safetensors"
+    save_ticket(file, StockTicket(problem, Ticket(some(problem, 0.6), problem.init())), {})
+    search = AtInit(Magnitude(), Global(), Geometric(0.5, rounds=1), outside=outside(str(file)))
+    with pytest.raises(UserError, match="22 others are left of 54"):
+        search.check_replicates([problem])
+    with pytest.raises(UserError, match=r"pruner.outside .*coordinates=delta"):
+        search.check(Task(Net, data()), Clock(5, 20), Constant())
+    with pytest.raises(UserError, match=r"pruner.outside=.*/none does not exist"):
+        outside(str(tmp_path / "none")).check_replicates([problem], Global(), 0.5)

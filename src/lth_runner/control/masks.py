@@ -39,7 +39,7 @@ class Shuffle:
         return self.weights == "fresh"
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
-        mask = permuted(ticket.mask, seed)
+        mask = permuted(ticket.mask, seed, ticket.room)
         if self.weights == "fresh":
             return _fresh(task, ticket, mask, seed)
         return whole("shuffle", ticket, unpruned(ticket, past).under(mask), can_draw=True)
@@ -53,7 +53,7 @@ class Shuffle:
 class Random:
     """Keeps as many weights, drawn uniformly from all prunable ones, so that layers even out.
 
-    ``weights`` as in ``Shuffle``.
+    ``weights`` as in ``Shuffle``. Where a ticket keeps to a room, so do these and the others here.
     """
 
     weights: Literal["own", "fresh"] = "own"
@@ -66,9 +66,13 @@ class Random:
         return self.weights == "fresh"
 
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket:
-        num = ticket.mask.num_prunable
-        kept = torch.zeros(num, dtype=torch.bool)
-        kept[torch.randperm(num, generator=stream(seed, "random"))[: ticket.mask.num_kept]] = True
+        room = ticket.mask if ticket.room is None else ticket.room
+        free = torch.cat([value.reshape(-1) for value in room.values()])
+        free = torch.ones_like(free) if ticket.room is None else free
+        places, num = torch.nonzero(free).squeeze(1), ticket.mask.num_kept
+        kept = torch.zeros(ticket.mask.num_prunable, dtype=torch.bool)
+        drawn = torch.randperm(len(places), generator=stream(seed, "random"))
+        kept[places[drawn[:num]]] = True
         parts = kept.split([value.numel() for value in ticket.mask.values()])
         mask = {
             name: part.view_as(ticket.mask[name])
@@ -96,7 +100,7 @@ class Even:
             for name, kept in ticket.mask.items()
         }
         spread = Uniform(dense_first=False)
-        mask = spread(scores, ticket.mask.density, task.dense(), seed)
+        mask = spread(scores, ticket.mask.density, ticket.room or task.dense(), seed)
         return whole("even", ticket, unpruned(ticket, past).under(mask))
 
     def check_ticket(self, task: Task, ticket: Ticket, past: Past) -> None:
@@ -212,13 +216,15 @@ def whole(name: str, ticket: Ticket, arm: Ticket, *, can_draw: bool = False) -> 
     )
 
 
-def permuted(mask: Mask, seed: int) -> Mask:
-    """Draws each tensor's kept positions anew, as many as before: the layer-conditioned null."""
-    return Mask(
-        {
-            name: kept.reshape(-1)[
-                torch.randperm(kept.numel(), generator=stream(seed, "shuffle", name))
-            ].view_as(kept)
-            for name, kept in mask.items()
-        }
-    )
+def permuted(mask: Mask, seed: int, room: Mask | None = None) -> Mask:
+    """Draws each tensor's kept positions anew, as many as before: the layer-conditioned null.
+
+    ``room``: among those that it keeps.
+    """
+    found = {}
+    for name, kept in mask.items():
+        free = torch.ones_like(kept) if room is None else room[name]
+        order = torch.randperm(int(free.sum()), generator=stream(seed, "shuffle", name))
+        found[name] = torch.zeros_like(kept)
+        found[name][free] = kept[free][order]
+    return Mask(found)

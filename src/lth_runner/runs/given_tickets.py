@@ -16,6 +16,7 @@ from lth_runner.runs.folder import ROUNDS, STATUS, Row, read_problem
 from lth_runner.runs.one_run import one_run, ticket_path, trained_path
 from lth_runner.runs.ticket_choice import choose, finished, tickets
 from lth_runner.search.given_ticket import GivenTicket, Kept, Tensors, Weights, check_weights
+from lth_runner.search.outside import Outside
 from lth_runner.store.ended import read_end
 from lth_runner.store.foreign import read_ticket_from
 from lth_runner.store.ticket_file import read_ticket
@@ -49,6 +50,7 @@ class GivenTickets:
     rounds: int | None = field(default=None, compare=False)
     seed: int | None = field(default=None, compare=False)
     weights: Weights = field(default="own", compare=False)
+    key: str = field(default="pruner.ticket", compare=False)  # what messages call the path
     content: str = field(init=False, default="")  # hashes of all files that are used
 
     def __post_init__(self) -> None:
@@ -59,7 +61,7 @@ class GivenTickets:
         if self._folder is None and (given or self.seed is not None):
             raise UserError(
                 f"{given[0] if given else 'pruner.seed'} chooses among the tickets of a run, and "
-                f"pruner.ticket={self.ticket} is no run folder"
+                f"{self.key}={self.ticket} is no run folder"
             )
         content = {str(seed): list(map(self._hash, own)) for seed, own in self._found.items()}
         object.__setattr__(self, "content", identity.digest(content))
@@ -91,11 +93,11 @@ class GivenTickets:
     def _folder(self) -> Path | None:
         """The run folder, where it is one."""
         place = self._place
-        _refuse_beside_a_run(place)
+        _refuse_beside_a_run(place, self.key)
         is_run = place.is_dir() and any(
             (place / name).exists() or any(place.glob(f"*/{name}")) for name in (ROUNDS, STATUS)
         )
-        return one_run(place, f"pruner.ticket={self.ticket}") if is_run else None
+        return one_run(place, f"{self.key}={self.ticket}") if is_run else None
 
     @property
     def _found(self) -> Mapping[int | None, tuple[GivenTicket, ...]]:
@@ -112,7 +114,7 @@ class GivenTickets:
         self,
     ) -> tuple[dict[int | None, tuple[GivenTicket, ...]], dict[int, UserError]]:
         if self._folder is None:
-            return {None: (read_ticket_from(self._place),)}, {}
+            return {None: (read_ticket_from(self._place, self.key),)}, {}
         run = finished(self._folder)
         if self.seed is not None:
             return {None: self._of_seed(run, self.seed)}, {}
@@ -144,6 +146,11 @@ class GivenTickets:
         return [_hashed(path) for path in dict.fromkeys([*one.masks.files, *used[self.weights]])]
 
 
+def outside(path: str | None) -> Outside | None:
+    """Makes the room beside the last ticket of a run, or the one of a file; None where none is."""
+    return None if path is None else Outside(GivenTickets(path, key="pruner.outside"))
+
+
 def check_choice(
     round: int | None, sparsity: float | None, rounds: int | None, *, best_matching: bool
 ) -> list[str]:
@@ -159,16 +166,16 @@ def check_choice(
     return given
 
 
-def _refuse_beside_a_run(place: Path) -> None:
+def _refuse_beside_a_run(place: Path, key: str) -> None:
     """Raises UserError for the folder of a run's tickets, and for one of runs of several names."""
     if place.is_dir() and (place.parent / ROUNDS).is_file():
         raise UserError(
-            f"pruner.ticket={place} is a part of a run: give the run folder {place.parent}, and "
+            f"{key}={place} is a part of a run: give the run folder {place.parent}, and "
             "pruner.round for one of its tickets"
         )
     if place.is_dir() and (deeper := sorted(place.glob(f"*/*/{ROUNDS}"))):
         raise UserError(
-            f"pruner.ticket={place} holds {len(deeper)} runs below it: give one of them, for "
+            f"{key}={place} holds {len(deeper)} runs below it: give one of them, for "
             f"example {deeper[0].parent}"
         )
 

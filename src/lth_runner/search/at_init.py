@@ -10,6 +10,7 @@ from lth_runner.problem.task import Task
 from lth_runner.schedule import Schedule
 from lth_runner.score import Score
 from lth_runner.score.score import Scores
+from lth_runner.search.outside import Outside
 from lth_runner.search.rewind import Rate, Rewind
 from lth_runner.search.search import check_parts, refuse_unmoved, warn_of_empty_layers
 from lth_runner.search.ticket import Past, Start, Ticket
@@ -32,7 +33,9 @@ class AtInit:
     trained under the mask: W_k itself, or with weights=reinit a fresh draw, as SNIP's own code
     does. ``dense``: the dense network is trained first, for W_k and as the level to compare with;
     without, the only training is the ticket's. ``score_step``: the weights of another step of the
-    dense training are scored, null for those of ``rewind.step``.
+    dense training are scored, null for those of ``rewind.step``; of deltas it is what calibrates
+    LoTA (Panda et al., 2024, arXiv 2406.16797). ``outside``: the mask keeps nothing of what another
+    keeps, its density is still that of all (LoTTO, of the same paper).
     """
 
     score: Score
@@ -42,6 +45,7 @@ class AtInit:
     dense: bool = True
     regrow: bool = False
     score_step: Duration | str | None = None
+    outside: Outside | None = None
 
     def __post_init__(self) -> None:
         if self.score_step is not None:
@@ -66,6 +70,13 @@ class AtInit:
         check_parts(task, self.score, self.allocate, self.schedule()[-1])
         if not self._scored_step(clock) and task.coordinates is not None:
             _refuse_ties(self.score(task, task.init(), task.dense()))
+        if self.outside is not None:
+            self.outside.check(task)
+
+    def check_replicates(self, tasks: Sequence[Task]) -> None:
+        """Raises UserError where a replicate has no room for its mask."""
+        if self.outside is not None:
+            self.outside.check_replicates(tasks, self.allocate, self.schedule()[-1])
 
     def _refuse_what_is_trained(self, clock: Clock) -> None:
         self.rewind.refuse_what_is_trained(clock)
@@ -100,11 +111,16 @@ class AtInit:
             return None
         if self.dense and not past:
             return Ticket(task.dense(), task.init())
-        return Ticket(self.decide(task, past), *self.start(task, past))
+        room = None if self.outside is None else self._room(task)
+        return Ticket(self.decide(task, past), *self.start(task, past), room)
+
+    def _room(self, task: Task) -> Mask:
+        """Finds the largest mask that a ticket may have."""
+        return task.dense() if self.outside is None else self.outside.room(task)
 
     def mask(self, task: Task, weights: State) -> Mask:
         """Prunes a network along the schedule, scored anew at each density."""
-        dense = kept = task.dense()
+        dense = kept = self._room(task)
         for iteration, density in enumerate(self.schedule(), start=1):
             scores = self.score(task, weights if self.regrow else kept(weights), kept)
             if kept is dense:  # later ones may be 0: a mask can cut the network

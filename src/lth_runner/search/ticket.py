@@ -80,12 +80,14 @@ class Ticket:
     """A subnetwork to train: a mask, the weights before it is applied, and the training's start.
 
     The weights are kept whole so that a control may lay another mask over them; the training
-    starts from ``masked``, m * theta.
+    starts from ``masked``, m * theta. ``room``: the largest mask that may lie there, where a
+    search keeps to one; None for all that a mask covers.
     """
 
     mask: Mask
     weights: Copied = Copied()
     start: Start = Start()
+    room: Mask | None = None
 
     @property
     def masked(self) -> State:
@@ -100,11 +102,11 @@ class Ticket:
 
     def under(self, mask: Mask) -> Ticket:
         """Returns the same weights and start under another mask, without a copy of the weights."""
-        return Ticket(mask, self._held, self.start)
+        return Ticket(mask, self._held, self.start, self.room)
 
     def starting(self, start: Start) -> Ticket:
         """Returns the same subnetwork with another start, without a copy of the weights."""
-        return Ticket(self.mask, self._held, start)
+        return Ticket(self.mask, self._held, start, self.room)
 
     @property
     def _held(self) -> State:

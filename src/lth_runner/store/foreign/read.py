@@ -17,13 +17,14 @@ INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 WHOLE = ("model.safetensors", "pytorch_model.bin")
 
 
-def read_ticket_from(place: Path) -> GivenTicket:
+def read_ticket_from(place: Path, key: str = "pruner.ticket") -> GivenTicket:
     """Finds out what a file or a folder holds, and gives it as a ticket.
 
-    Nothing in it is run: safetensors, and what torch.save writes of tensors alone. Raises UserError
-    for what holds no ticket, or two kinds of content.
+    ``key``: what messages call the path where nothing is there. Nothing in it is run: safetensors,
+    and what torch.save writes of tensors alone. Raises UserError for what holds no ticket, or two
+    kinds of content.
     """
-    files = _files(place)
+    files = _files(place, key)
     tensors, called = Opened(files, str(place)), str(place)
     sparse.refuse_compressed(tensors, called)
     if "seal" in tensors.metadata and any(name.startswith("weights.") for name in tensors):
@@ -113,13 +114,13 @@ def _whole(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _files(place: Path) -> list[Path]:
+def _files(place: Path, key: str) -> list[Path]:
     """Lists the files that hold a ticket: the one that is given, or those of a folder."""
     if place.is_file():
         return [place]
     if not place.is_dir():
         what = "is no file" if place.exists() else "does not exist"
-        raise UserError(f"pruner.ticket={place} {what}; {ACCEPTED}")
+        raise UserError(f"{key}={place} {what}; {ACCEPTED}")
     if (place / open_lth.MASK).is_file():
         return [place / open_lth.MASK]
     for name in INDEXES:
@@ -131,11 +132,11 @@ def _files(place: Path) -> list[Path]:
         return found
     if levels := sorted(place.glob(f"**/{open_lth.MASK}")):
         raise UserError(
-            f"pruner.ticket={place} holds {len(levels)} levels of OpenLTH: give the folder of one, "
+            f"{key}={place} holds {len(levels)} levels of OpenLTH: give the folder of one, "
             f"for example {levels[-1].parent}"
         )
     what = f"{len(found)} .safetensors files" if found else "no ticket"
-    raise UserError(f"pruner.ticket={place} holds {what}: give one; {ACCEPTED}")
+    raise UserError(f"{key}={place} holds {what}: give one; {ACCEPTED}")
 
 
 def _shards(index: Path) -> list[Path]:
