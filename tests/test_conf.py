@@ -95,6 +95,7 @@ NEEDED = {
     "+pruner/rename=open_lth_cifar_resnet_20": ["pruner=given", "pruner.ticket=mask.pth"],
     "origin=file": ["origin.path=model.safetensors"],
     "origin=run": ["origin.run=outputs/first"],
+    "probe=retention": ["origin=run", "origin.run=outputs/first"],
     "origin=torchvision": ["origin.name=resnet18"],
     "origin=hf": ["origin.path=minilm"],
     "+experiment=minilm_lota": ["model.path=minilm"],

@@ -19,7 +19,6 @@ from lth_runner.masking import Static
 from lth_runner.problem.coordinates import Delta, constants, own_name, stock_name
 from lth_runner.problem.origin import File
 from lth_runner.problem.task import Task
-from lth_runner.runs.origin import FromRun
 from lth_runner.score import Magnitude
 from lth_runner.search.ticket import Ticket
 from lth_runner.training import train as engine
@@ -198,7 +197,5 @@ def test_a_run_in_deltas_prunes_them_and_a_killed_one_ends_the_same(tmp_path: Pa
     before = load_file(folder / "tickets/round-00.safetensors")
     assert before.keys() == ticket.keys()
     assert torch.equal(ticket["weights.linear1.weight"], before["weights.linear1.weight"])
-    with pytest.raises(UserError, match=r"other coordinates \(Delta\)"):
-        FromRun(str(folder))
     assert (row["num_prunable"], row["num_kept"]) == (512, round(512 * 0.8))
     assert row["sparsity_of_all"] == (512 - row["num_kept"]) / 610

@@ -332,7 +332,7 @@ def test_each_wrong_word_is_told_and_leaves_nothing(outputs, tmp_path, capsys):
     ):  # fmt: skip
         assert told in refused(capsys, *words)
     assert not any(tmp_path.iterdir())
-    with mock.patch("lth_runner.export.rebuilt.make_task", side_effect=AssertionError("built")):
+    with mock.patch("lth_runner.runs.rebuilt.make_task", side_effect=AssertionError("built")):
         long = tmp_path / ("t" * 250 + ".safetensors")  # a name that no file can have
         assert "cannot be written" in refused(capsys, run, "--as", "csr", "--to", long)
     assert not any(tmp_path.iterdir())
@@ -384,7 +384,7 @@ def test_an_extra_that_is_not_installed_is_named(outputs, tmp_path, capsys):
         "lth_runner.export.programs.find_spec",
         lambda name: None if name == "onnxruntime" else find(name),
     )
-    built = mock.patch("lth_runner.export.rebuilt.make_task", side_effect=AssertionError("built"))
+    built = mock.patch("lth_runner.runs.rebuilt.make_task", side_effect=AssertionError("built"))
     with without, built:
         said = refused(capsys, outputs / "digits_imp", "--as", "onnx", "--to", tmp_path / "t.onnx")
     assert "onnxruntime" in said

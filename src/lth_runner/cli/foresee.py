@@ -36,12 +36,13 @@ def foresee(
     """Builds the parts of a checked config but for results of runs to come, and foresees the run.
 
     ``later`` maps the text that stands in the config for each of those runs to what is known of it.
-    An origin that names one is left out. Tickets of one are replaced by what stands for them; where
-    nothing is known of it, the search is left out, with what needs it. Raises UserError as
-    ``build``. Gives what is known of this run, ``called`` so in messages; None where nothing is.
+    An origin or a probe that names one is left out. Tickets of one are replaced by what stands for
+    them; where nothing is known of it, the search is left out, with what needs it. Raises UserError
+    as ``build``. Gives what is known of this run, ``called`` so in messages; None where nothing is.
     """
-    awaited = {key for key in ("origin", "pruner") if any(t in repr(values[key]) for t in later)}
-    known = {**values, **dict.fromkeys(awaited & {"origin"})}
+    known = {n: one for n, one in values["probe"].items() if not _names_one(one, later)}
+    values = {**values, "probe": known}  # others look back to a run that is not there yet
+    awaited = {key for key in ("origin", "pruner") if _names_one(values[key], later)}
     if "origin" in awaited:
         _check_origin(values["origin"], later)
     if not awaited:
@@ -59,7 +60,7 @@ def foresee(
     for name in values["control"]:
         part(values, f"control.{name}", Control)
     probes: list[Probe] = [part(values, f"probe.{name}", Probe) for name in values["probe"]]
-    task = build_task(known)
+    task = build_task({**values, **dict.fromkeys(awaited & {"origin"})})
     check_fits(task)
     task.data.stream(recipe.batch_size, task.seed)
     clock = clock_of(task, recipe)
@@ -74,6 +75,11 @@ def foresee(
         check_demands(probe, task)
     tasks = [task.with_seed(task.seed + index) for index in range(values["replicates"])]
     return None if search is None else _foreseen(called, tasks, search)
+
+
+def _names_one(node: Any, later: Mapping[str, AwaitedRun | None]) -> bool:
+    """Whether a part of a config names a run to come."""
+    return any(text in repr(node) for text in later)
 
 
 @contextmanager

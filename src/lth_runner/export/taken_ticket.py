@@ -12,17 +12,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lth_runner.export.rebuilt import rebuilt
 from lth_runner.problem.task import Task
+from lth_runner.runs.ended_weights import ended
 from lth_runner.runs.folder import read_flat_config
 from lth_runner.runs.measure import headline
-from lth_runner.runs.one_run import one_run, ticket_path, trained_path
+from lth_runner.runs.one_run import one_run, ticket_path
+from lth_runner.runs.rebuilt import rebuilt
 from lth_runner.runs.ticket_choice import choose
-from lth_runner.store.ended import read_end
 from lth_runner.store.ticket_file import read_ticket
 from lth_runner.values import state as states
 from lth_runner.values import tree
-from lth_runner.values.errors import Damaged, UserError
+from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.measure import ACCURACY
 from lth_runner.values.state import State
@@ -172,7 +172,7 @@ def ticket(
     )
     task = rebuilt(folder)
     task = task if task.seed == row["seed"] else task.with_seed(row["seed"])
-    mask, weights = _start(folder, row) if start else _trained(folder, row, task)
+    mask, weights = _start(folder, row) if start else ended(folder, row, task)
     facts = {
         "weights": START if start else TRAINED,
         "run": folder.name,
@@ -194,30 +194,6 @@ def _expected(folder: Path, row: Mapping[str, Any]) -> dict[str, float]:
         measure = ACCURACY
     known = row.get(f"test_{measure.name}")
     return {f"test_{measure.name}": float(known)} if isinstance(known, (int, float)) else {}
-
-
-def _trained(folder: Path, row: Mapping[str, Any], task: Task) -> tuple[Mask, State]:
-    path = trained_path(folder, row)
-    again = "give the run's own command again, which trains what is missing"
-    try:
-        mask, weights = read_end(path)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"the Store no longer holds the weights of round {row['round']}, seed {row['seed']} "
-            f"({path}; store.keep and lth-status --prune let go of some): choose another round, "
-            f"--start for the starting weights, or {again}"
-        ) from error
-    except (Damaged, OSError) as error:
-        raise UserError(f"the Store's weights cannot be read: {error}; {again}") from error
-    if weights.keys() != (own := set(task.names)):
-        differ = ", ".join(sorted(weights.keys() ^ own)[:4])
-        raise UserError(
-            f"{folder}: the network that its config.yaml builds here has other tensors than the "
-            f"one that was trained: {differ}"
-        )
-    if task.coordinates is None:
-        return mask, weights
-    return task.stock_names(mask), task.merged(weights)
 
 
 def _start(folder: Path, row: Mapping[str, Any]) -> tuple[Mask, State]:

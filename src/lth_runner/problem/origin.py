@@ -16,8 +16,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from lth_runner.problem.lying import first_names, lying_in
-from lth_runner.values.errors import UserError, nearest
+from lth_runner.problem.laying import Laying
+from lth_runner.problem.lying import lying_in
+from lth_runner.values.errors import UserError
 from lth_runner.values.files import open_regular
 from lth_runner.values.json_files import read_object
 from lth_runner.values.listed import listed
@@ -134,72 +135,10 @@ class File:
             return self.under if self.under.endswith(".") or not self.under else f"{self.under}."
         return "weights." if any(name.startswith("weights.") for name in names) else ""
 
-    @torch.no_grad()
     def lay(self, module: nn.Module) -> None:
         """Writes the file's weights into a network, one tensor at a time."""
-        own, first = lying_in(module), first_names(module)
-        spared = select(self.fresh, own, "origin.fresh")
-        held: set[str] = set()
-        besides = []
-        for name, value in self._tensors():
-            place = first.get(name, name)
-            if place in spared:
-                continue
-            if place not in own:
-                besides.append(name)
-                continue
-            if value.shape != own[place].shape:
-                raise UserError(
-                    f"origin.path={self.path}: {name} has shape {tuple(value.shape)}, the "
-                    f"network's has {tuple(own[place].shape)}: name it in origin.fresh to draw it "
-                    "anew"
-                )
-            self._refuse_values(name, value, own[place])
-            if place in held and not torch.equal(own[place], value.to(own[place])):
-                raise UserError(
-                    f"origin.path={self.path}: {name} and another tensor of the file have "
-                    f"different values, and the network shares one parameter ({place}) between "
-                    "them: leave them apart in the model (model.tied=false for example), or name "
-                    "the parameter in origin.fresh"
-                )
-            own[place].copy_(value)
-            held.add(place)
-        self._refuse_besides(besides, own)
-        if own and not own.keys() - spared:
-            raise UserError(
-                f"origin.fresh={list(self.fresh)} leaves nothing of origin.path={self.path}: name "
-                "fewer parameters, or set origin=none"
-            )
-        if lacking := sorted(own.keys() - held - spared):
-            raise UserError(
-                f"origin.path={self.path} lacks {listed(lacking)}: name them in origin.fresh to "
-                "draw them anew" + self._hint(held)
-            )
-
-    def _refuse_values(self, name: str, value: Tensor, own: Tensor) -> None:
-        if value.dtype != own.dtype and not (value.is_floating_point() and own.is_floating_point()):
-            raise UserError(
-                f"origin.path={self.path}: {name} is {str(value.dtype).removeprefix('torch.')}, "
-                f"the network's is {str(own.dtype).removeprefix('torch.')}: save it as the network "
-                "has it"
-            )
-        if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise UserError(
-                f"origin.path={self.path}: {name} has values that are not finite: the training "
-                "that it comes from has diverged, so take an earlier checkpoint of it"
-            )
-
-    def _refuse_besides(self, besides: Sequence[str], own: Mapping[str, Tensor]) -> None:
-        unused = select(self.unused, besides, "origin.unused")
-        if left := sorted(set(besides) - unused):
-            raise UserError(
-                f"origin.path={self.path} has {listed(left)}, which the network has not "
-                f"({nearest(left[0], own)}): name them in origin.unused to leave them out, or "
-                "set origin.under or origin.into where only their prefix differs"
-            )
-
-    def _hint(self, held: set[str]) -> str:
-        return "" if held else " (nothing in it fits: set origin.under or origin.into?)"
+        called = f"origin.path={self.path}"
+        Laying(called, self.fresh, self.unused).lay(module, self._tensors())
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,19 @@ from typing import Any
 
 from torch import nn
 
+from lth_runner.problem.laying import Laying
 from lth_runner.problem.origin import File
+from lth_runner.runs.ended_weights import ended_weights
 from lth_runner.runs.folder import read_problem, read_rounds, unfinished
 from lth_runner.runs.one_run import one_run, trained_path
+from lth_runner.runs.rebuilt import rebuilt
+from lth_runner.store.ended import WEIGHTS, under
+from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 from lth_runner.values.listed import numbers_listed
+from lth_runner.values.state import State
+
+TICKET = "ticket"  # the arm that is no control
 
 
 @dataclass(frozen=True)
@@ -23,14 +31,18 @@ class FromRun:
 
     ``run`` is a run folder, ``outputs/<name>/<run_id>``, or ``outputs/<name>`` where there is one
     run in it; ``round`` 0 is the dense training, and a later one that of a ticket, whose pruned
-    weights are zero. Without ``seed`` it is the run's first. The weights come out of the Store
-    beside it. ``into``, ``fresh`` and ``unused`` are those of ``File``, and so is what tells one
-    start from another: what the weights are. Raises UserError where there is no such training.
+    weights are zero; ``arm`` is the ticket or a control's name. Without ``seed`` it is the run's
+    first. The weights come out of the Store beside it. Those of a run in other coordinates, as
+    deltas, are computed by its network, which is built again: where they are pruned they are the
+    weights that it started from. ``into``, ``fresh`` and ``unused`` are those of ``File``, and so
+    is what tells one start from another: what the weights are. Raises UserError where there is no
+    such training.
     """
 
     run: str = field(compare=False)
     round: int = field(default=0, compare=False)
     seed: int | None = field(default=None, compare=False)
+    arm: str = field(default=TICKET, compare=False)
     into: str = ""
     fresh: Sequence[str] = ()
     unused: Sequence[str] = ()
@@ -39,44 +51,75 @@ class FromRun:
     def __post_init__(self) -> None:
         for name in ("fresh", "unused"):
             object.__setattr__(self, name, tuple(getattr(self, name) or ()))
-        object.__setattr__(self, "content", self._file.content)
+        object.__setattr__(self, "content", self._content)
 
     def lay(self, module: nn.Module) -> None:
         """Writes the trained weights into a network."""
-        self._file.lay(module)
+        if self._merged is None:
+            self._file.lay(module)
+            return
+        laid = ((f"{self.into}{name}", value) for name, value in self._merged.items())
+        Laying(self._called, self.fresh, self.unused).lay(module, laid)
+
+    @property
+    def _content(self) -> str:
+        """A hash of the weights: that of their file or, where they are computed, of themselves."""
+        return self._file.content if self._merged is None else states.fingerprint(self._merged)
+
+    @property
+    def _called(self) -> str:
+        return f"origin.run={self.run}"
+
+    @cached_property
+    def folder(self) -> Path:
+        """The run folder."""
+        return one_run(self.run, self._called)
+
+    @property
+    def weights(self) -> State:
+        """The weights at the end of the training, under the stock network's names."""
+        if self._merged is not None:
+            return self._merged
+        tensors, _ = states.load(trained_path(self.folder, self._row))
+        return under(tensors, WEIGHTS)
+
+    @cached_property
+    def _merged(self) -> State | None:
+        """The network's own weights of a run in other coordinates; None of one in weights."""
+        if not read_problem(self.folder).get("coordinates"):
+            return None
+        return ended_weights(self.folder, self._row, rebuilt(self.folder))
 
     @cached_property
     def _file(self) -> File:
-        folder = one_run(self.run, f"origin.run={self.run}")
-        if coordinates := read_problem(folder).get("coordinates"):
-            raise UserError(
-                f"origin.run={self.run} was trained in other coordinates ({coordinates}), and what "
-                "the Store holds are no weights of the network: start from another run"
-            )
-        end = trained_path(folder, self._row(folder))
+        end = trained_path(self.folder, self._row)
         if not end.is_file():
             raise UserError(
-                f"origin.run={self.run}: the Store no longer holds its training {end.parent.name} "
+                f"{self._called}: the Store no longer holds its training {end.parent.name} "
                 "(store.keep lets go of some): run it again, or choose another origin.round"
             )
-        return File(str(end), "weights.", self.into, self.fresh, self.unused)
+        return File(str(end), WEIGHTS, self.into, self.fresh, self.unused)
 
-    def _row(self, folder: Path) -> dict[str, Any]:
-        tickets = [row for row in read_rounds(folder) if row.get("arm") == "ticket"]
-        seeds = sorted({row["seed"] for row in tickets})
+    @cached_property
+    def _row(self) -> dict[str, Any]:
+        arms = [row for row in read_rounds(self.folder) if row.get("arm") == self.arm]
+        if not arms and self.arm != TICKET:
+            known = sorted({str(row.get("arm")) for row in read_rounds(self.folder)})
+            raise UserError(f"origin.arm={self.arm}: {self.run} has {', '.join(known)}")
+        seeds = sorted({row["seed"] for row in arms})
         seed = seeds[0] if self.seed is None and seeds else self.seed
-        for row in tickets:
+        for row in arms:
             if row["round"] == self.round and row["seed"] == seed:
                 if row.get("diverged"):
                     raise UserError(
-                        f"origin.run={self.run}: round {self.round} of seed {seed} has diverged: "
+                        f"{self._called}: round {self.round} of seed {seed} has diverged: "
                         "choose another origin.seed or origin.round"
                     )
                 return row
-        rounds = sorted({row["round"] for row in tickets})
-        why = unfinished(folder)
+        rounds = sorted({row["round"] for row in arms})
+        why = unfinished(self.folder)
         raise UserError(
-            f"origin.run={self.run} has no finished training of round {self.round} and seed "
+            f"{self._called} has no finished training of round {self.round} and seed "
             f"{seed}: it has rounds {numbers_listed(rounds)} and seeds {numbers_listed(seeds)}"
             + (f". {why}" if why else "")
         )

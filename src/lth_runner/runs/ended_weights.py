@@ -1,0 +1,48 @@
+"""What a training of a run ended with, as tensors of the stock network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lth_runner.problem.task import Task
+from lth_runner.runs.one_run import trained_path
+from lth_runner.store.ended import read_end
+from lth_runner.values.errors import Damaged, UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.state import State
+
+
+def ended(folder: Path, row: Mapping[str, Any], task: Task) -> tuple[Mask, State]:
+    """Reads the mask and the weights of a row's training; ``task`` is that of its replicate.
+
+    Raises UserError where the Store no longer holds them, and where the network is another one.
+    """
+    path = trained_path(folder, row)
+    again = "give the run's own command again, which trains what is missing"
+    try:
+        mask, weights = read_end(path)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"the Store no longer holds the weights of round {row['round']}, seed {row['seed']} "
+            f"({path}; store.keep and lth-status --prune let go of some): choose another round, "
+            f"--start for the starting weights, or {again}"
+        ) from error
+    except (Damaged, OSError) as error:
+        raise UserError(f"the Store's weights cannot be read: {error}; {again}") from error
+    if weights.keys() != (own := set(task.names)):
+        differ = ", ".join(sorted(weights.keys() ^ own)[:4])
+        raise UserError(
+            f"{folder}: the network that its config.yaml builds here has other tensors than the "
+            f"one that was trained: {differ}"
+        )
+    if task.coordinates is None:
+        return mask, weights
+    return task.stock_names(mask), task.merged(weights)
+
+
+def ended_weights(folder: Path, row: Mapping[str, Any], task: Task) -> State:
+    """Reads the weights alone, of whichever replicate the row is."""
+    own = task if task.seed == row["seed"] else task.with_seed(row["seed"])
+    return ended(folder, row, own)[1]
