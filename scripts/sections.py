@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from carried import Matrix
 from evidence import command, extent, hardware
 from matplotlib.figure import Figure
+from oneshot import ONE_SHOT, OneShot
+from tables import table
 
 from lth_runner.runs.evidence.pruners import Comparison, Effort, find_pruners
 from lth_runner.runs.evidence.rows import FinishedRun, rewind_step
@@ -36,7 +38,7 @@ SEARCHED = f"{FAMILIES} pruner=concrete pruner.search.score.length=4000it"
 LATE = "name=lenet300_mnist_families rewind.step=200it pruner.sparsity=0.9952776335171304"
 TRANSFERRED = "lenet300_transfer"
 TRANSFER = "lth-run +study=lenet300_transfer"
-SECTIONS: tuple[Section | Matrix, ...] = (
+SECTIONS: tuple[Section | Matrix | OneShot, ...] = (
     Section(
         title="Pruners side by side on MNIST",
         name="lenet300_mnist_pruners",
@@ -72,6 +74,7 @@ SECTIONS: tuple[Section | Matrix, ...] = (
         "numbers are those of the study's page: that any shown is wrong has a chance of 5 % on the "
         "left and 2.5 % on the right, and so has any refuted.",
     ),
+    ONE_SHOT,
 )
 
 
@@ -85,10 +88,10 @@ def section_runs(section: Section, runs: Sequence[FinishedRun]) -> list[Finished
 
 
 def written(
-    section: Section | Matrix, runs: Sequence[FinishedRun], images: Mapping[str, str]
+    section: Section | Matrix | OneShot, runs: Sequence[FinishedRun], images: Mapping[str, str]
 ) -> str:
     """The section's Markdown below its title; `images`: file name -> what it shows."""
-    if isinstance(section, Matrix):
+    if isinstance(section, (Matrix, OneShot)):
         return section.written(runs, images)
     own = section_runs(section, runs)
     found = pruned_alike(section, runs)
@@ -168,9 +171,11 @@ def seconds(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def drawn(section: Section | Matrix, runs: Sequence[FinishedRun]) -> dict[str, tuple[Figure, str]]:
+def drawn(
+    section: Section | Matrix | OneShot, runs: Sequence[FinishedRun]
+) -> dict[str, tuple[Figure, str]]:
     """File stem -> figure and what it shows, of the largest group of the section's runs."""
-    if isinstance(section, Matrix):
+    if isinstance(section, (Matrix, OneShot)):
         return section.drawn(runs)
     found = pruned_alike(section, runs)
     if not found:
@@ -188,10 +193,3 @@ def drawn(section: Section | Matrix, runs: Sequence[FinishedRun]) -> dict[str, t
         if figure is not None:
             figures[f"{section.name}_{key}"] = (figure, f"{section.title}: {text}")
     return figures
-
-
-def table(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *body]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in x) + " |" for x in lines
-    )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
 
+from command import SMALL, folders, lth_run, rows
 from fake_past import CLOCK, Fake, drawn, equal, small_task
 from lth_runner.allocate import ErdosRenyi, Global
 from lth_runner.schedule import Geometric, Iterations
@@ -231,3 +233,31 @@ def test_a_collapsed_layer_is_told_and_can_be_avoided(make, caplog):
     with caplog.at_level(logging.WARNING):
         rounds(replace(make(OutputLast()), allocate=Global(avoid_collapse=True)), task)
     assert not caplog.text
+
+
+@pytest.mark.parametrize("pruner", ["magnitude_at_init", "sparsegpt"])
+def test_a_ticket_that_is_not_retrained_is_measured_as_another_is_before_its_training(
+    pruner: str, tmp_path: Path
+) -> None:
+    words = [*(word for word in SMALL if not word.startswith(("probe=", "control="))),
+             f"pruner={pruner}", "control=reinit", "probe=before", "probe.accuracy.splits=[test]",
+             f"paths.outputs={tmp_path}"]  # fmt: skip
+    words += ["pruner.search.solve.batch_size=32"] if pruner == "sparsegpt" else []
+    found = {}
+    for retrain in (True, False):
+        said = lth_run(*words, f"pruner.retrain={retrain}", f"name=trained_{retrain}".lower())
+        assert said.status == 0, said.err
+        [folder] = folders(tmp_path, f"trained_{retrain}".lower())
+        found[retrain] = {(r["round"], r["arm"]): r for r in rows(folder / "rounds.jsonl")}
+    assert found[True][0, "ticket"]["training_key"] == found[False][0, "ticket"]["training_key"]
+    for arm in ("ticket", "reinit"):
+        trained, still = (found[retrain][1, arm] for retrain in (True, False))
+        assert (trained["steps"], still["steps"]) == (20, 0)
+        assert trained["before_loss"] == pytest.approx(still["test_loss"])
+        assert trained["test_loss"] < trained["before_loss"]
+        assert "before_loss" not in still
+        assert "train_accuracy" not in still
+    refused = lth_run(*words, "pruner.retrain=false", "pruner.dense=false")
+    assert "pruner.dense=false leaves that training out" in refused.err
+    refused = lth_run(*words, "probe.accuracy.splits=[tset]")
+    assert "probe.accuracy.splits: 'tset': did you mean test" in refused.err

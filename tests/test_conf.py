@@ -36,7 +36,9 @@ AT_ONCE = {"lenet300_mnist_sanity", "lenet300_mnist_snip", "minilm_lota"}
 FROM_FOLDER = {"minilm_lota"}  # of a model that is not there
 ONE_SHOT = {"lenet300_mnist_connectivity", "resnet20_connectivity"}
 IN_ROUNDS = {"imp", "random", "han2015", "obd"}  # pruners that train in between
-ITERATIVE = [name for name in EXPERIMENTS if name not in FOUND]
+# of a model that comes with nothing here
+FOREIGN_MODEL = {"smollm2_oneshot"}
+ITERATIVE = [name for name in EXPERIMENTS if name not in FOUND | FOREIGN_MODEL]
 DEFAULT_GROUPS = {
     group.removeprefix("override ")
     for entry in yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
@@ -100,6 +102,7 @@ NEEDED = {
     "origin=hf": ["origin.path=minilm"],
     "+experiment=minilm_lota": ["model.path=minilm"],
     "+experiment=pretrained_transfer": ["origin.run=outputs/mnist_first"],
+    "+experiment=smollm2_oneshot": ["model.path=smollm2"],
 }
 APART = {"pruner", "control", "probe", "record", "augment", "covers", "train/learning_rate"}
 PUBLISHED_TRAIN = {"mnist": 60000, "cifar10": 50000, "sst2": 6920}

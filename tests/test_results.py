@@ -432,3 +432,59 @@ def test_every_claim_has_a_name_of_its_own_and_a_command_that_composes() -> None
             found.add(read_study(config.study).name if is_study else resolve(config)["name"])
     named = {name for claim in claims for name, _ in claim.runs.values()}
     assert found == named | {section.name for section in SECTIONS}
+
+
+def oneshot(folder, pruner, reached, *, scope="layerwise", sparsity=0.5, before=None):
+    """Runs of smollm2_oneshot: a perplexity for each seed, and before a retraining one more."""
+    rows = []
+    for seed, value in enumerate(reached):
+        dense = {"before_perplexity": 9.0, "test_perplexity": 8.0 + seed / 10}
+        own = {"test_perplexity": value} | ({"before_perplexity": before[seed]} if before else {})
+        rows.append({"round": 0, "arm": "ticket", "seed": seed, "density": 1.0, **dense})
+        rows.append({"round": 1, "arm": "ticket", "seed": seed, "density": 1 - sparsity, **own})
+    options = {"scope": scope, "sparsity": sparsity, "retrain": before is not None}
+    return save(folder, rows, name="smollm2_oneshot", pruner=pruner, config={"pruner": options},
+                command="lth-run +experiment=smollm2_oneshot threads=1")  # fmt: skip
+
+
+def test_one_shot_runs_are_told_apart_by_scope_sparsity_and_retraining(tmp_path: Path) -> None:
+    runs = [
+        oneshot(tmp_path / "1", "magnitude_at_init", [80.0]),
+        oneshot(tmp_path / "2", "magnitude_at_init", [300.0], scope="global"),
+        oneshot(tmp_path / "3", "magnitude_at_init", [85.0], sparsity=0.6),
+        oneshot(tmp_path / "4", "wanda", [20.0, 20.5, 20.2], scope="rows"),
+        oneshot(tmp_path / "5", "wanda", [40.0, 40.5, 40.2], scope="n_of_m"),
+        oneshot(tmp_path / "6", "sparsegpt", [30.0, 30.4, 30.1], scope="n_of_m"),
+        oneshot(
+            tmp_path / "7", "wanda", [15.0, 15.1, 15.2], scope="rows", before=[20.0, 20.5, 20.2]
+        ),
+        oneshot(tmp_path / "8", "magnitude_at_init", [85.0, 86.0, 87.0], before=[80.0] * 3),
+    ]
+    rows = held(runs)
+    verdicts = {name: row.verdict for name, row in rows.items() if name.startswith("oneshot")}
+    assert verdicts == {
+        "oneshot-wanda-magnitude_at_init-50 %": "shown",
+        "oneshot-sparsegpt-magnitude_at_init-50 %": results.NOT_MEASURED,
+        "oneshot-wanda-magnitude_at_init-2:4": results.NOT_MEASURED,
+        "oneshot-sparsegpt-magnitude_at_init-2:4": results.NOT_MEASURED,
+        "oneshot-sparsegpt-wanda-2:4": "shown",
+        "oneshot-collapse-60": "refuted",
+        "oneshot-collapse-70": results.NOT_MEASURED,
+        "oneshot-recovered-magnitude_at_init": "refuted",
+        "oneshot-recovered-wanda": "shown",
+        "oneshot-recovered-sparsegpt": results.NOT_MEASURED,
+        "oneshot-narrowed": "refuted",
+    }
+    assert rows["oneshot-collapse-60"].found.ours == "85.00 (n = 1) of 9.00 (n = 1): 9.4 times"
+    [section] = [one for one in SECTIONS if one.name == "smollm2_oneshot"]
+    page = section.written(runs, {})
+    assert "| method | 50 % | 60 % | 2:4 |" in page
+    assert "| magnitude, global | 300.00 (n = 1) |  |  |" in page
+    assert "| Wanda | 20.23 ± 0.25 (n = 3) |  | 40.23 ± 0.25 (n = 3) |" in page
+    assert "| dense | all | 9.00 ± 0.00 (n = 3) | 8.10 ± 0.10 (n = 3) |" in page
+    assert "| Wanda | 50 % | 20.23 ± 0.25 (n = 3) | 15.10 ± 0.10 (n = 3) |" in page
+    [(figure, _)] = section.drawn(runs).values()
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [
+        "magnitude by layer", "magnitude, global", "Wanda",
+    ]  # fmt: skip
+    assert "Not measured here: `lth-run" in section.written([], {})

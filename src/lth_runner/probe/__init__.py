@@ -13,7 +13,7 @@ from lth_runner.probe.masks import (
     MaskDistance,
     RoundOverlap,
 )
-from lth_runner.probe.performance import Learning, Performance
+from lth_runner.probe.performance import Before, Learning, Performance
 from lth_runner.probe.probe import Probe, Trains, Value, added_trainings
 from lth_runner.probe.signal import Signal
 from lth_runner.probe.signs import Signs
@@ -22,6 +22,7 @@ from lth_runner.probe.topology import NeuralPersistence, SpanningTree
 from lth_runner.probe.trajectory import Trajectory
 
 __all__ = [
+    "Before",
     "Capacity",
     "Collapse",
     "DenseOverlap",

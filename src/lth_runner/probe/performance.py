@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lth_runner.problem.task import Task
 from lth_runner.search.final_outcomes import final_outcomes
 from lth_runner.search.ticket import Past, Trained
+from lth_runner.values.errors import UserError, nearest
+
+SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class Performance:
-    """Measures the trained network on each split by its objective, ``<split>_<measure>``.
+    """Measures the trained network on splits by its objective, ``<split>_<measure>``.
 
-    Of a classification these are accuracy (0..1) and loss (nats).
+    Of a classification these are accuracy (0..1) and loss (nats). ``splits``: which ones, of train,
+    val and test, on which verdicts go. Raises UserError for others.
+    """
+
+    splits: Sequence[str] = SPLITS
+
+    def __post_init__(self) -> None:
+        for split in self.splits:
+            if split not in SPLITS:
+                raise UserError(f"probe.accuracy.splits: {split!r}: {nearest(str(split), SPLITS)}")
+
+    def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, float]]:
+        for split in SPLITS:
+            if split not in self.splits:
+                continue
+            if split == "test":
+                figures = final_outcomes(task, trained).figures(task.objective)
+            else:
+                figures = task.evaluate(trained.weights, split)
+            for name, value in figures.items():
+                yield f"{split}_{name}", value
+
+
+@dataclass(frozen=True)
+class Before:
+    """Measures a network before its training on the test split, ``before_<measure>``.
+
+    Of a ticket this is what pruning alone has cost. Nothing of one that is never trained.
     """
 
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, float]]:
-        found = {split: task.evaluate(trained.weights, split) for split in ("train", "val")}
-        found["test"] = final_outcomes(task, trained).figures(task.objective)
-        for split, figures in found.items():
-            for name, value in figures.items():
-                yield f"{split}_{name}", value
+        if trained.ticket.start.is_end(trained.clock):
+            return
+        for name, value in task.evaluate(trained.ticket.masked, "test").items():
+            yield f"before_{name}", value
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,12 @@ from lth_runner.score import Score
 from lth_runner.score.score import Scores
 from lth_runner.search.outside import Outside
 from lth_runner.search.rewind import Rate, Rewind
-from lth_runner.search.search import check_parts, refuse_unmoved, warn_of_empty_layers
+from lth_runner.search.search import (
+    check_parts,
+    refuse_unmoved,
+    refuse_untrained,
+    warn_of_empty_layers,
+)
 from lth_runner.search.ticket import Past, Start, Ticket
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -35,7 +40,8 @@ class AtInit:
     without, the only training is the ticket's. ``score_step``: the weights of another step of the
     dense training are scored, null for those of ``rewind.step``; of deltas it is what calibrates
     LoTA (Panda et al., 2024, arXiv 2406.16797). ``outside``: the mask keeps nothing of what another
-    keeps, its density is still that of all (LoTTO, of the same paper).
+    keeps, its density is still that of all (LoTTO, of the same paper). ``retrain``: without, the
+    ticket is measured as it is, and makes no step.
     """
 
     score: Score
@@ -46,6 +52,7 @@ class AtInit:
     regrow: bool = False
     score_step: Duration | str | None = None
     outside: Outside | None = None
+    retrain: bool = True
 
     def __post_init__(self) -> None:
         if self.score_step is not None:
@@ -66,6 +73,7 @@ class AtInit:
         """
         if not self.dense:
             self._refuse_what_is_trained(clock)
+            refuse_untrained(retrain=self.retrain)
         self.rewind.check(task, clock, rate)
         check_parts(task, self.score, self.allocate, self.schedule()[-1])
         if not self._scored_step(clock) and task.coordinates is not None:
@@ -97,9 +105,10 @@ class AtInit:
 
     def start(self, task: Task, past: Past) -> tuple[State, Start]:
         """Gives the weights that are trained under the mask, and where their training starts."""
-        if self.dense:
-            return self.rewind(task, past)
-        return self.rewind.without_dense(task)
+        if not self.dense:
+            return self.rewind.without_dense(task)
+        weights, start = self.rewind(task, past)
+        return weights, start if self.retrain else start.at_the_end(past[0].clock)
 
     def decide(self, task: Task, past: Past) -> Mask:
         """Finds the ticket's mask, from the scored weights of the dense training alone."""

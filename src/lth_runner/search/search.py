@@ -119,6 +119,15 @@ def _try_score(score: Score, task: Task) -> None:
             )
 
 
+def refuse_untrained(*, retrain: bool) -> None:
+    """Raises UserError for a ticket that is not to be trained, where nothing else is either."""
+    if not retrain:
+        raise UserError(
+            "pruner.retrain=false measures the ticket at the end of the dense training's clock, "
+            "and pruner.dense=false leaves that training out: set one of them to true"
+        )
+
+
 def check_schedules(part: object, task: Task) -> None:
     """Raises UserError where a part's schedule, or that of one within it, leaves all or nothing."""
     if isinstance(part, Scheduled) and part.schedule is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from lth_runner.problem.task import Task
 from lth_runner.schedule import Schedule
 from lth_runner.search.rewind import Rate, Rewind
-from lth_runner.search.search import warn_of_empty_layers
+from lth_runner.search.search import refuse_untrained, warn_of_empty_layers
 from lth_runner.search.solution import Solution, Solve
 from lth_runner.search.ticket import Past, Ticket
 from lth_runner.search.untrained import Untrained, every_second
@@ -27,13 +27,15 @@ class Solved:
     it is pruned, and belong to its mask alone: a control with another mask over them is refused.
     ``dense``: the dense network is trained first, as the level to compare with; the solution is
     kept beside that training, and read by a run that is continued. Without, there is no such
-    place, and it is found again, to the same bits.
+    place, and it is found again, to the same bits. ``retrain``: without, the ticket is measured as
+    it is, and makes no step.
     """
 
     solve: Solve
     schedule: Schedule
     rewind: Rewind = field(default_factory=Rewind)
     dense: bool = True
+    retrain: bool = True
 
     @property
     def num_rounds(self) -> int:
@@ -54,6 +56,7 @@ class Solved:
         """
         if not self.dense:
             self.rewind.refuse_what_is_trained(clock)
+            refuse_untrained(retrain=self.retrain)
         self.rewind.check(task, clock, rate)
         self.solve.check(task, self._density)
 
@@ -74,6 +77,7 @@ class Solved:
             return Ticket(task.dense(), task.init())
         found = self.rewind(task, past) if self.dense else self.rewind.without_dense(task)
         weights, start = found
+        start = start if self.retrain else start.at_the_end(past[0].clock)
         solution = self._solution(task, past, weights)
         mask = warn_of_empty_layers(solution.mask)
         return Ticket(mask, weights | solution.weights, start)

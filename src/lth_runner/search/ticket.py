@@ -70,6 +70,10 @@ class Start:
         held: State = vars(self)["_optimizer"]
         return held
 
+    def at_the_end(self, clock: Clock) -> Start:
+        """Returns the start of a training that makes no step: its ticket is measured as it is."""
+        return Start(step=clock.total, order=self.order)
+
     def is_end(self, clock: Clock) -> bool:
         """Returns whether no step follows: a ticket that is evaluated as it is, never trained."""
         return self.step >= clock.total
