@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from evidence import command, extent, hardware
@@ -30,7 +30,10 @@ Runs = Mapping[str, FinishedRun]
 
 @dataclass(frozen=True)
 class Cell:
-    """Tickets of one method: a sparsity or 2:4, measured as they are or after a retraining."""
+    """Tickets of one method: a sparsity or 2:4, measured as they are or after a retraining.
+
+    Runs that retrain have measured their tickets before it too.
+    """
 
     pruner: str
     sparsity: float
@@ -46,13 +49,27 @@ class Cell:
             and asked_sparsity(run) == self.sparsity
             and is_two_of_four == (self.pattern == TWO_OF_FOUR)
             and not global_
-            and bool(run.option("pruner", "retrain")) == self.retrained
+            and (is_retrained(run) or not self.retrained)
         )
 
 
-def reached(run: FinishedRun, field: str = PERPLEXITY) -> dict[int, float]:
-    """The tickets' perplexity by seed."""
-    return run.values(TICKET, 1, field)
+def is_retrained(run: FinishedRun) -> bool:
+    return bool(run.option("pruner", "retrain"))
+
+
+def pruned(run: FinishedRun) -> dict[int, float]:
+    """The tickets' perplexity by seed, as pruned: not retrained, or not yet."""
+    return run.values(TICKET, 1, BEFORE if is_retrained(run) else PERPLEXITY)
+
+
+def as_pruned(run: FinishedRun) -> dict[int, float]:
+    """The same; of magnitudes one seed, since none matters to them."""
+    found = pruned(run)
+    return dict(list(found.items())[:1]) if run.pruner == "magnitude_at_init" else found
+
+
+def retrained(run: FinishedRun) -> dict[int, float]:
+    return run.values(TICKET, 1, PERPLEXITY) if is_retrained(run) else {}
 
 
 def difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Estimate:
@@ -72,7 +89,7 @@ class Lower:
     def __call__(self, runs: Runs) -> Found | None:
         if not self.first.is_of(runs["first"]) or not self.second.is_of(runs["second"]):
             return None
-        ours, theirs = reached(runs["first"]), reached(runs["second"])
+        ours, theirs = as_pruned(runs["first"]), as_pruned(runs["second"])
         if not ours or not theirs:
             return None
         gap = difference(ours, theirs)
@@ -91,7 +108,7 @@ class Collapsed:
         run = runs["run"]
         if not self.cell.is_of(run):
             return None
-        ours, dense = reached(run), run.values(TICKET, 0, BEFORE)
+        ours, dense = as_pruned(run), run.values(TICKET, 0, BEFORE)
         if not ours or not dense:
             return None
         times = mean(ours.values()) / mean(dense.values())
@@ -109,7 +126,7 @@ class Recovered:
         run = runs["run"]
         if not self.cell.is_of(run):
             return None
-        before, after = reached(run, BEFORE), reached(run)
+        before, after = pruned(run), retrained(run)
         changes = [after[seed] - before[seed] for seed in before.keys() & after.keys()]
         if not changes:
             return None
@@ -129,7 +146,7 @@ class Narrowed:
         one, other = runs["first"], runs["second"]
         if not self.first.is_of(one) or not self.second.is_of(other):
             return None
-        fields = [reached(run, field) for field in (BEFORE, PERPLEXITY) for run in (one, other)]
+        fields = [read(run) for read in (pruned, retrained) for run in (one, other)]
         seeds = sorted(set.intersection(*(set(of) for of in fields)))
         if not seeds:
             return None
@@ -153,21 +170,21 @@ class OneShot:
         return [run for run in runs if run.name == self.name]
 
     def tickets(
-        self, runs: Sequence[FinishedRun], *, retrained: bool
-    ) -> dict[str, dict[str, FinishedRun]]:
-        """Method -> column, by growing sparsity -> the best run of it."""
-        found: dict[str, dict[str, FinishedRun]] = {name: {} for name in METHODS.values()}
+        self, runs: Sequence[FinishedRun], read: Callable[[FinishedRun], dict[int, float]]
+    ) -> dict[str, dict[str, dict[int, float]]]:
+        """Method -> column, by growing sparsity -> perplexity by seed, of the best run of it."""
+        found: dict[str, dict[str, dict[int, float]]] = {name: {} for name in METHODS.values()}
         ordered = sorted(self.own(runs), key=lambda run: asked_sparsity(run) or 0.0)
         for run in ordered:
             scope = str(run.option("pruner", "scope"))
             pattern = scope == "n_of_m"
             usual = "rows" if run.pruner == "wanda" else "layerwise"
             method = METHODS.get((run.pruner, usual if pattern else scope))
-            if method is None or bool(run.option("pruner", "retrain")) != retrained:
+            if method is None:
                 continue
             column = TWO_OF_FOUR if pattern else f"{100 * (asked_sparsity(run) or 0):g} %"
-            if reached(run):
-                found[method].setdefault(column, run)
+            if values := read(run):
+                found[method].setdefault(column, values)
         return {method: of for method, of in found.items() if of}
 
     def dense(self, runs: Sequence[FinishedRun], field: str) -> dict[int, float]:
@@ -185,13 +202,13 @@ class OneShot:
             return f"Not measured here: {asked}."
         parts = [self.note]
         pretrained = self.dense(runs, BEFORE)
-        still, after = (self.tickets(runs, retrained=on) for on in (False, True))
+        still, after = self.tickets(runs, as_pruned), self.tickets(runs, retrained)
         if pretrained:
             parts += [f"As pretrained: {sole(pretrained)}."]
         if still:
             columns = _columns(still)
             parts += ["Pruned, not retrained:", table(["method", *columns], [
-                [name, *(sole(reached(of[c])) if c in of else "" for c in columns)]
+                [name, *(sole(of.get(column, {})) for column in columns)]
                 for name, of in still.items()
             ])]  # fmt: skip
         if after:
@@ -199,8 +216,8 @@ class OneShot:
             parts += ["Before and after the retraining:", table(
                 ["method", "weights", "before", "after"],
                 [*([["dense", "all", sole(pretrained), sole(dense)]] if dense else []),
-                 *([name, column, sole(reached(run, BEFORE)), sole(reached(run))]
-                   for name, of in after.items() for column, run in of.items())],
+                 *([name, column, sole(still[name][column]), sole(values)]
+                   for name, of in after.items() for column, values in of.items())],
             )]  # fmt: skip
         words = dict.fromkeys(map(command, own))
         facts = [f"Commands: {', '.join(f'`{one}`' for one in words)}"]
@@ -211,12 +228,11 @@ class OneShot:
 
     def drawn(self, runs: Sequence[FinishedRun]) -> dict[str, tuple[Figure, str]]:
         """File stem -> figure and what it shows."""
-        found = self.tickets(runs, retrained=False)
+        found = self.tickets(runs, as_pruned)
         lines = []
         for index, (name, of) in enumerate(found.items()):
             line = Line(name, drawing.colour(index), marker=drawing.marker(index))
-            by_column = {c: list(reached(run).values()) for c, run in of.items()}
-            by_column.pop(TWO_OF_FOUR, None)
+            by_column = {c: list(v.values()) for c, v in of.items() if c != TWO_OF_FOUR}
             lines.append(
                 line.through(
                     (float(column.split()[0]), mean(values), std(values) or 0.0)
@@ -237,7 +253,7 @@ class OneShot:
         return {f"{self.name}_perplexity": (figure, f"{self.title}: {text}")}
 
 
-def _columns(found: Mapping[str, Mapping[str, FinishedRun]]) -> list[str]:
+def _columns(found: Mapping[str, Mapping[str, object]]) -> list[str]:
     named = dict.fromkeys(column for of in found.values() for column in of)
     return sorted(named, key=lambda column: (column == TWO_OF_FOUR, column))
 

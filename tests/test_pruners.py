@@ -28,6 +28,7 @@ PRUNERS = sorted(path.stem for path in (conf_dir() / "pruner").glob("*.yaml"))
 OURS = {
     "imp", "one_shot", "random", "han2015", "obd", "magnitude_at_init", "snip", "iter_snip",
     "force", "grasp", "synflow", "prospr", "random_erk", "smart_ratio",
+    "wanda",
 }  # fmt: skip
 NEEDED = {"given": ["pruner.ticket=outputs/first"]}
 SCOPES = ("global", "layerwise", "er", "erk", "smart_ratio", "deviation")
@@ -196,7 +197,7 @@ def test_scores_lead_to_different_masks() -> None:
         few = "pruner.iterations=2"
         experiment = built(f"pruner={pruner}", "pruner.dense=false", few).experiment
         masks[experiment.search.propose(experiment.tasks[0], []).mask] = pruner
-    assert len(masks) == 9
+    assert len(masks) == 10
 
 
 @pytest.mark.parametrize(

@@ -449,7 +449,6 @@ def oneshot(folder, pruner, reached, *, scope="layerwise", sparsity=0.5, before=
 
 def test_one_shot_runs_are_told_apart_by_scope_sparsity_and_retraining(tmp_path: Path) -> None:
     runs = [
-        oneshot(tmp_path / "1", "magnitude_at_init", [80.0]),
         oneshot(tmp_path / "2", "magnitude_at_init", [300.0], scope="global"),
         oneshot(tmp_path / "3", "magnitude_at_init", [85.0], sparsity=0.6),
         oneshot(tmp_path / "4", "wanda", [20.0, 20.5, 20.2], scope="rows"),
