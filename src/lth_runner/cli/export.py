@@ -34,6 +34,7 @@ built again from the folder's config.yaml: call lth-export from where lth-run wa
 EPILOG = """\
 forms:
   checkpoint       the plain state_dict: .safetensors or .pt
+  pretrained       a folder that from_pretrained reads, of model=hf
   shrink           the network without its dead channels and units, as a program (.pt2)
   onnx             the masked network, any batch size (.onnx)
   semi_structured  2:4, two of every four inputs (.safetensors)
@@ -91,7 +92,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--arm", default="ticket", metavar="A", help="the ticket, or a control's name")
     add("--start", action="store_true", help="the weights it started from, not the trained ones")
     add("--as", dest="form", choices=SUFFIXES, metavar="FORM", help=", ".join(SUFFIXES))
-    add("--to", metavar="PATH", help="the file to write")
+    add("--to", metavar="PATH", help="the file to write, or the folder")
     add(
         "--samples", type=_count, metavar="N",
         help="compare answers on so many samples, not on the whole test split (the run's own "

@@ -15,6 +15,7 @@ from lth_runner.export.to_forms import (
     to_checkpoint,
     to_csr,
     to_onnx,
+    to_pretrained,
     to_semi_structured,
     to_shrink,
 )
@@ -22,6 +23,6 @@ from lth_runner.export.two_of_four import load_semi_structured
 
 __all__ = [
     "Agreement", "Disagreement", "Exported", "Taken", "load", "load_csr", "load_semi_structured",
-    "ticket", "to_bitmask", "to_checkpoint", "to_csr", "to_onnx", "to_semi_structured",
-    "to_shrink",
+    "ticket", "to_bitmask", "to_checkpoint", "to_csr", "to_onnx", "to_pretrained",
+    "to_semi_structured", "to_shrink",
 ]  # fmt: skip

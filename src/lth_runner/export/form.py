@@ -8,7 +8,7 @@ from typing import Protocol
 
 from lth_runner.export.agreement import Agreement, Answer, Disagreement, compared
 from lth_runner.export.taken_ticket import Taken
-from lth_runner.export.whole_file import check_target, finished
+from lth_runner.export.whole_file import check_target, files_of, finished
 
 
 class Form(Protocol):
@@ -20,7 +20,7 @@ class Form(Protocol):
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        """How the names of such files end."""
+        """How the names of such files end; empty: it is a folder, of any name."""
 
     @property
     def tolerance(self) -> float:
@@ -66,5 +66,5 @@ def exported(
                 f"differ by up to {found.largest:.3g} where the largest is {found.scale:.3g} "
                 f"(accepted: {form.tolerance:g} of it). Nothing was written"
             )
-        num_bytes = scratch.stat().st_size
+        num_bytes = sum(file.stat().st_size for file in files_of(scratch))
     return Exported(target, num_bytes, found, notes)

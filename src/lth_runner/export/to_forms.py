@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from lth_runner.export.form import Exported, exported
+from lth_runner.export.pretrained_folder import PretrainedFolder
 from lth_runner.export.programs import Onnx, ShrunkProgram
 from lth_runner.export.taken_ticket import Taken
 from lth_runner.export.tensor_files import BITMASK, CSR, Checkpoint
@@ -16,6 +17,11 @@ from lth_runner.export.two_of_four import SemiStructured
 def to_checkpoint(ticket: Taken, to: str | Path, *, samples: int | None = None) -> Exported:
     """Writes the plain ``state_dict``, to .safetensors or .pt; as ``exported`` does."""
     return exported(ticket, to, Checkpoint(Path(to).suffix), samples=samples)
+
+
+def to_pretrained(ticket: Taken, to: str | Path, *, samples: int | None = None) -> Exported:
+    """Writes a folder that ``from_pretrained`` reads, of model=hf; as ``exported`` does."""
+    return exported(ticket, to, PretrainedFolder(), samples=samples)
 
 
 def to_shrink(ticket: Taken, to: str | Path, *, samples: int | None = None) -> Exported:
@@ -45,6 +51,7 @@ def to_bitmask(ticket: Taken, to: str | Path, *, samples: int | None = None) -> 
 
 TO_FORMS: Mapping[str, Callable[..., Exported]] = MappingProxyType({  # as a command names them
     "checkpoint": to_checkpoint,
+    "pretrained": to_pretrained,
     "shrink": to_shrink,
     "onnx": to_onnx,
     "semi_structured": to_semi_structured,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lth_runner.problem.lying import lying_in
-from lth_runner.problem.models.model_folder import ModelFolder, library
+from lth_runner.problem.models.model_folder import ModelFolder, library, quiet
 from lth_runner.problem.origin import Remainders, hash_file
 from lth_runner.values.errors import UserError
 from lth_runner.values.global_streams import all_seeded
@@ -122,7 +120,7 @@ class Pretrained:
         options |= {"ignore_mismatched_sizes": True, "attn_implementation": "eager"}
         place: str | None = str(self._folder.folder)
         try:
-            with all_seeded(0), _quiet():  # what is absent is drawn, and not looked at
+            with all_seeded(0), quiet():  # what is absent is drawn, and not looked at
                 if self._folder.gguf is not None:
                     place, options["state_dict"] = (
                         None,
@@ -170,19 +168,3 @@ def _in_gguf(file: Path, kind: Any, config: Any) -> Mapping[str, Tensor]:
         str(file), return_tensors=True, model_to_load=like, torch_dtype=torch.float32
     )["tensors"]
     return found
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the library from reporting what a run reports itself."""
-    logging = library().logging
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
-            yield
-    finally:
-        logging.set_verbosity(before)
-        if bars:
-            logging.enable_progress_bar()

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-SUFFIXES: Mapping[str, tuple[str, ...]] = MappingProxyType({  # how the names of their files end
+SUFFIXES: Mapping[str, tuple[str, ...]] = MappingProxyType({  # how their names end; (): a folder
     "checkpoint": (".safetensors", ".pt"),
+    "pretrained": (),
     "shrink": (".pt2",),
     "onnx": (".onnx",),
     "semi_structured": (".safetensors",),

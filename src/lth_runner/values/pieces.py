@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -47,7 +48,10 @@ def clear_pieces(folder: Path) -> None:
             named = _PIECE.fullmatch(entry.name)
             if named is not None and _is_nobodys(entry, named):
                 with suppress(OSError):
-                    os.unlink(entry.path)  # noqa: PTH108 (of an os.DirEntry)
+                    if entry.is_dir(follow_symlinks=False):
+                        shutil.rmtree(entry.path)  # which follows no link either
+                    else:
+                        os.unlink(entry.path)  # noqa: PTH108 (of an os.DirEntry)
 
 
 def _is_nobodys(entry: os.DirEntry[str], named: re.Match[str]) -> bool:

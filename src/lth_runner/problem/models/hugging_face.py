@@ -10,12 +10,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lth_runner.problem.models.model_folder import ModelFolder, library
+from lth_runner.problem.models.model_folder import ModelFolder, library, quiet
 from lth_runner.values.errors import UserError, nearest
 
 TASKS: Mapping[str, str] = {
@@ -27,6 +28,11 @@ TASKS: Mapping[str, str] = {
     "next_token": "AutoModelForCausalLM",
 }
 HEADS = ("sequence_classification", "token_classification")  # as many outputs as there are classes
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model", "spiece.model",
+    "sentencepiece.bpe.model", "chat_template.jinja",
+)  # fmt: skip
 # of a config: where it lies, who wrote it, and what changes no answer
 BESIDE = {
     "_name_or_path", "_model_name_or_path", "transformers_version", "architectures", "dtype",
@@ -132,9 +138,29 @@ class HuggingFace:
         except ValueError as error:
             first = str(error).strip().splitlines()[0]
             raise UserError(f"model.path={self.path} cannot be built: {first}") from error
-        model.register_forward_pre_hook(_fit_inputs, with_kwargs=True)
-        model.register_forward_hook(_logits)
-        return model
+        return _answering(model)
+
+    def loaded(self, folder: Path) -> nn.Module:
+        """Reads a network of this kind out of a folder of the library, weights and all."""
+        chosen = {} if self.attention is None else {"attn_implementation": self.attention}
+        options = {"local_files_only": True, "dtype": torch.float32, **chosen}
+        with quiet():
+            return _answering(self._class.from_pretrained(str(folder), **options))
+
+    @property
+    def tokenizer_files(self) -> list[Path]:
+        """Lists the files of the tokenizer in the model's folder."""
+        folder = self._folder.folder
+        return [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+
+    def save(self, network: Any, folder: Path) -> None:
+        """Writes a network as the library does; what is turned off for training is as it was."""
+        with quiet():
+            network.save_pretrained(folder)
+        config = folder / "config.json"
+        found = json.loads(config.read_text(encoding="utf-8"))
+        found["use_cache"] = getattr(self._folder.config(), "use_cache", True)
+        config.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     def _check_vocabulary(self) -> None:
         """Refuses data of another vocabulary than the model's, whose numbers mean other tokens."""
@@ -151,6 +177,13 @@ class HuggingFace:
                 f"dataset.vocabulary={own} and its own tokenizer (dataset/tokenizer=file); "
                 "model.vocabulary=null leaves this unasked"
             )
+
+
+def _answering(model: nn.Module) -> nn.Module:
+    """Has a network of the library take the inputs that data give, and answer with its logits."""
+    model.register_forward_pre_hook(_fit_inputs, with_kwargs=True)
+    model.register_forward_hook(_logits)
+    return model
 
 
 def positions(config: Any) -> int | None:

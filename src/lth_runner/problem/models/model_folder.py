@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,6 +115,22 @@ def library() -> Any:
     except ImportError as error:
         raise UserError(f"model=hf needs the library transformers ({error}): {NEEDED}") from error
     return transformers
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps the library from reporting what a run reports itself."""
+    logging = library().logging
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
+            yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _only_gguf(folder: Path, key: str) -> str | None:

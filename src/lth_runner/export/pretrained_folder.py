@@ -1,0 +1,56 @@
+"""The form that is a folder as the library transformers writes and reads them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from lth_runner.export.agreement import Answer
+from lth_runner.export.taken_ticket import Taken
+from lth_runner.problem.answers import answer
+from lth_runner.problem.models.hugging_face import HuggingFace
+from lth_runner.values.errors import UserError
+from lth_runner.values.export_forms import SUFFIXES
+
+FACTS = "lth-export.json"
+
+
+@dataclass(frozen=True)
+class PretrainedFolder:
+    """A folder that ``from_pretrained`` reads: config, weights, tokenizer; pruned weights zero."""
+
+    name: ClassVar[str] = "pretrained"
+    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES["pretrained"]
+    tolerance: ClassVar[float] = 0.0
+
+    def check(self, ticket: Taken) -> None:
+        _model(ticket)
+
+    def write(self, ticket: Taken, path: Path) -> tuple[str, ...]:
+        model = _model(ticket)
+        path.mkdir()
+        model.save(ticket.lent, path)
+        facts = {**ticket.facts, "form": self.name, "made_by": "lth-export"}
+        (path / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        files = model.tokenizer_files
+        for file in files:
+            shutil.copyfile(file, path / file.name)
+        return () if files else ("the model's folder has no tokenizer, and so has this one",)
+
+    def read(self, path: Path, ticket: Taken) -> Answer:
+        network = _model(ticket).loaded(path).eval()
+        return lambda inputs: answer(network, inputs)
+
+
+def _model(ticket: Taken) -> HuggingFace:
+    """Returns what built a ticket's network; raises UserError where that is no model=hf."""
+    model = ticket.task.model
+    if not isinstance(model, HuggingFace):
+        raise UserError(
+            "pretrained is a folder of the library transformers, for runs of model=hf: take "
+            "checkpoint for other networks"
+        )
+    return model
