@@ -101,6 +101,7 @@ NEEDED = {
     "origin=torchvision": ["origin.name=resnet18"],
     "origin=hf": ["origin.path=minilm"],
     "+experiment=minilm_lota": ["model.path=minilm"],
+    "+study=forgetting": ["model=hf", "model.path=minilm"],
     "+experiment=pretrained_transfer": ["origin.run=outputs/mnist_first"],
     "+experiment=smollm2_oneshot": ["model.path=smollm2"],
 }
@@ -294,7 +295,7 @@ def test_smoke_scale_takes_every_pruner_and_every_sparsity(pruner: str) -> None:
 
 @pytest.mark.parametrize("study", sorted(path.stem for path in (CONF / "study").glob("*.yaml")))
 def test_smoke_scale_takes_every_study(study: str) -> None:
-    own = ["+scale=smoke"]
+    own = ["+scale=smoke", *NEEDED.get(f"+study={study}", [])]
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         config = compose("config", overrides=[f"+study={study}", *own])
         held = set_by_scale(own, GlobalHydra.instance().config_loader())

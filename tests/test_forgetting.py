@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from command import SMALL, folders, lth_run, rows
+from command import SMALL, folders, lth_run, no_training, rows
 from lth_runner.problem import models
 from lth_runner.problem.coordinates import own_name
 from lth_runner.problem.task import Task
 from lth_runner.runs.ended_weights import ended
+from lth_runner.runs.evidence.forgetting import find_forgetting
+from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.origin import FromRun
 from lth_runner.runs.rebuilt import rebuilt
+from lth_runner.runs.report import forgetting_page
 from lth_runner.runs.retention import Retention
 from lth_runner.store.ticket_file import read_ticket
 from lth_runner.values.errors import UserError
@@ -93,3 +96,71 @@ def test_a_network_that_has_not_the_earlier_ones_tensors_is_refused(first: Path)
     wide = functools.partial(models.mlp, shape=(1, 8, 8), num_classes=10, widths=(9,))
     with pytest.raises(UserError, match=r"has linear1.*name what is the earlier task's alone"):
         Retention(str(first), ["output"]).check(replace(task, model=wide))
+
+
+# --- the page
+
+
+def made(name: str, config: dict, *found: dict) -> FinishedRun:
+    whole = {"coordinates": {"_target_": "lth_runner.problem.Delta"}, **config}
+    alike = {"seed": 0, "sparsity": 0.0, "density": 1.0, "arm": "ticket", "round": 0}
+    return FinishedRun(Path("outputs/x") / name, whole, {"state": "done"}, {},
+                       tuple(alike | row for row in found))  # fmt: skip
+
+
+SPARSE = {"round": 1, "sparsity": 0.9, "density": 0.1}
+
+
+def second(name: str, round: int, arm: str, retained: float, outside: str | None = None):
+    config = {
+        "dataset": {"name": "high"}, "pruner": {"outside": outside},
+        "origin": {"run": "outputs/x/one", "round": round, "arm": arm},
+    }  # fmt: skip
+    told = {"retained_before": 0.75, "test_accuracy": 0.5}
+    return made(
+        name, config,
+        {**told, "retained_accuracy": 0.25},
+        {**told, **SPARSE, "retained_accuracy": retained},
+        {**told, **SPARSE, "arm": "random", "retained_accuracy": 0.5},
+        {**told, **SPARSE, "seed": 1, "retained_accuracy": retained + 0.25},
+    )  # fmt: skip
+
+
+def test_ways_are_read_off_the_configs_and_each_is_told_in_a_sentence(tmp_path: Path) -> None:
+    one = made("one", {"dataset": {"name": "low"}}, {}, SPARSE, SPARSE | {"arm": "random"})
+    after = [("a", 0, "ticket", 0.5), ("b", 1, "ticket", 0.625), ("d", 1, "random", 0.5)]
+    runs = [one, *(second(*each) for each in after), second("c", 1, "ticket", 0.5, "outputs/x/one")]
+    [found] = find_forgetting(runs)
+    assert (found.first, found.second) == ("low", "high")
+    told = [one.way.told for one in found.kept]
+    assert told[:3] == ["full, then full", "LoTA, then LoTA", "random, then random"]
+    assert {"LoTA, then LoTTO", "LoTA, then full", "full, then LoTA"} <= set(told)
+    assert forgetting_page.sentence(found, found.kept[1]) == (
+        "LoTA, then LoTA (n = 2): kept 75.00 ± 17.68 % of 75.00 ± 0.00 % on low, forgot nothing of "
+        "accuracy, and reached 50.00 ± 0.00 % on high."
+    )
+    assert "forgot 50 points" in forgetting_page.sentence(found, found.kept[0])
+    assert found.most_kept.way.told == "LoTA, then LoTA"
+    page, *beside = forgetting_page.write_forgetting(found, tmp_path)
+    assert {path.name for path in beside} == {"forgetting-kept.png", "forgetting-kept.csv"}
+    assert "LoTA, then LoTTO (n = 2): kept" in page.read_text()
+
+
+@pytest.mark.slow  # five runs
+def test_the_study_runs_every_way_in_small_and_given_again_trains_nothing(tmp_path: Path) -> None:
+    words = (
+        "+study=digits_forgetting", "+scale=smoke", "study.seeds=['0']", "pruner.sparsity=0.8",
+        "train.shrink_to=4it", "max_samples=64", "device=cpu", "threads=1",
+        f"paths.outputs={tmp_path}", f"hydra.sweep.dir={tmp_path}/sweeps/one",
+    )  # fmt: skip
+    said = lth_run(*words)
+    assert said.status == 0, said.err
+    found = (tmp_path / "digits_forgetting/forgetting-kept.csv").read_text().splitlines()
+    ways = {tuple(line.split(",")[:2]) for line in found[1:]}
+    assert {("full", "full"), ("LoTA", "LoTA"), ("LoTA", "LoTTO"), ("random", "random")} <= ways
+    keys = [row["training_key"] for folder in folders(tmp_path, "digits_forgetting")
+            for row in rows(folder / "rounds.jsonl")]  # fmt: skip
+    assert len(keys) == 15
+    assert len(set(keys)) == 14  # LoTA and LoTTO calibrate by one training
+    with no_training():
+        assert lth_run(*words).status == 0

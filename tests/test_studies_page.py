@@ -40,7 +40,25 @@ def test_what_the_page_says_runs_as_written_and_once(words: list[str], workshop:
         assert "less random" in said.out
 
 
-@pytest.mark.parametrize("name", STUDIES)
+TRANSFERS = [name for name in STUDIES if "transfer" in name]
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES if "forgetting" in name])
+def test_second_tasks_start_from_the_first_of_their_seed_and_look_back_to_it(name: str) -> None:
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        config = compose("config", overrides=[f"+study={name}"])
+    points = read_study(config.study).points()
+    later = [point for point in points if point.stage != "first"]
+    assert {point.stage for point in later} == {"full", "lota", "lotto", "random"}
+    for point in later:
+        assert point.needs["first"].values["seed"] == point.values["seed"]
+        words = point.spelt({"first": "outputs/x/y"})
+        assert {"origin.run=outputs/x/y", "probe=retention", "replicates=1"} <= {*words}
+        assert ("pruner.outside=outputs/x/y" in words) == (point.stage == "lotto")
+    assert f"lth-run +study={name}" in (conf_dir() / "study" / f"{name}.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", TRANSFERS)
 def test_a_shipped_study_is_a_plan_whose_carried_runs_name_their_sources(name: str) -> None:
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         config = compose("config", overrides=[f"+study={name}"])

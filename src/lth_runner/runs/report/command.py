@@ -195,17 +195,25 @@ def _left_out(reason: str, *, of: int) -> int:
 
 def compare_runs(runs: Sequence[FinishedRun], folder: Path) -> tuple[str, list[Path]]:
     """Writes what several runs say together; returns the text of it, and the files."""
+    from lth_runner.runs.evidence.forgetting import find_forgetting
     from lth_runner.runs.evidence.pruners import find_pruners
     from lth_runner.runs.evidence.sweep import find_sweeps
     from lth_runner.runs.evidence.transfer_runs import find_transfers
-    from lth_runner.runs.report import pruner_page, sweep_page, sweep_text, transfer_page
+    from lth_runner.runs.report import (
+        forgetting_page,
+        pruner_page,
+        sweep_page,
+        sweep_text,
+        transfer_page,
+    )
     from lth_runner.runs.report.compare import compare
 
     text, files = compare(runs, folder)
     told, written, compared = [text], list(files), set()
-    transfers = find_transfers(runs)
-    carried = {cell.run.folder for transfer in transfers for cell in transfer.cells}
-    others = [run for run in runs if run.folder not in carried]
+    transfers, forgotten = find_transfers(runs), find_forgetting(runs)
+    told_of = {cell.run.folder for transfer in transfers for cell in transfer.cells}
+    told_of |= {run.folder for found in forgotten for run in found.runs}
+    others = [run for run in runs if run.folder not in told_of]
     for index, comparison in enumerate(find_pruners(others), 1):
         stem = "pruners" if index == 1 else f"pruners-{index}"
         written += pruner_page.write_pruners(comparison, folder, stem)
@@ -225,6 +233,10 @@ def compare_runs(runs: Sequence[FinishedRun], folder: Path) -> tuple[str, list[P
         stem = "transfer" if index == 1 else f"transfer-{index}"
         written += transfer_page.write_transfer(transfer, folder, stem)
         told.append(transfer_page.text(transfer))
+    for index, found in enumerate(forgotten, 1):
+        stem = "forgetting" if index == 1 else f"forgetting-{index}"
+        written += forgetting_page.write_forgetting(found, folder, stem)
+        told.append(forgetting_page.text(found))
     return "\n\n".join(told), written
 
 

@@ -95,7 +95,7 @@ def layers_by_pruner(
     high = ROW * max(len(labels), 2)
     height = bottom + len(found) * (high + GAP)
     figure = drawing.new_figure(width, height)
-    left = 0.03 + 0.0085 * max(map(len, labels))
+    left = min(0.03 + 0.0085 * max(map(len, labels)), 0.6)  # however long they are
     norm = _norm(everything)
     for place, (sparsity, cells) in enumerate(found, 1):
         low = height - place * (high + GAP) + 0.1

@@ -1,0 +1,140 @@
+"""The page of a second task after a first: what each way of training kept and what it forgot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from lth_runner.runs.evidence.forgetting import Forgetting, Kept, mean, spread
+from lth_runner.runs.report import drawing
+from lth_runner.runs.report import wording as say
+from lth_runner.runs.report.compare import page_of
+from lth_runner.runs.report.headline import Headline
+from lth_runner.runs.report.page import Cell, Page, Records, Section, Table, link, write_page
+from lth_runner.runs.report.refused import refusals
+from lth_runner.runs.report.table import Cells, ruled, wrapped
+from lth_runner.values.measure import Measure
+
+WIDTH, TALL = 10.0, 4.2  # inches
+READING = (
+    "Each arrow falls from what the first task's own training reached to what is left of it once "
+    "the second task is trained, with the first task's head; it stands over what the second task "
+    "reached. Up and right is better. Bars are one standard deviation over the seeds; the dotted "
+    "line is chance."
+)
+WAYS = (
+    "full: all that has a delta is trained. LoTA: the mask of the largest deltas alone. LoTTO: as "
+    "LoTA, outside the first task's mask. random: as many deltas, drawn at random."
+)
+
+
+def write_forgetting(found: Forgetting, folder: Path, stem: str = "forgetting") -> tuple[Path, ...]:
+    """Writes <stem>.html, and <stem>-kept.png with a .csv of the same name; the page first."""
+    sections = (
+        Section("What was kept", READING, f"{stem}-kept", _figure(found), _records(found),
+                notes=tuple(sentence(found, one) for one in found.kept),
+                tables=(Table(*table(found)),), fine_print=WAYS),
+        Section("Runs", tables=(_runs(found, folder),)),
+    )  # fmt: skip
+    title = f"{found.second} after {found.first}"
+    facts = (str(folder), say.counted(len(found.kept), "way"))
+    page = Page(title, facts, best(found), tuple(refusals(found.runs)), sections)
+    return write_page(page, folder / f"{stem}.html")
+
+
+def text(found: Forgetting) -> str:
+    """Writes what a console shows."""
+    told = [sentence(found, one) for one in found.kept]
+    return "\n".join([*ruled(table(found), left=0), "", *wrapped(told)])
+
+
+def best(found: Forgetting) -> Headline:
+    """Names the way that kept most."""
+    one = found.most_kept
+    return Headline(
+        found.of_first.text(mean(one.retained)),
+        f"on {found.first} is the most that is kept",
+        sentence(found, one),
+    )
+
+
+def sentence(found: Forgetting, one: Kept) -> str:
+    """Says in one sentence what a way kept, what it forgot, and what it reached."""
+    lost = found.of_first.gain(mean(one.before), mean(one.retained))
+    verb = "forgot" if lost > 0 else "gained" if lost < 0 else "forgot nothing of"
+    what = say.amount(found.of_first, abs(lost)) if lost else f"{say.label(found.of_first)}"
+    return (
+        f"{one.way.told} (n = {one.num_seeds}): kept {_value(found.of_first, one.retained)} of "
+        f"{_value(found.of_first, one.before)} on {found.first}, {verb} {what}, and reached "
+        f"{_value(found.of_second, one.reached)} on {found.second}."
+    )
+
+
+def table(found: Forgetting) -> Cells:
+    """Tabulates each way: the first task before and after the second, and the second."""
+    header = ["way", "n", f"{found.first} before", f"{found.first} after", "forgotten",
+              f"{found.second} after"]  # fmt: skip
+    body = []
+    for one in found.kept:
+        lost = found.of_first.gain(mean(one.before), mean(one.retained))
+        form = f".{say.digits(found.of_first, lost)}f"
+        body.append([
+            one.way.told, str(one.num_seeds), _value(found.of_first, one.before),
+            _value(found.of_first, one.retained),
+            say.signed(found.of_first.scale * lost, form), _value(found.of_second, one.reached),
+        ])  # fmt: skip
+    return header, body
+
+
+def _value(measure: Measure, values: Mapping[int, float]) -> str:
+    """Writes a mean with its standard deviation."""
+    form, deviation = f".{say.digits(measure, mean(values))}f", spread(values)
+    text = f"{measure.scale * mean(values):{form}}"
+    text += "" if deviation is None else f" ± {measure.scale * deviation:{form}}"
+    return f"{text} {measure.unit}".rstrip()
+
+
+def _figure(found: Forgetting) -> Figure:
+    figure = drawing.new_figure(WIDTH, TALL)
+    axes = figure.add_axes((0.08, 0.14, 0.58, 0.8))
+    first, second = found.of_first, found.of_second
+    for index, one in enumerate(found.kept):
+        colour = drawing.colour(index)
+        x, y = second.scale * mean(one.reached), first.scale * mean(one.retained)
+        top = first.scale * mean(one.before)
+        arrow = {"arrowstyle": "->", "color": colour, "linewidth": 1.2}
+        axes.annotate("", xy=(x, y), xytext=(x, top), arrowprops=arrow)
+        axes.plot([x], [top], marker="_", color=colour, markersize=10)
+        axes.errorbar(
+            [x], [y], xerr=second.scale * (spread(one.reached) or 0.0),
+            yerr=first.scale * (spread(one.retained) or 0.0), color=colour,
+            marker=drawing.marker(index), markersize=6, linewidth=0.9, label=one.way.told,
+            markerfacecolor=colour if index < len(drawing.COLOURS) else "white",
+        )  # fmt: skip
+    if first.chance is not None:
+        axes.axhline(first.scale * first.chance, color=drawing.MUTED, linestyle=":", linewidth=0.9)
+    drawing.tidy(axes, xlabel=f"{found.second}: {say.axis(second)}",
+                 ylabel=f"{found.first}: {say.axis(first)}")  # fmt: skip
+    axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=9)
+    return figure
+
+
+def _records(found: Forgetting) -> Records:
+    return [
+        {"first": one.way.first, "second": one.way.second, "seed": seed,
+         "first_before": one.before[seed], "first_after": one.retained[seed],
+         "second_after": one.reached[seed]}
+        for one in found.kept for seed in sorted(one.retained)
+    ]  # fmt: skip
+
+
+def _runs(found: Forgetting, folder: Path) -> Table:
+    body: list[list[Cell]] = [
+        [str(run.option("dataset", "name") or run.name),
+         link(page_of(run, folder), run.folder.name), run.state,
+         str(run.status.get("command") or "")]
+        for run in found.runs
+    ]  # fmt: skip
+    return Table(["trained on", "run", "state", "command"], body)
