@@ -138,6 +138,7 @@ def test_broken_lines_are_left_out_and_counted_unless_they_are_many(tmp_path: Pa
         ("colla", {}, "dataset.task=colla: did you mean cola"),
         ("stsb", {"num_classes": 2}, "scores: set dataset.num_classes=null objective=correlation"),
         ("mnli", {"num_classes": 2}, "3 classes: set dataset.num_classes=3"),
+        ("cola", {"mismatched": True}, "mismatched=true, but dataset.task=cola has one test split"),
         ("rte", {}, r"RTE is no folder.*fetch_data\.py glue"),
         ("sst2", {"root": "header"}, "train.tsv has no column 'sentence'.*as they are published"),
     ],

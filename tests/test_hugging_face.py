@@ -450,6 +450,8 @@ WRONG = {
     "dataset.length=21 model.length=null": "samples have 21 tokens, but the model has 20 positions",
     "dataset.vocabulary=41": r"knows 40 tokens.*tokenizer.*dataset\.vocabulary=40",
     "model.num_classes=5": r"answers with shape \(5,\).*2 classes",
+    "model.config.hidden_size=8": r"which needs a \+: \+model\.config\.hidden_size=",
+    "+model.config.num_labels=7": r"num_labels=7 would be overwritten by model\.num_classes=",
     "+model.config.droput=0.1": r"model\.config\.droput is in no config of a bert model",
     "model.attention=fast": "model.path=.* cannot be built",
     "model.path={other}": "is no model that transformers .* can read",

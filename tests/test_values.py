@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -223,3 +225,9 @@ def test_nearest_names_or_all_of_them():
     )
     assert nearest("k3", [f"key{n}" for n in range(9)]) == "did you mean key3?"
     assert nearest("xyz", ["b", "a"]) == "accepted: a, b"
+
+
+def test_of_many_names_none_of_which_is_near_the_least_unlike_are_told() -> None:
+    few, many = [f"abc{n}" for n in range(20)], [f"abc{n}" for n in range(2000)]
+    assert nearest("zzz", few) == f"accepted: {', '.join(sorted(few))}"
+    assert re.fullmatch(r"accepted: (abc\d+, ){7}abc\d+ and 1992 more", nearest("zzz", many))

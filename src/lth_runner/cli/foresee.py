@@ -27,6 +27,7 @@ from lth_runner.training.recipe import Recipe
 from lth_runner.training.trainer import clock_of
 from lth_runner.training.trial import try_a_step
 
+LAID = ("into", "fresh", "unused")  # keys of an origin that say where its tensors go
 GIVEN_TICKETS = "lth_runner.runs.given_tickets.GivenTickets"
 
 
@@ -43,8 +44,7 @@ def foresee(
     known = {n: one for n, one in values["probe"].items() if not _names_one(one, later)}
     values = {**values, "probe": known}  # others look back to a run that is not there yet
     awaited = {key for key in ("origin", "pruner") if _names_one(values[key], later)}
-    if "origin" in awaited:
-        _check_origin(values["origin"], later)
+    origin = _origin(values["origin"], later) if "origin" in awaited else None
     if not awaited:
         parts = build(values)
         return _foreseen(called, parts.experiment.tasks, parts.experiment.search)
@@ -61,6 +61,9 @@ def foresee(
         part(values, f"control.{name}", Control)
     probes: list[Probe] = [part(values, f"probe.{name}", Probe) for name in values["probe"]]
     task = build_task({**values, **dict.fromkeys(awaited & {"origin"})})
+    if origin is not None:
+        stock = dataclasses.replace(task, coordinates=None).module()
+        origin.lay(stock, **{key: values["origin"].get(key) for key in LAID})
     check_fits(task)
     task.data.stream(recipe.batch_size, task.seed)
     clock = clock_of(task, recipe)
@@ -100,11 +103,12 @@ def _foreseen(called: str, tasks: Sequence[Task], search: Search) -> AwaitedRun 
     return AwaitedRun.of(called, tasks, search.num_rounds, search.num_dense)
 
 
-def _check_origin(node: Mapping[str, Any], later: Mapping[str, AwaitedRun | None]) -> None:
-    """Raises UserError for a round or a seed that the run of an origin will not have."""
+def _origin(node: Mapping[str, Any], later: Mapping[str, AwaitedRun | None]) -> AwaitedRun | None:
+    """Finds the run of an origin; raises UserError for a round or a seed that it will not have."""
     run = later.get(str(node.get("run")))
     if run is not None:
         run.check("origin", round=node.get("round"), seed=node.get("seed"))
+    return run
 
 
 def _run_of_tickets(

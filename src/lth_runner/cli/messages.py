@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -52,6 +52,11 @@ def explain(error: Exception, conf: Path, words: Sequence[str] = ()) -> str:
         return "a group cannot be null: choose one of its options (group=option), none among them"
     if re.search("Could not (find|load)", text):
         return _missing(error, text, conf)
+    if match := re.match(r"Error merging override (.+)", text):
+        return (
+            f"{match[1]}: a list cannot take the place of a mapping of keys, nor a mapping that "
+            "of a list: set keys one by one (key.name=...), or give what docs/configuration.md says"
+        )
     if isinstance(error, HydraException):
         return _first(text)
     if isinstance(error, Damaged):  # since it was looked at, earlier in this run
@@ -127,10 +132,23 @@ def _unknown_key(key: str, conf: Path, words: Sequence[str]) -> str:
             f"{key} is a key of {', '.join(known[key])}, not of the option chosen here (a new key "
             f"of your own part: +{key}=...)"
         )
+    if _takes_own_keys(key.rpartition(".")[0], known, conf):
+        return f"{key} is a key of your own, which needs a +: +{key}=..."
     if deeper := sorted((name for name in known if name.endswith(f".{key}")), key=len):
         return f"unknown key {key!r}: did you mean {' or '.join(deeper[:3])}?"
-    alike = [name for name in known if name.count(".") == key.count(".")] or known
+    around = [name for name in known if name.startswith(f"{key.split('.')[0]}.")] or list(known)
+    alike = [name for name in around if name.count(".") == key.count(".")] or around
     return f"unknown key {key!r}: {nearest(key, alike)} (a new key of your own part needs a +)"
+
+
+def _takes_own_keys(key: str, known: Mapping[str, Sequence[str]], conf: Path) -> bool:
+    """Whether a key is an empty mapping in an option that has it, to be filled by the user."""
+    for owner in known.get(key, ()):
+        group, _, option = owner.partition("=")
+        node = yaml.safe_load((conf / group / f"{option}.yaml").read_text())
+        if node.get(key.removeprefix(f"{group.replace('/', '.')}.")) == {}:
+            return True
+    return False
 
 
 def _chosen(group: str, words: Sequence[str]) -> str | None:

@@ -114,7 +114,7 @@ class File:
             )
         return shards
 
-    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Goes through the tensors that are meant, under the network's names, one in memory."""
         for file in self._files:
             try:
@@ -138,7 +138,7 @@ class File:
     def lay(self, module: nn.Module) -> None:
         """Writes the file's weights into a network, one tensor at a time."""
         called = f"origin.path={self.path}"
-        Laying(called, self.fresh, self.unused).lay(module, self._tensors())
+        Laying(called, self.fresh, self.unused).lay(module, self.tensors())
 
 
 @dataclass(frozen=True)

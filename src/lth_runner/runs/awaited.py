@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from lth_runner.problem.laying import Laying
 from lth_runner.problem.task import Task
 from lth_runner.runs.given_tickets import check_choice
 from lth_runner.search.given_ticket import GivenTicket, Kept, Weights, check_weights
@@ -52,6 +53,22 @@ class AwaitedRun:
                 f"{key}.seed={seed}: {self.called} has seed {numbers_listed(self.seeds)}: "
                 "choose one of those"
             )
+
+    def lay(
+        self,
+        module: nn.Module,
+        *,
+        into: str | None,
+        fresh: Sequence[str] | None,
+        unused: Sequence[str] | None,
+    ) -> None:
+        """Writes zeros over a network in place of the weights to come, as ``FromRun`` writes them.
+
+        Raises UserError where they will not be the network's.
+        """
+        held = self.tensors.items()
+        given = (((into or "") + n, torch.zeros(t.shape, dtype=t.dtype)) for n, t in held)
+        Laying(self.called, fresh or (), unused or ()).lay(module, given)
 
     def ticket(self, covered: Collection[str], round: int | None) -> GivenTicket:
         """Gives one that stands for those to come: the right shapes, and half of the weights.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from lth_runner.problem.laying import Laying
 from lth_runner.problem.origin import File
@@ -55,11 +55,11 @@ class FromRun:
 
     def lay(self, module: nn.Module) -> None:
         """Writes the trained weights into a network."""
-        if self._merged is None:
-            self._file.lay(module)
-            return
-        laid = ((f"{self.into}{name}", value) for name, value in self._merged.items())
+        laid = self._file.tensors() if self._merged is None else self._into(self._merged)
         Laying(self._called, self.fresh, self.unused).lay(module, laid)
+
+    def _into(self, state: State) -> Iterator[tuple[str, Tensor]]:
+        return ((f"{self.into}{name}", value) for name, value in state.items())
 
     @property
     def _content(self) -> str:

@@ -22,14 +22,21 @@ class Damaged(Exception):
 
 
 FEW = 8  # names that are listed even where one is near
+MOST = 60  # names that are all listed where none is
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Suggests the nearest known names for a mistyped one; all of them where few or none near."""
+    """Suggests the nearest known names for a mistyped one; all of them where few or none near.
+
+    Of more names than a terminal has room for, the least unlike.
+    """
     names = sorted(known)
     accepted = f"accepted: {', '.join(names)}"
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if close:
         said = f"did you mean {' or '.join(close)}?"
         return f"{said} ({accepted})" if len(names) <= FEW else said
+    if len(names) > MOST:
+        least_unlike = difflib.get_close_matches(name, names, n=FEW, cutoff=0.0)
+        return f"accepted: {', '.join(least_unlike)} and {len(names) - len(least_unlike)} more"
     return accepted

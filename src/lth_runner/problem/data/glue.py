@@ -87,6 +87,11 @@ def glue(
             f"of dataset.task={task} are {what}: set dataset.num_classes={told} "
             f"objective={layout.objective}"
         )
+    if mismatched and "_matched" not in layout.test:
+        raise UserError(
+            f"dataset.mismatched=true, but dataset.task={task} has one test split, {layout.test}: "
+            "leave it out, or choose dataset.task=mnli"
+        )
     folder = Path(root).expanduser() / layout.folder
     if not folder.is_dir():
         raise UserError(

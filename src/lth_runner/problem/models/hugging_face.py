@@ -91,6 +91,12 @@ class HuggingFace:
         found = self._folder.config()
         known = found.to_dict()
         for name, value in (self.config or {}).items():
+            if name == "num_labels" and self.task in (*HEADS, "regression"):
+                raise UserError(
+                    f"model.config.num_labels={value} would be overwritten by model.num_classes="
+                    f"{self.num_classes}, which is dataset.num_classes where it is not given: set "
+                    "that"
+                )
             if name not in known and not hasattr(found, name):
                 raise UserError(
                     f"model.config.{name} is in no config of a {found.model_type} model: "

@@ -74,8 +74,8 @@ class SquaredError:
         check_is_tensor(outputs)
         if not isinstance(targets, Tensor) or not targets.is_floating_point():
             raise UserError(
-                f"objective=regression needs floating-point targets, not {describe(targets)}: "
-                "choose objective=classification for class numbers"
+                f"objective=regression and correlation need floating-point targets, not "
+                f"{describe(targets)}: choose objective=classification for class numbers"
             )
         if outputs.shape != targets.shape:
             raise UserError(
