@@ -41,10 +41,16 @@ def test_a_shipped_network_is_drawn_once_for_its_start_and_copied_where_it_is_wr
 
     def counted():
         drawn_networks.append(1)
-        return mlp(shape=[6], num_classes=3, widths=[9])
+        return mlp(shape=[6], num_classes=3, widths=widths)
 
     counted.__module__ = "lth_runner.problem.models.fully_connected"
-    task = replace(TASK, model=counted, data=data())
+    few = replace(TASK, model=counted, data=data())
+    widths = [9]  # a copy of few weights takes longer than to draw them
+    assert all(module is not few.module() for module in [few.module()])
+    assert len(drawn_networks) == 3
+    drawn_networks.clear()
+    widths = [1024, 1024]
+    task = replace(few)
     modules = [task.module() for _ in range(3)]
     assert len(drawn_networks) == 1
     states.write(modules[0], task.init())

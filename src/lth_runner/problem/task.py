@@ -37,6 +37,8 @@ from lth_runner.values.seeds import derive
 from lth_runner.values.state import State
 from lth_runner.values.tree import Batch, Tree
 
+MANY = 2**20  # values of a network that is copied sooner than it is drawn
+
 
 @dataclass(frozen=True, eq=False)
 class Task:
@@ -193,7 +195,8 @@ class Task:
 
     def module(self) -> nn.Module:
         """Makes a network on the task's device; its weights are to be written over."""
-        copied = self._blueprint.copied() if self.is_shipped else None
+        many = self.is_shipped and self.num_parameters >= MANY
+        copied = self._blueprint.copied() if many else None
         return moved(copied or self._built(self._constants_seed).module, self.device)
 
     def merged(self, weights: State) -> State:
