@@ -83,6 +83,7 @@ def execute(config: DictConfig, command: str, choices: Mapping[str, Any] | None 
     if not _is_done(run):
         give_back(parts.task.num_parameters)
         check_retained(parts.task)
+        give_back(parts.task.num_parameters)
         with _alone(run, Store(parts.outputs / "store")) as store:
             _run(parts, engine_of(parts, run.folder), run, store)
     else:

@@ -19,6 +19,7 @@ from lth_runner.problem.task import Task
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 from lth_runner.values.global_streams import all_seeded
+from lth_runner.values.memory import give_back
 from lth_runner.values.state import State
 from lth_runner.values.tree import Batch
 
@@ -39,15 +40,17 @@ def check_retained(task: Task) -> None:
     """
     if task.is_shipped:
         return
-    trial = _Trial(task, task.data.sample(min(SAMPLES, task.data.num_train), 0), task.init())
+    trial = _Trial(task, task.data.sample(min(SAMPLES, task.data.num_train), 0))
+    start = task.init()
     try:
-        once = trial.trained()
+        once = trial.trained(start)
         answers = trial.answers(once)
     except Exception:  # whatever a user's own forward raises that cannot take so small a step
         return  # its training will tell
-    again = trial.trained()
+    again = trial.trained(start)
     same = _same_weights(once, again)
-    del once  # networks may be large: as few of them at once as can be
+    del once, start  # networks may be large: as few of them at once as can be
+    give_back(task.num_parameters)
     if not same or not _close(answers, trial.answers(again)):
         raise UserError(
             "the same steps of training, taken twice from the same weights and random numbers, end "
@@ -89,19 +92,18 @@ _CURE = (
 
 @dataclass(frozen=True)
 class _Trial:
-    """Steps of one task, from one start, always with the same samples and random numbers."""
+    """Steps of one task, always with the same samples and random numbers."""
 
     task: Task
     batch: Batch
-    start: State
 
     def network(self, weights: State) -> nn.Module:
         module = self.task.module()
         states.write(module, weights)
         return module
 
-    def trained(self) -> nn.Module:
-        module = self.network(self.start)
+    def trained(self, start: State) -> nn.Module:
+        module = self.network(start)
         for step in range(STEPS):
             self.step(module, step)
         return module

@@ -145,5 +145,5 @@ def gradients(
         [loop] = together.lanes
         for _ in range(min(num_steps, loop.clock.total - loop.step)):
             loop.forget_gradients()  # those of the step before: memory for the ones to come
-            yield job.task.gradient(loop.weights(), loop.batch(), batch_statistics=True)
+            yield job.task.gradient(loop.looked_at(), loop.batch(), batch_statistics=True)
             together.advance()

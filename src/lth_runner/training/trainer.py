@@ -188,7 +188,13 @@ class StoredTraining:
 
     def derived(self, name: str, compute: Callable[[], State]) -> State:
         """Reads what was computed from this training and is kept beside it."""
-        return self.entry.derived(name, compute)
+
+        def computed() -> State:
+            found = compute()
+            give_back(self.job.task.num_parameters)  # a replay, for one
+            return found
+
+        return self.entry.derived(name, computed)
 
     def sibling(self, ticket: Ticket, arm: str, task: Task | None = None) -> Trained:
         """Trains another ticket by the same recipe and masking, stored like any.
