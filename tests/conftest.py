@@ -10,10 +10,16 @@ import pytest
 
 from composing import composed_once, read_once, unsynced
 
+# those that wait for processes, then by processor time: whichever of two processes is done first
+# has short files left to go on with
 LONGEST_FIRST = (
-    "test_sharing", "test_kill", "test_experiments_smoke", "test_cli", "test_readme", "test_conf",
-    "test_pruners", "test_wandb", "test_report", "test_signatures", "test_probes_documented",
-    "test_dynamic", "test_sweep_report",
+    "test_sharing", "test_kill", "test_experiments_smoke", "test_conf", "test_cli",
+    "test_signatures", "test_pruners", "test_readme", "test_record", "test_wrong_problems",
+    "test_graphed", "test_packed", "test_report", "test_study", "test_hugging_face",
+    "test_own_problem", "test_models", "test_unchanged", "test_dynamic", "test_strong",
+    "test_results", "test_sweep_report", "test_random_data", "test_moving_masks_end",
+    "test_expand_sweep", "test_export", "test_given", "test_shrink", "test_wandb",
+    "test_transfer_report", "test_probes_documented", "test_own_parts", "test_retention",
 )  # fmt: skip
 
 

@@ -436,7 +436,8 @@ def test_an_experiment_and_a_network_of_ones_own(
     (folder,) = folders(tmp_path / "outputs", "own")
     assert rows(folder / "rounds.jsonl")[0]["num_prunable"] == 64 * 7 + 7 * 10
 
-    said = lth_run(*OWN, "model=custom", "name=broken", "model._target_=mynet.Broken")
+    own = ("model=custom", "name=broken", "train.shrink_to=20it")
+    said = lth_run(*OWN, *own, "model._target_=mynet.Broken")
     assert said.status == 1
     assert said.err == (
         f"error: ValueError: forward gave up, at {tmp_path / 'mynet.py'}:24 (in a part of your "
@@ -455,7 +456,7 @@ def test_a_run_says_what_is_shrunk_and_what_cannot_be_pruned(
     given = ("model=custom", "model._target_=mynet.Recurrent", "control=none", "train.length=30it")
     said = lth_run(*OWN, *given)
     assert said.status == 0, said.err
-    assert "length   train.length=30it is shrunk to train.shrink_to=20it, " in caplog.text
+    assert "length   train.length=30it is shrunk to train.shrink_to=8it, " in caplog.text
     # 4 * 5 * (8 + 5 + 2) and 4 * 5 * (5 + 5 + 2) in the cells, 5 * 10 + 10 at the output
     assert (
         "prunable 50 of 600 parameters (8.33 %); "

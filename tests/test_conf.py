@@ -236,18 +236,14 @@ def test_an_experiment_has_the_densities_that_its_header_says(experiment: str) -
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_a_rewind_preset_chosen_for_an_experiment_is_the_preset(experiment: str) -> None:
+def test_smoke_scale_and_a_rewind_preset_hold_over_an_experiment(experiment: str) -> None:
     preset = "finetune" if EXPERIMENTS.index(experiment) % 2 else "renda_wr"
     alone = resolved(f"rewind={preset}")["rewind"]
     kept = own(experiment).get("rewind", {})
-    assert resolved(f"+experiment={experiment}", f"rewind={preset}")["rewind"] == alone | kept
+    behind = resolved(f"+experiment={experiment}", f"rewind={preset}", "+scale=smoke")
+    assert behind["rewind"] == alone | kept
     # whose files tell to give rewind.step with it, or search at that step
     assert not kept or experiment in {"vgg16_imp", "resnet20_cs", "resnet20_cts", "chars_lm"}
-
-
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_smoke_scale_holds_over_an_experiment(experiment: str) -> None:
-    behind = resolved(f"+experiment={experiment}", "+scale=smoke")
     assert behind["replicates"] == 1
     assert behind["train"]["shrink_to"] == "20it"
     in_rounds = experiment in set(ITERATIVE) - AT_ONCE - ONE_SHOT

@@ -21,7 +21,7 @@ from lth_runner.runs.record import Console
 from lth_runner.runs.record.record import Progress, RunDescription
 
 TRAINING = re.compile(
-    r"round \d/2  (ticket|reinit)  seed +\d+  (step 20/20|from the Store) +"
+    r"round \d/2  (ticket|reinit)  seed +\d+  (step 8/8|from the Store) +"
     r"loss +(\d+\.\d{4}|-)  val +(\d+\.\d\d|-) %  test +(\d+\.\d\d|-) %"
 )
 
@@ -35,7 +35,7 @@ def test_a_log_file_gets_a_plain_aligned_line_for_every_training(tmp_path: Path)
     assert head == f"run      {folders(tmp_path)[0]}"
     assert len(lines) == len(rows(folders(tmp_path)[0] / "rounds.jsonl")) == 10
     again = lth_run(*command, "pruner.rate=0.5").out.split("\n\n")[0].splitlines()[1:]
-    assert again[-1] == "steps    160 trained, 40 from the Store"
+    assert again[-1] == "steps    64 trained, 16 from the Store"
     lines += again[:-1]
     for line in lines:
         assert TRAINING.fullmatch(line), line

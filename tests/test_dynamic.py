@@ -396,10 +396,10 @@ def test_a_pruner_runs_to_its_sparsity(pruner, tmp_path):
 
 
 def test_rigl_has_a_dense_network_beside_it_where_it_is_asked_for(tmp_path):
-    words = ("pruner=rigl", "pruner.rounds=null", "pruner.every=20%", "pruner.dense=true")
-    row = ticket_row(tmp_path, *words, "pruner.scope=layerwise", "rewind=step", "rewind.step=40%")
+    words = ("pruner=rigl", "pruner.rounds=null", "pruner.every=25%", "pruner.dense=true")
+    row = ticket_row(tmp_path, *words, "pruner.scope=layerwise", "rewind=step", "rewind.step=50%")
     assert row["rounds"] == {0, 1}
-    assert row["start_step"] == 8
+    assert row["start_step"] == 4
     assert list(row["layer_density"].values()) == [154 / 512, 24 / 80]
 
 

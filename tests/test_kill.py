@@ -32,7 +32,8 @@ TIMES = ("seconds", "search_seconds")
 
 
 def start(outputs: Path) -> Forked:
-    return lth_run_forked(*COMMAND, f"paths.outputs={outputs}", logs=outputs.parent)
+    words = (*COMMAND, f"paths.outputs={outputs}")
+    return lth_run_forked(*words, logs=outputs.parent, pictures=False)
 
 
 def results(outputs: Path) -> dict[str, object]:

@@ -61,10 +61,15 @@ LENGTHS = (1, 2, 3, 5, 15, 16, 17, 30, 33, 48)
 STRETCHES = ((0.0, 0.0), (0.0, 0.5), (0.0, 0.9), (0.5, 1.0), (1.0, 1.0), (0.3, 0.97))
 
 
-@pytest.mark.parametrize("every", ["1it", "7it", "16it", "100it", "40%", "90%"])
+EVERY = ("1it", "7it", "16it", "100it", "40%", "90%")
+
+
+@pytest.mark.parametrize("every", EVERY)
 @pytest.mark.parametrize("total", LENGTHS)
 def test_feedback_ends_at_its_density(every, total):
-    for begin, end in STRETCHES:
+    # each length meets each stretch, at every other period
+    chosen = range((LENGTHS.index(total) + EVERY.index(every)) % 2, len(STRETCHES), 2)
+    for begin, end in (STRETCHES[number] for number in chosen):
         masking = StraightThrough(Global(), GOAL, begin, end, every)
         assert ended(masking, total) == DENSITY, (begin, end)
 

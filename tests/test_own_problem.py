@@ -15,7 +15,10 @@ from command import lth_run, rows
 from documents import commands, workshop_of
 
 PAGE = (Path(__file__).parents[1] / "docs/own_problem.md").read_text()
-QUICK = ["record=local", "threads=1", "device=cpu", "probe=none"]
+QUICK = [
+    "record=local", "threads=1", "device=cpu", "probe=none", "train.shrink_to=6it",
+    "train.eval_every=100%",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -98,7 +98,7 @@ def test_metrics_hold_every_evaluation_of_every_training(outputs: Path) -> None:
     found = rows(folder / "metrics.jsonl")
     assert len(found) == 2 * len(rows(folder / "rounds.jsonl"))
     assert all(row.keys() >= OF_METRICS for row in found)
-    assert [row["step"] for row in found] == [10, 20] * (len(found) // 2)
+    assert [row["step"] for row in found] == [4, 8] * (len(found) // 2)
 
 
 def test_tickets_hold_masks_and_the_masked_weights_that_training_started_from(

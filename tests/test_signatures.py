@@ -129,7 +129,7 @@ PRUNERS = {path.stem for path in (CONF / "pruner").glob("*.yaml")} - {"given"}  
 
 
 @pytest.mark.parametrize("pruner", sorted(PRUNERS))
-def test_every_pruner_builds_in_every_scope(pruner):
+def test_every_pruner_builds_in_every_scope_and_takes_a_sparsity(pruner):
     needed = {
         "obd": ["pruner.search.score.num_batches=1"],
         "early_bird": ["model=mlp", "model.norm=batch"],
@@ -137,9 +137,9 @@ def test_every_pruner_builds_in_every_scope(pruner):
         "early_bird_stop": ["model=mlp", "model.norm=batch"],
         "sparsegpt": ["control=reinit"],
     }
-    chosen = composed(f"pruner={pruner}", *needed.get(pruner, []))
-    for scope in ("global", "layerwise"):
-        chosen.pruner.scope = scope
+    chosen = composed(f"pruner={pruner}", "pruner.sparsity=0.95", *needed.get(pruner, []))
+    for scope, sparsity in (("global", 0.95), ("layerwise", 0.5)):
+        chosen.pruner.scope, chosen.pruner.sparsity = scope, sparsity
         if pruner == "sr_ste":  # N of every M, whatever is asked for
             with pytest.raises(UserError, match=r"set pruner\.scope=n_of_m"):
                 parts_of(chosen)

@@ -116,7 +116,7 @@ def test_every_evaluation_stands_against_a_step_that_only_grows(
         assert {name: entry[f"{where}/{name}"] for name in row if name != "arm"} == {
             name: value for name, value in row.items() if name != "arm"
         }
-    assert [entry[f"{where}/total_step"] for entry in curve] == [10, 20, 30, 40, 50, 60]
+    assert [entry[f"{where}/total_step"] for entry in curve] == [4, 8, 12, 16, 20, 24]
 
 
 def test_each_curve_has_its_axis(offline: tuple[Path, str]) -> None:
