@@ -102,6 +102,7 @@ NEEDED = {
     "origin=hf": ["origin.path=minilm"],
     "+experiment=minilm_lota": ["model.path=minilm"],
     "+study=forgetting": ["model=hf", "model.path=minilm"],
+    "+study=merge": ["model=hf", "model.path=minilm"],
     "+experiment=pretrained_transfer": ["origin.run=outputs/mnist_first"],
     "+experiment=smollm2_oneshot": ["model.path=smollm2"],
 }

@@ -5,15 +5,17 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 
+import pretrained
 from command import SMALL, folders, lth_run, no_training, rows
-from lth_runner.problem import models
+from lth_runner.problem import Delta, models
 from lth_runner.problem.coordinates import own_name
 from lth_runner.problem.task import Task
-from lth_runner.runs.ended_weights import ended
+from lth_runner.runs.ended_weights import ended, ended_weights
 from lth_runner.runs.evidence.forgetting import find_forgetting
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.origin import FromRun
@@ -96,6 +98,17 @@ def test_a_network_that_has_not_the_earlier_ones_tensors_is_refused(first: Path)
     wide = functools.partial(models.mlp, shape=(1, 8, 8), num_classes=10, widths=(9,))
     with pytest.raises(UserError, match=r"has linear1.*name what is the earlier task's alone"):
         Retention(str(first), ["output"]).check(replace(task, model=wide))
+
+
+def test_buffers_that_a_network_makes_itself_are_no_weights_to_start_from(tmp_path: Path) -> None:
+    model = pretrained.sequence_classifier(pretrained.folder(tmp_path / "bert"))
+    stock = Task(model, pretrained.sentences())
+    task = replace(stock, coordinates=Delta(only=["*query.weight"], whole=["classifier"]))
+    whole = task.merged(task.init())
+    assert "bert.embeddings.position_ids" in whole
+    with mock.patch("lth_runner.runs.ended_weights.ended", return_value=(None, whole)):
+        found = ended_weights(tmp_path, {"seed": 0}, task)
+    assert found.keys() == {*stock.names}
 
 
 # --- the page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,18 @@ from lth_runner.values.state import State
 
 
 def ended(folder: Path, row: Mapping[str, Any], task: Task) -> tuple[Mask, State]:
-    """Reads the mask and the weights of a row's training; ``task`` is that of its replicate.
+    """Reads the mask and the weights of a row's training, of the stock network.
+
+    ``task`` is that of its replicate. Raises UserError as ``ended_as_trained``.
+    """
+    mask, weights = ended_as_trained(folder, row, task)
+    if task.coordinates is None:
+        return mask, weights
+    return task.stock_names(mask), task.merged(weights)
+
+
+def ended_as_trained(folder: Path, row: Mapping[str, Any], task: Task) -> tuple[Mask, State]:
+    """Reads both in the task's own coordinates.
 
     Raises UserError where the Store no longer holds them, and where the network is another one.
     """
@@ -37,12 +49,14 @@ def ended(folder: Path, row: Mapping[str, Any], task: Task) -> tuple[Mask, State
             f"{folder}: the network that its config.yaml builds here has other tensors than the "
             f"one that was trained: {differ}"
         )
-    if task.coordinates is None:
-        return mask, weights
-    return task.stock_names(mask), task.merged(weights)
+    return mask, weights
 
 
 def ended_weights(folder: Path, row: Mapping[str, Any], task: Task) -> State:
-    """Reads the weights alone, of whichever replicate the row is."""
+    """Reads the weights alone, of whichever replicate the row is: all that the network holds.
+
+    Buffers that it makes by itself are no part of them.
+    """
     own = task if task.seed == row["seed"] else task.with_seed(row["seed"])
-    return ended(folder, row, own)[1]
+    found = ended(folder, row, own)[1]
+    return {name: found[name] for name in replace(own, coordinates=None).names}

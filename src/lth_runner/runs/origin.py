@@ -80,7 +80,7 @@ class FromRun:
         """The weights at the end of the training, under the stock network's names."""
         if self._merged is not None:
             return self._merged
-        tensors, _ = states.load(trained_path(self.folder, self._row))
+        tensors, _ = states.load(trained_path(self.folder, self.row))
         return under(tensors, WEIGHTS)
 
     @cached_property
@@ -88,11 +88,11 @@ class FromRun:
         """The network's own weights of a run in other coordinates; None of one in weights."""
         if not read_problem(self.folder).get("coordinates"):
             return None
-        return ended_weights(self.folder, self._row, rebuilt(self.folder))
+        return ended_weights(self.folder, self.row, rebuilt(self.folder))
 
     @cached_property
     def _file(self) -> File:
-        end = trained_path(self.folder, self._row)
+        end = trained_path(self.folder, self.row)
         if not end.is_file():
             raise UserError(
                 f"{self._called}: the Store no longer holds its training {end.parent.name} "
@@ -101,7 +101,8 @@ class FromRun:
         return File(str(end), WEIGHTS, self.into, self.fresh, self.unused)
 
     @cached_property
-    def _row(self) -> dict[str, Any]:
+    def row(self) -> dict[str, Any]:
+        """The training's line of rounds.jsonl."""
         arms = [row for row in read_rounds(self.folder) if row.get("arm") == self.arm]
         if not arms and self.arm != TICKET:
             known = sorted({str(row.get("arm")) for row in read_rounds(self.folder)})

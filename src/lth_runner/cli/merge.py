@@ -1,0 +1,180 @@
+"""The console script `lth-merge`, which merges what several runs trained from one start."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from lth_runner.cli.stopping import terminated_as_interrupted
+from lth_runner.values.errors import UserError
+from lth_runner.values.search_path import user_code_last
+from lth_runner.values.terminal import Arguments, show
+
+if TYPE_CHECKING:
+    from lth_runner.study.merged import Merge
+    from lth_runner.study.merging import Merging
+
+EXIT_USER, EXIT_INTERRUPTED = 2, 130
+GRID = tuple(round(0.1 * number, 1) for number in range(1, 11))
+METHODS = ("task_arithmetic", "sum", "ties", "dare")
+
+DESCRIPTION = """\
+Merge networks that several runs trained from the same weights; nothing is trained.
+
+RUN is a run folder, outputs/<name>/<run_id>, or outputs/<name> with one run in it. Every task keeps
+its own head. Call it from where lth-run was called: each network and its data are built again.
+"""
+
+EPILOG = """\
+methods:
+  task_arithmetic  the weighted sum of the changes (Ilharco et al., ICLR 2023)
+  sum              the same with a weight of 1, for changes that share no place
+  ties             trim, elect signs, average those that agree (Yadav et al., NeurIPS 2023)
+  dare             drop at random and rescale, then add (Yu et al., ICML 2024)
+
+The weight is the best of 0.1, 0.2, ... 1 on the validation samples, unless --weight gives it.
+
+example:
+  lth-merge outputs/sst2 outputs/trec --head classifier --method ties --to merged.safetensors
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `lth-merge`; returns its exit status."""
+    arguments = _arguments(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        user_code_last()  # model._target_=mine.Net finds mine.py in this folder
+        with terminated_as_interrupted():
+            return _run(arguments)
+    except UserError as error:
+        show(f"lth-merge: {error}", sys.stderr)
+        return EXIT_USER
+    except KeyboardInterrupt:
+        show("lth-merge: interrupted: nothing was written", sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = Arguments(
+        prog="lth-merge",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("runs", nargs="+", metavar="RUN", help="the runs, each with a training to merge")
+    add(
+        "--round",
+        type=int,
+        default=1,
+        metavar="K",
+        help="of each run: 1, the first ticket; 0 dense",
+    )
+    add("--arm", default="ticket", metavar="A", help="the ticket, or a control's name")
+    add("--seed", type=int, metavar="N", help="the replicate's seed (each run's first)")
+    add(
+        "--head", nargs="*", default=[], metavar="PATTERN", help="tensors that stay each task's own"
+    )
+    add("--method", choices=METHODS, action="append", help="one or several (all four)")
+    add("--weight", type=float, metavar="W", help="of every change, in place of the grid")
+    add(
+        "--density",
+        type=float,
+        default=0.2,
+        metavar="D",
+        help="ties: the share that trimming keeps",
+    )
+    add("--drop", type=float, default=0.9, metavar="P", help="dare: the share that is dropped")
+    add("--draw", type=int, default=0, metavar="N", help="dare: the seed of what is dropped")
+    add(
+        "--to",
+        metavar="FILE.safetensors",
+        help="write the one method's network, with the first head",
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.to is not None and len(arguments.method or METHODS) != 1:
+        parser.error("--to writes one network: give one --method")
+    return arguments
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from lth_runner.export.whole_file import check_target
+    from lth_runner.study.merged import Merge, Source, write_merged
+
+    target = None
+    if arguments.to is not None:
+        target = check_target(arguments.to, (".safetensors",), "a merged network")
+    chosen = {"round": arguments.round, "arm": arguments.arm, "seed": arguments.seed}
+    merge = Merge(tuple(Source.of_run(run, arguments.head, **chosen) for run in arguments.runs))
+    show("\n".join(_told(merge)))
+    header = ["method", "weight", *(one.name for one in merge.sources)]
+    body = [["alone", "", *_figures(merge, merge.alone())]]
+    for name in arguments.method or METHODS:
+        method = _method(name, arguments)
+        weight = _weight(name, method, merge, arguments)
+        found = merge.tried(method, weight, "test").values
+        body.append([name, f"{weight:g}", *_figures(merge, found)])
+        if target is not None:
+            facts = {"method": name, "weight": weight, "runs": [s.name for s in merge.sources]}
+            write_merged(target, merge.networks(method, weight)[0], facts)
+    _table(header, body)
+    if target is not None:
+        show(f"written  {target}, with the head of {merge.sources[0].name}")
+    return 0
+
+
+def _method(name: str, arguments: argparse.Namespace) -> Merging:
+    from lth_runner.study.merging import Dare, TaskArithmetic, Ties
+
+    known: Mapping[str, Callable[[], Any]] = MappingProxyType({
+        "task_arithmetic": TaskArithmetic,
+        "sum": TaskArithmetic,
+        "ties": lambda: Ties(arguments.density),
+        "dare": lambda: Dare(arguments.drop, arguments.draw),
+    })  # fmt: skip
+    made: Merging = known[name]()
+    return made
+
+
+def _weight(name: str, method: Merging, merge: Merge, arguments: argparse.Namespace) -> float:
+    if name == "sum":
+        return 1.0
+    if arguments.weight is not None:
+        return float(arguments.weight)
+    return merge.best(method, GRID)
+
+
+def _told(merge: Merge) -> list[str]:
+    """Says how the changes are in each other's way."""
+    lines = []
+    for (one, other), found in merge.interference().items():
+        lines.append(
+            f"overlap  {one} and {other}: {found.both:,} of {found.num:,} weights are changed by "
+            f"both, {found.by_chance:,.0f} by chance; of these {100 * found.conflict_share:.1f} % "
+            "in opposite directions, 50 % by chance"
+        )
+    return lines
+
+
+def _figures(merge: Merge, values: Sequence[float]) -> list[str]:
+    return [one.measure.text(value) for one, value in zip(merge.sources, values, strict=True)]
+
+
+def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> None:
+    from lth_runner.runs.report.table import ruled
+
+    show("\n" + "\n".join(ruled((list(header), [list(line) for line in body]), left=0)) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

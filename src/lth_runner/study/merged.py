@@ -1,0 +1,170 @@
+"""Networks that were trained from one start, merged into one that keeps a head for each task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from lth_runner.problem.task import Task
+from lth_runner.runs.origin import FromRun
+from lth_runner.runs.rebuilt import rebuilt
+from lth_runner.study.merging import Interference, Merging, interference
+from lth_runner.values import state as states
+from lth_runner.values.errors import UserError
+from lth_runner.values.listed import listed
+from lth_runner.values.measure import Measure
+from lth_runner.values.name_patterns import select
+from lth_runner.values.state import State
+
+SHOWN = 3  # tensors that a message names
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One training that is merged: its task in stock weights, what it began and ended with.
+
+    ``own``: the tensors that stay its own, its head.
+    """
+
+    name: str
+    task: Task
+    start: State
+    end: State
+    own: frozenset[str]
+
+    @classmethod
+    def of_run(
+        cls, run: str, own: Sequence[str], *, round: int, arm: str, seed: int | None
+    ) -> Source:
+        """Reads a training of a finished run; its problem is built again from the folder."""
+        chosen = FromRun(run, round, seed, arm)
+        task = rebuilt(chosen.folder)
+        task = task if task.seed == chosen.row["seed"] else task.with_seed(chosen.row["seed"])
+        start, end = task.merged(task.init()), dict(chosen.weights)
+        stock = replace(task, coordinates=None)
+        name = f"{chosen.folder.parent.name}/{chosen.folder.name}"
+        return cls(name, stock, start, end, select(own, end, "--head"))
+
+    @property
+    def measure(self) -> Measure:
+        """The headline by which it is measured."""
+        return self.task.objective.measures[0]
+
+    def value(self, weights: State, split: str) -> float:
+        """Measures weights on this task."""
+        return self.task.evaluate(weights, split)[self.measure.name]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One merged network: the weight of every vector, and its figures by source."""
+
+    weight: float
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Merge:
+    """Sources that began at the same weights, whose changes are merged.
+
+    Raises UserError for fewer than two, for networks of other tensors, and for other starts.
+    """
+
+    sources: tuple[Source, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.sources) < 2:
+            raise UserError("to merge takes two runs or more: name another one")
+        first = self.sources[0]
+        for other in self.sources[1:]:
+            odd = sorted((first.end.keys() - first.own) ^ (other.end.keys() - other.own))
+            if odd:
+                raise UserError(
+                    f"{first.name} and {other.name} have other tensors: {listed(odd[:SHOWN])}: "
+                    "name each task's own in --head"
+                )
+            apart = [n for n in self.shared if not _same(first.start[n], other.start[n])]
+            if apart:
+                raise UserError(
+                    f"{first.name} and {other.name} started from other weights "
+                    f"({listed(apart[:SHOWN])}), so that their changes do not add up: train both "
+                    "from one origin, and name each task's own in --head"
+                )
+
+    @cached_property
+    def shared(self) -> tuple[str, ...]:
+        """The tensors that are merged: weights of all sources, no counters."""
+        first = self.sources[0]
+        return tuple(
+            n for n, v in first.end.items() if n not in first.own and v.is_floating_point()
+        )
+
+    @cached_property
+    def vectors(self) -> tuple[State, ...]:
+        """The change of each source, theta - theta_0."""
+        return tuple(
+            {name: one.end[name] - one.start[name] for name in self.shared} for one in self.sources
+        )
+
+    def networks(self, method: Merging, weight: float) -> tuple[State, ...]:
+        """Merges with one weight for all, and gives each source's network: the body and its head.
+
+        Where no source has changed a weight it is the start's to the last bit.
+        """
+        change = method(self.vectors, [weight] * len(self.sources))
+        start = self.sources[0].start
+        body = {name: start[name] + change[name] for name in self.shared}
+        return tuple(one.end | body for one in self.sources)
+
+    def tried(self, method: Merging, weight: float, split: str) -> Trial:
+        """Measures a merged network on every task."""
+        networks = self.networks(method, weight)
+        pairs = zip(self.sources, networks, strict=True)
+        return Trial(weight, tuple(one.value(network, split) for one, network in pairs))
+
+    def best(self, method: Merging, weights: Sequence[float]) -> float:
+        """Finds the weight whose network loses least on validation, on average over the tasks.
+
+        A loss is taken from what the source itself reaches there; the first of equals.
+        """
+        for one in self.sources:
+            if next(iter(one.task.data.batches("val", 1)), None) is None:
+                raise UserError(
+                    f"{one.name} has no validation samples to choose a weight by: give one --weight"
+                )
+        alone = [one.value(one.end, "val") for one in self.sources]
+
+        def gain(weight: float) -> float:
+            found = self.tried(method, weight, "val").values
+            triples = zip(self.sources, found, alone, strict=True)
+            return fmean(one.measure.gain(value, own) for one, value, own in triples)
+
+        return max(weights, key=gain)
+
+    def alone(self, split: str = "test") -> tuple[float, ...]:
+        """Measures each source by itself."""
+        return tuple(one.value(one.end, split) for one in self.sources)
+
+    def interference(self) -> Mapping[tuple[str, str], Interference]:
+        """Counts where each two of the changes meet, and where their signs differ."""
+        named = list(zip(self.sources, self.vectors, strict=True))
+        return {
+            (one.name, other.name): interference(a, b)
+            for (one, a), (other, b) in combinations(named, 2)
+        }
+
+
+def write_merged(path: Path, network: State, facts: Mapping[str, Any]) -> None:
+    """Writes a merged network as a plain state_dict, which origin=file starts from."""
+    states.save(path, network, {name: str(value) for name, value in facts.items()})
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one, other)

@@ -1,0 +1,157 @@
+"""Task vectors become one: each formula on numbers that were worked out by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from command import SMALL, folders, lth_run
+from lth_runner.cli.merge import main
+from lth_runner.problem.origin import File
+from lth_runner.study.merged import Merge, Source
+from lth_runner.study.merging import Dare, TaskArithmetic, Ties, interference, trim
+from lth_runner.values.errors import UserError
+
+# two tensors of one vector: budgets are of the whole
+A = {"x": torch.tensor([4.0, -3.0, 0.5, 0.0]), "y": torch.tensor([[2.0], [-1.0]])}
+B = {"x": torch.tensor([2.0, 5.0, 0.25, 0.0]), "y": torch.tensor([[-2.0], [-4.0]])}
+
+
+def lists(state) -> dict[str, list]:
+    return {name: value.reshape(-1).tolist() for name, value in state.items()}
+
+
+def test_arithmetic_adds_what_is_weighted() -> None:
+    merged = TaskArithmetic()([A, B], [0.5, 2.0])
+    assert lists(merged) == {"x": [6.0, 8.5, 0.75, 0.0], "y": [-3.0, -8.5]}
+
+
+def test_trimming_keeps_the_largest_of_a_whole_vector() -> None:
+    assert lists(trim(A, 0.5)) == {"x": [4.0, -3.0, 0.0, 0.0], "y": [2.0, 0.0]}
+    assert lists(trim(B, 0.5)) == {"x": [0.0, 5.0, 0.0, 0.0], "y": [-2.0, -4.0]} or (
+        lists(trim(B, 0.5)) == {"x": [2.0, 5.0, 0.0, 0.0], "y": [0.0, -4.0]}  # a tie, by seed
+    )
+
+
+def test_ties_trims_elects_and_averages_those_that_agree() -> None:
+    # trimmed to 5 of 6: A loses its 0, B loses its 0
+    # sums: x 6, 2, 0.75, 0; y 0, -5. Signs + + + 0; 0 -: three + against one -, so 0 becomes +
+    # agreeing: x (4, 2), (5), (0.5, 0.25), none; y (2), (-1, -4)
+    merged = Ties(density=5 / 6)([A, B], [1.0, 1.0])
+    assert lists(merged) == {"x": [3.0, 5.0, 0.375, 0.0], "y": [2.0, -2.5]}
+    halved = Ties(density=5 / 6)([A, B], [1.0, 0.5])
+    assert lists(halved) == {"x": [2.5, 2.5, 0.3125, 0.0], "y": [2.0, -1.5]}
+
+
+def test_dare_drops_by_seed_and_rescales_what_is_left() -> None:
+    large = {"x": torch.ones(20_000)}
+    dare = Dare(drop=0.75, seed=3)
+    [one, other] = (dare.dropped(large, index)["x"] for index in (0, 1))
+    assert set(one.tolist()) == {0.0, 4.0}
+    assert one.mean() == pytest.approx(1.0, abs=0.06)  # 5 standard deviations
+    assert not torch.equal(one, other)
+    merged = dare([large, large], [1.0, 0.5])["x"]
+    assert torch.equal(merged, one + 0.5 * other)
+    assert torch.equal(merged, Dare(drop=0.75, seed=3)([large, large], [1.0, 0.5])["x"])
+    assert lists(Dare(drop=0.0)([A, B], [1.0, 1.0])) == lists(TaskArithmetic()([A, B], [1.0, 1.0]))
+
+
+def test_interference_is_counted_beside_chance() -> None:
+    found = interference(A, B)
+    assert (found.num, found.both, found.conflicts) == (6, 5, 2)
+    assert found.by_chance == pytest.approx(25 / 6)
+    assert found.conflict_share == 0.4
+    apart = {"x": torch.tensor([0.0, 0, 0, 1]), "y": torch.zeros(2, 1)}
+    assert interference(A, apart).both == 0
+    assert interference(A, apart).conflict_share == 0
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Ties(density=0.0), lambda: Ties(density=1.5), lambda: Dare(drop=1.0)]
+)
+def test_shares_that_leave_nothing_are_refused(make) -> None:
+    with pytest.raises(UserError, match="between 0 and 1"):
+        make()
+
+
+# --- of runs
+
+LOTA = (
+    *SMALL, "record=local", "coordinates=delta", "covers.only=[linear1.weight]",
+    "coordinates.whole=[output]", "pruner=magnitude_at_init", "pruner.score_step=5it",
+    "pruner.sparsity=0.8", "control=none", "train.optimizer.lr=0.3",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two tasks from one start, the second one's mask outside the first one's."""
+    outputs = tmp_path_factory.mktemp("merged")
+    found: list[str] = []
+    for name, words in (("one", []), ("two", ["dataset.seed=1", f"pruner.outside={outputs}/one"])):
+        said = lth_run(*LOTA, f"name={name}", f"paths.outputs={outputs}", *words)
+        assert said.status == 0, said.err
+        found.append(str(folders(outputs, name)[0]))
+    return found
+
+
+def sources(runs: list[str], round: int = 1) -> tuple[Source, ...]:
+    return tuple(
+        Source.of_run(run, ["output"], round=round, arm="ticket", seed=None) for run in runs
+    )
+
+
+def test_changes_that_share_no_place_add_up_without_interference(runs: list[str]) -> None:
+    merge = Merge(sources(runs))
+    [found] = merge.interference().values()
+    assert (found.both, found.conflicts) == (0, 0)
+    assert found.by_chance > 0
+    one, two = merge.networks(TaskArithmetic(), 1.0)
+    start = merge.sources[0].start["linear1.weight"]
+    for source, mine in zip(merge.sources, (one, two), strict=True):
+        moved = source.end["linear1.weight"] != start
+        assert moved.any()
+        added = start + (source.end["linear1.weight"] - start)
+        assert torch.equal(mine["linear1.weight"][moved], added[moved])
+        assert torch.equal(mine["output.weight"], source.end["output.weight"])
+    assert torch.equal(one["linear1.weight"], two["linear1.weight"])
+    [whole] = Merge(sources(runs, round=0)).interference().values()
+    assert whole.conflicts > 0
+
+
+def test_the_command_chooses_a_weight_on_validation_and_writes_an_origin(
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "merged.safetensors"
+    words = [*runs, "--head", "output", "--method", "ties", "--to", str(path)]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "0 of" in said
+    assert "ties" in said
+    merge = Merge(sources(runs))
+    weight = merge.best(Ties(), [0.1 * n for n in range(1, 11)])
+    [line] = [line.split() for line in said.splitlines() if line.startswith("ties")]
+    assert float(line[1]) == pytest.approx(weight)
+    tried = merge.tried(Ties(), weight, "test").values
+    assert [float(word) for word in line[2::2]] == pytest.approx([100 * v for v in tried], abs=0.01)
+    module = merge.sources[0].task.module()
+    File(str(path)).lay(module)
+    found, network = load_file(path), merge.networks(Ties(), weight)[0]
+    assert found.keys() == network.keys()
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, network[name])
+
+
+def test_what_cannot_be_merged_is_told(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([runs[0], "--head", "output"]) == 2
+    assert "takes two runs or more" in capsys.readouterr().err
+    assert main([*runs, "--head", "outptu"]) == 2
+    assert "--head: 'outptu' matches no tensor" in capsys.readouterr().err
+    one, two = sources(runs)
+    moved = {**two.start, "linear1.weight": two.start["linear1.weight"] + 1}
+    other = Source(two.name, two.task, moved, two.end, two.own)
+    with pytest.raises(UserError, match=r"started from other weights \(linear1.weight\)"):
+        Merge((one, other))
