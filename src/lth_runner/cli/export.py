@@ -40,6 +40,7 @@ forms:
   semi_structured  2:4, two of every four inputs (.safetensors)
   csr              the weights that stay, row by row (.safetensors)
   bitmask          the weights that stay and a bit for each place (.safetensors)
+  task_vector      the deltas of coordinates=delta and a bit for each place (.safetensors)
 
 examples:
   lth-export outputs/digits_imp --best-matching --as onnx --to ticket.onnx

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lth_runner.problem.task import Task
-from lth_runner.runs.ended_weights import ended
+from lth_runner.runs.ended_weights import ended, ended_as_trained
 from lth_runner.runs.folder import read_flat_config
 from lth_runner.runs.measure import headline
 from lth_runner.runs.one_run import one_run, ticket_path
@@ -47,6 +47,7 @@ class Taken:
     weights: State
     facts: Mapping[str, Any]
     expected: Mapping[str, float]
+    own: State | None = None  # in the task's own coordinates, of trained weights that have others
 
     def __post_init__(self) -> None:
         for name, kept in self.mask.items():
@@ -173,6 +174,7 @@ def ticket(
     task = rebuilt(folder)
     task = task if task.seed == row["seed"] else task.with_seed(row["seed"])
     mask, weights = _start(folder, row) if start else ended(folder, row, task)
+    own = None if start or task.coordinates is None else ended_as_trained(folder, row, task)[1]
     facts = {
         "weights": START if start else TRAINED,
         "run": folder.name,
@@ -181,7 +183,7 @@ def ticket(
         "model": read_flat_config(folder).get("model._target_"),
     }
     expected = {} if start and row["steps"] else _expected(folder, row)
-    return Taken(task, mask, weights, facts, expected)
+    return Taken(task, mask, weights, facts, expected, own)
 
 
 def _expected(folder: Path, row: Mapping[str, Any]) -> dict[str, float]:

@@ -10,6 +10,7 @@ from lth_runner.export.form import Exported, exported
 from lth_runner.export.pretrained_folder import PretrainedFolder
 from lth_runner.export.programs import Onnx, ShrunkProgram
 from lth_runner.export.taken_ticket import Taken
+from lth_runner.export.task_vector import TaskVectorForm
 from lth_runner.export.tensor_files import BITMASK, CSR, Checkpoint
 from lth_runner.export.two_of_four import SemiStructured
 
@@ -49,6 +50,11 @@ def to_bitmask(ticket: Taken, to: str | Path, *, samples: int | None = None) -> 
     return exported(ticket, to, BITMASK, samples=samples)
 
 
+def to_task_vector(ticket: Taken, to: str | Path, *, samples: int | None = None) -> Exported:
+    """Writes deltas and a bit for each place, to .safetensors; as ``exported`` does."""
+    return exported(ticket, to, TaskVectorForm(), samples=samples)
+
+
 TO_FORMS: Mapping[str, Callable[..., Exported]] = MappingProxyType({  # as a command names them
     "checkpoint": to_checkpoint,
     "pretrained": to_pretrained,
@@ -57,4 +63,5 @@ TO_FORMS: Mapping[str, Callable[..., Exported]] = MappingProxyType({  # as a com
     "semi_structured": to_semi_structured,
     "csr": to_csr,
     "bitmask": to_bitmask,
+    "task_vector": to_task_vector,
 })  # fmt: skip

@@ -16,6 +16,7 @@ SUFFIXES: Mapping[str, tuple[str, ...]] = MappingProxyType({  # how their names 
     "semi_structured": (".safetensors",),
     "csr": (".safetensors",),
     "bitmask": (".safetensors",),
+    "task_vector": (".safetensors",),
 })  # fmt: skip
 BATCHES = (1, 32, 256)
 REPETITIONS = 30  # below which a spread says little
