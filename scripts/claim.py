@@ -14,7 +14,8 @@ from lth_runner.runs.evidence.rows import FinishedRun
 class Claim:
     """One row. `runs` names what `measure` reads: role -> (name of the run, its pruner or None).
 
-    `measure` gets a run for each role and answers None where they do not reach so far yet.
+    `measure` gets a run for each role and answers None where they do not reach so far yet; with
+    `together` it gets all runs of these names at once, by their number.
     """
 
     id: str
@@ -24,6 +25,7 @@ class Claim:
     command: str
     runs: Mapping[str, tuple[str, str | None]]
     measure: Callable[[Mapping[str, FinishedRun]], Found | None]
+    together: bool = False
 
 
 @dataclass(frozen=True)

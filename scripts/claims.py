@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from claim import Claim, Group
 from claims_carried import CARRIED
+from claims_lota import LOTA_CLAIMS
 from claims_oneshot import ONE_SHOT_CLAIMS
 from measures import (
     ACCURACY,
@@ -238,6 +239,7 @@ CLAIMS = {
         _families(),
     ),
     **CARRIED,
+    **LOTA_CLAIMS,
     **ONE_SHOT_CLAIMS,
     "Stability": Group(
         f"{INSTABILITY}. A barrier is the largest error (points) on the line between two trainings "

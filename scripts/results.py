@@ -68,6 +68,10 @@ def held(claim: Claim, runs: Sequence[FinishedRun]) -> Row:
         role: [run for run in runs if run.name == name and pruner in (None, run.pruner)]
         for role, (name, pruner) in claim.runs.items()
     }
+    if claim.together:
+        every = tuple(run for found_runs in per_role.values() for run in found_runs)
+        found = claim.measure({str(number): run for number, run in enumerate(every)})
+        return Row(claim, found, every if found else every[:1])
     for chosen in itertools.product(*per_role.values()):
         found = claim.measure(dict(zip(per_role, chosen, strict=True)))
         if found is not None:

@@ -1,0 +1,45 @@
+"""What the paper says of lottery ticket adaptation, held against small runs here."""
+
+from __future__ import annotations
+
+from claim import Claim, Group
+from forgotten import Retained
+from measures import Control
+
+PANDA = "Panda et al., 2024, arXiv:2406.16797"
+RUN, STUDY = "minilm_lota", "forgetting"
+COMMAND = f"lth-run +experiment={RUN} model.path=models/minilm"
+FULL, LOTA, LOTTO = ("full", "full"), ("LoTA", "LoTA"), ("LoTA", "LoTTO")
+
+
+def _sparse() -> tuple[Claim, ...]:
+    return tuple(
+        Claim(f"lota-random-{100 * kept:g}",
+              f"SST-2, {100 * kept:g} % of the matrices: a random mask less LoTA's",
+              "below 0", "difference below 0", COMMAND, {"run": (RUN, None)},
+              Control(kept, "random", drops=True))
+        for kept in (0.1, 0.01)
+    )  # fmt: skip
+
+
+def _retained() -> tuple[Claim, ...]:
+    compared = {
+        "lota": (LOTA, FULL, "LoTA, then LoTA less full, then full"),
+        "lotto": (LOTTO, FULL, "LoTA, then LoTTO less full, then full"),
+        "apart": (LOTTO, LOTA, "LoTA, then LoTTO less LoTA, then LoTA"),
+    }
+    return tuple(
+        Claim(f"lota-retained-{name}", f"SST-2 after TREC: what is kept by {text}", "above 0",
+              "difference above 0", f"lth-run +study={STUDY}", {"run": (STUDY, None)},
+              Retained("sst2", "trec", way, than), together=True)
+        for name, (way, than, text) in compared.items()
+    )  # fmt: skip
+
+
+LOTA_CLAIMS = {
+    "Lottery ticket adaptation": Group(
+        f"{PANDA}: 7 and 8 B language models. Here all-MiniLM-L6-v2 (22.7 M), a tenth or a "
+        "hundredth of its matrices, 60 steps on each task; full is all of the matrices.",
+        (*_sparse(), *_retained()),
+    ),
+}
