@@ -1,5 +1,6 @@
 """Maskings say how the mask lives inside one training."""
 
+from lth_runner.masking.compact import Compact
 from lth_runner.masking.continuous import Continuous, Restarting
 from lth_runner.masking.early_bird_stop import EarlyBirdStop
 from lth_runner.masking.edge_popup import EdgePopup, MultiPrize
@@ -15,6 +16,7 @@ from lth_runner.masking.untrained import with_measured_statistics
 from lth_runner.masking.updates import Updates
 
 __all__ = [
+    "Compact",
     "Continuous",
     "EarlyBirdStop",
     "EdgePopup",
