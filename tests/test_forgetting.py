@@ -171,8 +171,8 @@ def test_the_study_runs_every_way_in_small_and_given_again_trains_nothing(tmp_pa
     found = (tmp_path / "digits_forgetting/forgetting-kept.csv").read_text().splitlines()
     ways = {tuple(line.split(",")[:2]) for line in found[1:]}
     assert {("full", "full"), ("LoTA", "LoTA"), ("LoTA", "LoTTO"), ("random", "random")} <= ways
-    keys = [row["training_key"] for folder in folders(tmp_path, "digits_forgetting")
-            for row in rows(folder / "rounds.jsonl")]  # fmt: skip
+    every = (tmp_path / "digits_forgetting").glob("*/rounds.jsonl")
+    keys = [row["training_key"] for file in every for row in rows(file)]
     assert len(keys) == 15
     assert len(set(keys)) == 14  # LoTA and LoTTO calibrate by one training
     with no_training():
