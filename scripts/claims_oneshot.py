@@ -57,7 +57,7 @@ def _collapsed(sparsity: float) -> Claim:
     return Claim(
         f"oneshot-collapse-{100 * sparsity:.0f}",
         f"magnitude by layer at {100 * sparsity:.0f} %: perplexity as a multiple of the dense",
-        "collapses", f"above {COLLAPSE:g} (no seed matters)", _command(cell),
+        "collapses", f"above {COLLAPSE:g}", _command(cell),
         {"run": (NAME, cell.pruner)}, Collapsed(cell, COLLAPSE),
     )  # fmt: skip
 

@@ -62,18 +62,12 @@ def pruned(run: FinishedRun) -> dict[int, float]:
     return run.values(TICKET, 1, BEFORE if is_retrained(run) else PERPLEXITY)
 
 
-def as_pruned(run: FinishedRun) -> dict[int, float]:
-    """The same; of magnitudes one seed, since none matters to them."""
-    found = pruned(run)
-    return dict(list(found.items())[:1]) if run.pruner == "magnitude_at_init" else found
-
-
 def retrained(run: FinishedRun) -> dict[int, float]:
     return run.values(TICKET, 1, PERPLEXITY) if is_retrained(run) else {}
 
 
 def difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Estimate:
-    """Ours less theirs; a side of one seed is taken as it stands, as where no seed matters."""
+    """Ours less theirs; a side of one seed is taken as it stands."""
     if len(theirs) == 1:
         return one_sample(sample(list(ours.values())), *theirs.values())
     return two_sample(*(sample(list(of.values())) for of in (ours, theirs)))
@@ -89,7 +83,7 @@ class Lower:
     def __call__(self, runs: Runs) -> Found | None:
         if not self.first.is_of(runs["first"]) or not self.second.is_of(runs["second"]):
             return None
-        ours, theirs = as_pruned(runs["first"]), as_pruned(runs["second"])
+        ours, theirs = pruned(runs["first"]), pruned(runs["second"])
         if not ours or not theirs:
             return None
         gap = difference(ours, theirs)
@@ -108,7 +102,7 @@ class Collapsed:
         run = runs["run"]
         if not self.cell.is_of(run):
             return None
-        ours, dense = as_pruned(run), run.values(TICKET, 0, BEFORE)
+        ours, dense = pruned(run), run.values(TICKET, 0, BEFORE)
         if not ours or not dense:
             return None
         times = mean(ours.values()) / mean(dense.values())
@@ -202,7 +196,7 @@ class OneShot:
             return f"Not measured here: {asked}."
         parts = [self.note]
         pretrained = self.dense(runs, BEFORE)
-        still, after = self.tickets(runs, as_pruned), self.tickets(runs, retrained)
+        still, after = self.tickets(runs, pruned), self.tickets(runs, retrained)
         if pretrained:
             parts += [f"As pretrained: {sole(pretrained)}."]
         if still:
@@ -228,7 +222,7 @@ class OneShot:
 
     def drawn(self, runs: Sequence[FinishedRun]) -> dict[str, tuple[Figure, str]]:
         """File stem -> figure and what it shows."""
-        found = self.tickets(runs, as_pruned)
+        found = self.tickets(runs, pruned)
         lines = []
         for index, (name, of) in enumerate(found.items()):
             line = Line(name, drawing.colour(index), marker=drawing.marker(index))
@@ -275,6 +269,7 @@ ONE_SHOT = OneShot(
     commands=(MAGNITUDE, WANDA, SPARSEGPT),
     note="SmolLM2-135M-Instruct from a GGUF file of 4 bits a weight, its attention and "
     "feed-forward matrices pruned; perplexity of the last 2 % of the manual that Python brings, in "
-    "windows of 128 tokens. Wanda and SparseGPT see 16 others, drawn by seed; magnitudes see "
-    "none, so that one seed is all of them. Retraining: 8 steps of two windows.",
+    "windows of 128 tokens. Wanda and SparseGPT see 16 others, drawn by seed; for magnitudes the "
+    "seed draws among equal weights, of which a 4-bit file has many. Retraining: 8 steps of two "
+    "windows.",
 )

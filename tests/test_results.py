@@ -457,7 +457,7 @@ def test_one_shot_runs_are_told_apart_by_scope_sparsity_and_retraining(tmp_path:
         oneshot(
             tmp_path / "7", "wanda", [15.0, 15.1, 15.2], scope="rows", before=[20.0, 20.5, 20.2]
         ),
-        oneshot(tmp_path / "8", "magnitude_at_init", [85.0, 86.0, 87.0], before=[80.0] * 3),
+        oneshot(tmp_path / "8", "magnitude_at_init", [85.0, 86.0, 87.0], before=[80.0, 80.4, 80.2]),
     ]
     rows = held(runs)
     verdicts = {name: row.verdict for name, row in rows.items() if name.startswith("oneshot")}
