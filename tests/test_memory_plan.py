@@ -94,7 +94,6 @@ def test_parts_of_an_evaluation_change_no_measure(monkeypatch: pytest.MonkeyPatc
 
     whole = Task(model, data, objective=NextToken())
     expected = whole.evaluate(whole.init(), "test")
-    parts = functools.partial(in_parts, most=6 * 32 * 7)
-    monkeypatch.setattr("lth_runner.problem.task.in_parts", parts)
+    monkeypatch.setattr("lth_runner.problem.evaluated.VALUES", 6 * 32 * 7)
     assert len([*whole.evaluated("test")]) == 5
     assert whole.evaluate(whole.init(), "test") == pytest.approx(expected)

@@ -67,7 +67,7 @@ def test_a_gradient_that_keeps_too_much_is_taken_in_parts(monkeypatch) -> None:
 
     monkeypatch.setattr(Task, "loss", watched)
     kept = values_kept_of_a_token(job.task.module())
-    monkeypatch.setattr("lth_runner.problem.task.KEPT_VALUES", 4 * 6 * kept)
+    monkeypatch.setattr("lth_runner.problem.evaluated.KEPT_VALUES", 4 * 6 * kept)
     parts = job.task.gradient(job.ticket.weights, batch)
     assert seen == [4, 4, 4, 1]
     assert parts.keys() == whole.keys()

@@ -16,6 +16,16 @@ VALUES = 2**26  # of the largest tensor that an evaluation makes of tokens: 256 
 KEPT_VALUES = 2**28  # of all layers' outputs, which a gradient of tokens keeps: 1 GiB of fp32
 
 
+def for_evaluation(module: nn.Module, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Cuts batches so that no layer of a network makes more than ``VALUES`` of one."""
+    return in_parts(batches, values_of_a_token(module), VALUES)
+
+
+def for_gradient(module: nn.Module, batch: Batch) -> list[Batch]:
+    """Cuts a batch so that all layers of a network keep no more than ``KEPT_VALUES`` of a part."""
+    return list(in_parts([batch], values_kept_of_a_token(module), KEPT_VALUES))
+
+
 def values_of_a_token(module: nn.Module) -> int:
     """Counts the values that the widest layer of a network makes of a token.
 

@@ -16,12 +16,7 @@ from lth_runner.problem.blueprint import Blueprint, without_values
 from lth_runner.problem.coordinates import Coordinates, constants, merged, stock_name
 from lth_runner.problem.covers import Covers, kind_by_name
 from lth_runner.problem.data import Dataset
-from lth_runner.problem.evaluated import (
-    KEPT_VALUES,
-    in_parts,
-    values_kept_of_a_token,
-    values_of_a_token,
-)
+from lth_runner.problem.evaluated import for_evaluation, for_gradient
 from lth_runner.problem.functional import outputs
 from lth_runner.problem.held import held_fingerprint, is_shipped
 from lth_runner.problem.norm_layers import is_norm
@@ -69,9 +64,7 @@ class Task:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What the problem is, apart from its seed and the weights that a training starts from."""
-        classes = self._blueprint.classes
-        own = {f"{c.__module__}.{c.__qualname__}": identity.source(c) for c in classes}
-        code = {name: found for name, found in sorted(own.items()) if found}  # the user's alone
+        code = identity.sources(self._blueprint.classes)
         described = {"model": identity.describe(self.model), "data": self.data.fingerprint}
         described |= {"biases": True} if self.biases else {}
         for name, default in (
@@ -290,8 +283,7 @@ class Task:
         """
         placed = {name: value.to(self.device).detach() for name, value in weights.items()}
         parameters = {n: placed[n].requires_grad_() for n, _ in self._template.named_parameters()}
-        width = values_kept_of_a_token(self._template)
-        parts = [batch] if batch_statistics else list(in_parts([batch], width, KEPT_VALUES))
+        parts = [batch] if batch_statistics else for_gradient(self._template, batch)
         return parameter_gradient(
             lambda part: self.loss(placed, part, batch_statistics=batch_statistics),
             parameters,
@@ -301,7 +293,7 @@ class Task:
 
     def evaluated(self, split: str, size: int = 2000) -> Iterator[Batch]:
         """Goes through a split in order, in batches of which a network can be asked at once."""
-        return in_parts(self.data.batches(split, size), values_of_a_token(self._template))
+        return for_evaluation(self._template, self.data.batches(split, size))
 
     def evaluate(self, weights: State, split: str, size: int = 2000) -> dict[str, float]:
         """Measures the objective on a split, a figure by name; empty when the split is."""

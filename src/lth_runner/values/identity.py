@@ -7,7 +7,7 @@ import functools
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from types import CodeType
@@ -100,6 +100,12 @@ def source(target: Callable[..., Any]) -> dict[str, str]:
     except (TypeError, OSError):  # typed at a prompt: no file to read
         content = b"".join(_bytecode(target))
     return {"#source": hashlib.sha256(content).hexdigest()[:16]}
+
+
+def sources(classes: Iterable[type]) -> dict[str, dict[str, str]]:
+    """Hashes the code of those among some classes that are a user's, by their full names."""
+    found = {f"{one.__module__}.{one.__qualname__}": source(one) for one in classes}
+    return {name: code for name, code in sorted(found.items()) if code}
 
 
 def _bytecode(target: Any) -> Iterator[bytes]:
