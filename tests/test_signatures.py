@@ -201,6 +201,7 @@ WRONG = {
     "train.optimizer.lr=inf": r"train\.optimizer\.lr=inf must be a finite number",
     "control=null": r"a group cannot be null: choose one of its options",
     "train.optimizer=[1]": r"^train\.optimizer=\[1\]: a list cannot take the place of a mapping",
+    "probe=retention": r"^probe\.retention\.\w+ is to be that of origin\.\w+, and the origin that",
     "lr=0.1": r"unknown key 'lr': did you mean train\.optimizer\.lr",
     "origin.qqqq=1": r"^unknown key 'origin\.qqqq': did you mean origin\.",
     "batch_size=3": r"unknown key 'batch_size': did you mean train\.batch_size",

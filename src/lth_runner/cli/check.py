@@ -11,7 +11,6 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import (
-    InterpolationKeyError,
     MissingMandatoryValue,
     OmegaConfBaseException,
 )
@@ -90,10 +89,8 @@ def resolve(config: DictConfig) -> dict[str, Any]:
             f"{error.full_key} is not set: give it a value on the command line"
             + (f", as {example}" if (example := EXAMPLES.get(str(error.full_key))) else "")
         ) from error
-    except InterpolationKeyError as error:
-        raise UserError(_unread(error)) from error
     except OmegaConfBaseException as error:
-        raise UserError(f"the config cannot be resolved: {first_line(error)}") from error
+        raise UserError(_unread(error)) from error
     assert isinstance(plain, dict)
     values = {str(key): value for key, value in plain.items()}
     _check_root(values)
@@ -193,9 +190,12 @@ def _check_report(report: Mapping[str, Any]) -> None:
         published(str(series))
 
 
-def _unread(error: InterpolationKeyError) -> str:
+def _unread(error: OmegaConfBaseException) -> str:
     """What a user is told of a key whose value is to come from one that is not there."""
-    found = re.search(r"Interpolation key '(\w+)\.([\w.]+)' not found", str(error))
+    found = re.search(
+        r"(?:Interpolation key '|Error trying to access )(\w+)\.([\w.]+)(?:' not found|: node)",
+        str(error),
+    )
     if found is None or error.full_key is None:
         return f"the config cannot be resolved: {first_line(error)}"
     group, key = found.groups()
