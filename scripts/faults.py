@@ -3,6 +3,8 @@
     python scripts/faults.py                       # all three
     python scripts/faults.py kills --num 300       # so many kill -9 over four workers
     python scripts/faults.py damage disk --seconds 120
+    python scripts/faults.py damage --part 1/3     # every third of them, from the first on
+    python scripts/faults.py disk --quick          # a pixel in the place of pictures
 
 Each fault is followed by the same commands without one, and what they leave is compared with what
 was never disturbed: rows, evaluations, tickets and the ends of all trainings, bit for bit. Nothing
@@ -12,6 +14,7 @@ may differ, be missing, or be left over. Ends with status 1 where something does
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
 import json
 import multiprocessing
@@ -24,16 +27,25 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from full_disk import Disk
 
+from lth_runner.cli import launch
 from lth_runner.cli import main as cli
-from lth_runner.runs.report.drawn import stale
+from lth_runner.runs.folder import CURVE, PAGE
+from lth_runner.runs.report.drawn import sealed, stale
+from lth_runner.runs.report.page import write
 
+QUICK = "FAULTS_QUICK"  # in the environment, which processes take over
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 NUM_WORKERS = 4
 KILLED_TIMES = 5  # that the workers of one sweep are killed
 TIMED = ("seconds", "search_seconds", "reused")  # who trained a shared one is a matter of chance
@@ -66,11 +78,20 @@ def _lth_run(words: list[str], log: Path, full_from: int | None) -> None:
         os.dup2(handle, number)
     sys.argv = ["lth-run", *words]
     outputs = words[-1].partition("=")[2]
-    with Disk(Path(outputs), sys.maxsize if full_from is None else full_from) as disk:
+    quick = mock.patch.object(launch, "write", _pixel) if QUICK in os.environ else nullcontext()
+    with quick, Disk(Path(outputs), sys.maxsize if full_from is None else full_from) as disk:
         try:
             cli.main()
         finally:
             log.with_suffix(".count").write_text(str(disk.count))
+
+
+def _pixel(folder: Path) -> tuple[Path, Path]:
+    """Leaves files that are whole in the place of pictures, whose drawing is half of the time."""
+    files = folder / CURVE, folder / PAGE
+    for file, content in zip(files, (PIXEL, sealed("a page")), strict=True):
+        write(file, content)
+    return files
 
 
 def finished(outputs: Path, words: tuple[str, ...]) -> None:
@@ -192,7 +213,26 @@ def harms() -> Iterator[tuple[str, Callable[[Path], object]]]:
     yield "deleted", Path.unlink
 
 
-def damage(work: Path, *, until: float) -> Tally:
+@dataclass(frozen=True)
+class Part:
+    """Every so many-th of the faults, ``number`` 1 from the first one on."""
+
+    number: int = 1
+    of: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """Reads 2/3; raises ValueError for what is none."""
+        number, of = map(int, text.split("/"))
+        if not 1 <= number <= of:
+            raise ValueError(text)
+        return cls(number, of)
+
+    def __call__(self, faults: list[Any]) -> list[Any]:
+        return faults[self.number - 1 :: self.of]
+
+
+def damage(work: Path, *, until: float, part: Part) -> Tally:
     """Damages a file of each kind, of the run and of the Store, and gives the command again."""
     tally, point, whole = Tally(), POINTS[1], work / "whole"
     finished(whole, point)
@@ -204,7 +244,7 @@ def damage(work: Path, *, until: float) -> Tally:
     }
     faults = [(place, *harm) for place in (*of_run, *kinds.values()) for harm in harms()]
     random.Random(0).shuffle(faults)  # so that a part of them is spread over all
-    for place, name, harm in faults:
+    for place, name, harm in part(faults):
         if time.monotonic() > until:
             break
         outputs = work / "harmed"
@@ -220,14 +260,14 @@ def damage(work: Path, *, until: float) -> Tally:
     return tally
 
 
-def full_disk(work: Path, *, until: float) -> Tally:
+def full_disk(work: Path, *, until: float, part: Part) -> Tally:
     """Fails every operation from the n-th on, for each n, then gives the command again."""
     point = tuple(word for word in POINTS[0] if "checkpoint_minutes" not in word)
     tally, whole = Tally(), work / "whole"
     finished(whole, point)
     expected, num = results(whole), int(whole.with_suffix(".count").read_text())
     order = random.Random(0).sample(range(num), num)  # so that a part of them is spread over all
-    for n in order:
+    for n in part(order):
         if time.monotonic() > until:
             break
         outputs = work / f"full-{n}"
@@ -255,7 +295,17 @@ def main() -> int:
     parser.add_argument("kinds", nargs="*", metavar="|".join(kinds))
     parser.add_argument("--num", type=int, default=300, help="kill -9 in all (300)")
     parser.add_argument("--seconds", type=float, default=1e9, help="of each kind, at most")
+    parser.add_argument(
+        "--part",
+        type=Part.parse,
+        default=Part(),
+        metavar="N/M",
+        help="of damage and disk, one of M",
+    )
+    parser.add_argument("--quick", action="store_true", help="a pixel in the place of pictures")
     arguments = parser.parse_args()
+    if arguments.quick:
+        os.environ[QUICK] = "1"
     if unknown := set(arguments.kinds) - set(kinds):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     SERVER.set_forkserver_preload(PRELOADED)
@@ -269,7 +319,8 @@ def main() -> int:
                     finished(work / "whole", point)
                 tally = kills(work, work / "whole", num=arguments.num, until=until)
             else:
-                tally = {"damage": damage, "disk": full_disk}[kind](work, until=until)
+                made = {"damage": damage, "disk": full_disk}[kind]
+                tally = made(work, until=until, part=arguments.part)
         total, seconds = sum(tally.counts.values()), time.monotonic() - began
         print(f"{kind}: {total} faults in {seconds:.0f} s, {len(tally.wrong)} with consequences")
         for name, count in tally.counts.most_common():
