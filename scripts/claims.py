@@ -6,6 +6,7 @@ from claim import Claim, Group
 from claims_carried import CARRIED
 from claims_lota import LOTA_CLAIMS
 from claims_oneshot import ONE_SHOT_CLAIMS
+from claims_pretrained import PRETRAINED
 from measures import (
     ACCURACY,
     EARLY,
@@ -241,6 +242,7 @@ CLAIMS = {
     **CARRIED,
     **LOTA_CLAIMS,
     **ONE_SHOT_CLAIMS,
+    **PRETRAINED,
     "Stability": Group(
         f"{INSTABILITY}. A barrier is the largest error (points) on the line between two trainings "
         "from the same weights, above the mean of its ends.",

@@ -6,9 +6,8 @@
     python scripts/results.py outputs docs/results.md
 
 Reads runs and trains nothing. Between the two marks of the page every line is rewritten; a claim
-that is refuted stays in the table, and one without runs says so. The claims are in claims.py
-and claims_carried.py, what is read off runs for them in measures.py, which runs there are in
-evidence.py.
+that is refuted stays in the table, and one without runs says so. The claims are in claims*.py,
+what is read off runs for them in measures.py and one_task.py, which runs there are in evidence.py.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from lth_runner.control import (
     Reinit,
     RescaledRandom,
     Shuffle,
+    ShuffledLayers,
     ShuffledWeights,
     SignsOnly,
     check,
@@ -39,6 +40,8 @@ from lth_runner.search.rewind import Rewind
 from lth_runner.search.ticket import Start, Ticket
 from lth_runner.training.learning_rate import Constant, Cosine, MultiStep
 from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import stream
 
 TASK = small_task(seed=5)
 HIDDEN, OUTPUT = {"hidden.weight"}, {"output.weight", "output.bias"}
@@ -148,6 +151,52 @@ def test_only_kept_weights_change(name):
 def test_impossible_controls_are_refused(make, why):
     with pytest.raises(UserError, match=why):
         make()
+
+
+def blocks():
+    """Three blocks alike, a wider one and a layer of no list."""
+    alike = [nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6)) for _ in range(3)]
+    return nn.Sequential(
+        OrderedDict(blocks=nn.Sequential(*alike, nn.Linear(6, 9)), output=nn.Linear(9, 3))
+    )
+
+
+def test_whole_layers_of_equal_shapes_change_places_under_the_same_mask():
+    task = Task(blocks, data(), 0)
+    weights = drawn(task, "own")
+    ticket = Ticket(task.dense(), weights, Start(step=3, optimizer={"a": torch.ones(1)}))
+    arm = ShuffledLayers()(task, ticket, [], 1)
+    assert differing(arm, ticket) == {"weights", "optimizer"}
+    ends = ("0.weight", "0.bias", "1.weight", "1.bias")
+    places = []
+    for to in range(3):
+        came = [all(torch.equal(arm.weights[f"blocks.{to}.{end}"], weights[f"blocks.{own}.{end}"])
+                    for end in ends) for own in range(3)]  # fmt: skip
+        places.append(came.index(True))
+    assert sorted(places) == [0, 1, 2] != places
+    others = [name for name in weights if not name.startswith(("blocks.0", "blocks.1", "blocks.2"))]
+    assert equal({n: arm.weights[n] for n in others}, {n: weights[n] for n in others})
+    assert not differing(arm, ShuffledLayers()(task, ticket, [], 1))
+
+
+def test_layers_without_another_place_are_refused():
+    with pytest.raises(UserError, match=r"shuffle_layers.*this network has none"):
+        check(ShuffledLayers(), TASK, CLOCK, Constant())
+    task = Task(blocks, data(), 0)
+    half = task.dense().of_weights()
+    mask = Mask({n: torch.rand(k.shape, generator=stream(0, n)) < 0.5 for n, k in half.items()})
+    ticket = Ticket(mask, mask(drawn(task, "own")))
+    with pytest.raises(UserError, match=r"weights of blocks\.0\.0\.weight that are 0"):
+        check_beside([ShuffledLayers()], Foreseen(ticket), task, CLOCK)
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    ticket: Ticket
+    num_rounds: int = 1
+
+    def foreseen(self, task, clock):
+        yield self.ticket, []
 
 
 # --- another mask over weights that stay trained

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lth_runner.schedule import Geometric, Iterations
+from lth_runner.schedule import Geometric, Iterations, Linear
 from lth_runner.values.errors import UserError
 
 SHAPES = ("exponential", "linear", "cubic")
@@ -81,3 +81,26 @@ def test_the_rate_does_not_move_a_sparsity(rate):
 def test_impossible_schedules_are_refused(options, why):
     with pytest.raises(UserError, match=why):
         Iterations(**options)
+
+
+def test_a_tenth_of_all_weights_goes_in_each_round():
+    expected = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]
+    for one in (Linear(0.7, 0.1), Linear(0.7, rounds=7), Linear(rate=0.1, rounds=7)):
+        assert one() == pytest.approx(expected)
+    assert Linear(0.7, 0.1)()[-1] == 1 - 0.7
+    assert Linear(0.25, 0.1)() == pytest.approx([0.9, 0.8, 0.75])
+
+
+@pytest.mark.parametrize(
+    ("numbers", "why"),
+    [
+        ((None, 0.1, 10), "leave none: give at most 9 rounds"),
+        ((0.7, 0.1, 6), r"reach sparsity 0\.6.*allow 7 rounds"),
+        ((0.7, 1e-6, None), "raise pruner.rate"),
+        ((0.7, None, None), "set two of"),
+        ((70, 0.1, None), "70 % would be 0.7"),
+    ],
+)
+def test_rounds_of_equal_size_that_do_not_work_out_are_refused(numbers, why):
+    with pytest.raises(UserError, match=why):
+        Linear(*numbers)

@@ -64,7 +64,7 @@ def test_a_shipped_study_is_a_plan_whose_carried_runs_name_their_sources(name: s
         config = compose("config", overrides=[f"+study={name}"])
     points = read_study(config.study).points()
     carried = [point for point in points if point.stage == "carried"]
-    assert carried
+    assert carried or name == "minilm_tickets"  # which finds its tickets and carries none
     for point in carried:
         assert point.values["source"] != point.values["target"]
         assert point.needs["source"].values == {"source": point.values["source"]}

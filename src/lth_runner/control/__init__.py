@@ -3,6 +3,7 @@
 from lth_runner.control.coarsened import Coarsened
 from lth_runner.control.control import Control, check, check_beside, possible
 from lth_runner.control.decisions import Invert, Inverted, RandomData
+from lth_runner.control.layers import ShuffledLayers
 from lth_runner.control.masks import Even, Random, RescaledRandom, Shuffle, permuted, unpruned
 from lth_runner.control.starts import Late, Partial
 from lth_runner.control.weights import (
@@ -30,6 +31,7 @@ __all__ = [
     "Reinit",
     "RescaledRandom",
     "Shuffle",
+    "ShuffledLayers",
     "ShuffledWeights",
     "SignsOnly",
     "check",

@@ -25,24 +25,7 @@ class Geometric:
     rounds: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value, share in (
-            ("sparsity", self.sparsity, "of weights removed, 0.9 for 90 %"),
-            ("rate", self.rate, "of what is left that goes in each round, 0.2 for 20 %"),
-        ):
-            if value is not None and not 0 < value < 1:
-                hint = f"; {value:g} % would be {value / 100:g}" if 1 < value < 100 else ""
-                raise UserError(
-                    f"pruner.{name}={value} is outside (0, 1): it is the share {share}{hint}"
-                )
-        whole = isinstance(self.rounds, int) and not isinstance(self.rounds, bool)
-        if self.rounds is not None and not (whole and self.rounds >= 1):
-            raise UserError(f"pruner.rounds={self.rounds!r}: give a whole number, at least 1")
-        if [self.sparsity, self.rate, self.rounds].count(None) > 1:
-            raise UserError(
-                "set two of pruner.sparsity, pruner.rate and pruner.rounds (the third may be null)"
-            )
-        if self.rounds is not None and self.rounds > MOST_ROUNDS:
-            raise UserError(f"pruner.rounds={self.rounds}: give at most {MOST_ROUNDS}")
+        check_numbers(self.sparsity, self.rate, self.rounds, "of what is left that goes")
         if self.sparsity and self.rate:
             num = _rounds(self.sparsity, self.rate)
             if num > MOST_ROUNDS:
@@ -74,6 +57,30 @@ class Geometric:
             )
         num = _rounds(self.sparsity, self.rate)
         return (*((1 - self.rate) ** r for r in range(1, num)), 1 - self.sparsity)
+
+
+def check_numbers(
+    sparsity: float | None, rate: float | None, rounds: int | None, share: str
+) -> None:
+    """Raises UserError where the numbers of a schedule are none, or too few; ``share``: of rate."""
+    for name, value, said in (
+        ("sparsity", sparsity, "of weights removed, 0.9 for 90 %"),
+        ("rate", rate, f"{share} in each round, 0.2 for 20 %"),
+    ):
+        if value is not None and not 0 < value < 1:
+            hint = f"; {value:g} % would be {value / 100:g}" if 1 < value < 100 else ""
+            raise UserError(
+                f"pruner.{name}={value} is outside (0, 1): it is the share {said}{hint}"
+            )
+    whole = isinstance(rounds, int) and not isinstance(rounds, bool)
+    if rounds is not None and not (whole and rounds >= 1):
+        raise UserError(f"pruner.rounds={rounds!r}: give a whole number, at least 1")
+    if [sparsity, rate, rounds].count(None) > 1:
+        raise UserError(
+            "set two of pruner.sparsity, pruner.rate and pruner.rounds (the third may be null)"
+        )
+    if rounds is not None and rounds > MOST_ROUNDS:
+        raise UserError(f"pruner.rounds={rounds}: give at most {MOST_ROUNDS}")
 
 
 def _rounds(sparsity: float, rate: float) -> int:

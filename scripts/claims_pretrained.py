@@ -1,0 +1,89 @@
+"""What the papers say of tickets of pretrained language models."""
+
+from __future__ import annotations
+
+from claim import Claim, Group
+from measures import AgainstDense, Control, Gap
+from one_task import BestSource, NoBetter, On, Universal, numbered
+
+CHEN_2020 = "Chen et al., NeurIPS 2020, arXiv:2007.12223"
+TICKETS, TRANSFER = "minilm_tickets", "bert_transfer"
+TICKETS_COMMAND = f"lth-run +study={TICKETS}"
+TRANSFER_COMMAND = f"lth-run +study={TRANSFER}"
+FOUND, GIVEN = (TICKETS, "imp_linear"), (TICKETS, "given")
+TASKS = {"sst2": "SST-2", "trec": "TREC"}
+POINT = 0.01  # accuracy
+WIDE = 0.2  # the pretrained start is to be ahead by more than half of it
+NUM_TARGETS = 5
+
+
+def _start() -> tuple[Claim, ...]:
+    start = (TICKETS, "magnitude_at_init")
+    return tuple(
+        Claim(f"minilm-start-{task}", f"{words}, dense: the pretrained start less a random one",
+              "far above 0", f"more than {50 * WIDE:g} points", TICKETS_COMMAND,
+              {"first": FOUND, "second": start},
+              On(task, Gap(WIDE, 1.0), drawn=frozenset({"second"})))
+        for task, words in TASKS.items()
+    )  # fmt: skip
+
+
+def _matching() -> tuple[Claim, ...]:
+    return tuple(
+        Claim(f"minilm-match-{task}-{removed}", f"{words}: ticket of {removed} % sparsity",
+              "matches dense at 40 to 90 %, by task", f"less than {100 * POINT:g} point below dense",
+              TICKETS_COMMAND, {"run": FOUND},
+              On(task, AgainstDense(1 - removed / 100, worse=False, margin=POINT)))
+        for task, words in TASKS.items() for removed in (40, 50, 60, 70)
+    )  # fmt: skip
+
+
+def _controls() -> tuple[Claim, ...]:
+    told = {
+        ("random", 60): "a random mask",
+        ("random", 70): "a random mask",
+        ("reinit", 70): "its mask over random weights",
+        ("shuffle_weights", 70): "its pretrained weights shuffled within each matrix",
+        ("shuffle_layers", 70): "its pretrained layers shuffled",
+    }
+    return tuple(
+        Claim(f"minilm-{arm}-{task}-{removed}", f"{words} at {removed} %: {what}",
+              "below the ticket", "difference below 0", TICKETS_COMMAND, {"run": GIVEN},
+              On(task, Control(1 - removed / 100, arm, drops=True)))
+        for task, words in TASKS.items() for (arm, removed), what in told.items()
+    )  # fmt: skip
+
+
+def _rewinding() -> Claim:
+    return Claim(
+        "minilm-rewinding", "TREC at 70 %: rewound to 10 % of the training less the ticket",
+        "does not help", f"less than {100 * POINT:g} point above", TICKETS_COMMAND,
+        {"first": FOUND, "second": FOUND}, On("trec", NoBetter(0.3, POINT), steps={"first": 6}),
+    )  # fmt: skip
+
+
+def _transfer() -> tuple[Claim, ...]:
+    every = numbered([(TRANSFER, "given"), (TRANSFER, "imp_linear")])
+    return (
+        Claim("bert-transfer-best", "tickets of masked tokens less the mean of other tasks' tickets",
+              "the best source", "mean over the targets above 0", TRANSFER_COMMAND, every,
+              BestSource("mlm", 0.3, NUM_TARGETS), together=True),
+        Claim("bert-transfer-universal", "tickets of masked tokens, on every target",
+              "match dense at 70 %", "at most one standard deviation of dense below it, on all",
+              TRANSFER_COMMAND, every, Universal("mlm", 0.3, NUM_TARGETS), together=True),
+    )  # fmt: skip
+
+
+PRETRAINED = {
+    "Tickets at a pretrained start": Group(
+        f"{CHEN_2020}: BERT-base on GLUE and SQuAD, whole epochs. Here all-MiniLM-L6-v2 on SST-2 "
+        "and TREC in 60 steps of 16 sentences; the first two rows say whether the pretrained "
+        "start matters at all in these.",
+        (*_start(), *_matching(), *_controls(), _rewinding()),
+    ),
+    "Tickets of a pretrained network carried from task to task": Group(
+        f"{CHEN_2020}. Here masked tokens of the manual that Python brings, SST-2, TREC, MR, SUBJ "
+        "and CR; all tickets keep 30 % of the encoder.",
+        _transfer(),
+    ),
+}

@@ -1,0 +1,164 @@
+"""Measures of runs that share a name and differ in their task: which of them a claim is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from measures import ACCURACY, Found, above, change, counted, held, level, round_at, ruled
+
+from lth_runner.runs.evidence.differences import Differences
+from lth_runner.runs.evidence.estimate import Estimate, one_sample, sample, two_sample
+from lth_runner.runs.evidence.means import mean, std
+from lth_runner.runs.evidence.rows import TICKET, FinishedRun, rewind_step
+from lth_runner.runs.evidence.transfer import Transfer
+from lth_runner.runs.evidence.transfer_runs import find_transfers
+from lth_runner.runs.evidence.verdict import level_at
+
+Runs = Mapping[str, FinishedRun]
+
+
+class Measure(Protocol):
+    """Reads a claim off runs by their role; None where they do not reach it."""
+
+    def __call__(self, runs: Runs) -> Found | None: ...
+
+
+@dataclass(frozen=True)
+class On:
+    """Another measure, of runs on one data set alone.
+
+    ``steps``: the step that a role's tickets are rewound to; ``drawn``: roles whose start is a draw
+    by the seed, while all others are pretrained.
+    """
+
+    dataset: str
+    measure: Measure
+    steps: Mapping[str, int] = field(default_factory=dict)
+    drawn: frozenset[str] = frozenset()
+
+    def __call__(self, runs: Runs) -> Found | None:
+        for role, run in runs.items():
+            if run.option("dataset", "name") != self.dataset:
+                return None
+            if (run.option("origin") is None) != (role in self.drawn):
+                return None
+            if rewind_step(run) != self.steps.get(role, 0):
+                return None
+        return self.measure(runs)
+
+
+@dataclass(frozen=True)
+class NoBetter:
+    """``first`` less ``second`` at one density: by less than a margin better."""
+
+    kept: float
+    margin: float
+
+    def __call__(self, runs: Runs) -> Found | None:
+        values, samples, levels = [], [], []
+        for run in (runs["second"], runs["first"]):
+            at = round_at(run, self.kept)
+            found = {} if at is None else run.values(TICKET, at, ACCURACY)
+            if at is None or not found:
+                return None
+            values.append(found)
+            levels.append(level_at(run, TICKET, at))
+            samples.append(Differences(run, ACCURACY).sample((TICKET, at)))
+        lead = two_sample(*samples)
+        plain, other = values
+        text = f"{level(other)} against {level(plain)}: {change(-lead)}"
+        return ruled(text, held(*levels, lead), -self.margin, as_good=True)
+
+
+def matrix(runs: Runs, kept: float) -> Transfer | None:
+    """The largest matrix of carried tickets that runs make, where it has this density."""
+    found = max(find_transfers(list(runs.values())), key=lambda one: len(one.cells), default=None)
+    if found is None or not any(abs(d - kept) <= 0.01 for d in found.densities):
+        return None
+    return found
+
+
+def carried_means(found: Transfer, kept: float) -> dict[tuple[str, str], float]:
+    """(source, target) -> the carried ticket's mean; a target's own ticket is one of them."""
+    means = {c.pair: c.level(kept) for c in found.cells}
+    means |= {(c.target, c.target): c.own_level(kept) for c in found.cells}
+    return {pair: one.mean for pair, one in means.items() if one is not None and one.mean}
+
+
+@dataclass(frozen=True)
+class BestSource:
+    """On each target the tickets of one source less the mean of the others'; over the targets.
+
+    A target's own ticket is none that was carried.
+    """
+
+    source: str
+    kept: float
+    num_targets: int
+
+    def __call__(self, runs: Runs) -> Found | None:
+        found = matrix(runs, self.kept)
+        if found is None:
+            return None
+        means = carried_means(found, self.kept)
+        leads = {}
+        for target in found.targets:
+            others = [
+                value for (source, to), value in means.items()
+                if to == target and source not in (target, self.source)
+            ]  # fmt: skip
+            if (self.source, target) in means and others:
+                leads[target] = means[self.source, target] - mean(others)
+        if len(leads) < self.num_targets:
+            return None
+        over = one_sample(sample(list(leads.values())), 0.0)
+        return above(f"{each(leads)}; mean {change(over)}", over, 0.0)
+
+
+@dataclass(frozen=True)
+class Universal:
+    """The tickets of a source on every target less the dense networks.
+
+    The paper's rule: on each target at most one standard deviation of the dense trainings below
+    their mean. Where a target has one seed it has none, and nothing is decided.
+    """
+
+    source: str
+    kept: float
+    num_targets: int
+
+    def __call__(self, runs: Runs) -> Found | None:
+        found = matrix(runs, self.kept)
+        if found is None:
+            return None
+        lost, near = {}, {}
+        for cell in found.cells:
+            ours, first = cell.level(self.kept), cell.run.dense_round
+            if cell.source != self.source or ours is None or ours.mean is None or first is None:
+                continue
+            dense = list(cell.run.values(TICKET, first).values())
+            spread = std(dense)
+            lost[cell.target] = ours.mean - mean(dense)
+            if spread is not None:
+                near[cell.target] = lost[cell.target] >= -spread
+        if len(lost) < self.num_targets:
+            return None
+        text = f"{each(lost)} to dense"
+        if len(near) < len(lost):
+            return Found(f"{text}; one seed, so no standard deviation", None, None)
+        told = f"{text}; within one standard deviation on {sum(near.values())} of {len(near)}"
+        return counted(told, right=all(near.values()))
+
+
+def each(differences: Mapping[str, float]) -> str:
+    """``sst2 −1.2, trec +0.4``: points by target."""
+    return ", ".join(
+        f"{name} {change(Estimate(1, value), decimals=1)}" for name, value in differences.items()
+    )
+
+
+def numbered(names: Sequence[tuple[str, str | None]]) -> dict[str, tuple[str, str | None]]:
+    """Roles of a claim about every run of some names."""
+    return {str(place): name for place, name in enumerate(names)}
