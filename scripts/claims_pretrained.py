@@ -58,7 +58,7 @@ def _rewinding() -> Claim:
     return Claim(
         "minilm-rewinding", "TREC at 70 %: rewound to 10 % of the training less the ticket",
         "does not help", f"less than {100 * POINT:g} point above", TICKETS_COMMAND,
-        {"first": FOUND, "second": FOUND}, On("trec", NoBetter(0.3, POINT), steps={"first": 6}),
+        {"first": FOUND, "second": FOUND}, On("trec", NoBetter(0.3, POINT), steps={"first": 4}),
     )  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def _transfer() -> tuple[Claim, ...]:
 PRETRAINED = {
     "Tickets at a pretrained start": Group(
         f"{CHEN_2020}: BERT-base on GLUE and SQuAD, whole epochs. Here all-MiniLM-L6-v2 on SST-2 "
-        "and TREC in 60 steps of 16 sentences; the first two rows say whether the pretrained "
+        "and TREC in 40 steps of 16 sentences; the first two rows say whether the pretrained "
         "start matters at all in these.",
         (*_start(), *_matching(), *_controls(), _rewinding()),
     ),

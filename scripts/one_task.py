@@ -119,7 +119,7 @@ class BestSource:
 
 @dataclass(frozen=True)
 class Universal:
-    """The tickets of a source on every target less the dense networks.
+    """The tickets of a source on every target less the dense networks, of runs of most seeds.
 
     The paper's rule: on each target at most one standard deviation of the dense trainings below
     their mean. Where a target has one seed it has none, and nothing is decided.
@@ -130,11 +130,10 @@ class Universal:
     num_targets: int
 
     def __call__(self, runs: Runs) -> Found | None:
-        found = matrix(runs, self.kept)
-        if found is None:
-            return None
-        lost, near = {}, {}
-        for cell in found.cells:
+        lost: dict[str, float] = {}
+        near: dict[str, bool] = {}
+        cells = [cell for one in find_transfers(list(runs.values())) for cell in one.cells]
+        for cell in sorted(cells, key=lambda cell: len(cell.run.seeds)):
             ours, first = cell.level(self.kept), cell.run.dense_round
             if cell.source != self.source or ours is None or ours.mean is None or first is None:
                 continue

@@ -1,5 +1,6 @@
 """Probes look at a finished training; each yields (name, value) pairs for its row."""
 
+from lth_runner.probe.attention import DeadHeads, MatrixDensity
 from lth_runner.probe.capacity import Capacity
 from lth_runner.probe.connectivity import Instability, InstabilityByStep, StartEnd
 from lth_runner.probe.exploration import Exploration
@@ -25,6 +26,7 @@ __all__ = [
     "Before",
     "Capacity",
     "Collapse",
+    "DeadHeads",
     "DenseOverlap",
     "EarlyGradients",
     "EffectiveDensity",
@@ -35,6 +37,7 @@ __all__ = [
     "Jacobian",
     "Learning",
     "MaskDistance",
+    "MatrixDensity",
     "NeuralPersistence",
     "Performance",
     "Probe",

@@ -38,7 +38,7 @@ def find_transfers(runs: Sequence[FinishedRun]) -> tuple[Transfer, ...]:
     kinds: dict[Settings, list[tuple[FinishedRun, FinishedRun]]] = {}
     for run in runs:
         origin = _origin(run, runs)
-        if origin is not None and run.measure.name == origin.measure.name:
+        if origin is not None and _task(run) != _task(origin):
             kinds.setdefault(_kind(run, origin), []).append((run, origin))
     found = [
         ((*kind, *fits), cells)
@@ -123,12 +123,17 @@ def _own(run: FinishedRun, origin: FinishedRun, runs: Sequence[FinishedRun]) -> 
 
 
 def _kind(run: FinishedRun, origin: FinishedRun) -> Settings:
-    """What all cells of a matrix share: network, method, seeds, and how a ticket is carried."""
+    """What all cells of a matrix share: network, method, seeds, and how a ticket is carried.
+
+    And the headline measure of the targets; that of a source, which may learn something else
+    altogether as masked tokens, is compared with nothing.
+    """
     how = tuple(
         (f"given.{key}", value) for key, value in _method(run)
         if not _is_below(key, (*OF_SOURCE, *UNUSED, *FIT))
     )  # fmt: skip
-    return (*_network(run), *_method(origin), *_seeds(run), *how)
+    measured = ("measure", run.measure.name)
+    return (*_network(run), *_method(origin), *_seeds(run), measured, *how)
 
 
 def _fit(run: FinishedRun) -> Settings:
