@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,10 @@ from lth_runner.values.mask import Mask
 pytest.importorskip("transformers")
 BLOCKS = Covers(("linear", "attention_projection"), blocks=True)
 KNOWN = ("bert", "roberta", "distilbert", "electra", "deberta-v2", "opt", "llama", "t5")
+FIELDS = {
+    "density_by_matrix", "num_heads", "dead_heads", "dead_heads_by_block",
+    "test_accuracy_without_dead_heads", "dead_heads_removed_change",
+}  # fmt: skip
 BLOCK = "bert.encoder.layer.{}.attention"
 
 
@@ -56,6 +61,12 @@ def test_densities_by_kind_are_over_all_blocks(tmp_path: Path) -> None:
     assert found == {kind: 0.75 if kind == "query" else 1.0 for kind in MATRICES}
 
 
+def test_the_page_names_every_field() -> None:
+    page = (Path(__file__).parents[1] / "docs/probes.md").read_text()
+    part = page.split("\n## attention\n")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE)) == FIELDS
+
+
 @pytest.mark.parametrize(
     ("ends", "part"),
     [
@@ -71,6 +82,7 @@ def test_a_head_without_one_of_its_matrices_is_dead_and_taking_it_out_is_measure
     bert = task(tmp_path)
     mask = emptied(bert.dense(), **{f"0__{ends}": part})
     found = fields(bert, mask, DeadHeads())
+    assert found.keys() == FIELDS - {"density_by_matrix"}
     assert found["num_heads"] == 4
     assert found["dead_heads"] == 0.25
     assert found["dead_heads_by_block"] == {BLOCK.format(0): 0.5, BLOCK.format(1): 0.0}
