@@ -31,8 +31,8 @@ def _start() -> tuple[Claim, ...]:
 def _matching() -> tuple[Claim, ...]:
     return tuple(
         Claim(f"minilm-match-{task}-{removed}", f"{words}: ticket of {removed} % sparsity",
-              "matches dense at 40 to 90 %, by task", f"less than {100 * POINT:g} point below dense",
-              TICKETS_COMMAND, {"run": FOUND},
+              "matches dense, at 40 to 90 % by task",
+              f"less than {100 * POINT:g} point below dense", TICKETS_COMMAND, {"run": FOUND},
               On(task, AgainstDense(1 - removed / 100, worse=False, margin=POINT)))
         for task, words in TASKS.items() for removed in (40, 50, 60, 70)
     )  # fmt: skip
@@ -65,7 +65,7 @@ def _rewinding() -> Claim:
 def _transfer() -> tuple[Claim, ...]:
     every = numbered([(TRANSFER, "given"), (TRANSFER, "imp_linear")])
     return (
-        Claim("bert-transfer-best", "tickets of masked tokens less the mean of other tasks' tickets",
+        Claim("bert-transfer-best", "tickets of masked tokens less those of other tasks, mean",
               "the best source", "mean over the targets above 0", TRANSFER_COMMAND, every,
               BestSource("mlm", 0.3, NUM_TARGETS), together=True),
         Claim("bert-transfer-universal", "tickets of masked tokens, on every target",

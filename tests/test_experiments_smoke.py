@@ -63,6 +63,8 @@ OWN_DATA = {
 OF_A_FOLDER = {"minilm_lota"}  # of a pretrained model, a small one here
 # of a pretrained model, which tests/test_language_oneshot.py makes itself
 FOREIGN_MODEL = {"smollm2_oneshot"}
+# of a model's folder, on a small one: tests/test_pretrained_tickets.py
+PRETRAINED = {"minilm_sst2", "bert_base_glue", "bert_base_mlm"}
 # starts from another run
 FROM_RUN = {"pretrained_transfer"}
 # round 0 learns the mask; the ticket is found at once
@@ -84,7 +86,7 @@ DRAWN = {"digits_imp", "digits_strong", *OWN_DATA, *OWN_PROBES, "lenet300_mnist_
 
 def test_every_shipped_experiment_is_tried_here() -> None:
     shipped = {path.stem for path in (conf_dir() / "experiment").glob("*.yaml")}
-    assert shipped == {*SHAPES, *OWN_DATA, *FROM_RUN, *FOREIGN_MODEL}
+    assert shipped == {*SHAPES, *OWN_DATA, *FROM_RUN, *FOREIGN_MODEL, *PRETRAINED}
 
 
 def data_words(experiment: str, folder: Path) -> list[str]:

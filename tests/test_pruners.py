@@ -180,6 +180,12 @@ def test_any_budget_goes_with_any_score(pruner: str, scope: str) -> None:
     assert ticket.mask.num_kept == count(0.2, ticket.mask.num_prunable)
 
 
+def test_as_many_weights_go_in_each_round_of_imp_linear(folder: Path) -> None:
+    rows = run(folder, "pruner=imp_linear", "control=none")
+    num = rows[0]["num_prunable"]
+    assert [row["num_kept"] for row in rows] == [num, count(0.8, num), count(0.6, num)]
+
+
 def test_scores_lead_to_different_masks() -> None:
     masks: dict[Mask, str] = {}
     for pruner in sorted(OURS - {"imp", "one_shot", "random", "han2015", "obd"}):
