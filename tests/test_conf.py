@@ -33,12 +33,13 @@ EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 FOUND = {"digits_strong", "resnet20_cs", "resnet20_cts"}
 # masks before training: one round, however many are asked for
 AT_ONCE = {"lenet300_mnist_sanity", "lenet300_mnist_snip", "minilm_lota"}
-FROM_FOLDER = {"minilm_lota"}  # of a model that is not there
+FROM_FOLDER = {  # of a model that is not there
+    "minilm_lota", "minilm_sst2", "bert_base_glue", "bert_base_mlm",
+}  # fmt: skip
 ONE_SHOT = {"lenet300_mnist_connectivity", "resnet20_connectivity"}
 IN_ROUNDS = {"imp", "imp_linear", "random", "han2015", "obd"}  # pruners that train in between
 # of a model that comes with nothing here
 FOREIGN_MODEL = {"smollm2_oneshot"}
-OF_A_FOLDER = {"minilm_sst2", "bert_base_glue", "bert_base_mlm"}  # of a model, which is not here
 ITERATIVE = [name for name in EXPERIMENTS if name not in FOUND | FOREIGN_MODEL]
 DEFAULT_GROUPS = {
     group.removeprefix("override ")
@@ -101,12 +102,11 @@ NEEDED = {
     "probe=retention": ["origin=run", "origin.run=outputs/first"],
     "origin=torchvision": ["origin.name=resnet18"],
     "origin=hf": ["origin.path=minilm"],
-    "+experiment=minilm_lota": ["model.path=minilm"],
     "+study=forgetting": ["model=hf", "model.path=minilm"],
     "+study=merge": ["model=hf", "model.path=minilm"],
     "+experiment=pretrained_transfer": ["origin.run=outputs/mnist_first"],
     "+experiment=smollm2_oneshot": ["model.path=smollm2"],
-    **{f"+experiment={name}": ["model.path=minilm"] for name in OF_A_FOLDER},
+    **{f"+experiment={name}": ["model.path=minilm"] for name in FROM_FOLDER},
 }
 APART = {"pruner", "control", "probe", "record", "augment", "covers", "train/learning_rate"}
 # of masked_corpus any text of one's own, whose trainings are counted in steps
@@ -230,14 +230,7 @@ def test_an_experiment_has_the_densities_that_its_header_says(experiment: str) -
     said = re.fullmatch(r"([\d., ]+) % after rounds ([\d, ]+)\.", field(experiment, "Density"))
     assert said
     plain = resolved(f"+experiment={experiment}")
-    search = make(plain["pruner"]["search"])
-    if experiment in OF_A_FOLDER:
-        schedule = search.schedule()
-        densities = [schedule[int(number) - 1] for number in said[2].split(", ")]
-        assert said[1].split(", ") == [f"{100 * density:.1f}" for density in densities]
-        assert len(schedule) == int(said[2].split(", ")[-1])
-        return
-    model = make(plain["model"])
+    search, model = make(plain["pruner"]["search"]), make(plain["model"])
     parameters = dict(model.named_parameters())
     names = make(plain["covers"]).names(model)
     dense = Mask({name: torch.ones_like(parameters[name], dtype=torch.bool) for name in names})
