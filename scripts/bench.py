@@ -2,7 +2,7 @@
 
     make bench                          # everything, some minutes on two quiet cores
     python scripts/bench.py step pack   # some of it: step pack sparse convolution
-                                        # transformer overhead prune memory gpu
+                                        # transformer finetune overhead prune memory gpu
 
 Absolute times depend on the machine and on what else it does; every claim is a ratio of two
 things measured in turns. The ceiling is the rate of a large matrix product in the same process.
@@ -341,6 +341,13 @@ def bench_transformer() -> None:
     bench_transformer.main()
 
 
+def bench_finetune() -> None:
+    """A BERT of MiniLM's size, batch 32, 32 tokens, AdamW: a step, and a round's other costs."""
+    import bench_finetune
+
+    bench_finetune.main(canonical)
+
+
 def bench_gpu() -> None:
     """ResNet-20, batch 128, flipped and cropped, on CUDA: one by one against graphs of lanes."""
     import bench_gpu
@@ -351,7 +358,7 @@ def bench_gpu() -> None:
 BENCHES = {
     "step": bench_step, "pack": bench_pack, "sparse": bench_sparse,
     "convolution": bench_convolution,
-    "transformer": bench_transformer,
+    "transformer": bench_transformer, "finetune": bench_finetune,
     "overhead": bench_overhead, "prune": bench_prune, "memory": bench_memory,
     "gpu": bench_gpu,
 }  # fmt: skip

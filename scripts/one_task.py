@@ -10,11 +10,12 @@ from measures import ACCURACY, Found, above, change, counted, held, level, round
 
 from lth_runner.runs.evidence.differences import Differences
 from lth_runner.runs.evidence.estimate import Estimate, one_sample, sample, two_sample
-from lth_runner.runs.evidence.means import mean, std
+from lth_runner.runs.evidence.judge import level_at
+from lth_runner.runs.evidence.means import mean
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun, rewind_step
+from lth_runner.runs.evidence.sources import universality
 from lth_runner.runs.evidence.transfer import Transfer
 from lth_runner.runs.evidence.transfer_runs import find_transfers
-from lth_runner.runs.evidence.verdict import level_at
 
 Runs = Mapping[str, FinishedRun]
 
@@ -130,25 +131,19 @@ class Universal:
     num_targets: int
 
     def __call__(self, runs: Runs) -> Found | None:
-        lost: dict[str, float] = {}
-        near: dict[str, bool] = {}
-        cells = [cell for one in find_transfers(list(runs.values())) for cell in one.cells]
-        for cell in sorted(cells, key=lambda cell: len(cell.run.seeds)):
-            ours, first = cell.level(self.kept), cell.run.dense_round
-            if cell.source != self.source or ours is None or ours.mean is None or first is None:
-                continue
-            dense = list(cell.run.values(TICKET, first).values())
-            spread = std(dense)
-            lost[cell.target] = ours.mean - mean(dense)
-            if spread is not None:
-                near[cell.target] = lost[cell.target] >= -spread
-        if len(lost) < self.num_targets:
+        found = [
+            one for transfer in find_transfers(list(runs.values()))
+            for one in universality(transfer, self.kept)
+            if one.source == self.source and len(one.targets) == self.num_targets
+        ]  # fmt: skip
+        if not found:
             return None
-        text = f"{each(lost)} to dense"
-        if len(near) < len(lost):
+        judged = max(found, key=lambda one: min(on.n for on in one.targets.values()))
+        text = f"{each({name: on.gain for name, on in judged.targets.items()})} to dense"
+        if judged.word == "open":
             return Found(f"{text}; one seed, so no standard deviation", None, None)
-        told = f"{text}; within one standard deviation on {sum(near.values())} of {len(near)}"
-        return counted(told, right=all(near.values()))
+        told = f"{text}; within one standard deviation on {judged.num_matching}"
+        return counted(f"{told} of {judged.num_targets}", right=judged.word == "yes")
 
 
 def each(differences: Mapping[str, float]) -> str:

@@ -102,8 +102,10 @@ NEEDED = {
     "probe=retention": ["origin=run", "origin.run=outputs/first"],
     "origin=torchvision": ["origin.name=resnet18"],
     "origin=hf": ["origin.path=minilm"],
-    "+study=forgetting": ["model=hf", "model.path=minilm"],
-    "+study=merge": ["model=hf", "model.path=minilm"],
+    **{
+        f"+study={name}": ["model=hf", "model.path=minilm"]
+        for name in ("forgetting", "merge", "minilm_tickets", "bert_transfer")
+    },
     "+experiment=pretrained_transfer": ["origin.run=outputs/mnist_first"],
     "+experiment=smollm2_oneshot": ["model.path=smollm2"],
     **{f"+experiment={name}": ["model.path=minilm"] for name in FROM_FOLDER},
@@ -310,8 +312,7 @@ def test_smoke_scale_takes_every_study(study: str) -> None:
         first = {point.stage: point for point in reversed(points)}
         for point in first.values():
             words = point.spelt(dict.fromkeys(point.needs, "outputs/earlier"))
-            folder = ["model.path=minilm"] if "model=hf" in words else []
-            plain = resolve(compose("config", overrides=[*words, *folder]))
+            plain = resolve(compose("config", overrides=words))
             assert plain["train"]["shrink_to"] == "20it"
             assert plain["replicates"] == 1
             assert plain["pruner"]["rounds"] == 2

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from lth_runner.problem.outcomes import Outcomes
 from lth_runner.runs.evidence.differences import Differences
 from lth_runner.runs.evidence.rows import FinishedRun
+from lth_runner.runs.evidence.sources import alike, universality
 from lth_runner.runs.evidence.transfer import OWN, Transfer
 from lth_runner.runs.evidence.transfer_runs import find_transfers
 from lth_runner.runs.folder import append_rows
@@ -203,6 +205,64 @@ def test_runs_of_a_pair_that_are_carried_in_other_ways_make_matrices_of_their_ow
     runs = three()  # a head for other classes follows the data
     runs[2].config["pruner"]["fresh"] = ["output"]  # type: ignore[index]
     assert len(found(runs).cells) == 2
+
+
+def lowered(one: FinishedRun, by: float) -> FinishedRun:
+    """The same run with worse tickets and the same dense network."""
+    rows = tuple(
+        row | {"test_accuracy": row["test_accuracy"] - by * (row["round"] > 0)} for row in one.rows
+    )
+    return replace(one, rows=rows)
+
+
+def test_a_source_is_universal_where_it_loses_at_most_a_deviation_on_every_target() -> None:
+    near, far = 0.0015, 0.003  # of trainings that vary by 0.002
+    runs = three()
+    runs[2], runs[3] = lowered(runs[2], near), lowered(runs[3], far)
+    one, other = universality(found(runs), SPARSEST)
+    assert (one.source, one.word, one.num_matching, one.num_targets) == ("a", "yes", 2, 2)
+    assert one.targets["b"].gain == pytest.approx(-near)
+    assert one.targets["b"].spread == pytest.approx(0.002)
+    assert (other.source, other.word, other.num_matching) == ("b", "no", 1)
+    first = [replace(x, rows=tuple(r for r in x.rows if r["seed"] == 0)) for x in runs]
+    assert {one.word for one in universality(found(first), SPARSEST)} == {"open"}
+
+
+def test_tickets_of_two_sources_are_compared_with_chance_by_layers(tmp_path: Path) -> None:
+    rng = torch.Generator().manual_seed(0)
+    masks = {}
+    for place in ("s1", "s2"):
+        dense = torch.rand(4000, generator=rng) < 0.5
+        sparse = torch.rand(40, 100, generator=rng) < 0.1
+        masks[place] = {"mask.one": dense, "mask.two": sparse, f"mask.{place}": dense.clone()}
+    runs = [replace(one, folder=tmp_path / one.folder.name) for one in three()]
+    for place, tensors in masks.items():
+        (tmp_path / place / "tickets").mkdir(parents=True)
+        save_file(tensors, tmp_path / place / "tickets/round-02.safetensors")
+    [pair] = alike(found(runs), SPARSEST)
+    assert (pair.first, pair.second) == ("a", "b")
+    ours, theirs = (torch.cat([m["mask.one"], m["mask.two"].flatten()]) for m in masks.values())
+    assert pair.jaccard == pytest.approx(float((ours & theirs).sum() / (ours | theirs).sum()))
+    assert pair.chance == pytest.approx((0.25 + 0.01) / (0.75 + 0.19), abs=0.02)
+    assert 0.001 < pair.std < 0.02
+    assert abs(pair.jaccard - pair.chance) < 4 * pair.std
+
+
+def test_a_source_that_learns_something_else_makes_cells_and_has_no_own_ticket() -> None:
+    tokens = run("m", "mlm", 0.0)
+    rows = tuple(row | {"test_perplexity": 9.0} for row in tokens.rows)
+    measures = [{"name": "perplexity", "better": "lower"}]
+    tokens = replace(tokens, rows=rows, problem={"measures": measures})
+    assert tokens.measure.name == "perplexity"
+    transfer = found([*three(), tokens, run("c3", "a", 0.9, ticket="m", random=0.6)])
+    assert ("mlm", "a") in [cell.pair for cell in transfer.cells]
+    assert transfer.targets == ("a", "b")
+    assert transfer.words(SPARSEST, "random")["mlm", "a"] == "shown"
+
+
+def test_a_ticket_on_its_own_task_is_no_cell() -> None:
+    again = run("c4", "a", 0.9, ticket="s1", random=0.1)
+    assert [cell.pair for cell in found([*three(), again]).cells] == [("a", "b"), ("b", "a")]
 
 
 def test_the_run_that_tickets_come_from_is_found_by_its_name_too() -> None:

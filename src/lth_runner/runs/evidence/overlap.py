@@ -100,7 +100,7 @@ def overlap_of(of: str, masks: Sequence[Kept]) -> MaskOverlap:
         of=of,
         density=mean(_density(mask) for mask in masks),
         num_seeds=len(masks),
-        jaccard=mean(_jaccard(one, other) for one, other in pairs),
+        jaccard=mean(jaccard(one, other) for one, other in pairs),
         by_units=mean(chance),
         by_units_std=math.sqrt(squares) / len(pairs),
         shuffled=mean(_chance([(float(one[n].mean()), float(other[n].mean()), one[n].size)
@@ -139,7 +139,24 @@ def _jaccard_of(num: int, shared: float) -> float:
     return shared / (num - shared) if num else 1.0
 
 
-def _jaccard(one: Kept, other: Kept) -> float:
+def shared_by_layers(one: Kept, other: Kept) -> tuple[float, float]:
+    """Computes the Jaccard index that chance expects of these layer densities, and its deviation.
+
+    A layer of n weights, shares p and q of them kept, has n p q in common, with the variance
+    n^2 p (1 - p) q (1 - q) / (n - 1) of a hypergeometric count.
+    """
+    counts = [(int(one[n].sum()), int(other[n].sum()), one[n].size) for n in one]
+    both = math.fsum(a * b / size for a, b, size in counts)
+    variance = math.fsum(
+        a * b * (size - a) * (size - b) / (size**2 * max(1, size - 1)) for a, b, size in counts
+    )
+    either = sum(a + b for a, b, _ in counts) - both
+    index = both / either if either else 1.0
+    return index, (1 + index) / either * math.sqrt(variance) if either else 0.0
+
+
+def jaccard(one: Kept, other: Kept) -> float:
+    """Computes the Jaccard index of two masks over all their layers."""
     both = sum(int((one[name] & other[name]).sum()) for name in one)
     either = sum(int((one[name] | other[name]).sum()) for name in one)
     return both / either if either else 1.0

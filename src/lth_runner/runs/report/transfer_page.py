@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
+from lth_runner.runs.evidence.sources import alike, universality
 from lth_runner.runs.evidence.transfer import OWN, Carried, Pair, Transfer
 from lth_runner.runs.evidence.verdict import Level
 from lth_runner.runs.report import wording as say
@@ -35,6 +36,18 @@ READING_CURVES = (
 )
 
 
+READING_SOURCES = (
+    "A source is universal, by the rule of Chen et al. (NeurIPS 2020), where its tickets match on "
+    "every target: where their mean is at most one standard deviation of the dense trainings below "
+    "theirs, its own task included. One training a target has no deviation, and leaves it open. "
+    "This is a rule and no test: a spread of few seeds is itself uncertain."
+)
+READING_ALIKE = (
+    "The Jaccard index of the tickets of two sources, first seed, over the layers that both have, "
+    "beside masks drawn at random with the same density in every layer."
+)
+
+
 def write_transfer(transfer: Transfer, folder: Path, stem: str = "transfer") -> tuple[Path, ...]:
     """Writes <stem>.html, and <stem>-*.png each with a .csv of the same name; the page first."""
     density, title = transfer.density, f"Carried tickets {transfer.cells[0].run.name}"
@@ -45,6 +58,7 @@ def write_transfer(transfer: Transfer, folder: Path, stem: str = "transfer") -> 
                 tables=(Table(*matrix_table(transfer)),)),
         Section(f"{say.label(transfer.measure).capitalize()} against weights remaining",
                 READING_CURVES, f"{stem}-curves", curves_figure(transfer), _curve(transfer)),
+        *_sources(transfer),
         *_other_densities(transfer),
         Section("Runs", tables=(_runs(transfer, folder),)),
     ]  # fmt: skip
@@ -138,6 +152,42 @@ def _reached(cell: Carried, level: Level | None) -> str:
         return "-"
     lost = f", {level.num_diverged} diverged" if level.num_diverged else ""
     return f"{say.reached(cell.run.measure, level)} (n = {level.n}{lost})"
+
+
+def _sources(transfer: Transfer) -> list[Section]:
+    """Says which sources are universal, and how alike their tickets are."""
+    density = transfer.density
+    if density is None:
+        return []
+    parts = [Section("Universal sources", READING_SOURCES,
+                     tables=(Table(*universal_table(transfer, density)),))]  # fmt: skip
+    pairs = alike(transfer, density)
+    if pairs:
+        header = ["source", "and", "Jaccard index", "by chance", "standard deviation of chance"]
+        body = [[one.first, one.second, f"{one.jaccard:.3f}", f"{one.chance:.3f}", f"{one.std:.1g}"]
+                for one in pairs]  # fmt: skip
+        parts.append(Section("How alike tickets are", READING_ALIKE, tables=(Table(header, body),)))
+    return parts
+
+
+def universal_table(transfer: Transfer, density: float) -> Cells:
+    """Tabulates each source: its tickets less dense on every target, and the rule's word."""
+    header = ["source", *transfer.targets, "matches on", "universal"]
+    body = []
+    for one in universality(transfer, density):
+        line = [one.source]
+        for target in transfer.targets:
+            found = one.targets.get(target)
+            if found is None:
+                line.append("-")
+                continue
+            gain = say.signed(transfer.measure.scale * found.gain, ".2f")
+            spread = "" if found.spread is None else (
+                f" (dense ± {transfer.measure.scale * found.spread:.2f})"
+            )  # fmt: skip
+            line.append(f"{gain}{spread}")
+        body.append([*line, f"{one.num_matching} of {one.num_targets}", one.word])
+    return header, body
 
 
 def _other_densities(transfer: Transfer) -> list[Section]:
