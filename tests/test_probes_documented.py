@@ -63,5 +63,5 @@ def test_full_is_all_of_them_but_those_that_train():
     parts = yaml.safe_load((conf_dir() / "probe/full.yaml").read_text())["defaults"]
     every = {path.stem for path in (conf_dir() / "probe").glob("*.yaml")}
     assert len(parts) == len(set(parts))
-    others = {"full", "none", "connectivity", "instability_by_step", "attention"}
+    others = {"full", "none", "connectivity", "instability_by_step", "attention", "retention"}
     assert set(parts) == every - others
