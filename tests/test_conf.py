@@ -104,7 +104,7 @@ NEEDED = {
     "origin=hf": ["origin.path=minilm"],
     **{
         f"+study={name}": ["model=hf", "model.path=minilm"]
-        for name in ("forgetting", "merge", "minilm_tickets", "bert_transfer")
+        for name in ("forgetting", "merge", "minilm_tickets", "bert_transfer", "minilm_transfer")
     },
     "+experiment=pretrained_transfer": ["origin.run=outputs/mnist_first"],
     "+experiment=smollm2_oneshot": ["model.path=smollm2"],
