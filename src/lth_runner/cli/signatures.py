@@ -20,7 +20,15 @@ from lth_runner.values.steps import Duration
 _LIBRARIES = {"lth_runner", "torch", "torchvision"}  # meant, whatever lies in the folder
 FP32 = torch.finfo(torch.float32)
 LARGEST = 2**63 - 1  # of whole numbers, in torch as on disks
-_HYDRA = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
+_HYDRA = MappingProxyType(  # what Hydra takes beside arguments, and its values
+    {
+        "_target_": "an import path",
+        "_partial_": "true or false",
+        "_recursive_": "true or false",
+        "_args_": "a list",
+        "_convert_": "none, partial, object or all",
+    }
+)
 _NO_IMAGES = (
     "its samples are no images, which +augment= and dataset.augment transform: leave it out"
 )
@@ -66,6 +74,19 @@ def _targets(config: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     elif isinstance(config, list):
         for index, value in enumerate(config):
             yield from _targets(value, f"{path}[{index}]")
+
+
+def _check_hydras(path: str, node: Mapping[str, Any]) -> None:
+    """Refuses values of Hydra's own keys that it would stumble over."""
+    fits = {
+        "_partial_": isinstance(node.get("_partial_", False), bool),
+        "_recursive_": isinstance(node.get("_recursive_", True), bool),
+        "_args_": isinstance(node.get("_args_", []), list),
+        "_convert_": node.get("_convert_", "none") in ("none", "partial", "object", "all"),
+    }
+    for key, right in fits.items():
+        if not right:
+            raise UserError(f"{path}.{key}={node[key]!r} must be {_HYDRA[key]}")
 
 
 def _hints(target: Any) -> dict[str, Any]:
@@ -252,6 +273,7 @@ def _check(path: str, node: Mapping[str, Any], written: Any) -> None:
             "the file in the current folder?"
         ) from error
     _refuse_hidden(path, str(target))
+    _check_hydras(path, node)
     keys = [key for key in node if key not in _HYDRA]
     kinds = [parameter.kind for parameter in parameters.values()]
     accepted = [
