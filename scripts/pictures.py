@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lth_runner.runs.evidence.means import aggregate
-from lth_runner.runs.evidence.rows import TICKET, FinishedRun
+from lth_runner.runs.evidence.rows import TICKET, FinishedRun, rewind_step
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report.curve import curve_figure
 from lth_runner.runs.report.drawing import INK, MUTED
@@ -22,6 +22,7 @@ from lth_runner.runs.report.lines import PERCENT, Frame, Line, Reference, by_den
 # names of runs whose curve is committed, once they are done
 CURVES = ("lenet300_mnist_imp", "resnet20_imp", "resnet20_rewind_init", "resnet20_lrr")
 TICKETS = "lenet300_mnist_imp"
+PRETRAINED = "minilm_tickets"
 COLOURS = 80  # of a palette: lines and letters look the same, a third of the bytes
 PUBLISHED = (0.513, 0.211, 0.070, 0.036, 0.019)  # weights kept: Frankle & Carbin, arXiv:1803.03635
 SAID = """Dashed: the dense network. Dotted: the shares of
@@ -74,7 +75,25 @@ def curves(runs: Sequence[FinishedRun]) -> dict[str, tuple[Figure, str]]:
             found[f"{name}_panels"] = (panels(run), "The same run: accuracy at early stopping and "
                                        "at the end, step of lowest validation loss, signs, "
                                        "overlap with early gradients")  # fmt: skip
-    return found
+    return found | pretrained(runs)
+
+
+def pretrained(runs: Sequence[FinishedRun]) -> dict[str, tuple[Figure, str]]:
+    """The rounds of +study=minilm_tickets on TREC, with the arms beside its last ticket."""
+    done = [run for run in runs if run.name == PRETRAINED and run.state == "done"]
+    done = [run for run in done if run.option("dataset", "name") == "trec"]
+    rounds = next(
+        (run for run in done if run.pruner == "imp_linear" and not rewind_step(run)), None
+    )
+    beside = next((run for run in done if len(run.controls) > 1), None)
+    if rounds is None or beside is None:
+        return {}
+    last = max(rounds.rounds(TICKET))
+    arms = tuple({**row, "round": last} for row in beside.rows if row["arm"] != TICKET)
+    config = {**beside.config, "pruner": rounds.config["pruner"]}
+    whole = replace(rounds, rows=(*rounds.rows, *arms), config=config)
+    text = "TREC from a pretrained start: test accuracy against weights remaining"
+    return {f"{PRETRAINED}_curve": (curve_figure([whole]), text)}
 
 
 def panels(run: FinishedRun) -> Figure:
