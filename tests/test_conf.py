@@ -108,7 +108,7 @@ NEEDED = {
     },
     "+experiment=pretrained_transfer": ["origin.run=outputs/mnist_first"],
     "+experiment=smollm2_oneshot": ["model.path=smollm2"],
-    **{f"+experiment={name}": ["model.path=minilm"] for name in FROM_FOLDER},
+    **{f"+experiment={name}": ["model.path=minilm"] for name in sorted(FROM_FOLDER)},
 }
 APART = {"pruner", "control", "probe", "record", "augment", "covers", "train/learning_rate"}
 # of masked_corpus any text of one's own, whose trainings are counted in steps
