@@ -117,9 +117,10 @@ def test_the_version_is_this_packages() -> None:
 
 OWN = tuple(a for a in SMALL if not a.startswith(("name", "control", "model")))
 MISTAKES = {
-    "modle=mlp": "unknown key 'modle': did you mean model?",
+    "modle=mlp": "unknown key 'modle': did you mean model or method?",
     "model=mpl": "there is no model=mpl: did you mean mlp?",
-    "control=[reinit,shufle]": "no control=shufle: did you mean shuffle or shuffle_weights?",
+    "control=[reinit,shufle]": "no control=shufle: did you mean shuffle or shuffle_layers or "
+    "shuffle_weights?",
     "+experiment=nope": "there is no experiment=nope: accepted: ",
     "experiment=digits_imp": "experiment cannot be chosen here: write +experiment=... to add it",
     "train/learning_rate=cosin": "there is no train/learning_rate=cosin: did you mean cosine?",
@@ -145,7 +146,7 @@ MISTAKES = {
     "model=lenet5": "model.widths is a key of model=mlp, not of the option chosen here (a new "
     "key of your own part: +model.widths=...)",
     "pruner.retrain=true": "pruner.retrain is a key of pruner=continuous, pruner=dpf, "
-    "pruner=early_bird_stop, pruner=gradual, pruner=sr_ste, not of",
+    "pruner=early_bird_stop, pruner=force, pruner=gradual",
     "pruner.rate=1": "the share of what is left that goes in each round, 0.2 for 20 %",
     "train.engine=fast": "did you mean auto? (accepted: auto, graphed, packed, sequential, sparse)",
     "train.optimizer.lr=abc": "train.optimizer.lr='abc' must be a number",

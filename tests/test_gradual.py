@@ -140,14 +140,14 @@ def test_a_step_before_anything_is_removed_can_be_gone_back_to(tmp_path):
 
 
 def test_as_a_pruner_it_says_that_no_control_runs_and_what_gives_them_a_ticket(tmp_path, caplog):
-    options = [*SMALL, "record=local", "pruner=gradual", "rewind.step=10%", "pruner.begin=0.2"]
+    options = [*SMALL, "record=local", "pruner=gradual", "rewind.step=25%", "pruner.begin=0.5"]
     said = lth_run(*options, f"paths.outputs={tmp_path}", "name=once")
     assert said.status == 0, said.err
     told = [line for line in caplog.messages if line.startswith("control")]
     assert len(told) == 1
     assert "none will run (reinit)" in told[0]
     assert "pruner.retrain=true" in told[0]
-    assert "rewind.step=10% changes nothing here" in caplog.text
+    assert "rewind.step=25% changes nothing here" in caplog.text
     caplog.clear()
     again = lth_run(*options, f"paths.outputs={tmp_path}", "name=twice", "pruner.retrain=true")
     assert again.status == 0, again.err

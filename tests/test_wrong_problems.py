@@ -179,7 +179,7 @@ CASES = {
     # targets and objectives
     "classes as numbers": (
         (*DIGITS, "objective=regression"),
-        "needs floating-point targets, not int64",
+        "need floating-point targets, not int64",
     ),
     "classes as labels": (
         (*DIGITS, "objective=multi_label"),
@@ -192,7 +192,7 @@ CASES = {
     "numbers as classes": (DIABETES, "needs class numbers .int64. as targets, not float32"),
     "numbers as labels": ((*DIABETES, "objective=multi_label"), "these have other values"),
     "numbers as tokens": ((*DIABETES, "objective=next_token"), "needs token numbers"),
-    "pixels as numbers": ((*SCENES, "objective=regression"), "needs floating-point targets"),
+    "pixels as numbers": ((*SCENES, "objective=regression"), "need floating-point targets"),
     "pixels as labels": ((*SCENES, "objective=multi_label"), "needs targets of 0.0 and 1.0"),
     "pixels as tokens": ((*SCENES, "objective=next_token"), "needs token numbers"),
     "two answers for one number": (
