@@ -351,6 +351,15 @@ def test_one_option_with_other_keys_is_two_pruners(tmp_path):
     assert found == {"imp (rate=0.2)", "imp (rate=0.5)"}
 
 
+def test_labels_of_any_length_leave_room_for_the_pictures(tmp_path):
+    for number in (0, 1):
+        long = {"outside": f"outputs/{'a_long_name_' * 9}{number}", "other": f"{number} " * 60}
+        save(tmp_path / str(number), chain([1.0, 0.25]), pruner="imp", node=long)
+    assert main([str(tmp_path)]) == 0
+    for key in ("difference", "layers", "effort"):
+        assert (tmp_path / f"pruners-{key}.png").stat().st_size > 5000
+
+
 def test_one_pruner_or_another_recipe_is_no_comparison(four):
     runs = [FinishedRun.load(path) for path in find_runs([four])]
     assert not find_pruners([run for run in runs if run.pruner == "imp"])

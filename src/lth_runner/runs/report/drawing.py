@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 INK, MUTED, FAINT = "#1d2433", "#6b7280", "#d8dce3"
 DPI = 160
 TICK_INCHES = 0.56  # between two labels of an axis
+LONGEST_LINE = 52  # characters of a label beside a picture, half of its width
 
 LineStyle = str | tuple[float, tuple[float, ...]]
 
@@ -104,6 +106,16 @@ def density_axis(
             ticks.append(value)
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.set_xticklabels([write(tick / 100) for tick in ticks])
+
+
+def folded(labels: Sequence[str]) -> tuple[list[str], int, int]:
+    """Folds what stands beside a picture into lines that leave room for it.
+
+    Returns the labels, the characters of the longest line, and the lines of the tallest label.
+    """
+    found = [textwrap.fill(label, LONGEST_LINE, break_on_hyphens=False) for label in labels]
+    lines = [label.splitlines() or [""] for label in found]
+    return found, max(len(one) for own in lines for one in own), max(map(len, lines))
 
 
 def figure_of(axes: Axes) -> Figure:

@@ -92,17 +92,18 @@ def layers_by_pruner(
     labels = list(found[0][1])
     upright = len(layers) > MAX_WRITTEN_LAYERS // 2
     bottom = 0.45 + (0.062 * max(len(tail(name)) for name in layers) if upright else 0)
-    high = ROW * max(len(labels), 2)
+    written, longest, tallest = drawing.folded(labels)
+    high = (ROW + 0.12 * (tallest - 1)) * max(len(labels), 2)
     height = bottom + len(found) * (high + GAP)
     figure = drawing.new_figure(width, height)
-    left = min(0.03 + 0.0085 * max(map(len, labels)), 0.6)  # however long they are
+    left = 0.03 + 0.0085 * longest
     norm = _norm(everything)
     for place, (sparsity, cells) in enumerate(found, 1):
         low = height - place * (high + GAP) + 0.1
         axes = figure.add_axes((left, low / height, 0.90 - left, high / height))
         grid = [[one.get(name, math.nan) for name in layers] for one in cells.values()]
         last = place == len(found)
-        image = draw_cells(axes, grid, rows=labels, norm=norm, colours="Blues",
+        image = draw_cells(axes, grid, rows=written, norm=norm, colours="Blues",
                            columns=[tail(name) if last else "" for name in layers])  # fmt: skip
         if len(layers) <= MAX_WRITTEN_LAYERS:
             _write(axes, grid, norm)

@@ -142,9 +142,10 @@ def effort_figure(comparison: Comparison) -> Figure | None:
     if not efforts:
         return None
     labels = [one.label for one in comparison.sweep.settings]
-    height = 1.75 + 0.3 * max(len(labels), 3)
+    written, longest, tallest = drawing.folded(labels)
+    height = 1.75 + (0.3 + 0.17 * (tallest - 1)) * max(len(labels), 3)
     figure = drawing.new_figure(WIDTH, height)
-    left = 0.03 + 0.0085 * max(map(len, labels))
+    left = 0.03 + 0.0085 * longest
     wide, low, high = (0.96 - left - 0.05) / 2, 0.62 / height, 1 - 1.3 / height
     seconds = figure.add_axes((left, low, wide, high))
     steps = figure.add_axes((left + wide + 0.05, low, wide, high))
@@ -164,7 +165,7 @@ def effort_figure(comparison: Comparison) -> Figure | None:
     steps.set_xlim(left=-0.03 * max([effort.steps for effort in efforts] + [1.0]))
     steps.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     steps.locator_params(axis="x", nbins=5)
-    for axes, names in ((seconds, labels), (steps, [])):
+    for axes, names in ((seconds, written), (steps, [])):
         axes.set_yticks(range(len(labels)))
         axes.set_yticklabels(names, parse_math=False)
         axes.set_ylim(len(labels) - 0.4, -0.6)

@@ -73,9 +73,10 @@ def difference_figure(sweep: Sweep) -> Figure | None:
     columns, settings, measure = sweep.shown, sweep.settings, sweep.measure
     if not columns or sweep.dense is None:
         return None
-    height = 1.9 + 0.48 * max(len(settings), 2)
+    written, longest, tallest = drawing.folded([one.label for one in settings])
+    height = 1.9 + (0.48 + 0.12 * (tallest - 1)) * max(len(settings), 2)
     figure = drawing.new_figure(WIDTH, height)
-    left = 0.07 + 0.0085 * max(len(one.label) for one in settings)
+    left = 0.07 + 0.0085 * longest
     box = (left, 0.68 / height, 0.885 - left, 1 - 1.55 / height)
     axes = figure.add_axes(box)
     grid = [
@@ -89,7 +90,7 @@ def difference_figure(sweep: Sweep) -> Figure | None:
     reach = max([abs(x) for line in grid for x in line if not math.isnan(x)] + [2 * linear])
     norm = SymLogNorm(linthresh=linear, linscale=0.3, vmin=-reach, vmax=reach)
     image = draw_cells(
-        axes, grid, rows=[one.label for one in settings],
+        axes, grid, rows=written,
         columns=[_bare(1 - column.sparsity) for column in columns], norm=norm, colours="RdBu",
         size=9.5,
     )  # fmt: skip
