@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lth_runner.runs.evidence.differences import Differences
@@ -216,6 +216,22 @@ class Near:
         return within(f"{level(values)}: {change(off)}", off, NEAR)
 
 
+def beside(
+    runs: Sequence[FinishedRun], kept: float
+) -> tuple[list[dict[int, float]], list[Level | None], Estimate] | None:
+    """Two runs' tickets of one density: accuracies, levels, the first less the second."""
+    values, samples, levels = [], [], []
+    for run in runs:
+        at = round_at(run, kept)
+        found = {} if at is None else run.values(TICKET, at, ACCURACY)
+        if at is None or not found:
+            return None
+        values.append(found)
+        levels.append(level_at(run, TICKET, at))
+        samples.append(Differences(run, ACCURACY).sample((TICKET, at)))
+    return values, levels, two_sample(*samples)
+
+
 @dataclass(frozen=True)
 class Gap:
     """`first` less `second` at one density: more than half of what was published, and positive."""
@@ -224,17 +240,10 @@ class Gap:
     kept: float
 
     def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
-        values, samples, levels = [], [], []
-        for run in (runs["first"], runs["second"]):
-            at = round_at(run, self.kept)
-            found = {} if at is None else run.values(TICKET, at, ACCURACY)
-            if at is None or not found:
-                return None
-            values.append(found)
-            levels.append(level_at(run, TICKET, at))
-            samples.append(Differences(run, ACCURACY).sample((TICKET, at)))
-        difference = two_sample(*samples)
-        first, second = values
+        found = beside((runs["first"], runs["second"]), self.kept)
+        if found is None:
+            return None
+        (first, second), levels, difference = found
         text = f"{level(first)} against {level(second)}: {change(difference)}"
         return ruled(text, held(*levels, difference), self.published / 2, as_good=False)
 

@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from measures import ACCURACY, Found, above, change, counted, held, level, round_at, ruled
+from measures import Found, above, beside, change, counted, held, level, ruled
 
-from lth_runner.runs.evidence.differences import Differences
-from lth_runner.runs.evidence.estimate import Estimate, one_sample, sample, two_sample
-from lth_runner.runs.evidence.judge import level_at
+from lth_runner.runs.evidence.estimate import Estimate, one_sample, sample
 from lth_runner.runs.evidence.means import mean
-from lth_runner.runs.evidence.rows import TICKET, FinishedRun, rewind_step
+from lth_runner.runs.evidence.rows import FinishedRun, rewind_step
 from lth_runner.runs.evidence.sources import universality
 from lth_runner.runs.evidence.transfer import Transfer
 from lth_runner.runs.evidence.transfer_runs import find_transfers
@@ -58,17 +56,10 @@ class NoBetter:
     margin: float
 
     def __call__(self, runs: Runs) -> Found | None:
-        values, samples, levels = [], [], []
-        for run in (runs["second"], runs["first"]):
-            at = round_at(run, self.kept)
-            found = {} if at is None else run.values(TICKET, at, ACCURACY)
-            if at is None or not found:
-                return None
-            values.append(found)
-            levels.append(level_at(run, TICKET, at))
-            samples.append(Differences(run, ACCURACY).sample((TICKET, at)))
-        lead = two_sample(*samples)
-        plain, other = values
+        found = beside((runs["second"], runs["first"]), self.kept)
+        if found is None:
+            return None
+        (plain, other), levels, lead = found
         text = f"{level(other)} against {level(plain)}: {change(-lead)}"
         return ruled(text, held(*levels, lead), -self.margin, as_good=True)
 
