@@ -331,6 +331,24 @@ def test_a_head_comes_from_the_task_and_what_has_no_place_is_dropped() -> None:
     assert torch.equal(proposed.weights["linear1.weight"], first)
 
 
+def test_names_that_nothing_of_a_ticket_has_are_refused_or_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    task = small.task()
+    given = ticket(half(task), weights=task.init())
+
+    def look(**names: Any) -> None:
+        Given(Held([given]), fit=Fit(**names)).check_replicates([task])
+
+    with pytest.raises(UserError, match=r"pruner\.dropped: 'old_head' matches no tensor; .*output"):
+        look(dropped=["old_head"])
+    with caplog.at_level(logging.INFO, logger="lth_runner"):
+        look(dropped=["output.bias"], rename={"linear1": "linear1"})  # a mask has no bias
+        assert "pruner.rename" not in caplog.text
+        look(rename={"linaer1": "linear1", ".": ""})
+    assert "pruner.rename: nothing in a file is called linaer1" in caplog.text
+
+
 def changed(**changes: Tensor) -> dict[str, Tensor]:
     return {**half(small.task()), **{n.replace("__", "."): v for n, v in changes.items()}}
 

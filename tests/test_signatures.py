@@ -110,6 +110,15 @@ def test_a_target_must_be_given(target):
         check_targets({"model": {"_target_": target}})
 
 
+@pytest.mark.parametrize("value", [0, False, 2024])
+def test_a_number_is_no_text_and_0_does_not_mean_null(value):
+    texts = {"_target_": "lth_runner.problem.data.text_files", "val": value, "_partial_": True}
+    with pytest.raises(UserError, match=rf"val={value} must be a text; .*: 'd\.val=\"{value}\"'"):
+        check_targets({"d": texts})
+    check_targets({"d": {**texts, "val": "2024"}})
+    check_targets({"d": {**texts, "val": None}})
+
+
 # --- the config as a whole
 
 

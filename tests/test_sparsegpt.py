@@ -454,12 +454,13 @@ def test_options_and_inputs_without_an_inverse_are_refused_by_their_key() -> Non
         Late(Solved(solver(), at_once(0.5, rounds=1)), "5it")
 
 
-@pytest.mark.parametrize("control", ["shuffle", "random", "even"])
+@pytest.mark.parametrize("control", ["shuffle", "random", "even", "random_data"])
 def test_controls_with_another_mask_over_its_weights_are_refused_before_any_training(
     control: str, tmp_path: Path
 ) -> None:
     words = [*SMALL, "pruner=sparsegpt", "pruner.search.solve.batch_size=32",
              f"paths.outputs={tmp_path}", f"control={control}"]  # fmt: skip
+    words += ["control.random_data.corrupt=pixels"] if control == "random_data" else []
     said = lth_run(*words)
     assert said.status
     assert f"control={control} would keep weights of" in said.err

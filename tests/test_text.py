@@ -527,6 +527,7 @@ def test_masked_windows_have_the_masked_tokens_as_targets(tmp_path: Path, cache:
         ("a text " * 20, {"test": 0}, "dataset.validation=0.2 and dataset.test=0 are shares"),
         ("a text " * 20, {"test": 0.9}, "something must be left for training"),
         ("a text " * 20, {"length": 0}, "dataset.length=0"),
+        ("a text " * 20, {"cache": ""}, "dataset.cache='' must be the path of a folder, or null"),
         ("a text " * 20, {"share": 1.5}, "dataset.share=1.5 is outside"),
         ("a text " * 20, {"tokenizer": Bytes(), "vocabulary": 100}, "beyond dataset.vocabulary"),
     ],

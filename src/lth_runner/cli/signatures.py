@@ -181,6 +181,16 @@ def _check_text(path: str, value: Any, kinds: Collection[Any]) -> None:
         raise UserError(f"{path}={value!r} must be one text and no list or mapping{accepted}")
 
 
+def _refuse_number(path: str, value: Any, hint: Any) -> None:
+    """Refuses a number where the signature wants a text: 0 is no path, and does not mean null."""
+    union = get_origin(hint) in (Union, UnionType)
+    kinds = set(get_args(hint) if union else [hint]) - {NoneType}
+    if kinds == {str} and isinstance(value, (int, float)):
+        raise UserError(
+            f"{path}={value!r} must be a text; quotes make it one: '{path}=\"{value}\"'"
+        )
+
+
 def _check_container(path: str, value: Any, kinds: Collection[Any]) -> None:
     origins = {get_origin(kind) for kind in kinds}
     if origins <= {Mapping, dict} and not isinstance(value, Mapping):
@@ -302,6 +312,7 @@ def _check(path: str, node: Mapping[str, Any], written: Any) -> None:
             )
         _check_seed(key, source, node[key])
         _check_value(source, node[key], hints.get(key))
+        _refuse_number(source, node[key], hints.get(key))
     missing = [
         name
         for name in accepted

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from lth_runner.control.masks import unpruned, whole
+from lth_runner.control.masks import permuted, unpruned, whole
 from lth_runner.control.mirrored_search import MirroredSearch, NoTicket, next_mask
 from lth_runner.problem.data import Data
 from lth_runner.problem.requirements import Classification, classification
@@ -126,7 +126,10 @@ class RandomData:
 
     def check_ticket(self, task: Task, ticket: Ticket, past: Past) -> None:
         """Raises UserError where another mask would keep weights without values of their own."""
-        unpruned(ticket, past)
+        weights = unpruned(ticket, past)
+        if self.corrupt in getattr(self.search, "reads", ()):  # of a solver: another mask is found
+            other = permuted(ticket.mask, 0, ticket.room)
+            whole("random_data", ticket, weights.under(other))
 
     def check(self, task: Task, clock: Clock, rate: Rate) -> None:
         """Raises UserError for a problem without what is to be corrupted."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +23,7 @@ from lth_runner.values.wrapped_names import matched
 
 ROOT = "."  # the key of what all names are put under
 FEW_ZEROS = 0.01  # share of a tensor's values below which its zeros are taken for chance
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,24 @@ class Fit:
             )
         return found
 
+    def check_names(self, task: Task, given: GivenTicket) -> None:
+        """Looks in all tensors that came along for what ``dropped`` and ``rename`` name.
+
+        Raises UserError for a pattern of ``dropped`` that matches none. Keys of ``rename`` that
+        are in no name are told: a map for masks and weights may meet a file of masks alone.
+        """
+        if not self.dropped and not self._renames:
+            return
+        own, names = _stock_names(task), dict[str, None]()
+        for one in (given.masks, given.start, given.trained):
+            with suppress(UserError):  # what did not come along is told where it is needed
+                names |= dict.fromkeys(matched(one.read(), own))
+        select(self.dropped, map(self._renamed, names), "pruner.dropped")
+        if unused := self._unused(names):
+            log.info(
+                "names    pruner.rename: nothing in %s is called %s", given.called, listed(unused)
+            )
+
     def _places(
         self, task: Task, called: str, held: Iterable[str], own: Collection[str]
     ) -> dict[str, list[str]]:
@@ -137,7 +158,9 @@ class Fit:
                 places.setdefault(found, []).append(plain[name])
         if strange:
             told = _strange(called, sorted(strange), own, fits=bool(places))
-            raise UserError(told + self._unused(plain))
+            unused = self._unused(plain)
+            also = f"; pruner.rename: {listed(unused)} is in no name of it" if unused else ""
+            raise UserError(told + also)
         return places
 
     def _renamed(self, name: str) -> str:
@@ -158,12 +181,11 @@ class Fit:
         found = [key for key in self._renames if f"{rest}.".startswith(f"{key}.")]
         return max(found, key=len, default=None)
 
-    def _unused(self, names: Iterable[str]) -> str:
-        """Says which keys of ``rename`` are in none of the names."""
+    def _unused(self, names: Iterable[str]) -> list[str]:
+        """Lists the keys of ``rename`` that are in none of the names."""
         split = [name.split(".") for name in names]
         used = {self._key_at(parts, at) for parts in split for at in range(len(parts))}
-        unused = [key for key in self._renames if key not in {*used, ROOT}]
-        return f"; pruner.rename: {', '.join(unused)} is in no name of it" if unused else ""
+        return [key for key in self._renames if key not in {*used, ROOT}]
 
 
 def _stock_names(task: Task) -> list[str]:

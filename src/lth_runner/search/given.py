@@ -102,6 +102,7 @@ class Given:
         self.tickets.check_seeds([task.seed for task in tasks])
         sparsities = [sparsity for task in tasks for sparsity in self._looked_at(task)]
         given = self.tickets.of(tasks[0].seed)
+        self.fit.check_names(tasks[0], given[0])
         dense = self.fit.mask(tasks[0], given[0]).dense
         log.info(
             "tickets  %s%s: sparsity %.4g%s; weights: %s",

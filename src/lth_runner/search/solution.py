@@ -40,7 +40,11 @@ class Solution:
 
 
 class Solve(Protocol):
-    """Prunes a network to a density at once, with new weights for what stays."""
+    """Prunes a network to a density at once, with new weights for what stays.
+
+    One with ``reads`` names in it what of the training samples it goes by, of labels and pixels;
+    without, it is taken to go by both.
+    """
 
     def check(self, task: Task, density: float) -> None:
         """Raises UserError, before any training, for what this problem cannot serve."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from lth_runner.problem.task import Task
@@ -44,6 +44,12 @@ class Solved:
     @property
     def num_dense(self) -> int:
         return 1 if self.dense else 0
+
+    @property
+    def reads(self) -> Collection[str]:
+        """Names what of the training samples the mask goes by: labels, pixels, or both."""
+        found: Collection[str] = getattr(self.solve, "reads", ("labels", "pixels"))
+        return found
 
     @property
     def _density(self) -> float:

@@ -14,9 +14,16 @@ from torch import Tensor
 from lth_runner.values.errors import UserError
 
 
-def default_cache() -> Path:
-    """Returns $XDG_CACHE_HOME/lth-runner, or ~/.cache/lth-runner."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lth-runner"
+def cache_folder(given: str | None) -> Path:
+    """Returns the folder that is given, or by default $XDG_CACHE_HOME/lth-runner or ~/.cache's.
+
+    Raises UserError for an empty text, which is no folder.
+    """
+    if given is None:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lth-runner"
+    if not given:
+        raise UserError(f"dataset.cache={given!r} must be the path of a folder, or null")
+    return Path(given).expanduser()
 
 
 def write_cache_file(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy
 
-from lth_runner.problem.data.cache_file import default_cache
+from lth_runner.problem.data.cache_file import cache_folder
 from lth_runner.problem.data.rows import decoded
 from lth_runner.problem.data.sampled import EVALUATED, SampledData
 from lth_runner.problem.data.samples import CHUNK, Framed, Masked, Samples, Tokens
@@ -130,7 +130,7 @@ def _cached(
     content = [hashlib.sha256(part.encode()).hexdigest() for part in parts]
     made_of = [CACHE_FORMAT, content, identity.describe(tokenizer), dtype]
     made_of += ["plain"] if isinstance(tokenizer, Marked) else []
-    folder = Path(cache).expanduser() if cache else default_cache()
+    folder = cache_folder(cache)
     name = f"tokens-{identity.digest(made_of)}"
     for path in sorted(folder.glob(f"{name}-*-*-*-*.{dtype}")):
         *found, digest = path.stem.split("-")[2:]

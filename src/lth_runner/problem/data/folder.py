@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lth_runner.problem.data.augmentation import Augmentation
-from lth_runner.problem.data.cache_file import default_cache, write_cache_file
+from lth_runner.problem.data.cache_file import cache_folder, write_cache_file
 from lth_runner.problem.data.datasets import assemble
 from lth_runner.problem.data.picture_files import SPLITS, Pictures, contents, find, stamps
 from lth_runner.problem.data.pictures import BYTES_A_PIXEL, MAX_PIXELS, MODES, pixels
@@ -59,7 +59,7 @@ def imagefolder(
         raise UserError(f"{name}: shape is {list(shape)}: give [1 or 3, height, width]")
     if isinstance(max_pixels, bool) or max_pixels < 1:
         raise UserError(f"dataset.max_pixels={max_pixels!r}: give a whole number above 0")
-    folder = Path(cache).expanduser() if cache else default_cache()
+    folder = cache_folder(cache)
     tensors, num_found = _cached(Path(root).expanduser(), tuple(shape), folder, max_pixels)
     splits = [(tensors[f"{split}.inputs"], tensors[f"{split}.labels"]) for split in SPLITS]
     train, test, num_found = of_classes(splits[0], splits[1], classes, num_found)

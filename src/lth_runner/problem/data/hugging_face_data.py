@@ -63,7 +63,7 @@ def hugging_face(
         split_seed=split_seed,
         subset=subset,
     )
-    named = {"train": train, "test": test} | ({"val": val} if val else {})
+    named = {"train": train, "test": test} | ({} if val is None else {"val": val})
     rows = {
         split: _rows(f"{path}: {chosen}", _split(path, found, chosen, split), text_columns,
                      label_column)

@@ -44,7 +44,7 @@ def text_files(
     ``Sentences``. Raises UserError, naming file and line, for what does not fit.
     """
     folder = Path(root).expanduser()
-    paths = {"train": train, "test": test} | ({"val": val} if val else {})
+    paths = {"train": train, "test": test} | ({} if val is None else {"val": val})
     files = {split: folder / path for split, path in paths.items()}
     made_by = Sentences(
         name=name,

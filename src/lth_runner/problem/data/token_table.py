@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lth_runner.problem.data.cache_file import default_cache, write_cache_file
+from lth_runner.problem.data.cache_file import cache_folder, write_cache_file
 from lth_runner.values import identity
 
 CACHE_FORMAT = 1  # part of the cached file's name: raise it when the encoding changes
@@ -27,7 +27,7 @@ def cached_table(made_of: Any, make: Callable[[], Table], cache: str | None) -> 
     whose content is not what was written is set aside and made anew. Raises UserError where the
     folder takes none.
     """
-    folder = Path(cache).expanduser() if cache else default_cache()
+    folder = cache_folder(cache)
     path = folder / f"texts-{identity.digest([CACHE_FORMAT, made_of])}.safetensors"
     if path.is_file():
         try:

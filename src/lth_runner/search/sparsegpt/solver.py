@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +69,7 @@ class SparseGPT:
     damping: float = 0.01
     block: int = 128
     exclude: Sequence[str] = ()
+    reads: ClassVar[Collection[str]] = ("pixels",)
 
     def __post_init__(self) -> None:
         numbers = {"num_batches": self.num_batches, "batch_size": self.batch_size}
