@@ -26,6 +26,7 @@ from lth_runner.parts.make import make
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.steps import Duration
+from second_proofs import mostly_slow
 
 CONF = conf_dir()
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -245,7 +246,7 @@ def test_an_experiment_has_the_densities_that_its_header_says(experiment: str) -
     assert [f"{100 * density:.1f}" for density in reached] == said[1].split(", ")
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", mostly_slow(EXPERIMENTS, EXPERIMENTS[::4]))
 def test_smoke_scale_and_a_rewind_preset_hold_over_an_experiment(experiment: str) -> None:
     preset = "finetune" if EXPERIMENTS.index(experiment) % 2 else "renda_wr"
     alone = resolved(f"rewind={preset}")["rewind"]
@@ -279,7 +280,11 @@ PRUNERS = sorted(path.stem for path in (CONF / "pruner").glob("*.yaml"))
 SCOPES = ("global", "layerwise", "er", "channels", "deviation", "n_of_m", "rows", "blocks")
 
 
-@pytest.mark.parametrize("pruner", PRUNERS)
+# in rounds, by step, at once, given, while it trains
+EACH_KIND = {"imp", "imp_linear", "one_shot", "snip", "given", "rigl", "concrete"}
+
+
+@pytest.mark.parametrize("pruner", mostly_slow(PRUNERS, EACH_KIND))
 def test_smoke_scale_takes_every_pruner_and_every_sparsity(pruner: str) -> None:
     config = composed(f"pruner={pruner}", *NEEDED.get(f"pruner={pruner}", []), "+scale=smoke")
     scopes = SCOPES if pruner in ("imp", "one_shot") else (None,)
@@ -302,7 +307,10 @@ def test_smoke_scale_takes_every_pruner_and_every_sparsity(pruner: str) -> None:
     assert pruner != "one_shot" or search.num_rounds == 2
 
 
-@pytest.mark.parametrize("study", sorted(path.stem for path in (CONF / "study").glob("*.yaml")))
+STUDIES = sorted(path.stem for path in (CONF / "study").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("study", mostly_slow(STUDIES, {"transfer", "digits_forgetting"}))
 def test_smoke_scale_takes_every_study(study: str) -> None:
     own = ["+scale=smoke", *NEEDED.get(f"+study={study}", [])]
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):

@@ -29,6 +29,7 @@ from lth_runner.training.loop import Loop
 from lth_runner.training.train import replay
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
+from second_proofs import mostly_slow
 
 OFTEN = Updates(every="4it")
 MOVING = {"rigl": Rigl(OFTEN), "set": Set(OFTEN), "signed": Set(OFTEN, "signed")}
@@ -294,7 +295,7 @@ def test_rigl_grows_by_the_dense_gradient_of_the_step():
         assert float(gradient[name][grown].min()) >= float(gradient[name][left].max())
 
 
-@both_models
+@pytest.mark.parametrize("model", mostly_slow(MODELS, [small.convolutional]))
 @pytest.mark.parametrize(
     "rule",
     [*MOVING.values(), *DRAWN.values(), *CHOSEN.values()],

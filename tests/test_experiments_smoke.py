@@ -27,6 +27,7 @@ from lth_runner.cli.main import conf_dir
 from lth_runner.cli.signatures import check_targets
 from lth_runner.parts.make import make
 from lth_runner.store.ticket_file import read_ticket
+from second_proofs import mostly_slow
 
 # the channels of each experiment's own data, and images as small as are quick; others must be
 # added here
@@ -109,15 +110,23 @@ def data_words(experiment: str, folder: Path) -> list[str]:
     return found
 
 
-SLOW = {"vgg16_imp"}  # fifteen million weights
+# the others are of the same parts; all are composed and checked in tests/test_conf.py
+QUICK = {
+    "digits_imp",
+    "digits_strong",
+    "norm_batch",
+    "conv2_cifar10_imp",
+    "resnet20_imp",
+    "resnet20_cs",
+    "lenet300_mnist_connectivity",
+    "lenet300_mnist_snip",
+    *OWN_DATA,
+}
 
 
 @pytest.mark.parametrize(
     "experiment",
-    [
-        pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
-        for name in (*SHAPES, *OWN_DATA)
-    ],
+    mostly_slow((*SHAPES, *OWN_DATA), QUICK),
 )
 def test_an_experiment_trains_end_to_end(
     experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -211,6 +220,7 @@ def with_pruner(pruner: str, *words: str) -> DictConfig:
         return compose("config", overrides=[*words, f"pruner={pruner}"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sweep", "pruner"), [*SWEPT, ("families", "concrete")])
 def test_every_pruner_of_a_sweep_takes_its_sparsities_and_those_of_smoke_scale(
     sweep: str, pruner: str

@@ -46,6 +46,7 @@ from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 from own_forward import HABITS, Own
 from recorder import recorded
+from second_proofs import mostly_slow_by_name
 
 CPU = Graphed(capture=recorded)
 train = functools.partial(trained, by=CPU)
@@ -61,7 +62,10 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize(("model", "changes"), KINDS.values(), ids=KINDS.keys())
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    mostly_slow_by_name(KINDS, {"resnet, sgd", "resnet, clipped", "lenet, adamw"}),
+)
 def test_recorded_steps_leave_what_steps_one_by_one_leave(model, changes):
     """Several lanes, augmentation, changing learning rates, evaluations in between: every bit."""
     how = recipe(**changes)

@@ -96,6 +96,7 @@ def test_a_run_killed_many_times_ends_as_if_it_had_not_been(tmp_path, uninterrup
     assert results(outputs) == uninterrupted
 
 
+@pytest.mark.slow
 def test_the_same_command_twice_writes_identical_files(tmp_path, uninterrupted):
     command = (*COMMAND, f"paths.outputs={tmp_path}")
     assert lth_run(*command).status == 0  # in this process: strings hash to other numbers here

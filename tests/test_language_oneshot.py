@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,15 +27,19 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def slowly(*words: str) -> Any:
+    return pytest.param(list(words), marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ["pruner.search.score.batch_size=8"],
-        ["pruner=magnitude_at_init", "pruner.scope=layerwise"],
-        ["pruner=magnitude_at_init", "pruner.scope=n_of_m"],
+        slowly("pruner=magnitude_at_init", "pruner.scope=layerwise"),
+        slowly("pruner=magnitude_at_init", "pruner.scope=n_of_m"),
         ["pruner=sparsegpt", "pruner.search.solve.batch_size=8"],
-        ["pruner=sparsegpt", "pruner.search.solve.batch_size=8", "pruner.scope=n_of_m",
-         "pruner.search.solve.block=8", "pruner.retrain=true"],
+        slowly("pruner=sparsegpt", "pruner.search.solve.batch_size=8", "pruner.scope=n_of_m",
+               "pruner.search.solve.block=8", "pruner.retrain=true"),
     ],
     ids=lambda words: " ".join(words[:2]),
 )  # fmt: skip

@@ -30,6 +30,7 @@ from lth_runner.training.trainer import Trainer
 from lth_runner.values import state as states
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import stream
+from second_proofs import mostly_slow_by_name
 
 ADAM = functools.partial(torch.optim.Adam, lr=1e-2, fused=True)
 SGD = functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-3)
@@ -42,7 +43,9 @@ RECIPES = {
 
 # of the layers of ``jobs`` half is kept
 ENGINES = {"packed": Packed(), "sparse": Sparse(below=0.6), "whole": Sparse(below=0.0)}
-EACH_RECIPE = pytest.mark.parametrize("changes", RECIPES.values(), ids=RECIPES.keys())
+EACH_RECIPE = pytest.mark.parametrize(
+    "changes", mostly_slow_by_name(RECIPES, {"adam", "decay-of-weights"})
+)
 EACH_ENGINE = pytest.mark.parametrize("by", ENGINES.values(), ids=ENGINES.keys())
 
 

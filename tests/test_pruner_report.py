@@ -351,6 +351,7 @@ def test_one_option_with_other_keys_is_two_pruners(tmp_path):
     assert found == {"imp (rate=0.2)", "imp (rate=0.5)"}
 
 
+@pytest.mark.slow
 def test_labels_of_any_length_leave_room_for_the_pictures(tmp_path):
     for number in (0, 1):
         long = {"outside": f"outputs/{'a_long_name_' * 9}{number}", "other": f"{number} " * 60}

@@ -22,6 +22,7 @@ from lth_runner.parts.make import make
 from lth_runner.search import AtInit, Iterative
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
+from second_proofs import mostly_slow
 
 PRUNERS = sorted(path.stem for path in (conf_dir() / "pruner").glob("*.yaml"))
 OURS = {
@@ -71,7 +72,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("outputs")  # one Store: its dense training is for all
 
 
-@pytest.mark.parametrize("pruner", sorted(OURS))
+RUN = {"imp", "one_shot", "obd", "snip", "iter_snip", "synflow", "random_erk", "wanda"}
+
+
+@pytest.mark.parametrize("pruner", mostly_slow(sorted(OURS), RUN))
 def test_a_pruner_runs_to_the_same_density_over_one_dense_training(
     pruner: str, folder: Path
 ) -> None:

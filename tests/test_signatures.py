@@ -15,6 +15,7 @@ from lth_runner.cli.messages import explain
 from lth_runner.cli.signatures import check_targets, without_what_data_lack
 from lth_runner.parts.task import pick_device
 from lth_runner.values.errors import UserError
+from second_proofs import mostly_slow
 
 CONF = Path(__file__).parents[1] / "conf"
 SMALL = ["dataset=synthetic", "dataset.num_train=200", "device=cpu", "replicates=1"]
@@ -137,7 +138,11 @@ def test_a_config_becomes_the_parts_that_it_names():
 PRUNERS = {path.stem for path in (CONF / "pruner").glob("*.yaml")} - {"given"}  # has no scope
 
 
-@pytest.mark.parametrize("pruner", sorted(PRUNERS))
+# magnitude, gradients, whole networks, by step, a moving mask
+EACH_KIND = {"imp", "snip", "synflow", "gradual", "rigl", "sr_ste", "sparsegpt", "early_bird_stop"}
+
+
+@pytest.mark.parametrize("pruner", mostly_slow(sorted(PRUNERS), EACH_KIND))
 def test_every_pruner_builds_in_every_scope_and_takes_a_sparsity(pruner):
     needed = {
         "obd": ["pruner.search.score.num_batches=1"],

@@ -40,6 +40,7 @@ from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import stream
 from lth_runner.values.state import State
+from second_proofs import mostly_slow
 
 DAMPING = 0.01
 BLOCKS = Covers(blocks=True)
@@ -258,7 +259,7 @@ def transformer(family: str, folder: Path) -> Task:
     return replace(one, data=Data.from_tensors(split, split, validation=0, num_classes=3))
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "t5"])
+@pytest.mark.parametrize("family", mostly_slow(["bert", "gpt2", "llama", "t5"], ["bert", "llama"]))
 def test_blocks_that_are_passed_over_give_what_whole_runs_give(family: str, tmp_path: Path) -> None:
     """Held against runs of the whole network for each block, its layers seen by hooks."""
     task = transformer(family, tmp_path)
