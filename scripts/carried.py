@@ -10,7 +10,7 @@ from evidence import command, extent, hardware, images
 from matplotlib.figure import Figure
 from measures import ACCURACY, Found, change, held, level, ruled
 
-from lth_runner.runs.evidence.estimate import sample, two_sample
+from lth_runner.runs.evidence.differences import Differences
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.transfer import OWN, Carried, Transfer
 from lth_runner.runs.evidence.transfer_runs import find_transfers
@@ -81,13 +81,16 @@ class Larger:
             Carried(self.second, self.target, other, runs["second_origin"], None),
         )
         levels = [cell.level(self.kept) for cell in cells]
-        ours, theirs = (
-            {} if found is None else cell.run.values(TICKET, found.round, ACCURACY)
-            for cell, found in zip(cells, levels, strict=True)
-        )
-        if not ours or not theirs:
+        places = [(TICKET, found.round) for found in levels if found is not None]
+        if len(places) < 2:
             return None
-        lead = two_sample(*(sample(list(of.values())) for of in (ours, theirs)))
+        first, second = (Differences(cell.run, ACCURACY) for cell in cells)
+        lead = first.beside(places[0], second, places[1])
+        if lead is None:
+            return None
+        ours, theirs = (
+            cell.run.values(*place, ACCURACY) for cell, place in zip(cells, places, strict=True)
+        )
         text = f"{level(ours)} against {level(theirs)}: {change(lead)}"
         return ruled(text, held(*levels, lead), 0.0, as_good=False)
 

@@ -69,8 +69,8 @@ def _transfer() -> tuple[Claim, ...]:
               "the best source", "mean over the targets above 0", TRANSFER_COMMAND, every,
               BestSource("mlm", 0.3, NUM_TARGETS), together=True),
         Claim("minilm-transfer-universal", "tickets of masked tokens, on every target",
-              "match dense at 70 %", "at most one standard deviation of dense below it, on all",
-              TRANSFER_COMMAND, every, Universal("mlm", 0.3, NUM_TARGETS), together=True),
+              "match dense at 70 %", f"less than {100 * POINT:g} point below dense, on all",
+              TRANSFER_COMMAND, every, Universal("mlm", 0.3, NUM_TARGETS, POINT), together=True),
     )  # fmt: skip
 
 

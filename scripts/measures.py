@@ -220,16 +220,16 @@ def beside(
     runs: Sequence[FinishedRun], kept: float
 ) -> tuple[list[dict[int, float]], list[Level | None], Estimate] | None:
     """Two runs' tickets of one density: accuracies, levels, the first less the second."""
-    values, samples, levels = [], [], []
-    for run in runs:
-        at = round_at(run, kept)
-        found = {} if at is None else run.values(TICKET, at, ACCURACY)
-        if at is None or not found:
-            return None
-        values.append(found)
-        levels.append(level_at(run, TICKET, at))
-        samples.append(Differences(run, ACCURACY).sample((TICKET, at)))
-    return values, levels, two_sample(*samples)
+    places = [(TICKET, at) for run in runs if (at := round_at(run, kept)) is not None]
+    if len(places) < 2:
+        return None
+    first, second = (Differences(run, ACCURACY) for run in runs)
+    lead = first.beside(places[0], second, places[1])
+    if lead is None:
+        return None
+    pairs = list(zip(runs, places, strict=True))
+    values = [run.values(*place, ACCURACY) for run, place in pairs]
+    return values, [level_at(run, *place) for run, place in pairs], lead
 
 
 @dataclass(frozen=True)
@@ -263,11 +263,13 @@ class Ahead:
 
 @dataclass(frozen=True)
 class Quicker:
-    """Seconds until `first` has its mask, as a share of those until `second` has one as sparse."""
+    """Seconds until `first` has its mask, as a share of those until `second` has one as sparse.
+
+    Timed once, and so without an interval: it decides nothing.
+    """
 
     kept: float
     step: int
-    limit: float = 0.5
 
     def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
         if any(rewind_step(run) != self.step for run in runs.values()):
@@ -281,8 +283,7 @@ class Quicker:
         first, second = (found.get(runs[role].pruner) for role in ("first", "second"))
         if first is None or not second:
             return None
-        text = f"{first:,.0f} s of {second:,.0f} s: {first / second:.2f}"
-        return counted(text, right=first / second < self.limit)
+        return Found(f"{first:,.0f} s of {second:,.0f} s: {first / second:.2f}", None, None)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Protocol
 from measures import Found, above, beside, change, counted, held, level, ruled
 
 from lth_runner.runs.evidence.estimate import Estimate, one_sample, sample
+from lth_runner.runs.evidence.judge import ruling
 from lth_runner.runs.evidence.means import mean
 from lth_runner.runs.evidence.rows import FinishedRun, rewind_step
 from lth_runner.runs.evidence.sources import universality
@@ -106,20 +107,22 @@ class BestSource:
         if len(leads) < self.num_targets:
             return None
         over = one_sample(sample(list(leads.values())), 0.0)
-        return above(f"{each(leads)}; mean {change(over)}", over, 0.0)
+        told = each({target: Estimate(1, lead) for target, lead in leads.items()})
+        return above(f"{told}; mean {change(over)}", over, 0.0)
 
 
 @dataclass(frozen=True)
 class Universal:
     """The tickets of a source on every target less the dense networks, of runs of most seeds.
 
-    The paper's rule: on each target at most one standard deviation of the dense trainings below
-    their mean. Where a target has one seed it has none, and nothing is decided.
+    On each by less than a margin below: shown by the least sure of them, refuted by the surest,
+    with all targets counted in (Bonferroni).
     """
 
     source: str
     kept: float
     num_targets: int
+    margin: float
 
     def __call__(self, runs: Runs) -> Found | None:
         found = [
@@ -129,19 +132,25 @@ class Universal:
         ]  # fmt: skip
         if not found:
             return None
-        judged = max(found, key=lambda one: min(on.n for on in one.targets.values()))
-        text = f"{each({name: on.gain for name, on in judged.targets.items()})} to dense"
-        if judged.word == "open":
-            return Found(f"{text}; one seed, so no standard deviation", None, None)
-        told = f"{text}; within one standard deviation on {judged.num_matching}"
-        return counted(f"{told} of {judged.num_targets}", right=judged.word == "yes")
+        judged = max(found, key=lambda one: min(on.gain.n for on in one.targets.values()))
+        gains = {name: on.gain for name, on in judged.targets.items()}
+        text = (
+            f"{each(gains)} to dense; within one standard deviation on {judged.num_within} of "
+            f"{judged.num_targets}"
+        )
+        said = {ruling(on.held, as_good=True) for on in judged.targets.values()}
+        if "refuted" in said:
+            return counted(text, right=False)
+        if "silent" in said:
+            return Found(text, None, None)
+        known = [p for gain in gains.values() if (p := gain.p_above(-self.margin)) is not None]
+        whole = max(known) if len(known) == len(gains) else None
+        return Found(text, whole, min(1.0, len(gains) * (1 - max(known))) if known else None)
 
 
-def each(differences: Mapping[str, float]) -> str:
-    """``sst2 −1.2, trec +0.4``: points by target."""
-    return ", ".join(
-        f"{name} {change(Estimate(1, value), decimals=1)}" for name, value in differences.items()
-    )
+def each(differences: Mapping[str, Estimate]) -> str:
+    """``sst2 −1.2 [−2.0, −0.4], trec +0.4 [−0.1, +0.9]``: points by target."""
+    return ", ".join(f"{name} {change(of, decimals=1)}" for name, of in differences.items())
 
 
 def numbered(names: Sequence[tuple[str, str | None]]) -> dict[str, tuple[str, str | None]]:

@@ -108,6 +108,26 @@ def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
     return found
 
 
+def decide_all(
+    estimates: Mapping[Key, Estimate | None], limit: float, level: float
+) -> dict[Key, Word]:
+    """Says of each whether its true difference lies above a limit, all of them counted in (Holm).
+
+    Any wrong word among the shown has the chance ``level``, and any among the refuted.
+    """
+    known = {
+        key: p for key, one in estimates.items() if one and (p := one.p_above(limit)) is not None
+    }
+    above, below = holm(known), holm({key: 1 - p for key, p in known.items()})
+
+    def word(key: Key) -> Word:
+        if above.get(key, 1.0) < level:
+            return "shown"
+        return "refuted" if below.get(key, 1.0) < level else "undecided"
+
+    return {key: word(key) for key in estimates}
+
+
 def benjamini_hochberg(p_values: Mapping[str, float]) -> dict[str, float]:
     """Adjusts p-values so that those below q hold a share of at most q wrong ones.
 

@@ -14,7 +14,7 @@ from lth_runner.runs.evidence.estimate import (
     Key,
     Word,
     decide,
-    holm,
+    decide_all,
 )
 from lth_runner.runs.evidence.means import mean, std
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
@@ -73,15 +73,12 @@ def words(
         for key, held in every.items()
         if ruled[key] == "open" and held.lead is not None
     }
-    known = {key: p for key, lead in asked.items() if (p := lead.p_above(limit)) is not None}
-    above, below = holm(known), holm({key: 1 - p for key, p in known.items()})
-    found: dict[Key, Word] = {}
-    for key in every:
-        if ruled[key] == "refuted" or below.get(key, 1.0) < level:
-            found[key] = "refuted"
-        elif key in asked:
-            found[key] = "shown" if above.get(key, 1.0) < level else "undecided"
-    return found
+    decided = decide_all(asked, limit, level)
+    return {
+        key: "refuted" if ruled[key] == "refuted" else decided[key]
+        for key in every
+        if ruled[key] == "refuted" or key in decided
+    }
 
 
 def judge(run: FinishedRun) -> Verdict:

@@ -1,8 +1,8 @@
 """What is said of the sources of a matrix of carried tickets: which are universal, how alike.
 
 Chen et al., NeurIPS 2020, arXiv 2007.12223, call the tickets of a source universal where they match
-on every task; a ticket matches there whose mean is at most one standard deviation of the dense
-trainings below theirs.
+on every task. That they match is decided here as everywhere; the paper's own rule, a mean at most
+one standard deviation of the dense trainings below theirs, is told beside it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
+from lth_runner.runs.evidence.estimate import LEVEL, Estimate, Word
+from lth_runner.runs.evidence.judge import Held, words
 from lth_runner.runs.evidence.means import even_places
 from lth_runner.runs.evidence.merged import same_density
 from lth_runner.runs.evidence.overlap import Kept, jaccard, masks_of, shared_by_layers
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.transfer import Transfer
-from lth_runner.runs.evidence.verdict import Level
+from lth_runner.runs.evidence.verdict import Level, Verdict
 from lth_runner.runs.one_run import ticket_name
 
 MOST_MASKS = 12  # of sources that are compared
@@ -24,19 +26,25 @@ MOST_MASKS = 12  # of sources that are compared
 
 @dataclass(frozen=True)
 class OnTarget:
-    """The tickets of a source on a target beside the dense network: a gain, and its yardstick.
+    """The tickets of a source on a target beside the dense network: by how much they are better.
 
-    ``spread``: the standard deviation of the dense trainings, None of one seed.
+    ``held``: both levels; ``word``: whether they match, all targets of the source counted in, None
+    where the dense network is at chance.
     """
 
-    gain: float
-    spread: float | None
-    n: int
+    held: Held
+    gain: Estimate
+    word: Word | None
 
     @property
-    def matches(self) -> bool | None:
+    def spread(self) -> float | None:
+        """The standard deviation of the dense trainings, None of one seed."""
+        return None if self.held.theirs is None else self.held.theirs.std
+
+    @property
+    def within_spread(self) -> bool | None:
         """Whether the mean is at most one standard deviation below; None without one."""
-        return None if self.spread is None else self.gain >= -self.spread
+        return None if self.spread is None else self.gain.difference >= -self.spread
 
 
 @dataclass(frozen=True)
@@ -48,14 +56,26 @@ class Universality:
     num_targets: int  # of the matrix
 
     @property
-    def num_matching(self) -> int:
-        """On how many targets the tickets match, by the rule of one standard deviation."""
-        return sum(one.matches is True for one in self.targets.values())
+    def num_shown(self) -> int:
+        """On how many targets the tickets are shown to match."""
+        return sum(one.word == "shown" for one in self.targets.values())
 
     @property
-    def word(self) -> str:
-        """Says ``yes`` or ``no``; ``open`` while a target lacks, or has one seed alone."""
-        found = [one.matches for one in self.targets.values()]
+    def word(self) -> Word:
+        """Whether they match on every target: refuted where one is, undecided while one lacks."""
+        if any(one.word == "refuted" for one in self.targets.values()):
+            return "refuted"
+        return "shown" if self.num_shown == self.num_targets else "undecided"
+
+    @property
+    def num_within(self) -> int:
+        """On how many targets the tickets are within one standard deviation."""
+        return sum(one.within_spread is True for one in self.targets.values())
+
+    @property
+    def as_published(self) -> str:
+        """Says ``yes`` or ``no`` by the paper's rule; ``open`` while a target has no deviation."""
+        found = [one.within_spread for one in self.targets.values()]
         if any(one is False for one in found):
             return "no"
         whole = len(found) == self.num_targets and None not in found
@@ -64,27 +84,28 @@ class Universality:
 
 def universality(transfer: Transfer, density: float) -> tuple[Universality, ...]:
     """Judges every source by its tickets of a density, its own task among the targets."""
-    sign = 1.0 if transfer.measure.better == "higher" else -1.0
     found = []
     for source in transfer.sources:
-        targets: dict[str, OnTarget] = {}
-        for cell in transfer.cells:
+        beside: dict[str, Held] = {}
+        for cell in sorted(transfer.cells, key=lambda cell: cell.target):
             if cell.source == source:
-                one = _beside(cell.level(density), cell.verdict.dense, sign)
-            elif cell.target == source and cell.own_verdict is not None:
-                one = _beside(cell.own_level(density), cell.own_verdict.dense, sign)
-            else:
-                continue
-            if one is not None:
-                targets[cell.target] = one
-        found.append(Universality(source, dict(sorted(targets.items())), len(transfer.targets)))
+                beside |= _held(cell.target, cell.level(density), cell.verdict)
+            elif cell.target == source:
+                beside |= _held(cell.target, cell.own_level(density), cell.own_verdict)
+        matches = words(beside, -transfer.tolerance, LEVEL, as_good=True)
+        targets = {
+            target: OnTarget(held, held.lead, matches.get(target))
+            for target, held in beside.items()
+            if held.lead is not None
+        }
+        found.append(Universality(source, targets, len(transfer.targets)))
     return tuple(found)
 
 
-def _beside(ours: Level | None, dense: Level | None, sign: float) -> OnTarget | None:
-    if ours is None or ours.mean is None or dense is None or dense.mean is None:
-        return None
-    return OnTarget(sign * (ours.mean - dense.mean), dense.std, min(ours.n, dense.n))
+def _held(target: str, ours: Level | None, verdict: Verdict | None) -> dict[str, Held]:
+    if ours is None or verdict is None:
+        return {}
+    return {target: Held(ours, verdict.dense, ours.against_dense)}
 
 
 # --- how alike the tickets of two sources are

@@ -8,11 +8,11 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lth_runner.runs.evidence.differences import Differences, gain
-from lth_runner.runs.evidence.estimate import DIFFERENCE_LEVEL, Sample, two_sample
+from lth_runner.runs.evidence.differences import Differences
+from lth_runner.runs.evidence.estimate import DIFFERENCE_LEVEL
 from lth_runner.runs.evidence.judge import Held, words
 from lth_runner.runs.evidence.pruners import Comparison, Effort
-from lth_runner.runs.evidence.rows import TICKET, FinishedRun
+from lth_runner.runs.evidence.rows import TICKET
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.drawing import MUTED
@@ -83,7 +83,9 @@ def best(comparison: Comparison) -> Headline:
         if len(levels) > 1:
             levels.sort(key=lambda pair: measure.gain(0.0, pair[1].mean or 0.0))
             (one, top), (other, second) = levels[:2]
-            lead = gain(measure, two_sample(*(_sample(x.run, top.round) for x in (one, other))))
+            runs = [Differences(x.run) for x in (one, other)]
+            lead = runs[0].beside((TICKET, top.round), runs[1], (TICKET, second.round))
+            assert lead is not None
             word = _word(Held(top, second, lead), DIFFERENCE_LEVEL / (len(levels) - 1))
             ahead = f" ({say.gain(measure, lead)} to {other.label}, n = {lead.n}: {word})"
             number = alone(measure, top, 1 if measure.unit == "%" else None)
@@ -104,10 +106,6 @@ def _word(held: Held, level: float) -> str:
     word = words({"": held}, 0.0, level, as_good=False).get("", "undecided")
     diverged = f", {held.ours.num_diverged} of its trainings diverged"
     return f"{word}{diverged if held.ours.num_diverged else ''}"
-
-
-def _sample(run: FinishedRun, round: int) -> Sample:
-    return Differences(run).sample((TICKET, round))
 
 
 # --- what the masks keep

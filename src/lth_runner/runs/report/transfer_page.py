@@ -37,10 +37,12 @@ READING_CURVES = (
 
 
 READING_SOURCES = (
-    "A source is universal, by the rule of Chen et al. (NeurIPS 2020), where its tickets match on "
-    "every target: where their mean is at most one standard deviation of the dense trainings below "
-    "theirs, its own task included. One training a target has no deviation, and leaves it open. "
-    "This is a rule and no test: a spread of few seeds is itself uncertain."
+    "A source is universal where its tickets match the dense network on every target, its own task "
+    "included: shown where a loss beyond the tolerance is excluded on all, refuted where a smaller "
+    "one is on any, either with a chance of 5 % to be wrong for each source (Holm over its "
+    "targets). As published: by the rule of Chen et al. (NeurIPS 2020), where their means are at "
+    "most one standard deviation of the dense trainings below theirs, which one training a target "
+    "leaves open. That is a rule and no test: a spread of few seeds is itself uncertain."
 )
 READING_ALIKE = (
     "The Jaccard index of the tickets of two sources, first seed, over the layers that both have, "
@@ -171,8 +173,9 @@ def _sources(transfer: Transfer) -> list[Section]:
 
 
 def universal_table(transfer: Transfer, density: float) -> Cells:
-    """Tabulates each source: its tickets less dense on every target, and the rule's word."""
-    header = ["source", *transfer.targets, "matches on", "universal"]
+    """Tabulates each source: its tickets less dense on every target, and whether they match."""
+    header = ["source", *transfer.targets, "shown on", "universal", "within a deviation on",
+              "as published"]  # fmt: skip
     body = []
     for one in universality(transfer, density):
         line = [one.source]
@@ -181,12 +184,13 @@ def universal_table(transfer: Transfer, density: float) -> Cells:
             if found is None:
                 line.append("-")
                 continue
-            gain = say.signed(transfer.measure.scale * found.gain, ".2f")
             spread = "" if found.spread is None else (
                 f" (dense ± {transfer.measure.scale * found.spread:.2f})"
             )  # fmt: skip
-            line.append(f"{gain}{spread}")
-        body.append([*line, f"{one.num_matching} of {one.num_targets}", one.word])
+            line.append(f"{say.gain(transfer.measure, found.gain)}{spread}")
+        of = f"of {one.num_targets}"
+        body.append([*line, f"{one.num_shown} {of}", one.word, f"{one.num_within} {of}",
+                     one.as_published])  # fmt: skip
     return header, body
 
 
