@@ -149,11 +149,12 @@ def test_ways_are_read_off_the_configs_and_each_is_told_in_a_sentence(tmp_path: 
     assert told[:3] == ["full, then full", "LoTA, then LoTA", "random, then random"]
     assert {"LoTA, then LoTTO", "LoTA, then full", "full, then LoTA"} <= set(told)
     assert forgetting_page.sentence(found, found.kept[1]) == (
-        "LoTA, then LoTA (n = 2): kept 75.00 ± 17.68 % of 75.00 ± 0.00 % on low, forgot nothing of "
-        "accuracy, and reached 50.00 ± 0.00 % on high."
+        # 0.75 less 0.625 and 0.875: +-0.125 of two seeds, t(.975) of one degree 12.706
+        "LoTA, then LoTA (n = 2): kept 75.00 ± 17.68 % of 75.00 ± 0.00 % on low, a loss of +0.00 "
+        "points [−158.83, +158.83] (undecided), and reached 50.00 ± 0.00 % on high."
     )
-    assert "forgot 50 points" in forgetting_page.sentence(found, found.kept[0])
-    assert found.most_kept.way.told == "LoTA, then LoTA"
+    assert "a loss of +50.00 points (undecided)" in forgetting_page.sentence(found, found.kept[0])
+    assert found.by_kept[0].way.told == "LoTA, then LoTA"
     page, *beside = forgetting_page.write_forgetting(found, tmp_path)
     assert {path.name for path in beside} == {"forgetting-kept.png", "forgetting-kept.csv"}
     assert "LoTA, then LoTTO (n = 2): kept" in page.read_text()

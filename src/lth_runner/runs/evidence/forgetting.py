@@ -7,6 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from statistics import fmean, stdev
 
+from lth_runner.runs.evidence.differences import gain
+from lth_runner.runs.evidence.estimate import (
+    DIFFERENCE_LEVEL,
+    Estimate,
+    Word,
+    decide,
+    decide_all,
+    paired,
+    sample,
+    two_sample,
+)
 from lth_runner.runs.evidence.means import is_dense, number
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.settings import flatten
@@ -61,10 +72,33 @@ class Forgetting:
     runs: tuple[FinishedRun, ...]
 
     @property
-    def most_kept(self) -> Kept:
-        """The way that kept most of the first task."""
-        sign = 1 if self.of_first.better == "higher" else -1
-        return max(self.kept, key=lambda one: sign * mean(one.retained))
+    def by_kept(self) -> tuple[Kept, ...]:
+        """The ways by what they kept of the first task on average, most first."""
+        return tuple(sorted(self.kept, key=lambda x: self.of_first.gain(0.0, mean(x.retained))))
+
+    def lost(self, one: Kept) -> Estimate:
+        """Estimates what a way forgot: a network before the second task less itself after it."""
+        found = paired(one.before, one.retained)
+        assert found is not None  # a seed has all three values or is left out
+        return gain(self.of_first, found)
+
+    @property
+    def forgotten(self) -> Mapping[Way, Word]:
+        """Says of each way whether it forgets at all, all ways counted in (Holm)."""
+        return decide_all({one.way: self.lost(one) for one in self.kept}, 0.0, DIFFERENCE_LEVEL)
+
+    @property
+    def lead(self) -> tuple[Kept, Estimate, Word] | None:
+        """The way that kept second most, and by how much the first kept more.
+
+        Whether it did is decided with all that it was chosen among counted in (Bonferroni).
+        """
+        if len(self.kept) < 2:
+            return None
+        best, second = self.by_kept[:2]
+        values = (list(one.retained.values()) for one in (best, second))
+        found = gain(self.of_first, two_sample(*map(sample, values)))
+        return second, found, decide(found, 0.0, DIFFERENCE_LEVEL / (len(self.kept) - 1))
 
 
 def mean(values: Mapping[int, float]) -> float:
