@@ -14,6 +14,7 @@ import torch
 from lth_runner.problem.outcomes import Outcomes
 from lth_runner.runs.evidence.by_sample import SamplePart, Table, sample_part
 from lth_runner.runs.evidence.estimate import (
+    LEVEL,
     Estimate,
     Sample,
     decide,
@@ -239,7 +240,7 @@ def test_verdicts_on_drawn_images_err_no_oftener_than_they_say_and_on_fixed_ones
             words["drawn"][verdict.at("ticket", 2).matches] += 1
             words["fixed"][verdict.of_these_samples.at("ticket", 2).matches] += 1
         for word in ("shown", "refuted"):
-            assert words["drawn"][word] / repeats <= most(0.06, repeats)
+            assert words["drawn"][word] / repeats <= most(LEVEL, repeats)
         wrong = words["fixed"]["shown"] + words["fixed"]["refuted"]
         assert wrong / repeats > 0.15  # a word each way may be wrong in one of twenty
         # no effect: a match is never refuted, and 4,000 images show many

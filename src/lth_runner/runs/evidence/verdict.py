@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from lth_runner.runs.evidence.estimate import Estimate, Word
+from lth_runner.runs.evidence.estimate import LEVEL, Estimate, Key, Word, decide
 from lth_runner.runs.evidence.rows import TICKET
 from lth_runner.values.measure import Measure
 
@@ -105,13 +105,20 @@ class Verdict:
         found = [(arm, self.at(arm, round)) for arm in self.controls]
         return tuple(arm for arm, level in found if level and level.ticket_is_better)
 
-    def shown(self, arm: str = TICKET) -> Level | None:
+    def shown(self, arm: str = TICKET, *, among: int = 1) -> Level | None:
         """Finds the sparsest level that is shown to match, as all before it are.
 
         From dense to sparse up to the first that is not: a fixed sequence of tests, whose end is
-        beyond the truth with at most the chance that one test has.
+        beyond the truth with at most the chance that one test has. ``among``: how many such
+        sequences the sparsest is picked from, all counted in (Bonferroni).
         """
-        return _last_before(self.of(arm), lambda level: level.matches == "shown")
+
+        def holds(level: Level) -> bool:
+            if level.matches != "shown" or among == 1:
+                return level.matches == "shown"
+            return decide(level.against_dense, -self.tolerance, LEVEL / among) == "shown"
+
+        return _last_before(self.of(arm), holds)
 
     def possible(self, arm: str = TICKET) -> Level | None:
         """Finds the sparsest level before the first whose match is refuted."""
@@ -137,6 +144,21 @@ class Verdict:
         """Picks the level that a picture points out: shown, else not refuted, else by its mean."""
         by_mean = self.without_spread is not None
         return self.shown(arm) or (self.by_mean(arm) if by_mean else self.possible(arm))
+
+
+def num_judged(verdicts: Iterable[Verdict]) -> int:
+    """Counts the runs of whose tickets something can be said."""
+    return sum(any(x.matches is not None for x in one.of(TICKET)) for one in verdicts)
+
+
+def sparsest_of(verdicts: Mapping[Key, Verdict], *, among: int) -> tuple[Key, Level] | None:
+    """Finds the sparsest ticket shown to match in any of several runs; None where none is.
+
+    ``among``: how many runs it is picked from, all counted in; 1 counts each alone.
+    """
+    found = [(key, level) for key, verdict in verdicts.items()
+             if (level := verdict.shown(among=among)) is not None]  # fmt: skip
+    return max(found, key=lambda one: one[1].sparsity, default=None)
 
 
 def _last_before(levels: Sequence[Level], holds: Callable[[Level], bool]) -> Level | None:

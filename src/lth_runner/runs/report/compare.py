@@ -20,13 +20,13 @@ from lth_runner.runs.evidence.settings import (
     seed_groups,
     sorted_by_settings,
 )
-from lth_runner.runs.evidence.verdict import Verdict
+from lth_runner.runs.evidence.verdict import Verdict, sparsest_of
 from lth_runner.runs.folder import PAGE
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.curve import curve_figure, drawn_curve
 from lth_runner.runs.report.grid import Grid, grid_figure, grid_of, grid_reading, grid_table
-from lth_runner.runs.report.headline import Headline, headline
+from lth_runner.runs.report.headline import Headline, headline, picked
 from lth_runner.runs.report.method import method
 from lth_runner.runs.report.page import (
     Page,
@@ -139,9 +139,9 @@ def _least_covered(runs: Sequence[FinishedRun], verdicts: Sequence[Verdict]) -> 
 
 def _headline(names: Sequence[str], verdicts: Sequence[Verdict]) -> Headline:
     """Names the sparsest ticket that is shown to match, among all of them."""
-    known = [(level, verdict, name) for verdict, name in zip(verdicts, names, strict=True)
-             if (level := verdict.shown()) is not None]  # fmt: skip
-    if not known:
+    every = dict(zip(names, verdicts, strict=True))
+    best = sparsest_of(every, among=1)
+    if best is None:
         told = "No run has a ticket that is shown to match its dense network."
         open_ones = [(level, name) for verdict, name in zip(verdicts, names, strict=True)
                      if (level := verdict.possible()) is not None]  # fmt: skip
@@ -149,14 +149,16 @@ def _headline(names: Sequence[str], verdicts: Sequence[Verdict]) -> Headline:
             level, name = max(open_ones, key=lambda one: one[0].sparsity)
             told += f" Of {name} none is refuted up to sparsity {say.removed(level.density)}."
         return Headline("none", "of the tickets is shown to match", told)
-    level, verdict, name = max(known, key=lambda one: one[0].sparsity)
+    name, level = best
+    verdict = every[name]
     number, of = say.gone(verdict, level.density)
     dense = f" (dense {say.reached(verdict.measure, verdict.dense)})" if verdict.dense else ""
     sentence = (
         f"The sparsest ticket that is shown to match its dense network is that of {name}: "
         f"{say.reached(verdict.measure, level)}{dense}, n = {level.n}."
     )
-    return Headline(number, f"{of} removed at most, and the ticket is shown to match", sentence)
+    about = f"{of} removed at most, and the ticket is shown to match"
+    return Headline(number, about, sentence, picked(every, "run"))
 
 
 def page_of(run: FinishedRun, folder: Path) -> Path:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lth_runner.runs.evidence.means import FIRST_ROUND
 from lth_runner.runs.evidence.rows import TICKET
-from lth_runner.runs.evidence.verdict import Level, Verdict
+from lth_runner.runs.evidence.verdict import Level, Verdict, num_judged, sparsest_of
 from lth_runner.runs.report import wording as say
 from lth_runner.values.measure import Measure
 
@@ -143,6 +144,24 @@ def at_chance(what: str, dense: str) -> str:
     return (
         f"Nothing can be concluded: the {what} of the dense network ({dense}) is at chance "
         "level, so that a ticket which does as well shows nothing."
+    )
+
+
+def picked(verdicts: Mapping[str, Verdict], what: str) -> tuple[str, ...]:
+    """Says what the sparsest shown match is with all runs counted in that it was picked from.
+
+    Empty of one run; ``what``: what one of several is called, 'run'.
+    """
+    num = num_judged(verdicts.values())
+    if num < 2 or sparsest_of(verdicts, among=1) is None:
+        return ()
+    best = sparsest_of(verdicts, among=num)
+    told = "none is shown"
+    if best is not None:
+        told = f"it is {say.removed(best[1].density)}, of {best[0]}"
+    return (
+        f"It is picked from {num} {what}s, each wrong with a chance of 5 % of its own: with all "
+        f"counted in (Bonferroni) {told}.",
     )
 
 

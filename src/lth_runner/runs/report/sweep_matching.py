@@ -9,7 +9,7 @@ from lth_runner.runs.evidence.rows import TICKET
 from lth_runner.runs.evidence.sweep import Setting, Sweep
 from lth_runner.runs.evidence.verdict import Level
 from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.headline import Headline, alone, at_chance
+from lth_runner.runs.report.headline import Headline, alone, at_chance, picked
 from lth_runner.runs.report.table import Cells
 
 
@@ -44,7 +44,9 @@ def matching(sweep: Sweep) -> Headline:
     if any(verdict.shown() for verdict in every):
         found = [(one, one.verdict.shown()) for one in sweep.settings]
         return _sparsest(sweep, found, "The sparsest ticket shown to match",
-                         "and a ticket is shown to match")  # fmt: skip
+                         "and a ticket is shown to match",
+                         picked({one.label: one.verdict for one in sweep.settings}, sweep.by),
+                         )  # fmt: skip
     possible = [level for verdict in every if (level := verdict.possible()) is not None]
     if not possible:
         told = "No ticket is shown to match the dense network, and every line's first is refuted."
@@ -62,12 +64,12 @@ def matching(sweep: Sweep) -> Headline:
         return Headline("none", f"{none}; undecided to {end}", told, (undecided,))
     found = [(one, one.verdict.by_mean()) for one in sweep.settings]
     return _sparsest(sweep, found, "The sparsest ticket within the tolerance",
-                     "within the tolerance, but not shown", undecided)  # fmt: skip
+                     "within the tolerance, but not shown", (undecided,))  # fmt: skip
 
 
 def _sparsest(
     sweep: Sweep, found: Sequence[tuple[Setting, Level | None]], what: str, about: str,
-    remark: str = "",
+    remarks: tuple[str, ...] = (),
 ) -> Headline:  # fmt: skip
     """Names the sparsest of each setting's tickets of a kind, and the settings without one."""
     known = [(one, level) for one, level in found if level is not None]
@@ -80,4 +82,4 @@ def _sparsest(
         f"{what}, {say.removed(level.density)} removed at {say.reached(sweep.measure, level)}"
         f"{versus}, is rewound to {one.label}{rest}"
     )
-    return Headline(number, f"{of} removed, {about}", sentence, (remark,) if remark else ())
+    return Headline(number, f"{of} removed, {about}", sentence, remarks)
