@@ -155,6 +155,7 @@ def test_ways_are_read_off_the_configs_and_each_is_told_in_a_sentence(tmp_path: 
     )
     assert "a loss of +50.00 points (undecided)" in forgetting_page.sentence(found, found.kept[0])
     assert found.by_kept[0].way.told == "LoTA, then LoTA"
+    assert "That it keeps more than the next is undecided: +" in forgetting_page.best(found).text
     page, *beside = forgetting_page.write_forgetting(found, tmp_path)
     assert {path.name for path in beside} == {"forgetting-kept.png", "forgetting-kept.csv"}
     assert "LoTA, then LoTTO (n = 2): kept" in page.read_text()

@@ -57,8 +57,8 @@ def best(found: Forgetting) -> Headline:
     one, lead, remarks = found.by_kept[0], found.lead, tuple[str, ...]()
     if lead is not None:
         other, more, word = lead
-        told = f"{say.gain(found.of_first, more)} to {other.way.told}, n = {more.n}: {word}"
-        remarks = (f"That it keeps more than the next ({told}).",)
+        told = f"{say.gain(found.of_first, more)} to {other.way.told}, n = {more.n}"
+        remarks = (f"That it keeps more than the next is {word}: {told}.",)
     return Headline(
         found.of_first.text(mean(one.retained)),
         f"on {found.first} is the most that is kept on average",
