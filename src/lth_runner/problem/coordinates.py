@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args, runtime_checkable
@@ -121,7 +122,7 @@ def _add_delta(module: nn.Module, name: str, kind: torch.dtype | None) -> None:
     """Lays one delta on a parameter, in every layer that shares it; its base is of a ``kind``."""
     parameter = module.get_parameter(name)
     added = _Added(parameter, kind)
-    places = list(_places(module, {id(parameter)}))
+    places = list(layers_with(module, {id(parameter)}))
     for layer, leaf in places:
         own_class(layer)
         parametrize.register_parametrization(layer, leaf, added)
@@ -141,22 +142,26 @@ def own_name(name: str) -> str:
 
 
 def stock_name(name: str) -> str:
-    """Names the tensor of the stock network that a parameter stands for; ``own_name`` undone."""
+    """Names the tensor of the stock network that a parameter stands for; ``own_name`` undone.
+
+    The matrices of a low-rank pair both stand for the weight that they are a change of.
+    """
     if "parametrizations." not in name:
         return name
-    return name.replace("parametrizations.", "", 1).removesuffix(".original")
+    return re.sub(r"\.(original|0\.[AB])$", "", name.replace("parametrizations.", "", 1))
 
 
 def freeze(module: nn.Module, names: Collection[str]) -> None:
     """Turns parameters into constants, a shared one everywhere that it is used."""
     frozen = {id(module.get_parameter(name)): module.get_parameter(name) for name in names}
     made: dict[int, Tensor] = {key: value.detach() for key, value in frozen.items()}
-    for layer, leaf in list(_places(module, frozen)):
+    for layer, leaf in list(layers_with(module, frozen)):
         parameter = layer._parameters.pop(leaf)
         layer.register_buffer(leaf, made[id(parameter)], persistent=False)
 
 
-def _places(module: nn.Module, wanted: Collection[int]) -> Iterator[tuple[nn.Module, str]]:
+def layers_with(module: nn.Module, wanted: Collection[int]) -> Iterator[tuple[nn.Module, str]]:
+    """Goes through the layers that hold parameters of these ids, with the names they have there."""
     for layer in module.modules():
         for leaf, parameter in layer._parameters.items():
             if parameter is not None and id(parameter) in wanted:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lth_runner.problem.answers import answer
-from lth_runner.problem.coordinates import Covering
+from lth_runner.problem.coordinates import Covering, Delta
 from lth_runner.problem.covers import Covers
 from lth_runner.problem.data import Data, MapStyle, Passages, Sequences, Subset
 from lth_runner.problem.places import moved, overlapping
@@ -107,7 +107,8 @@ def _check_coordinates(task: Task) -> None:
     if task.covers != Covers() and not told:
         raise UserError(f"{said}: leave covers at its default")
     if task.biases:
-        raise UserError(f"{said}: leave pruner.biases out, and name biases in coordinates.only")
+        named = ", and name biases in coordinates.only" * isinstance(task.coordinates, Delta)
+        raise UserError(f"{said}: leave pruner.biases out{named}")
 
 
 def _check_names(task: Task, inputs: Tree) -> None:

@@ -19,6 +19,7 @@ from lth_runner.problem.data import Dataset
 from lth_runner.problem.evaluated import for_evaluation, for_gradient
 from lth_runner.problem.functional import outputs
 from lth_runner.problem.held import held_fingerprint, is_shipped
+from lth_runner.problem.low_rank import is_of_a_pair, stock_mask
 from lth_runner.problem.norm_layers import is_norm
 from lth_runner.problem.objective import CrossEntropy, Objective
 from lth_runner.problem.origin import LeavesRemainders, Origin, Remainders
@@ -141,9 +142,10 @@ class Task:
     def kind(self, name: str) -> str | None:
         """Returns the kind of layer, as ``covers.types`` calls it, that a parameter is a weight of.
 
-        None for other parameters: biases, norm scales, tensors that belong to no known layer.
+        None for other parameters: biases, norm scales, the matrices of a low-rank pair, tensors
+        that belong to no known layer.
         """
-        return self._blueprint.kinds.get(stock_name(name))
+        return None if is_of_a_pair(name) else self._blueprint.kinds.get(stock_name(name))
 
     @cached_property
     def passed_over(self) -> tuple[str, ...]:
@@ -201,8 +203,8 @@ class Task:
         return merged(module)
 
     def stock_names(self, mask: Mask) -> Mask:
-        """Names a mask's tensors as the stock network does."""
-        return Mask({stock_name(name): kept for name, kept in mask.items()})
+        """Names a mask's tensors as the stock network does: where its weights may be others."""
+        return stock_mask(self._template, mask)
 
     @cached_property
     def _full(self) -> Mask:
