@@ -332,6 +332,9 @@ def test_headline_table_and_arms_never_contradict_each_other(tmp_path, num_seeds
         assert ("is shown to match the dense network: " in told.text) == ("shown" in marks)
         assert any(mark.startswith("(") for mark in marks) == ("By themselves, and" in told.text)
         assert ("(shown), (undecided): by itself" in table(run)) == ("By themselves" in told.text)
+        assert "shown" in marks or "what makes the ticket match" not in told.text
+        if marks[0] == "undecided" and num_seeds > 1:
+            assert "would decide it" in told.text or "it takes more of both" in told.text
         if "shown" in marks:
             assert told.number == ends["shown"]
         elif refuted:

@@ -192,16 +192,21 @@ def _doubts(verdict: Verdict, best: Level) -> list[str]:
         told += [f"{say.capital(deciding)}."] if best.matches == "undecided" else []
     if best.matches == "undecided":
         return told
-    sparser = [level for level in verdict.of(TICKET) if level.sparsity > best.sparsity]
-    first, possible = next(iter(sparser), None), verdict.possible()
+    shown, possible = verdict.shown(), verdict.possible()
+    after = -1.0 if shown is None else shown.sparsity
+    first = next((level for level in verdict.of(TICKET) if level.sparsity > after), None)
     if first is None or first.matches != "undecided" or first.against_dense is None:
         return told
     assert possible is not None
+    opening = f"Sparser ones are undecided up to {say.removed(possible.density)}: at"
+    if shown is None:  # the best is shown by itself, and a denser one is not
+        opening = "The row of matches breaks at"
+    where = "" if shown else ", where"
     return [
         *told,
-        f"Sparser ones are undecided up to {say.removed(possible.density)}: at "
-        f"{say.removed(first.density)} the difference is {say.gain(measure, first.against_dense)}, "
-        f"and {say.deciding(first.against_dense, -verdict.tolerance, verdict.sampled)}.",
+        f"{opening} {say.removed(first.density)}{where} the difference is "
+        f"{say.gain(measure, first.against_dense)}, and "
+        f"{say.deciding(first.against_dense, -verdict.tolerance, verdict.sampled)}.",
     ]
 
 
@@ -239,7 +244,7 @@ def _here(verdict: Verdict) -> list[str]:
 
 def _separation(verdict: Verdict, best: Level) -> list[str]:
     """Says whether the experiment tells the ticket from its controls where it matches."""
-    if not verdict.controls and best.matches != "shown":
+    if not verdict.controls and verdict.shown() is None:
         return []
     if not verdict.controls:
         return ["No control was run, so this does not show what makes the ticket match."]
