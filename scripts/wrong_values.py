@@ -119,6 +119,14 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "model/hf": (*RUN, "model=hf", "model.path={files}/bert", "dataset=text", "dataset.length=8",
                  "dataset.root={files}/texts", "dataset.vocabulary=40"),
 }  # fmt: skip
+CHOSEN = {  # of each budget the keys where it is the one chosen, before pruners that have them too
+    f"pruner/budgets/{scope}/chosen": (*SMALL, "pruner=one_shot", f"pruner.scope={scope}", *more)
+    for scope, more in {
+        "layerwise": (), "uniform": ("model.widths=[8,64]",), "er": (), "given": ("pruner.densities={linear1:0.5,output:0.5}",),
+        "smart_ratio": (), "n_of_m": (), "rows": (), "channels": (), "blocks": (), "deviation": (),
+    }.items()
+}  # fmt: skip
+SETTINGS = {**CHOSEN, **SETTINGS}
 VALUES = (
     None, True, -1, 0, 1, 0.5, 1e-300, 1e300, float("inf"), float("nan"), 10**30, "", "x", "10it",
     [], [1], [-1], ["x"], {}, {"a": 1},

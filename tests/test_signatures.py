@@ -260,6 +260,7 @@ WRONG = {
     "paths.outputs=": r"paths\.outputs='' must be the path of a folder",
     "name=null": r"name=None names a folder",
     "model.widths=300": r"model\.widths=300 must be a list: write 'model\.widths=\[300\]'",
+    "rewind.only=": r"rewind\.only='' must be a list: write 'rewind\.only=\[\]'",
     "train.snapshots=5it": r"train\.snapshots='5it' must be a list",
     "pruner={scope:layerwise,rates:0.1}": r"pruner\.rates=0\.1 must be a mapping, such as",
     "dataset.seed=${nothing}": r"cannot be resolved",

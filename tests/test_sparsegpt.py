@@ -455,7 +455,7 @@ def test_options_and_inputs_without_an_inverse_are_refused_by_their_key() -> Non
         Late(Solved(solver(), at_once(0.5, rounds=1)), "5it")
 
 
-@pytest.mark.parametrize("control", ["shuffle", "random", "even", "random_data"])
+@pytest.mark.parametrize("control", ["shuffle", "random", "even", "random_data", "regroup"])
 def test_controls_with_another_mask_over_its_weights_are_refused_before_any_training(
     control: str, tmp_path: Path
 ) -> None:

@@ -197,7 +197,7 @@ def _check_container(path: str, value: Any, kinds: Collection[Any]) -> None:
         raise UserError(f"{path}={value!r} must be a mapping, such as {{output: 0.1}}")
     if not origins <= {Sequence, list, tuple} or isinstance(value, (list, tuple)):
         return
-    one_pattern = isinstance(value, str) and all(get_args(kind) == (str,) for kind in kinds)
+    one_pattern = value and isinstance(value, str) and all(get_args(k) == (str,) for k in kinds)
     if not one_pattern:
         raise UserError(f"{path}={value!r} must be a list: write '{path}=[{value}]'")
 

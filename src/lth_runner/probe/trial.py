@@ -8,7 +8,7 @@ from lth_runner.probe.measured import measured
 from lth_runner.probe.probe import Probe
 from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Ticket
-from lth_runner.search.untrained import Untrained, every_second
+from lth_runner.search.untrained import Untrained, any_half
 from lth_runner.values.errors import UserError
 from lth_runner.values.global_streams import all_seeded
 from lth_runner.values.steps import Clock
@@ -25,7 +25,7 @@ def try_probe(key: str, probe: Probe, task: Task, clock: Clock, *, taken: Collec
         return
     weights = task.init()
     dense = Untrained(task, Ticket(task.dense(), weights), clock)
-    pruned = Untrained(task, Ticket(every_second(task.dense()), weights), clock)
+    pruned = Untrained(task, Ticket(any_half(task.dense()), weights), clock)
     try:
         with all_seeded(0, task.device):
             measured(probe, task, [], dense, taken=taken, told=key)

@@ -12,7 +12,7 @@ from lth_runner.problem.laying import Laying
 from lth_runner.problem.task import Task
 from lth_runner.runs.given_tickets import check_choice
 from lth_runner.search.given_ticket import GivenTicket, Kept, Weights, check_weights
-from lth_runner.search.untrained import every_second
+from lth_runner.search.untrained import any_half
 from lth_runner.values.errors import UserError
 from lth_runner.values.listed import numbers_listed
 from lth_runner.values.mask import Mask
@@ -76,7 +76,7 @@ class AwaitedRun:
         Only what is ``covered`` where it is to be trained is pruned: of other tensors, which a
         search may spare, it is not known yet. Where no name fits (``rename``), all are.
         """
-        half = every_second(self.dense)
+        half = any_half(self.dense)
         if round is not None and round < self.num_dense:
             half = self.dense
         both = self.dense.keys() & set(covered)

@@ -15,7 +15,7 @@ from lth_runner.score import Score
 from lth_runner.search.rewind import Rate, Rewind
 from lth_runner.search.search import warn_of_empty_layers
 from lth_runner.search.ticket import Past, Start, Ticket, Trained
-from lth_runner.search.untrained import Untrained, every_second
+from lth_runner.search.untrained import Untrained, any_half
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.name_patterns import select
@@ -108,7 +108,7 @@ class Learned:
     def foreseen(self, task: Task, clock: Clock) -> Iterator[tuple[Ticket, Past]]:
         """Yields round 1's ticket behind a round 0 that has ended sparse."""
         if self.retrain:
-            mask, whole = every_second(task.dense()), Ticket(task.dense(), task.init())
+            mask, whole = any_half(task.dense()), Ticket(task.dense(), task.init())
             past = [Untrained(task, whole, clock, mask)]
             yield Ticket(mask, *self.start(task, past)), past
 

@@ -11,7 +11,7 @@ from lth_runner.search.rewind import Rate, Rewind
 from lth_runner.search.search import refuse_untrained, warn_of_empty_layers
 from lth_runner.search.solution import Solution, Solve
 from lth_runner.search.ticket import Past, Ticket
-from lth_runner.search.untrained import Untrained, every_second
+from lth_runner.search.untrained import Untrained, any_half
 from lth_runner.values import identity
 from lth_runner.values import state as states
 from lth_runner.values.state import State
@@ -69,7 +69,7 @@ class Solved:
     def foreseen(self, task: Task, clock: Clock) -> Iterator[tuple[Ticket, Past]]:
         """Yields a ticket whose weights are zeros where it is pruned, as the solution's are."""
         dense = Ticket(task.dense(), task.init())
-        mask = every_second(dense.mask)
+        mask = any_half(dense.mask)
         past = [Untrained(task, dense, clock)] if self.dense else []
         yield Ticket(mask, mask(dense.weights)), past
 

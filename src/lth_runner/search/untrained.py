@@ -12,13 +12,20 @@ import torch
 from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Ticket, Trained
 from lth_runner.values.mask import Mask
+from lth_runner.values.seeds import stream
 from lth_runner.values.state import State
 from lth_runner.values.steps import Clock, Step
 
 
-def every_second(dense: Mask) -> Mask:
-    """Keeps every second weight of each tensor."""
-    return Mask({n: (torch.arange(m.numel()) % 2 == 0).view(m.shape) for n, m in dense.items()})
+def any_half(dense: Mask) -> Mask:
+    """Keeps about half of each tensor, drawn: a pattern is one that a control might keep to."""
+    kept = {}
+    for name, whole in dense.items():
+        kept[name] = torch.randint(
+            2, whole.shape, dtype=torch.bool, generator=stream(0, "half", name)
+        )
+        kept[name].view(-1)[:2] = torch.tensor([True, False])[: whole.numel()]
+    return Mask(kept)
 
 
 @dataclass(frozen=True)
