@@ -122,7 +122,8 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 CHOSEN = {  # of each budget the keys where it is the one chosen, before pruners that have them too
     f"pruner/budgets/{scope}/chosen": (*SMALL, "pruner=one_shot", f"pruner.scope={scope}", *more)
     for scope, more in {
-        "layerwise": (), "uniform": ("model.widths=[8,64]",), "er": (), "given": ("pruner.densities={linear1:0.5,output:0.5}",),
+        "layerwise": (), "uniform": ("model.widths=[8,64]",), "er": (),
+        "given": ("pruner.densities={linear1:0.5,output:0.5}",),
         "smart_ratio": (), "n_of_m": (), "rows": (), "channels": (), "blocks": (), "deviation": (),
     }.items()
 }  # fmt: skip

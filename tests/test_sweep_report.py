@@ -19,7 +19,7 @@ from lth_runner.runs.evidence.sweep import find_sweeps, thinned
 from lth_runner.runs.report.command import main
 from lth_runner.runs.report.sweep_matching import matching, matching_table
 from lth_runner.runs.report.sweep_page import write_sweep
-from lth_runner.runs.report.sweep_text import model_sentence, text
+from lth_runner.runs.report.sweep_text import extent, model_sentence, text
 from lth_runner.values import state as states
 
 DENSE, TAU, LATE, EARLY = 0.92, 400.0, 0.005, 0.03
@@ -158,6 +158,12 @@ def test_replayed_steps_are_added_where_runs_recorded_them(tmp_path):
         fake_run(tmp_path / str(step), step=step, sparsity=0.5, status=status)
     fake_run(tmp_path / "x", step=500, sparsity=0.8, status={"steps": {"replayed": 12}})
     assert sweep_of(tmp_path).cost.replayed == 42
+
+
+def test_a_sweep_of_runs_of_several_names_is_called_by_all_of_them(tmp_path):
+    for name, step in (("one", 0), ("other", 500)):
+        fake_run(tmp_path / name, step=step, sparsity=0.5, config={"name": name})
+    assert extent(sweep_of(tmp_path)).startswith("Sweep one, other: 2 runs, 2 rewind steps, ")
 
 
 def test_two_trainings_of_one_seed_are_averaged_and_count_as_one(tmp_path):

@@ -29,6 +29,7 @@ from lth_runner.runs.evidence.tradeoff import Fit, Observation
 from lth_runner.runs.evidence.tradeoff_fit import fit
 from lth_runner.runs.evidence.verdict import Level, Verdict
 from lth_runner.runs.incidental import is_incidental
+from lth_runner.values.listed import listed
 from lth_runner.values.measure import Measure
 
 SWEPT = re.compile(r"seed|replicates|(pruner\.(.+\.)?)?rewind\.step|pruner\.(.+\.)?sparsity")
@@ -104,8 +105,8 @@ class Sweep:
 
     @property
     def name(self) -> str:
-        """The runs' common name."""
-        return self.runs[0].name
+        """The runs' name, or names: one question may be asked under several."""
+        return listed(list(dict.fromkeys(run.name for run in self.runs)))
 
     @property
     def measure(self) -> Measure:
