@@ -116,6 +116,8 @@ def test_a_number_is_no_text_and_0_does_not_mean_null(value):
     texts = {"_target_": "lth_runner.problem.data.text_files", "val": value, "_partial_": True}
     with pytest.raises(UserError, match=rf"val={value} must be a text; .*: 'd\.val=\"{value}\"'"):
         check_targets({"d": texts})
+    with pytest.raises(UserError, match="val='' must be a text that is not empty, or null"):
+        check_targets({"d": {**texts, "val": ""}})
     check_targets({"d": {**texts, "val": "2024"}})
     check_targets({"d": {**texts, "val": None}})
 

@@ -280,7 +280,11 @@ def test_to_another_users_training_nothing_is_added_and_the_run_goes_on(tmp_path
         assert sorted(path.name for path in entry.iterdir()) == before
 
 
-@pytest.mark.parametrize("content", [b"", b'{"format": 1, "se', b'{"format": 2, "seal": "0"}'])
+HARMED = [b"", b'{"format": 1, "se', b'{"format": 2, "seal": "0"}', b"[1, 2]", b"[" * 200_000]
+HARMED += [b'{"a": ' + b"[" * 300 + b"]" * 300 + b', "seal": "0"}']
+
+
+@pytest.mark.parametrize("content", HARMED, ids=lambda content: content[:20])
 def test_a_damaged_format_is_written_again_where_the_trainings_are_of_this_one(
     tmp_path, job, caplog, content
 ):

@@ -382,6 +382,8 @@ def test_another_file_under_the_same_path_is_another_problem(folder: Path) -> No
         ({}, {"length": 0}, "dataset.length=0"),
         ({"x_jsonl": '{"text": "a", "label": 1}\n{"text"\n'}, {"train": "x.jsonl"},
          "x.jsonl, line 2, is no JSON"),
+        ({"x_jsonl": "[" * 200_000}, {"train": "x.jsonl"},
+         "x.jsonl, line 1, is no JSON: it is nested too deeply"),
         ({"x_jsonl": '\n[1]\n'}, {"train": "x.jsonl"}, "x.jsonl, line 2, is a list"),
         ({"x_jsonl": '{"text": 3, "label": 1}\n'}, {"train": "x.jsonl"},
          "x.jsonl, line 1: 'text' is a int"),

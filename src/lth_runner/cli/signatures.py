@@ -181,14 +181,22 @@ def _check_text(path: str, value: Any, kinds: Collection[Any]) -> None:
         raise UserError(f"{path}={value!r} must be one text and no list or mapping{accepted}")
 
 
-def _refuse_number(path: str, value: Any, hint: Any) -> None:
-    """Refuses a number where the signature wants a text: 0 is no path, and does not mean null."""
+def _refuse_no_text(path: str, value: Any, hint: Any, default: Any) -> None:
+    """Refuses a number or an empty text where the signature wants a text; neither means null.
+
+    An empty one is meant where it is the default.
+    """
     union = get_origin(hint) in (Union, UnionType)
-    kinds = set(get_args(hint) if union else [hint]) - {NoneType}
-    if kinds == {str} and isinstance(value, (int, float)):
+    kinds = set(get_args(hint) if union else [hint])
+    if kinds - {NoneType} != {str}:
+        return
+    if isinstance(value, (int, float)):
         raise UserError(
             f"{path}={value!r} must be a text; quotes make it one: '{path}=\"{value}\"'"
         )
+    if value == "" != default:
+        null = ", or null" if NoneType in kinds else ""
+        raise UserError(f"{path}={value!r} must be a text that is not empty{null}")
 
 
 def _check_container(path: str, value: Any, kinds: Collection[Any]) -> None:
@@ -312,7 +320,8 @@ def _check(path: str, node: Mapping[str, Any], written: Any) -> None:
             )
         _check_seed(key, source, node[key])
         _check_value(source, node[key], hints.get(key))
-        _refuse_number(source, node[key], hints.get(key))
+        own_default = parameters[key].default if key in parameters else ""
+        _refuse_no_text(source, node[key], hints.get(key), own_default)
     missing = [
         name
         for name in accepted

@@ -12,7 +12,8 @@ from typing import Any
 
 from lth_runner.values import identity
 from lth_runner.values.errors import Damaged, UserError
-from lth_runner.values.files import write_whole
+from lth_runner.values.files import read_regular, write_whole
+from lth_runner.values.json_files import loaded
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +27,11 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Reads sealed JSON; raises Damaged where the seal does not fit."""
     try:
-        value = json.loads(path.read_bytes())
+        value = loaded(read_regular(path))
         if value.pop("seal") != identity.digest(value):
             raise Damaged(f"{path}: its contents do not fit the hash they were written with")
         return value
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise Damaged(f"{path}: not the JSON that was written ({error})") from error
 
 

@@ -15,6 +15,7 @@ from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Start, Ticket
 from lth_runner.values import state as states
 from lth_runner.values.errors import Damaged, UserError
+from lth_runner.values.json_files import loaded
 from lth_runner.values.listed import listed
 from lth_runner.values.mask import Mask
 from lth_runner.values.state import State
@@ -199,6 +200,6 @@ def _kind(value: Tensor) -> str:
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
+        return loaded(text)
     except ValueError:
         return text

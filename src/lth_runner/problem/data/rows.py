@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.files import read_regular
+from lth_runner.values.json_files import loaded
 
 Row = tuple[int, Mapping[str, Any]]  # line number from 1, cells by column
 SUFFIXES = (".tsv", ".csv", ".jsonl")
@@ -97,9 +97,10 @@ def _objects(path: Path, text: str) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            found = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number}, is no JSON: {error.msg}") from error
+            found = loaded(line)
+        except ValueError as error:
+            told = getattr(error, "msg", error)
+            raise UserError(f"{path}, line {number}, is no JSON: {told}") from error
         if not isinstance(found, dict):
             raise UserError(
                 f"{path}, line {number}, is a {type(found).__name__}: each line must be a JSON "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from lth_runner.problem.data.token_table import Table, cached_table
 from lth_runner.problem.data.tokenizer_file import FileEncoder, TokenizerFile
 from lth_runner.values import identity
 from lth_runner.values.errors import UserError
+from lth_runner.values.json_files import loaded
 from lth_runner.values.seeds import stream as generator
 
 
@@ -113,9 +113,9 @@ class _Passage:
 
 def _read(path: Path) -> list[_Passage]:
     try:
-        found = [_passage(path, paragraph) for article in json.loads(decoded(path))["data"]
+        found = [_passage(path, paragraph) for article in loaded(decoded(path))["data"]
                  for paragraph in article["paragraphs"]]  # fmt: skip
-    except (json.JSONDecodeError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise UserError(
             f"{path} is no file of SQuAD v1.1 ({type(error).__name__}: {error}): it has data, "
             "paragraphs, a context, qas, and answers to each with text and answer_start"

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from lth_runner.problem.models.model_folder import ModelFolder, library, quiet
 from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.json_files import loaded
 
 TASKS: Mapping[str, str] = {
     "sequence_classification": "AutoModelForSequenceClassification",
@@ -211,7 +212,7 @@ def _is_roberta(config: Any) -> bool:
 def _num_tokens(tokenizer: Any) -> Sequence[int]:
     """Counts the tokens of a tokenizer.json, the largest number and one; none where it fails."""
     try:
-        found = json.loads(tokenizer.read_text())
+        found = loaded(tokenizer.read_text())
         vocabulary = found["model"]["vocab"]
         numbers = (
             list(vocabulary.values()) if isinstance(vocabulary, dict) else [len(vocabulary) - 1]
