@@ -8,13 +8,19 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+import small
 from fake_past import CLOCK, Fake, drawn, equal, small_task
+from lanes import trained
 from lth_runner.allocate import Global
 from lth_runner.cli.check import resolve
 from lth_runner.control import Random, Reinit, Shuffle, permuted
+from lth_runner.masking import Static
 from lth_runner.parts.make import make
 from lth_runner.search.rewind import Rewind
 from lth_runner.search.ticket import Start, Ticket
+from lth_runner.training.engines.packed import Packed
+from lth_runner.training.engines.sequential import Sequential
+from lth_runner.training.job import Job
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -121,6 +127,20 @@ def test_the_clock_decides_the_step_and_the_final_rate_and_no_weights(clock, ste
     assert equal(weights, past()[0].at(STEP))
 
 
+@pytest.mark.parametrize("by", [Sequential(), Packed()], ids=["one by one", "packed"])
+def test_tickets_train_at_their_own_learning_rate_and_are_other_trainings(by):
+    recipe, task, found = small.recipe(length="4it", eval_every="1it"), small.task(), {}
+    for factor in (1.0, 5.0):
+        start = Rewind(lr_factor=factor)(TASK, past())[1]
+        job = Job(task, Ticket(task.dense(), task.init(), start), Static())
+        [outcome] = trained([job], recipe, by=by)
+        found[factor] = [row["learning_rate"] for row in outcome.history], job
+    assert found[5.0][0] == [5 * rate for rate in found[1.0][0]]
+    one, other = (job.identity(recipe, "sequential")["start"] for _, job in found.values())
+    assert one == {"step": 0, "order": 3, "final": False}  # as it was before there was a factor
+    assert other == {**one, "factor": 5.0}
+
+
 @pytest.mark.parametrize(("data_order", "orders"), [("rewind", [4, 4]), ("continue", [1, 2])])
 def test_the_data_order_is_the_dense_trainings_or_each_rounds_own(data_order, orders):
     history = past(order=4)
@@ -151,6 +171,8 @@ def test_the_past_is_not_written_to():
         ({"optimizer": "old"}, r"rewind\.optimizer='old'"),
         ({"lr_clock": "finish"}, r"rewind\.lr_clock='finish'; did you mean final"),
         ({"data_order": None}, r"rewind\.data_order=None"),
+        ({"lr_factor": 0.0}, r"rewind\.lr_factor=0\.0: give"),
+        ({"lr_factor": float("nan")}, r"rewind\.lr_factor=nan: give"),
         ({"only": ["output"], "weights": "keep"}, r"rewind\.only.*weights=keep has no use"),
         ({"layers": "first", "weights": "keep"}, r"rewind\.layers.*weights=keep has no use"),
         ({"layers": "frist"}, r"rewind\.layers='frist'; did you mean first"),

@@ -16,6 +16,7 @@ from lth_runner.values.steps import Clock, Duration, Step
 
 Rate = Callable[[Step, Clock], float]  # the factor on the learning rate at a step
 Layers = Literal["first", "last", "early_half", "late_half", "all_but_first", "all_but_output"]
+LARGEST_FACTOR = 1e4  # of learning rates: beyond, a slip of the pen
 LEAST_RATE = 1e-4  # of the schedule's 1: below, fine-tuning stands still
 
 
@@ -30,7 +31,8 @@ class Rewind:
     ``bn``: normalisation scales, shifts and statistics go back too, or stay trained.
     ``optimizer``: fresh, or the state it had at k. ``lr_clock``: the schedule continues from k,
     starts over with the whole length, or stands at its final rate (fine-tuning). ``data_order``:
-    the dense training's batches again, or new ones in each round.
+    the dense training's batches again, or new ones in each round. ``lr_factor``: tickets train at
+    so many times the dense network's learning rate: sparse changes want a larger one.
 
     Learning-rate rewinding (Renda et al., ICLR 2020, arXiv 2003.02389) is weights=keep, bn=keep,
     lr_clock=rewind.
@@ -44,6 +46,7 @@ class Rewind:
     optimizer: Literal["fresh", "restore"] = "fresh"
     lr_clock: Literal["rewind", "restart", "final"] = "rewind"
     data_order: Literal["rewind", "continue"] = "continue"
+    lr_factor: float = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "step", Duration.parse(self.step))
@@ -53,6 +56,12 @@ class Rewind:
                 accepted = () if value is None else get_args(Layers)
             if accepted and name not in ("step", "only") and value not in accepted:
                 raise UserError(f"rewind.{name}={value!r}; {nearest(str(value), accepted)}")
+        factor = self.lr_factor
+        if isinstance(factor, bool) or not 0 < factor <= LARGEST_FACTOR:
+            raise UserError(
+                f"rewind.lr_factor={factor}: give what the dense network's learning rate is to be "
+                f"multiplied by for tickets, above 0 and at most {LARGEST_FACTOR:g}"
+            )
         if self.only is None and self.layers is None:
             raise UserError(
                 "rewind.only is not set: name what is rewound, by rewind.layers=early_half or by "
@@ -145,7 +154,8 @@ class Rewind:
     def without_dense(self, task: Task) -> tuple[State, Start]:
         """Gives the weights and the start of a first training: the task's own, or a fresh draw."""
         fresh = self.weights == "reinit"
-        return task.fresh(derive(task.seed, "reinit", 0)) if fresh else task.init(), Start()
+        weights = task.fresh(derive(task.seed, "reinit", 0)) if fresh else task.init()
+        return weights, Start(rate_factor=self.lr_factor)
 
     def __call__(self, task: Task, past: Past) -> tuple[State, Start]:
         """Gives the weights (not yet masked) and the start of the round after ``past``."""
@@ -155,6 +165,7 @@ class Rewind:
             step=0 if self.lr_clock == "restart" else step,
             order=len(past) if self.data_order == "continue" else dense.ticket.start.order,
             final_rate=self.lr_clock == "final",
+            rate_factor=self.lr_factor,
             optimizer=dense.optimizer_at(step) if self.optimizer == "restore" else {},
         )
         return self._weights(task, past, step) | self._bn(task, past, step), start

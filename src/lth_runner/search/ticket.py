@@ -46,13 +46,14 @@ class Start:
 
     ``step`` counts done optimizer steps: batches, augmentation and learning rate continue from
     there. ``final_rate`` holds the learning rate at the schedule's last value instead
-    (fine-tuning). ``order`` names the data order: the same number, the same batches.
-    ``optimizer`` is restored optimizer state, empty for a fresh one.
+    (fine-tuning); either is multiplied by ``rate_factor``. ``order`` names the data order: the same
+    number, the same batches. ``optimizer`` is restored optimizer state, empty for a fresh one.
     """
 
     step: Step = 0
     order: int = 0
     final_rate: bool = False
+    rate_factor: float = 1.0
     optimizer: Copied = Copied(default=())
 
     @property

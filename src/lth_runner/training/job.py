@@ -44,13 +44,14 @@ class Job:
         """Describes all that decides a training's result: jobs alike in it are one training."""
         start = self.ticket.start
         optimizer = {"optimizer": start.fingerprint} if start.has_optimizer else {}
+        scaled = {"factor": start.rate_factor} if start.rate_factor != 1.0 else {}
         return {
             "generation": GENERATION,
             "task": self.task.identity,
             "recipe": identity.describe(recipe),
             "masking": identity.describe(self.masking),
             "seed": self.task.seed,
-            "start": {"step": start.step, "order": start.order, "final": start.final_rate},
+            "start": {"step": start.step, "order": start.order, "final": start.final_rate} | scaled,
             "mask": self.ticket.mask.fingerprint,
             "weights": self.ticket.fingerprint,
             "device": torch.device(self.task.device).type,

@@ -187,7 +187,7 @@ class Loop:
 
     def rates(self) -> list[float]:
         """Computes this step's learning rate of each group of parameters; shows the first."""
-        factor = self._rate()
+        factor = self._rate() * self.job.ticket.start.rate_factor
         rates = [base * factor for base in self._base_rates]
         self._rate_shown = rates[0]
         return rates

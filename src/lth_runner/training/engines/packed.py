@@ -98,7 +98,7 @@ def _kind(job: Job) -> tuple[object, ...]:
     start = job.ticket.start
     return (
         id(job.task.data), job.task.device, identity.digest(job.task.identity), job.masking,
-        start.step, start.final_rate, start.has_optimizer,
+        start.step, start.final_rate, start.rate_factor, start.has_optimizer,
     )  # fmt: skip
 
 
