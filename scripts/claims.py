@@ -6,6 +6,7 @@ from claim import Claim, Group
 from claims_carried import CARRIED
 from claims_lota import LOTA_CLAIMS
 from claims_oneshot import ONE_SHOT_CLAIMS
+from claims_partial_lora import PARTIAL_LORA
 from claims_pretrained import PRETRAINED
 from measures import (
     ACCURACY,
@@ -241,6 +242,7 @@ CLAIMS = {
     ),
     **CARRIED,
     **LOTA_CLAIMS,
+    **PARTIAL_LORA,
     **ONE_SHOT_CLAIMS,
     **PRETRAINED,
     "Stability": Group(

@@ -33,9 +33,11 @@ EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 # their masks are found within one training: no rounds of pruning
 FOUND = {"digits_strong", "resnet20_cs", "resnet20_cts"}
 # masks before training: one round, however many are asked for
-AT_ONCE = {"lenet300_mnist_sanity", "lenet300_mnist_snip", "minilm_lota"}
+AT_ONCE = {
+    "lenet300_mnist_sanity", "lenet300_mnist_snip", "minilm_lota", "minilm_partial_lora",
+}  # fmt: skip
 FROM_FOLDER = {  # of a model that is not there
-    "minilm_lota", "minilm_sst2", "bert_base_glue", "bert_base_mlm",
+    "minilm_lota", "minilm_partial_lora", "minilm_sst2", "bert_base_glue", "bert_base_mlm",
 }  # fmt: skip
 ONE_SHOT = {"lenet300_mnist_connectivity", "resnet20_connectivity"}
 IN_ROUNDS = {"imp", "imp_linear", "random", "han2015", "obd"}  # pruners that train in between
@@ -105,7 +107,14 @@ NEEDED = {
     "origin=hf": ["origin.path=minilm"],
     **{
         f"+study={name}": ["model=hf", "model.path=minilm"]
-        for name in ("forgetting", "merge", "minilm_tickets", "bert_transfer", "minilm_transfer")
+        for name in (
+            "forgetting",
+            "merge",
+            "minilm_tickets",
+            "bert_transfer",
+            "minilm_transfer",
+            "partial_lora",
+        )
     },
     "+experiment=pretrained_transfer": ["origin.run=outputs/mnist_first"],
     "+experiment=smollm2_oneshot": ["model.path=smollm2"],

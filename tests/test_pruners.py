@@ -108,7 +108,7 @@ def test_gradual_pruning_is_one_training(folder: Path) -> None:
 
 NORMS = ["model=mlp", "model.norm=batch", "model.widths=[32,16]"]  # early birds look at them
 SCORELESS = {"continuous", "dpf", "early_bird_stop", "edge_popup", "gem_miner", "given", "gradual",
-             "multi_prize", "sparsegpt", "sr_ste", "supermask"}  # fmt: skip
+             "multi_prize", "partial_lora", "sparsegpt", "sr_ste", "supermask"}  # fmt: skip
 QUICK = {"snip", "gradual", "continuous"}
 OPTIONS = {
     **{name: ["pruner.retrain=true"] for name in ("gradual", "dpf", "sr_ste")},
@@ -117,6 +117,11 @@ OPTIONS = {
     "early_bird_stop": ["pruner.retrain=true", "pruner.distance=1", "pruner.every=10%"],
     "continuous": ["pruner.sparsity=0.5", "pruner.score_lr=0.1"],
     "sparsegpt": ["control.shuffle.weights=fresh"],
+    "partial_lora": [
+        "coordinates=low_rank",
+        "coordinates.whole=[output]",
+        "coordinates.targets=[linear1,linear2]",
+    ],
 }
 BLIND = {"imp": False, "given": True, "magnitude_at_init": True, "random": True, "random_erk": True,
          "smart_ratio": True, "synflow": True, "rigl": True, "set": True,

@@ -154,7 +154,7 @@ def composed(*words: str) -> dict[str, Any]:
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         plain = OmegaConf.to_container(compose("config", overrides=list(words)), resolve=True)
     assert isinstance(plain, dict)
-    for part in ("search", "masking", "budgets"):
+    for part in ("search", "masking", "budgets", "choices"):
         plain["pruner"].pop(part, None)
     return plain
 

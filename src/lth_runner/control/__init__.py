@@ -5,6 +5,7 @@ from lth_runner.control.control import Control, check, check_beside, possible
 from lth_runner.control.decisions import Invert, Inverted, RandomData
 from lth_runner.control.layers import ShuffledLayers
 from lth_runner.control.masks import Even, Random, RescaledRandom, Shuffle, permuted, unpruned
+from lth_runner.control.ratios import EvenRatios, ShuffledRatios, Targeted
 from lth_runner.control.starts import Late, Partial
 from lth_runner.control.weights import (
     MagnitudesOnly,
@@ -20,6 +21,7 @@ __all__ = [
     "Coarsened",
     "Control",
     "Even",
+    "EvenRatios",
     "Invert",
     "Inverted",
     "Late",
@@ -32,8 +34,10 @@ __all__ = [
     "RescaledRandom",
     "Shuffle",
     "ShuffledLayers",
+    "ShuffledRatios",
     "ShuffledWeights",
     "SignsOnly",
+    "Targeted",
     "check",
     "check_beside",
     "permuted",

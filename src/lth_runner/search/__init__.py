@@ -8,6 +8,7 @@ from lth_runner.search.given import Given
 from lth_runner.search.iterative import Iterative
 from lth_runner.search.kept_scores import KeptScores
 from lth_runner.search.learned import Learned
+from lth_runner.search.partial_lora import PartialLoRA
 from lth_runner.search.rewind import Rewind
 from lth_runner.search.search import Foreseeing, Rewinding, Search
 from lth_runner.search.solution import Solution, Solve
@@ -25,6 +26,7 @@ __all__ = [
     "Iterative",
     "KeptScores",
     "Learned",
+    "PartialLoRA",
     "Rewind",
     "Rewinding",
     "Search",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lth_runner.allocate import Allocate
+from lth_runner.problem.low_rank import LowRank
 from lth_runner.problem.task import Task
 from lth_runner.score import Random
 from lth_runner.search.fit import Fit
@@ -42,6 +43,11 @@ class Outside:
                 "pruner.outside leaves to another ticket what that keeps, and of a network's own "
                 "weights these would be zero: take coordinates=delta, in which they stay as "
                 "origin=run brings them"
+            )
+        if isinstance(task.coordinates, LowRank):
+            raise UserError(
+                "pruner.outside leaves places of a weight to another ticket, and a low-rank pair "
+                "has no entry for a place: take coordinates=delta, or pruner.outside=null"
             )
 
     def check_replicates(self, tasks: Sequence[Task], allocate: Allocate, density: float) -> None:
