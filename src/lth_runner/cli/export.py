@@ -41,6 +41,7 @@ forms:
   csr              the weights that stay, row by row (.safetensors)
   bitmask          the weights that stay and a bit for each place (.safetensors)
   task_vector      the deltas of coordinates=delta and a bit for each place (.safetensors)
+  peft             a folder that peft reads, of coordinates=low_rank and model=hf
 
 examples:
   lth-export outputs/digits_imp --best-matching --as onnx --to ticket.onnx
@@ -92,6 +93,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seed", type=int, metavar="N", help="the replicate's seed (the run's first)")
     add("--arm", default="ticket", metavar="A", help="the ticket, or a control's name")
     add("--start", action="store_true", help="the weights it started from, not the trained ones")
+    add(
+        "--keep-zeros", action="store_true",
+        help="of coordinates=delta or low_rank: where the weights that the change was added to are "
+        "0 the merged ones stay 0, so that a sparse base stays sparse",
+    )  # fmt: skip
     add("--as", dest="form", choices=SUFFIXES, metavar="FORM", help=", ".join(SUFFIXES))
     add("--to", metavar="PATH", help="the file to write, or the folder")
     add(
@@ -115,6 +121,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
             parser.error(f"--{option} goes with --{needed}: without it, it changes nothing")
     if (arguments.form is None) != (arguments.to is None):
         parser.error("--as FORM and --to PATH go together")
+    if arguments.keep_zeros and arguments.form in ("task_vector", "peft"):
+        parser.error("--keep-zeros is for merged weights: task_vector and peft write the change")
     if arguments.form is None and arguments.report is None:
         parser.error("say what to write: --as FORM --to PATH, or --report FILE.json, or both")
     return arguments
@@ -147,6 +155,7 @@ def _run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         arm=arguments.arm,
         start=arguments.start,
+        keep_zeros=arguments.keep_zeros,
     )
     show(_named(ticket))
     if arguments.form is not None:

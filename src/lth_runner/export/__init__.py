@@ -16,6 +16,7 @@ from lth_runner.export.to_forms import (
     to_checkpoint,
     to_csr,
     to_onnx,
+    to_peft,
     to_pretrained,
     to_semi_structured,
     to_shrink,
@@ -26,5 +27,5 @@ from lth_runner.export.two_of_four import load_semi_structured
 __all__ = [
     "Agreement", "Applied", "Disagreement", "Exported", "Taken", "TaskVector", "load", "load_csr",
     "load_semi_structured", "ticket", "to_bitmask", "to_checkpoint", "to_csr", "to_onnx",
-    "to_pretrained", "to_semi_structured", "to_shrink", "to_task_vector",
+    "to_peft", "to_pretrained", "to_semi_structured", "to_shrink", "to_task_vector",
 ]  # fmt: skip

@@ -158,12 +158,15 @@ def ticket(
     seed: int | None = None,
     arm: str = "ticket",
     start: bool = False,
+    keep_zeros: bool = False,
 ) -> Taken:
     """Takes one ticket of a finished run, a run folder or ``outputs/<name>`` with one run in it.
 
     Which one is for ``lth_runner.runs.ticket_choice.choose``: by ``round``, by ``sparsity``, the
     sparsest that is shown to match, else the last round, of the first replicate or of ``seed``.
-    Its weights are those at the end of training, with ``start`` those that it started from. The
+    Its weights are those at the end of training, with ``start`` those that it started from.
+    ``keep_zeros``, of other coordinates than weights: where the weights that a change was added to
+    are 0 the merged ones are 0 too, a sparse base stays sparse, and no figure is expected. The
     problem is built again from the folder's ``config.yaml``: call it from where `lth-run` was
     called. Raises UserError for what is not there, is not done or has changed since.
     """
@@ -183,7 +186,21 @@ def ticket(
         "model": read_flat_config(folder).get("model._target_"),
     }
     expected = {} if start and row["steps"] else _expected(folder, row)
+    if keep_zeros:
+        weights, own, expected = _as_sparse(task, mask, weights, start=start), None, {}
+        facts |= {"kept_zeros": True}
     return Taken(task, mask, weights, facts, expected, own)
+
+
+def _as_sparse(task: Task, mask: Mask, weights: State, *, start: bool) -> State:
+    """Takes out of merged weights what a change has put where its base is 0."""
+    if start or task.coordinates is None:
+        raise UserError(
+            "--keep-zeros keeps the zeros of the weights that a change was added to: it is for the "
+            "trained weights of runs in coordinates=delta or coordinates=low_rank"
+        )
+    base = task.merged(task.init())
+    return weights | {n: weights[n].masked_fill(base[n] == 0, 0.0) for n in mask}
 
 
 def _expected(folder: Path, row: Mapping[str, Any]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from lth_runner.export.form import Exported, exported
+from lth_runner.export.peft_adapter import PeftAdapter
 from lth_runner.export.pretrained_folder import PretrainedFolder
 from lth_runner.export.programs import Onnx, ShrunkProgram
 from lth_runner.export.taken_ticket import Taken
@@ -55,6 +56,11 @@ def to_task_vector(ticket: Taken, to: str | Path, *, samples: int | None = None)
     return exported(ticket, to, TaskVectorForm(), samples=samples)
 
 
+def to_peft(ticket: Taken, to: str | Path, *, samples: int | None = None) -> Exported:
+    """Writes an adapter's folder that peft reads, of model=hf; as ``exported`` does."""
+    return exported(ticket, to, PeftAdapter(), samples=samples)
+
+
 TO_FORMS: Mapping[str, Callable[..., Exported]] = MappingProxyType({  # as a command names them
     "checkpoint": to_checkpoint,
     "pretrained": to_pretrained,
@@ -64,4 +70,5 @@ TO_FORMS: Mapping[str, Callable[..., Exported]] = MappingProxyType({  # as a com
     "csr": to_csr,
     "bitmask": to_bitmask,
     "task_vector": to_task_vector,
+    "peft": to_peft,
 })  # fmt: skip

@@ -17,6 +17,7 @@ SUFFIXES: Mapping[str, tuple[str, ...]] = MappingProxyType({  # how their names 
     "csr": (".safetensors",),
     "bitmask": (".safetensors",),
     "task_vector": (".safetensors",),
+    "peft": (),
 })  # fmt: skip
 BATCHES = (1, 32, 256)
 REPETITIONS = 30  # below which a spread says little
