@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from safetensors.torch import load_file
 from command import SMALL, folders, lth_run
 from lth_runner.cli.merge import main
 from lth_runner.problem.origin import File
+from lth_runner.runs.one_run import trained_path
+from lth_runner.runs.origin import FromRun
 from lth_runner.study.merged import Merge, Source
 from lth_runner.study.merging import Dare, TaskArithmetic, Ties, interference, trim
 from lth_runner.values.errors import UserError
@@ -145,11 +148,66 @@ def test_the_command_chooses_a_weight_on_validation_and_writes_an_origin(
         assert torch.equal(value, network[name])
 
 
+def test_running_statistics_stay_each_task_s_own_and_no_number_is_never_the_best(
+    tmp_path: Path,
+) -> None:
+    found = []
+    for name, words in (("one", []), ("two", ["dataset.seed=1"])):
+        words = [*words, "model.norm=batch", "pruner=one_shot", f"paths.outputs={tmp_path}"]
+        said = lth_run(*SMALL, "record=local", "control=none", *words, f"name={name}")
+        assert said.status == 0, said.err
+        found.append(str(folders(tmp_path, name)[0]))
+    merge = Merge(sources(found, round=0))
+    assert {"norm1.weight", "norm1.bias"} <= {*merge.shared}
+    one, two = merge.networks(TaskArithmetic(), 1.0)
+    for source, mine in zip(merge.sources, (one, two), strict=True):
+        for name in ("norm1.running_mean", "norm1.running_var", "norm1.num_batches_tracked"):
+            assert name in source.own
+            assert torch.equal(mine[name], source.end[name])
+    assert torch.equal(one["norm1.weight"], two["norm1.weight"])
+    # a half of the sum is one source's own change: nothing is lost of it
+    same = Merge((merge.sources[0], replace(merge.sources[0], name="again")))
+    assert same.tried(TaskArithmetic(), 0.5, "val").values == pytest.approx(same.alone("val"))
+    assert same.best(TaskArithmetic(), [float("nan"), 1e30, 0.5]) == 0.5
+    end = trained_path(Path(found[1]), FromRun(found[1]).row)
+    end.write_bytes(end.read_bytes()[:-1] + b"?")
+    with pytest.raises(UserError, match=r"weights cannot be read: .* give the run's own"):
+        sources(found, round=0)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--weight", "nan"], "'nan': give a finite number"),
+        (["--weight", "0.3", "--method", "sum"], "--weight goes with --method task_arithmetic"),
+        (["--density", "0.3", "--method", "dare"], "--density goes with --method ties"),
+        (["--drop", "1", "--method", "dare"], "--drop 1.0 must be a share between 0 and 1"),
+        (["--arm", "reinit"], "one has no arm reinit: it has ticket"),
+        (["--round", "7"], "one has no finished training of round 7 and seed 0: it has rounds 0"),
+    ],
+)
+def test_words_of_the_command_are_told_in_its_own_words(
+    runs: list[str], capsys: pytest.CaptureFixture[str], words: list[str], told: str
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(Path(runs[0]).parent.parent)
+        try:
+            status = main(["one", "two", "--head", "output", *words])
+        except SystemExit as end:
+            status = end.code
+    assert status == 2
+    said = capsys.readouterr().err
+    assert told in " ".join(said.split())
+    assert "origin" not in said
+
+
 def test_what_cannot_be_merged_is_told(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([runs[0], "--head", "output"]) == 2
     assert "takes two runs or more" in capsys.readouterr().err
     assert main([*runs, "--head", "outptu"]) == 2
     assert "--head: 'outptu' matches no tensor" in capsys.readouterr().err
+    assert main([runs[0], runs[0], "--head", "output"]) == 2
+    assert "is named twice" in capsys.readouterr().err
     one, two = sources(runs)
     moved = {**two.start, "linear1.weight": two.start["linear1.weight"] + 1}
     other = Source(two.name, two.task, moved, two.end, two.own)

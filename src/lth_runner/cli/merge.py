@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 EXIT_USER, EXIT_INTERRUPTED = 2, 130
 GRID = tuple(round(0.1 * number, 1) for number in range(1, 11))
 METHODS = ("task_arithmetic", "sum", "ties", "dare")
+DENSITY, DROP = 0.2, 0.9
+SERVES = MappingProxyType({  # option -> the methods that it says something of
+    "weight": ("task_arithmetic", "ties", "dare"), "density": ("ties",),
+    "drop": ("dare",), "draw": ("dare",),
+})  # fmt: skip
 
 DESCRIPTION = """\
 Merge networks that several runs trained from the same weights; nothing is trained.
@@ -38,6 +44,7 @@ methods:
   dare             drop at random and rescale, then add (Yu et al., ICML 2024)
 
 The weight is the best of 0.1, 0.2, ... 1 on the validation samples, unless --weight gives it.
+Running statistics of norms stay each task's own, as its head does.
 
 example:
   lth-merge outputs/sst2 outputs/trec --head classifier --method ties --to merged.safetensors
@@ -86,23 +93,27 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--head", nargs="*", default=[], metavar="PATTERN", help="tensors that stay each task's own"
     )
     add("--method", choices=METHODS, action="append", help="one or several (all four)")
-    add("--weight", type=float, metavar="W", help="of every change, in place of the grid")
+    add("--weight", type=_number, metavar="W", help="of every change, in place of the grid")
     add(
-        "--density",
-        type=float,
-        default=0.2,
-        metavar="D",
-        help="ties: the share that trimming keeps",
-    )
-    add("--drop", type=float, default=0.9, metavar="P", help="dare: the share that is dropped")
-    add("--draw", type=int, default=0, metavar="N", help="dare: the seed of what is dropped")
+        "--density", type=float, metavar="D",
+        help=f"ties: the share that trimming keeps ({DENSITY})",
+    )  # fmt: skip
+    add("--drop", type=float, metavar="P", help=f"dare: the share that is dropped ({DROP})")
+    add("--draw", type=int, metavar="N", help="dare: the seed of what is dropped (0)")
     add(
         "--to",
         metavar="FILE.safetensors",
         help="write the one method's network, with the first head",
     )
     arguments = parser.parse_args(argv)
-    if arguments.to is not None and len(arguments.method or METHODS) != 1:
+    chosen = arguments.method or METHODS
+    for option, methods in SERVES.items():
+        if getattr(arguments, option) is not None and not {*methods} & {*chosen}:
+            parser.error(
+                f"--{option} goes with --method {' or '.join(methods)}: without it, it changes "
+                "nothing"
+            )
+    if arguments.to is not None and len({*chosen}) != 1:
         parser.error("--to writes one network: give one --method")
     return arguments
 
@@ -114,13 +125,13 @@ def _run(arguments: argparse.Namespace) -> int:
     target = None
     if arguments.to is not None:
         target = check_target(arguments.to, (".safetensors",), "a merged network")
+    methods = {n: _method(n, arguments) for n in arguments.method or METHODS}
     chosen = {"round": arguments.round, "arm": arguments.arm, "seed": arguments.seed}
     merge = Merge(tuple(Source.of_run(run, arguments.head, **chosen) for run in arguments.runs))
     show("\n".join(_told(merge)))
     header = ["method", "weight", *(one.name for one in merge.sources)]
     body = [["alone", "", *_figures(merge, merge.alone())]]
-    for name in arguments.method or METHODS:
-        method = _method(name, arguments)
+    for name, method in methods.items():
         weight = _weight(name, method, merge, arguments)
         found = merge.tried(method, weight, "test").values
         body.append([name, f"{weight:g}", *_figures(merge, found)])
@@ -136,14 +147,26 @@ def _run(arguments: argparse.Namespace) -> int:
 def _method(name: str, arguments: argparse.Namespace) -> Merging:
     from lth_runner.study.merging import Dare, TaskArithmetic, Ties
 
+    density = DENSITY if arguments.density is None else arguments.density
+    drop = DROP if arguments.drop is None else arguments.drop
     known: Mapping[str, Callable[[], Any]] = MappingProxyType({
         "task_arithmetic": TaskArithmetic,
         "sum": TaskArithmetic,
-        "ties": lambda: Ties(arguments.density),
-        "dare": lambda: Dare(arguments.drop, arguments.draw),
+        "ties": lambda: Ties(density),
+        "dare": lambda: Dare(drop, arguments.draw or 0),
     })  # fmt: skip
     made: Merging = known[name]()
     return made
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r}: give a finite number")
+    return value
 
 
 def _weight(name: str, method: Merging, merge: Merge, arguments: argparse.Namespace) -> float:

@@ -16,9 +16,9 @@ from lth_runner.runs.ended_weights import ended_weights
 from lth_runner.runs.folder import read_problem, read_rounds, unfinished
 from lth_runner.runs.one_run import one_run, trained_path
 from lth_runner.runs.rebuilt import rebuilt
-from lth_runner.store.ended import WEIGHTS, under
+from lth_runner.store.ended import WEIGHTS, read_end
 from lth_runner.values import state as states
-from lth_runner.values.errors import UserError
+from lth_runner.values.errors import Damaged, UserError
 from lth_runner.values.listed import numbers_listed
 from lth_runner.values.state import State
 
@@ -46,6 +46,7 @@ class FromRun:
     into: str = ""
     fresh: Sequence[str] = ()
     unused: Sequence[str] = ()
+    key: str = field(default="origin.run", compare=False)  # what messages call the path
     content: str = field(init=False, default="")  # SHA-256, as a File's
 
     def __post_init__(self) -> None:
@@ -68,7 +69,7 @@ class FromRun:
 
     @property
     def _called(self) -> str:
-        return f"origin.run={self.run}"
+        return f"{self.key}={self.run}"
 
     @cached_property
     def folder(self) -> Path:
@@ -80,8 +81,14 @@ class FromRun:
         """The weights at the end of the training, under the stock network's names."""
         if self._merged is not None:
             return self._merged
-        tensors, _ = states.load(trained_path(self.folder, self.row))
-        return under(tensors, WEIGHTS)
+        end = trained_path(self.folder, self.row)
+        try:
+            return read_end(end)[1]
+        except (Damaged, OSError) as error:
+            raise UserError(
+                f"{self._called}: the Store's weights cannot be read: {error}; give the run's own "
+                "command again, which trains what is missing"
+            ) from error
 
     @cached_property
     def _merged(self) -> State | None:
@@ -96,7 +103,7 @@ class FromRun:
         if not end.is_file():
             raise UserError(
                 f"{self._called}: the Store no longer holds its training {end.parent.name} "
-                "(store.keep lets go of some): run it again, or choose another origin.round"
+                "(store.keep lets go of some): run it again, or choose another round"
             )
         return File(str(end), WEIGHTS, self.into, self.fresh, self.unused)
 
@@ -106,7 +113,7 @@ class FromRun:
         arms = [row for row in read_rounds(self.folder) if row.get("arm") == self.arm]
         if not arms and self.arm != TICKET:
             known = sorted({str(row.get("arm")) for row in read_rounds(self.folder)})
-            raise UserError(f"origin.arm={self.arm}: {self.run} has {', '.join(known)}")
+            raise UserError(f"{self._called} has no arm {self.arm}: it has {', '.join(known)}")
         seeds = sorted({row["seed"] for row in arms})
         seed = seeds[0] if self.seed is None and seeds else self.seed
         for row in arms:
@@ -114,7 +121,7 @@ class FromRun:
                 if row.get("diverged"):
                     raise UserError(
                         f"{self._called}: round {self.round} of seed {seed} has diverged: "
-                        "choose another origin.seed or origin.round"
+                        "choose another seed or round"
                     )
                 return row
         rounds = sorted({row["round"] for row in arms})

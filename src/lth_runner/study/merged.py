@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -30,7 +31,9 @@ SHOWN = 3  # tensors that a message names
 class Source:
     """One training that is merged: its task in stock weights, what it began and ended with.
 
-    ``own``: the tensors that stay its own, its head.
+    ``own``: the tensors that stay its own, its head and what is no parameter: running statistics
+    of norms, which are of its network's values and no changes that add up (a sum of variances
+    that fell may be negative).
     """
 
     name: str
@@ -43,14 +46,18 @@ class Source:
     def of_run(
         cls, run: str, own: Sequence[str], *, round: int, arm: str, seed: int | None
     ) -> Source:
-        """Reads a training of a finished run; its problem is built again from the folder."""
-        chosen = FromRun(run, round, seed, arm)
+        """Reads a training of a finished run; its problem is built again from the folder.
+
+        ``own`` are patterns of its head's tensors.
+        """
+        chosen = FromRun(run, round, seed, arm, key="RUN")
         task = rebuilt(chosen.folder)
         task = task if task.seed == chosen.row["seed"] else task.with_seed(chosen.row["seed"])
         start, end = task.merged(task.init()), dict(chosen.weights)
         stock = replace(task, coordinates=None)
         name = f"{chosen.folder.parent.name}/{chosen.folder.name}"
-        return cls(name, stock, start, end, select(own, end, "--head"))
+        head = select(own, end, "--head")
+        return cls(name, stock, start, end, head | (end.keys() - _parameters(stock)))
 
     @property
     def measure(self) -> Measure:
@@ -82,6 +89,9 @@ class Merge:
     def __post_init__(self) -> None:
         if len(self.sources) < 2:
             raise UserError("to merge takes two runs or more: name another one")
+        names = [one.name for one in self.sources]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise UserError(f"{twice} is named twice: its change would count double")
         first = self.sources[0]
         for other in self.sources[1:]:
             odd = sorted((first.end.keys() - first.own) ^ (other.end.keys() - other.own))
@@ -100,7 +110,7 @@ class Merge:
 
     @cached_property
     def shared(self) -> tuple[str, ...]:
-        """The tensors that are merged: weights of all sources, no counters."""
+        """The tensors that are merged: the weights that all sources have."""
         first = self.sources[0]
         return tuple(
             n for n, v in first.end.items() if n not in first.own and v.is_floating_point()
@@ -120,7 +130,7 @@ class Merge:
         """
         change = method(self.vectors, [weight] * len(self.sources))
         start = self.sources[0].start
-        body = {name: start[name] + change[name] for name in self.shared}
+        body = {name: (start[name] + change[name]).to(start[name]) for name in self.shared}
         return tuple(one.end | body for one in self.sources)
 
     def tried(self, method: Merging, weight: float, split: str) -> Trial:
@@ -132,7 +142,8 @@ class Merge:
     def best(self, method: Merging, weights: Sequence[float]) -> float:
         """Finds the weight whose network loses least on validation, on average over the tasks.
 
-        A loss is taken from what the source itself reaches there; the first of equals.
+        A loss is taken from what the source itself reaches there; the first of equals. A weight at
+        which a figure is no number is never it, unless it is at all.
         """
         for one in self.sources:
             if next(iter(one.task.data.batches("val", 1)), None) is None:
@@ -144,7 +155,8 @@ class Merge:
         def gain(weight: float) -> float:
             found = self.tried(method, weight, "val").values
             triples = zip(self.sources, found, alone, strict=True)
-            return fmean(one.measure.gain(value, own) for one, value, own in triples)
+            mean = fmean(one.measure.gain(value, own) for one, value, own in triples)
+            return mean if math.isfinite(mean) else -math.inf
 
         return max(weights, key=gain)
 
@@ -164,6 +176,12 @@ class Merge:
 def write_merged(path: Path, network: State, facts: Mapping[str, Any]) -> None:
     """Writes a merged network as a plain state_dict, which origin=file starts from."""
     states.save(path, network, {name: str(value) for name, value in facts.items()})
+
+
+def _parameters(task: Task) -> set[str]:
+    """Names what of a network's tensors is a parameter."""
+    network = next(module for _, module in task.named_modules())
+    return {name for name, _ in network.named_parameters()}
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
