@@ -296,6 +296,11 @@ def test_a_mistake_is_told_by_its_key_and_what_is_accepted(override):
             "cannot be had",
         ),  # a fifth of the weights, more than are kept
         (["pruner.scope=layerwise", "+pruner.rates.outptu=0.1"], "pruner.rates"),
+        (
+            ["pruner.scope=layerwise", "pruner.budgets.layerwise.rate=0"],
+            "pruner.budgets.layerwise.rate=0 is outside (0, 1)",
+        ),
+        (["probe.accuracy.splits=[]"], "splits=[] measures no network"),
         (["rewind.only=[outptu]"], "rewind.only"),
         (["rewind=partial"], "rewind.only"),
         (["pruner.sparsity=null", "pruner.rounds=2.5"], "pruner.rounds"),

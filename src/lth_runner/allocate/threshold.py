@@ -117,6 +117,11 @@ class LayerWise:
         for pattern, rate in (self.rates or {}).items():
             if not 0 <= rate < 1:
                 raise UserError(f"pruner.rates: {pattern}={rate} is outside [0, 1)")
+        if self.rate is not None and not 0 < self.rate < 1:
+            raise UserError(
+                f"pruner.budgets.layerwise.rate={self.rate} is outside (0, 1): it is that of "
+                "pruner.rate, which pruner.rates are relative to"
+            )
         if self.rates and self.rate is None:
             raise UserError("pruner.rates are relative to pruner.rate: set it, to 0.2 for example")
 

@@ -18,12 +18,17 @@ class Performance:
     """Measures the trained network on splits by its objective, ``<split>_<measure>``.
 
     Of a classification these are accuracy (0..1) and loss (nats). ``splits``: which ones, of train,
-    val and test, on which verdicts go. Raises UserError for others.
+    val and test, on which verdicts go. Raises UserError for others, and for none.
     """
 
     splits: Sequence[str] = SPLITS
 
     def __post_init__(self) -> None:
+        if not self.splits:
+            raise UserError(
+                "probe.accuracy.splits=[] measures no network, and nothing could be said of one: "
+                f"name some of {', '.join(SPLITS)}"
+            )
         for split in self.splits:
             if split not in SPLITS:
                 raise UserError(f"probe.accuracy.splits: {split!r}: {nearest(str(split), SPLITS)}")
