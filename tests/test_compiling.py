@@ -81,6 +81,16 @@ def damaged(folder, kept, harm):
     return folder / name
 
 
+def test_a_named_pipe_in_the_place_of_a_library_is_not_waited_for(
+    fresh_library, kept, monkeypatch, tmp_path
+):
+    fresh_library.mkdir(parents=True, mode=0o700)
+    os.mkfifo(fresh_library / kept[0])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert library()
+    assert list(tmp_path.glob("lth-runner-*/*.so"))  # where it is had instead
+
+
 def test_a_damaged_library_is_not_loaded_but_compiled_again(fresh_library, kept, caplog):
     harmed = damaged(fresh_library, kept, lambda content: content[:5000])  # SIGBUS, if loaded
     assert library()

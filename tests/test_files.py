@@ -13,7 +13,7 @@ import pytest
 
 from lth_runner.runs.status.removal import remove_below
 from lth_runner.values import pieces
-from lth_runner.values.files import append, content_hash, whole_file, write_whole
+from lth_runner.values.files import append, regular_hash, whole_file, write_whole
 from lth_runner.values.pieces import clear_pieces, piece
 from lth_runner.values.processes import is_alive
 
@@ -133,7 +133,7 @@ def test_what_is_removed_lies_below_and_is_reached_through_no_link(tmp_path):
 def test_a_file_is_hashed_by_its_contents(tmp_path):
     content = os.urandom(3_000_000)
     (tmp_path / "file").write_bytes(content)
-    assert content_hash(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+    assert regular_hash(tmp_path / "file") == hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize("pid", [0, -1, GONE, 2**31, 10**30])

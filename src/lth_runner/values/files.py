@@ -58,17 +58,11 @@ def append(path: Path, content: bytes, *, synced: bool = False) -> None:
             os.fsync(opened.fileno())
 
 
-def content_hash(path: Path) -> str:
-    """Hashes what a file holds (SHA-256), block by block."""
-    digest = hashlib.sha256()
-    with path.open("rb") as opened:
-        while block := opened.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def regular_hash(path: Path) -> str:
-    """Hashes what a file holds (SHA-256); raises OSError for what is no file, and never waits."""
+    """Hashes what a file holds (SHA-256), block by block.
+
+    Raises OSError for what is no file, and never waits.
+    """
     digest = hashlib.sha256()
     with open_regular(path) as opened:
         while block := opened.read(1 << 20):

@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 
 from lth_runner.values.errors import UserError
-from lth_runner.values.files import content_hash
+from lth_runner.values.files import regular_hash
 from lth_runner.values.pieces import clear_pieces, piece
 
 log = logging.getLogger(__name__)
@@ -106,9 +106,12 @@ def _processor() -> str:
 
 
 def _kept(folder: Path, name: str) -> Path | None:
-    """Finds what was compiled before and still is what was written; removes what is not."""
+    """Finds what was compiled before and still is what was written; removes what is not.
+
+    Raises OSError for what is no file: a named pipe would be waited for.
+    """
     for path in sorted(folder.glob(f"{name}-*.so")):
-        if path.stem == f"{name}-{content_hash(path)}":
+        if path.stem == f"{name}-{regular_hash(path)}":
             return path
         path.unlink(missing_ok=True)
         log.warning("%s was damaged: removed, and compiled again", path)
@@ -129,7 +132,7 @@ def _compiled(folder: Path, name: str) -> Path:
                 ctypes.CDLL(str(fresh))  # what links may still lack a library when it runs
                 with fresh.open("rb") as opened:
                     os.fsync(opened.fileno())
-                path = folder / f"{name}-{content_hash(fresh)}.so"
+                path = folder / f"{name}-{regular_hash(fresh)}.so"
                 fresh.replace(path)  # whole or not at all, whoever else compiles it now
                 return path
         except OSError as error:
