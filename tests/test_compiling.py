@@ -32,6 +32,7 @@ def fresh_library(monkeypatch, tmp_path):
     """The library compiled anew, in haste, in a cache of its own; CC is this test's."""
     monkeypatch.setenv("CC", refusing(tmp_path / "hasty", "-no-flag"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where one of this machine's may lie
     library.cache_clear()
     yield tmp_path / "cache" / "lth-runner" / "compiled"
     library.cache_clear()
@@ -81,12 +82,9 @@ def damaged(folder, kept, harm):
     return folder / name
 
 
-def test_a_named_pipe_in_the_place_of_a_library_is_not_waited_for(
-    fresh_library, kept, monkeypatch, tmp_path
-):
+def test_a_named_pipe_in_the_place_of_a_library_is_not_waited_for(fresh_library, kept, tmp_path):
     fresh_library.mkdir(parents=True, mode=0o700)
     os.mkfifo(fresh_library / kept[0])
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert library()
     assert list(tmp_path.glob("lth-runner-*/*.so"))  # where it is had instead
 
