@@ -26,12 +26,15 @@ from lth_runner import export
 from lth_runner.cli.export import main
 from lth_runner.export import layouts
 from lth_runner.export.agreement import compared
+from lth_runner.export.form import exported
 from lth_runner.export.programs import blocked_by
 from lth_runner.export.to_forms import TO_FORMS
 from lth_runner.export.two_of_four import check_round_trip
 from lth_runner.export.whole_file import finished
 from lth_runner.problem.answers import answer
 from lth_runner.problem.objective import SquaredError
+from lth_runner.problem.origin import File
+from lth_runner.store.foreign import read_ticket_from
 from lth_runner.values.errors import UserError
 from lth_runner.values.export_forms import SUFFIXES
 from lth_runner.values.mask import Mask
@@ -378,6 +381,44 @@ def test_what_a_file_that_is_read_is_not_is_said(outputs, taken, tmp_path):
                 read(path)
 
 
+def test_a_packed_file_is_no_ticket_and_no_origin_and_says_what_to_take(taken, tmp_path):
+    export.to_bitmask(taken, tmp_path / "bits.safetensors")
+    for read in (read_ticket_from, lambda path: list(File(str(path)).tensors())):
+        with pytest.raises(UserError, match=r"as bitmask, which packs .* --as checkpoint"):
+            read(tmp_path / "bits.safetensors")
+
+
+class Broken:
+    """A form whose file cannot be asked, or answers with something else."""
+
+    def __init__(self, answers) -> None:
+        self.name, self.suffixes, self.tolerance, self._answers = "broken", (".x",), 0.0, answers
+
+    def check(self, ticket) -> None: ...
+
+    def write(self, ticket, path) -> tuple[str, ...]:
+        path.write_text("something")
+        return ()
+
+    def read(self, path, ticket):
+        return self._answers
+
+
+def fails(inputs: Tensor) -> Tensor:
+    raise KeyError(len(inputs))
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [(fails, r"cannot answer inputs of the shape \(1, 1, 8, 8\): 1"), (dict, "cannot answer"),
+     (lambda inputs: {"logits": inputs}, "answers with a dict")],
+)  # fmt: skip
+def test_a_file_that_cannot_be_asked_or_answers_no_tensor_is_told(taken, tmp_path, answers, told):
+    with pytest.raises(export.Disagreement, match=told):
+        exported(taken, tmp_path / "t.x", Broken(answers))
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_extra_that_is_not_installed_is_named(outputs, tmp_path, capsys):
     find = util.find_spec
     without = mock.patch(
@@ -417,6 +458,8 @@ def test_a_run_that_is_not_done_or_has_changed_is_not_exported(copied, tmp_path,
     for end in (copied.parents[1] / "store").glob("entries/*/end.safetensors"):
         end.unlink()
     assert "the Store no longer holds" in refused(capsys, *words)
+    (copied.parents[1] / "store").rename(tmp_path / "elsewhere")
+    assert "there is no Store beside" in refused(capsys, *words)
     (copied / "status.json").unlink()
     assert "is not done" in refused(capsys, *words)
     assert not (tmp_path / "t.safetensors").exists()

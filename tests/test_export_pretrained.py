@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import pretrained
 import small
 from lth_runner import export
 from lth_runner.export.taken_ticket import Taken
+from lth_runner.export.to_forms import TO_FORMS
 from lth_runner.export.whole_file import finished
 from lth_runner.problem import Covers, Delta, NextToken, Pretrained
 from lth_runner.problem.models import HuggingFace
@@ -22,6 +25,7 @@ from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.pieces import piece
 from lth_runner.values.seeds import stream
+from lth_runner.values.tree import Batch
 
 transformers = pytest.importorskip("transformers")
 BLOCKS = Covers(("linear", "attention_projection"), blocks=True)
@@ -70,6 +74,59 @@ def test_from_pretrained_reads_a_ticket_that_answers_to_the_bit(
         tmp_path / "model" / "tokenizer.json"
     ).read_text()
     assert json.loads((done.path / "lth-export.json").read_text())["round"] == 1
+
+
+@pytest.mark.parametrize("form", ["shrink", pytest.param("onnx", marks=pytest.mark.slow)])
+def test_a_program_of_a_pretrained_model_answers_logits_at_every_length_of_its_data(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = taken(tmp_path / "model", "bert")
+    dead = {n: kept.clone() for n, kept in ticket.mask.items()}
+    first = "bert.encoder.layer.0."
+    dead[f"{first}intermediate.dense.weight"][:5] = False  # units that send a constant
+    dead[f"{first}output.dense.weight"][:, 5:9] = False  # and some that nobody hears
+    mask, whole = Mask(dead), pretrained.Data.batches
+    ticket = Taken(ticket.task, mask, mask(ticket.weights), ticket.facts, {})
+
+    def ragged(self: object, *given: object) -> Iterator[Batch]:
+        for inputs, targets in whole(self, *given):
+            length = 4 if inputs["input_ids"][0, 0] % 2 else 6
+            yield {name: value[:, :length] for name, value in inputs.items()}, targets
+
+    assert not ticket.lengths_differ
+    monkeypatch.setattr(pretrained.Data, "batches", ragged)
+    ticket = replace(ticket)
+    assert ticket.lengths_differ
+    target = tmp_path / f"ticket.{'pt2' if form == 'shrink' else 'onnx'}"
+    done = TO_FORMS[form](ticket, target)
+    assert done.agreement.num == 24
+    if form == "shrink":
+        loaded = torch.export.load(target).module()
+        inputs = {"input_ids": torch.tensor([[4, 5, 2]]), "attention_mask": torch.ones(1, 3).long()}
+        torch.testing.assert_close(loaded(**inputs), ticket.module()(**inputs))
+        num = sum(value.numel() for value in ticket.module().parameters())
+        assert done.notes[0] == f"{num - 9 * (16 + 1 + 16):,} of {num:,} parameters are left"
+
+
+def test_two_of_four_of_inputs_that_lie_on_the_first_axis_are_packed_along_them(
+    tmp_path: Path,
+) -> None:
+    ticket = taken(tmp_path / "model", "gpt2")
+    dense = ticket.task.dense()
+    inputs_first = Mask({n: (torch.arange(len(kept)) % 4 < 2)[:, None].expand_as(kept).clone()
+                         for n, kept in dense.items()})  # fmt: skip
+    start = ticket.task.init()
+    good = Taken(ticket.task, inputs_first, inputs_first(start), ticket.facts, {})
+    done = export.to_semi_structured(good, tmp_path / "good.safetensors")
+    assert done.agreement.largest == 0.0
+    found = export.load(tmp_path / "good.safetensors")
+    assert all(torch.equal(found[name], good.weights[name]) for name in dense)
+    assert "c_attn.weight" in done.notes[-1]  # which no kernel of a GPU takes
+    outputs_first = Mask({n: (torch.arange(kept.shape[1]) % 4 < 2).expand_as(kept).clone()
+                          for n, kept in dense.items()})  # fmt: skip
+    bad = Taken(ticket.task, outputs_first, outputs_first(start), ticket.facts, {})
+    with pytest.raises(UserError, match=r"c_attn\.weight.* are not 2:4"):
+        export.to_semi_structured(bad, tmp_path / "bad.safetensors")
 
 
 def test_a_written_folder_is_a_start_and_its_zeros_are_a_mask(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from lth_runner.search.sparsegpt.columns import (
     inverse_factor,
     prune,
 )
+from lth_runner.search.sparsegpt.layers import Layer, Seen
 from lth_runner.search.sparsegpt.walk import Walk
 from lth_runner.store.ticket_file import read_ticket
 from lth_runner.values import state as states
@@ -178,6 +179,16 @@ def drawn(task: Task, num: int = 24) -> Any:
     """The samples that a task of this seed is solved by."""
     [(inputs, _)] = draw_batches(task, 1, num)
     return inputs
+
+
+def test_an_input_that_is_changed_in_place_between_two_layers_is_seen_anew() -> None:
+    first, second = nn.Linear(2, 1), nn.Linear(2, 1)
+    seen, inputs = Seen(), torch.tensor([[1.0, -2.0]])
+    for name, layer in (("0.weight", first), ("1.weight", second)):
+        seen.see(Layer(name, layer, "linear"), inputs)
+        F.relu_(inputs)
+    assert seen.grams["0.weight"].tolist() == [[1, -2], [-2, 4]]
+    assert seen.grams["1.weight"].tolist() == [[1, 0], [0, 0]]
 
 
 def solved_by_hand(gram: Tensor, weight: Tensor, density: float) -> Tensor:
@@ -433,7 +444,8 @@ class Uncalled(nn.Module):
         (small.task(), solver(Rows()), r"pruner\.scope=rows.*layerwise"),
         (small.task(), solver(NOfM(4), block=6), r"block=6 cuts groups of 4"),
         (Task(small.perceptron, small.blobs(), biases=True), solver(), r"pruner\.biases=true"),
-        (Task(small.perceptron, small.blobs(), coordinates=DELTA), solver(), "coordinates="),
+        (Task(small.perceptron, small.blobs(), coordinates=DELTA), solver(),
+         r"coordinates \(Delta\)"),
         (small.task(), solver(batch_size=97), r"pruner\.search\.solve\.batch_size=97"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -61,6 +61,8 @@ def test_another_base_is_told_by_its_content_and_nothing_is_written(
     with pytest.raises(UserError, match="has not the weights that the task vector is a change of"):
         vector.apply(other)
     assert all(torch.equal(value, before[key]) for key, value in other.state_dict().items())
+    with pytest.raises(UserError, match="is a task vector, the change of a network: lay it on"):
+        export.load(tmp_path / "change.safetensors")
     with pytest.raises(UserError, match=r"linear1.weight is \(64, 64\) bfloat16"):
         vector.apply(taken.fresh().bfloat16())
     with pytest.raises(UserError, match=r"has no linear1.weight, output"):

@@ -14,6 +14,7 @@ from score_cases import HAND, INPUTS, half_mask, three_samples
 from torch import Tensor, nn
 
 from lth_runner.allocate import NOfM, Rows
+from lth_runner.problem.coordinates import Delta
 from lth_runner.problem.covers import Covers
 from lth_runner.problem.data import Data
 from lth_runner.problem.models import transformer_classifier
@@ -335,5 +336,7 @@ def test_layers_without_inputs_to_see_and_biases_are_refused() -> None:
     ALL.check(problem(Words, ids))
     with pytest.raises(UserError, match=r"pruner\.biases=true, but Wanda"):
         ALL.check(problem(Words, ids, biases=True))
+    with pytest.raises(UserError, match=r"coordinates \(Delta\): Wanda"):
+        ALL.check(problem(Words, ids, coordinates=Delta()))
     with pytest.raises(UserError, match="make 384 samples, but there are 3"):
         Wanda(num_batches=3).check(problem(Words, ids))

@@ -12,6 +12,7 @@ from lth_runner.export.taken_ticket import Taken, first
 from lth_runner.problem.answers import Tally, answer
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError
+from lth_runner.values.raised import first_line
 from lth_runner.values.tree import Batch, Tree
 
 Answer = Callable[[Tree], Tensor]
@@ -51,8 +52,11 @@ class Agreement:
 def apart(wanted: Tensor, found: Tensor) -> tuple[float, float]:
     """Finds the largest difference of two outputs, and the largest finite output.
 
-    Raises Disagreement for outputs of another shape.
+    Raises Disagreement for outputs of another shape, and for what is no tensor.
     """
+    if not isinstance(found, Tensor):
+        raise Disagreement(f"the exported file answers with a {type(found).__name__}")
+    found = found.float()
     if wanted.shape != found.shape:
         shapes = f"{tuple(found.shape)} in the place of {tuple(wanted.shape)}"
         raise Disagreement(f"the exported file answers with the shape {shapes}")
@@ -71,7 +75,7 @@ def compared(taken: Taken, answers: Answer, most: int | None = None) -> Agreemen
     tallies = Tally(objective), Tally(objective)
     largest, scale, num = 0.0, 0.0, 0
     for counted, (inputs, targets) in _batches(taken, most):
-        wanted, found = answer(module, inputs).float(), answers(inputs).float()
+        wanted, found = answer(module, inputs).float(), _given(answers, inputs)
         difference, size = apart(wanted, found)
         largest = max(largest, difference) if difference == difference else float("nan")
         scale = max(scale, size)
@@ -79,12 +83,24 @@ def compared(taken: Taken, answers: Answer, most: int | None = None) -> Agreemen
             break
         if counted:
             num += tree.length(targets)
-            for tally, outputs in zip(tallies, (wanted, found), strict=True):
+            for tally, outputs in zip(tallies, (wanted, found.float()), strict=True):
                 tally.add(outputs, targets)
     own, figures = (tally.figures() for tally in tallies)
     if most is None and largest == largest:
         _refuse_other(taken, own, num)
     return Agreement(taken.split, num, largest, scale, figures if most is None else {})
+
+
+def _given(answers: Answer, inputs: Tree) -> Tensor:
+    """Asks what was exported; raises Disagreement where it cannot answer."""
+    try:
+        return answers(inputs)
+    except Exception as error:  # whatever a runtime raises
+        shapes = ", ".join(str(tuple(value.shape)) for value in tree.tensors(inputs))
+        raise Disagreement(
+            f"the exported file cannot answer inputs of the shape {shapes}: {first_line(error)}. "
+            "Nothing was written"
+        ) from error
 
 
 def _batches(taken: Taken, most: int | None) -> Iterator[tuple[bool, Batch]]:

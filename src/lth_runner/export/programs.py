@@ -42,7 +42,9 @@ class ShrunkProgram:
     def write(self, ticket: Taken, path: Path) -> tuple[str, ...]:
         found = shrunk(ticket)
         small = found.module.eval()
-        args, named, dynamic = _arguments(ticket.inputs(EXAMPLES))
+        args, named, dynamic = _arguments(
+            ticket.inputs(EXAMPLES), lengths_differ=ticket.lengths_differ
+        )
         with blocked_by(small, (args, named), "shrink"):
             program = torch.export.export(small, args, named, dynamic_shapes=dynamic)
         facts = json.dumps({**ticket.facts, "form": self.name, "made_by": "lth-export"})
@@ -69,7 +71,7 @@ class Onnx:
         check_extra(ONNX_NEEDS, "onnx")
 
     def write(self, ticket: Taken, path: Path) -> tuple[str, ...]:
-        write_onnx(ticket.lent, ticket.inputs(EXAMPLES), path, said(ticket.facts, self.name))
+        write_onnx(ticket, path, said(ticket.facts, self.name))
         return ()
 
     def read(self, path: Path, ticket: Taken) -> Answer:
@@ -88,9 +90,10 @@ def program(path: str | Path) -> Answer:
     return lambda inputs: answer(module, inputs)
 
 
-def write_onnx(module: nn.Module, example: Tree, path: Path, metadata: Mapping[str, str]) -> None:
+def write_onnx(ticket: Taken, path: Path, metadata: Mapping[str, str]) -> None:
     """Writes a network as an ONNX model in one file; raises UserError for what blocks it."""
-    args, named, dynamic = _arguments(example)
+    module = ticket.lent
+    args, named, dynamic = _arguments(ticket.inputs(EXAMPLES), lengths_differ=ticket.lengths_differ)
     with blocked_by(module, (args, named), "onnx"):
         made = torch.onnx.export(
             module, args, kwargs=named, dynamo=True, dynamic_shapes=dynamic,
@@ -155,12 +158,18 @@ def check_extra(modules: tuple[str, ...], form: str) -> None:
         )
 
 
-def _arguments(example: Tree) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
-    """Lays an example out as arguments, by place or by name, with the first axis open."""
+def _arguments(
+    example: Tree, *, lengths_differ: bool = False
+) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+    """Lays an example out as arguments, by place or by name, with the first axis open.
+
+    Where lengths differ so is the second, if the network lets it be.
+    """
     batch = {0: torch.export.Dim.DYNAMIC}
     if isinstance(example, Tensor):
         return (example,), {}, (batch,)
-    return (), dict(example), dict.fromkeys(example, batch)
+    longer = batch | ({1: torch.export.Dim.AUTO} if lengths_differ else {})
+    return (), dict(example), {n: longer if v.ndim > 1 else batch for n, v in example.items()}
 
 
 @contextmanager

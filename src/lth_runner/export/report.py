@@ -145,7 +145,7 @@ def _in_onnxruntime(ticket: Taken) -> Answer:
     check_extra(ONNX_NEEDS, "onnxruntime")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "masked.onnx")
-        write_onnx(ticket.lent, ticket.inputs(2), path, {})
+        write_onnx(ticket, path, {})
         return session(path)
 
 

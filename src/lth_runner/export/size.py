@@ -11,7 +11,7 @@ from lth_runner.export import layouts
 from lth_runner.export.flops import flops
 from lth_runner.export.taken_ticket import Taken
 from lth_runner.export.tensor_files import thinned
-from lth_runner.export.two_of_four import is_two_of_four
+from lth_runner.export.two_of_four import is_two_of_four, outputs_first
 from lth_runner.values import state as states
 from lth_runner.values.state import State
 
@@ -52,7 +52,10 @@ def form_sizes(ticket: Taken, small: nn.Module | None) -> list[FormSize]:
         ),
     ]  # fmt: skip
     if is_two_of_four(ticket):
-        packed = _packed(ticket, whole, layouts.to_semi_structured)
+        packed = whole
+        for name in thinned(ticket):
+            weight, kept = outputs_first(ticket, name)
+            packed += _bytes(layouts.to_semi_structured(weight, kept)) - weight.nbytes
         found.append(FormSize("semi_structured", num, nonzero, None, packed))
     if small is not None:
         left = flops(small, example, {}).total

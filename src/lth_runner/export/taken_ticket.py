@@ -23,6 +23,7 @@ from lth_runner.store.ticket_file import read_ticket
 from lth_runner.values import state as states
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError
+from lth_runner.values.export_forms import MADE_BY
 from lth_runner.values.mask import Mask
 from lth_runner.values.measure import ACCURACY
 from lth_runner.values.state import State
@@ -133,6 +134,18 @@ class Taken:
             found.append(found[0])
         return first(tree.cat(found), num)
 
+    @cached_property
+    def lengths_differ(self) -> bool:
+        """Whether samples of that split, given by name, are not all of one length (axis 1)."""
+        known: set[tuple[int, ...]] = set()
+        for inputs, _ in self.task.data.batches(self.split, 1):
+            if isinstance(inputs, Tensor):
+                return False
+            known.add(tuple(value.shape[1] for value in tree.tensors(inputs) if value.ndim > 1))
+            if len(known) > 1:
+                return True
+        return False
+
     def check_zeros(self, form: str) -> None:
         """Raises UserError where a weight that the mask removes is not zero, for what drops it."""
         for name, kept in self.mask.items():
@@ -227,5 +240,5 @@ def _start(folder: Path, row: Mapping[str, Any]) -> tuple[Mask, State]:
 
 def said(facts: Mapping[str, Any], form: str) -> dict[str, str]:
     """Writes a file's metadata: text by name, as safetensors and ONNX have it."""
-    told = {**facts, "form": form, "made_by": "lth-export"}
+    told = {**facts, "form": form, "made_by": MADE_BY}
     return {name: v if isinstance(v, str) else json.dumps(v) for name, v in told.items()}

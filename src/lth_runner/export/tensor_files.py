@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,11 +17,12 @@ from lth_runner.export.taken_ticket import Taken, said
 from lth_runner.problem.answers import answer
 from lth_runner.values import state as states
 from lth_runner.values.errors import Damaged, UserError
-from lth_runner.values.export_forms import SUFFIXES
+from lth_runner.values.export_forms import MADE_BY, SUFFIXES
 from lth_runner.values.state import State
 
 PARTS = "packed"  # metadata: the shape of each packed tensor
 TIED = "tied"  # metadata: names that stand for a tensor of another name
+TURNED = "turned"  # metadata: names of the packed tensors (in, out), packed as (out, in)
 EXTRA = "lth-export"  # the facts of a .pt, beside the versions of its modules
 Unpack = Callable[[State, tuple[int, ...]], Tensor]
 
@@ -111,8 +112,12 @@ def save_packed(
     form: str,
     parts: Mapping[str, State],
     shapes: Mapping[str, tuple[int, ...]],
+    turned: Sequence[str] = (),
 ) -> None:
-    """Writes packed tensors, all others as they are, and what puts them together again."""
+    """Writes packed tensors, all others as they are, and what puts them together again.
+
+    ``turned``: names of those that were packed with their two axes exchanged.
+    """
     module = ticket.lent
     firsts = {id(value): name for name, value in states.named_tensors(module)}
     held: dict[str, Any] = module.state_dict(keep_vars=True)
@@ -126,15 +131,22 @@ def save_packed(
         tensors |= {f"{name}/{part}": value for part, value in own.items()}
     metadata = said(ticket.facts, form)
     metadata |= {PARTS: json.dumps(dict(shapes)), TIED: json.dumps(tied)}
+    metadata |= {TURNED: json.dumps(list(turned))} if turned else {}
     states.save(path, tensors, metadata)
 
 
 def load(path: str | Path) -> State:
     """Reads a .safetensors file of any form as the network's dense ``state_dict``.
 
-    Such a file cannot run code. Raises UserError for one that is damaged or that is none of ours.
+    Such a file cannot run code. Raises UserError for one that is damaged or that is none of ours,
+    and for a task vector, which is no whole network.
     """
     tensors, metadata = opened(path)
+    if metadata["form"] == "task_vector":
+        raise UserError(
+            f"{path} is a task vector, the change of a network: lay it on one that has its base's "
+            "weights (TaskVector.load(path).apply(network)), or export as checkpoint"
+        )
     shapes = json.loads(metadata.get(PARTS, "{}"))
     unpack: Mapping[str, Unpack] = {
         "csr": layouts.from_csr,
@@ -142,8 +154,11 @@ def load(path: str | Path) -> State:
         "semi_structured": layouts.from_semi_structured,
     }
     whole = {name: value for name, value in tensors.items() if "/" not in name}
+    turned = json.loads(metadata.get(TURNED, "[]"))
     for name, shape in shapes.items():
-        whole[name] = unpack[metadata["form"]](parts_of(tensors, name), tuple(shape))
+        laid = tuple(reversed(shape)) if name in turned else tuple(shape)
+        found = unpack[metadata["form"]](parts_of(tensors, name), laid)
+        whole[name] = found.t().contiguous() if name in turned else found
     for name, first in json.loads(metadata.get(TIED, "{}")).items():
         whole[name] = whole[first]
     return whole
@@ -165,7 +180,7 @@ def opened(path: str | Path) -> tuple[State, dict[str, str]]:
     """Reads a file of ours: its tensors as they lie in it, and its metadata."""
     place = Path(path)
     try:
-        if states.metadata_of(place).get("made_by") != "lth-export":
+        if states.metadata_of(place).get("made_by") != MADE_BY:
             raise UserError(
                 f"{path} was not written by lth-export, or was cut short: give a .safetensors file "
                 "of checkpoint, csr, bitmask or semi_structured (docs/export.md)"

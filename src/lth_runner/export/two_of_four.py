@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from lth_runner.export import layouts
 from lth_runner.export.agreement import Answer
 from lth_runner.export.taken_ticket import Taken
-from lth_runner.export.tensor_files import PARTS, answering, load, opened, packed, save_packed
+from lth_runner.export.tensor_files import PARTS, answering, load, opened, save_packed
 from lth_runner.export.tensor_files import thinned as thinned_tensors
 from lth_runner.problem.answers import answer
+from lth_runner.problem.covers import TRANSPOSED
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError
 from lth_runner.values.export_forms import SUFFIXES
@@ -51,15 +52,18 @@ class SemiStructured:
             raise UserError(
                 f"{self.name}: the mask of this ticket removes nothing, choose a later round"
             )
-        refuse_other([n for n in names if not layouts.is_two_of_four(ticket.mask[n])])
+        refuse_other([n for n in names if not layouts.is_two_of_four(outputs_first(ticket, n)[1])])
 
     def write(self, ticket: Taken, path: Path) -> tuple[str, ...]:
         names = thinned_tensors(ticket)
+        parts = {}
         for name in names:
-            check_round_trip(name, ticket.weights[name])
-        parts = packed(ticket, layouts.to_semi_structured, names)
+            weight, kept = outputs_first(ticket, name)
+            check_round_trip(name, weight)
+            parts[name] = layouts.to_semi_structured(weight, kept)
         shapes = {name: tuple(ticket.weights[name].shape) for name in names}
-        save_packed(path, ticket, self.name, parts, shapes)
+        turned = [name for name in names if _is_turned(ticket, name)]
+        save_packed(path, ticket, self.name, parts, shapes, turned)
         return tuple(_notes(ticket, names))
 
     def read(self, path: Path, ticket: Taken) -> Answer:
@@ -72,7 +76,17 @@ class SemiStructured:
 def is_two_of_four(ticket: Taken) -> bool:
     """Whether the mask removes something, and every tensor that it thins out is 2:4."""
     names = thinned_tensors(ticket)
-    return bool(names) and all(layouts.is_two_of_four(ticket.mask[name]) for name in names)
+    return bool(names) and all(layouts.is_two_of_four(outputs_first(ticket, n)[1]) for n in names)
+
+
+def outputs_first(ticket: Taken, name: str) -> tuple[Tensor, Tensor]:
+    """Gives a weight and its mask as (out, in, ...), those of transformers' Conv1D turned so."""
+    weight, kept = ticket.weights[name].cpu(), ticket.mask[name]
+    return (weight.t(), kept.t()) if _is_turned(ticket, name) else (weight, kept)
+
+
+def _is_turned(ticket: Taken, name: str) -> bool:
+    return ticket.task.kind(name) == TRANSPOSED
 
 
 def refuse_other(names: list[str]) -> None:
@@ -164,13 +178,13 @@ def _halved(module: nn.Module, device: torch.device | str) -> nn.Module:
 
 def _notes(ticket: Taken, names: tuple[str, ...]) -> list[str]:
     dense = [n for n, kept in ticket.mask.items() if kept.ndim > 1 and n not in names]
-    slow = [n for n in names if not fits_kernels(ticket.weights[n])]
+    slow = [n for n in names if _is_turned(ticket, n) or not fits_kernels(ticket.weights[n])]
     found = []
     if dense:
         found.append(f"left dense, since the mask removes nothing of them: {', '.join(dense)}")
     if slow:
         found.append(
-            "2:4 in the file, computed densely on a GPU (no kernel for convolutions, nor for "
-            f"matrices that are no multiple of {ROWS} x {COLUMNS}): {', '.join(slow)}"
+            "2:4 in the file, computed densely on a GPU (no kernel for convolutions, for Conv1D, "
+            f"nor for matrices that are no multiple of {ROWS} x {COLUMNS}): {', '.join(slow)}"
         )
     return found

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lth_runner.problem.laying import Laying
 from lth_runner.problem.lying import lying_in
 from lth_runner.values.errors import UserError
+from lth_runner.values.export_forms import refuse_packed
 from lth_runner.values.files import open_regular
 from lth_runner.values.json_files import read_object
 from lth_runner.values.listed import listed
@@ -119,6 +120,7 @@ class File:
         for file in self._files:
             try:
                 with safe_open(file, framework="pt") as opened:
+                    refuse_packed(opened.metadata() or {}, f"origin.path={file}")
                     names = list(opened.keys())
                     under = self._under(names)
                     for name in names:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lth_runner.problem.task import Task
-from lth_runner.runs.one_run import trained_path
+from lth_runner.runs.one_run import not_in_store, trained_path
 from lth_runner.store.ended import read_end
 from lth_runner.values.errors import Damaged, UserError
 from lth_runner.values.mask import Mask
@@ -36,11 +36,9 @@ def ended_as_trained(folder: Path, row: Mapping[str, Any], task: Task) -> tuple[
     try:
         mask, weights = read_end(path)
     except FileNotFoundError as error:
-        raise UserError(
-            f"the Store no longer holds the weights of round {row['round']}, seed {row['seed']} "
-            f"({path}; store.keep and lth-status --prune let go of some): choose another round, "
-            f"--start for the starting weights, or {again}"
-        ) from error
+        what = f"the weights of round {row['round']}, seed {row['seed']}"
+        start = "of a ticket, lth-export --start takes the starting weights"
+        raise UserError(f"{not_in_store(folder, what)} ({start})") from error
     except (Damaged, OSError) as error:
         raise UserError(f"the Store's weights cannot be read: {error}; {again}") from error
     if weights.keys() != (own := set(task.names)):

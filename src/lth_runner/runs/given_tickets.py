@@ -13,7 +13,7 @@ from lth_runner.runs.evidence.means import density as density_of
 from lth_runner.runs.evidence.means import is_dense
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.folder import ROUNDS, STATUS, Row, read_problem
-from lth_runner.runs.one_run import one_run, ticket_path, trained_path
+from lth_runner.runs.one_run import not_in_store, one_run, ticket_path, trained_path
 from lth_runner.runs.ticket_choice import choose, finished, tickets
 from lth_runner.search.given_ticket import GivenTicket, Kept, Tensors, Weights, check_weights
 from lth_runner.search.outside import Outside
@@ -226,10 +226,7 @@ def _obstacle(folder: Path, end: Path) -> str | None:
             "are no weights of the network: take pruner.weights=own"
         )
     if not end.is_file():
-        return (
-            f"the Store no longer holds what {folder} has trained ({end.parent.name}; store.keep "
-            "lets go of some): give the run's own command again, or choose another round"
-        )
+        return not_in_store(folder, f"what {folder} has trained")
     return None
 
 

@@ -54,3 +54,18 @@ def trained_path(folder: Path, row: Row) -> Path:
     Whether the Store still holds it is for the reader to see.
     """
     return end_file(folder.parent.parent / STORE, str(row["training_key"]))
+
+
+def not_in_store(folder: Path, what: str) -> str:
+    """Says that the Store beside a run has not ``what`` was trained, and what may be the reason."""
+    store = folder.parent.parent / STORE
+    if not store.is_dir():
+        return (
+            f"there is no Store beside {folder} to take {what} from ({store}): move the run folder "
+            "back, or copy the Store to there as well"
+        )
+    return (
+        f"the Store no longer holds {what} ({store}; store.keep and lth-status --prune let go of "
+        "some, and a run folder that is moved leaves its Store behind): give the run's own command "
+        "again, which trains what is missing, or choose another round"
+    )

@@ -14,7 +14,7 @@ from lth_runner.problem.laying import Laying
 from lth_runner.problem.origin import File
 from lth_runner.runs.ended_weights import ended_weights
 from lth_runner.runs.folder import read_problem, read_rounds, unfinished
-from lth_runner.runs.one_run import one_run, trained_path
+from lth_runner.runs.one_run import not_in_store, one_run, trained_path
 from lth_runner.runs.rebuilt import rebuilt
 from lth_runner.store.ended import WEIGHTS, read_end
 from lth_runner.values import state as states
@@ -101,10 +101,8 @@ class FromRun:
     def _file(self) -> File:
         end = trained_path(self.folder, self.row)
         if not end.is_file():
-            raise UserError(
-                f"{self._called}: the Store no longer holds its training {end.parent.name} "
-                "(store.keep lets go of some): run it again, or choose another round"
-            )
+            training = f"its training {end.parent.name}"
+            raise UserError(f"{self._called}: {not_in_store(self.folder, training)}")
         return File(str(end), WEIGHTS, self.into, self.fresh, self.unused)
 
     @cached_property

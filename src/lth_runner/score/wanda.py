@@ -67,6 +67,12 @@ class Wanda:
                 "pruner.biases=true, but Wanda goes by the inputs that a weight meets, and a bias "
                 "meets none: leave pruner.biases out, or take another score (magnitude, snip)"
             )
+        if task.coordinates is not None:
+            raise UserError(
+                f"coordinates ({type(task.coordinates).__name__}): Wanda goes by the inputs that a "
+                "weight meets, and here other numbers are trained, which meet none: take another "
+                "score (pruner=magnitude_at_init), or coordinates=weights"
+            )
         names = self._looked_into(task)
         for name in names:
             kind = task.kind(name)

@@ -1,9 +1,16 @@
-"""A network as plain layers under its mask: a copy without parametrisations and hooks."""
+"""A network as plain layers under its mask: a copy without parametrisations and hooks.
+
+But for functions that are hooked into the network as a whole and know nothing but what they are
+given: what it is called with and what it answers go through them (networks of transformers take the
+inputs of data and answer with logits so).
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from types import FunctionType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,8 +69,15 @@ def plain_copy(module: nn.Module, mask: Mapping[str, Tensor]) -> nn.Module:
             elif isinstance(hook, SpectralNorm):
                 nn.utils.remove_spectral_norm(part, hook.name)
         for hooks in HOOKS:
-            getattr(part, hooks).clear()
+            of_part = getattr(part, hooks)
+            for key in [key for key, hook in of_part.items() if part is not copied or holds(hook)]:
+                del of_part[key]
     return copied
+
+
+def holds(hook: Callable[..., Any]) -> bool:
+    """Whether a hook knows more than it is given: an object, or what it was defined within."""
+    return not isinstance(hook, FunctionType) or hook.__closure__ is not None
 
 
 def _bake(part: nn.Module) -> None:
@@ -82,6 +96,10 @@ def _bake(part: nn.Module) -> None:
 def additions(module: nn.Module) -> Iterator[str]:
     """Names the parts that compute something beside their layer: hooks and parametrisations."""
     for name, part in module.named_modules():
-        hooked = any(getattr(part, hooks) for hooks in HOOKS)
+        hooked = any(
+            part is not module or holds(hook)
+            for hooks in HOOKS
+            for hook in getattr(part, hooks).values()
+        )
         if hooked or parametrize.is_parametrized(part):
             yield f"{name or 'the network'} ({type(part).__name__})"

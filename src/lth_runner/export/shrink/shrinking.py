@@ -64,7 +64,7 @@ def shrink(module: nn.Module, mask: Mapping[str, Tensor], example: Any, *, seed:
     not changed. The new one is a plain module of its kind, without hooks and parametrisations, in
     training or evaluation as that was; where a layer without bias takes up a constant, it has one.
     A hook that only watches is left out (and watches a copy answer); one that changes what is
-    answered is refused.
+    answered is refused. A plain function that is hooked into the network as a whole stays.
 
     The answers to the example and to random inputs must agree to 1e-9 in float64, and to 1e-5 of
     the largest in the network's own precision (or to eight times the masked network's own error of

@@ -85,15 +85,15 @@ class Seen:
 
     real: Tensor | None = None
     grams: dict[str, Tensor] = field(default_factory=dict)
-    _last: tuple[Tensor, Tensor] | None = None
+    _last: tuple[Tensor, int, Tensor] | None = None  # of which version of its values
 
     def see(self, layer: Layer, inputs: Tensor) -> None:
         """Adds what a layer is given."""
-        shared = self._last is not None and self._last[0] is inputs and not layer.is_convolution
-        if not shared:
-            self._last = inputs, self._product(layer, inputs)
-        assert self._last is not None
-        product, before = self._last[1], self.grams.get(layer.name)
+        version = inputs._version  # which changes with its values, by F.relu_ for example
+        last = self._last
+        if last is None or layer.is_convolution or last[0] is not inputs or last[1] != version:
+            last = self._last = inputs, version, self._product(layer, inputs)
+        product, before = last[2], self.grams.get(layer.name)
         # not in place: other layers may have the same tensor
         self.grams[layer.name] = product if before is None else before + product
 

@@ -95,7 +95,10 @@ class SparseGPT:
                 "multiple of pruner.budgets.n_of_m.group"
             )
         if task.biases or task.coordinates is not None:
-            what = "pruner.biases=true" if task.biases else f"coordinates={task.coordinates!r}"
+            what = (
+                "pruner.biases=true" if task.biases
+                else f"coordinates ({type(task.coordinates).__name__})"
+            )  # fmt: skip
             raise UserError(
                 f"{what}: SparseGPT gives layers new weights by their inputs, and knows no other "
                 "numbers: leave it out, or choose another pruner (pruner=magnitude_at_init)"

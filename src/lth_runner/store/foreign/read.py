@@ -11,6 +11,7 @@ from lth_runner.store.foreign import open_lth, sparse, torch_prune, zero_one
 from lth_runner.store.foreign.opened import ACCEPTED, Opened
 from lth_runner.store.ticket_file import ORIGIN, read_ticket
 from lth_runner.values.errors import UserError
+from lth_runner.values.export_forms import refuse_packed
 from lth_runner.values.json_files import read_object
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -26,6 +27,7 @@ def read_ticket_from(place: Path, key: str = "pruner.ticket") -> GivenTicket:
     """
     files = _files(place, key)
     tensors, called = Opened(files, str(place)), str(place)
+    refuse_packed(tensors.metadata, called)
     sparse.refuse_compressed(tensors, called)
     if "seal" in tensors.metadata and any(name.startswith("weights.") for name in tensors):
         return _own(files[0], tensors)
