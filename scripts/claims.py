@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from claim import Claim, Group
 from claims_carried import CARRIED
+from claims_ks import KS_CLAIMS
 from claims_lota import LOTA_CLAIMS
 from claims_oneshot import ONE_SHOT_CLAIMS
 from claims_partial_lora import PARTIAL_LORA
@@ -243,6 +244,7 @@ CLAIMS = {
     **CARRIED,
     **LOTA_CLAIMS,
     **PARTIAL_LORA,
+    **KS_CLAIMS,
     **ONE_SHOT_CLAIMS,
     **PRETRAINED,
     "Stability": Group(

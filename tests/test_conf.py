@@ -31,10 +31,11 @@ from second_proofs import mostly_slow
 CONF = conf_dir()
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 # their masks are found within one training: no rounds of pruning
-FOUND = {"digits_strong", "resnet20_cs", "resnet20_cts"}
+FOUND = {"digits_strong", "resnet20_cs", "resnet20_cts", "cipher_ks_lottery"}
 # masks before training: one round, however many are asked for
 AT_ONCE = {
     "lenet300_mnist_sanity", "lenet300_mnist_snip", "minilm_lota", "minilm_partial_lora",
+    "cipher_pretraining",
 }  # fmt: skip
 FROM_FOLDER = {  # of a model that is not there
     "minilm_lota", "minilm_partial_lora", "minilm_sst2", "bert_base_glue", "bert_base_mlm",
@@ -64,6 +65,8 @@ NEEDED = {
     "dataset=trec": ["model=transformer"],
     "dataset=characters": ["model=causal_transformer"],
     "dataset=masked_characters": ["model=masked_transformer"],
+    "dataset=cipher_records": ["model=causal_transformer"],
+    "dataset=cipher_answers": ["model=causal_transformer"],
     "dataset=corpus": ["model=causal_transformer", "dataset.tokenizer.path=tokenizer.json"],
     "dataset=masked_corpus": ["model=masked_transformer", "dataset.tokenizer.path=tokenizer.json"],
     **{
@@ -117,6 +120,7 @@ NEEDED = {
         )
     },
     "+experiment=pretrained_transfer": ["origin.run=outputs/mnist_first"],
+    "+experiment=cipher_ks_lottery": ["origin.run=outputs/cipher_pretraining"],
     "+experiment=smollm2_oneshot": ["model.path=smollm2"],
     **{f"+experiment={name}": ["model.path=minilm"] for name in sorted(FROM_FOLDER)},
 }
@@ -298,7 +302,7 @@ def test_smoke_scale_takes_every_pruner_and_every_sparsity(pruner: str) -> None:
     config = composed(f"pruner={pruner}", *NEEDED.get(f"pruner={pruner}", []), "+scale=smoke")
     scopes = SCOPES if pruner in ("imp", "one_shot") else (None,)
     for sparsity in (None, 0.75):
-        for scope in () if pruner == "given" else scopes:
+        for scope in () if pruner in ("given", "ks_lottery") else scopes:
             small = copy.deepcopy(config)
             small.pruner.sparsity = sparsity
             if scope is not None:

@@ -69,6 +69,8 @@ FOREIGN_MODEL = {"smollm2_oneshot"}
 PRETRAINED = {"minilm_sst2", "bert_base_glue", "bert_base_mlm"}
 # starts from another run
 FROM_RUN = {"pretrained_transfer"}
+# one after the other: tests/test_ks_lottery.py
+CIPHER = {"cipher_pretraining", "cipher_ks_lottery"}
 # round 0 learns the mask; the ticket is found at once
 LEARNED = {"digits_strong", "resnet20_cs"}
 AT_ONCE = {
@@ -92,7 +94,7 @@ DRAWN = {"digits_imp", "digits_strong", *OWN_DATA, *OWN_PROBES, "lenet300_mnist_
 
 def test_every_shipped_experiment_is_tried_here() -> None:
     shipped = {path.stem for path in (conf_dir() / "experiment").glob("*.yaml")}
-    assert shipped == {*SHAPES, *OWN_DATA, *FROM_RUN, *FOREIGN_MODEL, *PRETRAINED}
+    assert shipped == {*SHAPES, *OWN_DATA, *FROM_RUN, *FOREIGN_MODEL, *PRETRAINED, *CIPHER}
 
 
 def data_words(experiment: str, folder: Path) -> list[str]:

@@ -129,7 +129,8 @@ BLIND = {"imp": False, "given": True, "magnitude_at_init": True, "random": True,
 
 
 @pytest.mark.parametrize(
-    "pruner", [p if p in QUICK else pytest.param(p, marks=pytest.mark.slow) for p in PRUNERS]
+    "pruner",
+    mostly_slow([p for p in PRUNERS if p != "ks_lottery"], QUICK),  # which wants tokens
 )
 def test_the_sanity_arms_run_beside_any_pruner(pruner: str, folder: Path) -> None:
     """All of them, but invert where there is no score; twins only where no label is read."""

@@ -196,7 +196,14 @@ def test_every_key_is_documented_and_every_documented_key_exists() -> None:
         "dataset.tokenizer.path=x",
     ]
     needed["dataset=trec"] += ["dataset/tokenizer=file", "dataset.tokenizer.path=x"]
-    for name in ("characters", "masked_characters", "corpus", "masked_corpus"):
+    for name in (
+        "characters",
+        "masked_characters",
+        "corpus",
+        "masked_corpus",
+        "cipher_records",
+        "cipher_answers",
+    ):
         needed[f"dataset={name}"] = ["+dataset.shape=[1]", "+dataset.num_classes=2"]
     for name in ("corpus", "masked_corpus"):
         needed[f"dataset={name}"] += ["dataset.tokenizer.path=x"]

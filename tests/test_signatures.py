@@ -137,7 +137,10 @@ def test_a_config_becomes_the_parts_that_it_names():
     assert set(built.experiment.controls) == {"reinit", "shuffle"}
 
 
-PRUNERS = {path.stem for path in (CONF / "pruner").glob("*.yaml")} - {"given"}  # has no scope
+PRUNERS = {path.stem for path in (CONF / "pruner").glob("*.yaml")} - {
+    "given",
+    "ks_lottery",
+}  # no scope
 
 
 # magnitude, gradients, whole networks, by step, a moving mask

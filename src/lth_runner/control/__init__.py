@@ -6,6 +6,7 @@ from lth_runner.control.decisions import Invert, Inverted, RandomData
 from lth_runner.control.layers import ShuffledLayers
 from lth_runner.control.masks import Even, Random, RescaledRandom, Shuffle, permuted, unpruned
 from lth_runner.control.ratios import EvenRatios, ShuffledRatios, Targeted
+from lth_runner.control.rows import FrequentRows, LowestRows, RandomRows, TemplateRows
 from lth_runner.control.starts import Late, Partial
 from lth_runner.control.weights import (
     MagnitudesOnly,
@@ -22,14 +23,17 @@ __all__ = [
     "Control",
     "Even",
     "EvenRatios",
+    "FrequentRows",
     "Invert",
     "Inverted",
     "Late",
+    "LowestRows",
     "MagnitudesOnly",
     "Noise",
     "Partial",
     "Random",
     "RandomData",
+    "RandomRows",
     "Reinit",
     "RescaledRandom",
     "Shuffle",
@@ -38,6 +42,7 @@ __all__ = [
     "ShuffledWeights",
     "SignsOnly",
     "Targeted",
+    "TemplateRows",
     "check",
     "check_beside",
     "permuted",

@@ -2,8 +2,10 @@
 
 from lth_runner.probe.attention import DeadHeads, MatrixDensity
 from lth_runner.probe.capacity import Capacity
+from lth_runner.probe.certificate import Certificate
 from lth_runner.probe.connectivity import Instability, InstabilityByStep, StartEnd
 from lth_runner.probe.exploration import Exploration
+from lth_runner.probe.generation import Generation
 from lth_runner.probe.gradients import EarlyGradients, GradientEnergy
 from lth_runner.probe.jacobian import Jacobian
 from lth_runner.probe.kernel import TangentKernel
@@ -25,12 +27,14 @@ from lth_runner.probe.trajectory import Trajectory
 __all__ = [
     "Before",
     "Capacity",
+    "Certificate",
     "Collapse",
     "DeadHeads",
     "DenseOverlap",
     "EarlyGradients",
     "EffectiveDensity",
     "Exploration",
+    "Generation",
     "GradientEnergy",
     "Instability",
     "InstabilityByStep",

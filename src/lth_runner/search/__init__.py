@@ -7,6 +7,7 @@ from lth_runner.search.found import Found
 from lth_runner.search.given import Given
 from lth_runner.search.iterative import Iterative
 from lth_runner.search.kept_scores import KeptScores
+from lth_runner.search.ks_lottery import KsLottery
 from lth_runner.search.learned import Learned
 from lth_runner.search.partial_lora import PartialLoRA
 from lth_runner.search.rewind import Rewind
@@ -25,6 +26,7 @@ __all__ = [
     "Given",
     "Iterative",
     "KeptScores",
+    "KsLottery",
     "Learned",
     "PartialLoRA",
     "Rewind",

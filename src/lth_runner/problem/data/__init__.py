@@ -2,6 +2,7 @@
 
 from lth_runner.problem.data.augmentation import Augmentation, Chain, Cutout, FlipCrop
 from lth_runner.problem.data.bundled import diabetes, digits
+from lth_runner.problem.data.cipher import cipher_answers, cipher_records
 from lth_runner.problem.data.corpus import corpus
 from lth_runner.problem.data.dataset import Batches, Dataset
 from lth_runner.problem.data.datasets import synthetic
@@ -49,6 +50,8 @@ __all__ = [
     "Tokens",
     "Transforms",
     "Words",
+    "cipher_answers",
+    "cipher_records",
     "corpus",
     "diabetes",
     "digit_scenes",
