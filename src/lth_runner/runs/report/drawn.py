@@ -15,8 +15,11 @@ _MARK, _END = b"<!-- SHA-256 of what is above: ", b" -->\n"
 
 
 def sealed(page: str) -> bytes:
-    """Returns a page as its file holds it: with a hash of itself in a comment at its end."""
-    content = page.rstrip("\n").encode() + b"\n"
+    """Returns a page as its file holds it: with a hash of itself in a comment at its end.
+
+    What is no character, as half of a pair in somebody's status file, is a question mark.
+    """
+    content = page.rstrip("\n").encode(errors="replace") + b"\n"
     seal = hashlib.sha256(content).hexdigest()
     return content + _MARK + seal.encode() + _END
 

@@ -163,7 +163,7 @@ def csv_text(records: Records) -> bytes:
     table = csv.DictWriter(text, list(records[0]), lineterminator="\n")
     table.writeheader()
     table.writerows(records)
-    return text.getvalue().encode()
+    return text.getvalue().encode(errors="replace")
 
 
 def write(target: Path, content: bytes) -> None:
