@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from torch import nn
 
 import small
+from lth_runner import export
 from lth_runner.export import Taken
 from lth_runner.export.flops import Flops, flops
 from lth_runner.export.latency import with_csr
 from lth_runner.export.report import measured
+from lth_runner.export.to_forms import TO_FORMS
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 
@@ -120,3 +122,21 @@ def test_what_cannot_compute_or_answers_otherwise_is_not_timed(model, told):
         assert why in report.left_out[form]
     timed = {one.form for one in report.latencies}
     assert timed == {"dense", "masked", "shrunk", "csr"} - told.keys()
+
+
+class Slashed(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten())
+        self.add_module("x/y", nn.Linear(16, 3))
+
+
+@pytest.mark.parametrize("form", ["csr", "bitmask", "semi_structured"])
+def test_a_layer_whose_name_has_a_slash_is_read_back(form, tmp_path):
+    taken = ticket(Slashed)
+    even = {n: (torch.arange(16) % 4 < 2).expand_as(kept).clone() for n, kept in taken.mask.items()}
+    facts = dict.fromkeys(("round", "sparsity"), 1)
+    taken = Taken(taken.task, Mask(even), Mask(even)(taken.task.init()), facts, {})
+    done = TO_FORMS[form](taken, tmp_path / "slash.safetensors")
+    assert done.agreement.largest == 0.0
+    found = export.load(tmp_path / "slash.safetensors")
+    assert torch.equal(found["x/y.bias"], taken.weights["x/y.bias"])

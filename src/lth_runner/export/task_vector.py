@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lth_runner.export.agreement import Answer
 from lth_runner.export.layouts import to_bitmask
 from lth_runner.export.taken_ticket import Taken, said
-from lth_runner.export.tensor_files import opened, parts_of
+from lth_runner.export.tensor_files import opened, parts_of, whole_of
 from lth_runner.problem.answers import answer
 from lth_runner.problem.coordinates import Delta, own_name
 from lth_runner.values import state as states
@@ -58,7 +58,7 @@ class TaskVector:
             rounded=metadata[ROUNDED] == "bf16",
             kept={n: _unpacked(parts[n]["bits"], shape) for n, shape in shapes.items()},
             values={name: part["values"] for name, part in parts.items()},
-            whole={name: value for name, value in tensors.items() if "/" not in name},
+            whole=whole_of(tensors, shapes),
             facts=metadata,
         )
 

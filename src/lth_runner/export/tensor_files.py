@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -153,7 +153,7 @@ def load(path: str | Path) -> State:
         "bitmask": layouts.from_bitmask,
         "semi_structured": layouts.from_semi_structured,
     }
-    whole = {name: value for name, value in tensors.items() if "/" not in name}
+    whole = whole_of(tensors, shapes)
     turned = json.loads(metadata.get(TURNED, "[]"))
     for name, shape in shapes.items():
         laid = tuple(reversed(shape)) if name in turned else tuple(shape)
@@ -170,7 +170,7 @@ def load_csr(path: str | Path) -> State:
     if metadata["form"] != "csr":
         raise UserError(f"{path} is of the form {metadata['form']}, not csr: use load")
     shapes = json.loads(metadata[PARTS])
-    whole = {name: value for name, value in tensors.items() if "/" not in name}
+    whole = whole_of(tensors, shapes)
     for name, shape in shapes.items():
         whole[name] = layouts.as_csr(parts_of(tensors, name), tuple(shape))
     return whole
@@ -194,6 +194,11 @@ def opened(path: str | Path) -> tuple[State, dict[str, str]]:
         raise UserError(
             f"{path} is not what lth-export wrote: it was changed or cut short; export it again"
         ) from error
+
+
+def whole_of(tensors: State, packed: Collection[str]) -> State:
+    """Picks the tensors that are no part of a packed one; a layer's own name may have a slash."""
+    return {name: v for name, v in tensors.items() if name.rpartition("/")[0] not in packed}
 
 
 def parts_of(tensors: State, name: str) -> State:
