@@ -115,12 +115,14 @@ def test_buffers_that_a_network_makes_itself_are_no_weights_to_start_from(tmp_pa
 
 
 def made(name: str, config: dict, *found: dict) -> FinishedRun:
-    whole = {"coordinates": {"_target_": "lth_runner.problem.Delta"}, **config}
+    whole = {"coordinates": {"_target_": "lth_runner.problem.Delta"}, "train": RECIPE, **config}
     alike = {"seed": 0, "sparsity": 0.0, "density": 1.0, "arm": "ticket", "round": 0}
     return FinishedRun(Path("outputs/x") / name, whole, {"state": "done"}, {},
                        tuple(alike | row for row in found))  # fmt: skip
 
 
+RECIPE = {"length": "5it", "optimizer": {"lr": 2e-4}}
+OTHER = RECIPE | {"optimizer": {"lr": 2e-3}}
 SPARSE = {"round": 1, "sparsity": 0.9, "density": 0.1}
 
 
@@ -143,12 +145,26 @@ def test_ways_are_read_off_the_configs_and_each_is_told_in_a_sentence(tmp_path: 
     one = made("one", {"dataset": {"name": "low"}}, {}, SPARSE, SPARSE | {"arm": "random"})
     after = [("a", 0, "ticket", 0.5), ("b", 1, "ticket", 0.625), ("d", 1, "random", 0.5)]
     runs = [one, *(second(*each) for each in after), second("c", 1, "ticket", 0.5, "outputs/x/one")]
+    low_rank = {"_target_": "lth_runner.problem.LowRank"}
+    runs.append(made("three", {"dataset": {"name": "low"}, "coordinates": low_rank}, {}))
+    runs.append(made(
+        "e", {"dataset": {"name": "high"}, "coordinates": low_rank, "pruner": {}, "train": OTHER,
+              "origin": {"run": "outputs/x/three", "round": 0, "arm": "ticket"}},
+        {"retained_before": 0.75, "test_accuracy": 0.5, "retained_accuracy": 0.375},
+        {**SPARSE, "steps": 0, "retained_before": 0.75, "test_accuracy": 0.1,
+         "retained_accuracy": 0.125},  # measured, not trained: no way to train
+    ))  # fmt: skip
     [found] = find_forgetting(runs)
     assert (found.first, found.second) == ("low", "high")
     told = [one.way.told for one in found.kept]
-    assert told[:3] == ["full, then full", "LoTA, then LoTA", "random, then random"]
-    assert {"LoTA, then LoTTO", "LoTA, then full", "full, then LoTA"} <= set(told)
-    assert forgetting_page.sentence(found, found.kept[1]) == (
+    assert told[:4] == [
+        "full, then full", "LoRA, then LoRA", "LoTA, then LoTA", "random, then random",
+    ]  # fmt: skip
+    assert not any("ticket" in text for text in told)
+    assert {"LoRA, then LoRA", "LoTA, then LoTTO", "LoTA, then full", "full, then LoTA"} <= set(
+        told
+    )
+    assert forgetting_page.sentence(found, found.kept[2]) == (
         # 0.75 less 0.625 and 0.875: +-0.125 of two seeds, t(.975) of one degree 12.706
         "LoTA, then LoTA (n = 2): kept 75.00 ± 17.68 % of 75.00 ± 0.00 % on low, a loss of +0.00 "
         "points [−158.83, +158.83] (undecided), and reached 50.00 ± 0.00 % on high."
@@ -161,7 +177,7 @@ def test_ways_are_read_off_the_configs_and_each_is_told_in_a_sentence(tmp_path: 
     assert "LoTA, then LoTTO (n = 2): kept" in page.read_text()
 
 
-@pytest.mark.slow  # five runs
+@pytest.mark.slow  # seven runs
 def test_the_study_runs_every_way_in_small_and_given_again_trains_nothing(tmp_path: Path) -> None:
     words = (
         "+study=digits_forgetting", "+scale=smoke", "study.seeds=['0']", "pruner.sparsity=0.8",
@@ -172,10 +188,11 @@ def test_the_study_runs_every_way_in_small_and_given_again_trains_nothing(tmp_pa
     assert said.status == 0, said.err
     found = (tmp_path / "digits_forgetting/forgetting-kept.csv").read_text().splitlines()
     ways = {tuple(line.split(",")[:2]) for line in found[1:]}
-    assert {("full", "full"), ("LoTA", "LoTA"), ("LoTA", "LoTTO"), ("random", "random")} <= ways
+    ours = {("full", "full"), ("LoRA", "LoRA"), ("LoTA", "LoTA"), ("random", "random")}
+    assert ours | {("LoTA", "LoTTO")} <= ways
     every = (tmp_path / "digits_forgetting").glob("*/rounds.jsonl")
     keys = [row["training_key"] for file in every for row in rows(file)]
-    assert len(keys) == 15
-    assert len(set(keys)) == 14  # LoTA and LoTTO calibrate by one training
+    assert len(keys) == 19
+    assert len(set(keys)) == 18  # LoTA and LoTTO calibrate by one training
     with no_training():
         assert lth_run(*words).status == 0

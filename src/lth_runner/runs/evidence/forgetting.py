@@ -25,8 +25,11 @@ from lth_runner.runs.folder import Row
 from lth_runner.values.measure import Measure
 
 BEFORE, RETAINED = "retained_before", "retained_"
-ALIKE = ("model", "train", "covers", "coordinates", "objective")  # what methods are compared under
-FULL = "full"  # the dense training
+ALIKE = ("model", "train", "covers", "objective")  # what ways are compared under
+# of the way itself: each of them wants its own
+OWN = ("train.optimizer.lr",)
+# the dense training, by how weights are trained
+FULL: Mapping[str, str] = {"LowRank": "LoRA"}
 # by how weights are trained: what the ticket, and the ticket outside another's, are called
 TICKETS: Mapping[str, tuple[str, str]] = {"Delta": ("LoTA", "LoTTO")}
 Settings = tuple[tuple[str, str], ...]
@@ -124,14 +127,14 @@ def find_forgetting(runs: Sequence[FinishedRun]) -> tuple[Forgetting, ...]:
     """Finds second tasks after first ones, those of other networks and recipes apart."""
     found: dict[tuple[str, str, Settings], _Gathered] = {}
     for run in runs:
-        measured = [row for row in run.rows if BEFORE in row and not row.get("diverged")]
+        measured = [row for row in run.rows if BEFORE in row and _is_trained(row)]
         origin = _origin(run, runs)
         if not measured or origin is None:
             continue
         alike = tuple(
             (key, str(value))
             for key, value in sorted(flatten({k: run.config.get(k) for k in ALIKE}).items())
-            if not key.startswith(("model.num_classes", "model.vocabulary", "model.length"))
+            if not key.startswith(("model.num_classes", "model.vocabulary", "model.length", *OWN))
         )
         key = (_task(origin), _task(run), (*alike, ("sparsity", str(_sparsity(run)))))
         gathered = found.setdefault(key, _Gathered())
@@ -162,7 +165,7 @@ def _add(gathered: _Gathered, run: FinishedRun, origin: FinishedRun, row: Row) -
 def _laid_out(gathered: _Gathered) -> tuple[Kept, ...]:
     """Lists the ways, those of one kind first, as full after full."""
     ordered = sorted(
-        gathered.ways, key=lambda way: (way.first != way.second, way.first != FULL, way.told)
+        gathered.ways, key=lambda way: (way.first != way.second, way.first != "full", way.told)
     )
     columns = [[{s: v[i] for s, v in gathered.ways[way].items()} for i in range(3)]
                for way in ordered]  # fmt: skip
@@ -179,13 +182,17 @@ def _first_way(run: FinishedRun, origin: FinishedRun) -> str:
 
 
 def _named(run: FinishedRun, row: Row) -> str:
+    kind = str(run.option("coordinates", "_target_") or "").rpartition(".")[2]
     if row["arm"] != TICKET:
         return str(row["arm"])
     if is_dense(row):
-        return FULL
-    kind = str(run.option("coordinates", "_target_") or "").rpartition(".")[2]
+        return FULL.get(kind, "full")
     ticket, outside = TICKETS.get(kind, (TICKET, f"{TICKET} outside"))
     return outside if run.option("pruner", "outside") else ticket
+
+
+def _is_trained(row: Row) -> bool:
+    return bool(row.get("steps", 1)) and not row.get("diverged")
 
 
 def _origin(run: FinishedRun, runs: Sequence[FinishedRun]) -> FinishedRun | None:
@@ -203,4 +210,4 @@ def _task(run: FinishedRun) -> str:
 
 def _sparsity(run: FinishedRun) -> float:
     known = [number(row.get("sparsity")) or 0.0 for row in run.rows]
-    return round(max(known, default=0.0), 6)
+    return round(max(known, default=0.0), 3)  # adapters are fewer, and round otherwise
