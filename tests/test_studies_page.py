@@ -48,11 +48,12 @@ def test_second_tasks_start_from_the_first_of_their_seed_and_look_back_to_it(nam
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         config = compose("config", overrides=[f"+study={name}"])
     points = read_study(config.study).points()
-    later = [point for point in points if point.stage != "first"]
-    assert {point.stage for point in later} == {"full", "lota", "lotto", "random"}
+    later = [point for point in points if "first" not in point.stage]
+    assert {point.stage for point in later} == {"full", "lota", "lotto", "random", "lora"}
     for point in later:
-        assert point.needs["first"].values["seed"] == point.values["seed"]
-        words = point.spelt({"first": "outputs/x/y"})
+        first = "lora_first" if point.stage == "lora" else "first"
+        assert point.needs[first].values["seed"] == point.values["seed"]
+        words = point.spelt({first: "outputs/x/y"})
         assert {"origin.run=outputs/x/y", "probe=retention", "replicates=1"} <= {*words}
         assert ("pruner.outside=outputs/x/y" in words) == (point.stage == "lotto")
     assert f"lth-run +study={name}" in (conf_dir() / "study" / f"{name}.yaml").read_text()
