@@ -232,6 +232,24 @@ def test_a_store_entry_and_a_ticket_are_files(first: Path) -> None:
         assert torch.equal(value, found[f"weights.{name}"])
 
 
+@pytest.mark.parametrize("what", ["run", "entry", "ticket"])
+def test_weights_with_a_flipped_bit_are_no_other_start(
+    first: Path, tmp_path: Path, what: str
+) -> None:
+    outputs = tmp_path / "outputs"
+    shutil.copytree(first.parents[1], outputs)
+    run = outputs / first.relative_to(first.parents[1])
+    training = rows(run / "rounds.jsonl")[0]["training_key"]
+    end = outputs / "store/entries" / training / "end.safetensors"
+    file = end if what != "ticket" else run / "tickets/round-01.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.unlink()
+    file.write_bytes(bytes(content))
+    with pytest.raises(UserError, match=r"is not what was written: .*do not fit the hash"):
+        FromRun(str(run)) if what == "run" else File(str(file))
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

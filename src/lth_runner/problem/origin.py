@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from lth_runner.problem.laying import Laying
 from lth_runner.problem.lying import lying_in
-from lth_runner.values.errors import UserError
+from lth_runner.values import state as states
+from lth_runner.values.errors import Damaged, UserError
 from lth_runner.values.export_forms import refuse_packed
 from lth_runner.values.files import open_regular
 from lth_runner.values.json_files import read_object
@@ -82,6 +83,7 @@ class File:
         digest = hashlib.sha256()
         for file in self._files:
             hash_file(file, digest)
+            _refuse_changed(file)
         object.__setattr__(self, "content", digest.hexdigest())
 
     @cached_property
@@ -141,6 +143,20 @@ class File:
         """Writes the file's weights into a network, one tensor at a time."""
         called = f"origin.path={self.path}"
         Laying(called, self.fresh, self.unused).lay(module, self.tensors())
+
+
+def _refuse_changed(file: Path) -> None:
+    """Raises UserError for a file that this program sealed and that does not fit its seal."""
+    try:
+        if states.SEAL in states.metadata_of(file):
+            states.load(file)
+    except Damaged as error:
+        raise UserError(
+            f"origin.path={file} is not what was written: {error}. Copy it again from where it "
+            "came; weights of the Store are trained again by their run's own command"
+        ) from error
+    except OSError as error:
+        raise UserError(f"origin.path={file} cannot be read: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lth_runner.values.errors import Damaged
 from lth_runner.values.files import open_regular, whole_file
 
+SEAL = "seal"  # a text of a file's metadata: the hash of all that it was written with
 LONGEST = 100_000_000  # bytes of a safetensors header
 State = dict[str, Tensor]  # parameter or buffer name -> value; BatchNorm statistics travel along
 
@@ -94,7 +95,7 @@ def save(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -
             "shape": list(value.shape),
             "data_offsets": [begin, end],
         }
-    sealed = dict(sorted({**metadata, "seal": _seal(tensors, metadata)}.items()))
+    sealed = dict(sorted({**metadata, SEAL: _seal(tensors, metadata)}.items()))
     header = json.dumps({"__metadata__": sealed, **described}, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)  # tensors are aligned to eight bytes
     with whole_file(path) as opened:
@@ -119,7 +120,7 @@ class SealedFile:
         if not self._is_checked:
             _read_through(self._path)
         tensors, metadata = _read(self._path, prefix if self._is_checked else "")
-        seal = metadata.pop("seal", None)
+        seal = metadata.pop(SEAL, None)
         if not self._is_checked:
             if seal != _seal(tensors, metadata):
                 raise Damaged(
