@@ -120,7 +120,7 @@ MISTAKES = {
     "modle=mlp": "unknown key 'modle': did you mean model or method?",
     "model=mpl": "there is no model=mpl: did you mean mlp?",
     "control=[reinit,shufle]": "no control=shufle: did you mean shuffle or shuffle_layers or "
-    "shuffle_weights?",
+    "shuffled_ratios?",
     "+experiment=nope": "there is no experiment=nope: accepted: ",
     "experiment=digits_imp": "experiment cannot be chosen here: write +experiment=... to add it",
     "train/learning_rate=cosin": "there is no train/learning_rate=cosin: did you mean cosine?",

@@ -578,7 +578,7 @@ def test_real_mnist_is_complete() -> None:
 # whose own tests are elsewhere
 TEXTS = (
     "text", "sst2", "trec", "characters", "masked_characters", "corpus", "masked_corpus", "glue",
-    "squad", "hf",
+    "squad", "hf", "cipher_records", "cipher_answers",
 )  # fmt: skip
 NO_DOWNLOAD = ("digits", "digits28", "digit_scenes", "diabetes", "synthetic")
 

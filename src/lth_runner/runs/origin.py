@@ -85,10 +85,13 @@ class FromRun:
         try:
             return read_end(end)[1]
         except (Damaged, OSError) as error:
-            raise UserError(
-                f"{self._called}: the Store's weights cannot be read: {error}; give the run's own "
-                "command again, which trains what is missing"
-            ) from error
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: BaseException) -> UserError:
+        return UserError(
+            f"{self._called}: the Store's weights cannot be read: {error}; give the run's own "
+            "command again, which trains what is missing"
+        )
 
     @cached_property
     def _merged(self) -> State | None:
@@ -103,7 +106,12 @@ class FromRun:
         if not end.is_file():
             training = f"its training {end.parent.name}"
             raise UserError(f"{self._called}: {not_in_store(self.folder, training)}")
-        return File(str(end), WEIGHTS, self.into, self.fresh, self.unused)
+        try:
+            return File(str(end), WEIGHTS, self.into, self.fresh, self.unused)
+        except UserError as error:
+            if isinstance(error.__cause__, Damaged):  # told as the run's, and not as a file's
+                raise self._unreadable(error.__cause__) from error
+            raise
 
     @cached_property
     def row(self) -> dict[str, Any]:
