@@ -10,16 +10,14 @@ from torch import Tensor
 
 from lth_runner.problem.coordinates import stock_name
 from lth_runner.problem.task import Task
+from lth_runner.problem.token_inputs import MASK, TOKENS, token_numbers
 from lth_runner.search.ks_lottery import row_shifts, whole_rows
 from lth_runner.search.ticket import Past, Ticket
-from lth_runner.values import tree
 from lth_runner.values.errors import UserError
 from lth_runner.values.ignored import IGNORED
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import stream
 from lth_runner.values.tree import Tree
-
-TOKENS, MASK = "input_ids", "attention_mask"  # what inputs by name call them
 
 
 @dataclass(frozen=True)
@@ -128,13 +126,6 @@ def _kept_rows(mask: Mask) -> dict[str, Tensor]:
     return found
 
 
-def _tokens(inputs: Tree) -> Tensor | None:
-    if isinstance(inputs, Mapping):
-        inputs = inputs.get(TOKENS, inputs)
-    found = [part for part in tree.tensors(inputs) if not part.is_floating_point()]
-    return found[0].cpu().long() if len(found) == 1 and found[0].ndim == 2 else None
-
-
 def _are_read(inputs: Tree, targets: Tree, tokens: Tensor) -> Tensor:
     """Says which tokens are read: no padding, and none behind a sample's last target."""
     mask = inputs.get(MASK) if isinstance(inputs, Mapping) else None
@@ -148,7 +139,7 @@ def _are_read(inputs: Tree, targets: Tree, tokens: Tensor) -> Tensor:
 
 def _check_tokens(task: Task) -> None:
     inputs, _ = task.data.sample(1, 0)
-    if _tokens(inputs) is None:
+    if token_numbers(inputs) is None:
         raise UserError(
             "rows by how often their token occurs need inputs of one tensor of token numbers, "
             f"[samples, length] (by name: {TOKENS}): choose control=random_rows"
@@ -159,7 +150,7 @@ def _token_counts(task: Task, num: int) -> tuple[Tensor, Tensor]:
     """Counts each token in the training data: how often, and in how many samples."""
     often, with_it = torch.zeros(num, dtype=torch.int64), torch.zeros(num, dtype=torch.int64)
     for inputs, targets in task.evaluated("train"):
-        tokens = _tokens(inputs)
+        tokens = token_numbers(inputs)
         assert tokens is not None
         read = _are_read(inputs, targets, tokens)
         often += torch.bincount(tokens[read], minlength=num)

@@ -10,14 +10,13 @@ from torch import Tensor
 
 from lth_runner.problem.objective import NextToken
 from lth_runner.problem.task import Task
+from lth_runner.problem.token_inputs import MASK, TOKENS, token_numbers
 from lth_runner.search.ticket import Past, Trained
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError
 from lth_runner.values.ignored import IGNORED
 from lth_runner.values.state import State
 from lth_runner.values.tree import Tree
-
-TOKENS, MASK = "input_ids", "attention_mask"
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Generation:
                 "probe=generation writes token after token: it needs objective=next_token"
             )
         inputs, targets = next(iter(task.evaluated("test", self.num_samples)))
-        tokens = _tokens(inputs)
+        tokens = token_numbers(inputs)
         if tokens is None:
             raise UserError(
                 "probe=generation needs inputs of one tensor of token numbers, [samples, length] "
@@ -100,7 +99,7 @@ def written(
     the network's length too.
     """
     placed = {name: value.to(task.device) for name, value in weights.items()}
-    tokens = _tokens(inputs)
+    tokens = token_numbers(inputs)
     assert tokens is not None
     tokens, rows = tokens.clone(), torch.arange(len(tokens))
     for row, begin in enumerate(begins.tolist()):
@@ -135,12 +134,6 @@ def _with_tokens(inputs: Tree, tokens: Tensor, index: Tensor) -> Tree:
     if MASK in found:
         found[MASK] = torch.ones_like(found[MASK])
     return found
-
-
-def _tokens(inputs: Tree) -> Tensor | None:
-    found = inputs.get(TOKENS) if isinstance(inputs, Mapping) else inputs
-    is_text = isinstance(found, Tensor) and found.ndim == 2 and not found.is_floating_point()
-    return found.cpu() if is_text and isinstance(found, Tensor) else None
 
 
 def _first_targets(targets: Tree) -> Tensor:
