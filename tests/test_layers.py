@@ -21,8 +21,8 @@ LAYERS = [
     "control masking store",
     "training probe",
     "runs",
-    "study",
     "export",
+    "study",
     "experiment",
     "cli __main__",
 ]

@@ -98,13 +98,14 @@ class Reason:
     """Says why some slots stay.
 
     ``varying``: those whose value depends on inputs; the others are dead, though they stay.
-    ``alone``: they are dead whatever goes with them.
+    ``alone``: they are dead whatever goes with them. ``movable``: they stay, but may change places.
     """
 
     slots: Tensor
     why: str
     varying: Tensor
     alone: bool = False
+    movable: bool = False
 
 
 @dataclass
@@ -112,7 +113,8 @@ class Ties:
     """Collects which slots go together, and which stay.
 
     ``heard``: what they hold is used; ``placed``: where they stand is; ``notes``: constant ones,
-    and why they stay should they stay.
+    and why they stay should they stay. Ties of a ``whole`` hold parts together that may change
+    places among themselves, as the places within a head.
     """
 
     num: int = 1
@@ -120,32 +122,35 @@ class Ties:
     placed: list[Reason] = field(default_factory=list)
     notes: list[Reason] = field(default_factory=list)
     _pairs: list[Tensor] = field(default_factory=list)
+    _wholes: list[Tensor] = field(default_factory=list)
 
     def fresh(self, num: int) -> Tensor:
         """Makes labels that nothing has."""
         self.num += num
         return torch.arange(self.num - num, self.num)
 
-    def tie(self, one: Label, other: Label) -> None:
+    def tie(self, one: Label, other: Label, *, whole: bool = False) -> None:
         """Makes slots at the same place go together, or not at all."""
         left, right = torch.broadcast_tensors(one, other)
         pairs = torch.stack([left.reshape(-1), right.reshape(-1)])
         pairs = pairs[:, (pairs != NONE).all(0) & (pairs[0] != pairs[1])]
-        self._pairs.append(pairs.unique(dim=1) if pairs.shape[1] > 1 else pairs)
+        kept = self._wholes if whole else self._pairs
+        kept.append(pairs.unique(dim=1) if pairs.shape[1] > 1 else pairs)
 
-    def tie_along(self, label: Label, along: Iterable[int]) -> Label:
+    def tie_along(self, label: Label, along: Iterable[int], *, whole: bool = False) -> Label:
         """Makes all slots along some axes go together; returns the label without these axes."""
         within = [axis for axis in along if label.shape[axis] > 1]
         if not within:
             return label
         first = label.amax(within, keepdim=True)
-        self.tie(label, first)
+        self.tie(label, first, whole=whole)
         return first
 
-    def hear(self, label: Label, varies: Tensor, why: str) -> None:
+    def hear(self, label: Label, varies: Tensor, why: str, *, movable: bool = False) -> None:
         """Keeps slots whose values something uses that cannot be cut; constant ones are noted."""
         varying = any_like(varies, label).cpu()
-        self.heard.append(Reason(label.reshape(-1), why, label[varying].reshape(-1)))
+        used = label[varying].reshape(-1)
+        self.heard.append(Reason(label.reshape(-1), why, used, movable=movable))
         self.note(label, ~varying, why)
 
     def note(self, label: Label, constant: Tensor, why: str, *, alone: bool = False) -> None:
@@ -157,9 +162,10 @@ class Ties:
         """Keeps slots that cannot be followed any further."""
         self.heard.append(Reason(label.reshape(-1), why, label.reshape(-1)))
 
-    def place(self, label: Label, why: str) -> None:
+    def place(self, label: Label, why: str, *, movable: bool = False) -> None:
         """Keeps slots whose number cannot change."""
-        self.placed.append(Reason(label.reshape(-1), why, label.reshape(-1)[:0]))
+        slots = label.reshape(-1)
+        self.placed.append(Reason(slots, why, slots[:0], movable=movable))
 
     def fix(self, label: Label, along: set[int], why: str) -> Label:
         """Lets nothing go along some axes: ties what varies elsewhere too, and keeps the rest."""
@@ -196,7 +202,7 @@ class Ties:
         apart = []
         for other in merged:
             if axes(other) & axes(label):
-                self.tie(label, other)
+                self.tie(label, other, whole=axes(label) != axes(other))
                 label = torch.where(label != NONE, label, other)
             else:
                 apart.append(other)
@@ -209,9 +215,13 @@ class Ties:
                 label = self.fix(label, full, why)
         return label
 
-    def classes(self) -> np.ndarray:
-        """Numbers the sets of labels that go together: the class of each label."""
-        pairs = torch.cat([torch.empty(2, 0, dtype=torch.int64), *self._pairs], 1).numpy()
+    def classes(self, *, whole: bool = True) -> np.ndarray:
+        """Numbers the sets of labels that go together: the class of each label.
+
+        Without ``whole`` those that stand for one place, of which a whole has several.
+        """
+        held = [*self._pairs, *(self._wholes if whole else ())]
+        pairs = torch.cat([torch.empty(2, 0, dtype=torch.int64), *held], 1).numpy()
         graph = coo_array((np.ones(pairs.shape[1], bool), pairs), shape=(self.num, self.num))
         found: np.ndarray = connected_components(graph, directed=False)[1]
         return found

@@ -50,7 +50,7 @@ def reshape(trace: Trace, call: Call) -> list[Shadow]:
         if len(axes(seen)) != len(axes(label)):
             if isinstance(trace.modules[call.module], nn.MultiheadAttention):
                 why = f"nn.MultiheadAttention ({call.module}) has a fixed size of its heads"
-                trace.found.ties.place(label, why)
+                trace.found.ties.place(label, why, movable=True)
             split, merged = (seen, label) if len(axes(seen)) > len(axes(label)) else (label, seen)
             sizes = tuple(split.shape[axis] for axis in sorted(axes(split)))
             trace.found.splits.append(Split(call.module, split, sizes, max(merged.shape)))

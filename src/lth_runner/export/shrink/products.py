@@ -91,19 +91,25 @@ def batched(trace: Trace, call: Call) -> list[Shadow]:
     if not bool(other.varies.any()) and bool((b == b[:1]).all()):
         return [Shadow(_one_matrix(trace, call), flags)]
     why = f"{call.where()} has no such slots on the other side"
-    sides, inner = [], []
+    sides, inner, within = [], [], []
     for shadow, axis in ((one, 2), (other, 1)):
         outer = []
         for label in shadow.labels:
             if axes(label) == {axis}:
                 inner.append((label.reshape(-1), shadow.varies))
             else:
-                outer.append(ties.tie_along(label, {axis}))
+                within += [label.transpose(axis, 2)] if axis in axes(label) else []
+                outer.append(ties.tie_along(label, {axis}, whole=True))
         sides.append(outer)
     if len(inner) == 2:
         ties.tie(inner[0][0], inner[1][0])
+    if len(within) == 2:
+        ties.tie(*within)
+        trace.found.heads.append(within[0])
+    trace.found.heads += [label for label in other.labels if axes(label) == {0, 2}]
     for slots, varies in inner:
-        ties.hear(slots, varies.any().expand(len(slots)), f"{call.where()} multiplies them")
+        why = f"{call.where()} multiplies them"
+        ties.hear(slots, varies.any().expand(len(slots)), why, movable=len(inner) == 2)
     shapes = [[*a.shape[:2], 1], [len(b), 1, b.shape[2]]]
     labels = ties.combine(list(zip(shapes, sides, strict=True)), 3, why)
     if one.sums_to_one:  # a weighted mean of equal rows is such a row

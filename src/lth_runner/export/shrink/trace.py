@@ -74,6 +74,7 @@ class Found:
     norm_groups: dict[str, Tensor] = field(default_factory=dict)  # GroupNorm -> labels [groups]
     halves: list[tuple[str, list[Tensor]]] = field(default_factory=list)  # equal numbers stay
     splits: list[Split] = field(default_factory=list)
+    heads: list[Tensor] = field(default_factory=list)  # labels [.., places] of several heads
     uses: dict[str, int] = field(default_factory=dict)
 
 
