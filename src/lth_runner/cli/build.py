@@ -129,6 +129,7 @@ def check_parts(experiment: Experiment, recipe: Recipe) -> None:
     check_beside(experiment.controls.values(), experiment.search, task, clock)
     for probe in experiment.probes:
         check_demands(probe, task)
+        check_replicates(probe, experiment.tasks)
     smoothed(task.objective, recipe.label_smoothing)  # refuses what it cannot smooth
     try_a_step(task, recipe)
 

@@ -157,6 +157,14 @@ INSTRUMENTS: tuple[Instrument, ...] = (
         (Each("start_end_error_test_curve"),), draw=along(levels.path), scaled=True,
     ),
     Instrument(
+        "rebasin", "Error barrier to another training, before and after matching",
+        "Largest error on the line to the other training, less the mean of its ends (test split): "
+        "solid as it is, dashed with its units in the order in which the weights are nearest.",
+        BARRIER,
+        (Each("rebasin_barrier_before", "as it is"),
+         Each("rebasin_barrier_after", "matched", DASHED)), scaled=True,
+    ),
+    Instrument(
         "preactivation", "Pre-activation variance by layer, at the start of training",
         "Solid: measured; dashed: predicted from the kept weights; dotted: what a random mask of "
         f"these densities expects, for the ticket. A line that falls loses the signal. {LAYER}",
