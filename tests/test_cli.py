@@ -87,6 +87,7 @@ def test_what_runs_nothing_loads_little(arguments: list[str], absent: set[str]) 
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_whole_run_loads_what_only_shows_or_reads_results_after_its_trainings(
     tmp_path: Path,
 ) -> None:
@@ -290,6 +291,7 @@ def test_a_folder_given_to_two_sweeps_is_one_sweeps_at_a_time(tmp_path: Path) ->
     assert (said.status, "is a folder" in said.err) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_point_that_another_process_is_at_is_left_to_it(tmp_path: Path) -> None:
     command = ("-m", *SMALL, "seed=0,1", f"paths.outputs={tmp_path}")
     assert lth_run(*command).status == 0
@@ -306,6 +308,7 @@ def test_a_point_that_another_process_is_at_is_left_to_it(tmp_path: Path) -> Non
     assert status_of(second)["state"] == "done"
 
 
+@pytest.mark.slow
 def test_a_sweep_over_rewind_steps_keeps_them_all_in_the_training_that_its_points_share(
     tmp_path: Path,
 ) -> None:

@@ -159,6 +159,7 @@ def test_a_machine_without_a_working_compiler_packs_and_says_so(
     assert choose(small.recipe(engine="packed"), small.task(), Static()).name == "packed"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the flags are those of x86")
 @pytest.mark.parametrize("flag", ["-mno-avx512f", "-mno-avx"])
 def test_machines_with_shorter_vectors_compute_the_same(monkeypatch, fresh_library, flag):

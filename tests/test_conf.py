@@ -241,7 +241,12 @@ def test_an_experiment_costs_the_steps_that_its_header_says(experiment: str) -> 
     )
 
 
-@pytest.mark.parametrize("experiment", [one for one in ITERATIVE if one not in FROM_FOLDER])
+@pytest.mark.parametrize(
+    "experiment",
+    mostly_slow(
+        [one for one in ITERATIVE if one not in FROM_FOLDER], ("digits_imp", "resnet20_imp")
+    ),
+)
 def test_an_experiment_has_the_densities_that_its_header_says(experiment: str) -> None:
     said = re.fullmatch(r"([\d., ]+) % after rounds ([\d, ]+)\.", field(experiment, "Density"))
     assert said

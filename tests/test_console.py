@@ -26,6 +26,7 @@ TRAINING = re.compile(
 )
 
 
+@pytest.mark.slow
 def test_a_log_file_gets_a_plain_aligned_line_for_every_training(tmp_path: Path) -> None:
     command = (*SMALL, "replicates=2", "seed=9", f"paths.outputs={tmp_path}")
     said = lth_run(*command)

@@ -171,6 +171,7 @@ RUN = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_in_deltas_prunes_them_and_a_killed_one_ends_the_same(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     said = lth_run(*RUN, f"paths.outputs={whole}")

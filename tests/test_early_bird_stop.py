@@ -21,6 +21,7 @@ from lth_runner.training.loop import Loop
 from lth_runner.training.train import replay
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
+from second_proofs import mostly_slow
 
 HALF = Iterations(0.5)
 SGD = functools.partial(torch.optim.SGD, lr=0.1, weight_decay=1e-3)  # no state to carry on
@@ -51,6 +52,7 @@ def same(one, other) -> bool:
     return states.fingerprint(one) == states.fingerprint(other)
 
 
+@pytest.mark.slow
 @kinds
 def test_with_plain_sgd_it_is_the_searchs_ticket_bit_for_bit(kind, tmp_path):
     options = KINDS[kind]
@@ -73,7 +75,7 @@ def test_with_plain_sgd_it_is_the_searchs_ticket_bit_for_bit(kind, tmp_path):
 
 
 @kinds
-@pytest.mark.parametrize("killed", [0, 7, 13, 20, 33])
+@pytest.mark.parametrize("killed", mostly_slow([0, 7, 13, 20, 33], [13]))
 def test_killed_and_continued_is_the_same_bit_for_bit(kind, killed):
     problem = job(rule(kind))
     whole = replay(problem, small.recipe(), None, 40)

@@ -25,6 +25,7 @@ from lth_runner.training.recipe import Recipe
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 from lth_runner.values.steps import Clock
+from second_proofs import mostly_slow
 
 OPTIMIZERS = {
     "momentum and decay": functools.partial(
@@ -88,7 +89,9 @@ def test_survivors_start_bit_equal_to_the_ticket():
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
-@pytest.mark.parametrize("model", [small.perceptron, small.convolutional])
+@pytest.mark.parametrize(
+    "model", mostly_slow([small.perceptron, small.convolutional], [small.convolutional])
+)
 def test_a_training_continued_from_a_file_is_the_uninterrupted_one_bit_for_bit(
     tmp_path, model, optimizer
 ):

@@ -119,15 +119,11 @@ def data_words(experiment: str, folder: Path) -> list[str]:
 
 # the others are of the same parts; all are composed and checked in tests/test_conf.py
 QUICK = {
-    "digits_imp",
-    "digits_strong",
-    "norm_batch",
     "conv2_cifar10_imp",
     "resnet20_imp",
-    "resnet20_cs",
-    "lenet300_mnist_connectivity",
     "lenet300_mnist_snip",
-    *OWN_DATA,
+    "sst2_small",
+    "minilm_lota",
 }
 
 

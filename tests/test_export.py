@@ -126,6 +126,7 @@ def test_a_shrunk_program_answers_without_the_network_s_code(outputs, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_an_onnx_model_answers_alike_at_every_batch_size(taken, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     found = export.to_onnx(taken, tmp_path / "ticket.onnx")
@@ -482,6 +483,7 @@ def test_what_blocks_a_form_is_named():
         torch.export.export(module, call[0])
 
 
+@pytest.mark.slow
 def test_a_report_measures_every_form_and_writes_table_picture_and_json(outputs, tmp_path, capsys):
     words = (outputs / "once", "--report", tmp_path / "saved.json", "--batches", "1,4")
     assert main(list(map(str, words))) == 0

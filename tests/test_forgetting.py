@@ -56,6 +56,7 @@ def in_weights(folder: Path) -> Task:
     return replace(rebuilt(folder), coordinates=None)
 
 
+@pytest.mark.slow
 def test_a_run_in_deltas_gives_its_networks_weights_to_start_from(first: Path) -> None:
     start = read_ticket(first / "tickets/round-00.safetensors").weights
     for round, arm in ((0, "ticket"), (1, "ticket"), (1, "random")):

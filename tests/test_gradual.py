@@ -21,6 +21,7 @@ from lth_runner.training.loop import Loop
 from lth_runner.training.train import replay
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
+from second_proofs import mostly_slow
 
 
 def job(model=small.perceptron, **options):
@@ -161,29 +162,46 @@ def test_as_a_pruner_it_says_that_no_control_runs_and_what_gives_them_a_ticket(t
     assert [row["start_step"] for row in twice] == [0, 2, 2]
 
 
+RETRAINED = (
+    *SMALL,
+    "control=none",
+    "record=local",
+    "train.shrink_to=null",
+    "train.length=20it",
+    "pruner.retrain=true",
+)
+GOING_BACK = ["pruner=gradual", "rewind.step=10it"]
+
+
 @pytest.mark.parametrize(
-    ("words", "refused"),
+    "words",
     [
-        (["pruner=gradual", "rewind.step=10it"], True),
-        (["pruner=gradual", "rewind.step=10it", "pruner.begin=0.6", "pruner.end=0.8"], False),
-        (["pruner=gradual", "rewind.step=10it", "rewind.only=[output]"], True),
-        (["pruner=gradual", "rewind.step=10it", "rewind.only=[output]", "pruner.exclude=[output]"],
-         False),
-        (["pruner=gradual", "rewind.step=10it", "rewind.weights=keep"], False),
-        (["pruner=gradual", "control=late", "control.late.step=10it"], True),
-        (["pruner=dpf", "pruner.every=5it", "rewind.step=4it"], False),
-        (["pruner=dpf", "pruner.every=5it", "rewind.step=6it"], True),
-        (["pruner=sr_ste", "rewind.step=1it"], True),
+        GOING_BACK,
+        [*GOING_BACK, "rewind.only=[output]"],
+        ["pruner=gradual", "control=late", "control.late.step=10it"],
+        ["pruner=dpf", "pruner.every=5it", "rewind.step=6it"],
+        ["pruner=sr_ste", "rewind.step=1it"],
     ],
-)  # fmt: skip
-def test_going_back_among_removed_weights_is_refused_before_training(words, refused, tmp_path):
-    given = (*SMALL, "control=none", "record=local", "train.shrink_to=null", "train.length=20it",
-             "pruner.retrain=true", *words)  # fmt: skip
-    if not refused:
-        said = lth_run(*given, f"paths.outputs={tmp_path}")
-        assert said.status == 0, said.err
-        return
+)
+def test_going_back_among_removed_weights_is_refused_before_training(words, tmp_path):
     with no_training():
-        said = lth_run(*given, f"paths.outputs={tmp_path}")
+        said = lth_run(*RETRAINED, *words, f"paths.outputs={tmp_path}")
     assert said.status == 2, said.err
     assert "there is no going back to step" in said.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    mostly_slow(
+        [
+            [*GOING_BACK, "pruner.begin=0.6", "pruner.end=0.8"],
+            [*GOING_BACK, "rewind.only=[output]", "pruner.exclude=[output]"],
+            [*GOING_BACK, "rewind.weights=keep"],
+            ["pruner=dpf", "pruner.every=5it", "rewind.step=4it"],
+        ],
+        [[*GOING_BACK, "rewind.weights=keep"]],
+    ),
+)
+def test_going_back_where_nothing_was_removed_runs(words, tmp_path):
+    said = lth_run(*RETRAINED, *words, f"paths.outputs={tmp_path}")
+    assert said.status == 0, said.err

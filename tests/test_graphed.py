@@ -112,12 +112,14 @@ def test_neither_warming_up_nor_recording_leaves_a_trace(optimizer):
         assert one == other
 
 
+@pytest.mark.slow
 def test_an_evaluation_between_steps_disturbs_nothing():
     chosen = jobs(2)
     every, last = (train(chosen, recipe(eval_every=period)) for period in ("1it", "20it"))
     assert prints(every) == prints(last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [SGD, ADAM], ids=["sgd", "adam"])
 def test_a_training_killed_and_continued_is_the_uninterrupted_one(tmp_path, optimizer):
     how = recipe(optimizer=optimizer)

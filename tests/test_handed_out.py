@@ -108,6 +108,7 @@ def rows_of(folder: Any, *, spoilt: bool) -> list[dict[str, Any]]:
     return rows.kept
 
 
+@pytest.mark.slow
 def test_whatever_a_part_writes_to_the_run_ends_as_it_would_have(tmp_path: Any) -> None:
     before = rows_of(tmp_path / "whole", spoilt=False)
     assert len(before) > 20

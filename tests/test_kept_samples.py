@@ -51,6 +51,7 @@ def test_every_training_keeps_a_bit_for_each_test_image_which_make_up_its_accura
     assert kept.of("another") is None
 
 
+@pytest.mark.slow
 def test_an_older_store_and_a_damaged_file_are_filled_in_without_a_training(outputs, tmp_path):
     copy = Path(shutil.copytree(outputs, tmp_path / "copy"))
     (folder,), (whole,) = folders(copy), folders(outputs)
@@ -66,6 +67,7 @@ def test_an_older_store_and_a_damaged_file_are_filled_in_without_a_training(outp
     assert len(list((copy / "store" / "damaged").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_a_run_begun_by_a_version_that_kept_none_gets_them_when_it_goes_on(outputs, tmp_path):
     copy = Path(shutil.copytree(outputs, tmp_path / "copy"))
     (folder,), (whole,) = folders(copy), folders(outputs)

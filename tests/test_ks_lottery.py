@@ -226,6 +226,7 @@ def test_an_answer_is_the_words_cipher_and_the_same_as_in_the_records() -> None:
         )
 
 
+@pytest.mark.slow
 def test_the_experiments_run_one_after_the_other(tmp_path) -> None:
     small = ("+scale=smoke", f"paths.outputs={tmp_path}", "device=cpu", "threads=1", "record=local",
              "model.width=8")  # fmt: skip

@@ -36,14 +36,22 @@ def modules():
             yield path, parts
 
 
+@functools.cache  # hundreds of files
+def imports(path):
+    """The import statements of a file, those apart that its own import runs."""
+    tree = ast.parse(path.read_text())
+    kinds = (ast.Import, ast.ImportFrom)
+    at_start = [node for node in tree.body if isinstance(node, kinds)]
+    return at_start, [node for node in ast.walk(tree) if isinstance(node, kinds)]
+
+
 def imported(path, parts, *, at_start=False):
     """Full names of what a module imports; with ``at_start``, only what its own import runs."""
-    tree = ast.parse(path.read_text())
-    nodes = tree.body if at_start else ast.walk(tree)
-    for node in nodes:
+    first, everywhere = imports(path)
+    for node in first if at_start else everywhere:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             package = ("lth_runner", *parts)[: -node.level] if node.level else ()
             base = ".".join([*package, *([node.module] if node.module else [])])
             yield from (f"{base}.{alias.name}" for alias in node.names)
@@ -55,7 +63,7 @@ def units(names):
     return {name for name in ours if not name.startswith("__")}  # __version__ is no part
 
 
-@functools.cache  # hundreds of files to parse
+@functools.cache
 def edges():
     found = {}
     for path, parts in modules():

@@ -90,6 +90,7 @@ def swapped(kept, rng, trades):
     return found
 
 
+@pytest.mark.slow
 def test_overlap_by_chance_is_that_of_masks_that_trade_weights_at_random():
     """Inputs of unlike counts, as images have them: 40 x 60, a tenth kept; 400 pairs."""
     draws, rng = np.random.default_rng(0), random.Random(0)

@@ -120,6 +120,7 @@ def test_saturating_activations_and_trained_norms_cut_no_path():
     assert on_paths(task, task.dense()) == task.dense()
 
 
+@pytest.mark.slow
 def test_neither_all_paths_nor_a_single_one_leaves_the_range_of_numbers():
     task = chain_task(*[2] * 1031)
     *_, cut, _ = task.dense()

@@ -53,6 +53,7 @@ def test_fields_and_keys_of_an_option_are_documented_and_the_reverse(option, out
     assert named(option) == found | keys(option)
 
 
+@pytest.mark.slow
 def test_panels_of_all_these_options_are_drawn(outputs, default):
     assert fields(outputs, f"[{','.join(OPTIONS)}]", pictures=True) - default
     [folder] = folders(outputs)

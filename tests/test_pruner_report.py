@@ -216,6 +216,7 @@ def test_a_sparse_first_training_is_no_dense_network(tmp_path):
     assert line[-2:] == ["no", "dense"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "trainings"),
     [

@@ -82,6 +82,7 @@ def corrupted(task):
     return RandomData(imp())._corrupted(task)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rewind", [{}, {"step": "4it"}, {"weights": "keep", "bn": "keep"}])
 def test_its_masks_are_those_of_the_same_search_on_the_corrupted_data(tmp_path, rewind):
     search = imp(**rewind)
@@ -159,6 +160,7 @@ def test_a_finished_run_asks_for_no_training_and_no_corrupted_data_again(tmp_pat
     assert {place: t.key for place, t in again.items()} == {p: t.key for p, t in found.items()}
 
 
+@pytest.mark.slow
 def test_stopped_in_the_midst_of_a_mirrored_training_it_does_no_step_twice(tmp_path):
     seen = Watched()
     with pytest.raises(Interrupted):

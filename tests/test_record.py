@@ -147,6 +147,7 @@ def test_a_finished_run_comes_back_at_once_and_touches_nothing(copied: Path) -> 
     assert contents(copied) == before
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_judged_by_the_report_keys_of_the_last_command(
     copied: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

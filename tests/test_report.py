@@ -624,6 +624,7 @@ def test_command_compares_runs_by_the_keys_in_which_they_differ(tmp_path, capsys
     assert "rewind.step=500" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_out_takes_the_comparison(tmp_path):
     paths = [str(fake_run(tmp_path / name, rounds=1, seeds=1)) for name in "ab"]
     assert main([*paths, "--out", str(tmp_path / "new" / "figures")]) == 0

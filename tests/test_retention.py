@@ -64,6 +64,7 @@ def test_a_finished_run_that_lost_files_is_written_again_from_the_store(tmp_path
     assert sorted((tmp_path / "store" / "entries").iterdir()) == trainings
 
 
+@pytest.mark.slow
 def test_nothing_goes_while_another_run_is_not_done(tmp_path):
     command.lth_run(*SMALL, f"paths.outputs={tmp_path}")
     [status] = tmp_path.glob("*/*/status.json")

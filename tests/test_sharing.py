@@ -75,6 +75,7 @@ def swept(tmp_path_factory) -> Swept:
     return Swept(store, keys, sum(replayed))
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_the_fewest_steps_that_it_can(swept):
     done = trainings(swept.store)
     run = sum(steps for steps, _ in done.values())

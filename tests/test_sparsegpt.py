@@ -378,6 +378,7 @@ def test_a_kept_solution_is_named_by_its_calibration_and_comes_back_with_its_bit
         assert len(beside.held) == num
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_and_one_from_the_start_have_the_same_bits(tmp_path: Path) -> None:
     words = [*SMALL, "pruner=sparsegpt", "pruner.search.solve.batch_size=32", "pruner.sparsity=0.5"]
     ends = []
@@ -467,7 +468,9 @@ def test_options_and_inputs_without_an_inverse_are_refused_by_their_key() -> Non
         Late(Solved(solver(), at_once(0.5, rounds=1)), "5it")
 
 
-@pytest.mark.parametrize("control", ["shuffle", "random", "even", "random_data", "regroup"])
+@pytest.mark.parametrize(
+    "control", mostly_slow(["shuffle", "random", "even", "random_data", "regroup"], ["shuffle"])
+)
 def test_controls_with_another_mask_over_its_weights_are_refused_before_any_training(
     control: str, tmp_path: Path
 ) -> None:

@@ -164,7 +164,9 @@ def test_the_accuracy_is_that_of_the_hard_mask_that_is_saved(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", EVERY)
-@pytest.mark.parametrize(("killed", "model"), [(0, MODELS[0]), (17, MODELS[1])])
+@pytest.mark.parametrize(
+    ("killed", "model"), [pytest.param(0, MODELS[0], marks=pytest.mark.slow), (17, MODELS[1])]
+)
 def test_killed_and_continued_is_the_same_bit_for_bit(name, model, killed):
     problem = job(EVERY[name], model)
     whole = replay(problem, small.recipe(), None, 40)

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from command import folders, lth_run, rows
+from second_proofs import mostly_slow
 
 RECORDED = json.loads(
     (Path(__file__).parent / "recorded" / "before_the_move.json").read_text(encoding="utf-8")
@@ -52,7 +53,7 @@ def digest(path: Path) -> str:
     return found.hexdigest()[:16]
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", mostly_slow(RUNS, ("imp", "rigl", "resnet")))
 def test_a_run_ends_as_it_did_before_the_package_was_rehoused(name: str, tmp_path: Path) -> None:
     said = lth_run(
         *RUNS[name]["arguments"], "record=local", "threads=1", "device=cpu", "name=small",
