@@ -183,6 +183,7 @@ def _report(ticket: Taken, path: Path, batches: Sequence[int], repetitions: int)
 def _named(ticket: Taken) -> str:
     facts = ticket.facts
     weights = "trained weights" if facts["weights"] == "trained" else "starting weights"
+    weights += ", the means of a Bayesian network" if facts.get("means") else ""
     return (
         f"ticket   {facts['name']}/{facts['run']}, round {facts['round']}, arm {facts['arm']}, "
         f"seed {facts['seed']}: sparsity {100 * facts['sparsity']:.4g} %, {weights}"

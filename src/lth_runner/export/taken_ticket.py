@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lth_runner.problem.coordinates import prunes_to_zero
 from lth_runner.problem.task import Task
 from lth_runner.runs.ended_weights import ended, ended_as_trained
 from lth_runner.runs.folder import read_flat_config
@@ -150,10 +151,11 @@ class Taken:
         """Raises UserError where a weight that the mask removes is not zero, for what drops it."""
         for name, kept in self.mask.items():
             if bool((self.weights[name][~kept] != 0).any()):
-                why = " (coordinates: what is pruned has the origin's weight)"
+                plain = prunes_to_zero(self.task.coordinates)
+                why = "" if plain else " (coordinates: what is pruned has the origin's weight)"
                 raise UserError(
                     f"{form} leaves out what the mask removes, and in {name} that is not zero"
-                    f"{why if self.task.coordinates is not None else ''}: take checkpoint or onnx"
+                    f"{why}: take checkpoint or onnx"
                 )
 
 
@@ -179,9 +181,10 @@ def ticket(
     sparsest that is shown to match, else the last round, of the first replicate or of ``seed``.
     Its weights are those at the end of training, with ``start`` those that it started from.
     ``keep_zeros``, of other coordinates than weights: where the weights that a change was added to
-    are 0 the merged ones are 0 too, a sparse base stays sparse, and no figure is expected. The
-    problem is built again from the folder's ``config.yaml``: call it from where `lth-run` was
-    called. Raises UserError for what is not there, is not done or has changed since.
+    are 0 the merged ones are 0 too, a sparse base stays sparse, and no figure is expected. Of
+    Gaussian weights it has the means, of which none is expected either. The problem is built again
+    from the folder's ``config.yaml``: call it from where `lth-run` was called. Raises UserError for
+    what is not there, is not done or has changed since.
     """
     folder = one_run(run)
     row = choose(
@@ -199,6 +202,8 @@ def ticket(
         "model": read_flat_config(folder).get("model._target_"),
     }
     expected = {} if start and row["steps"] else _expected(folder, row)
+    if task.laws is not None:  # the run's figure is of several draws
+        facts, expected = {**facts, "means": True}, {}
     if keep_zeros:
         weights, own, expected = _as_sparse(task, mask, weights, start=start), None, {}
         facts |= {"kept_zeros": True}
@@ -207,7 +212,7 @@ def ticket(
 
 def _as_sparse(task: Task, mask: Mask, weights: State, *, start: bool) -> State:
     """Takes out of merged weights what a change has put where its base is 0."""
-    if start or task.coordinates is None:
+    if start or prunes_to_zero(task.coordinates):
         raise UserError(
             "--keep-zeros keeps the zeros of the weights that a change was added to: it is for the "
             "trained weights of runs in coordinates=delta or coordinates=low_rank"

@@ -2,6 +2,7 @@
 
 from lth_runner.problem.coordinates import Coordinates, Delta
 from lth_runner.problem.covers import Covers
+from lth_runner.problem.gaussian import Gaussian
 from lth_runner.problem.low_rank import LowRank
 from lth_runner.problem.objective import (
     Correlation,
@@ -24,6 +25,7 @@ __all__ = [
     "CrossEntropy",
     "Delta",
     "File",
+    "Gaussian",
     "LowRank",
     "Measure",
     "ModelsOwn",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lth_runner.problem.covers import Covers
+from lth_runner.problem.objective import Objective
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.name_patterns import select
 from lth_runner.values.own_class import own_class
@@ -39,6 +40,33 @@ class Covering(Protocol):
     @property
     def covers(self) -> Covers:
         """What a mask covers of the stock network."""
+
+
+@runtime_checkable
+class Probabilistic(Protocol):
+    """Coordinates whose weights are drawn whenever the network runs, from laws that are trained."""
+
+    @property
+    def num_samples(self) -> int:
+        """How many draws the loss of a training step is the mean of."""
+
+    def answer_by(self, module: nn.Module, objective: Objective) -> None:
+        """Has an installed network predict by several draws, averaged as the objective's are."""
+
+    def penalty(self, module: nn.Module, num: float) -> Tensor:
+        """Computes what is added to the loss, a mean over ``num`` terms of the training data."""
+
+    def settle(self, module: nn.Module) -> None:
+        """Puts right what belongs to pruned weights, after a step."""
+
+
+def prunes_to_zero(coordinates: Coordinates | None) -> bool:
+    """Whether a pruned entry is a weight of zero, and not one that has gone back to the origin's.
+
+    Coordinates in which it is say so themselves.
+    """
+    own: Any = coordinates
+    return coordinates is None or bool(getattr(own, "prunes_to_zero", False))
 
 
 Base = Literal["own", "bf16"]  # the numbers that theta_0 is kept in: as it is, or halved
@@ -148,7 +176,7 @@ def stock_name(name: str) -> str:
     """
     if "parametrizations." not in name:
         return name
-    return re.sub(r"\.(original|0\.[AB])$", "", name.replace("parametrizations.", "", 1))
+    return re.sub(r"\.(original|0\.[AB]|0\.rho)$", "", name.replace("parametrizations.", "", 1))
 
 
 def freeze(module: nn.Module, names: Collection[str]) -> None:

@@ -13,11 +13,18 @@ from torch import Tensor, nn
 
 from lth_runner.problem.answers import drawn_in_a_step, figures
 from lth_runner.problem.blueprint import Blueprint, without_values
-from lth_runner.problem.coordinates import Coordinates, constants, merged, stock_name
+from lth_runner.problem.coordinates import (
+    Coordinates,
+    Probabilistic,
+    constants,
+    merged,
+    stock_name,
+)
 from lth_runner.problem.covers import Covers, kind_by_name
 from lth_runner.problem.data import Dataset
 from lth_runner.problem.evaluated import for_evaluation, for_gradient
 from lth_runner.problem.functional import outputs
+from lth_runner.problem.gaussian import is_rho
 from lth_runner.problem.held import held_fingerprint, is_shipped
 from lth_runner.problem.low_rank import is_of_a_pair, stock_mask
 from lth_runner.problem.norm_layers import is_norm
@@ -34,6 +41,7 @@ from lth_runner.values.state import State
 from lth_runner.values.tree import Batch, Tree
 
 MANY = 2**20  # values of a network that is copied sooner than it is drawn
+SOME = 1024  # samples by which the terms of a loss are counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +129,10 @@ class Task:
             if from_origin and self.origin is not None and seed is not None:
                 self.origin.lay(module)
             if self.coordinates is not None:
-                return Blueprint(module, self.coordinates.install(module), classes, kinds)
+                covered = self.coordinates.install(module)
+                if isinstance(self.coordinates, Probabilistic):
+                    self.coordinates.answer_by(module, self.objective)
+                return Blueprint(module, covered, classes, kinds)
         covered = self.covers.names(module, biases=self.biases)
         return Blueprint(module, covered, classes, kinds)
 
@@ -151,14 +162,34 @@ class Task:
     def passed_over(self) -> tuple[str, ...]:
         """Parameters of two axes or more that no mask covers."""
         named = self._template.named_parameters()
-        return tuple(n for n, value in named if value.ndim > 1 and n not in self.prunable)
+        return tuple(n for n, p in named if p.ndim > 1 and n not in self.prunable and not is_rho(n))
 
     @cached_property
     def num_parameters(self) -> int:
-        """All values of the network that are no running statistics, a shared one once."""
+        """All values of the network that are no running statistics, a shared one once.
+
+        A Gaussian weight is one, whatever tells how wide it is.
+        """
         frozen = constants(self._template) if self.coordinates is not None else {}
-        still = sum(value.numel() for n, value in frozen.items() if not n.endswith(".base"))
-        return still + sum(value.numel() for value in self._template.parameters())
+        computed = (".base", ".0.start")  # what deltas are added to, widths at the start
+        still = sum(value.numel() for n, value in frozen.items() if not n.endswith(computed))
+        named = self._template.named_parameters()
+        return still + sum(value.numel() for name, value in named if not is_rho(name))
+
+    @cached_property
+    def laws(self) -> Probabilistic | None:
+        """The coordinates, where weights are drawn in them; None where weights are numbers."""
+        return self.coordinates if isinstance(self.coordinates, Probabilistic) else None
+
+    @cached_property
+    def num_terms(self) -> float:
+        """How many terms of all training samples the loss is the mean of: one each, mostly.
+
+        By a sample of them, where texts are of different lengths.
+        """
+        num = min(SOME, self.data.num_train)
+        _, targets = self.data.sample(num, 0)
+        return self.objective.weight(targets) * self.data.num_train / num
 
     @cached_property
     def norm(self) -> frozenset[str]:
@@ -195,7 +226,10 @@ class Task:
         return moved(copied or self._built(self._constants_seed).module, self.device)
 
     def merged(self, weights: State) -> State:
-        """Computes the stock network's tensors, whatever the coordinates: for files, for others."""
+        """Computes the stock network's tensors, whatever the coordinates: for files, for others.
+
+        Of Gaussian weights these are the means.
+        """
         if self.coordinates is None:
             return weights
         module = self.module()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lth_runner.allocate import Allocate
+from lth_runner.problem.coordinates import prunes_to_zero
 from lth_runner.problem.task import Task
 from lth_runner.schedule import Schedule
 from lth_runner.score import Score
@@ -76,7 +77,7 @@ class AtInit:
             refuse_untrained(retrain=self.retrain)
         self.rewind.check(task, clock, rate)
         check_parts(task, self.score, self.allocate, self.schedule()[-1])
-        if not self._scored_step(clock) and task.coordinates is not None:
+        if not self._scored_step(clock) and not prunes_to_zero(task.coordinates):
             _refuse_ties(self.score(task, task.init(), task.dense()))
         if self.outside is not None:
             self.outside.check(task)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args, get_type_hints
 
+from lth_runner.problem.coordinates import stock_name
 from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Past, Start
 from lth_runner.values.errors import UserError, nearest
@@ -200,7 +201,7 @@ def layer_group(task: Task, group: Layers) -> frozenset[str]:
     """
     tensors: dict[str, list[str]] = {}
     for name in task.names:
-        tensors.setdefault(name.rpartition(".")[0], []).append(name)
+        tensors.setdefault(stock_name(name).rpartition(".")[0], []).append(name)
     layers: list[list[str]] = [[]]
     prunable = set(task.dense().of_weights())
     for path, _ in task.named_modules():

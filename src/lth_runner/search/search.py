@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lth_runner.allocate import Allocate, count, empty_layers
+from lth_runner.problem.coordinates import prunes_to_zero
 from lth_runner.problem.requirements import check as check_score
 from lth_runner.problem.task import Task
 from lth_runner.schedule import Schedule
@@ -159,7 +160,7 @@ def refuse_unmoved(task: Task, scores: Scores, mask: Mask, within: Mask) -> Mask
     A training that was short, or of coarse numbers, leaves many of them at zero, and by their
     scores none of these is more than another. Layers that stay whole are not looked at.
     """
-    if task.coordinates is None:
+    if prunes_to_zero(task.coordinates):
         return mask
     cut = [name for name in mask if not torch.equal(mask[name], within[name])]
     if not any(bool((scores[name][mask[name]] == 0).any()) for name in cut):

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from lth_runner.problem.coordinates import prunes_to_zero
 from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Start, Ticket
 from lth_runner.values import state as states
@@ -40,7 +41,8 @@ class Subnetwork(Protocol):
 class StockTicket:
     """A ticket of a task in other coordinates, as the stock network's own tensors.
 
-    A pruned entry is what pruning gives back there, the origin's weight and not zero.
+    A pruned entry is what pruning gives back there, the origin's weight and not zero, or zero where
+    the weights themselves are pruned. Of Gaussian weights it has the means.
     """
 
     task: Task
@@ -80,7 +82,8 @@ def save_ticket(path: str | Path, ticket: Subnetwork, facts: Mapping[str, Any]) 
     tensors = {f"mask.{name}": kept for name, kept in ticket.mask.items()}
     tensors |= {f"weights.{name}": value for name, value in ticket.masked.items()}
     own: dict[str, Any] = {"sparsity": ticket.mask.sparsity, "start_step": ticket.start.step}
-    own |= {"pruned": ORIGIN} if isinstance(ticket, StockTicket) else {}
+    if isinstance(ticket, StockTicket) and not prunes_to_zero(ticket.task.coordinates):
+        own |= {"pruned": ORIGIN}
     metadata = {name: json.dumps(value) for name, value in (dict(facts) | own).items()}
     states.save(Path(path), tensors, {**metadata, "format": FORMAT})
 

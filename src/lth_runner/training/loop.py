@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lth_runner.problem.answers import answer, evaluate
+from lth_runner.problem.gaussian import is_rho
 from lth_runner.problem.norm_layers import is_norm
 from lth_runner.problem.objective import smoothed
 from lth_runner.problem.retained import refuse_other_answers
@@ -58,10 +59,14 @@ class Loop:
         self.step = checkpoint.step if checkpoint else ticket.start.step
         self.model = (fresh_network(task, recipe) if model is None else model).train()
         states.write(self.model, checkpoint.weights if checkpoint else ticket.masked)
+        self._laws = task.laws
+        if self._laws is not None:
+            self._laws.settle(self.model)
         self.live = job.masking.install(self.model, ticket.mask, task.seed)
         norms = [part for part in self.model.modules() if is_norm(part)]
         scales = [p for part in norms for p in part.parameters(recurse=False)]
-        self.optimizer = recipe.make_optimizer(self.live.trainable(), norm=scales)
+        widths = [p for name, p in self.model.named_parameters() if is_rho(name)]
+        self.optimizer = recipe.make_optimizer(self.live.trainable(), norm=scales, never=widths)
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self._rate_shown = self._base_rates[0]
         restored = checkpoint.optimizer if checkpoint else ticket.start.optimizer
@@ -119,11 +124,26 @@ class Loop:
                 if share is not None:
                     loss = loss * share
                 self.loss += loss.detach()
-                penalty = None if number else self.live.penalty()  # once a step
-                loss = loss if penalty is None else loss + penalty
+                for penalty in () if number else self._penalties():  # once a step
+                    loss = loss + penalty
                 (loss if self.scale is None else self.scale(loss)).backward()
 
+    def _penalties(self) -> Iterator[Tensor]:
+        """Gives what is added to the loss, by the mask and by the weights' laws."""
+        penalty = self.live.penalty()
+        if penalty is not None:
+            yield penalty
+        if self._laws is not None:
+            yield self._laws.penalty(self.model, self.job.task.num_terms)
+
     def _pieces(self, batch: Batch) -> Iterator[tuple[float | None, Batch]]:
+        """Goes through the parts of a batch, of all draws, each with its share of the loss."""
+        num = 1 if self._laws is None else self._laws.num_samples
+        for _ in range(num):
+            for share, piece in self._parts(batch):
+                yield share if num == 1 else (1.0 if share is None else share) / num, piece
+
+    def _parts(self, batch: Batch) -> Iterator[tuple[float | None, Batch]]:
         """Goes through the parts of a batch, each with its share of the loss."""
         size = self.recipe.micro_batch
         if size is None:
@@ -195,6 +215,8 @@ class Loop:
     def after_step(self) -> None:
         """Does what comes after the optimizer's step."""
         self.live.after_step(self.step, self.clock.total)
+        if self._laws is not None:
+            self._laws.settle(self.model)
         self.step += 1
 
     def _rate(self) -> float:

@@ -133,16 +133,25 @@ class Recipe:
         return ramp * self.learning_rate(step, clock)
 
     def make_optimizer(
-        self, groups: Iterable[dict[str, Any]], norm: Collection[nn.Parameter] = ()
+        self,
+        groups: Iterable[dict[str, Any]],
+        norm: Collection[nn.Parameter] = (),
+        never: Collection[nn.Parameter] = (),
     ) -> Optimizer:
         """Makes the optimizer over a live mask's parameter groups, decay as ``decay`` says.
 
-        ``norm``: the parameters of norm layers, which may have several axes.
+        ``norm``: the parameters of norm layers, which may have several axes. ``never``: those that
+        no decay is meant for, the widths of Gaussian weights.
         """
-        spared = {id(parameter) for parameter in norm}
+        spared, kept = ({id(parameter) for parameter in some} for some in (norm, never))
         split: list[dict[str, Any]] = []
         for group in groups:
-            parameters = list(group["params"])
+            whole = list(group["params"])
+            parameters = [p for p in whole if id(p) not in kept]
+            if apart := [p for p in whole if id(p) in kept]:
+                split.append({**group, "weight_decay": 0.0, "params": apart})
+            if not parameters and apart:
+                continue
             if self.decay == "all" or "weight_decay" in group:
                 split.append({**group, "params": parameters})
                 continue

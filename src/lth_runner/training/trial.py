@@ -49,6 +49,11 @@ def try_a_step(task: Task, recipe: Recipe) -> None:
             "train=sgd"
         ) from error
     _check_parts_of_batches(module, recipe)
+    if recipe.recompute and task.laws is not None:
+        raise UserError(
+            "train.recompute=true: what is computed again would be of other draws of the weights "
+            "(coordinates=gaussian): leave it out; a smaller train.micro_batch takes less memory"
+        )
     if recipe.recompute:
         recomputing(module)
     num = min(2, recipe.batch_size, task.data.num_train)

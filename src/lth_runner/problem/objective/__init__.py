@@ -6,6 +6,7 @@ from lth_runner.problem.objective.cross_entropy import CrossEntropy
 from lth_runner.problem.objective.multi_label import MultiLabel
 from lth_runner.problem.objective.next_token import NextToken
 from lth_runner.problem.objective.objective import (
+    Averaging,
     BySample,
     Objective,
     OfTheWhole,
@@ -17,6 +18,7 @@ from lth_runner.problem.objective.squared_error import SquaredError
 from lth_runner.values.measure import Measure
 
 __all__ = [
+    "Averaging",
     "BySample",
     "Correlation",
     "CrossEntropy",

@@ -15,6 +15,7 @@ from lth_runner.problem.objective.objective import (
     check_is_tensor,
     in_float64,
     mean_loss,
+    mean_of_classes,
     sample_ratios,
 )
 from lth_runner.values.errors import UserError, nearest
@@ -90,6 +91,10 @@ class CrossEntropy:
         if self.headline == "accuracy":
             return torch.stack(plain)
         return torch.cat([torch.stack(plain), in_float64(class_counts(outputs, labels))])
+
+    def averaged(self, outputs: Tensor) -> Tensor:
+        """Takes the mean of the networks' probabilities; its logarithm are logits of it."""
+        return mean_of_classes(outputs, 2)
 
     def sample_parts(self, outputs: Tensor, targets: Tree) -> Tensor:
         """Counts the places of each sample that are right, and those that there are.

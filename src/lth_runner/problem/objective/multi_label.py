@@ -56,6 +56,13 @@ class MultiLabel:
         count = labels.new_tensor(labels.numel())
         return torch.stack([found, said.sum(), there.sum(), (said == there).sum(), summed, count])
 
+    def averaged(self, outputs: Tensor) -> Tensor:
+        """Takes the mean of the networks' probabilities of each label, as its log odds."""
+        there, not_there = (
+            torch.logsumexp(F.logsigmoid(signed), 0) for signed in (outputs, -outputs)
+        )
+        return there - not_there
+
     def terms(self, outputs: Tensor, targets: Tree) -> Tensor:
         """Computes the loss of every label by itself."""
         return F.binary_cross_entropy_with_logits(outputs, _labels(targets), reduction="none")

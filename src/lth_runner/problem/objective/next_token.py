@@ -20,6 +20,7 @@ from lth_runner.problem.objective.objective import (
     check_is_tensor,
     in_float64,
     mean_loss,
+    mean_of_classes,
     sample_ratios,
 )
 from lth_runner.values.errors import UserError
@@ -69,6 +70,10 @@ class NextToken:
         right = (flat.argmax(1) == tokens).sum()
         summed = F.cross_entropy(flat, tokens, reduction="sum")
         return torch.stack([right, summed, (tokens != IGNORED).sum()])
+
+    def averaged(self, outputs: Tensor) -> Tensor:
+        """Takes the mean of the networks' probabilities of each token."""
+        return mean_of_classes(outputs, -1)
 
     def sample_parts(self, outputs: Tensor, targets: Tree) -> Tensor:
         """Sums each sequence's losses and counts its targets: tokens of one are not independent."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from lth_runner.values.errors import UserError
@@ -67,6 +68,17 @@ class Separable(Protocol):
 
 
 @runtime_checkable
+class Averaging(Protocol):
+    """An objective that says what several networks answer together.
+
+    So the draws of a Bayesian network predict as one.
+    """
+
+    def averaged(self, outputs: Tensor) -> Tensor:
+        """Averages the predictions of outputs [networks, ...] into outputs of one network."""
+
+
+@runtime_checkable
 class BySample(Protocol):
     """An objective that says what each sample adds to the headline measure.
 
@@ -121,6 +133,11 @@ def check_is_tensor(outputs: Any) -> None:
             f"the model answers with a {type(outputs).__name__}, not a tensor: return the tensor "
             "of predictions (logits) alone"
         )
+
+
+def mean_of_classes(outputs: Tensor, axis: int) -> Tensor:
+    """Computes log(mean over axis 0 of softmax(outputs)), the classes on another ``axis``."""
+    return torch.logsumexp(outputs.log_softmax(axis), 0) - math.log(len(outputs))
 
 
 def in_float64(values: Tensor) -> Tensor:

@@ -53,6 +53,10 @@ class SquaredError:
         alone = torch.stack([torch.ones_like(error), error])
         return torch.cat([alone, wanted.t(), wanted.square().t()])
 
+    def averaged(self, outputs: Tensor) -> Tensor:
+        """Takes the mean of the networks' answers."""
+        return outputs.mean(0)
+
     def sample_parts(self, outputs: Tensor, targets: Tree) -> Tensor:
         """Sums each sample's squared errors."""
         wanted = in_float64(_values(targets)).reshape(1, len(targets), -1)

@@ -1,0 +1,184 @@
+"""Weights that are drawn from N(mu, sigma^2) whenever their network is run."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils import parametrize
+
+from lth_runner.values.own_class import own_class
+from lth_runner.values.seeds import derive
+
+RHO = ".0.rho"  # how the names of the numbers end that say how wide a weight's law is
+TRAINING = -1  # the number of a draw that is another one in every step
+PLAIN = {nn.Linear.forward, nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward}
+Average = Callable[[Tensor], Tensor]  # the answers of several networks [networks, ...] -> one
+
+
+class Spread(nn.Module):
+    """Computes weights N(mu, sigma^2), sigma = start exp(rho); where mu is zero, sigma is too.
+
+    So a pruned weight is zero in every draw. Outside of a pass of the network, whose ``draw`` says
+    which draw it is, a weight is its mean. In one pass it is drawn once, however often it is used.
+    """
+
+    def __init__(self, mu: Tensor, start: float, path: str) -> None:
+        super().__init__()
+        self.rho = nn.Parameter(torch.zeros_like(mu), requires_grad=mu.requires_grad)
+        self.start: Tensor
+        kept = torch.tensor(start, dtype=mu.dtype, device=mu.device)
+        self.register_buffer("start", kept, persistent=False)
+        self._path = path
+        self._draw: int | None = None
+        self._drawn: Tensor | None = None
+
+    def sigma(self, mu: Tensor) -> Tensor:
+        """Computes each weight's standard deviation, 0 where it is pruned."""
+        return torch.where(mu != 0, self.start * self.rho.exp(), 0.0)
+
+    def divergence(self, mu: Tensor, prior_std: float) -> Tensor:
+        """Computes KL(N(mu, sigma^2) || N(0, prior_std^2)), summed over weights not pruned.
+
+        log(prior_std / sigma) + (sigma^2 + mu^2) / (2 prior_std^2) - 1/2 of each.
+        """
+        ratio = self.start / prior_std
+        half_squares = ((ratio * self.rho.exp()).square() + (mu / prior_std).square()) / 2
+        return torch.where(mu != 0, half_squares - self.rho - ratio.log() - 0.5, 0.0).sum()
+
+    @property
+    def is_training(self) -> bool:
+        """Whether the network runs to be trained, so that its noise is the step's."""
+        return self._draw == TRAINING
+
+    @contextmanager
+    def drawing(self, draw: int) -> Iterator[None]:
+        """Has the weight be one draw, until the pass is over."""
+        self._draw, self._drawn = draw, None
+        try:
+            yield
+        finally:
+            self._draw = self._drawn = None
+
+    def forward(self, mu: Tensor) -> Tensor:
+        if self._draw is None:
+            return mu
+        if self._drawn is None:
+            self._drawn = mu + self.sigma(mu) * self._noise(mu)
+        return self._drawn
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight
+
+    def _noise(self, mu: Tensor) -> Tensor:
+        """Draws N(0, 1): by torch's stream in training, else a fixed function of place and draw.
+
+        Of numpy, since torch refuses draws within its maps over samples (vmap).
+        """
+        if self.is_training:
+            return torch.randn_like(mu)
+        seed = derive(0, "evaluation", self._path, int(self._draw or 0))
+        drawn = numpy.random.Generator(numpy.random.PCG64(seed))
+        values = drawn.standard_normal(tuple(mu.shape), dtype=numpy.float32)
+        return torch.from_numpy(values).to(mu)
+
+
+def add_spread(layer: nn.Module, leaf: str, start: float, path: str, *, local: bool) -> None:
+    """Makes a layer's weight Gaussian, its own value the mean.
+
+    ``local``: a linear or convolution layer draws its outputs in training, not its weights.
+    """
+    mu = layer.get_parameter(leaf)
+    own_class(layer)
+    parametrize.register_parametrization(layer, leaf, Spread(mu, start, path))
+    is_plain = type(layer).forward in PLAIN and "forward" not in vars(layer)
+    if local and leaf == "weight" and is_plain:
+        stock = type(layer)
+        made = _linear if isinstance(layer, nn.Linear) else _convolution
+        layer.__class__ = type(stock.__name__, (stock,), {"forward": made(stock)})
+
+
+def _linear(stock: type[nn.Module]) -> Callable[..., Tensor]:
+    def outputs(layer: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.linear(inputs, weight, bias)
+
+    return _drawing_outputs(stock, outputs)
+
+
+def _convolution(stock: type[nn.Module]) -> Callable[..., Tensor]:
+    def outputs(layer: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        assert isinstance(layer, _ConvNd)
+        found: Tensor = layer._conv_forward(inputs, weight, bias)
+        return found
+
+    return _drawing_outputs(stock, outputs)
+
+
+def _drawing_outputs(
+    stock: type[nn.Module], outputs: Callable[[Any, Tensor, Tensor, Tensor | None], Tensor]
+) -> Callable[..., Tensor]:
+    """Makes the forward pass that draws a layer's outputs in training.
+
+    They are N(mu x + b, sigma^2 x^2), by the variance that the weights give each of them (local
+    reparameterisation: Kingma, Salimans & Welling, NeurIPS 2015, arXiv 1506.02557).
+    """
+
+    @functools.wraps(stock.forward)
+    def forward(self: Any, inputs: Tensor) -> Tensor:
+        spread = self.parametrizations.weight[0]
+        if not spread.is_training:
+            found: Tensor = stock.forward(self, inputs)
+            return found
+        mu = self.parametrizations.weight.original
+        mean = outputs(self, inputs, mu, self.bias)
+        with torch.autocast(inputs.device.type, enabled=False):  # squares leave a half's range
+            squares = outputs(self, inputs.to(mu).square(), spread.sigma(mu).square(), None)
+            return mean + deviation(squares) * torch.randn_like(squares)
+
+    return forward
+
+
+def deviation(variance: Tensor) -> Tensor:
+    """Takes the root where there is a variance, and has no gradient where there is none."""
+    varies = variance > 0
+    return torch.where(varies, torch.where(varies, variance, 1.0).sqrt(), 0.0)
+
+
+def add_answers(module: nn.Module, num: int, average: Average) -> None:
+    """Has a network draw its weights: anew in training, else of ``num`` fixed draws the average."""
+    stock = type(module)
+
+    @functools.wraps(stock.forward)
+    def forward(self: nn.Module, *inputs: Any, **named: Any) -> Any:
+        spreads = [part for part in self.modules() if isinstance(part, Spread)]
+        if self.training:
+            with _all_drawing(spreads, TRAINING):
+                return stock.forward(self, *inputs, **named)
+        answers = []
+        for draw in range(num):
+            with _all_drawing(spreads, draw):
+                answers.append(stock.forward(self, *inputs, **named))
+            if not isinstance(answers[-1], Tensor):
+                return answers[-1]  # no objective takes it, and each says so
+        return average(torch.stack(answers))
+
+    module.__class__ = type(stock.__name__, (stock,), {"forward": forward})
+
+
+@contextmanager
+def _all_drawing(spreads: Sequence[Spread], draw: int) -> Iterator[None]:
+    began = [spread.drawing(draw) for spread in spreads]
+    for one in began:
+        one.__enter__()
+    try:
+        yield
+    finally:
+        for one in began:
+            one.__exit__(None, None, None)
