@@ -41,7 +41,9 @@ FROM_FOLDER = {  # of a model that is not there
     "minilm_lota", "minilm_partial_lora", "minilm_sst2", "bert_base_glue", "bert_base_mlm",
 }  # fmt: skip
 ONE_SHOT = {"lenet300_mnist_connectivity", "resnet20_connectivity"}
-IN_ROUNDS = {"imp", "imp_linear", "random", "han2015", "obd"}  # pruners that train in between
+BAYESIAN = {"mean_magnitude", "signal_to_noise", "mean_square", "lexicographic"}
+# pruners that train in between
+IN_ROUNDS = {"imp", "imp_linear", "random", "han2015", "obd", *BAYESIAN}
 # of a model that comes with nothing here
 FOREIGN_MODEL = {"smollm2_oneshot"}
 ITERATIVE = [name for name in EXPERIMENTS if name not in FOUND | FOREIGN_MODEL]

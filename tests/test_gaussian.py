@@ -68,7 +68,7 @@ def test_the_divergence_is_torchs_over_weights_that_are_not_pruned(density: floa
     task = replace(CONV, coordinates=coordinates)
     mask, module = pruned(task, density)
     wanted = torch.zeros(())
-    sigmas = deviations(module, states.read(module), mask)
+    sigmas = deviations(module.named_modules(), states.read(module), mask)
     for name, mu, _ in gaussians(module):
         own, prior = Normal(mu, sigmas[name]), Normal(0.0, 0.7)
         wanted = wanted + kl_divergence(own, prior)[mask[name]].sum()
@@ -176,7 +176,7 @@ def test_means_counts_and_the_start_are_the_stock_networks() -> None:
         assert [bayes.kind(n) for n in bayes.prunable] == [plain.kind(n) for n in plain.prunable]
         assert BAYES.identity == BAYES.with_seed(1).identity
     [name, _] = BAYES.prunable
-    sigma = deviations(BAYES.module(), BAYES.init(), BAYES.dense())[name]
+    sigma = deviations(BAYES.named_modules(), BAYES.init(), BAYES.dense())[name]
     assert torch.allclose(sigma, torch.tensor(0.1 * (2 / 16) ** 0.5))
 
 

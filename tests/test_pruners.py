@@ -117,6 +117,10 @@ OPTIONS = {
     "early_bird_stop": ["pruner.retrain=true", "pruner.distance=1", "pruner.every=10%"],
     "continuous": ["pruner.sparsity=0.5", "pruner.score_lr=0.1"],
     "sparsegpt": ["control.shuffle.weights=fresh"],
+    **{
+        name: ["coordinates=gaussian"]
+        for name in ("mean_magnitude", "signal_to_noise", "mean_square", "lexicographic")
+    },
     "partial_lora": [
         "coordinates=low_rank",
         "coordinates.whole=[output]",

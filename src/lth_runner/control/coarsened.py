@@ -43,7 +43,7 @@ class Coarsened:
             raise UserError(
                 "a structured control removes whole channels of weights, and these are of other "
                 f"coordinates ({type(task.coordinates).__name__}), where a removed one has the "
-                "origin's weights: leave it out"
+                "origin's weights, or a width: leave it out"
             )
         self.coarsen.check_layers(task)
         if self.score is not None:

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from lth_runner.allocate import Uniform
+from lth_runner.problem.gaussian import rho_name
 from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Past, Ticket
 from lth_runner.values.errors import UserError, nearest
@@ -176,10 +177,12 @@ def unpruned(ticket: Ticket, past: Past) -> Ticket:
             "random_data, refill, refill_plus and regroup out (control=reinit keeps the mask), or "
             "rewind the weights (rewind=init)"
         )
+    of = {name: name for name in trained} | {rho_name(n): n for n in trained}
+    values = {name: weights[name] for name in of if name in weights}  # a Gaussian's width too
     for earlier in past:
         mask, ended = earlier.mask, earlier.weights
-        trained = {name: torch.where(mask[name], ended[name], w) for name, w in trained.items()}
-    return replace(ticket, weights=weights | trained)
+        values = {name: torch.where(mask[of[name]], ended[name], w) for name, w in values.items()}
+    return replace(ticket, weights=weights | values)
 
 
 def _check_source(name: str, source: str) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lth_runner.problem.gaussian import rho_name
 from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Past, Ticket
 from lth_runner.values.errors import UserError, nearest
@@ -127,6 +128,8 @@ class MagnitudesOnly:
 class ShuffledWeights:
     """Permutes the kept weights' values within each layer, under the same mask.
 
+    A Gaussian weight moves with its width.
+
     "Reshuffle" of Zhou et al., NeurIPS 2019, arXiv 1905.01067; Su et al., NeurIPS 2020, arXiv
     2009.11094.
     """
@@ -134,9 +137,10 @@ class ShuffledWeights:
     def __call__(self, task: Task, ticket: Ticket, past: Past, seed: int) -> Ticket | None:
         weights = ticket.weights
         for name, kept in ticket.mask.items():
-            values = weights[name][kept]
-            order = torch.randperm(len(values), generator=stream(seed, "shuffle-weights", name))
-            weights[name] = weights[name].masked_scatter(kept, values[order])
+            num = int(kept.sum())
+            order = torch.randperm(num, generator=stream(seed, "shuffle-weights", name))
+            for one in filter(weights.__contains__, (name, rho_name(name))):
+                weights[one] = weights[one].masked_scatter(kept, weights[one][kept][order])
         return _if_another(replace(ticket, weights=weights), ticket, "shuffle_weights")
 
 

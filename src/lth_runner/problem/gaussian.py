@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -123,10 +123,8 @@ def gaussians(module: nn.Module) -> Iterator[tuple[str, Tensor, Spread]]:
     """Goes through a network's Gaussian weights: the name and the value of mu, and its spread."""
     for path, part in module.named_modules():
         if isinstance(part, Spread):
-            at = path.rpartition(".")[0]
-            name = f"{at}.original"
-            holder: Tensor = module.get_submodule(at).original  # type: ignore[assignment]
-            yield name, holder, part
+            name = mu_name(path)
+            yield name, module.get_parameter(name), part
 
 
 def is_rho(name: str) -> bool:
@@ -134,21 +132,27 @@ def is_rho(name: str) -> bool:
     return "parametrizations." in name and name.endswith(RHO)
 
 
+def mu_name(path: str) -> str:
+    """Names the mu that the spread at a path belongs to."""
+    return f"{path.rpartition('.')[0]}.original"
+
+
 def rho_name(name: str) -> str:
     """Names the rho that belongs to the mu of this name."""
     return name.removesuffix(".original") + RHO
 
 
-def deviations(module: nn.Module, weights: State, mask: Mask) -> State:
+def deviations(parts: Iterable[tuple[str, nn.Module]], weights: State, mask: Mask) -> State:
     """Computes sigma = sigma_0 exp(rho) of each covered weight of a State, by the name of its mu.
 
-    That of pruned ones too, which is sigma_0. Raises UserError where weights are not Gaussian.
+    ``parts`` are the network's modules by path. Of pruned weights it is sigma_0. Raises UserError
+    where weights are not Gaussian.
     """
-    starts = {name: spread.start for name, _, spread in gaussians(module)}
+    starts = {mu_name(path): part.start for path, part in parts if isinstance(part, Spread)}
     if lacking := [name for name in mask if name not in starts]:
         raise UserError(
-            f"{listed(lacking)}: no Gaussian weight, and so without a deviation: take "
-            "coordinates=gaussian, or the score lth_runner.score.Magnitude (pruner=imp)"
+            f"{listed(lacking)}: weights that are numbers, of no width: take coordinates=gaussian, "
+            "or a score of numbers (pruner=imp)"
         )
     return {name: starts[name].cpu() * weights[rho_name(name)].cpu().exp() for name in mask}
 

@@ -5,6 +5,7 @@ from lth_runner.score.concrete import Concrete
 from lth_runner.score.criteria import MaskCriterion
 from lth_runner.score.curvature import Obd
 from lth_runner.score.flow import Synflow
+from lth_runner.score.gaussian import Lexicographic, MeanSquare, SignalToNoise
 from lth_runner.score.gradient import Force, GradientMagnitude, Grasp, GraspIterated, Snip
 from lth_runner.score.magnitude import Magnitude, Random
 from lth_runner.score.meta import Prospr
@@ -18,14 +19,17 @@ __all__ = [
     "GradientMagnitude",
     "Grasp",
     "GraspIterated",
+    "Lexicographic",
     "Magnitude",
     "MaskCriterion",
+    "MeanSquare",
     "NormScale",
     "Obd",
     "Prospr",
     "Random",
     "Score",
     "Scores",
+    "SignalToNoise",
     "Snip",
     "Synflow",
     "Wanda",
