@@ -24,6 +24,7 @@ from lth_runner.problem.coordinates import own_name, stock_name
 from lth_runner.problem.data import Data
 from lth_runner.problem.gaussian import deviations, gaussians, is_rho, rho_name
 from lth_runner.problem.task import Task
+from lth_runner.score import Synflow, Wanda
 from lth_runner.search.ticket import Start, Ticket
 from lth_runner.training import train as engine
 from lth_runner.training.job import Job
@@ -339,6 +340,12 @@ def test_weights_that_are_read_and_not_called_are_drawn_too() -> None:
     assert all(module.get_parameter(rho_name(n)).grad.any() for n in task.prunable)
     weights = task.init()
     torch.testing.assert_close(module.eval()(inputs), task.outputs(weights, inputs))
+
+
+def test_scores_of_other_answers_are_refused() -> None:
+    for score in (Synflow(), Wanda()):
+        with pytest.raises(UserError, match="another score"):
+            score.check(BAYES)
 
 
 def test_computing_layers_again_is_refused_before_training() -> None:

@@ -17,6 +17,7 @@ from lth_runner.parts.make import make, part
 from lth_runner.parts.seams import check_seam
 from lth_runner.parts.task import build_task
 from lth_runner.probe import Probe
+from lth_runner.problem.coordinates import stock_name
 from lth_runner.problem.fits import check_fits
 from lth_runner.problem.objective import smoothed
 from lth_runner.problem.requirements import check as check_demands
@@ -126,7 +127,7 @@ def _foreseeing(node: Mapping[str, Any], run: AwaitedRun, task: Task) -> Search:
     options = {
         key: one for key, one in node["tickets"].items() if key not in ("_target_", "ticket")
     }
-    tickets = AwaitedTickets(run, task.prunable, **options)
+    tickets = AwaitedTickets(run, tuple(map(stock_name, task.prunable)), **options)
     search: Search = dataclasses.replace(make({**node, "tickets": None}), tickets=tickets)
     check_seam("pruner.search", search, Search)
     return search

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from lth_runner.problem.coordinates import layers_with, own_name
+from lth_runner.problem.coordinates import layers_with, own_name, stock_name
 from lth_runner.problem.covers import TRANSPOSED, Covers, kind_by_name
 from lth_runner.problem.gaussian_layers import RHO, Spread, add_answers, add_spread
 from lth_runner.problem.objective import Averaging, Objective
@@ -155,6 +155,24 @@ def deviations(parts: Iterable[tuple[str, nn.Module]], weights: State, mask: Mas
             "or a score of numbers (pruner=imp)"
         )
     return {name: starts[name].cpu() * weights[rho_name(name)].cpu().exp() for name in mask}
+
+
+def means(state: Mapping[str, Tensor]) -> State:
+    """Gives what a State holds under the stock network's names, of Gaussian weights their means."""
+    return {stock_name(name): value for name, value in state.items() if not is_rho(name)}
+
+
+def around(weights: State, base: State) -> State:
+    """Makes a State of Gaussian weights whose means are those of the stock network's ``weights``.
+
+    They start as wide as any do, rho = 0. A tensor that ``base`` has the same keeps its width.
+    """
+    found = {name: weights[stock_name(name)] for name in base if not is_rho(name)}
+    for name, rho in base.items():
+        if is_rho(name):
+            mu = own_name(stock_name(name))
+            found[name] = rho if torch.equal(found[mu], base[mu]) else torch.zeros_like(rho)
+    return {name: found[name] for name in base}
 
 
 def _fan_in(weight: Tensor, kind: str | None) -> int:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lth_runner.problem.gaussian import Gaussian, means
 from lth_runner.runs.evidence.means import density as density_of
 from lth_runner.runs.evidence.means import is_dense
 from lth_runner.runs.evidence.rows import FinishedRun
@@ -202,12 +203,12 @@ def _given(run: FinishedRun, row: Row) -> GivenTicket:
     masking = str(run.option("pruner", "masking", "_target_") or STATIC).rpartition(".")[2]
     masks = Kept((began,), lambda: read_ticket(began).mask)
     start = Kept((began,), lambda: _start(began))
-    trained = Kept((end,), lambda: _ended(end)[1])
+    trained = Kept((end,), lambda: means(_ended(end)[1]))  # of a Bayesian run's weights
     if reason := _obstacle(run.folder, end):
         trained = Kept.missing(reason)
     if masking != STATIC and row["steps"] > 0:  # the mask moved while it was trained
-        masks = Kept(trained.files, lambda: _ended(end)[0]) if trained.files else trained
-        start = Kept((*trained.files, began), lambda: _start(began, within=_ended(end)[0]))
+        masks = Kept(trained.files, lambda: _ended_mask(end)) if trained.files else trained
+        start = Kept((*trained.files, began), lambda: _start(began, within=_ended_mask(end)))
     return GivenTicket(
         f"{run.folder}, round {row['round']} of seed {row['seed']}",
         masks,
@@ -218,9 +219,14 @@ def _given(run: FinishedRun, row: Row) -> GivenTicket:
     )
 
 
+def _ended_mask(end: Path) -> Mask:
+    return Mask(means(_ended(end)[0]))
+
+
 def _obstacle(folder: Path, end: Path) -> str | None:
     """Says why what a training ended with cannot be had; None where it can."""
-    if coordinates := read_problem(folder).get("coordinates"):
+    coordinates = read_problem(folder).get("coordinates")
+    if coordinates and coordinates != Gaussian.__name__:
         return (
             f"{folder} was trained in other coordinates ({coordinates}), and what the Store holds "
             "are no weights of the network: take pruner.weights=own"

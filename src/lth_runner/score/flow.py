@@ -42,7 +42,16 @@ class Synflow:
         check_one_of(("absolute", "zero"), biases=self.biases)
 
     def check(self, task: Task) -> None:
-        """Raises UserError for norms without running statistics, and for inputs that are tokens."""
+        """Raises UserError for norms without running statistics, and for inputs that are tokens.
+
+        And for Gaussian weights, whose network answers with a mean of probabilities.
+        """
+        if task.laws is not None:
+            raise UserError(
+                f"{KEY}: SynFlow adds up what a network of absolute weights answers, and the draws "
+                "of coordinates=gaussian answer with a mean of probabilities: take another score "
+                "(pruner=magnitude_at_init), or coordinates=weights"
+            )
         input_shape(task, WHAT)
         for name, module in task.module().named_modules():
             batch_norm = isinstance(module, nn.modules.batchnorm._NormBase)

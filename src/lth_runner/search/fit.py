@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lth_runner.problem.coordinates import stock_name
+from lth_runner.problem.coordinates import prunes_to_zero, stock_name
 from lth_runner.problem.lying import first_names
 from lth_runner.problem.task import Task
 from lth_runner.search.given_ticket import GivenTicket, Tensors
@@ -250,7 +250,7 @@ def _refuse_shapes(called: str, shapes: Sequence[str]) -> None:
 
 def _refuse_beyond(task: Task, called: str, names: Sequence[str]) -> None:
     if names:
-        key = "covers.also" if task.coordinates is None else "coordinates.only"
+        key = "covers.also" if prunes_to_zero(task.coordinates) else "coordinates.only"
         key = "pruner.biases=true" if all(name.endswith("bias") for name in names) else key
         raise UserError(
             f"{called} removes weights of {listed(names)}, which no mask covers here: cover them "

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from lth_runner.problem.gaussian import around
 from lth_runner.problem.task import Task
 from lth_runner.search.fit import Fit
 from lth_runner.search.given_ticket import GivenTicket, Tickets, Weights, check_weights
@@ -64,7 +65,7 @@ class Given:
         if self.weights == "own":
             return
         self._tell_of_step(task, self.rewind.at(clock))
-        if task.coordinates is not None:
+        if task.coordinates is not None and task.laws is None:
             raise UserError(
                 f"pruner.weights={self.weights} are weights, and here other numbers are trained "
                 f"({type(task.coordinates).__name__}): take pruner.weights=own, or "
@@ -186,7 +187,10 @@ class Given:
 
     def _carried(self, task: Task, one: GivenTicket, base: State) -> State:
         kept = one.start if self.weights == "ticket" else one.trained
-        return self.fit.weights(task, one.called, kept.read(), base)
+        if task.laws is None:
+            return self.fit.weights(task, one.called, kept.read(), base)
+        stock = self.fit.weights(task, one.called, kept.read(), task.merged(base))
+        return around(stock, base)
 
     def propose(self, task: Task, past: Past) -> Ticket | None:
         if self.dense and not past:

@@ -172,7 +172,7 @@ def _is_below(key: str, keys: Sequence[str]) -> bool:
 
 
 def _names(runs: Sequence[FinishedRun]) -> dict[Settings, str]:
-    """Names each task: by its data set, its optimizer, both, or all that differs."""
+    """Names each task: by its data set, its optimizer, its coordinates, or all that differs."""
     first: dict[Settings, FinishedRun] = {}
     for run in runs:
         first.setdefault(_task(run), run)
@@ -183,10 +183,13 @@ def _names(runs: Sequence[FinishedRun]) -> dict[Settings, str]:
     def optimizer(run: FinishedRun) -> str:
         return str(run.choices.get("train") or "")
 
+    def coordinates(run: FinishedRun) -> str:
+        return str(run.choices.get("coordinates") or "")
+
     def both(run: FinishedRun) -> str:
         return f"{data(run)} {optimizer(run)}"
 
-    ways: list[Callable[[FinishedRun], str]] = [data, optimizer, both]
+    ways: list[Callable[[FinishedRun], str]] = [data, optimizer, coordinates, both]
     for way in ways:
         found = {task: way(run) for task, run in first.items()}
         if all(found.values()) and len(set(found.values())) == len(found):

@@ -28,7 +28,7 @@ def matrix_figure(transfer: Transfer) -> Figure | None:
     shown = [(OWN, "less the target's own ticket")]
     shown += [(random, f"less {say.arm_words(random)}")] if random else []
     rows, columns = transfer.sources, transfer.targets
-    left = 0.03 + 0.0085 * max(map(len, rows))
+    left = min(0.03 + 0.0085 * max(map(len, rows)), 0.5 / len(shown))
     wide = (0.98 - left * len(shown)) / len(shown)
     height = 0.9 + max(0.5 * len(rows), 1.0)
     figure = drawing.new_figure(WIDTH, height)
