@@ -62,7 +62,8 @@ def fields_of(instrument) -> set[str]:
 @pytest.mark.parametrize("instrument", INSTRUMENTS, ids=lambda one: one.key)
 def test_a_panel_appears_where_its_field_was_recorded_and_only_there(instrument, tmp_path):
     first = instrument.fields[0].field.format(measure="accuracy")
-    value = {"curve": [0.1, 0.3, 0.2], "layer": {"a": 0.1, "b": 0.2}, "step": {"0": 0.1, "9": 0.0}}
+    value = {"curve": [0.1, 0.3, 0.2], "layer": {"a": 0.1, "b": 0.2}, "step": {"0": 0.1, "9": 0.0},
+             "bin": {"0.25": 0.1, "0.75": 0.6}}  # fmt: skip
     made = value.get(first.rsplit("_", 1)[-1], 0.3)
     fields = fields_of(instrument) - DEFAULT
     run = grown(tmp_path / "with", lambda r, s: made, *fields)

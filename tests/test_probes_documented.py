@@ -12,7 +12,7 @@ from command import SMALL, folders, lth_run, rows
 from lth_runner.cli.main import conf_dir
 
 TEXT = (Path(__file__).parents[1] / "docs/probes.md").read_text()
-OPTIONS = ("signal", "kernel", "capacity", "topology", "paths", "mask_distance")
+OPTIONS = ("signal", "kernel", "capacity", "topology", "paths", "mask_distance", "calibration")
 
 
 def named(option: str) -> set[str]:

@@ -16,11 +16,13 @@ from lth_runner.values.errors import UserError
 def check_seam(key: str, part: Any, seam: type) -> None:
     """Raises UserError for a part without what its seam has, or without an identity.
 
-    The parts that it is made of are checked as well, where its fields say what they are to be.
+    The parts that it is made of are checked as well, where its fields say what they are to be;
+    those that it is not told from others by, as data, need no identity.
     """
     check_members(key, part, seam)
-    for name, inner, hint in _fields(part):
-        check_seam(f"{key}.{name}", inner, hint)
+    for field, inner, hint in _fields(part):
+        check = check_seam if field.compare else check_members
+        check(f"{key}.{field.name}", inner, hint)
     try:
         identity.describe(part)
     except TypeError as error:
@@ -55,8 +57,8 @@ def _asked(seam: type) -> list[str]:
     return list(found)
 
 
-def _fields(part: Any) -> Iterator[tuple[str, Any, type]]:
-    """The fields of a part that are parts again: their names, values and seams."""
+def _fields(part: Any) -> Iterator[tuple[dataclasses.Field[Any], Any, type]]:
+    """The fields of a part that are parts again, with their values and seams."""
     if not dataclasses.is_dataclass(part):
         return
     try:
@@ -68,7 +70,7 @@ def _fields(part: Any) -> Iterator[tuple[str, Any, type]]:
         kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
         seams = [kind for kind in kinds if _is_seam(kind)]
         if value is not None and len(seams) == 1:
-            yield field.name, value, seams[0]
+            yield field, value, seams[0]
 
 
 def _is_seam(kind: Any) -> bool:

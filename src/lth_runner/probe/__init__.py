@@ -1,6 +1,7 @@
 """Probes look at a finished training; each yields (name, value) pairs for its row."""
 
 from lth_runner.probe.attention import DeadHeads, MatrixDensity
+from lth_runner.probe.calibration import Calibration
 from lth_runner.probe.capacity import Capacity
 from lth_runner.probe.certificate import Certificate
 from lth_runner.probe.connectivity import Instability, InstabilityByStep, StartEnd
@@ -26,6 +27,7 @@ from lth_runner.probe.trajectory import Trajectory
 
 __all__ = [
     "Before",
+    "Calibration",
     "Capacity",
     "Certificate",
     "Collapse",

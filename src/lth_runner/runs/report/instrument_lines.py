@@ -145,6 +145,26 @@ def step_lines(
     return lines, replace(frame, set_x=by_count)
 
 
+def bin_lines(
+    run: FinishedRun, verdict: Verdict, one: Instrument, frame: Frame
+) -> tuple[list[Line], Frame]:
+    """Draws an object by place from 0 to 1, beside the line on which both axes are equal."""
+    field = field_of(run, one.fields[0])
+    series = {
+        (arm, round): points
+        for arm in run.arms
+        for round in run.rounds(arm)
+        if (points := sorted((float(place), y, s) for place, (y, s)
+                             in object_means(run.at(arm, round), field).items()))
+    }  # fmt: skip
+    if not series:
+        return [], frame
+    shown = shown_rounds([round for arm, round in series if arm == TICKET], verdict)
+    equal = Line(one.fields[0].label, MUTED, style=DOTTED, marker="")
+    lines = [*shaded_lines(run, verdict, series, shown), equal.through([(0, 0, 0), (1, 1, 0)])]
+    return lines, replace(frame, set_x=by_count)
+
+
 def along(
     places: Callable[[Row, int], Sequence[float]],
 ) -> Callable[[FinishedRun, Verdict, Instrument, Frame], tuple[list[Line], Frame]]:

@@ -13,6 +13,7 @@ from lth_runner.runs.report.instrument_lines import (
     Instrument,
     Panel,
     along,
+    bin_lines,
     field_of,
     layer_lines,
     step_lines,
@@ -204,6 +205,34 @@ INSTRUMENTS: tuple[Instrument, ...] = (
         "training: 0 is the same spectrum.",
         Frame("relative distance"), (Each("ntk_spectrum_distance"),),
         level=levels.at(0, "as dense"),
+    ),
+    Instrument(
+        "reliability", "Reliability diagram",
+        "Share of test samples that are right against their confidence, the probability of the "
+        "likeliest class, in bins of equal width: below the dotted line it is too sure. Bins that "
+        f"few samples fall into scatter. {ROUNDS}",
+        Frame("share that is right", "confidence"),
+        (Each("reliability_by_bin", "calibrated"),), draw=bin_lines,
+    ),
+    Instrument(
+        "calibration", "Calibration error",
+        "Distance of confidence and share that is right. Solid: expected, averaged over samples; "
+        "dashed: mean absolute, averaged over the bins, which may fall as accuracy does.",
+        Frame("calibration error"),
+        (Each("expected_calibration_error"),
+         Each("mean_absolute_calibration_error", "over bins", DASHED)),
+    ),
+    Instrument(
+        "entropy", "Entropy of the predictions",
+        "Mean entropy of the probabilities (nats). Solid: on the test split; dashed: on other data "
+        "(turned images where none are named), where a network should be in doubt.",
+        Frame("entropy (nats)"),
+        (Each("entropy_test"), Each("entropy_other", "other data", DASHED)),
+    ),
+    Instrument(
+        "other-data", "Other data told by their entropy",
+        "Chance that a sample of the other data has more entropy than one of the test split.",
+        Frame("chance (AUROC)"), (Each("auroc_other"),), level=levels.at(0.5, "guessing"),
     ),
     Instrument(
         "gap", "Generalisation gap",
