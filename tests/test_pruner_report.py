@@ -20,7 +20,7 @@ from lth_runner.runs.evidence.rows import find_runs
 from lth_runner.runs.evidence.sanity import checks
 from lth_runner.runs.evidence.settings import labels
 from lth_runner.runs.report import FinishedRun
-from lth_runner.runs.report.command import main
+from lth_runner.runs.report.command import compare_runs, main
 from lth_runner.runs.report.headline import headline
 from lth_runner.runs.report.pruner_page import best
 from lth_runner.runs.report.sanity_text import sentence, sentences
@@ -336,6 +336,21 @@ def test_the_page_every_figure_and_its_numbers_are_written(four, capsys):
     with (four / "pruners-layers.csv").open() as opened:
         found = {(x["pruner"], x["sparsity"], x["layer"]): x for x in csv.DictReader(opened)}
     assert float(found["imp", "0.875", "b.weight"]["density"]) == pytest.approx(0.0625)
+
+
+def test_of_many_groups_of_pruners_the_largest_are_drawn_and_the_others_told(tmp_path):
+    found = []
+    for rate, pruners in (("0.1", ("a", "b")), ("0.2", ("a", "b", "c"))):
+        for pruner in pruners:
+            node = {"search": {"_target_": f"x.{pruner}"}}
+            run = chain((0.2,))
+            where = tmp_path / "toy" / f"{pruner}{rate}"
+            found.append(save(where, run, pruner=pruner, node=node, train={"lr": rate}))
+    text, written = compare_runs(found, tmp_path, most=1)
+    assert "2 groups of runs that are alike but for their pruner: the 1 largest are drawn" in text
+    pages = [path for path in written if path.suffix == ".html" and "pruners" in path.stem]
+    assert [path.name for path in pages] == ["pruners.html"]
+    assert ">c<" in pages[0].read_text()
 
 
 def test_runs_are_named_by_the_option_chosen_not_by_its_parts(four):

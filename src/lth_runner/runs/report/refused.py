@@ -17,11 +17,14 @@ def refusals(runs: Sequence[FinishedRun]) -> list[str]:
     found: dict[frozenset[str], tuple[str, str]] = {}  # the error, and the point in words
     for outputs in sorted({run.folder.resolve().parent.parent for run in runs}):
         for folder in sorted(sweep_folders(outputs)):
+            failures = read_failures(folder)
+            if not failures:
+                continue
             points = [_words(one["command"]) for one in read_points(folder)]
             if not any(point in words or names & point for point in points):
                 continue
             shared = frozenset.intersection(*points) if len(points) > 1 else frozenset()
-            for one in read_failures(folder):
+            for one in failures:
                 key = _words(one["command"])
                 if key not in words:
                     told = " ".join(sorted(key - shared)) or "a point"
