@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from claim import Claim, Group
 from claims_carried import CARRIED
+from claims_flow import FLOW_CLAIMS
 from claims_ks import KS_CLAIMS
 from claims_lota import LOTA_CLAIMS
 from claims_oneshot import ONE_SHOT_CLAIMS
@@ -247,6 +248,7 @@ CLAIMS = {
     **KS_CLAIMS,
     **ONE_SHOT_CLAIMS,
     **PRETRAINED,
+    **FLOW_CLAIMS,
     "Stability": Group(
         f"{INSTABILITY}. A barrier is the largest error (points) on the line between two trainings "
         "from the same weights, above the mean of its ends.",

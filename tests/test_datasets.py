@@ -37,7 +37,11 @@ from lth_runner.problem.data.idx import read_idx
 from lth_runner.values.errors import UserError
 
 REPOSITORY = Path(__file__).parents[1]
-CONFIGS = sorted((REPOSITORY / "conf" / "dataset").glob("*.yaml"))
+CONFIGS = sorted(
+    path
+    for path in (REPOSITORY / "conf" / "dataset").glob("*.yaml")
+    if path.stem != "weight_flow"  # of trained networks: tests/test_weight_flow.py
+)
 REAL = os.environ.get("LTH_TEST_DATA")
 
 

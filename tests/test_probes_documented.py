@@ -65,5 +65,5 @@ def test_full_is_all_of_them_but_those_that_train():
     every = {path.stem for path in (conf_dir() / "probe").glob("*.yaml")}
     assert len(parts) == len(set(parts))
     others = {"full", "none", "connectivity", "instability_by_step", "attention", "retention"}
-    others |= {"generation", "certificate", "rebasin"}  # of prompts, rows, another training
+    others |= {"generation", "certificate", "rebasin", "generated"}  # of prompts, rows, others
     assert set(parts) == every - others

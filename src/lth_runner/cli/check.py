@@ -55,6 +55,7 @@ EXAMPLES = {  # of keys that an option leaves to its user
     "model.path": "model.path=a-folder-with-config.json",
     "origin.path": "origin.path=model.safetensors",
     "origin.run": "origin.run=outputs/first",
+    "dataset.run": "dataset.run=outputs/population",
     "pruner.ticket": "pruner.ticket=outputs/first",
 }
 log = logging.getLogger(__name__)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 
 from lth_runner.cli.build import build, checked
 from lth_runner.control import Control
@@ -24,9 +25,12 @@ from lth_runner.problem.requirements import check as check_demands
 from lth_runner.problem.task import Task
 from lth_runner.runs.awaited import AwaitedRun, AwaitedTickets
 from lth_runner.search import Search
+from lth_runner.study.flow.awaited import FLOW, GENERATED, AwaitedPairs, foreseen
+from lth_runner.study.flow.generated import check_condition, check_index
 from lth_runner.training.recipe import Recipe
 from lth_runner.training.trainer import clock_of
 from lth_runner.training.trial import try_a_step
+from lth_runner.values.errors import UserError
 
 LAID = ("into", "fresh", "unused")  # keys of an origin that say where its tensors go
 GIVEN_TICKETS = "lth_runner.runs.given_tickets.GivenTickets"
@@ -44,6 +48,10 @@ def foresee(
     """
     known = {n: one for n, one in values["probe"].items() if not _names_one(one, later)}
     values = {**values, "probe": known}  # others look back to a run that is not there yet
+    if _names_one(values["dataset"], later):
+        if (stand_in := _flow(values["dataset"], later)) is None:
+            return None
+        values = {**values, "dataset": stand_in}
     awaited = {key for key in ("origin", "pruner") if _names_one(values[key], later)}
     origin = _origin(values["origin"], later) if "origin" in awaited else None
     if not awaited:
@@ -63,8 +71,7 @@ def foresee(
     probes: list[Probe] = [part(values, f"probe.{name}", Probe) for name in values["probe"]]
     task = build_task({**values, **dict.fromkeys(awaited & {"origin"})})
     if origin is not None:
-        stock = dataclasses.replace(task, coordinates=None).module()
-        origin.lay(stock, **{key: values["origin"].get(key) for key in LAID})
+        _lay(origin, values["origin"], dataclasses.replace(task, coordinates=None).module())
     check_fits(task)
     task.data.stream(recipe.batch_size, task.seed)
     clock = clock_of(task, recipe)
@@ -110,6 +117,31 @@ def _origin(node: Mapping[str, Any], later: Mapping[str, AwaitedRun | None]) -> 
     if run is not None:
         run.check("origin", round=node.get("round"), seed=node.get("seed"))
     return run
+
+
+def _lay(run: AwaitedRun, node: Mapping[str, Any], stock: nn.Module) -> None:
+    """Writes zeros in place of weights to come; raises UserError where they will not fit."""
+    if node.get("_target_") != GENERATED:
+        run.lay(stock, **{key: node.get(key) for key in LAID})
+        return
+    samples = getattr(run.task.data, "train", None)
+    if not isinstance(samples, AwaitedPairs):
+        raise UserError(
+            f"origin.run: {run.called} trains no flow: name a stage of dataset=weight_flow"
+        )
+    check_index(node.get("index", 0))
+    check_condition(node.get("condition"), samples.num_conditions)
+    samples.lay(stock, f"a network of {run.called}", node.get("fresh") or ())
+
+
+def _flow(node: Mapping[str, Any], later: Mapping[str, AwaitedRun | None]) -> dict[str, Any] | None:
+    """Gives what stands for the networks of runs to come; None where nothing is known of these."""
+    if node.get("_target_") != FLOW:
+        raise UserError("dataset names a run to come: only dataset=weight_flow learns from one")
+    names = [node["run"]] if isinstance(node["run"], str) else list(node["run"])
+    if any(name in later and later[name] is None for name in names):
+        return None
+    return foreseen(node, later)
 
 
 def _run_of_tickets(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ class AwaitedRun:
     """A run to come: ``called`` in messages; it has ``num_rounds`` at most, the first ones dense.
 
     ``dense``: the mask that keeps all it covers; ``tensors``: its weights' shapes and kinds of
-    numbers, as tensors without memory.
+    numbers, as tensors without memory; ``task``: its first replicate's problem.
     """
 
     called: str
@@ -32,13 +33,14 @@ class AwaitedRun:
     num_dense: int
     dense: Mask = field(compare=False)
     tensors: Mapping[str, Tensor] = field(compare=False)
+    task: Any = field(compare=False)  # a Task: no part of those that it stands in for
 
     @classmethod
     def of(cls, called: str, tasks: Sequence[Task], num_rounds: int, num_dense: int) -> AwaitedRun:
         task = tasks[0]
         tensors = {name: value.to("meta") for name, value in task.init().items()}
         seeds = tuple(one.seed for one in tasks)
-        return cls(called, seeds, num_rounds, num_dense, task.dense(), tensors)
+        return cls(called, seeds, num_rounds, num_dense, task.dense(), tensors, task)
 
     def check(self, key: str, *, round: int | None, seed: int | None) -> None:
         """Raises UserError for a round or a seed of ``key`` (origin) that the run will not have."""

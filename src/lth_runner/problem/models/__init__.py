@@ -11,6 +11,7 @@ from lth_runner.problem.models.transformer import (
     masked_transformer,
     transformer_classifier,
 )
+from lth_runner.problem.models.velocity import velocity
 
 __all__ = [
     "HuggingFace",
@@ -26,6 +27,7 @@ __all__ = [
     "torchvision_classifier",
     "transformer_classifier",
     "unet",
+    "velocity",
     "vgg",
     "wide_resnet",
 ]

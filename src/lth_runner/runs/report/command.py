@@ -207,11 +207,13 @@ def compare_runs(
     are told: a sweep over hundreds of learning rates is as many comparisons of pruners.
     """
     from lth_runner.runs.evidence.forgetting import find_forgetting
+    from lth_runner.runs.evidence.generated import find_generated
     from lth_runner.runs.evidence.pruners import find_pruners
     from lth_runner.runs.evidence.sweep import find_sweeps
     from lth_runner.runs.evidence.transfer_runs import find_transfers
     from lth_runner.runs.report import (
         forgetting_page,
+        generated_page,
         pruner_page,
         sweep_page,
         sweep_text,
@@ -222,8 +224,10 @@ def compare_runs(
     text, files = compare(runs, folder)
     told, written = [text], list(files)
     transfers, forgotten = find_transfers(runs), find_forgetting(runs)
+    generated = find_generated(runs)
     told_of = {cell.run.folder for transfer in transfers for cell in transfer.cells}
     told_of |= {run.folder for found in forgotten for run in found.runs}
+    told_of |= {run.folder for made in generated for run in made.runs}
     others = [run for run in runs if run.folder not in told_of]
     comparisons = find_pruners(others)
     for index, comparison in enumerate(_largest(comparisons, most, _runs_compared), 1):
@@ -251,6 +255,10 @@ def compare_runs(
         stem = "forgetting" if index == 1 else f"forgetting-{index}"
         written += forgetting_page.write_forgetting(found, folder, stem)
         told.append(forgetting_page.text(found))
+    for index, made in enumerate(generated, 1):
+        stem = "generated" if index == 1 else f"generated-{index}"
+        written += generated_page.write_generated(made, folder, stem)
+        told.append(generated_page.text(made))
     return "\n\n".join(told), written
 
 
