@@ -6,6 +6,7 @@ make bench ARGS=gpu
 from __future__ import annotations
 
 import functools
+import math
 import statistics
 
 import torch
@@ -100,6 +101,8 @@ def busy(work: Timed, num: int) -> float:
         for event in profile.events()
         if event.device_type == torch.autograd.DeviceType.CUDA and not event.is_user_annotation
     )
+    if not spans:  # the profiler has none where another one is at work, or without rights
+        return math.nan
     at_work, until = 0.0, spans[0][0]
     for begin, end in spans:
         at_work += max(0.0, end - max(begin, until))

@@ -14,6 +14,7 @@ from lth_runner import __version__
 from lth_runner.cli.arguments import own_folders, refuse_misplaced
 from lth_runner.cli.help import help_text
 from lth_runner.cli.loading import uncollected
+from lth_runner.values.cublas import fix_workspace
 from lth_runner.values.search_path import user_code_last
 from lth_runner.values.terminal import show, show_traceback, visible_lines
 
@@ -178,6 +179,7 @@ def attempt(config: DictConfig) -> Ended | None:
     )
     from lth_runner.values.errors import UnderWay
 
+    fix_workspace()
     set_up_logging()
     user_code_last()  # in a worker too, which a launcher may have started with `python -m`
     known = HydraConfig.get()

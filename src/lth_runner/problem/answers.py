@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from lth_runner.problem.norm_layers import is_norm
 from lth_runner.problem.objective import BySample, Objective, OfTheWhole
 from lth_runner.values.global_streams import all_seeded, drawn_between, positions
-from lth_runner.values.tree import Batch, Tree
+from lth_runner.values.memory import is_out_of_memory
+from lth_runner.values.tree import Batch, Tree, length, split
 
 
 def answer(module: nn.Module, inputs: Tree) -> Tensor:
@@ -34,12 +35,32 @@ def plain_attention() -> Iterator[None]:
 
 @torch.no_grad()
 def evaluate(module: nn.Module, batches: Iterator[Batch], objective: Objective) -> dict[str, float]:
-    """Measures a network in evaluation mode, with one transfer from its device at the end."""
+    """Measures a network in evaluation mode, with one transfer from its device at the end.
+
+    A batch that does not fit into memory is measured in halves: figures are of sums over samples.
+    """
     training = module.training
     module.eval()
-    found = figures(((answer(module, x).float(), targets) for x, targets in batches), objective)
+    found = figures((pair for batch in batches for pair in _answers(module, batch)), objective)
     module.train(training)
     return found
+
+
+def _answers(module: nn.Module, batch: Batch) -> Iterator[tuple[Tensor, Tree]]:
+    """Answers a batch, whole or, where memory does not suffice, by its halves."""
+    inputs, targets = batch
+    num = length(inputs)
+    try:
+        outputs = answer(module, inputs).float()
+    except (MemoryError, RuntimeError) as error:
+        if num == 1 or not is_out_of_memory(error):
+            raise
+    else:
+        yield outputs, targets
+        return
+    half = (num + 1) // 2  # behind the error, which held what did not fit
+    for part in zip(split(inputs, half), split(targets, half), strict=True):
+        yield from _answers(module, part)
 
 
 def figures(answers: Iterable[tuple[Tensor, Tree]], objective: Objective) -> dict[str, float]:

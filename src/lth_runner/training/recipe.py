@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lth_runner.training.learning_rate import Constant, LearningRate
+from lth_runner.values.cublas import check_workspace, fix_workspace
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.steps import Clock, Duration, Step
 
@@ -168,7 +168,8 @@ class Recipe:
         Where determinism is not asked for, CUDA tries its kernels.
         """
         if self.deterministic and device.type == "cuda":
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS demands it
+            fix_workspace()  # for who does not come by lth-run
+            check_workspace()
         before = torch.get_float32_matmul_precision()
         was_deterministic = torch.are_deterministic_algorithms_enabled()
         torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")

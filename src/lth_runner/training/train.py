@@ -14,9 +14,9 @@ from lth_runner.training.engines.engine import Engine
 from lth_runner.training.engines.sequential import Sequential
 from lth_runner.training.job import Job
 from lth_runner.training.loop import Loop
-from lth_runner.training.memory import is_out_of_memory
 from lth_runner.training.pace import Interrupted, Pace
 from lth_runner.training.recipe import Recipe
+from lth_runner.values.memory import is_out_of_memory
 from lth_runner.values.state import State
 from lth_runner.values.steps import Step
 

@@ -59,13 +59,15 @@ def try_a_step(task: Task, recipe: Recipe) -> None:
     num = min(2, recipe.batch_size, task.data.num_train)
     inputs, targets = task.data.sample(num, 0)
     try:
-        with all_seeded(0, task.device), autocast(recipe, task.device):
-            outputs = answer(module.train(), inputs)
-            loss = smoothed(task.objective, recipe.label_smoothing).loss(outputs, targets)
-        loss.backward()
+        with recipe.arithmetic(torch.device(task.device)):
+            with all_seeded(0, task.device), autocast(recipe, task.device):
+                outputs = answer(module.train(), inputs)
+                loss = smoothed(task.objective, recipe.label_smoothing).loss(outputs, targets)
+            loss.backward()
     except UserError:
         raise
     except Exception as error:
+        _refuse_undetermined(error)
         of = f"a batch of {num} (train.batch_size={recipe.batch_size})"
         more = ": give train.batch_size=2 or more" if num == 1 else ""
         raise UserError(
@@ -83,6 +85,17 @@ def try_a_step(task: Task, recipe: Recipe) -> None:
         ) from error
     if not comes_with_torch(optimizer):
         _refuse_what_no_checkpoint_holds(optimizer, before)
+
+
+def _refuse_undetermined(error: Exception) -> None:
+    """Raises UserError where a layer cannot do the same twice, and is asked to."""
+    if "torch.use_deterministic_algorithms" not in str(error):
+        return
+    raise UserError(
+        f"train.deterministic=true: on this device the network has a layer whose step is not the "
+        f"same twice: {_said(error)}: take another layer in its place, device=cpu, or "
+        "train.deterministic=false"
+    ) from error
 
 
 def _check_parts_of_batches(module: nn.Module, recipe: Recipe) -> None:

@@ -1,4 +1,4 @@
-"""What memory a machine has, what cannot fit into it, and what can be given back."""
+"""What memory a machine has, what cannot fit, what can be given back, and how its end is told."""
 
 from __future__ import annotations
 
@@ -55,3 +55,16 @@ def refuse_beyond_memory(num_bytes: float, what: str, device: torch.device | str
             f"{what} of {num_bytes / 1e9:,.1f} GB of memory, and {where} has {there / 1e9:,.1f} "
             "GB: give less"
         )
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Returns whether memory is what an error is about.
+
+    CUDA has an error of its own for it; the CPU's allocator raises a RuntimeError like any other.
+    In the midst of a CUDA graph's recording the error that comes out is the recording's, after it.
+    """
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    if error is None:
+        return False
+    told = isinstance(error, kinds) or "can't allocate memory" in str(error)
+    return told or is_out_of_memory(error.__context__)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -17,10 +19,10 @@ from lth_runner.training.engines.engine import Together
 from lth_runner.training.engines.graphed import WARM_UP, Capture, Graphed, cuda_graph
 from lth_runner.training.engines.sequential import Sequential
 from lth_runner.training.job import Job
-from lth_runner.training.memory import is_out_of_memory
 from lth_runner.training.recipe import Recipe
 from lth_runner.values.errors import UserError
 from lth_runner.values.global_streams import drawn_between, positions
+from lth_runner.values.memory import is_out_of_memory
 from lth_runner.values.state import State
 
 # their fused kernels read the learning rate where it lies on the device
@@ -141,7 +143,7 @@ def _recorded(job: Job, recipe: Recipe, capture: Capture, num: int) -> tuple[Ten
     choosing, warm = min(num, WARM_UP - 1), min(num, WARM_UP)
     losses = [_losses(together, choosing)]
     _forget_most(device)  # libraries try large kernels where they choose
-    losses.append(_losses(together, warm - choosing))
+    losses.append(_losses(together, warm - choosing, watched=device))
     lane = _most_bytes(device) - before
     losses.append(_losses(together, num - warm))
     for _ in range(2):
@@ -152,14 +154,33 @@ def _recorded(job: Job, recipe: Recipe, capture: Capture, num: int) -> tuple[Ten
     return torch.cat(losses), trial, together.lanes[0].weights()
 
 
-def _losses(together: Together, num: int) -> Tensor:
-    """Takes so many steps of one training and computes the loss of each."""
+def _losses(together: Together, num: int, watched: torch.device | None = None) -> Tensor:
+    """Takes so many steps of one training and computes the loss of each.
+
+    A step that asks the ``watched`` device a question raises: to find that out by a recording
+    that fails would leave what it had begun, in some versions of torch for good.
+    """
     [lane] = together.lanes
     sums = [float(lane.loss)]
     for _ in range(num):
-        together.advance()
+        with questions_raise(watched):
+            together.advance()
         sums.append(float(lane.loss))
     return torch.tensor(sums, dtype=torch.float64).diff()
+
+
+@contextmanager
+def questions_raise(device: torch.device | None) -> Iterator[None]:
+    """Has torch raise a RuntimeError where the host waits for an answer of a CUDA device."""
+    if device is None or device.type != "cuda":
+        yield
+        return
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 def _most_bytes(device: torch.device) -> int:

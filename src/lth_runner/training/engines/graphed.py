@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,6 +23,7 @@ Work = Callable[[], None]
 Capture = Callable[[Work, torch.device], Work]  # records work; the answer does it again
 
 WARM_UP = 3  # steps, in which libraries choose their kernels and the optimizer makes its state
+AHEAD = 16  # steps that the host may be ahead of the device: it is stopped, and read, behind them
 
 
 def cuda_graph(work: Work, device: torch.device) -> Work:
@@ -90,6 +94,7 @@ class GraphedSteps:
         self._work = on_own_streams(parts, self._device)
         self._to_warm_up = WARM_UP
         self._recorded: Work | None = None
+        self._ahead = RunAhead(_mark_of(self._device))
 
     def _device_part(self, lane: Loop, index: int) -> Work:
         """Makes the device part of a lane's step.
@@ -114,7 +119,7 @@ class GraphedSteps:
         return part
 
     def advance(self) -> None:
-        """Takes one step of every lane; the host does not wait for the device."""
+        """Takes one step of every lane; the host waits for none but those of long ago."""
         self.inputs.send(self.lanes)
         if self._to_warm_up:
             self._to_warm_up -= 1
@@ -123,6 +128,7 @@ class GraphedSteps:
             if self._recorded is None:
                 self._recorded = self._capture(self._work, self._device)
             self._recorded()
+        self._ahead.stepped()
         for lane in self.lanes:
             lane.num_losses += 1
             lane.step += 1
@@ -168,6 +174,50 @@ class StepInputs:
         self._memory.copy_(block, non_blocking=True)
 
 
+class Mark(Protocol):
+    """A place in the device's work that the host can wait for."""
+
+    def synchronize(self) -> None:
+        """Waits until the device has come there."""
+
+
+@dataclass(frozen=True)
+class RunAhead:
+    """Keeps the host from queueing more than so many steps, of which ``mark`` marks each.
+
+    A graph is launched in less time than it takes: without this hundreds would wait, and whoever
+    stops a run or writes a checkpoint would wait for all of them.
+    """
+
+    mark: Callable[[], Mark]
+    limit: int = AHEAD
+    _marks: deque[Mark] = field(init=False, default_factory=deque)
+
+    def stepped(self) -> None:
+        """Waits, behind a step, until the device has at most ``limit`` steps to go."""
+        self._marks.append(self.mark())
+        if len(self._marks) > self.limit:
+            self._marks.popleft().synchronize()
+
+
+class _Done:
+    """The mark of a device that does as it is told, as a CPU does."""
+
+    def synchronize(self) -> None:
+        pass
+
+
+def _mark_of(device: torch.device) -> Callable[[], Mark]:
+    if device.type != "cuda":
+        return _Done
+    return lambda: torch.cuda.current_stream(device).record_event()
+
+
+@functools.cache  # the libraries keep a workspace for each stream: as few as there are lanes
+def _lane_stream(device: torch.device, number: int) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
+
+
 def on_own_streams(parts: Sequence[Work], device: torch.device) -> Work:
     """Joins the parts of a step; on CUDA each runs on a stream of its own, all from one begin."""
     if device.type != "cuda":
@@ -177,7 +227,7 @@ def on_own_streams(parts: Sequence[Work], device: torch.device) -> Work:
                 part()
 
         return one_by_one
-    streams = [torch.cuda.Stream(device) for _ in parts]
+    streams = [_lane_stream(device, number) for number in range(len(parts))]
 
     def forked() -> None:
         current = torch.cuda.current_stream(device)
