@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from measuring import (
 )
 
 from lth_runner.allocate import Global
-from lth_runner.problem import models
+from lth_runner.problem import Gaussian, models
 from lth_runner.problem.data import Data
 from lth_runner.problem.task import Task
 from lth_runner.training.engines.engine import Engine
@@ -109,12 +110,16 @@ def pack(label: str, task: Task, multiplications: int) -> None:
         for name, engine in engines.items()
         for n in sizes
     }
+    laws = Packed(16).begin(jobs(replace(task, coordinates=Gaussian()), 8), ADAM, [None] * 8)
     things: dict[str, Timed] = {"alone": repeated(alone.advance, 192)}
+    things["Bayesian"] = repeated(laws.advance, 192 // 8)
     for (name, n), together in packs.items():
         things[f"{name} {n}"] = repeated(together.advance, 192 // n)
     times = in_turns(things | {"fp32": repeated(product(torch.float32), 5)})
     rate = [PRODUCT * 5 / t for t in times["fp32"]]
     say(f"{label}: one by one, a step", [1e3 * t / 192 for t in times["alone"]], "ms")
+    plain = times["packed 8"]
+    say(f"{label}: 8 packed, a Bayesian step", ratios(times["Bayesian"], plain), "x")
     for name, n in packs:
         found = times[f"{name} {n}"]
         say(f"{label}: {n} {name}, faster by replicate", ratios(times["alone"], found), "x")

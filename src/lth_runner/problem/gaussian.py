@@ -137,6 +137,11 @@ def mu_name(path: str) -> str:
     return f"{path.rpartition('.')[0]}.original"
 
 
+def mu_of(name: str) -> str:
+    """Names the mu that a rho belongs to; any other parameter's own name."""
+    return f"{name.removesuffix(RHO)}.original" if is_rho(name) else name
+
+
 def rho_name(name: str) -> str:
     """Names the rho that belongs to the mu of this name."""
     return name.removesuffix(".original") + RHO

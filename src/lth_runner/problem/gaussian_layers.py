@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
+from lth_runner.problem.gaussian_law import divergence, drawn, law
 from lth_runner.values.own_class import own_class
 from lth_runner.values.seeds import derive
 
@@ -36,7 +37,7 @@ class Spread(nn.Module):
         self.start: Tensor
         kept = torch.tensor(start, dtype=mu.dtype, device=mu.device)
         self.register_buffer("start", kept, persistent=False)
-        self._path = path
+        self._path, self._start = path, start
         self._draw: int | None = None
         self._drawn: Tensor | None = None
 
@@ -44,14 +45,15 @@ class Spread(nn.Module):
         """Computes each weight's standard deviation, 0 where it is pruned."""
         return torch.where(mu != 0, self.start * self.rho.exp(), 0.0)
 
-    def divergence(self, mu: Tensor, prior_std: float) -> Tensor:
-        """Computes KL(N(mu, sigma^2) || N(0, prior_std^2)), summed over weights not pruned.
+    def law(
+        self, mu: Tensor, prior_std: float = 1.0, into: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gives mu, each weight's variance, and a zero with the gradient of ``divergence``."""
+        return law(mu, self.rho, self._start, prior_std, into)
 
-        log(prior_std / sigma) + (sigma^2 + mu^2) / (2 prior_std^2) - 1/2 of each.
-        """
-        ratio = self.start / prior_std
-        half_squares = ((ratio * self.rho.exp()).square() + (mu / prior_std).square()) / 2
-        return torch.where(mu != 0, half_squares - self.rho - ratio.log() - 0.5, 0.0).sum()
+    def divergence(self, mu: Tensor, prior_std: float) -> Tensor:
+        """Computes KL(N(mu, sigma^2) || N(0, prior_std^2)), summed over weights not pruned."""
+        return divergence(mu, self.rho, self._start, prior_std)
 
     @property
     def is_training(self) -> bool:
@@ -102,7 +104,14 @@ def add_spread(layer: nn.Module, leaf: str, start: float, path: str, *, local: b
     if local and leaf == "weight" and is_plain:
         stock = type(layer)
         made = _linear if isinstance(layer, nn.Linear) else _convolution
-        layer.__class__ = type(stock.__name__, (stock,), {"forward": made(stock)})
+        layer.__class__ = type(
+            stock.__name__, (stock,), {"forward": made(stock), "draws_outputs": True}
+        )
+
+
+def is_drawn(layer: nn.Module) -> bool:
+    """Whether a linear layer draws its outputs, and does nothing else than that."""
+    return isinstance(layer, nn.Linear) and "draws_outputs" in vars(type(layer))
 
 
 def _linear(stock: type[nn.Module]) -> Callable[..., Tensor]:
@@ -136,19 +145,13 @@ def _drawing_outputs(
         if not spread.is_training:
             found: Tensor = stock.forward(self, inputs)
             return found
-        mu = self.parametrizations.weight.original
+        mu, variances, _ = spread.law(self.parametrizations.weight.original)
         mean = outputs(self, inputs, mu, self.bias)
         with torch.autocast(inputs.device.type, enabled=False):  # squares leave a half's range
-            squares = outputs(self, inputs.to(mu).square(), spread.sigma(mu).square(), None)
-            return mean + deviation(squares) * torch.randn_like(squares)
+            squares = outputs(self, inputs.to(mu).square(), variances, None)
+            return drawn(mean, squares, torch.randn_like(squares))
 
     return forward
-
-
-def deviation(variance: Tensor) -> Tensor:
-    """Takes the root where there is a variance, and has no gradient where there is none."""
-    varies = variance > 0
-    return torch.where(varies, torch.where(varies, variance, 1.0).sqrt(), 0.0)
 
 
 def add_answers(module: nn.Module, num: int, average: Average) -> None:

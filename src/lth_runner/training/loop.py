@@ -161,13 +161,17 @@ class Loop:
 
     def _draws(self) -> AbstractContextManager[None]:
         """Seeds, for this step, the global streams that dropout and the like draw from."""
-        task, start = self.job.task, self.job.ticket.start
+        task = self.job.task
         if not task.is_random:
             return nullcontext()
-        seed = derive(task.seed, "forward", start.order, self.step)
         if task.drawn_from == {TORCH}:
-            return torch_seeded(seed, task.device)
-        return all_seeded(seed, task.device)
+            return torch_seeded(self.seed_of_draws, task.device)
+        return all_seeded(self.seed_of_draws, task.device)
+
+    @property
+    def seed_of_draws(self) -> int:
+        """The seed of this step's forward pass."""
+        return derive(self.job.task.seed, "forward", self.job.ticket.start.order, self.step)
 
     def update(self) -> None:
         """Takes one step of the optimizer and of the mask; the clock moves on."""

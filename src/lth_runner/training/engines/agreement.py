@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from lth_runner.problem.task import Task
 from lth_runner.training.engines.compiled import Survivors, by_feature
+from lth_runner.training.engines.packed_gaussian import Noise, pack_gaussians
 from lth_runner.training.engines.packed_layers import (
     pack_networks,
     pack_networks_compiled,
     slice_of,
 )
 from lth_runner.values import state as states
+from lth_runner.values.global_streams import torch_seeded
 from lth_runner.values.seeds import stream
 
 NUM = 5  # samples
@@ -35,14 +37,16 @@ def disagreement(task: Task, *, sparse: bool = False) -> str | None:
     for seed, module in enumerate(modules):  # other weights in each: a mix-up must show
         states.write(module, task.init(seed))
     what = "a batch that lies feature by feature" if sparse else "a leading axis"
-    apart = _answers(modules, _inputs(task, 0))
+    # a packed network of draws is never evaluated: each of its parts is
+    modes = (True, False) if task.laws is None else (True,)
+    apart = _answers(modules, _inputs(task, 0), modes)
     try:
         copy.deepcopy(modules[0])  # as packing does
     except Exception as error:  # whatever a user's own part raises
         return f"it cannot be copied: {error}"
     try:
-        packed = _Packed.of(task, modules) if sparse else _Packed(pack_networks(modules), {})
-        if not _all_near(packed.answers(_inputs(task, 0)), apart):
+        packed = _Packed.of(task, modules) if sparse else _Packed.whole(task, modules)
+        if not _all_near(packed.answers(_inputs(task, 0), modes), apart):
             return f"its forward pass does not take {what}"
         for scale in SCALES:
             if not any(_learn_alike(task, modules, packed, scale, seed) for seed in range(TRIES)):
@@ -61,18 +65,34 @@ def _inputs(task: Task, number: int) -> Tensor:
 
 
 @torch.no_grad()
-def _answers(modules: Sequence[nn.Module], inputs: Tensor) -> list[Tensor]:
+def _answers(modules: Sequence[nn.Module], inputs: Tensor, modes: Sequence[bool]) -> list[Tensor]:
     """Gives what the networks answer by themselves, in training and in evaluation."""
-    return [
-        torch.stack([m.train(mode)(x) for m, x in zip(modules, inputs, strict=True)])
-        for mode in (True, False)
-    ]
+    found = []
+    for mode in modes:
+        pairs = enumerate(zip(modules, inputs, strict=True))
+        found.append(torch.stack([_answer(m.train(mode), x, seed) for seed, (m, x) in pairs]))
+    return found
+
+
+def _answer(module: nn.Module, inputs: Tensor, seed: int) -> Tensor:
+    """Gives what a network answers, whose draws are those of a seed where it draws any."""
+    with torch_seeded(seed):
+        found: Tensor = module(inputs)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
 class _Packed:
     network: nn.Module
     kept: Mapping[str, Survivors]  # of layers in compiled loops
+    noise: Noise
+
+    @staticmethod
+    def whole(task: Task, modules: Sequence[nn.Module]) -> _Packed:
+        noise = Noise(len(modules))
+        if task.laws is None:
+            return _Packed(pack_networks(modules), {}, noise)
+        return _Packed(pack_gaussians(modules, noise), {}, noise)
 
     @staticmethod
     @torch.no_grad()
@@ -82,20 +102,21 @@ class _Packed:
         for name, survivors in kept.items():
             own = [module.get_parameter(name) for module in modules]
             network.get_parameter(name).copy_(survivors.gather(own))
-        return _Packed(network, kept)
+        return _Packed(network, kept, Noise(len(modules)))
 
     def answer(self, inputs: Tensor) -> Tensor:
         num, shape = inputs.shape[1], inputs.shape[2:]
         if self.kept:
             features = torch.stack([by_feature(x) for x in inputs])
             inputs = features.transpose(1, 2).unflatten(2, shape)
+        self.noise.seed(range(len(inputs)))
         found: Tensor = self.network(inputs)[:, :num]
         return found
 
     @torch.no_grad()
-    def answers(self, inputs: Tensor) -> list[Tensor]:
+    def answers(self, inputs: Tensor, modes: Sequence[bool]) -> list[Tensor]:
         found = []
-        for mode in (True, False):
+        for mode in modes:
             self.network.train(mode)
             found.append(self.answer(inputs))
         return found
@@ -123,9 +144,9 @@ def _learn_alike(
     slope = slope.to(together)
     if together.requires_grad:
         together.backward(slope)
-    for module, x, part in zip(modules, inputs, slope, strict=True):
+    for seed, (module, x, part) in enumerate(zip(modules, inputs, slope, strict=True)):
         module.train().zero_grad()
-        alone = module(x)
+        alone = _answer(module, x, seed)
         if alone.requires_grad != together.requires_grad:
             return False
         if alone.requires_grad:

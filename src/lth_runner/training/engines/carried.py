@@ -10,6 +10,7 @@ from torch.nn.modules import module as torchs
 from torch.nn.utils import parametrize
 
 from lth_runner.problem.answers import answer
+from lth_runner.problem.gaussian_layers import is_drawn
 from lth_runner.problem.task import Task
 from lth_runner.values import state as states
 from lth_runner.values.global_streams import all_seeded
@@ -40,7 +41,7 @@ def burden(module: nn.Module) -> str | None:
         hooks = [getattr(part, name, None) for name in _OF_MODULES]
         if any(hooks) or any(getattr(p, name, None) for p in own for name in _OF_PARAMETERS):
             return f"its {kind} carries hooks"
-        if parametrize.is_parametrized(part):
+        if parametrize.is_parametrized(part) and not is_drawn(part):
             return f"its {kind} is parametrised"
         if {"forward", "__call__"} & vars(part).keys():
             return f"its {kind} has a forward pass of its own"

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn, optim
+from torch.nn.utils.parametrize import ParametrizationList
 
 from lth_runner.masking import Masking
 from lth_runner.problem.data import Data
+from lth_runner.problem.gaussian_layers import Spread, is_drawn
 from lth_runner.problem.objective import Separable
 from lth_runner.problem.task import Task
 from lth_runner.store.checkpoint import Checkpoint
@@ -18,6 +20,7 @@ from lth_runner.training.engines.carried import burden, changed_by_training
 from lth_runner.training.engines.compiled import library
 from lth_runner.training.engines.engine import Together
 from lth_runner.training.engines.packed_evaluation import EVALUATED
+from lth_runner.training.engines.packed_gaussian import gaussian_obstacle
 from lth_runner.training.engines.packed_loop import Pack
 from lth_runner.training.job import Job
 from lth_runner.training.recipe import Recipe
@@ -113,6 +116,8 @@ def sparse_obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
     kinds = {value.dtype for value in task.module().parameters()}
     if recipe.precision != "fp32" or kinds != {torch.float32}:
         return "its compiled loops are for fp32"
+    if task.laws is not None:
+        return "its weights are drawn"
     try:
         library()
     except UserError as error:
@@ -132,8 +137,12 @@ def obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
     if reason is not None:
         return reason
     module = task.module()
-    if task.is_random:
-        return "the network draws random numbers"
+    if task.laws is not None:
+        reason = gaussian_obstacle(task)
+    elif task.is_random:
+        reason = "the network draws random numbers"
+    if reason is not None:
+        return reason
     optimizer = recipe.make_optimizer([{"params": list(module.parameters())}])
     if type(optimizer) not in OPTIMIZERS:
         return f"{type(optimizer).__name__} may look at a whole tensor"
@@ -141,10 +150,11 @@ def obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
         return carried
     for part in module.modules():
         own = [*part.parameters(recurse=False), *part.buffers(recurse=False)]
-        if own and type(part) is not nn.Linear:
+        drawn = is_drawn(part) or isinstance(part, (Spread, ParametrizationList))
+        if own and type(part) is not nn.Linear and not drawn:
             return f"it has a {type(part).__name__} layer"
         # a class of one's own made from these may do something else
-        known = type(part) in (nn.Linear, nn.Flatten, *ELEMENTWISE)
+        known = drawn or type(part) in (nn.Linear, nn.Flatten, *ELEMENTWISE)
         if not known and not list(part.children()):
             return f"it has a {type(part).__name__} layer"
     names = [name for name, _ in module.named_parameters(remove_duplicate=False)]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lth_runner.problem.gaussian_layers import is_drawn
 from lth_runner.training.engines.compiled import (
     VECTOR,
     SurvivingLinear,
@@ -21,13 +22,16 @@ from lth_runner.training.engines.compiled import (
 )
 
 
-def pack_networks(modules: Sequence[nn.Module]) -> nn.Module:
+def pack_networks(
+    modules: Sequence[nn.Module], pack: Callable[[nn.Linear, int], nn.Module] | None = None
+) -> nn.Module:
     """Makes one network over inputs [replicates, batch, ...] with the weights of all ``modules``.
 
-    The modules' own parameters become views of it.
+    The modules' own parameters become views of it. ``pack`` makes a layer for so many networks, of
+    numbers where it is not given.
     """
-    num = len(modules)
-    network = _with_replicates(copy.deepcopy(modules[0]), "", lambda layer, _: _Linear(layer, num))
+    num, make = len(modules), pack or Linear
+    network = _with_replicates(copy.deepcopy(modules[0]), "", lambda layer, _: make(layer, num))
     return _share_memory(network, modules, ())
 
 
@@ -42,13 +46,13 @@ def pack_networks_compiled(
     num = len(modules)
 
     def pack_linear(layer: nn.Linear, name: str) -> nn.Module:
-        bias = None if layer.bias is None else _slab(layer.bias, num)
+        bias = None if layer.bias is None else new_slab(layer.bias, num)
         if name in sparse:
             kept = layer.weight.new_zeros(num, sparse[name].width)
             weight = nn.Parameter(kept, layer.weight.requires_grad)
             return SurvivingLinear(sparse[name], weight, bias)
         shape = layer.out_features, layer.in_features
-        return WholeLinear(shape, _slab(layer.weight, num), bias)
+        return WholeLinear(shape, new_slab(layer.weight, num), bias)
 
     return _share_memory(
         _with_replicates(copy.deepcopy(modules[0]), "", pack_linear), modules, sparse
@@ -71,7 +75,7 @@ def _share_memory(
 def _with_replicates(
     module: nn.Module, path: str, pack_linear: Callable[[nn.Linear, str], nn.Module]
 ) -> nn.Module:
-    if type(module) is nn.Linear:
+    if isinstance(module, nn.Linear) and (type(module) is nn.Linear or is_drawn(module)):
         return pack_linear(module, f"{path}weight")
     if isinstance(module, nn.Flatten):
         return nn.Flatten(*(d if d < 0 else d + 1 for d in (module.start_dim, module.end_dim)))
@@ -80,28 +84,33 @@ def _with_replicates(
     return module
 
 
-def _slab(like: Tensor, num: int) -> nn.Parameter:
+def new_slab(like: Tensor, num: int) -> nn.Parameter:
     """Makes a slab [num, like's values], padded with zeros to whole vectors."""
     values = like.new_zeros((num, padded(like.numel(), VECTOR)))
     return nn.Parameter(values, requires_grad=like.requires_grad)
 
 
-class _Linear(nn.Module):
+class Linear(nn.Module):
     """Computes y[r] = x[r] W[r]^T + b[r]."""
 
     def __init__(self, like: nn.Linear, num: int) -> None:
         super().__init__()
         self._shape = like.out_features, like.in_features
-        self.weight = _slab(like.weight, num)
-        self.bias = None if like.bias is None else _slab(like.bias, num)
+        self.weight = new_slab(like.weight, num)
+        self.bias = None if like.bias is None else new_slab(like.bias, num)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        return self.products(inputs, self.weight, self.bias, self._shape)
+
+    @staticmethod
+    def products(
+        inputs: Tensor, weight: Tensor, bias: Tensor | None, shape: tuple[int, int]
+    ) -> Tensor:
+        """Computes the layer by slabs of a weight and a bias."""
         if torch.is_autocast_enabled(inputs.device.type):
-            products = torch.bmm(inputs, _matrices(self.weight, self._shape).transpose(1, 2))
-            if self.bias is None:
-                return products
-            return products + self.bias[:, : self._shape[0]].unsqueeze(1)
-        found: Tensor = _Products.apply(inputs, self.weight, self.bias, self._shape)
+            products = torch.bmm(inputs, _matrices(weight, shape).transpose(1, 2))
+            return products if bias is None else products + bias[:, : shape[0]].unsqueeze(1)
+        found: Tensor = _Products.apply(inputs, weight, bias, shape)
         return found
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lth_runner.problem.data import Data, Stream
+from lth_runner.problem.gaussian import Gaussian, mu_of
 from lth_runner.problem.objective import Separable, smoothed
 from lth_runner.store.checkpoint import Checkpoint
 from lth_runner.training.engines.compiled import (
@@ -25,6 +26,7 @@ from lth_runner.training.engines.compiled import (
     padded,
 )
 from lth_runner.training.engines.packed_evaluation import Evaluation, plain
+from lth_runner.training.engines.packed_gaussian import Noise, divergences, pack_gaussians
 from lth_runner.training.engines.packed_layers import (
     pack_networks,
     pack_networks_compiled,
@@ -59,7 +61,12 @@ class Pack:
         modules = [job.task.module() for job in jobs]
         kept = {n: Survivors.of([job.ticket.mask[n] for job in jobs]) for n in sparse or ()}
         compiled = sparse is not None
-        network = pack_networks_compiled(modules, kept) if compiled else pack_networks(modules)
+        self._laws, self._noise = jobs[0].task.laws, Noise(len(jobs))
+        if isinstance(self._laws, Gaussian):
+            self._noise = Noise(len(jobs), self._laws.prior_std)
+            network = pack_gaussians(modules, self._noise)
+        else:
+            network = pack_networks_compiled(modules, kept) if compiled else pack_networks(modules)
         self._network = network.train()
         self.lanes = [
             Loop(job, recipe, checkpoint, model=module, num_lanes=len(jobs))
@@ -101,7 +108,8 @@ class Pack:
             packed = PackedParameter(slab, tuple(lane[name] for lane in own), kept.get(name))
             if packed.survivors is not None:
                 slab.data = packed.gather(packed.own)
-            masks = [lane.job.ticket.mask.get(name) for lane in self.lanes]
+            of = mu_of(name)  # a width goes with its mean
+            masks = [lane.job.ticket.mask.get(of) for lane in self.lanes]
             # a full layer needs no product
             if (
                 self._still
@@ -162,6 +170,7 @@ class Pack:
         inputs, targets = self._batch()
         for packed in self._parameters:
             packed.slab.grad = None
+        self._seed()
         with self._cast:
             outputs = self._network(inputs)[:, : self._recipe.batch_size].flatten(0, 1)
             terms = self._objective.terms(outputs, targets)
@@ -169,11 +178,20 @@ class Pack:
         self._losses += loss.detach()
         for lane in self.lanes:
             lane.num_losses += 1
-        loss.sum().backward()
+        total = loss.sum()
+        if isinstance(self._laws, Gaussian):
+            num = self.lanes[0].job.task.num_terms
+            total = total + divergences(self._network) * (self._laws.temperature / num)
+        total.backward()
         for packed in () if self._still else self._parameters:
             if packed.slab.grad is not None:
                 for index, view in enumerate(packed.own):
                     view.grad = slice_of(packed.slab.grad, index, view)
+
+    def _seed(self) -> None:
+        """Begins the noise of this step, each lane's as its own loop would."""
+        if self._laws is not None:
+            self._noise.seed([lane.seed_of_draws for lane in self.lanes])
 
     def _batch(self) -> tuple[Tensor, Tensor]:
         """Gathers this step's inputs [replicates, samples, ...] and targets, lane after lane.
