@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import inspect
-import math
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from types import MappingProxyType, NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, get_type_hints
 
-import torch
 from hydra.utils import get_object
-from torch import Tensor
 
+from lth_runner.cli.annotated_values import check_value, must_have_value, refuse_no_text
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.search_path import hidden_by
-from lth_runner.values.steps import Duration
 
 _LIBRARIES = {"lth_runner", "torch", "torchvision"}  # meant, whatever lies in the folder
-FP32 = torch.finfo(torch.float32)
-LARGEST = 2**63 - 1  # of whole numbers, in torch as on disks
 _HYDRA = MappingProxyType(  # what Hydra takes beside arguments, and its values
     {
         "_target_": "an import path",
@@ -96,161 +91,10 @@ def _hints(target: Any) -> dict[str, Any]:
         return {}
 
 
-def _check_value(path: str, value: Any, hint: Any) -> None:
-    """Refuses what the signature does not want.
-
-    That is a text or a fraction for a (whole) number, what is no list or mapping for one, what is
-    no duration. A part of its own may become any of them.
-    """
-    if isinstance(value, Mapping) and "_target_" in value:
-        return
-    union = get_origin(hint) in (Union, UnionType)
-    kinds = set(get_args(hint) if union else [hint]) - {NoneType}
-    kinds -= {Tensor} if union else set()  # which no plain value is
-    if _must_have_value(hint) and value is None:
-        raise UserError(f"{path}=null must have a value")
-    _check_size(path, value)
-    if value is not None and kinds and value != "???":
-        if all(map(_is_part, kinds)) and not isinstance(value, Mapping):
-            raise UserError(f"{path}={value!r} must be a part, a mapping with a _target_")
-        _check_text(path, value, kinds)
-        _check_container(path, value, kinds)
-        _check_items(path, value, kinds)
-        _check_durations(path, value, kinds)
-    wanted = kinds & {int, float, bool}
-    if not wanted or kinds - wanted or value == "???":
-        return
-    accepts = (int, float) if float in kinds else tuple(wanted)
-    flag = isinstance(value, bool)
-    if value is None or ((bool in kinds) if flag else isinstance(value, accepts)):
-        return
-    name = (
-        "true or false" if wanted == {bool} else "a number" if float in kinds else "a whole number"
-    )
-    raise UserError(f"{path}={value!r} must be {name}")
-
-
-def _check_size(path: str, value: Any) -> None:
-    """Refuses numbers that no machine computes with, at any depth of plain values."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            _check_size(f"{path}.{key}", item)
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            _check_size(f"{path}[{index}]", item)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{path}={value} must be a finite number")
-    elif isinstance(value, float) and abs(value) > FP32.max:
-        raise UserError(
-            f"{path}={value} is too large: networks compute in single precision, which ends at "
-            f"{FP32.max:.2g}"
-        )
-    elif isinstance(value, float) and 0 < abs(value) < FP32.tiny:
-        raise UserError(
-            f"{path}={value} is too close to 0: networks compute in single precision, for which "
-            f"that is 0 below {FP32.tiny:.2g}: give 0, or more"
-        )
-    elif isinstance(value, int) and abs(value) > LARGEST:
-        raise UserError(f"{path}={value:.4g} is too large: give at most {LARGEST}")
-
-
 def _check_seed(key: str, path: str, value: Any) -> None:
     """Refuses a negative seed, whose part a hash or a library would take for another one."""
     if (key == "seed" or key.endswith("_seed")) and isinstance(value, int) and value < 0:
         raise UserError(f"{path}={value} must be a whole number of at least 0")
-
-
-def _must_have_value(hint: Any) -> bool:
-    """Returns whether a signature's annotation leaves out None."""
-    kinds = set(get_args(hint) if get_origin(hint) in (Union, UnionType) else [hint])
-    return hint is not None and not kinds & {NoneType, Any}
-
-
-def _is_part(kind: Any) -> bool:
-    """Returns whether a signature wants something that no plain value can be."""
-    ours = inspect.isclass(kind) and kind.__module__.startswith("lth_runner.")
-    return get_origin(kind) is Callable or (ours and kind is not Duration)
-
-
-def _check_text(path: str, value: Any, kinds: Collection[Any]) -> None:
-    """Refuses a list or a mapping where the signature wants a text or one of several."""
-    texts = [kind for kind in kinds if kind is str or get_origin(kind) is Literal]
-    if len(texts) == len(kinds) and isinstance(value, (Mapping, list, tuple)):
-        named = [name for kind in texts for name in get_args(kind)]
-        accepted = f": {', '.join(map(str, named))}" if named else ""
-        raise UserError(f"{path}={value!r} must be one text and no list or mapping{accepted}")
-
-
-def _refuse_no_text(path: str, value: Any, hint: Any, default: Any) -> None:
-    """Refuses a number or an empty text where the signature wants a text; neither means null.
-
-    An empty one is meant where it is the default.
-    """
-    union = get_origin(hint) in (Union, UnionType)
-    kinds = set(get_args(hint) if union else [hint])
-    if kinds - {NoneType} != {str}:
-        return
-    if isinstance(value, (int, float)):
-        raise UserError(
-            f"{path}={value!r} must be a text; quotes make it one: '{path}=\"{value}\"'"
-        )
-    if value == "" != default:
-        null = ", or null" if NoneType in kinds else ""
-        raise UserError(f"{path}={value!r} must be a text that is not empty{null}")
-
-
-def _check_container(path: str, value: Any, kinds: Collection[Any]) -> None:
-    origins = {get_origin(kind) for kind in kinds}
-    if origins <= {Mapping, dict} and not isinstance(value, Mapping):
-        raise UserError(f"{path}={value!r} must be a mapping, such as {{output: 0.1}}")
-    if not origins <= {Sequence, list, tuple} or isinstance(value, (list, tuple)):
-        return
-    one_pattern = value and isinstance(value, str) and all(get_args(k) == (str,) for k in kinds)
-    if not one_pattern:
-        raise UserError(f"{path}={value!r} must be a list: write '{path}=[{value}]'")
-
-
-def _check_items(path: str, value: Any, kinds: Collection[Any]) -> None:
-    """Refuses items that the signature does not want in its list, pair or mapping."""
-    if len(kinds) != 1:
-        return
-    [kind] = kinds
-    of, within = get_args(kind), get_origin(kind)
-    if within is tuple and of and Ellipsis not in of and isinstance(value, (list, tuple)):
-        if len(value) != len(of):
-            raise UserError(f"{path}={list(value)} must be a list of {len(of)} values")
-        for index, (item, hint) in enumerate(zip(value, of, strict=True)):
-            _check_value(f"{path}[{index}]", item, hint)
-    elif within in (Sequence, list, tuple) and isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            _check_item(f"{path}[{index}]", item, of[0] if of else Any)
-    elif within in (Mapping, dict) and isinstance(value, Mapping):
-        for key, item in value.items():
-            _check_item(f"{path}.{key}", item, of[1] if of else Any)
-
-
-def _check_item(path: str, value: Any, hint: Any) -> None:
-    if hint is str and (value is None or isinstance(value, (list, dict))):
-        raise UserError(f"{path}={value!r} must be a text")
-    _check_value(path, value, hint)
-
-
-def _check_durations(path: str, value: Any, kinds: Collection[Any]) -> None:
-    """Refuses, by its key, what is no duration where the signature wants one or a list of them."""
-    for kind in kinds:
-        listed = get_origin(kind) is Sequence
-        of = get_args(kind)[0] if listed else kind
-        if Duration not in (of, *get_args(of)):
-            continue
-        many = isinstance(value, (list, tuple))
-        if many and not listed:
-            raise UserError(f"{path}={value!r} must be one duration and no list: 500it, 12ep, 10%")
-        for index, one in enumerate(value if many else [value]):
-            try:
-                if not (isinstance(one, Mapping) and "_target_" in one):  # a part
-                    Duration.parse(one)
-            except UserError as error:
-                raise UserError(f"{path}{f'[{index}]' if many else ''}={error}") from None
 
 
 def _set_at(path: str, written: Any) -> str:
@@ -313,15 +157,15 @@ def _check(path: str, node: Mapping[str, Any], written: Any) -> None:
     hints = _hints(found)
     for key in keys:
         own, source = f"{path}.{key}", _set_at(f"{path}.{key}", written)
-        if node[key] is None and source != own and _must_have_value(hints.get(key)):
+        if node[key] is None and source != own and must_have_value(hints.get(key)):
             raise UserError(
                 f"{own} follows {source}, which is null here, and {target} must have a value: "
                 f"set {own}{_WHY_NULL.get(source, '')}"
             )
         _check_seed(key, source, node[key])
-        _check_value(source, node[key], hints.get(key))
+        check_value(source, node[key], hints.get(key))
         own_default = parameters[key].default if key in parameters else ""
-        _refuse_no_text(source, node[key], hints.get(key), own_default)
+        refuse_no_text(source, node[key], hints.get(key), own_default)
     missing = [
         name
         for name in accepted
