@@ -168,7 +168,7 @@ FLOW_CLAIMS = {
                    "57.8 against 25.5 for a small flow", "difference above 0",
                    Ordered(WIDE, as_good=False)),
             _claim("novel", "spread 0.01, one order: distance to the nearest training network, in "
-                   "that of these to each other", "no copies, by errors in common",
+                   "that of these to each other", "diverse, by errors in common",
                    "above half of it", Novel(NARROW)),
             _claim("novel-wide", "spread 0.5, one order: the same", "not asked",
                    "above half of it", Novel(WIDE)),
@@ -188,7 +188,7 @@ FLOW_CLAIMS = {
                    "57.8 against 25.5 for a small flow", "difference above 0",
                    Ordered(WIDE, as_good=False), MNIST),
             _claim("mnist-novel", "MNIST, spread 0.01, one order: distance to the nearest training "
-                   "network", "no copies, by errors in common", "above half of it", Novel(NARROW),
+                   "network", "diverse, by errors in common", "above half of it", Novel(NARROW),
                    MNIST),
             _claim("conv-accuracy", "residual networks with batch norm on digits, spread 0.01, one "
                    "order: generated less trained", "93.55 against 94.45 (ResNet-18)",

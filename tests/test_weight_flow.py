@@ -31,7 +31,8 @@ PLAN = (
     "+study=weight_flow",
     f"study.networks={[*NETWORK, 'model.widths=[6]', 'model.norm=batch']}",
     "study.number='replicates=4'",
-    "study.reduced='dataset.components=3'",
+    "study.reduced=['dataset.components=3','probe.generated.num=4',"
+    "'probe.generated.sampler.num_steps=3']",
     "study.canonicalize=['true']",
     "study.spreads=['0.5']",
     "study.starts=['1']",
@@ -85,11 +86,11 @@ def test_the_study_trains_once_and_starts_tickets_from_what_the_page_shows(outpu
     assert {"training", "reduced", "flow", "pairs", "mean", "gaussian"} == {
         *row["generated_accuracy"]
     }
-    made = Generated(str(flow), index=1)
+    made = Generated(str(flow), index=1, sampler=Sampler(num_steps=3))
     task = rebuilt_task(population)
     # the second of the networks that the page speaks of, as the Store gives it to a ticket
     assert task.evaluate(made.state, "test")["accuracy"] == pytest.approx(row["generated_curve"][1])
-    assert len(row["generated_curve"]) == 100
+    assert len(row["generated_curve"]) == 4
     assert {one["arm"] for one in tickets} == {"ticket", "reinit", "shuffle"}
     [found] = find_generated(runs_in(outputs))
     assert found.flows[0].measure.unit == "%"
@@ -106,16 +107,19 @@ def rebuilt_task(folder) -> Task:
 
 def test_a_generated_network_is_a_function_of_its_number(outputs):
     flow = str(run_of(outputs, "weight_flow"))
-    one, again, other = Generated(flow, 2), Generated(flow, 2), Generated(flow, 3)
-    assert one == again
-    assert one.content != other.content
-    assert Generated(flow, 2, sampler=Sampler(seed=1)).content != one.content
-    few = Generated(flow, 2, sampler=Sampler(num_steps=1, solver="euler"))
-    assert few.content != one.content
+
+    def made(index, **options):
+        return Generated(flow, index, sampler=Sampler(num_steps=3, **options))
+
+    one = made(2)
+    assert one == made(2)
+    others = [made(3), made(2, seed=1), made(2, solver="euler"), made(102)]
+    assert len({one.content, *(other.content for other in others)}) == 5
 
 
 def test_running_statistics_are_those_of_training_samples(outputs, population):
-    state = Generated(str(run_of(outputs, "weight_flow"))).state
+    flow = str(run_of(outputs, "weight_flow"))
+    state = Generated(flow, sampler=Sampler(num_steps=3)).state
     task = rebuilt_task(population)
     module = task.module().train()
     inputs, _ = task.data.sample(task.data.num_train, 0)
@@ -259,9 +263,13 @@ def test_a_flow_learns_from_several_runs_and_tells_them_apart(outputs, populatio
         "synthetic 0", "synthetic 1"
     }  # fmt: skip
     assert len(row["generated_curve_1"]) == 3
+    [made] = find_generated([FinishedRun.load(folder)])
+    assert "told by condition in the table" in text(made)
+    assert sum(line[1].endswith(": flow") for line in table(made)[1]) == 2
     with pytest.raises(UserError, match="told 2 conditions: give one from 0 to 1"):
         Generated(str(folder))
-    one, other = (Generated(str(folder), condition=c) for c in (0, 1))
+    few = Sampler(num_steps=2)
+    one, other = (Generated(str(folder), condition=c, sampler=few) for c in (0, 1))
     assert one.content != other.content
 
 

@@ -16,6 +16,9 @@ from lth_runner.values import state as states
 from lth_runner.values.state import State
 from lth_runner.values.tree import Tree
 
+BLOCK = 2**16  # weights that are widened to float64 at once
+EXACT = "donot_use_mm_for_euclid_dist"  # a small distance of large numbers would be lost
+
 
 @dataclass(frozen=True, eq=False)
 class Measured:
@@ -88,17 +91,21 @@ class Distances:
 
 def distances(rows: Tensor, networks: Tensor, *, themselves: bool = False) -> Distances:
     """Computes L2 distances; of networks ``themselves`` a network's own 0 is left out."""
-    apart = torch.cdist(rows.double(), networks.double(), compute_mode=EXACT)
+    apart = _apart(rows, networks)
     if themselves:
         apart.fill_diagonal_(torch.inf)
     nearest, which = apart.min(1)
-    own = torch.cdist(rows.double(), rows.double(), compute_mode=EXACT)
-    num = len(rows)
+    own, num = _apart(rows, rows), len(rows)
     pairwise = float(own.sum()) / (num * (num - 1)) if num > 1 else float("nan")
     return Distances(tuple(nearest.tolist()), len(which.unique()), pairwise)
 
 
-EXACT = "donot_use_mm_for_euclid_dist"  # a small distance of large numbers would be lost
+def _apart(rows: Tensor, others: Tensor) -> Tensor:
+    """Computes L2 distances [rows, others] in float64, some weights at a time."""
+    squares = torch.zeros(len(rows), len(others), dtype=torch.float64)
+    for one, other in zip(rows.split(BLOCK, 1), others.split(BLOCK, 1), strict=True):
+        squares += torch.cdist(one.double(), other.double(), compute_mode=EXACT).square()
+    return squares.sqrt()
 
 
 def same_errors(wrong: Tensor, of_networks: Tensor, *, themselves: bool = False) -> float:
