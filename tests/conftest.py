@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import signal
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +24,8 @@ LONGEST_FIRST = (
     "test_transfer_report", "test_probes_documented", "test_own_parts", "test_retention",
 )  # fmt: skip
 
+MANY_FILES = 10
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {name: number for number, name in enumerate(LONGEST_FIRST)}
@@ -32,6 +36,18 @@ def pytest_collection_finish() -> None:
     """What is loaded by now stays: the collector would look it all over, in every test again."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says which files took longest, where many ran."""
+    seconds: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds[report.nodeid.partition("::")[0]] += report.duration
+    if len(seconds) > MANY_FILES:
+        told = ", ".join(f"{Path(name).stem} {t:.0f}" for name, t in seconds.most_common(10))
+        terminalreporter.write_line(f"longest of {len(seconds)} files, seconds: {told}")
 
 
 @pytest.fixture(scope="session", autouse=True)
