@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from claim import Claim, Group
+from claims_bayesian import BAYESIAN_CLAIMS
 from claims_carried import CARRIED
 from claims_flow import FLOW_CLAIMS
 from claims_ks import KS_CLAIMS
@@ -249,6 +250,7 @@ CLAIMS = {
     **ONE_SHOT_CLAIMS,
     **PRETRAINED,
     **FLOW_CLAIMS,
+    **BAYESIAN_CLAIMS,
     "Stability": Group(
         f"{INSTABILITY}. A barrier is the largest error (points) on the line between two trainings "
         "from the same weights, above the mean of its ends.",
