@@ -31,12 +31,12 @@ TICKETS, CARRIED = "bayesian_tickets", "bayesian_transplant"
 POINT, TWO = 0.01, 0.02  # accuracy
 ECE, DOUBT = "expected_calibration_error", "auroc_other"
 MU, SNR, SQUARE = "mean_magnitude", "signal_to_noise", "mean_square"
-PROBLEM, SHORT = " 'study.problem", "train.length=2ep control=random"
+PROBLEM, SHORT = " study.problem=", "train.length=2ep control=random"
 # data: what they are called, an option, the shares kept at about 94 and at 97 % sparsity or more
 DATA = {
     "digits": ("digits", "", (0.0687, 0.0281)),
-    "mnist": ("MNIST", f"{PROBLEM}=[+experiment=mnist_bayesian]' {SHORT}", (0.0625, 0.0156)),
-    "cifar10": ("CIFAR-10", f"{PROBLEM}=[+experiment=cifar10_bayesian]'", (0.0576, 0.0282)),
+    "mnist": ("MNIST", f"{PROBLEM}mnist_bayesian {SHORT}", (0.0625, 0.0156)),
+    "cifar10": ("CIFAR-10", f"{PROBLEM}cifar10_bayesian", (0.0576, 0.0282)),
 }  # fmt: skip
 
 Runs = Mapping[str, FinishedRun]
