@@ -55,6 +55,12 @@ class Group:
         within = tuple(torch.arange(part.size).repeat(self.size, 1) for part in self.parts)
         return Order(torch.arange(self.size), within)
 
+    @property
+    def shifted(self) -> Order:
+        """The order in which each unit, and each place within it, stands where the next one did."""
+        same = self.identity
+        return Order(same.units.roll(1), tuple(within.roll(1, 1) for within in same.within))
+
     def random(self, generator: torch.Generator) -> Order:
         """Draws an order, of each unit's places too."""
         within = tuple(

@@ -36,7 +36,7 @@ class Symmetries:
     Found by one pass through the network: what is added, normalised channel by channel or
     multiplied place by place shares an order, over residual connections, flattening and shared
     modules; inputs and outputs stay, and so does what a mean, softmax or slice is taken over. Each
-    group is tried with a random order, and left out where the network answers otherwise.
+    group is tried with every unit moved, and left out where the network answers otherwise.
 
     ``stays``: layer -> why its outputs keep their places, the output layer's among them.
     ``parameters``: the tensors that are trained, no running statistics.
@@ -233,7 +233,7 @@ def _holding(
     groups: Sequence[Group],
     shapes: Mapping[str, tuple[int, ...]],
 ) -> tuple[list[Group], dict[Group, str]]:
-    """Tries each group with a random order; returns those that hold, and why others do not."""
+    """Tries each group with every unit moved; returns those that hold, and why others do not."""
     inputs = [example, random_like(example, 0)]
     given = states.read(module)
     before = {name: _scattered(name, value) for name, value in given.items()}
@@ -241,11 +241,7 @@ def _holding(
     expected = [ask(module, each, {}) for each in inputs]
 
     def failure(tried: Sequence[Group]) -> str:
-        sources = [
-            source
-            for number, group in enumerate(tried)
-            for source in group.sources(group.random(stream(number, "try")), shapes)
-        ]
+        sources = [source for group in tried for source in group.sources(group.shifted, shapes)]
         states.write(module, reordered(before, sources))
         return _told(expected, [ask(module, each, {}) for each in inputs])
 
