@@ -13,7 +13,8 @@ from lth_runner.problem.models import velocity
 from lth_runner.problem.task import Task
 from lth_runner.runs.evidence.generated import find_generated
 from lth_runner.runs.evidence.rows import FinishedRun
-from lth_runner.runs.report.generated_page import table, text
+from lth_runner.runs.report.generated_networks import table, text
+from lth_runner.runs.report.run_page import write_run
 from lth_runner.study.flow import Generated, Sampler, reduction, weight_flow
 from lth_runner.study.flow.generated import pairs_in
 from lth_runner.study.flow.layout import Layout
@@ -263,6 +264,8 @@ def test_a_flow_learns_from_several_runs_and_tells_them_apart(outputs, populatio
         "synthetic 0", "synthetic 1"
     }  # fmt: skip
     assert len(row["generated_curve_1"]) == 3
+    assert "told by condition in the table" in said.out
+    assert "Generated networks" in write_run(FinishedRun.load(folder))[1].read_text()
     [made] = find_generated([FinishedRun.load(folder)])
     assert "told by condition in the table" in text(made)
     assert sum(line[1].endswith(": flow") for line in table(made)[1]) == 2

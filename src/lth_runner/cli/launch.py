@@ -220,10 +220,10 @@ def retain(outputs: Path, keep: str) -> None:
 
 
 def _conclude(folder: Path) -> None:
-    from lth_runner.runs.report.table import table  # loads scipy: not before the first step
+    from lth_runner.runs.report.run_text import run_text  # loads scipy: not before the first step
 
     if names := stale(folder):  # damaged, or killed between its last row and its picture
         log.info("%s: %s drawn again", folder, " and ".join(names))
         write(folder)
-    show(f"\n{table(FinishedRun.load(folder))}\n")
+    show(f"\n{run_text(FinishedRun.load(folder))}\n")
     show(f"picture  {folder / CURVE}\npage     {folder / PAGE}")

@@ -149,7 +149,7 @@ def _report(paths: Sequence[str], out: str | None, *, pages: bool) -> int:
     from lth_runner.runs.evidence.judge import judge
     from lth_runner.runs.report.drawn import stale
     from lth_runner.runs.report.run_page import write_run
-    from lth_runner.runs.report.table import table
+    from lth_runner.runs.report.run_text import run_text
 
     old = {run.folder for run in runs if len(folders) == 1 or pages or stale(run.folder)}
     writes = len(old) <= MOST_PAGES or pages
@@ -171,7 +171,7 @@ def _report(paths: Sequence[str], out: str | None, *, pages: bool) -> int:
             bad += _left_out(reason, of=len(folders))
     if len(drawn) == 1:
         [(run, picture, page)] = drawn
-        show(table(run))
+        show(run_text(run))
         show(f"\nwritten: {picture}\n         {page}")
     elif drawn:
         runs = [run for run, *_ in drawn]
@@ -213,6 +213,7 @@ def compare_runs(
     from lth_runner.runs.evidence.transfer_runs import find_transfers
     from lth_runner.runs.report import (
         forgetting_page,
+        generated_networks,
         generated_page,
         pruner_page,
         sweep_page,
@@ -258,7 +259,7 @@ def compare_runs(
     for index, made in enumerate(generated, 1):
         stem = "generated" if index == 1 else f"generated-{index}"
         written += generated_page.write_generated(made, folder, stem)
-        told.append(generated_page.text(made))
+        told.append(generated_networks.text(made))
     return "\n\n".join(told), written
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from lth_runner.runs.evidence.correlations import correlations
+from lth_runner.runs.evidence.generated import find_generated
 from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.evidence.overlap import seed_overlaps
 from lth_runner.runs.evidence.published import PublishedCurve, beside, counterpart
@@ -20,6 +21,7 @@ from lth_runner.runs.folder import CURVE, PAGE, Row
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.curve import curve_figure, drawn_curve
+from lth_runner.runs.report.generated_networks import section as generated_section
 from lth_runner.runs.report.headline import headline
 from lth_runner.runs.report.heat import layers_by_round
 from lth_runner.runs.report.instrument_lines import Panel
@@ -78,6 +80,7 @@ def run_page(run: FinishedRun, verdict: Verdict) -> Page:
         Section("Rounds", f"Test {name}{unit} at the last step, mean ± standard deviation.",
                 notes=(legend(verdict),), tables=(_rounds(run, verdict),)),
         *([_published(run, theirs)] if theirs else []),
+        *(generated_section(made) for made in find_generated([run])),
         *([sanity_section(found)] if found else []),
         *(Section(one.heading, one.reading, one.key, one.figure) for one in figures if one.figure),
         *_undrawn([one for one in figures if one.figure is None]),
