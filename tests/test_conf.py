@@ -246,11 +246,12 @@ def test_an_experiment_costs_the_steps_that_its_header_says(experiment: str) -> 
     )
 
 
+WITH_DENSITIES = [one for one in ITERATIVE if one not in FROM_FOLDER]
+LARGE = {"vgg16_imp", "conv2_cifar10_imp", "conv4_cifar10_imp"}
+
+
 @pytest.mark.parametrize(
-    "experiment",
-    mostly_slow(
-        [one for one in ITERATIVE if one not in FROM_FOLDER], ("digits_imp", "resnet20_imp")
-    ),
+    "experiment", mostly_slow(WITH_DENSITIES, [one for one in WITH_DENSITIES if one not in LARGE])
 )
 def test_an_experiment_has_the_densities_that_its_header_says(experiment: str) -> None:
     said = re.fullmatch(r"([\d., ]+) % after rounds ([\d, ]+)\.", field(experiment, "Density"))
@@ -276,8 +277,10 @@ def test_smoke_scale_and_a_rewind_preset_hold_over_an_experiment(experiment: str
     kept = own(experiment).get("rewind", {})
     behind = resolved(f"+experiment={experiment}", f"rewind={preset}", "+scale=smoke")
     assert behind["rewind"] == alone | kept
-    # whose files tell to give rewind.step with it, or search at that step
-    assert not kept or experiment in {"vgg16_imp", "resnet20_cs", "resnet20_cts", "chars_lm"}
+    # whose files tell to give rewind.step with it, search at that step, or train tickets faster
+    assert not kept or experiment in {
+        "vgg16_imp", "resnet20_cs", "resnet20_cts", "chars_lm", "minilm_lota",
+    }  # fmt: skip
     assert behind["replicates"] == 1
     assert behind["train"]["shrink_to"] == "20it"
     in_rounds = experiment in set(ITERATIVE) - AT_ONCE - ONE_SHOT

@@ -140,9 +140,11 @@ def test_a_config_becomes_the_parts_that_it_names():
 PRUNERS = {path.stem for path in (CONF / "pruner").glob("*.yaml")} - {
     "given",
     "ks_lottery",
+    "partial_lora",
 }  # no scope
 
 
+GAUSSIAN = ("lexicographic", "mean_magnitude", "mean_square", "signal_to_noise")
 # magnitude, gradients, whole networks, by step, a moving mask
 EACH_KIND = {"imp", "snip", "synflow", "gradual", "rigl", "sr_ste", "sparsegpt", "early_bird_stop"}
 
@@ -155,6 +157,7 @@ def test_every_pruner_builds_in_every_scope_and_takes_a_sparsity(pruner):
         "early_bird_channels": ["model=mlp", "model.norm=batch"],
         "early_bird_stop": ["model=mlp", "model.norm=batch"],
         "sparsegpt": ["control=reinit"],
+        **{name: ["coordinates=gaussian"] for name in GAUSSIAN},
     }
     chosen = composed(f"pruner={pruner}", "pruner.sparsity=0.95", *needed.get(pruner, []))
     for scope, sparsity in (("global", 0.95), ("layerwise", 0.5)):
