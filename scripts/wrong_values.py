@@ -73,6 +73,8 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "augment/cutout": (*IMAGES, "model=conv2", "+augment=cutout"),
     "augment/randaugment": (*IMAGES, "model=conv2", "+augment=randaugment"),
     "coordinates/delta": (*SMALL, "coordinates=delta", "coordinates.only=['*weight']"),
+    "coordinates/gaussian": (*SMALL, "coordinates=gaussian"),
+    "probe/calibration": (*SMALL, "probe=calibration"),
     "origin/run": (*SMALL, "origin=run", "origin.run={files}/outputs/wrong"),
     "origin/hf": (*RUN, "model=hf", "origin=hf", "model.path={files}/bert", "dataset=text",
                   "dataset.length=8", "dataset.root={files}/texts", "dataset.vocabulary=40"),

@@ -236,7 +236,7 @@ def test_a_resumed_training_draws_the_steps_own_noise(num_samples: int, local: b
 
 def test_the_loss_of_a_step_is_the_mean_over_draws_and_the_divergence_once() -> None:
     gradients = {}
-    for num, width in ((1, 1e-12), (4, 1e-12)):
+    for num, width in ((1, 1e-9), (4, 1e-9)):
         coordinates = Gaussian(num, temperature=2.0, initial_std=width)
         task = replace(BAYES, coordinates=coordinates)
         loop = Loop(Job(task, Ticket(task.dense(), task.init()), Static()), small.recipe(), None)
@@ -294,9 +294,9 @@ class Normed(nn.Module):
         (lambda: replace(normed(""), objective=Span()), "Span does not say how"),
         (lambda: normed("", num_samples=0), "num_samples=0: give a whole number, 1 to"),
         (lambda: normed("", num_evaluation_samples=True), "num_evaluation_samples=True: give a wh"),
-        (lambda: normed("", temperature=-1), "temperature=-1: give a number at least 0"),
-        (lambda: normed("", prior_std=0), "prior_std=0: give a number above 0"),
-        (lambda: normed("", initial_std=float("nan")), "initial_std=nan: give a number above 0"),
+        (lambda: normed("", temperature=-1), "temperature=-1: give a number from 0 to"),
+        (lambda: normed("", prior_std=0), "prior_std=0: give a number from 1e-06"),
+        (lambda: normed("", initial_std=float("nan")), "initial_std=nan: give a number from"),
         (lambda: normed("", local_reparameterisation="x"), "local_reparameterisation='x': give tr"),
     ],
 )  # fmt: skip

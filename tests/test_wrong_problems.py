@@ -249,6 +249,27 @@ CASES = {
         "give one of them",
     ),
     # coordinates
+    "a Gaussian without a width": (
+        (*DIGITS, "coordinates=gaussian", "coordinates.initial_std=0"),
+        "coordinates.initial_std=0.*from 1e-09",
+    ),
+    "layers computed again by other draws": (
+        (*DIGITS, "coordinates=gaussian", "train.recompute=true"),
+        "train.recompute=true.*other draws",
+    ),
+    "a score of widths on numbers": (
+        (*DIGITS, "pruner=signal_to_noise"),
+        "of no width: take coordinates=gaussian",
+    ),
+    "other data of another shape": (
+        (
+            *DIGITS,
+            "probe=calibration",
+            "+dataset@probe.calibration.other=synthetic",
+            "probe.calibration.other.shape=[1,5,5]",
+        ),
+        "probe.calibration.other.*5, 5.*8, 8",
+    ),
     "deltas of nothing": ((*DELTA, "coordinates.only=[nope]"), "coordinates.only: 'nope' matches"),
     "deltas of a base unknown": (
         (*DELTA, "coordinates.base=bf15"),

@@ -20,6 +20,7 @@ from lth_runner.values.mask import Mask
 from lth_runner.values.state import State
 
 MOST = 1000  # draws of a network
+RANGES = {"temperature": (0.0, 1e6), "prior_std": (1e-6, 1e6), "initial_std": (1e-9, 1e3)}
 CURE = "name the layers that are to be Gaussian in covers.only, and the others stay deterministic"
 
 
@@ -62,12 +63,13 @@ class Gaussian:
                 f"coordinates.local_reparameterisation={value!r}: give true (layers draw outputs) "
                 "or false (weights are drawn)"
             )
-        for name, least in (("temperature", "at least 0"), ("prior_std", "above 0"),
-                            ("initial_std", "above 0")):  # fmt: skip
+        for name, (least, most) in RANGES.items():
             value = getattr(self, name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not 0 <= value < math.inf or (value == 0 and least == "above 0"):
-                raise UserError(f"coordinates.{name}={value!r}: give a number {least}")
+            if not number or not least <= value <= most:
+                raise UserError(
+                    f"coordinates.{name}={value!r}: give a number from {least:g} to {most:g}"
+                )
 
     @property
     def prunes_to_zero(self) -> bool:
