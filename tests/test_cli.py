@@ -118,7 +118,7 @@ def test_the_version_is_this_packages() -> None:
 
 OWN = tuple(a for a in SMALL if not a.startswith(("name", "control", "model")))
 MISTAKES = {
-    "modle=mlp": "unknown key 'modle': did you mean model or method?",
+    "modle=mlp": "unknown key 'modle': did you mean model",
     "model=mpl": "there is no model=mpl: did you mean mlp?",
     "control=[reinit,shufle]": "no control=shufle: did you mean shuffle or shuffle_layers or "
     "shuffled_ratios?",
