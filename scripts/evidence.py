@@ -9,10 +9,12 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
+from lth_runner.runs.samples import KeptSamples
 from lth_runner.values.errors import UserError
 
 # where a run lay and how it was shown, but not what it was
@@ -28,8 +30,13 @@ IMAGES = {"cifar10-jpeg": "CIFAR-10 (JPEG)"}  # what an archive of images is cal
 
 
 def load(outputs: Path, archive: Path) -> list[FinishedRun]:
-    """Every run of both, each once, by its id: the copy that is better evidence."""
-    found = [FinishedRun.load(file.parent) for file in sorted(outputs.rglob("rounds.jsonl"))]
+    """Every run of both, each once, by its id: the copy that is better evidence.
+
+    What networks got right by sample is not kept in the archive, and so not looked at in outputs:
+    the page says the same by either.
+    """
+    there = [FinishedRun.load(file.parent) for file in sorted(outputs.rglob("rounds.jsonl"))]
+    found = [replace(run, kept_samples=KeptSamples()) for run in there]
     best: dict[tuple[str, str], FinishedRun] = {}
     for run in ordered([*found, *archived(archive)]):
         best.setdefault((run.name, run.folder.name), run)

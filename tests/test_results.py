@@ -19,6 +19,7 @@ from lth_runner.runs.evidence.published import beside, counterpart, names, publi
 from lth_runner.runs.report import FinishedRun
 from lth_runner.runs.report.curve import curve_figure
 from lth_runner.runs.report.run_page import write_run
+from lth_runner.runs.samples import KeptSamples
 from lth_runner.values.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
@@ -285,6 +286,13 @@ def test_finished_runs_are_kept_beside_the_page_which_is_rebuilt_from_them_alone
     assert results.main([str(outputs), str(page)]) == 0
     assert page.read_text() == whole
     assert "**shown**" in whole
+
+
+def test_what_the_archive_lacks_is_not_looked_at_in_outputs(tmp_path: Path) -> None:
+    mnist(tmp_path / "outputs/lenet300_mnist_imp/abc")
+    (found,) = load(tmp_path / "outputs", tmp_path / "runs")
+    assert found.kept_samples == KeptSamples()
+    assert FinishedRun.load(found.folder).kept_samples != KeptSamples()
 
 
 def test_the_archive_keeps_the_same_bytes_and_unfinished_runs_when_asked(tmp_path: Path) -> None:
