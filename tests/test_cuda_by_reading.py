@@ -12,6 +12,8 @@ import small
 from command import SMALL, lth_run
 from lth_runner.problem.answers import evaluate
 from lth_runner.problem.objective import CrossEntropy
+from lth_runner.problem.outcomes import measure
+from lth_runner.problem.task import Task
 from lth_runner.training.engines.cuda_graph_trial import questions_raise
 from lth_runner.training.engines.graphed import RunAhead
 from lth_runner.training.trial import try_a_step
@@ -108,6 +110,21 @@ def test_an_evaluation_that_does_not_fit_is_done_in_halves_and_counts_every_samp
     network.limit = 100
     whole = evaluate(network, iter(batches), CrossEntropy())
     assert found == pytest.approx(whole)
+
+
+def test_weights_that_are_measured_by_themselves_are_measured_in_halves_too(monkeypatch):
+    task = small.task()
+    weights, stock = task.init(), Task.outputs
+    whole, each = task.evaluate(weights, "test"), measure(task, weights, "test")
+
+    def short(self, weights, inputs, **rest):
+        if len(inputs) > 7:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return stock(self, weights, inputs, **rest)
+
+    monkeypatch.setattr(Task, "outputs", short)
+    assert task.evaluate(weights, "test") == pytest.approx(whole)
+    assert torch.equal(measure(task, weights, "test").by_sample, each.by_sample)
 
 
 def test_a_sample_that_does_not_fit_and_another_error_come_out():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -35,32 +36,35 @@ def plain_attention() -> Iterator[None]:
 
 @torch.no_grad()
 def evaluate(module: nn.Module, batches: Iterator[Batch], objective: Objective) -> dict[str, float]:
-    """Measures a network in evaluation mode, with one transfer from its device at the end.
-
-    A batch that does not fit into memory is measured in halves: figures are of sums over samples.
-    """
+    """Measures a network in evaluation mode, with one transfer from its device at the end."""
     training = module.training
     module.eval()
-    found = figures((pair for batch in batches for pair in _answers(module, batch)), objective)
+    found = figures(answered(functools.partial(answer, module), batches), objective)
     module.train(training)
     return found
 
 
-def _answers(module: nn.Module, batch: Batch) -> Iterator[tuple[Tensor, Tree]]:
-    """Answers a batch, whole or, where memory does not suffice, by its halves."""
-    inputs, targets = batch
-    num = length(inputs)
-    try:
-        outputs = answer(module, inputs).float()
-    except (MemoryError, RuntimeError) as error:
-        if num == 1 or not is_out_of_memory(error):
-            raise
-    else:
-        yield outputs, targets
-        return
-    half = (num + 1) // 2  # behind the error, which held what did not fit
-    for part in zip(split(inputs, half), split(targets, half), strict=True):
-        yield from _answers(module, part)
+def answered(
+    ask: Callable[[Tree], Tensor], batches: Iterable[Batch]
+) -> Iterator[tuple[Tensor, Tree]]:
+    """Goes through a split's answers, in single precision, beside their targets.
+
+    A batch that does not fit into memory is asked for by halves, which is the same for whoever
+    adds up over samples.
+    """
+    for inputs, targets in batches:
+        num = length(inputs)
+        try:
+            outputs = ask(inputs).float()
+        except (MemoryError, RuntimeError) as error:
+            if num == 1 or not is_out_of_memory(error):
+                raise
+        else:
+            yield outputs, targets
+            continue
+        half = (num + 1) // 2  # behind the error, which held what did not fit
+        halves = zip(split(inputs, half), split(targets, half), strict=True)
+        yield from answered(ask, halves)
 
 
 def figures(answers: Iterable[tuple[Tensor, Tree]], objective: Objective) -> dict[str, float]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lth_runner.problem.answers import Tally
+from lth_runner.problem.answers import Tally, answered
 from lth_runner.problem.objective import BySample, Objective
 from lth_runner.problem.task import Task
 from lth_runner.values.state import State
@@ -57,8 +57,9 @@ def measure(task: Task, weights: State, split: str, size: int = 2000) -> Outcome
     """Measures the objective on a split in one pass, with one transfer from the device a batch."""
     placed = {name: value.to(task.device) for name, value in weights.items()}
     tally = Tally(task.objective, by_sample=True)
-    for inputs, targets in task.evaluated(split, size):
-        tally.add(task.outputs(placed, inputs).float(), targets)
+    batches = task.evaluated(split, size)
+    for outputs, targets in answered(lambda inputs: task.outputs(placed, inputs), batches):
+        tally.add(outputs, targets)
     totals, parts = tally.totals, tally.parts
     if totals is None:
         return Outcomes(torch.empty(0, dtype=torch.float64), None)

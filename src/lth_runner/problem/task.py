@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lth_runner.problem.answers import drawn_in_a_step, figures
+from lth_runner.problem.answers import answered, drawn_in_a_step, figures
 from lth_runner.problem.blueprint import Blueprint, without_values
 from lth_runner.problem.coordinates import (
     Coordinates,
@@ -336,5 +336,5 @@ class Task:
         placed = {name: w.to(self.device) for name, w in weights.items()}
         batches = self.evaluated(split, size)
         with torch.no_grad():
-            answers = ((self.outputs(placed, x).float(), targets) for x, targets in batches)
+            answers = answered(lambda inputs: self.outputs(placed, inputs), batches)
             return figures(answers, self.objective)

@@ -150,13 +150,9 @@ def bin_lines(
 ) -> tuple[list[Line], Frame]:
     """Draws an object by place from 0 to 1, beside the line on which both axes are equal."""
     field = field_of(run, one.fields[0])
-    series = {
-        (arm, round): points
-        for arm in run.arms
-        for round in run.rounds(arm)
-        if (points := sorted((float(place), y, s) for place, (y, s)
-                             in object_means(run.at(arm, round), field).items()))
-    }  # fmt: skip
+    series = _by_round(run, lambda rows: sorted(
+        (float(place), y, s) for place, (y, s) in object_means(rows, field).items()
+    ))  # fmt: skip
     if not series:
         return [], frame
     shown = shown_rounds([round for arm, round in series if arm == TICKET], verdict)
@@ -174,16 +170,21 @@ def along(
         run: FinishedRun, verdict: Verdict, one: Instrument, frame: Frame
     ) -> tuple[list[Line], Frame]:
         field = field_of(run, one.fields[0])
-        series = {
-            (arm, round): points
-            for arm in run.arms
-            for round in run.rounds(arm)
-            if (points := _list_means(run.at(arm, round), field, places, one.factor(run)))
-        }
+        series = _by_round(run, lambda rows: _list_means(rows, field, places, one.factor(run)))
         shown = shown_rounds([round for arm, round in series if arm == TICKET], verdict)
         return shaded_lines(run, verdict, series, shown), replace(frame, set_x=by_count)
 
     return draw
+
+
+def _by_round(run: FinishedRun, points: Callable[[Iterable[Row]], Points]) -> Series:
+    """Gathers the points of every arm and round that has some."""
+    return {
+        (arm, round): found
+        for arm in run.arms
+        for round in run.rounds(arm)
+        if (found := points(run.at(arm, round)))
+    }
 
 
 def shaded_lines(
