@@ -68,6 +68,7 @@ def test_a_run_ends_as_it_did_before_the_package_was_rehoused(name: str, tmp_pat
     if is_same_machine():
         assert found == RUNS[name]["rows"]
         return
+    # elsewhere sums are rounded otherwise; with batch norm that grows to some percent of a loss
     for now, before in zip(found, RUNS[name]["rows"], strict=True):
         one, other = (dict(zip(RECORDED["fields"], row, strict=True)) for row in (now, before))
         for field in ("round", "arm", "seed", "steps"):
@@ -75,4 +76,4 @@ def test_a_run_ends_as_it_did_before_the_package_was_rehoused(name: str, tmp_pat
         slack = 0.05 if name in LEARNED else 0.0
         assert one["num_kept"] == pytest.approx(other["num_kept"], rel=slack)
         for field in ("test_loss", "val_loss"):
-            assert one[field] == pytest.approx(other[field], rel=0.02)
+            assert one[field] == pytest.approx(other[field], rel=0.1)

@@ -18,16 +18,15 @@ from lth_runner.values.files import open_regular, whole_file
 
 SEAL = "seal"  # a text of a file's metadata: the hash of all that it was written with
 LONGEST = 100_000_000  # bytes of a safetensors header
+ALIGNMENT = 64  # bytes, as torch allocates: of other places a product may have other last bits
 State = dict[str, Tensor]  # parameter or buffer name -> value; BatchNorm statistics travel along
 
-# in the order in which a file of the safetensors library has them, the last first
 _DTYPES = {
     torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.float8_e5m2: "F8_E5M2",
     torch.float8_e4m3fn: "F8_E4M3", torch.int16: "I16", torch.float16: "F16",
     torch.bfloat16: "BF16", torch.int32: "I32", torch.float32: "F32", torch.complex64: "C64",
     torch.float64: "F64", torch.int64: "I64",
 }  # fmt: skip
-_ORDER = tuple(_DTYPES)
 
 
 def named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -73,6 +72,15 @@ def copied(state: Mapping[str, Tensor]) -> State:
     return {name: value.clone() for name, value in state.items()}
 
 
+def aligned(value: Tensor) -> Tensor:
+    """Returns a tensor that lies as torch allocates one, a copy of what lies otherwise.
+
+    Matrix products of MKL have other last bits on some processors where an operand does not begin
+    at a multiple of 16 or 64 bytes. What is read from a file is to compute what was written to it.
+    """
+    return value.clone() if value.data_ptr() % ALIGNMENT else value
+
+
 def _bytes(value: Tensor) -> memoryview | bytes:
     """The bytes of a contiguous tensor on the CPU, without a copy."""
     return value.reshape(-1).view(torch.uint8).numpy().data if value.numel() else b""
@@ -84,7 +92,10 @@ def save(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -
     The tensors go to the disk one by one: the file is never in memory beside them.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    names = sorted(tensors, key=lambda name: (-_ORDER.index(tensors[name].dtype), name))
+    # those that keep the ones behind them aligned first; the format allows no gaps
+    names = sorted(
+        tensors, key=lambda n: (tensors[n].nbytes % ALIGNMENT > 0, -tensors[n].itemsize, n)
+    )
     described: dict[str, Any] = {}
     end = 0
     for name in names:
@@ -97,7 +108,7 @@ def save(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -
         }
     sealed = dict(sorted({**metadata, SEAL: _seal(tensors, metadata)}.items()))
     header = json.dumps({"__metadata__": sealed, **described}, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)  # tensors are aligned to eight bytes
+    header += b" " * (-(8 + len(header)) % ALIGNMENT)
     with whole_file(path) as opened:
         opened.write(len(header).to_bytes(8, "little") + header)
         for name in names:
@@ -113,9 +124,10 @@ class SealedFile:
     def read(self, prefix: str = "") -> tuple[State, dict[str, str]]:
         """Returns the tensors whose names begin with ``prefix``, and the metadata.
 
-        The tensors are the reader's own, and memory is taken only by what is written to. Such a
-        file cannot run code. Raises Damaged where the seal does not fit, FileNotFoundError where
-        there is no file, another OSError where it cannot be read.
+        The tensors are the reader's own, and lie as torch allocates them; memory is taken only by
+        what is written to and by what lies otherwise in the file. Such a file cannot run code.
+        Raises Damaged where the seal does not fit, FileNotFoundError where there is no file,
+        another OSError where it cannot be read.
         """
         if not self._is_checked:
             _read_through(self._path)
@@ -170,7 +182,7 @@ def _read(path: Path, prefix: str) -> tuple[State, dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as opened:  # maps the file: pages, copied on writing
             names = [name for name in opened.keys() if name.startswith(prefix)]  # noqa: SIM118 (not a dict)
-            tensors = {name: opened.get_tensor(name) for name in names}
+            tensors = {name: aligned(opened.get_tensor(name)) for name in names}
             return tensors, dict(opened.metadata() or {})
     except SafetensorError as error:
         raise Damaged(f"{path} is no safetensors file, or was cut short") from error
