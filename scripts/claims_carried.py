@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from carried import Beside, Larger
 from claim import Claim, Group
 from measures import NEAR, AgainstDense
-from sections import TRANSFER, TRANSFERRED
+from sections import COLOUR_TRANSFERRED, CONV_TRANSFERRED, TRANSFERRED
 
 from lth_runner.runs.evidence.transfer import OWN
 
@@ -17,39 +20,91 @@ PICTURES = {
     "cifar10_grey": "CIFAR-10 in grey",
     "cifar10_grey_a": "CIFAR-10 in grey, classes 0 to 4",
     "cifar10_grey_b": "CIFAR-10 in grey, classes 5 to 9",
+    "cifar10_colour": "CIFAR-10",
+    "cifar10_colour_a": "CIFAR-10, classes 0 to 4",
+    "cifar10_colour_b": "CIFAR-10, classes 5 to 9",
 }
-PAIRS = tuple(
-    (source, target)
-    for source in ("mnist", "digits28", "cifar10_grey", "cifar10_grey_a")
-    for target in ("mnist", "digits28", "cifar10_grey_b")
-    if source != target
+SPARSEST = 0.32**3  # of the weights are kept in the last round of these studies
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study whose matrix is held against the paper.
+
+    ``larger``: the sources whose tickets are compared, the one with more data first, and on what.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    larger: tuple[tuple[str, str, str], ...]
+    network: str = ""  # said before what is compared, where several studies are on the page
+
+    @property
+    def command(self) -> str:
+        return f"lth-run +study={self.name}"
+
+    def role(self, pruner: str) -> tuple[str, str]:
+        """The runs of this study with a pruner: given ones are carried, others found."""
+        return self.name, pruner
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Sources and targets that differ."""
+        return tuple((s, t) for s in self.sources for t in self.targets if s != t)
+
+
+GREY = ("mnist", "digits28", "cifar10_grey", "cifar10_grey_a")
+GREY_TARGETS = ("mnist", "digits28", "cifar10_grey_b")
+GREY_LARGER = (
+    *(("cifar10_grey", "cifar10_grey_a", target) for target in GREY_TARGETS),
+    ("mnist", "digits28", "cifar10_grey_b"),
 )
-SPARSEST = 0.32**3  # of the weights are kept in the last round of lenet300_transfer
-GIVEN, FOUND = (TRANSFERRED, "given"), (TRANSFERRED, "imp")
+STUDIES = (
+    Study(TRANSFERRED, GREY, GREY_TARGETS, GREY_LARGER),
+    Study(CONV_TRANSFERRED, GREY, GREY_TARGETS, GREY_LARGER, "LeNet-5: "),
+    Study(
+        COLOUR_TRANSFERRED,
+        ("cifar10_colour", "cifar10_colour_a"),
+        ("cifar10_colour_b",),
+        (("cifar10_colour", "cifar10_colour_a", "cifar10_colour_b"),),
+        "LeNet-5: ",
+    ),
+)
 
 
-def _larger() -> tuple[Claim, ...]:
-    runs = {"first": GIVEN, "first_origin": FOUND, "second": GIVEN, "second_origin": FOUND}
-    compared = [("cifar10_grey", "cifar10_grey_a", t) for t in
-                ("mnist", "digits28", "cifar10_grey_b")]  # fmt: skip
-    compared.append(("mnist", "digits28", "cifar10_grey_b"))
+def _larger(study: Study) -> tuple[Claim, ...]:
+    given, found = study.role("given"), study.role("imp")
+    runs = {"first": given, "first_origin": found, "second": given, "second_origin": found}
     return tuple(
-        Claim(f"transfer-larger-{first}-{target}",
-              f"on {PICTURES[target]}: ticket of {PICTURES[first]} less that of {PICTURES[second]}",
-              "above 0", "difference above 0", TRANSFER, runs,
+        Claim(f"{_id(study)}-larger-{first}-{target}",
+              f"{study.network}on {PICTURES[target]}: ticket of {PICTURES[first]} less that of "
+              f"{PICTURES[second]}",
+              "above 0", "difference above 0", study.command, runs,
               Larger(first, second, target, SPARSEST))
-        for first, second, target in compared
+        for first, second, target in study.larger
     )  # fmt: skip
 
 
-def _carried(to: str, text: str, published: str, rule: str, limit: float) -> tuple[Claim, ...]:
-    runs = {"run": GIVEN, "origin": FOUND} | ({"own": FOUND} if to == OWN else {})
+def _carried(
+    study: Study, to: str, text: str, published: str, rule: str, limit: float
+) -> tuple[Claim, ...]:
+    found = study.role("imp")
+    runs = {"run": study.role("given"), "origin": found} | ({"own": found} if to == OWN else {})
     return tuple(
-        Claim(f"transfer-{to}-{source}-{target}",
-              f"{PICTURES[source]} to {PICTURES[target]}: {text}", published, rule, TRANSFER, runs,
-              Beside(source, target, SPARSEST, to, limit))
-        for source, target in PAIRS
+        Claim(f"{_id(study)}-{to}-{source}-{target}",
+              f"{study.network}{PICTURES[source]} to {PICTURES[target]}: {text}", published, rule,
+              study.command, runs, Beside(source, target, SPARSEST, to, limit))
+        for source, target in study.pairs
     )  # fmt: skip
+
+
+def _id(study: Study) -> str:
+    return "transfer" if study.name == TRANSFERRED else study.name
+
+
+def _of_all(of_one: Callable[[Study], tuple[Claim, ...]]) -> tuple[Claim, ...]:
+    return tuple(claim for study in STUDIES for claim in of_one(study))
 
 
 STRUCTURED = "vgg11_cifar10_structured"
@@ -69,22 +124,29 @@ def _structured() -> tuple[Claim, ...]:
 
 CARRIED = {
     "Tickets carried to other data: larger sources": Group(
-        f"{MORCOS}, VGG-19 and ResNet-50 there. Here LeNet-300-100 in trainings of 500 "
-        "steps; the tickets keep 3.3 % of the weights.",
-        _larger(),
+        f"{MORCOS}, VGG-19 and ResNet-50 there. Here LeNet-300-100, and LeNet-5 with batch norm, "
+        "in trainings of 500 steps; the tickets keep 3.3 % of the weights.",
+        _of_all(_larger),
     ),
     "Tickets carried to other data: against masks drawn at random": Group(
         f"{MORCOS}. As many weights, drawn over all layers, and their values drawn anew.",
-        _carried("random", "ticket less a random one", "above 0", "difference above 0", 0.0),
+        _of_all(
+            lambda study: _carried(
+                study, "random", "ticket less a random one", "above 0", "difference above 0", 0.0
+            )
+        ),
     ),
     "Tickets carried to other data: against the data's own tickets": Group(
         f"{MORCOS}: often close to the target's own tickets.",
-        _carried(
-            OWN,
-            "ticket less the target's own",
-            "near 0",
-            f"less than {100 * NEAR:g} points below",
-            -NEAR,
+        _of_all(
+            lambda study: _carried(
+                study,
+                OWN,
+                "ticket less the target's own",
+                "near 0",
+                f"less than {100 * NEAR:g} points below",
+                -NEAR,
+            )
         ),
     ),
     "Structured tickets": Group(

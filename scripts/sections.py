@@ -37,7 +37,11 @@ FAMILIES = f"{PRUNERS} +sweep=families name=lenet300_mnist_families"
 SEARCHED = f"{FAMILIES} pruner=concrete pruner.search.score.length=4000it"
 LATE = "name=lenet300_mnist_families rewind.step=200it pruner.sparsity=0.9952776335171304"
 TRANSFERRED = "lenet300_transfer"
-TRANSFER = "lth-run +study=lenet300_transfer"
+CONV_TRANSFERRED, COLOUR_TRANSFERRED = "conv_transfer", "conv_transfer_colour"
+WORDS = (
+    "The words under the numbers are those of the study's page: that any shown is wrong has a "
+    "chance of 5 % on the left and 2.5 % on the right, and so has any refuted."
+)
 SECTIONS: tuple[Section | Matrix | OneShot, ...] = (
     Section(
         title="Pruners side by side on MNIST",
@@ -67,12 +71,23 @@ SECTIONS: tuple[Section | Matrix | OneShot, ...] = (
     Matrix(
         title="Tickets carried to other data",
         name=TRANSFERRED,
-        commands=(TRANSFER,),
+        commands=(f"lth-run +study={TRANSFERRED}",),
         note="Tickets of LeNet-300-100 with the weights that they were rewound to, trained on "
         "other data in trainings of 500 steps: MNIST, scikit-learn's digits at 28x28, CIFAR-10 in "
-        "grey at 28x28, the first five of its classes (a) and the others (b). The words under the "
-        "numbers are those of the study's page: that any shown is wrong has a chance of 5 % on the "
-        "left and 2.5 % on the right, and so has any refuted.",
+        f"grey at 28x28, the first five of its classes (a) and the others (b). {WORDS}",
+    ),
+    Matrix(
+        title="Tickets of a convolutional network carried to other data",
+        name=CONV_TRANSFERRED,
+        commands=(f"lth-run +study={CONV_TRANSFERRED}",),
+        note=f"The same of LeNet-5 with batch norm. {WORDS}",
+    ),
+    Matrix(
+        title="Tickets of a convolutional network carried to other classes",
+        name=COLOUR_TRANSFERRED,
+        commands=(f"lth-run +study={COLOUR_TRANSFERRED}",),
+        note="The same network on CIFAR-10 in colour: tickets of all classes and of the first five "
+        f"(a) on the others (b). {WORDS}",
     ),
     ONE_SHOT,
 )
