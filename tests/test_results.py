@@ -29,6 +29,7 @@ from evidence import archived, keep, load
 from measures import percent
 from pictures import panels
 from sections import SECTIONS
+from structured import OfWidth, SavesTime
 
 FAMILIES_NAME = "lenet300_mnist_families"
 TO_EPOCH_12 = "renda2020_resnet20/rewind_to_epoch_12"
@@ -496,3 +497,29 @@ def test_one_shot_runs_are_told_apart_by_scope_sparsity_and_retraining(tmp_path:
         "magnitude by layer", "magnitude, global", "Wanda",
     ]  # fmt: skip
     assert "Not measured here: `lth-run" in section.written([], {})
+
+
+def test_time_saved_counts_with_what_is_lost_and_by_the_run_s_own_reports(tmp_path: Path) -> None:
+    def judged(shrunk, loss):
+        folder = tmp_path / f"{shrunk}-{loss}"
+        rows = [row(0, 0.7 + seed / 1e4, seed=seed, density=1.0) for seed in range(3)]
+        rows += [row(1, 0.7 + seed / 1e4 - loss, seed=seed, density=0.585, arm=arm)
+                 for arm in ("ticket", "refill") for seed in range(3)]  # fmt: skip
+        run = save(folder / "runs/abc", rows, name="vgg11", config={"model": {"width": 32}})
+        for seed in range(3):
+            found = [{"form": form, "batch": 32, "median": ms + seed / 100}
+                     for form, ms in (("dense", 10.0), ("shrunk", shrunk))]  # fmt: skip
+            for name in ("abc", "another"):
+                of = {"run": name, "round": 1, "arm": "refill", "seed": seed}
+                (folder / f"{name}{seed}.json").write_text(
+                    json.dumps({"ticket": of, "latencies": found if name == "abc" else []})
+                )
+        return SavesTime(1, 0.585, 0.6, folder)({"run": run}), run
+
+    good, run = judged(3.0, 0.0)
+    assert good.for_it < 0.01
+    assert "69.9 ± 0.1 (n = 3) % of the time saved" in good.ours
+    assert judged(3.0, 0.02)[0].against_it < 0.01
+    assert judged(5.0, 0.0)[0].against_it < 0.01
+    assert SavesTime(1, 0.585, 0.6, tmp_path)({"run": run}) is None
+    assert OfWidth(16, SavesTime(1, 0.585, 0.6, tmp_path))({"run": run}) is None
