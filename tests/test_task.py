@@ -59,6 +59,17 @@ def test_a_shipped_network_is_drawn_once_for_its_start_and_copied_where_it_is_wr
     assert all(part.training for part in modules[2].modules())
 
 
+@pytest.mark.parametrize(
+    "task", [TASK, replace(TASK, model=lambda: mlp(shape=[6], num_classes=3, widths=[4]))]
+)
+def test_a_hollow_network_has_all_tensors_and_memory_for_none(task):
+    hollow, module = (dict(states.named_tensors(m)) for m in (task.hollow(), task.module()))
+    assert {n: (type(v), v.shape, v.dtype) for n, v in hollow.items()} == {
+        n: (type(v), v.shape, v.dtype) for n, v in module.items()
+    }
+    assert all(value.untyped_storage().nbytes() <= 8 for value in hollow.values())
+
+
 def test_prunable_weights_are_those_of_linear_and_convolution_layers():
     assert TASK.prunable == ("hidden.weight", "output.weight")
     assert {name: tuple(kept.shape) for name, kept in TASK.dense().items()} == {

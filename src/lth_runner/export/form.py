@@ -9,6 +9,7 @@ from typing import Protocol
 from lth_runner.export.agreement import Agreement, Answer, Disagreement, compared
 from lth_runner.export.taken_ticket import Taken
 from lth_runner.export.whole_file import check_target, files_of, finished
+from lth_runner.values.memory import give_back
 
 
 class Form(Protocol):
@@ -57,8 +58,11 @@ def exported(
     """
     target = check_target(path, form.suffixes, form.name)
     form.check(ticket)
+    large = ticket.task.num_parameters
     with finished(target) as scratch:
+        give_back(large)  # of the network that was drawn to be rebuilt
         notes = form.write(ticket, scratch)
+        give_back(large)
         found = compared(ticket, form.read(scratch, ticket), samples)
         if not found.within(form.tolerance):
             raise Disagreement(

@@ -23,7 +23,7 @@ def to_csr(weight: Tensor, kept: Tensor) -> State:
     crow[1:] = rows.sum(1).cumsum(0)
     col = rows.nonzero()[:, 1]
     col = col.to(torch.int16 if rows.shape[1] <= NARROW else torch.int32)
-    return {"crow": crow, "col": col, "values": weight[kept]}
+    return {"crow": crow, "col": col, "values": _chosen(weight, kept)}
 
 
 def as_csr(packed: State, shape: tuple[int, ...]) -> Tensor:
@@ -46,7 +46,7 @@ def from_csr(packed: State, shape: tuple[int, ...]) -> Tensor:
 
 def to_bitmask(weight: Tensor, kept: Tensor) -> State:
     """Packs one bit a weight, the first in a byte's highest, and the kept weights in order."""
-    return {"bits": torch.from_numpy(np.packbits(kept.numpy())), "values": weight[kept]}
+    return {"bits": torch.from_numpy(np.packbits(kept.numpy())), "values": _chosen(weight, kept)}
 
 
 def from_bitmask(packed: State, shape: tuple[int, ...]) -> Tensor:
@@ -56,6 +56,11 @@ def from_bitmask(packed: State, shape: tuple[int, ...]) -> Tensor:
     found = packed["values"].new_zeros(num)
     found[torch.from_numpy(bits)] = packed["values"]
     return found.reshape(shape)
+
+
+def _chosen(weight: Tensor, kept: Tensor) -> Tensor:
+    """Picks the kept weights, by one number each: of more axes there would be more."""
+    return weight.flatten()[kept.flatten()]
 
 
 def is_two_of_four(kept: Tensor) -> bool:

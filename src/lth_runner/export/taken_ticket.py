@@ -84,19 +84,19 @@ class Taken:
 
         Whoever asks for it assigns each of them (``tensor.data = ...``), as a file is read back.
         """
-        module = self.fresh()
-        for _, value in states.named_tensors(module):
-            value.data = value.data.new_zeros(()).expand(value.shape)
-        return module
+        return self._stock_task.hollow().eval()
 
     def fresh(self) -> nn.Module:
         """Builds the stock network with weights as they are drawn, in evaluation mode.
 
         Stock is the network as its class builds it, without coordinates on its weights.
         """
+        return self._stock_task.module().eval()
+
+    @cached_property
+    def _stock_task(self) -> Task:
         task = self.task
-        stock = task if task.coordinates is None else replace(task, coordinates=None)
-        return stock.module().eval()
+        return task if task.coordinates is None else replace(task, coordinates=None)
 
     def _fitting(self, name: str, value: Tensor) -> Tensor:
         if name not in self.weights:
@@ -150,7 +150,7 @@ class Taken:
     def check_zeros(self, form: str) -> None:
         """Raises UserError where a weight that the mask removes is not zero, for what drops it."""
         for name, kept in self.mask.items():
-            if bool((self.weights[name][~kept] != 0).any()):
+            if bool(self.weights[name].masked_fill(kept, 0).any()):
                 plain = prunes_to_zero(self.task.coordinates)
                 why = "" if plain else " (coordinates: what is pruned has the origin's weight)"
                 raise UserError(

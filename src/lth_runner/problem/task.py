@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lth_runner.problem.answers import answered, drawn_in_a_step, figures
-from lth_runner.problem.blueprint import Blueprint, without_values
+from lth_runner.problem.blueprint import Blueprint, nothing_like, without_values
 from lth_runner.problem.coordinates import (
     Coordinates,
     Probabilistic,
@@ -224,6 +224,16 @@ class Task:
         many = self.is_shipped and self.num_parameters >= MANY
         copied = self._blueprint.copied() if many else None
         return moved(copied or self._built(self._constants_seed).module, self.device)
+
+    def hollow(self) -> nn.Module:
+        """Makes a network whose tensors take no memory: each of them is to be assigned anew."""
+        copied = self._blueprint.copied(hollow=True) if self.is_shipped else None
+        if copied is not None:
+            return copied
+        module = self._built(self._constants_seed).module
+        for _, value in states.named_tensors(module):
+            value.data = nothing_like(value)
+        return module
 
     def merged(self, weights: State) -> State:
         """Computes the stock network's tensors, whatever the coordinates: for files, for others.
