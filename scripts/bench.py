@@ -2,7 +2,7 @@
 
     make bench                          # everything, some minutes on two quiet cores
     python scripts/bench.py step pack   # some of it: step pack sparse convolution
-                                        # transformer finetune overhead prune memory gpu
+                                        # transformer finetune overhead prune memory large gpu
 
 Absolute times depend on the machine and on what else it does; every claim is a ratio of two
 things measured in turns. The ceiling is the rate of a large matrix product in the same process.
@@ -332,6 +332,13 @@ def bench_memory() -> None:
           flush=True)  # fmt: skip
 
 
+def bench_large() -> None:
+    """A network of BERT-base's size: what a run holds besides the libraries, by phase."""
+    import bench_large
+
+    bench_large.main()
+
+
 def bench_sparse() -> None:
     """LeNet-300-100 on 28x28, batch 60, Adam: products and steps by density."""
     import bench_sparse
@@ -365,6 +372,7 @@ BENCHES = {
     "convolution": bench_convolution,
     "transformer": bench_transformer, "finetune": bench_finetune,
     "overhead": bench_overhead, "prune": bench_prune, "memory": bench_memory,
+    "large": bench_large,
     "gpu": bench_gpu,
 }  # fmt: skip
 

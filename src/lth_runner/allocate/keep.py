@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
@@ -52,46 +55,89 @@ def keep_top(scores: Tensor, within: Tensor, num_kept: int, seed: int) -> Tensor
     It selects by index and not by threshold: with a threshold, equal scores (a constant
     initialisation, say) all stay or all go. Raises UserError for scores that are not finite.
     """
-    flat, inside = scores.reshape(-1), within.reshape(-1)
-    num_inside = int(inside.sum())
-    check_finite(flat, inside)
+    return keep_top_of_all([scores], [within], num_kept, seed)[0]
+
+
+def keep_top_of_all(
+    scores: Sequence[Tensor], within: Sequence[Tensor], num_kept: int, seed: int
+) -> list[Tensor]:
+    """Masks exactly the ``num_kept`` largest scores of several tensors together, as ``keep_top``.
+
+    One tensor is looked at after the other: all of them side by side would be another copy of the
+    weights.
+    """
+    for score, inside in zip(scores, within, strict=True):
+        check_finite(score, inside)
+    num_inside = sum(int(inside.sum()) for inside in within)
     if num_kept == 0:
-        return torch.zeros_like(within)
+        return [torch.zeros_like(inside) for inside in within]
     if num_kept > num_inside:
         raise ValueError(f"{num_kept} cannot be kept of {num_inside}")
     if num_kept == num_inside:
-        return within.clone()
-    if num_inside < len(flat):
-        flat = flat.masked_fill(~inside, -math.inf)
-    threshold = _kth_largest(flat, num_kept)
-    kept = flat > threshold
-    tied = torch.nonzero(flat == threshold).squeeze(1)
-    missing = num_kept - int(kept.sum())
-    if missing < len(tied):
-        tied = tied[torch.randperm(len(tied), generator=stream(seed, "ties"))[:missing]]
-    kept[tied] = True
-    return kept.view_as(within)
+        return [inside.clone() for inside in within]
+    pieces = _Pieces(scores, within)
+    threshold = pieces.kth_largest(num_kept)
+    kept = [piece > threshold for piece in pieces]
+    _add_tied(kept, pieces, threshold, num_kept - sum(int(one.sum()) for one in kept), seed)
+    return [one.view_as(inside) for one, inside in zip(kept, within, strict=True)]
+
+
+def _add_tied(
+    kept: Sequence[Tensor], pieces: Iterable[Tensor], threshold: Tensor, missing: int, seed: int
+) -> None:
+    """Adds ``missing`` of the scores that equal the smallest that stays, drawn by seed."""
+    tied = [torch.nonzero(piece == threshold).squeeze(1) for piece in pieces]
+    num_tied = sum(map(len, tied))
+    if missing < num_tied:
+        drawn = torch.randperm(num_tied, generator=stream(seed, "ties"))[:missing]
+        is_drawn = torch.zeros(num_tied, dtype=torch.bool).index_fill_(0, drawn, value=True)
+        parts = is_drawn.split([len(places) for places in tied])
+        tied = [places[part] for places, part in zip(tied, parts, strict=True)]
+    for one, places in zip(kept, tied, strict=True):
+        one[places] = True
 
 
 SAMPLE_SIZE = 20_000
 
 
-def _kth_largest(values: Tensor, k: int) -> Tensor:
-    """Finds the k-th largest value exactly, by a sorted sample first where there are many.
+@dataclass(frozen=True)
+class _Pieces:
+    """Scores of several tensors, flat, one after the other; those outside a mask are -infinity."""
 
-    The sample tells between which two values it lies: two passes and a selection among few
-    instead of one among all, which walks through memory (Floyd & Rivest, CACM 1975).
-    """
-    num = len(values)
-    if num > 10 * SAMPLE_SIZE:
-        sample = values[:: num // SAMPLE_SIZE].sort(descending=True).values
-        place, margin = k * len(sample) / num, 4 * math.sqrt(len(sample))
-        high = sample[max(0, math.floor(place - margin))]
-        low = sample[min(len(sample) - 1, math.ceil(place + margin))]
-        rank = k - int((values > high).sum())
-        between = values[(values <= high) & (values >= low)]
-        if 1 <= rank <= len(between):
-            values, k = between, rank
+    scores: Sequence[Tensor]
+    within: Sequence[Tensor]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        kind = functools.reduce(torch.promote_types, (score.dtype for score in self.scores))
+        for score, inside in zip(self.scores, self.within, strict=True):
+            flat = score.reshape(-1).to(kind)
+            outside = ~inside.reshape(-1)
+            yield flat.masked_fill(outside, -math.inf) if bool(outside.any()) else flat
+
+    def kth_largest(self, k: int) -> Tensor:
+        """Finds the k-th largest value exactly, by a sorted sample first where there are many.
+
+        The sample tells between which two values it lies: two passes and a selection among few
+        instead of one among all, which walks through memory (Floyd & Rivest, CACM 1975).
+        """
+        num = sum(score.numel() for score in self.scores)
+        if num > 10 * SAMPLE_SIZE:
+            every = num // SAMPLE_SIZE
+            sample = torch.cat([piece[::every] for piece in self]).sort(descending=True).values
+            place, margin = k * len(sample) / num, 4 * math.sqrt(len(sample))
+            high = sample[max(0, math.floor(place - margin))]
+            low = sample[min(len(sample) - 1, math.ceil(place + margin))]
+            rank, found = k, []
+            for piece in self:
+                rank -= int((piece > high).sum())
+                found.append(piece[(piece <= high) & (piece >= low)])
+            between = torch.cat(found)
+            if 1 <= rank <= len(between):
+                return _kth(between, rank)
+        return _kth(torch.cat(list(self)), k)
+
+
+def _kth(values: Tensor, k: int) -> Tensor:
     return torch.kthvalue(values, len(values) - k + 1).values
 
 

@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-import torch
-
 from lth_runner.allocate.budget import Budget
-from lth_runner.allocate.keep import Rounding, count, keep_top
+from lth_runner.allocate.keep import Rounding, count, keep_top, keep_top_of_all
 from lth_runner.score import Scores
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.mask import Mask
@@ -47,22 +45,20 @@ class Global:
                 "pruner.budgets.global.rounding=down leaves none: lower pruner.sparsity"
             )
         names = list(budget.capacity)
-        flat = torch.cat([scores[name].reshape(-1) for name in names])
-        inside = torch.cat([within[name].reshape(-1) for name in names])
+        found, inside = [scores[name] for name in names], [within[name] for name in names]
         if self.avoid_collapse:
             budget.check_none_empty()
-            best = torch.cat(
-                [
-                    keep_top(scores[n], within[n], budget.least(n), seed + i).reshape(-1)
-                    for i, n in enumerate(names)
-                ]
-            )
-            rest = keep_top(flat, inside & ~best, budget.total - int(best.sum()), seed)
-            kept = best | rest
+            best = [
+                keep_top(scores[name], within[name], budget.least(name), seed + index)
+                for index, name in enumerate(names)
+            ]
+            left = [part & ~one for part, one in zip(inside, best, strict=True)]
+            num = budget.total - sum(int(one.sum()) for one in best)
+            rest = keep_top_of_all(found, left, num, seed)
+            kept = [one | part for one, part in zip(best, rest, strict=True)]
         else:
-            kept = keep_top(flat, inside, budget.total, seed)
-        parts = kept.split([within[name].numel() for name in names])
-        chosen = {n: part.view_as(within[n]) for n, part in zip(names, parts, strict=True)}
+            kept = keep_top_of_all(found, inside, budget.total, seed)
+        chosen = dict(zip(names, kept, strict=True))
         return Mask({name: chosen.get(name, within[name]) for name in within})
 
 

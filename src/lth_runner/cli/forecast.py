@@ -9,7 +9,7 @@ import torch
 
 from lth_runner.experiment import Experiment
 from lth_runner.probe import added_trainings
-from lth_runner.search.ticket import Ticket
+from lth_runner.search.ticket import dense_ticket
 from lth_runner.training.engines.engine import Engine
 from lth_runner.training.job import Job
 from lth_runner.training.recipe import Recipe
@@ -37,7 +37,7 @@ def warn_if_slow(experiment: Experiment, recipe: Recipe, engine: Engine, num_ste
     if torch.device(experiment.tasks[0].device).type != "cpu":
         return
     # dense tickets, and not the search's: scoring may be what takes long
-    tickets = [(task, Ticket(task.dense(), task.init())) for task in experiment.tasks]
+    tickets = [(task, dense_ticket(task)) for task in experiment.tasks]
     jobs = [Job(task, ticket, experiment.masking) for task, ticket in tickets]
     jobs = [jobs[index] for index in engine.pick(jobs)]
     with recipe.arithmetic(torch.device("cpu")):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -50,8 +50,7 @@ class _Static:
         masked = [name for name, value in kept.items() if not bool(value.all())]
         self._names, self._masked = masked, [parameters[name] for name in masked]
         self._weights = [parameter.data for parameter in self._masked]
-        self._bits = [kept[name] for name in masked]
-        self._is_large = sum(bits.numel() for bits in self._bits) > LARGE
+        self._is_large = sum(weight.numel() for weight in self._weights) > LARGE
 
     @cached_property
     def _factors(self) -> list[Tensor]:
@@ -59,14 +58,24 @@ class _Static:
 
         In the weights' own memory layout, or the product would walk two layouts at once.
         """
-        pairs = zip(self._weights, self._bits, strict=True)
-        return [torch.empty_like(weight).copy_(bits) for weight, bits in pairs]
+        pairs = zip(self._weights, self._names, strict=True)
+        return [torch.empty_like(weight).copy_(self._kept[name]) for weight, name in pairs]
+
+    def _removed(self) -> Iterable[Tensor]:
+        """The mask's reverse: a byte a weight, where a factor takes four.
+
+        On the CPU for as long as one layer's is looked at; on a device it stays there.
+        """
+        on_cpu = all(weight.device.type == "cpu" for weight in self._weights)
+        return self._made_removed() if on_cpu else self._removed_on_device
 
     @cached_property
-    def _removed(self) -> list[Tensor]:
-        """The mask's reverse: a byte a weight, where a factor takes four."""
-        pairs = zip(self._weights, self._bits, strict=True)
-        return [torch.empty_like(w, dtype=torch.bool).copy_(~bits) for w, bits in pairs]
+    def _removed_on_device(self) -> list[Tensor]:
+        return list(self._made_removed())
+
+    def _made_removed(self) -> Iterator[Tensor]:
+        for weight, name in zip(self._weights, self._names, strict=True):
+            yield torch.empty_like(weight, dtype=torch.bool).copy_(~self._kept[name])
 
     def trainable(self) -> Iterable[dict[str, Any]]:
         return [{"params": list(self._model.parameters())}]
@@ -80,7 +89,7 @@ class _Static:
     @torch.no_grad()
     def clip(self, max_norm: float) -> None:
         """Bounds the norm of m * gradient: what pruned weights would get never moves anything."""
-        masks = self._removed if self._is_large else self._factors
+        masks = self._removed() if self._is_large else self._factors
         for weight, mask in zip(self._masked, masks, strict=True):
             if weight.grad is not None and self._is_large:
                 weight.grad.masked_fill_(mask, 0.0)
@@ -91,7 +100,7 @@ class _Static:
     @torch.no_grad()
     def after_step(self, step: Step, total: Step) -> None:
         if self._is_large:
-            for weight, removed in zip(self._weights, self._removed, strict=True):
+            for weight, removed in zip(self._weights, self._removed(), strict=True):
                 weight.masked_fill_(removed, 0.0)
         elif self._weights:
             torch._foreach_mul_(self._weights, self._factors)
@@ -101,8 +110,8 @@ class _Static:
 
     def weights(self) -> State:
         weights = states.read(self._model)
-        for name, bits in zip(self._names, self._bits, strict=True):
-            weights[name].masked_fill_(~bits, 0.0)  # in place: the copy is ours, and may be large
+        for name in self._names:  # in place: the copy is ours, and may be large
+            weights[name].masked_fill_(~self._kept[name], 0.0)
         return weights
 
     def remove(self) -> None:

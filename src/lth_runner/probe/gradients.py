@@ -105,12 +105,14 @@ class GradientEnergy:
 
 
 def mean_magnitude(trained: Trained, num_steps: int) -> State:
-    """Averages |gradient| over a training's first steps, by parameter name."""
+    """Averages |gradient| of the prunable weights over a training's first steps, by name."""
     total: State = {}
     count = 0
     for gradients in trained.gradients(num_steps):
         for name in list(gradients):  # ours: each is let go once it is added
             size = gradients.pop(name).abs_()
+            if name not in trained.mask:
+                continue
             total[name] = total[name].add_(size) if name in total else size
         count += 1
     return {name: value.div_(count).cpu() for name, value in total.items()}

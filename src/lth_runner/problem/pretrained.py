@@ -21,7 +21,8 @@ from lth_runner.values.global_streams import all_seeded
 from lth_runner.values.listed import listed
 from lth_runner.values.name_patterns import select
 
-KEPT = 2**30  # bytes of weights that are read once; of larger ones memory holds no other copy
+KEPT = 2**27  # bytes of weights that are read once; of larger ones memory holds no other copy
+KEPT_OF_GGUF = 2**30  # the same of files whose values are worked out, which takes half a minute
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ class Pretrained:
         if kind in self._kept and self._kept[kind][1]:
             return self._kept[kind][1]
         found, state = self._loaded(type(module), copy.deepcopy(module.config))
-        small = sum(value.nbytes for value in state.values()) < KEPT
+        most = KEPT if self._folder.gguf is None else KEPT_OF_GGUF
+        small = sum(value.nbytes for value in state.values()) < most
         self._kept[kind] = found, state if small else {}
         return state
 

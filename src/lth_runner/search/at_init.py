@@ -19,7 +19,7 @@ from lth_runner.search.search import (
     refuse_untrained,
     warn_of_empty_layers,
 )
-from lth_runner.search.ticket import Past, Start, Ticket
+from lth_runner.search.ticket import Past, Start, Ticket, dense_ticket
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import derive
@@ -120,7 +120,7 @@ class AtInit:
         if len(past) >= self.num_rounds:
             return None
         if self.dense and not past:
-            return Ticket(task.dense(), task.init())
+            return dense_ticket(task)
         room = None if self.outside is None else self._room(task)
         return Ticket(self.decide(task, past), *self.start(task, past), room)
 

@@ -14,7 +14,7 @@ from lth_runner.schedule import Schedule
 from lth_runner.score import Score
 from lth_runner.search.rewind import Rate
 from lth_runner.search.search import check_parts, warn_of_empty_layers
-from lth_runner.search.ticket import Past, Start, Ticket, Trained
+from lth_runner.search.ticket import Past, Start, Ticket, Trained, dense_ticket
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import derive
@@ -79,7 +79,7 @@ class EarlyBird:
 
     def propose(self, task: Task, past: Past) -> Ticket | None:
         if not past:
-            return Ticket(task.dense(), task.init())
+            return dense_ticket(task)
         if len(past) >= self.num_rounds:
             return None
         recent: deque[Mask] = deque(maxlen=self.window - 1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lth_runner.problem.task import Task
 from lth_runner.search.rewind import Rate
 from lth_runner.search.search import warn_of_empty_layers
-from lth_runner.search.ticket import Past, Start, Ticket
+from lth_runner.search.ticket import Past, Start, Ticket, dense_ticket
 from lth_runner.values.steps import Clock, Step
 
 
@@ -42,7 +42,7 @@ class Found:
 
     def propose(self, task: Task, past: Past) -> Ticket | None:
         if not past:
-            return Ticket(task.dense(), task.init())
+            return dense_ticket(task)
         if len(past) >= self.num_rounds:
             return None
         searched = past[0]

@@ -12,7 +12,7 @@ from lth_runner.search.fit import Fit
 from lth_runner.search.given_ticket import GivenTicket, Tickets, Weights, check_weights
 from lth_runner.search.rewind import Rate, Rewind
 from lth_runner.search.search import warn_of_empty_layers
-from lth_runner.search.ticket import Past, Start, Ticket
+from lth_runner.search.ticket import Past, Start, Ticket, dense_ticket
 from lth_runner.search.untrained import Untrained
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -148,7 +148,7 @@ class Given:
         """
         if self.weights == "own":
             return
-        dense, one = Ticket(task.dense(), task.init()), self.tickets.of(task.seed)[0]
+        dense, one = dense_ticket(task), self.tickets.of(task.seed)[0]
         weights = self._carried(task, one, dense.weights)
         past = [Untrained(task, dense, clock)] if self.dense else []
         yield Ticket(self.fit.mask(task, one).mask, weights), past
@@ -194,7 +194,7 @@ class Given:
 
     def propose(self, task: Task, past: Past) -> Ticket | None:
         if self.dense and not past:
-            return Ticket(task.dense(), task.init())
+            return dense_ticket(task)
         mask = self.decide(task, past)
         return None if mask is None else Ticket(mask, *self.start(task, past))
 

@@ -11,7 +11,7 @@ from lth_runner.schedule import Schedule
 from lth_runner.score import Score
 from lth_runner.search.rewind import Rate, Rewind
 from lth_runner.search.search import check_parts, refuse_unmoved, warn_of_empty_layers
-from lth_runner.search.ticket import Past, Start, Ticket
+from lth_runner.search.ticket import Past, Start, Ticket, dense_ticket
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import derive
 from lth_runner.values.state import State
@@ -62,7 +62,7 @@ class Iterative:
 
     def propose(self, task: Task, past: Past) -> Ticket | None:
         if not past:
-            return Ticket(task.dense(), task.init())
+            return dense_ticket(task)
         if len(past) >= self.num_rounds:
             return None
         return Ticket(self.decide(task, past), *self.start(task, past))

@@ -15,7 +15,7 @@ from lth_runner.problem.coordinates import Delta, stock_name
 from lth_runner.problem.task import Task
 from lth_runner.score.kolmogorov_smirnov import check_level, p_values, significant, statistics
 from lth_runner.search.rewind import Rate
-from lth_runner.search.ticket import Past, Start, Ticket
+from lth_runner.search.ticket import Past, Start, Ticket, dense_ticket
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.listed import listed
 from lth_runner.values.mask import Mask
@@ -113,7 +113,7 @@ class KsLottery:
         if len(past) >= self.num_rounds:
             return None
         if not past:
-            return Ticket(task.dense(), task.init())
+            return dense_ticket(task)
         trained = past[0].weights
         mask = self.decide(task, trained)
         if self.transfer:

@@ -14,7 +14,7 @@ from lth_runner.problem.task import Task
 from lth_runner.score import Score
 from lth_runner.search.rewind import Rate, Rewind
 from lth_runner.search.search import warn_of_empty_layers
-from lth_runner.search.ticket import Past, Start, Ticket, Trained
+from lth_runner.search.ticket import Past, Start, Ticket, Trained, dense_ticket
 from lth_runner.search.untrained import Untrained, any_half
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -108,7 +108,7 @@ class Learned:
     def foreseen(self, task: Task, clock: Clock) -> Iterator[tuple[Ticket, Past]]:
         """Yields round 1's ticket behind a round 0 that has ended sparse."""
         if self.retrain:
-            mask, whole = any_half(task.dense()), Ticket(task.dense(), task.init())
+            mask, whole = any_half(task.dense()), dense_ticket(task)
             past = [Untrained(task, whole, clock, mask)]
             yield Ticket(mask, *self.start(task, past)), past
 
@@ -132,7 +132,7 @@ class Learned:
 
     def propose(self, task: Task, past: Past) -> Ticket | None:
         if not past:
-            return Ticket(task.dense(), task.init())
+            return dense_ticket(task)
         if len(past) >= self.num_rounds:
             return None
         mask = self.decide(task, past)

@@ -10,7 +10,7 @@ from lth_runner.schedule import Schedule
 from lth_runner.search.rewind import Rate, Rewind
 from lth_runner.search.search import refuse_untrained, warn_of_empty_layers
 from lth_runner.search.solution import Solution, Solve
-from lth_runner.search.ticket import Past, Ticket
+from lth_runner.search.ticket import Past, Ticket, dense_ticket
 from lth_runner.search.untrained import Untrained, any_half
 from lth_runner.values import identity
 from lth_runner.values import state as states
@@ -68,7 +68,7 @@ class Solved:
 
     def foreseen(self, task: Task, clock: Clock) -> Iterator[tuple[Ticket, Past]]:
         """Yields a ticket whose weights are zeros where it is pruned, as the solution's are."""
-        dense = Ticket(task.dense(), task.init())
+        dense = dense_ticket(task)
         mask = any_half(dense.mask)
         past = [Untrained(task, dense, clock)] if self.dense else []
         yield Ticket(mask, mask(dense.weights)), past
@@ -80,7 +80,7 @@ class Solved:
         if len(past) >= self.num_rounds:
             return None
         if self.dense and not past:
-            return Ticket(task.dense(), task.init())
+            return dense_ticket(task)
         found = self.rewind(task, past) if self.dense else self.rewind.without_dense(task)
         weights, start = found
         start = start if self.retrain else start.at_the_end(past[0].clock)

@@ -12,6 +12,7 @@ from torch import Tensor
 from lth_runner.problem.task import Task
 from lth_runner.values import state as states
 from lth_runner.values.mask import Mask
+from lth_runner.values.memory import LARGE
 from lth_runner.values.state import State
 from lth_runner.values.steps import Clock, Step
 
@@ -19,8 +20,9 @@ from lth_runner.values.steps import Clock, Step
 class Copied:
     """A field of tensors that is read as a copy: what a reader writes to it, nobody else sees.
 
-    The field takes over the tensors it is given. Each reading copies all of them: read once, then
-    look up. ``default``: what the field holds where nothing is given; None, it must be given.
+    The field takes over the tensors it is given, or a function that makes them whenever they are
+    asked for. Each reading copies or makes all of them: read once, then look up. ``default``: what
+    the field holds where nothing is given; None, it must be given.
     """
 
     def __init__(self, default: tuple[()] | None = None) -> None:
@@ -31,13 +33,14 @@ class Copied:
 
     def __get__(self, instance: object | None, owner: type) -> State:
         if instance is not None:
-            return states.copied(vars(instance)[f"_{self._name}"])
+            held = vars(instance)[f"_{self._name}"]
+            return dict(held()) if callable(held) else states.copied(held)
         if self._default is None:  # so a dataclass asks for a field's default
             raise AttributeError(self._name)
         return self._default  # type: ignore[return-value]  # a dataclass takes no dictionary here
 
-    def __set__(self, instance: object, state: Mapping[str, Tensor]) -> None:
-        vars(instance)[f"_{self._name}"] = dict(state)
+    def __set__(self, instance: object, state: Mapping[str, Tensor] | Callable[[], State]) -> None:
+        vars(instance)[f"_{self._name}"] = state if callable(state) else dict(state)
 
 
 @dataclass(frozen=True)
@@ -107,16 +110,32 @@ class Ticket:
 
     def under(self, mask: Mask) -> Ticket:
         """Returns the same weights and start under another mask, without a copy of the weights."""
-        return Ticket(mask, self._held, self.start, self.room)
+        return Ticket(mask, self._given, self.start, self.room)
 
     def starting(self, start: Start) -> Ticket:
         """Returns the same subnetwork with another start, without a copy of the weights."""
-        return Ticket(self.mask, self._held, start, self.room)
+        return Ticket(self.mask, self._given, start, self.room)
 
     @property
     def _held(self) -> State:
-        held: State = vars(self)["_weights"]
+        given: Any = self._given
+        held: State = given() if callable(given) else given
         return held
+
+    @property
+    def _given(self) -> Any:
+        """What the weights were given as: themselves, or what makes them."""
+        return vars(self)["_weights"]
+
+
+def dense_ticket(task: Task) -> Ticket:
+    """Makes the ticket that keeps every weight, at the task's own start.
+
+    The weights of a large network are made whenever they are asked for, which is seldom, and not
+    held for as long as the run lasts.
+    """
+    is_large = task.num_parameters >= LARGE
+    return Ticket(task.dense(), task.init if is_large else task.init())
 
 
 class Trained(Protocol):

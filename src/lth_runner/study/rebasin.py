@@ -18,7 +18,7 @@ from lth_runner.problem.task import Task
 from lth_runner.runs.folder import read_rounds
 from lth_runner.runs.one_run import one_run, trained_path
 from lth_runner.runs.origin import TICKET, FromRun
-from lth_runner.search.ticket import Past, Ticket, Trained
+from lth_runner.search.ticket import Past, Trained, dense_ticket
 from lth_runner.store.ended import read_end
 from lth_runner.study.permutation import Matching, Symmetries
 from lth_runner.values.errors import UserError
@@ -140,7 +140,7 @@ class Rebasin:
         if round or self.seed is None or task.seed == self.seed:
             return None
         there = task.with_seed(self.seed)
-        dense = Ticket(there.dense(), there.init())
+        dense = dense_ticket(there)
         if trained.ticket.mask.num_kept < trained.ticket.mask.num_prunable:
             return None
         sibling = trained.sibling(dense, f"rebasin-{self.seed}", there)

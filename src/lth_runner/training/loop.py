@@ -237,6 +237,7 @@ class Loop:
         self.loss.zero_()
         self.num_losses = 0
         self.bring_up_to_date()
+        self.forget_gradients()  # room for what an evaluation takes
         for split in ("val", "test"):
             row |= {f"{split}_{name}": value for name, value in self.measure(split).items()}
         self._history.append({k: v if math.isfinite(v) else None for k, v in row.items()})

@@ -82,6 +82,7 @@ class Trainer:
                 found[key] = self.store.publish(key, outcome, facts)
                 del missing[key]
                 leases[key].release()
+            give_back(batch[0].task.num_parameters)  # gradients, moments: probes come next
             return True
         finally:
             for lease in leases.values():

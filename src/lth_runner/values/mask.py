@@ -30,6 +30,9 @@ class Mask(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         return self._kept[name].clone()
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._kept  # without a copy of what is there
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._kept)
 

@@ -9,7 +9,7 @@ from lth_runner.problem.task import Task
 from lth_runner.search.partial_lora.lines import check_pairs, drawn
 from lth_runner.search.partial_lora.ratios import Ratios
 from lth_runner.search.rewind import Rate, Rewind
-from lth_runner.search.ticket import Past, Start, Ticket
+from lth_runner.search.ticket import Past, Start, Ticket, dense_ticket
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import derive
@@ -77,5 +77,5 @@ class PartialLoRA:
         if len(past) >= self.num_rounds:
             return None
         if self.dense and not past:
-            return Ticket(task.dense(), task.init())
+            return dense_ticket(task)
         return Ticket(self.decide(task, past), *self.start(task, past))
