@@ -2,7 +2,8 @@
 
     make bench                          # everything, some minutes on two quiet cores
     python scripts/bench.py step pack   # some of it: step pack sparse convolution
-                                        # transformer finetune overhead prune memory large gpu
+                                        # transformer finetune overhead prune memory large stream
+                                        # gpu
 
 Absolute times depend on the machine and on what else it does; every claim is a ratio of two
 things measured in turns. The ceiling is the rate of a large matrix product in the same process.
@@ -360,6 +361,13 @@ def bench_finetune() -> None:
     bench_finetune.main(canonical)
 
 
+def bench_stream() -> None:
+    """JPEGs decoded, cropped and flipped by worker processes: against torch's DataLoader."""
+    import bench_stream
+
+    bench_stream.main()
+
+
 def bench_gpu() -> None:
     """ResNet-20, batch 128, flipped and cropped, on CUDA: one by one against graphs of lanes."""
     import bench_gpu
@@ -372,7 +380,7 @@ BENCHES = {
     "convolution": bench_convolution,
     "transformer": bench_transformer, "finetune": bench_finetune,
     "overhead": bench_overhead, "prune": bench_prune, "memory": bench_memory,
-    "large": bench_large,
+    "large": bench_large, "stream": bench_stream,
     "gpu": bench_gpu,
 }  # fmt: skip
 

@@ -102,6 +102,9 @@ NEEDED = {
         "dataset.num_classes=2",
     ],
     "dataset=diabetes": ["model.num_classes=1"],
+    "dataset=hf_images": ["dataset.path=saved"],
+    "dataset=tokens": ["model=causal_transformer"],
+    "+dataset/transforms=imagenet": ["dataset=imagefolder"],
     "pruner=given": ["pruner.ticket=outputs/first"],
     "+pruner/rename=open_lth_mnist_lenet": ["pruner=given", "pruner.ticket=mask.pth"],
     "+pruner/rename=open_lth_cifar_resnet_20": ["pruner=given", "pruner.ticket=mask.pth"],
@@ -129,7 +132,10 @@ NEEDED = {
     "+experiment=smollm2_oneshot": ["model.path=smollm2"],
     **{f"+experiment={name}": ["model.path=minilm"] for name in sorted(FROM_FOLDER)},
 }
-APART = {"pruner", "control", "probe", "record", "augment", "covers", "train/learning_rate"}
+APART = {
+    "pruner", "control", "probe", "record", "augment", "covers", "train/learning_rate",
+    "dataset/transforms",
+}  # fmt: skip
 # of masked_corpus any text of one's own, whose trainings are counted in steps
 PUBLISHED_TRAIN = {
     "mnist": 60000, "cifar10": 50000, "sst2": 6920, "glue_mnli": 392702, "masked_corpus": 100000,

@@ -232,3 +232,20 @@ def test_samples_that_do_not_stack_are_told_by_number() -> None:
 def test_a_shape_that_is_not_the_samples_is_refused(items, shape, says):
     with pytest.raises(UserError, match=says):
         map_style(train=Items(items), test=Items(items), shape=shape)
+
+
+def test_workers_fetch_the_same_samples() -> None:
+    alone, by_one = (map_style(train=Rows(shift=1.0), test=Rows(), workers=num) for num in (0, 1))
+    assert alone.fingerprint == by_one.fingerprint
+    for step in (0, 1, 5):
+        for one, other in zip(*(data.stream(4, 0)[step] for data in (alone, by_one)), strict=True):
+            values = [part if isinstance(part, Tensor) else part["values"] for part in (one, other)]
+            assert torch.equal(*values)
+
+
+def test_what_cannot_be_sent_to_workers_is_refused() -> None:
+    rows = Rows()
+    rows.opened = lambda: None
+    data = map_style(train=rows, test=Rows(), workers=1)
+    with pytest.raises(UserError, match=r"cannot be sent to worker processes.*dataset\.workers=0"):
+        data.stream(4, 0)[0]

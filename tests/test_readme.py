@@ -133,6 +133,7 @@ def test_every_option_is_in_the_configuration(group: str, option: str) -> None:
     titles = {
         "train/learning_rate": "train",
         "dataset/tokenizer": "dataset",
+        "dataset/transforms": "dataset",
         "pruner/rename": "pruner",
         **dict.fromkeys(last.replace(",", "").split(), last),
     }
@@ -198,6 +199,8 @@ def test_every_key_is_documented_and_every_documented_key_exists() -> None:
         "+dataset.num_classes=2",
         "dataset.tokenizer.path=x",
     ]
+    needed["dataset=hf_images"] = ["dataset.path=x"]
+    needed["dataset=tokens"] = ["+dataset.shape=[1]", "+dataset.num_classes=2"]
     needed["dataset=trec"] += ["dataset/tokenizer=file", "dataset.tokenizer.path=x"]
     for name in (
         "characters",

@@ -7,6 +7,7 @@ import shlex
 
 from lth_runner.cli.build import Parts
 from lth_runner.cli.forecast import rows_by_round
+from lth_runner.problem.data import SampledData
 from lth_runner.problem.models import HuggingFace
 from lth_runner.runs.folder import read_flat_config
 from lth_runner.runs.record import RunDescription, coverage
@@ -16,9 +17,12 @@ log = logging.getLogger(__name__)
 
 
 def remark(parts: Parts, run: RunDescription) -> None:
-    """Logs what is shrunk, what a mask covers, and that no control will run, where so it is."""
+    """Logs what is shrunk, where data come from, what a mask covers, that no control will run."""
     _on_shrinking(parts, run)
     _on_origin(parts)
+    data = parts.task.data
+    if isinstance(data, SampledData) and data.told:
+        log.info("data     %s", data.told)
     log.info("prunable %s", coverage(run.problem))
     if parts.memory.is_large:
         log.info("memory   %s", parts.memory.told)

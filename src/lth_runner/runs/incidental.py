@@ -6,7 +6,7 @@ import re
 
 KEYS = (
     *("paths", "record", "report", "probe", "store", "threads", "hydra"),
-    *("train.snapshots", "train.checkpoint_minutes"),
+    *("train.snapshots", "train.checkpoint_minutes", "dataset.workers"),
 )
 _ONE_OF_THEM = re.compile(rf"({'|'.join(map(re.escape, KEYS))})([./].*)?")
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
+from lth_runner.problem.data.dataset import Awaited
 from lth_runner.store.checkpoint import Checkpoint, Keeper, Outcome
 from lth_runner.training.engines.engine import Engine
 from lth_runner.training.engines.sequential import Sequential
@@ -78,7 +79,7 @@ def _train(
         first, clock = lanes[0], lanes[0].clock
         period = recipe.evaluation_period(clock)
         marks = {step for job in jobs for step in job.snapshots}
-        last_checkpoint = last_look = time.monotonic()
+        began = last_checkpoint = last_look = time.monotonic()
         _snapshots(lanes, jobs, keepers)
         while lanes and first.step < clock.total:
             together.advance()
@@ -102,7 +103,16 @@ def _train(
                     pace.watch(loop.job, loop.step, clock, None)
                 last_look = now
         for index, loop in lanes.items():
+            _tell_waiting(loop, time.monotonic() - began)
             yield index, loop.outcome()
+
+
+def _tell_waiting(loop: Loop, seconds: float) -> None:
+    """Logs how long a training has waited for its data, where others make them meanwhile."""
+    if isinstance(loop.stream, Awaited) and loop.stream.by_workers:
+        waited = loop.stream.waited
+        log.info("data     waited for %.0f s of %.0f, %.0f %%", waited, seconds,
+                 100 * waited / max(seconds, waited, 1e-9))  # fmt: skip
 
 
 def _snapshots(lanes: Mapping[int, Loop], jobs: Sequence[Job], keepers: Sequence[Keeper]) -> None:

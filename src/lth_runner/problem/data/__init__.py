@@ -20,8 +20,10 @@ from lth_runner.problem.data.sequences import Sequences
 from lth_runner.problem.data.splits import Split
 from lth_runner.problem.data.squad import squad
 from lth_runner.problem.data.stream import Stream
+from lth_runner.problem.data.streaming import ImageTransforms, image_shards, image_table
 from lth_runner.problem.data.tensors import Data
 from lth_runner.problem.data.text import text_files
+from lth_runner.problem.data.token_files import token_files
 from lth_runner.problem.data.tokenizer_file import TokenizerFile
 from lth_runner.problem.data.tokenizers import Bytes, Characters, Tokenizer, Words
 from lth_runner.problem.data.transforms import Transforms
@@ -36,6 +38,7 @@ __all__ = [
     "Data",
     "Dataset",
     "FlipCrop",
+    "ImageTransforms",
     "MapStyle",
     "Masked",
     "Passages",
@@ -58,10 +61,13 @@ __all__ = [
     "digits",
     "glue",
     "hugging_face",
+    "image_shards",
+    "image_table",
     "imagefolder",
     "map_style",
     "squad",
     "synthetic",
     "text_files",
+    "token_files",
     "torchvision_dataset",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -16,6 +16,19 @@ class Batches(Protocol):
     steps_per_epoch: int
 
     def __getitem__(self, step: int) -> Batch: ...
+
+
+@runtime_checkable
+class Awaited(Protocol):
+    """Batches that worker processes make, for which a training may have to wait."""
+
+    @property
+    def waited(self) -> float:
+        """The seconds that were spent waiting for them, since training began or went on."""
+
+    @property
+    def by_workers(self) -> bool:
+        """Whether there are worker processes at all."""
 
 
 class Dataset(Protocol):

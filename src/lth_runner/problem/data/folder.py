@@ -1,10 +1,11 @@
-"""Images in folders, or in a tar of them, decoded once and then read from a cache."""
+"""Images in folders, or in a tar of them, decoded once and read from a cache, or streamed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,19 @@ from lth_runner.problem.data.cache_file import cache_folder, write_cache_file
 from lth_runner.problem.data.datasets import assemble
 from lth_runner.problem.data.picture_files import SPLITS, Pictures, contents, find, stamps
 from lth_runner.problem.data.pictures import BYTES_A_PIXEL, MAX_PIXELS, MODES, pixels
+from lth_runner.problem.data.sampled import SampledData
 from lth_runner.problem.data.splits import moments, of_classes
+from lth_runner.problem.data.streaming import Decoding, ImageTransforms, streamed
+from lth_runner.problem.data.streaming.broken import Broken
+from lth_runner.problem.data.streaming.listed import is_packed, listed_archive, listed_folder
 from lth_runner.problem.data.tensors import Data
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError
+from lth_runner.values.memory import total_memory
 
 CACHE_FORMAT = 2  # part of the cache key: raise it when the decoding changes
 _KEYS = tuple(f"{split}.{part}" for split in SPLITS for part in ("inputs", "labels"))
+SHARE = 0.25  # of a machine's memory that decoded images may take
 _log = logging.getLogger(__name__)
 
 
@@ -44,9 +51,19 @@ def imagefolder(
     cache: str | None = None,
     max_pixels: int = MAX_PIXELS,
     classes: Sequence[int] | None = None,
-) -> Data:
+    stream: bool | None = None,
+    transforms: ImageTransforms | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    broken: Broken = "refuse",
+    workers: int | None = None,
+) -> Data | SampledData:
     """Reads train/<class>/* and test/<class>/* images under ``root``, a folder or a tar of it.
 
+    They are decoded into memory, or with ``stream`` when a batch asks for them, by ``workers``
+    processes; None: where they would take more than a quarter of this machine's memory, or have
+    transforms of their own. All that is streamed is said by ``Decoding`` and ``streamed``; below,
+    what is not.
     Images are resized (not cropped) to ``shape`` = (1 or 3, height, width); classes are numbered
     in the order of their sorted names; ``classes`` takes some by these
     numbers. What becomes of transparent, 16-bit, turned and other
@@ -59,11 +76,55 @@ def imagefolder(
         raise UserError(f"{name}: shape is {list(shape)}: give [1 or 3, height, width]")
     if isinstance(max_pixels, bool) or max_pixels < 1:
         raise UserError(f"dataset.max_pixels={max_pixels!r}: give a whole number above 0")
+    decoding = Decoding(
+        shape=tuple(shape),
+        max_pixels=max_pixels,
+        transforms=transforms,
+        mean=mean,
+        std=std,
+        broken=broken,
+        workers=workers,
+        cache=cache,
+    )
+    if stream is not None and not isinstance(stream, bool):
+        raise UserError(f"dataset.stream={stream!r}: accepted: true, false, null (as memory asks)")
+    place = Path(root).expanduser()
+    wanted = bool(stream) or transforms is not None or broken != "refuse"
+    # what is compressed cannot be streamed, and to list it all of it is unpacked
+    if stream is not False and (wanted or not place.is_file() or is_packed(place) is None):
+        pictures = find(place, max_pixels * BYTES_A_PIXEL)
+        why = _why_streamed(pictures, decoding, asked=bool(stream))
+        if why is not None:
+            lists = (listed_archive if place.is_file() else listed_folder)(place, pictures, cache)
+            return streamed(
+                lists["train"],
+                lists["test"],
+                None,
+                decoding=decoding,
+                name=name,
+                num_classes=num_classes,
+                found_classes=len(pictures["train"]),
+                validation=validation,
+                split_seed=split_seed,
+                subset=subset,
+                classes=classes,
+                augment_flip=augment_flip,
+                augment_crop=augment_crop,
+                augment=augment,
+                told=f"{place} ({why})",
+            )
+    elif wanted:
+        key = "transforms" if transforms is not None else "broken"
+        raise UserError(
+            f"dataset.{key} is for images that are decoded when asked for: leave "
+            "dataset.stream=false out, or the other"
+        )
     folder = cache_folder(cache)
-    tensors, num_found = _cached(Path(root).expanduser(), tuple(shape), folder, max_pixels)
+    tensors, num_found = _cached(place, tuple(shape), folder, max_pixels)
     splits = [(tensors[f"{split}.inputs"], tensors[f"{split}.labels"]) for split in SPLITS]
     train, test, num_found = of_classes(splits[0], splits[1], classes, num_found)
-    mean, std = moments(tree.tensors(train[0])[0])
+    own = mean is None or std is None
+    centre, scale = moments(tree.tensors(train[0])[0]) if own else (tuple(mean), tuple(std))  # type: ignore[arg-type]
     return assemble(
         train,
         test,
@@ -71,14 +132,32 @@ def imagefolder(
         shape=shape,
         num_classes=num_classes,
         found_classes=num_found,
-        mean=mean,
-        std=std,
+        mean=centre,
+        std=scale,
         validation=validation,
         split_seed=split_seed,
         subset=subset,
         augment_flip=augment_flip,
         augment_crop=augment_crop,
         augment=augment,
+    )
+
+
+def _why_streamed(pictures: Pictures, decoding: Decoding, *, asked: bool) -> str | None:
+    """Says why images are not decoded into memory; None where they are."""
+    if asked:
+        return "dataset.stream=true"
+    if decoding.transforms is not None:
+        return "they have transforms"
+    if decoding.broken != "refuse":
+        return f"dataset.broken={decoding.broken}"
+    num = sum(len(names) for split in SPLITS for names in pictures[split].values())
+    num_bytes, there = num * math.prod(decoding.shape), total_memory()
+    if num_bytes <= SHARE * there:
+        return None
+    return (
+        f"decoded they would take {num_bytes / 1e9:,.1f} GB, more than a quarter of this machine's "
+        f"{there / 1e9:,.1f}"
     )
 
 

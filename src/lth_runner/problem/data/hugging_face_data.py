@@ -49,7 +49,7 @@ def hugging_face(
     ``Sentences``. Raises UserError where the library, the data set, a split, a column or a label is
     missing.
     """
-    found = _opened(path, config, download=download)
+    found = opened(path, config, download=download)
     made_by = Sentences(
         name=name,
         length=length,
@@ -65,29 +65,27 @@ def hugging_face(
     )
     named = {"train": train, "test": test} | ({} if val is None else {"val": val})
     rows = {
-        split: _rows(f"{path}: {chosen}", _split(path, found, chosen, split), text_columns,
+        split: _rows(f"{path}: {chosen}", split_of(path, found, chosen, split), text_columns,
                      label_column)
         for split, chosen in named.items()
     }  # fmt: skip
     return made_by.of(lambda: rows, lambda: ["hf", _digest(rows)])
 
 
-def _opened(path: str, config: str | None, *, download: bool) -> Any:
-    try:
-        library = importlib.import_module("datasets")
-    except ImportError as error:
-        raise UserError(
-            f"dataset.path={path} needs the library datasets ({error}): pip install datasets; or, "
-            "where it is installed, write each split as a file that dataset=text reads, "
-            "datasets.load_from_disk(FOLDER)['train'].to_json('train.jsonl')"
-        ) from error
+def opened(path: str, config: str | None, *, download: bool) -> Any:
+    """Opens a saved folder, or a data set by name; raises UserError where there is none."""
+    found = library(
+        path,
+        "; or, where it is installed, write each split as a file that dataset=text reads, "
+        "datasets.load_from_disk(FOLDER)['train'].to_json('train.jsonl')",
+    )
     folder = Path(path).expanduser()
     try:
         if folder.is_dir():
-            return library.load_from_disk(str(folder))
+            return found.load_from_disk(str(folder))
         if not download:  # nothing is asked of a network
-            library.config.HF_DATASETS_OFFLINE = library.config.HF_HUB_OFFLINE = True
-        return library.load_dataset(path, config)
+            found.config.HF_DATASETS_OFFLINE = found.config.HF_HUB_OFFLINE = True
+        return found.load_dataset(path, config)
     except Exception as error:  # the library raises nothing narrower
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         how = (
@@ -104,7 +102,19 @@ def _opened(path: str, config: str | None, *, download: bool) -> Any:
         ) from error
 
 
-def _split(path: str, found: Any, chosen: str, split: str) -> Any:
+def library(path: str, otherwise: str = "") -> Any:
+    """Loads the library datasets; raises UserError where it is missing."""
+    try:
+        return importlib.import_module("datasets")
+    except ImportError as error:
+        raise UserError(
+            f"dataset.path={path} needs the library datasets ({error}): pip install "
+            f"datasets{otherwise}"
+        ) from error
+
+
+def split_of(path: str, found: Any, chosen: str, split: str) -> Any:
+    """Returns the split of a saved data set that ``dataset.<split>`` names; raises UserError."""
     if not isinstance(found, Mapping):
         raise UserError(
             f"dataset.path={path} holds one split: save the whole data set, with train and test"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from lth_runner.problem.data.map_style import MapStyle
 from lth_runner.problem.data.sampled import SampledData
+from lth_runner.problem.data.workers import num_workers
 from lth_runner.values.errors import UserError
 from lth_runner.values.tree import describe
 
@@ -24,6 +26,7 @@ def map_style(
     validation: float = 0.1,
     split_seed: int = 0,
     given: str | None = None,
+    workers: int | None = 0,
 ) -> SampledData:
     """Makes data of ``torch.utils.data.Dataset``s with a length, which stay where they are.
 
@@ -31,7 +34,8 @@ def map_style(
     without ``val``, ``validation`` samples of train are held out: a count, or a fraction below 1.
     ``shape`` is that of one input, for models that ask for it, and is checked where it is given.
     ``given`` names the contents where a look at every sample takes too long: change it with them.
-    See ``MapStyle``.
+    ``workers`` processes fetch batches ahead of time, which decides no result (None: one fewer than
+    there are cores). See ``MapStyle``.
     Raises UserError.
     """
     named = {"train": train, "test": test} | ({} if val is None else {"val": val})
@@ -49,8 +53,9 @@ def map_style(
             test=splits["test"],
             num_classes=num_classes,
             name=name,
+            workers=num_workers(workers),
         )
-    return SampledData.held_out(
+    held_out = SampledData.held_out(
         splits["train"],
         splits["test"],
         validation=validation,
@@ -58,6 +63,7 @@ def map_style(
         num_classes=num_classes,
         name=name,
     )
+    return replace(held_out, workers=num_workers(workers))
 
 
 def _check_shape(samples: MapStyle, shape: Sequence[int]) -> None:

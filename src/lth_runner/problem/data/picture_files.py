@@ -59,12 +59,13 @@ def stamps(root: Path, pictures: Pictures | None) -> list[Stamp]:
     of its facts, which nobody sets. Raises UserError for what is no file.
     """
     if pictures is None:
-        return [_stamp(root.parent, root.name)]
+        return [stamp_of(root.parent, root.name)]
     names = [name for split in SPLITS for group in pictures[split].values() for name in group]
-    return [_stamp(root, name) for name in names]
+    return [stamp_of(root, name) for name in names]
 
 
-def _stamp(root: Path, name: str) -> Stamp:
+def stamp_of(root: Path, name: str) -> Stamp:
+    """Says what tells a file from another under its name; raises UserError for what is none."""
     try:
         facts = (root / name).stat()
     except OSError as error:
@@ -87,8 +88,8 @@ def contents(root: Path, names: Collection[str], most: int) -> Iterator[tuple[st
                 raise UserError(_unread(name, root, reason)) from error
             yield name, content
         return
-    for archive, member in _members(root):  # in the archive's order
-        with _as_archive(root):
+    for archive, member in members(root):  # in the archive's order
+        with as_archive(root):
             file = archive.extractfile(member) if member.name in names else None
             packed = None if file is None else file.read()
         if packed is not None:
@@ -116,7 +117,7 @@ def _in_folder(root: Path) -> Pictures:
 def _in_archive(root: Path, most: int) -> Pictures:
     found: dict[str, dict[str, set[str]]] = {}
     prefixes = set()
-    for _, member in _members(root):
+    for _, member in members(root):
         path = PurePosixPath(member.name)
         *prefix, split, label = ("", "", *(path if member.isdir() else path.parent).parts)
         if split not in SPLITS or label.startswith("."):
@@ -162,15 +163,16 @@ class _Member(tarfile.TarInfo):
         return member
 
 
-def _members(root: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+def members(root: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     """Goes through an archive; a member is seen before what it holds is unpacked."""
-    with _as_archive(root), tarfile.open(root, tarinfo=_Member) as archive:
+    with as_archive(root), tarfile.open(root, tarinfo=_Member) as archive:
         for member in archive:
             yield archive, member
 
 
 @contextmanager
-def _as_archive(root: Path) -> Iterator[None]:
+def as_archive(root: Path) -> Iterator[None]:
+    """Raises UserError for what is wrong with a tar while it is read."""
     try:
         yield
     except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:

@@ -25,7 +25,7 @@ SEE_THROUGH = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
 def pixels(
-    content: bytes, shape: tuple[int, ...], *, max_pixels: int, where: str
+    content: bytes, shape: tuple[int, ...], *, max_pixels: int, where: object
 ) -> np.ndarray[Any, Any]:
     """Decodes a picture to bytes of ``shape`` = (1 or 3, height, width), resized and not cropped.
 
@@ -36,17 +36,29 @@ def pixels(
     white is.
     """
     channels, height, width = shape
+    image = picture(content, channels, max_pixels=max_pixels, where=where)
+    if image.size != (width, height):
+        image = image.resize((width, height), _pillow().Resampling.BILINEAR)
+    return as_bytes(image)
+
+
+def picture(content: bytes, channels: int, *, max_pixels: int, where: object) -> Image:
+    """Decodes a picture as ``pixels`` does, in the size that it has."""
     try:
-        image = _decoded(content, max_pixels).convert(MODES[channels])
+        image = _decoded(content, max_pixels)
+        mode = MODES[channels]
+        return image if image.mode == mode else image.convert(mode)
     except _Refused as error:
         raise UserError(f"the image {where} {error}") from error
     except Exception as error:  # Pillow raises whatever its parsing comes to
         reason = str(error) or type(error).__name__
         raise UserError(f"cannot read the image {where}: {reason}; replace or remove it") from error
-    if image.size != (width, height):
-        image = image.resize((width, height), _pillow().Resampling.BILINEAR)
-    found: np.ndarray[Any, Any] = np.asarray(image).reshape(height, width, channels)
-    return np.moveaxis(found, 2, 0)
+
+
+def as_bytes(image: Image) -> np.ndarray[Any, Any]:
+    """Lays a picture out as bytes, [channels, height, width]."""
+    found: np.ndarray[Any, Any] = np.array(image)
+    return found[None] if found.ndim == 2 else found.transpose(2, 0, 1)
 
 
 class _Refused(Exception):
@@ -76,7 +88,8 @@ def _decoded(content: bytes, max_pixels: int) -> Image:
             )
         image.load()
     flat = _opaque(_in_bytes(image), content)
-    turn = _turns().get(_orientation(image))
+    orientation = _orientation(image)
+    turn = None if orientation == 1 else _turns().get(orientation)
     return flat if turn is None else flat.transpose(turn)
 
 

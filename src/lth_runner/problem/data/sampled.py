@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
+from torch import Tensor
 
+from lth_runner.problem.data.finish import Finish
 from lth_runner.problem.data.order import Order, sent
 from lth_runner.problem.data.samples import Samples, Subset
 from lth_runner.problem.data.splits import count_of
+from lth_runner.problem.data.workers import Ahead, Request, Requests
 from lth_runner.values import identity, tree
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.seeds import stream as generator
@@ -18,6 +22,8 @@ from lth_runner.values.tree import Batch
 
 SPLITS = ("train", "val", "test")
 EVALUATED = 256  # samples of one batch at most: what a batch takes is not known
+FEW = 16  # samples that are made sooner here than by workers
+PLAIN = "plain"  # the training samples as they are
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -25,7 +31,10 @@ class SampledData:
     """Data in splits of ``Samples``; nothing of it need fit into memory.
 
     ``val`` may be None. ``num_classes``: of classes, or of tokens in the vocabulary.
-    ``evaluated``: samples of one batch in evaluation at most.
+    ``evaluated``: samples of one batch in evaluation at most. ``plain``: the training samples
+    without what is random about them, where that can be left out; ``finish``: what is done to a
+    batch of images on its device. ``workers`` processes make batches ahead of time, which decides
+    no result; ``told`` is a line about where the samples come from.
     """
 
     train: Samples
@@ -36,6 +45,10 @@ class SampledData:
     device: torch.device | str = "cpu"
     nominal_train: int | None = None
     evaluated: int = EVALUATED
+    plain: Samples | None = None
+    finish: Finish | None = None
+    workers: int = 0
+    told: str = ""
 
     @classmethod
     def held_out(
@@ -68,7 +81,8 @@ class SampledData:
     def fingerprint(self) -> str:
         parts = [s.fingerprint if s is not None else "" for s in (self.train, self.val, self.test)]
         nominal = [self.nominal_train] if self.nominal_train not in (None, self.num_train) else []
-        return identity.digest([*parts, self.num_classes, *nominal])
+        finish = [] if self.finish is None else [self.finish.identity]
+        return identity.digest([*parts, self.num_classes, *nominal, *finish])
 
     def limited(self, max_samples: int | None) -> SampledData:
         """Keeps at most ``max_samples`` of each split, drawn by a fixed seed; all for None."""
@@ -88,6 +102,7 @@ class SampledData:
             train=cut(self.train),
             val=None if self.val is None else cut(self.val),
             test=cut(self.test),
+            plain=None if self.plain is None else cut(self.plain),
             nominal_train=self.nominal_train or self.num_train,
         )
 
@@ -99,8 +114,14 @@ class SampledData:
         return moved
 
     def unaugmented(self) -> SampledData:
-        """Returns the data itself: what is random about a sample is part of it."""
-        return self
+        """Returns the samples as they are, or the data itself: what is random may be part of one.
+
+        Images that are decoded when asked for are cut and resized as in evaluation.
+        """
+        if self.plain is None:
+            return self
+        finish = None if self.finish is None else self.finish.unaugmented()
+        return replace(self, train=self.plain, finish=finish)
 
     def epoch(self, batch_size: int) -> int:
         """Counts the steps of an epoch of the whole training set."""
@@ -116,20 +137,47 @@ class SampledData:
             raise UserError(f"no split is called {split!r}: {nearest(split, SPLITS)}")
         samples: Samples | None = getattr(self, split)
         num, size = 0 if samples is None else len(samples), min(size, self.evaluated)
-        for begin in range(0, num, size):
-            assert samples is not None
-            index = torch.arange(begin, min(begin + size, num))
-            yield self.placed(samples.take(index, generator(0, "evaluate", split, begin)))
+        named = PLAIN if split == "train" and self.plain is not None else split
+        requests = InOrder(named, num, size)
+        for place in range(-(-num // size)):
+            yield self._finished(self.made(requests, place))
 
     def sample(self, num: int, seed: int) -> Batch:
-        """Draws ``num`` training samples without replacement."""
+        """Draws ``num`` training samples without replacement, as they are where that can be had."""
         if not 1 <= num <= self.num_train:
             raise UserError(
                 f"cannot draw {num} of {self.num_train} training samples:"
                 f" accepted 1 to {self.num_train}"
             )
         index = torch.randperm(self.num_train, generator=generator(seed, "sample"))[:num]
-        return self.placed(self.train.take(index, generator(seed, "sample", "draw")))
+        if self.plain is None:
+            return self.placed(self.train.take(index, generator(seed, "sample", "draw")))
+        if num <= FEW:
+            return self._finished(self.plain.take(index, generator(seed, "sample", "draw")))
+        requests = InOrder(PLAIN, num, min(num, self.evaluated), index)
+        pieces = [self.made(requests, place) for place in range(-(-num // requests.size))]
+        inputs, targets = (tree.cat([piece[part] for piece in pieces]) for part in (0, 1))
+        return self._finished((inputs, targets))
+
+    def made(self, requests: Requests, place: int) -> Batch:
+        """Makes a batch, by the workers where there are some, as it comes from the samples."""
+        if self._ahead is not None:
+            return self._ahead.take(requests, place)
+        return requests[place].made(self._splits)
+
+    @cached_property
+    def _splits(self) -> dict[str, Samples]:
+        named = {"train": self.train, "val": self.val, "test": self.test, PLAIN: self.plain}
+        return {name: samples for name, samples in named.items() if samples is not None}
+
+    @cached_property
+    def _ahead(self) -> Ahead | None:
+        pinned = torch.device(self.device).type == "cuda"
+        return Ahead(self._splits, self.workers, pinned=pinned) if self.workers else None
+
+    def _finished(self, batch: Batch) -> Batch:
+        placed = self.placed(batch)
+        return placed if self.finish is None else self.finish.plain(placed)
 
     def placed(self, batch: Batch) -> Batch:
         """Sends a batch to the device."""
@@ -140,15 +188,58 @@ class SampledData:
         return inputs, targets
 
 
+@dataclass(frozen=True, eq=False)
+class InOrder:
+    """The batches of an evaluation, of a split in its order or of the samples of ``index``."""
+
+    split: str
+    num: int
+    size: int
+    index: Tensor | None = None
+
+    def __getitem__(self, place: int) -> Request:
+        begin, end = place * self.size, min((place + 1) * self.size, self.num)
+        if begin >= end:
+            raise IndexError(place)
+        index = torch.arange(begin, end) if self.index is None else self.index[begin:end]
+        return Request(self.split, index, (0, "evaluate", self.split, begin))
+
+
 class SampledBatches:
-    """Training batches by step, made of the samples' own ``take``."""
+    """Training batches by step, made of the samples' own ``take``, and finished on the device.
+
+    ``waited``: seconds that were spent waiting for them since it was made.
+    """
 
     def __init__(self, data: SampledData, batch_size: int, seed: int, order: int) -> None:
-        self._data, self._seed, self._order = data, seed, order
-        self._chosen = Order(data.num_train, batch_size, seed, order)
-        self.steps_per_epoch = self._chosen.steps_per_epoch
+        self._data = data
+        self._requests = _Steps(data.num_train, batch_size, seed, order)
+        self.steps_per_epoch = self._requests.chosen.steps_per_epoch
+        self.waited = 0.0
+        self._last: tuple[int, Batch] | None = None
+
+    @property
+    def by_workers(self) -> bool:
+        return self._data.workers > 0
 
     def __getitem__(self, step: int) -> Batch:
-        index = self._chosen[step]
-        draw = generator(self._seed, "augment", self._order, step)
-        return self._data.placed(self._data.train.take(index, draw))
+        began = time.perf_counter()
+        if self._last is None or self._last[0] != step:  # else it is asked for twice
+            self._last = None  # not two of them in memory
+            self._last = step, self._data.made(self._requests, step)
+        self.waited += time.perf_counter() - began
+        batch, finish = self._data.placed(self._last[1]), self._data.finish
+        if finish is None:
+            return batch
+        return finish.augmented(batch, self._requests.seed, self._requests.order, step)
+
+
+class _Steps:
+    """The batches of a training, by step."""
+
+    def __init__(self, num: int, batch_size: int, seed: int, order: int) -> None:
+        self.chosen = Order(num, batch_size, seed, order)
+        self.seed, self.order = seed, order
+
+    def __getitem__(self, step: int) -> Request:
+        return Request("train", self.chosen[step], (self.seed, "augment", self.order, step))

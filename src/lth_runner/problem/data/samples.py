@@ -59,6 +59,24 @@ class Subset:
 
 
 @dataclass(frozen=True)
+class TokenFacts:
+    """What is known of many tokens once all have been read: the largest, and a hash of them."""
+
+    largest: int
+    content: str
+
+    @classmethod
+    def of(cls, tokens: Any, read_as: str = "") -> TokenFacts:
+        """Reads tokens from the first to the last; ``read_as`` is hashed before them."""
+        digest, largest = hashlib.sha256(f"{tokens.dtype}:{read_as}".encode()), 0
+        for at in range(0, len(tokens), CHUNK):
+            piece = numpy.ascontiguousarray(tokens[at : at + CHUNK])
+            digest.update(piece.data)
+            largest = max(largest, int(piece.max()))
+        return cls(largest, digest.hexdigest())
+
+
+@dataclass(frozen=True)
 class Tokens:
     """Windows of ``length`` tokens of a binary file, read from the disk when they are asked for.
 
@@ -74,6 +92,7 @@ class Tokens:
     begin: int = 0
     end: int | None = None
     dtype: str = "uint16"
+    known: TokenFacts | None = None  # of a large file, which are not read off it each time
 
     def __post_init__(self) -> None:
         if not len(self):
@@ -81,9 +100,7 @@ class Tokens:
                 f"{self.path} holds {len(self._tokens)} tokens here: windows of dataset.length="
                 f"{self.length} need at least {self.length + 1}"
             )
-        largest = max(
-            int(self._tokens[at : at + CHUNK].max()) for at in range(0, len(self._tokens), CHUNK)
-        )
+        largest = self._facts.largest
         if largest >= self.vocabulary:
             raise UserError(
                 f"{self.path} holds token {largest}, beyond the vocabulary of {self.vocabulary}: "
@@ -100,11 +117,14 @@ class Tokens:
         return whole[self.begin : self.end]
 
     @cached_property
+    def _facts(self) -> TokenFacts:
+        return self.known or TokenFacts.of(self._tokens, f"{self.length}:{self.vocabulary}")
+
+    @cached_property
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(f"{self.dtype}:{self.length}:{self.vocabulary}".encode())
-        for at in range(0, len(self._tokens), CHUNK):
-            digest.update(numpy.ascontiguousarray(self._tokens[at : at + CHUNK]).data)
-        return digest.hexdigest()
+        if self.known is None:
+            return self._facts.content
+        return identity.digest([self.known.content, self.dtype, self.length, self.vocabulary])
 
     def __len__(self) -> int:
         return max(0, (len(self._tokens) - 1) // self.length)

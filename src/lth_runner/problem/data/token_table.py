@@ -20,7 +20,14 @@ Table = Mapping[str, Tensor]
 _log = logging.getLogger(__name__)
 
 
-def cached_table(made_of: Any, make: Callable[[], Table], cache: str | None) -> Table:
+def cached_table(
+    made_of: Any,
+    make: Callable[[], Table],
+    cache: str | None,
+    *,
+    kind: str = "texts",
+    told: str = "encoding texts",
+) -> Table:
     """Reads the tensors that were kept for ``made_of``, or makes and keeps them.
 
     They are mapped: pages are read when a batch needs them, and shared with other runs. A file
@@ -28,15 +35,15 @@ def cached_table(made_of: Any, make: Callable[[], Table], cache: str | None) -> 
     folder takes none.
     """
     folder = cache_folder(cache)
-    path = folder / f"texts-{identity.digest([CACHE_FORMAT, made_of])}.safetensors"
+    path = folder / f"{kind}-{identity.digest([CACHE_FORMAT, made_of])}.safetensors"
     if path.is_file():
         try:
             return _mapped(path)
         except (SafetensorError, OSError, ValueError) as error:
             path.replace(path.with_suffix(".corrupt"))
             _log.warning("cache file %s is damaged (%s): set aside and rebuilt", path, error)
-    _log.info("encoding texts")
-    _write(path, make())
+    _log.info(told)
+    _write(path, make(), kind)
     return _mapped(path)
 
 
@@ -58,6 +65,11 @@ def _mapped(path: Path) -> Table:
     return found
 
 
-def _write(path: Path, table: Table) -> None:
+def _write(path: Path, table: Table, kind: str) -> None:
     plain = {name: value.contiguous() for name, value in table.items()}
-    write_cache_file(path, plain, {"sha256": fingerprint_of(plain)}, "encoded texts")
+    write_cache_file(
+        path,
+        plain,
+        {"sha256": fingerprint_of(plain)},
+        "encoded texts" if kind == "texts" else "list of images",
+    )
