@@ -103,7 +103,7 @@ NEEDED = {
     ],
     "dataset=diabetes": ["model.num_classes=1"],
     "dataset=hf_images": ["dataset.path=saved"],
-    "dataset=tokens": ["model=causal_transformer"],
+    "dataset=token_files": ["model=causal_transformer"],
     "+dataset/transforms=imagenet": ["dataset=imagefolder"],
     "pruner=given": ["pruner.ticket=outputs/first"],
     "+pruner/rename=open_lth_mnist_lenet": ["pruner=given", "pruner.ticket=mask.pth"],

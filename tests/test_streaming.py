@@ -302,9 +302,7 @@ def test_mistakes_are_told(photos: Path, options: dict[str, Any], told: str) -> 
 # --- what needs all samples in memory
 
 
-@pytest.mark.parametrize(
-    "words", [["pruner=grasp"], ["control=random_data"], ["probe=kernel"], ["probe=capacity"]]
-)
+@pytest.mark.parametrize("words", [["pruner=grasp"], ["control=random_data"]])
 def test_what_needs_all_samples_refuses_them_before_training(
     photos: Path, words: list[str]
 ) -> None:

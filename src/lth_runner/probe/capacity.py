@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lth_runner.probe.probe import Value
-from lth_runner.problem.requirements import classification
+from lth_runner.problem.requirements import num_classes_of
 from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Past, Trained
 from lth_runner.values.errors import UserError
@@ -46,7 +46,7 @@ class Capacity:
 
     def check(self, task: Task) -> None:
         """Raises UserError for an objective without a share of right answers."""
-        classification(task, "probe.capacity, which bounds the share of wrong answers,")
+        num_classes_of(task, "probe.capacity, which bounds the share of wrong answers,")
 
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, Value]]:
         weights, mask, num = trained.weights, trained.mask, task.data.num_train

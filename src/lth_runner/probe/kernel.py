@@ -18,7 +18,7 @@ from lth_runner.probe.reference import (
     sample,
     sample_numbers,
 )
-from lth_runner.problem.requirements import classification, input_shape
+from lth_runner.problem.requirements import input_shape, num_classes_of
 from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
 from lth_runner.search.ticket import Past, Ticket, Trained
@@ -64,11 +64,11 @@ class TangentKernel:
 
     def check(self, task: Task) -> None:
         """Raises UserError for a problem without classes, and for inputs that are tokens."""
-        classification(task, WHAT)
+        num_classes_of(task, WHAT)
         input_shape(task, WHAT)
 
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, Value]]:
-        num = classification(task, WHAT).num_classes
+        num = num_classes_of(task, WHAT)
         labels = sample(task, self.num_inputs)[1]
         assert isinstance(labels, Tensor)
         kernel = self.kernel(task, trained.ticket)
@@ -91,7 +91,7 @@ class TangentKernel:
     def kernel(self, task: Task, ticket: Ticket) -> Tensor:
         """Computes K_m of a ticket, float64 on the CPU."""
         weights = ticket.masked if self.at == "masked" else ticket.weights
-        num = classification(task, WHAT).num_classes
+        num = num_classes_of(task, WHAT)
         inputs = sample_numbers(task, self.num_inputs, WHAT)
         along = torch.eye(num) if self.outputs == "full" else torch.full((1, num), num**-0.5)
         return tangent_kernel(task, weights, ticket.mask, inputs, along)

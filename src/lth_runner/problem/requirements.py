@@ -120,6 +120,23 @@ def classification(task: Task, what: str) -> Classification:
     )
 
 
+def num_classes_of(task: Task, what: str) -> int:
+    """Returns how many classes there are, of samples with one class number each.
+
+    They need not lie in memory. Raises UserError, naming ``what`` needs them, for others.
+    """
+    num = task.data.num_classes
+    if isinstance(task.objective, CrossEntropy) and num is not None:
+        _, labels = task.data.sample(1, 0)
+        if isinstance(labels, Tensor) and labels.ndim == 1 and labels.dtype == torch.int64:
+            return num
+    raise UserError(
+        f"{what} needs samples with a class number each, and this problem "
+        f"({type(task.objective).__name__} on {task.data.name}) has none: leave it out, or choose "
+        "another"
+    )
+
+
 def input_shape(task: Task, what: str) -> tuple[int, ...]:
     """Returns the shape of one input, a tensor of numbers.
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lth_runner.problem.requirements import classification
+from lth_runner.problem.requirements import num_classes_of
 from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
 from lth_runner.score.checks import KEY, check_one_of, check_whole_number
@@ -52,7 +52,7 @@ class Obd:
     def check(self, task: Task) -> None:
         """Raises UserError for more samples than there are, and for a problem without classes."""
         if self.estimator != "hutchinson":
-            classification(task, f"{KEY}.estimator={self.estimator} (hutchinson does without)")
+            num_classes_of(task, f"{KEY}.estimator={self.estimator} (hutchinson does without)")
         check_draw(task, self.num_batches, self.batch_size, batch_statistics=False)
 
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
@@ -65,7 +65,7 @@ class Obd:
         else:
             derived: list[Derived] = [_label_loss]
             if self.estimator == "ggn":
-                num = classification(task, KEY).num_classes
+                num = num_classes_of(task, KEY)
                 derived = [_class_term(c) for c in range(num)]
             diagonal = mean_squares(home, start, batches, derived)
         return derivatives.on_cpu(

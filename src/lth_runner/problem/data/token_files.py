@@ -32,7 +32,7 @@ def token_files(
     validation: float = 0.1,
     split_seed: int = 0,
     cache: str | None = None,
-    name: str = "tokens",
+    name: str = "token_files",
 ) -> SampledData:
     """Reads windows of ``length`` tokens from files of whole numbers, one after the other.
 
