@@ -582,8 +582,9 @@ def test_real_mnist_is_complete() -> None:
 # whose own tests are elsewhere
 TEXTS = (
     "text", "sst2", "trec", "characters", "masked_characters", "corpus", "masked_corpus", "glue",
-    "squad", "hf", "cipher_records", "cipher_answers",
+    "squad", "hf", "cipher_records", "cipher_answers", "token_files",
 )  # fmt: skip
+STREAMED = ("imagenet", "shards", "hf_images")
 NO_DOWNLOAD = ("digits", "digits28", "digit_scenes", "diabetes", "synthetic")
 
 
@@ -606,12 +607,13 @@ def test_config_binds_to_its_source_and_is_complete(path: Path) -> None:
     module, _, function = config.pop("_target_").rpartition(".")
     assert module == "lth_runner.problem.data"
     parameters = inspect.signature(getattr(sources, function)).parameters
-    assert set(config) == set(parameters) - {"augment"}  # a group of its own: +augment=
+    groups = {"augment", "transforms"}  # of their own: +augment=
+    assert set(config) - groups == set(parameters) - groups
     no_images = path.stem in ("custom", "diabetes")
     assert "augment" in parameters or no_images
     assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
     assert config["name"] == path.stem
-    assert config.get("root") == (None if path.stem == "custom" else "${paths.data}")
+    assert config.get("root") == (None if path.stem in ("custom", "hf_images") else "${paths.data}")
     assert path.read_text().startswith("# ")
 
 
@@ -625,7 +627,8 @@ def test_a_config_of_texts_has_every_option_but_the_tokenizer(name: str) -> None
 
 def test_every_published_set_has_a_config_that_agrees() -> None:
     configs = {path.stem: complete(path) for path in CONFIGS}
-    assert set(configs) == {*published.PUBLISHED, *NO_DOWNLOAD, *TEXTS, "imagefolder", "custom"}
+    others = (*NO_DOWNLOAD, *TEXTS, *STREAMED, "imagefolder", "custom")
+    assert set(configs) == {*published.PUBLISHED, *others}
     for name, entry in published.PUBLISHED.items():
         assert configs[name]["num_classes"] == entry.num_classes
         assert configs[name]["shape"][0] == len(entry.mean) == len(entry.std)
