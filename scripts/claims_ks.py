@@ -41,6 +41,21 @@ class RowsLess:
 
 
 @dataclass(frozen=True)
+class LessFull:
+    """Answers written exactly: of the rows that moved most, less those of full fine-tuning."""
+
+    limit: float = 0.0
+
+    def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
+        ours = runs["run"].values(TICKET, 1, EXACT)
+        theirs = runs["full"].values(TICKET, 0, EXACT)
+        if not ours or not theirs:
+            return None
+        apart = two_sample(*(sample(list(values.values())) for values in (ours, theirs)))
+        return above(f"{level(ours)} against {level(theirs)}: {change(apart)}", apart, self.limit)
+
+
+@dataclass(frozen=True)
 class Stopping:
     """First lines that are right before any tuning, less answers written exactly after it."""
 
@@ -59,6 +74,16 @@ def _claim(name: str, text: str, published: str, rule: str, measure: RowsLess | 
     return Claim(f"ks-{name}", text, published, rule, COMMAND, runs, measure)
 
 
+FULL = Claim(
+    "ks-full",
+    "the 18 rows that moved most less full fine-tuning",
+    "about equal",
+    "less than 5 points below",
+    f"{COMMAND}, then lth-run +experiment=cipher_full origin.run=outputs/cipher_pretraining",
+    {"run": (RUN, None), "start": (START, None), "full": ("cipher_full", None)},
+    LessFull(limit=-NEAR),
+)
+
 KS_CLAIMS = {
     "KS-Lottery": Group(
         f"{YUAN}: 18 of 32,000 rows of LLaMA-7B's embedding, translation. Here 18 of 30 rows of a "
@@ -67,6 +92,7 @@ KS_CLAIMS = {
         (
             _claim("embed", "the 18 rows that moved most less the whole embedding", "about equal",
                    "less than 5 points below", RowsLess(TICKET, round=0, limit=-NEAR)),
+            FULL,
             _claim("random", "the 18 rows that moved most less 18 drawn at random", "above 0",
                    "difference above 0", RowsLess("random_rows")),
             _claim("lowest", "the 18 rows that moved most less the 18 that moved least", "above 0",

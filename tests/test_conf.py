@@ -35,7 +35,7 @@ FOUND = {"digits_strong", "resnet20_cs", "resnet20_cts", "cipher_ks_lottery"}
 # masks before training: one round, however many are asked for
 AT_ONCE = {
     "lenet300_mnist_sanity", "lenet300_mnist_snip", "minilm_lota", "minilm_partial_lora",
-    "cipher_pretraining",
+    "cipher_pretraining", "cipher_full",
 }  # fmt: skip
 FROM_FOLDER = {  # of a model that is not there
     "minilm_lota", "minilm_partial_lora", "minilm_sst2", "bert_base_glue", "bert_base_mlm",
@@ -129,6 +129,7 @@ NEEDED = {
     },
     "+experiment=pretrained_transfer": ["origin.run=outputs/mnist_first"],
     "+experiment=cipher_ks_lottery": ["origin.run=outputs/cipher_pretraining"],
+    "+experiment=cipher_full": ["origin.run=outputs/cipher_pretraining"],
     "+experiment=smollm2_oneshot": ["model.path=smollm2"],
     **{f"+experiment={name}": ["model.path=minilm"] for name in sorted(FROM_FOLDER)},
 }

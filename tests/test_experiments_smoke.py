@@ -73,7 +73,7 @@ PRETRAINED = {"minilm_sst2", "bert_base_glue", "bert_base_mlm"}
 # starts from another run
 FROM_RUN = {"pretrained_transfer"}
 # one after the other: tests/test_ks_lottery.py
-CIPHER = {"cipher_pretraining", "cipher_ks_lottery"}
+CIPHER = {"cipher_pretraining", "cipher_ks_lottery", "cipher_full"}
 # round 0 learns the mask; the ticket is found at once
 LEARNED = {"digits_strong", "resnet20_cs"}
 AT_ONCE = {
