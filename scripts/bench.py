@@ -1,7 +1,7 @@
 """Where the time goes: ratios measured side by side in one run, medians with their spread.
 
     make bench                          # everything, some minutes on two quiet cores
-    python scripts/bench.py step pack   # some of it: step pack sparse convolution
+    python scripts/bench.py step pack   # some of it: step pack bayesian sparse convolution
                                         # transformer finetune overhead prune memory large stream
                                         # gpu
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import platform
 import subprocess
@@ -111,21 +112,34 @@ def pack(label: str, task: Task, multiplications: int) -> None:
         for name, engine in engines.items()
         for n in sizes
     }
-    laws = Packed(16).begin(jobs(replace(task, coordinates=Gaussian()), 8), ADAM, [None] * 8)
     things: dict[str, Timed] = {"alone": repeated(alone.advance, 192)}
-    things["Bayesian"] = repeated(laws.advance, 192 // 8)
     for (name, n), together in packs.items():
         things[f"{name} {n}"] = repeated(together.advance, 192 // n)
     times = in_turns(things | {"fp32": repeated(product(torch.float32), 5)})
     rate = [PRODUCT * 5 / t for t in times["fp32"]]
     say(f"{label}: one by one, a step", [1e3 * t / 192 for t in times["alone"]], "ms")
-    plain = times["packed 8"]
-    say(f"{label}: 8 packed, a Bayesian step", ratios(times["Bayesian"], plain), "x")
     for name, n in packs:
         found = times[f"{name} {n}"]
         say(f"{label}: {n} {name}, faster by replicate", ratios(times["alone"], found), "x")
         share = [multiplications * 192 / t / r for t, r in zip(found, rate, strict=True)]
         say(f"{label}: {n} {name} / ceiling", share, "")
+
+
+def bench_bayesian() -> None:
+    """LeNet-300-100: steps of Bayesian networks against those of numbers, by processor time."""
+    for side, batch in itertools.product((8, 28), (60, 128)):
+        lenet = functools.partial(models.lenet300, shape=(1, side, side), num_classes=10)
+        task, recipe = Task(lenet, images(20_000, (1, side, side))), replace(ADAM, batch_size=batch)
+        things: dict[str, Timed] = {}
+        for n, engine in ((1, Sequential()), (3, Packed(16)), (8, Packed(16))):
+            for of in (task, replace(task, coordinates=Gaussian())):
+                together = engine.begin(jobs(of, n), recipe, [None] * n)
+                things[f"{n} {of.coordinates}"] = repeated(together.advance, 24 // n)
+        times = in_turns(things, repeats=12, clock=time.process_time)
+        for n, how in ((1, "one by one"), (3, "3 packed"), (8, "8 packed")):
+            plain, laws = (times[f"{n} {of}"] for of in (None, Gaussian()))
+            label = f"{side}x{side}, batch {batch}: {how}, a Bayesian step"
+            say(label, ratios(laws, plain), "x")
 
 
 def bench_convolution() -> None:
@@ -376,7 +390,7 @@ def bench_gpu() -> None:
 
 
 BENCHES = {
-    "step": bench_step, "pack": bench_pack, "sparse": bench_sparse,
+    "step": bench_step, "pack": bench_pack, "bayesian": bench_bayesian, "sparse": bench_sparse,
     "convolution": bench_convolution,
     "transformer": bench_transformer, "finetune": bench_finetune,
     "overhead": bench_overhead, "prune": bench_prune, "memory": bench_memory,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import time
 from dataclasses import replace
@@ -105,6 +106,25 @@ def test_a_pruned_weight_adds_no_variance_and_is_zero_in_every_draw(task, local:
     torch.testing.assert_close(drawn, still)
     drawn.sum().backward()
     assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in module.parameters())
+
+
+@pytest.mark.parametrize("task", [BAYES, CONV], ids=["linear", "convolution"])
+def test_a_pass_leaves_the_divergence_s_gradient_to_the_bit_and_copies_have_none(task) -> None:
+    inputs = task.data.sample(6, 0)[0]
+    gradients = []
+    for apart in (False, True):
+        _, module = pruned(task, 0.5)
+        with torch_seeded(3):
+            loss = module.train()(inputs).square().mean()
+        penalised = copy.deepcopy(module) if apart else module
+        penalty = task.laws.penalty(penalised, 96)
+        assert (float(penalty.detach()) != 0) == apart
+        (loss + penalty).backward()
+        found = {n: p.grad for n, p in module.named_parameters()}
+        for name, value in penalised.named_parameters() if apart else ():
+            found[name] = found[name] if value.grad is None else found[name] + value.grad
+        gradients.append(found)
+    assert all(torch.equal(value, gradients[1][name]) for name, value in gradients[0].items())
 
 
 @pytest.mark.parametrize("build", [

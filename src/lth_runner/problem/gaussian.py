@@ -92,8 +92,9 @@ class Gaussian:
             path, _, leaf = name.rpartition(".")
             start = self.initial_std * math.sqrt(2 / _fan_in(weight, kinds.get(name)))
             add_spread(
-                module.get_submodule(path), leaf, start, name, local=self.local_reparameterisation
-            )
+                module.get_submodule(path), leaf, start, name,
+                local=self.local_reparameterisation, prior_std=self.prior_std,
+            )  # fmt: skip
         return tuple(own_name(name) for name in chosen)
 
     def answer_by(self, module: nn.Module, objective: Objective) -> None:
@@ -110,8 +111,11 @@ class Gaussian:
         add_answers(module, self.num_evaluation_samples, objective.averaged)
 
     def penalty(self, module: nn.Module, num: float) -> Tensor:
-        """Computes temperature KL(q || prior) / num of an installed network."""
-        parts = [spread.divergence(mu, self.prior_std) for _, mu, spread in gaussians(module)]
+        """Computes temperature KL(q || prior) / num of an installed network.
+
+        After a pass in which it drew its outputs, whose laws are known: 0, with the same gradient.
+        """
+        parts = [spread.pull(mu, self.prior_std) for _, mu, spread in gaussians(module)]
         return torch.stack(parts).sum() * (self.temperature / num)
 
     @torch.no_grad()

@@ -28,15 +28,22 @@ def divergence(mu: Tensor, rho: Tensor, start: float, prior_std: float) -> Tenso
 
 
 def law(
-    mu: Tensor, rho: Tensor, start: float, prior_std: float = 1.0, into: Tensor | None = None
+    mu: Tensor,
+    rho: Tensor,
+    start: float,
+    prior_std: float = 1.0,
+    into: Tensor | None = None,
+    *,
+    summed: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gives mu, sigma^2 of each weight, and a zero whose gradient is that of the divergence.
 
     sigma = start exp(rho), and 0 where mu is 0. What is computed by the mu that is given back is
     differentiated in one pass with all else. Each is to be used by one product alone, whose
-    gradient is taken over. ``into``: where sigma^2 is written, until the step is over.
+    gradient is taken over. ``into``: where sigma^2 is written, until the step is over. Without
+    ``summed`` the divergence's gradient is rounded before it is added, as a second call's would be.
     """
-    found: tuple[Tensor, Tensor, Tensor] = _Law.apply(mu, rho, start, prior_std, into)
+    found: tuple[Tensor, Tensor, Tensor] = _Law.apply(mu, rho, start, prior_std, into, summed)
     return found
 
 
@@ -49,13 +56,19 @@ class _Law(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, mu: Tensor, rho: Tensor, start: float, prior_std: float, into: Tensor | None
+        ctx: Any,
+        mu: Tensor,
+        rho: Tensor,
+        start: float,
+        prior_std: float,
+        into: Tensor | None,
+        summed: bool,  # noqa: FBT001 (apply takes no names)
     ) -> tuple[Tensor, Tensor, Tensor]:
         variance = torch.empty_like(mu) if into is None else into.view_as(mu)
         for own, wide, var in _pieces(mu, rho, variance):
             torch.mul(wide, 2, out=var).exp_().mul_(start**2).mul_(_kept(own))
         ctx.save_for_backward(mu, variance)
-        ctx.prior_std = prior_std
+        ctx.prior_std, ctx.summed = prior_std, summed
         return mu.view_as(mu), variance, mu.new_zeros(())
 
     @staticmethod
@@ -64,9 +77,14 @@ class _Law(torch.autograd.Function):
         of_mu, of_variance, of_divergence = upstream
         pull = of_divergence / ctx.prior_std**2
         for own, var, mean, wide in _pieces(mu, variance, of_mu, of_variance):
-            mean.addcmul_(own, pull)
-            wide.mul_(2).add_(pull).mul_(var).sub_(_kept(own).mul_(of_divergence))
-        return of_mu, of_variance, None, None, None
+            if ctx.summed:
+                mean.addcmul_(own, pull)
+                wide.mul_(2).add_(pull).mul_(var).sub_(_kept(own).mul_(of_divergence))
+            else:
+                mean.add_(own * pull)
+                wide.mul_(2).mul_(var)
+                wide.add_(torch.mul(var, pull).sub_(_kept(own).mul_(of_divergence)))
+        return of_mu, of_variance, None, None, None, None
 
 
 def drawn(mean: Tensor, variance: Tensor, noise: Tensor) -> Tensor:

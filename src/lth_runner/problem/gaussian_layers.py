@@ -24,6 +24,18 @@ PLAIN = {nn.Linear.forward, nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forw
 Average = Callable[[Tensor], Tensor]  # the answers of several networks [networks, ...] -> one
 
 
+class _Left:
+    """What a pass leaves for the penalty behind it: no state of a network, none of a copy's."""
+
+    __slots__ = ("pull",)
+
+    def __init__(self) -> None:
+        self.pull: Tensor | None = None
+
+    def __reduce__(self) -> tuple[type[_Left], tuple[()]]:
+        return _Left, ()
+
+
 class Spread(nn.Module):
     """Computes weights N(mu, sigma^2), sigma = start exp(rho); where mu is zero, sigma is too.
 
@@ -40,6 +52,7 @@ class Spread(nn.Module):
         self._path, self._start = path, start
         self._draw: int | None = None
         self._drawn: Tensor | None = None
+        self._left = _Left()
 
     def sigma(self, mu: Tensor) -> Tensor:
         """Computes each weight's standard deviation, 0 where it is pruned."""
@@ -50,6 +63,22 @@ class Spread(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Gives mu, each weight's variance, and a zero with the gradient of ``divergence``."""
         return law(mu, self.rho, self._start, prior_std, into)
+
+    def law_and_pull(self, mu: Tensor, prior_std: float) -> tuple[Tensor, Tensor]:
+        """Gives mu and each weight's variance; the divergence's gradient is left for ``pull``.
+
+        To the bit the gradients are those of a law and of a divergence beside it.
+        """
+        mu, variance, self._left.pull = law(mu, self.rho, self._start, prior_std, summed=False)
+        return mu, variance
+
+    def pull(self, mu: Tensor, prior_std: float) -> Tensor:
+        """Gives a zero with the gradient of the divergence, of the pass before where it left one.
+
+        In a pass that draws outputs the law is known, and so is not computed again.
+        """
+        found, self._left.pull = self._left.pull, None
+        return self.divergence(mu, prior_std) if found is None else found
 
     def divergence(self, mu: Tensor, prior_std: float) -> Tensor:
         """Computes KL(N(mu, sigma^2) || N(0, prior_std^2)), summed over weights not pruned."""
@@ -63,7 +92,7 @@ class Spread(nn.Module):
     @contextmanager
     def drawing(self, draw: int) -> Iterator[None]:
         """Has the weight be one draw, until the pass is over."""
-        self._draw, self._drawn = draw, None
+        self._draw, self._drawn, self._left.pull = draw, None, None
         try:
             yield
         finally:
@@ -92,10 +121,13 @@ class Spread(nn.Module):
         return torch.from_numpy(values).to(mu)
 
 
-def add_spread(layer: nn.Module, leaf: str, start: float, path: str, *, local: bool) -> None:
+def add_spread(
+    layer: nn.Module, leaf: str, start: float, path: str, *, local: bool, prior_std: float
+) -> None:
     """Makes a layer's weight Gaussian, its own value the mean.
 
     ``local``: a linear or convolution layer draws its outputs in training, not its weights.
+    ``prior_std``: of the prior that its divergence is from.
     """
     mu = layer.get_parameter(leaf)
     own_class(layer)
@@ -105,7 +137,7 @@ def add_spread(layer: nn.Module, leaf: str, start: float, path: str, *, local: b
         stock = type(layer)
         made = _linear if isinstance(layer, nn.Linear) else _convolution
         layer.__class__ = type(
-            stock.__name__, (stock,), {"forward": made(stock), "draws_outputs": True}
+            stock.__name__, (stock,), {"forward": made(stock, prior_std), "draws_outputs": True}
         )
 
 
@@ -114,24 +146,26 @@ def is_drawn(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Linear) and "draws_outputs" in vars(type(layer))
 
 
-def _linear(stock: type[nn.Module]) -> Callable[..., Tensor]:
+def _linear(stock: type[nn.Module], prior_std: float) -> Callable[..., Tensor]:
     def outputs(layer: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(inputs, weight, bias)
 
-    return _drawing_outputs(stock, outputs)
+    return _drawing_outputs(stock, outputs, prior_std)
 
 
-def _convolution(stock: type[nn.Module]) -> Callable[..., Tensor]:
+def _convolution(stock: type[nn.Module], prior_std: float) -> Callable[..., Tensor]:
     def outputs(layer: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         assert isinstance(layer, _ConvNd)
         found: Tensor = layer._conv_forward(inputs, weight, bias)
         return found
 
-    return _drawing_outputs(stock, outputs)
+    return _drawing_outputs(stock, outputs, prior_std)
 
 
 def _drawing_outputs(
-    stock: type[nn.Module], outputs: Callable[[Any, Tensor, Tensor, Tensor | None], Tensor]
+    stock: type[nn.Module],
+    outputs: Callable[[Any, Tensor, Tensor, Tensor | None], Tensor],
+    prior_std: float,
 ) -> Callable[..., Tensor]:
     """Makes the forward pass that draws a layer's outputs in training.
 
@@ -145,7 +179,7 @@ def _drawing_outputs(
         if not spread.is_training:
             found: Tensor = stock.forward(self, inputs)
             return found
-        mu, variances, _ = spread.law(self.parametrizations.weight.original)
+        mu, variances = spread.law_and_pull(self.parametrizations.weight.original, prior_std)
         mean = outputs(self, inputs, mu, self.bias)
         with torch.autocast(inputs.device.type, enabled=False):  # squares leave a half's range
             squares = outputs(self, inputs.to(mu).square(), variances, None)
