@@ -126,7 +126,7 @@ def pack(label: str, task: Task, multiplications: int) -> None:
 
 
 def bench_bayesian() -> None:
-    """LeNet-300-100: steps of Bayesian networks against those of numbers, by processor time."""
+    """LeNet-300-100: steps of Bayesian networks against those of numbers."""
     for side, batch in itertools.product((8, 28), (60, 128)):
         lenet = functools.partial(models.lenet300, shape=(1, side, side), num_classes=10)
         task, recipe = Task(lenet, images(20_000, (1, side, side))), replace(ADAM, batch_size=batch)
@@ -135,7 +135,7 @@ def bench_bayesian() -> None:
             for of in (task, replace(task, coordinates=Gaussian())):
                 together = engine.begin(jobs(of, n), recipe, [None] * n)
                 things[f"{n} {of.coordinates}"] = repeated(together.advance, 24 // n)
-        times = in_turns(things, repeats=12, clock=time.process_time)
+        times = in_turns(things, repeats=12)
         for n, how in ((1, "one by one"), (3, "3 packed"), (8, "8 packed")):
             plain, laws = (times[f"{n} {of}"] for of in (None, Gaussian()))
             label = f"{side}x{side}, batch {batch}: {how}, a Bayesian step"

@@ -22,23 +22,15 @@ from lth_runner.values.seeds import stream
 Timed = Callable[[], object]
 
 
-def in_turns(
-    things: Mapping[str, Timed],
-    *,
-    repeats: int = 9,
-    clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, list[float]]:
-    """Seconds of each, one after the other, over and over; the first round is thrown away.
-
-    ``clock``: ``time.process_time`` where others share the machine.
-    """
+def in_turns(things: Mapping[str, Timed], *, repeats: int = 9) -> dict[str, list[float]]:
+    """Seconds of each, one after the other, over and over; the first round is thrown away."""
     times: dict[str, list[float]] = {name: [] for name in things}
     for repeat in range(repeats + 1):
         for name, thing in things.items():
-            began = clock()
+            began = time.perf_counter()
             thing()
             if repeat:
-                times[name].append(clock() - began)
+                times[name].append(time.perf_counter() - began)
     return times
 
 
