@@ -270,6 +270,7 @@ class Tuple(nn.Linear):
         (lambda: nn.Sequential(OrderedDict(a=nn.Linear(6, 3), b=nn.Unflatten(1, (3, 1)))), "3, 1"),
         (lambda: nn.AdaptiveAvgPool1d(3), "nothing can be pruned"),
         (lambda: Tuple(6, 3), "tuple"),
+        (lambda: nn.TransformerEncoderLayer(8, 2), r"shape \(6,\): .*AssertionError"),
     ],
 )
 def test_a_network_that_does_not_fit_the_data_is_refused(model, why):

@@ -18,6 +18,7 @@ from lth_runner.problem.task import Task
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.global_streams import all_seeded, drawn_between, positions
+from lth_runner.values.raised import first_line, innermost
 from lth_runner.values.seeds import stream
 from lth_runner.values.tree import Tree
 
@@ -175,6 +176,13 @@ def _answered(task: Task, inputs: Tree, device: torch.device | str | None = None
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"the model cannot take inputs {_shown(inputs)}: {reason}{_beyond(module, inputs)}"
+        ) from error
+    except Exception as error:  # whatever a library's network raises; one's own says where it did
+        where = innermost(error)
+        if isinstance(error, UserError) or where is None or where.name != answer.__name__:
+            raise
+        raise UserError(
+            f"the model cannot take inputs {_shown(inputs)}: {first_line(error)}"
         ) from error
     if drawn:
         raise UserError(
