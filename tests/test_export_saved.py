@@ -124,6 +124,18 @@ def test_what_cannot_compute_or_answers_otherwise_is_not_timed(model, told):
     assert timed == {"dense", "masked", "shrunk", "csr"} - told.keys()
 
 
+def test_a_shrunk_network_of_images_is_laid_channels_last_and_so_is_its_file(tmp_path):
+    taken = ticket(small.convolutional)
+    done = TO_FORMS["shrink"](taken, tmp_path / "small.pt2")
+    assert done.agreement.within(1e-5)
+    with (tmp_path / "small.pt2").open("rb") as opened:
+        tensors = torch.export.load(opened).state_dict.values()
+    last = [v.is_contiguous(memory_format=torch.channels_last) for v in tensors if v.ndim == 4]
+    assert last
+    assert all(last)
+    assert all(v.is_contiguous() for v in taken.weights.values())  # the ticket's own stay
+
+
 class Slashed(nn.Sequential):
     def __init__(self) -> None:
         super().__init__(nn.Flatten())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,7 +50,9 @@ class ShrunkProgram:
         with blocked_by(small, (args, named), "shrink"):
             program = torch.export.export(small, args, named, dynamic_shapes=dynamic)
         facts = json.dumps({**ticket.facts, "form": self.name, "made_by": "lth-export"})
-        with path.open("xb") as opened:
+        with path.open("xb") as opened, warnings.catch_warnings():
+            # of tensors that lie channels last, each of which has its memory to itself
+            warnings.filterwarnings("ignore", message="No complete tensor found")
             torch.export.save(program, opened, extra_files={FACTS: facts})
         before, after = found.num_parameters
         notes = [f"{after:,} of {before:,} parameters are left"]
@@ -80,10 +83,22 @@ class Onnx:
 
 
 def shrunk(ticket: Taken) -> Shrunk:
-    """Cuts what the mask has killed out of a copy of the ticket's network."""
+    """Cuts what the mask has killed out of a copy of the ticket's network, ``channels_last``."""
     found = shrink(ticket.lent, ticket.mask, ticket.inputs(EXAMPLES))
+    channels_last(found.module)
     give_back(ticket.task.num_parameters)
     return found
+
+
+def channels_last(module: nn.Module) -> nn.Module:
+    """Lays the weights of convolutions of images so that a processor computes the fastest by them.
+
+    As training does on one: what follows a convolution comes in the same order, and pooling of few
+    channels takes several times as long in the other. Inputs may lie as they like.
+    """
+    if any(isinstance(part, nn.Conv2d) for part in module.modules()):
+        module.to(memory_format=torch.channels_last)
+    return module
 
 
 def program(path: str | Path) -> Answer:

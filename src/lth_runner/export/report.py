@@ -17,7 +17,14 @@ from torch import nn
 from lth_runner import __version__
 from lth_runner.export.agreement import Agreement, Answer, apart
 from lth_runner.export.latency import Latency, latencies, with_csr
-from lth_runner.export.programs import ONNX_NEEDS, check_extra, session, shrunk, write_onnx
+from lth_runner.export.programs import (
+    ONNX_NEEDS,
+    channels_last,
+    check_extra,
+    session,
+    shrunk,
+    write_onnx,
+)
 from lth_runner.export.size import FormSize, form_sizes
 from lth_runner.export.taken_ticket import Taken
 from lth_runner.export.two_of_four import is_two_of_four, on_gpu, timed_on_gpu
@@ -54,7 +61,8 @@ def measured(
     """Sizes a ticket in every form and times the forms side by side, by batch size.
 
     Inputs are the test split's, and on all of them a form answers as the ticket does, or is left
-    out. ``dense`` is the same network without a zero among its weights.
+    out. ``dense`` is the same network without a zero among its weights; it, the masked and the
+    shrunk one have the order of weights that training has on a processor (``channels_last``).
     """
     inputs = {batch: ticket.inputs(batch) for batch in batches}
     forms = _Forms(ticket, inputs)
@@ -78,7 +86,10 @@ def measured(
         forms.add("csr", csr)
         forms.add("onnxruntime", lambda: _in_onnxruntime(ticket))
         known = form_sizes(ticket, small[0] if "shrunk" in forms.usable else None)
-        dense = {"dense": _plain(ticket.fresh()), "masked": _plain(ticket.lent)}
+        dense = {
+            "dense": _plain(channels_last(ticket.fresh())),
+            "masked": _plain(channels_last(ticket.module())),
+        }
         times = latencies(dense | forms.usable, inputs, repetitions)
         if is_two_of_four(ticket) and torch.cuda.is_available():
             try:
