@@ -53,7 +53,7 @@ class Outcomes:
 
 
 @torch.no_grad()
-def measure(task: Task, weights: State, split: str, size: int = 2000) -> Outcomes:
+def measure(task: Task, weights: State, split: str, size: int | None = None) -> Outcomes:
     """Measures the objective on a split in one pass, with one transfer from the device a batch."""
     placed = {name: value.to(task.device) for name, value in weights.items()}
     tally = Tally(task.objective, by_sample=True)

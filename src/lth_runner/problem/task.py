@@ -22,7 +22,7 @@ from lth_runner.problem.coordinates import (
 )
 from lth_runner.problem.covers import Covers, kind_by_name
 from lth_runner.problem.data import Dataset
-from lth_runner.problem.evaluated import for_evaluation, for_gradient
+from lth_runner.problem.evaluated import for_evaluation, for_gradient, num_at_once
 from lth_runner.problem.functional import outputs
 from lth_runner.problem.gaussian import is_rho
 from lth_runner.problem.held import held_fingerprint, is_shipped
@@ -337,11 +337,12 @@ class Task:
             self.objective,
         )
 
-    def evaluated(self, split: str, size: int = 2000) -> Iterator[Batch]:
-        """Goes through a split in order, in batches of which a network can be asked at once."""
-        return for_evaluation(self._template, self.data.batches(split, size))
+    def evaluated(self, split: str, size: int | None = None) -> Iterator[Batch]:
+        """Goes through a split in order, in batches of which a network is best asked at once."""
+        most = size or num_at_once(self._template, self.device)
+        return for_evaluation(self._template, self.data.batches(split, most))
 
-    def evaluate(self, weights: State, split: str, size: int = 2000) -> dict[str, float]:
+    def evaluate(self, weights: State, split: str, size: int | None = None) -> dict[str, float]:
         """Measures the objective on a split, a figure by name; empty when the split is."""
         placed = {name: w.to(self.device) for name, w in weights.items()}
         batches = self.evaluated(split, size)
