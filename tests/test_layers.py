@@ -25,6 +25,7 @@ LAYERS = [
     "study",
     "experiment",
     "cli __main__",
+    "api",
 ]
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units.split()}
 

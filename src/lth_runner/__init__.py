@@ -1,7 +1,16 @@
-"""Lottery Ticket Hypothesis experiments, which train, prune, rewind and compare."""
+"""Lottery Ticket Hypothesis experiments, which train, prune, rewind and compare.
+
+``run`` and ``compose`` do in a call what ``lth-run`` does, ``Result`` reads what came of it, and
+the parts of an experiment can be put together by hand. All of it is in ``lth_runner.api``, which
+loads torch, and is loaded when one of its names is asked for.
+"""
 
 import sys
 from itertools import pairwise  # in C: no file can stand in for it
+
+TYPE_CHECKING = False  # taken for true by type checkers; a file could stand in for typing's
+if TYPE_CHECKING:
+    from lth_runner.api import *  # noqa: F403
 
 __version__ = "0.2.0"
 
@@ -16,3 +25,28 @@ if _is_program():
     from lth_runner.values.search_path import without_working_folder
 
     without_working_folder()
+
+# of lth_runner.api, which holds the same list
+OFFERED = frozenset({
+    "AtInit", "Composed", "Covers", "CrossEntropy", "Data", "Delta", "EarlyBird", "Experiment",
+    "FlipCrop", "Geometric", "Given", "Global", "Grasp", "Iterative", "Job", "LayerWise", "Learned",
+    "LowRank", "Magnitude", "MapStyle", "Mask", "Measure", "MultiLabel", "NextToken", "Objective",
+    "Performance", "Recipe", "Reinit", "Result", "Rewind", "SampledData", "Shuffle", "Signs",
+    "Slot", "Snip", "SquaredError", "Static", "Store", "Synflow", "Task", "Tokens", "Trainer",
+    "Uniform", "UserError", "compose", "load_ticket", "read_ticket", "run", "run_parts",
+    "save_ticket", "shrink", "write_state",
+})  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    """Loads what is asked for."""
+    if name not in OFFERED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module("lth_runner.api"), name)
+
+
+def __dir__() -> list[str]:
+    """Lists what can be asked for, for whoever types."""
+    return [*globals(), *OFFERED]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from lth_runner.values.errors import UserError
 from lth_runner.values.terminal import visible
@@ -15,6 +16,8 @@ VALUED = {
     *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
 }
 OWN_FOLDER = ("--config-dir", "-cd")
+# by Hydra's names: of that option, and of a folder that compose(config_dir=...) or a word names
+OWN_PROVIDERS = ("command-line", "hydra.searchpath in command-line")
 
 
 def refuse_misplaced(words: Sequence[str]) -> None:
@@ -51,6 +54,15 @@ def own_folders(words: Sequence[str]) -> list[Path]:
         if name in OWN_FOLDER and (value or joined):
             found.append(Path(value[0] if value else joined))
     return found
+
+
+def named_folders(known: Any) -> list[Path]:
+    """Lists the folders of yaml that a config was composed of besides those that ship.
+
+    ``known``: Hydra's own config.
+    """
+    sources = known.runtime.config_sources
+    return [Path(source.path) for source in sources if source.provider in OWN_PROVIDERS]
 
 
 def in_order(words: Sequence[str]) -> list[str]:

@@ -72,6 +72,11 @@ def build(values: Mapping[str, Any]) -> Parts:
     """
     search: Search = part(values, "pruner.search", Search)
     experiment, recipe = checked(values, lambda task: search)
+    return named(values, experiment, recipe)
+
+
+def named(values: Mapping[str, Any], experiment: Experiment, recipe: Recipe) -> Parts:
+    """Names the run that checked parts make; ``values``: the config beside them."""
     return Parts(
         values=values,
         experiment=experiment,
@@ -99,11 +104,20 @@ def checked(
     tasks = [first.with_seed(first.seed + index) for index in range(values["replicates"])]
     experiment = Experiment(tasks, searching(first), masking, controls, probes)
     check_parts(experiment, recipe)
+    check_measures(experiment, recipe, values)
+    return experiment, recipe
+
+
+def check_measures(experiment: Experiment, recipe: Recipe, values: Mapping[str, Any]) -> None:
+    """Raises UserError for probes that do not fit, and for a tolerance that is none.
+
+    ``values``: a config with the names of the probes, and ``report.tolerance``.
+    """
+    first = experiment.tasks[0]
     clock = clock_of(first, recipe)
-    for name, probe in zip(values["probe"], probes, strict=True):
+    for name, probe in zip(values["probe"], experiment.probes, strict=True):
         try_probe(f"probe.{name}", probe, first, clock, taken=ROW)
     Tolerance.parse(values["report"].get("tolerance"), first.objective.measures[0])
-    return experiment, recipe
 
 
 def check_parts(experiment: Experiment, recipe: Recipe) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
+from lth_runner.cli.arguments import named_folders
 from lth_runner.values.errors import UserError
 
 SEVERAL = ("control", "probe")  # groups of which several options may be chosen
@@ -21,11 +22,12 @@ def check_chosen(known: Any) -> None:
     config.
     """
     words = list(known.overrides.task)
-    own = any(source.provider == "command-line" for source in known.runtime.config_sources)
-    if not own and not any(map(_may_be_wrong, words)):  # what ships is right
+    if not named_folders(known) and not any(map(_may_be_wrong, words)):  # what ships is right
         return
     loader = GlobalHydra.instance().config_loader()
-    found = loader.compute_defaults_list(known.job.config_name or "config", words, RunMode.RUN)
+    where = [word for word in known.overrides.hydra if word.startswith("hydra.searchpath=")]
+    root = known.job.config_name or "config"
+    found = loader.compute_defaults_list(root, [*where, *words], RunMode.RUN)
     chosen: dict[tuple[str, str], list[str]] = defaultdict(list)
     for default in found.defaults:
         group, _, option = (default.config_path or "").partition("/")

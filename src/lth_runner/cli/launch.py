@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -26,14 +26,14 @@ from lth_runner.cli.forecast import num_trainings, rows_by_round, warn_if_slow
 from lth_runner.cli.loading import uncollected
 from lth_runner.cli.remarks import not_applied, remark
 from lth_runner.cli.stopping import nobody_reads, stop_requested
+from lth_runner.cli.view import Terminal, View
 from lth_runner.experiment import run as run_experiment
 from lth_runner.problem.retained import check_retained
-from lth_runner.runs.folder import CURVE, DIVERGED, DONE, ENDED, PAGE, read_status
+from lth_runner.runs.folder import DIVERGED, DONE, ENDED, read_status
 from lth_runner.runs.judged_by import REPORT, changed, is_half_judged, judge_by
 from lth_runner.runs.measure import ending
 from lth_runner.runs.quantities import size
 from lth_runner.runs.record import (
-    Console,
     Record,
     RunDescription,
     RunFolder,
@@ -41,7 +41,7 @@ from lth_runner.runs.record import (
     WeightsAndBiases,
     problem_facts,
 )
-from lth_runner.runs.report import FinishedRun, stale, write
+from lth_runner.runs.report import stale, write
 from lth_runner.runs.seal import damaged
 from lth_runner.runs.status.reading import read_points
 from lth_runner.runs.status.store_care import remove, survey
@@ -53,8 +53,8 @@ from lth_runner.training.trainer import Trainer, clock_of
 from lth_runner.values.errors import UnderWay
 from lth_runner.values.memory import give_back
 from lth_runner.values.pieces import clear_pieces
-from lth_runner.values.terminal import show
 
+TERMINAL = Terminal()
 log = logging.getLogger(__name__)
 
 
@@ -70,28 +70,43 @@ class Ended:
     folder: Path
 
 
-def execute(config: DictConfig, command: str, choices: Mapping[str, Any] | None = None) -> Ended:
+def execute(
+    config: DictConfig,
+    command: str,
+    choices: Mapping[str, Any] | None = None,
+    view: View = TERMINAL,
+) -> Ended:
     """Runs a config, continues it or finds it done.
 
     ``choices``: the options that the config is composed of, for whoever reads the run folder.
+    ``view``: what shows it to whoever has asked for it.
     """
+    return carry_out(prepared(config), command, choices or {}, view)
+
+
+def prepared(config: DictConfig) -> Parts:
+    """Checks a config and builds what it names; raises UserError for what cannot be run."""
     with uncollected():
-        values = check(config)
-        parts = build(values)
+        return build(check(config))
+
+
+def carry_out(parts: Parts, command: str, choices: Mapping[str, Any], view: View) -> Ended:
+    """Runs checked parts, continues their run or finds it done."""
     torch.set_num_threads(threads_of(parts))
-    run = describe(parts, command, choices or {})
+    run = describe(parts, command, choices)
     if not _is_done(run):
         give_back(parts.task.num_parameters)
         check_retained(parts.task)
         give_back(parts.task.num_parameters)
         with _alone(run, Store(parts.outputs / "store")) as store:
-            _run(parts, engine_of(parts, run.folder), run, store)
+            _run(parts, engine_of(parts, run.folder), run, store, view.sinks())
     else:
         _clear(run, parts.outputs / "store")
         _judge_anew(run, parts.outputs / "store")
         not_applied(run)
-    retain(parts.outputs, str(values["store"]["keep"]))
-    _conclude(run.folder)
+    retain(parts.outputs, str(parts.values["store"]["keep"]))
+    _redraw(run.folder)
+    view.conclude(run.folder)
     diverged = read_status(run.folder).get("state") == DIVERGED
     return Ended(ending(run.folder).value, diverged, run.folder)
 
@@ -165,12 +180,13 @@ def _alone(run: RunDescription, store: Store) -> Iterator[Store]:
         lease.release()
 
 
-def _run(parts: Parts, choice: Choice, run: RunDescription, store: Store) -> None:
+def _run(
+    parts: Parts, choice: Choice, run: RunDescription, store: Store, shown: Sequence[Sink]
+) -> None:
     recipe, task = parts.recipe, parts.task
     engine, told = choice.engine(recipe, task)
     folder = RunFolder(draw=write)
-    view = WeightsAndBiases(**parts.values["record"]["wandb"])
-    sinks: list[Sink] = [folder, view, Console()]
+    sinks: list[Sink] = [folder, WeightsAndBiases(**parts.values["record"]["wandb"]), *shown]
     record = Record(sinks, folder.done(run))
     state, error = "failed", None
     try:
@@ -219,11 +235,7 @@ def retain(outputs: Path, keep: str) -> None:
     )
 
 
-def _conclude(folder: Path) -> None:
-    from lth_runner.runs.report.run_text import run_text  # loads scipy: not before the first step
-
+def _redraw(folder: Path) -> None:
     if names := stale(folder):  # damaged, or killed between its last row and its picture
         log.info("%s: %s drawn again", folder, " and ".join(names))
         write(folder)
-    show(f"\n{run_text(FinishedRun.load(folder))}\n")
-    show(f"picture  {folder / CURVE}\npage     {folder / PAGE}")

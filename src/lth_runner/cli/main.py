@@ -165,15 +165,13 @@ def attempt(config: DictConfig) -> Ended | None:
 
     with uncollected():
         from lth_runner.cli.launch import execute
-    from lth_runner.cli.chosen import check_chosen
+    from lth_runner.cli.composed import composed
     from lth_runner.cli.stopping import interruption_told, nobody_reads, say
     from lth_runner.cli.sweep import (
-        choices,
         command,
         has_grid,
         note_failure,
         place,
-        run_name,
         snapshots,
         whole_command,
     )
@@ -191,10 +189,9 @@ def attempt(config: DictConfig) -> Ended | None:
                 show(line)
             config.device = spread(str(config.device), int(known.job.num))
             config.train.snapshots = snapshots(known, config.train.snapshots)
-        config.name = run_name(config.name, known)
-        check_chosen(known)
+        one = composed(config, known)
         with interruption_told():
-            ended = execute(config, own, choices(known))
+            ended = execute(one.config, one.command, one.choices)
     except (KeyboardInterrupt, SystemExit) as stop:  # the latter a launcher's: it queues it again
         whole = whole_command(known) if sweeps else None
         say(f"interrupted; continue with:\n  {whole or own}")

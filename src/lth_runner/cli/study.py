@@ -23,6 +23,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
+from lth_runner.cli.arguments import named_folders
 from lth_runner.cli.study_plan import Planned, plan_points, read_study, set_by_scale
 from lth_runner.cli.sweep import command, command_line, conclude, hold
 from lth_runner.runs.evidence.rows import FinishedRun
@@ -96,8 +97,7 @@ class _Rows:
         self.outputs = Path(str(master.paths.outputs))
         self.folders: dict[int, str] = {}  # of points that are done
         self.commands: list[str] = []
-        sources = master.hydra.runtime.config_sources
-        own = [Path(s.path) for s in sources if s.provider == "command-line"]
+        own = named_folders(master.hydra)
         self._line = lambda words: command_line(own, master.hydra.job.config_name, words)
 
     def stages(self) -> list[list[Planned]]:

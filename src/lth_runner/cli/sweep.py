@@ -25,6 +25,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lth_runner.cli.arguments import named_folders
 from lth_runner.cli.planning import plan
 from lth_runner.runs.folder import DIVERGED, STATUS, read_status
 from lth_runner.runs.status.sweeps import EXIT_USER, meaning
@@ -285,9 +286,7 @@ def run_name(given: str, known: Any) -> str:
 
 def command(known: Any, overrides: Sequence[str]) -> str:
     """Writes the command line of one point, given Hydra's own config."""
-    sources = known.runtime.config_sources
-    folders = [Path(source.path) for source in sources if source.provider == "command-line"]
-    return command_line(folders, known.job.config_name or "config", overrides)
+    return command_line(named_folders(known), known.job.config_name or "config", overrides)
 
 
 def command_line(folders: Sequence[Path], root: str, overrides: Sequence[str]) -> str:

@@ -26,8 +26,8 @@ def rebuilt(folder: Path) -> Task:
     values = checked_mapping(folder / CONFIG)
     if absent := [key for key in NEEDED if key not in values]:
         raise UserError(
-            f"{folder / CONFIG} lacks {', '.join(absent)}: it is of an earlier version, or was "
-            "edited; run the experiment again"
+            f"{folder / CONFIG} lacks {', '.join(absent)}: it is of parts made by hand (their "
+            "tickets: load_ticket), of an earlier version, or was edited; run the experiment again"
         )
     maybe = {"origin": None, "coordinates": None}
     try:

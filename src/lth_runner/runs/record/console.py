@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tqdm import tqdm
+from tqdm.auto import tqdm  # a notebook's own bar there
 
 from lth_runner.runs.folder import ENDED, Row, read_rounds
 from lth_runner.runs.record.record import Place, Progress, RunDescription
@@ -20,8 +20,8 @@ LINE_SECONDS = 10.0
 class Console:
     """Writes a line per finished training, and in long ones a line per evaluation.
 
-    On a terminal a live bar counts all steps of the run and estimates the time left; a log file
-    gets lines alone.
+    On a terminal, and in a notebook that has widgets, a live bar counts all steps of the run and
+    estimates the time left; a log file gets lines alone.
     """
 
     def open(self, run: RunDescription) -> None:
@@ -41,7 +41,7 @@ class Console:
             dynamic_ncols=True,
             smoothing=0.05,
             leave=False,
-            disable=not sys.stderr.isatty(),
+            disable=not (sys.stderr.isatty() or is_of_a_notebook(tqdm)),
         )
         self._headline = run.headline
         self._say(f"run      {run.folder}")
@@ -123,3 +123,8 @@ class Console:
         value = row.get(f"{split}_{self._headline.name}")
         shown = "-" if value is None else self._headline.number(value)
         return f"{shown:>6} {self._headline.unit}".rstrip()
+
+
+def is_of_a_notebook(bar: type) -> bool:
+    """Whether a bar is a widget, which is shown wherever stderr leads."""
+    return any(base.__module__ == "tqdm.notebook" for base in bar.__mro__)

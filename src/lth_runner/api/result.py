@@ -1,0 +1,132 @@
+"""``lth_runner.Result``: a run folder as Python has use for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lth_runner.api.borrowed import importable
+from lth_runner.export import Taken
+from lth_runner.export import ticket as take_ticket
+from lth_runner.runs.evidence.rows import FinishedRun
+from lth_runner.runs.folder import DIVERGED, read_status
+from lth_runner.runs.measure import ending
+from lth_runner.runs.one_run import one_run
+from lth_runner.values.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to, read from its folder: ``outputs/<name>/<run_id>``.
+
+    ``Result("outputs/digits_imp")`` reads a run that was made before, by the command line too.
+    Raises UserError where that is no run folder, and holds none or several.
+    """
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", one_run(self.folder))
+
+    def __str__(self) -> str:
+        """The table of the run, as ``lth-run`` prints it at the end."""
+        from lth_runner.runs.report.run_text import run_text  # loads scipy
+
+        return run_text(self.read)
+
+    @cached_property
+    def read(self) -> FinishedRun:
+        """The folder's files, read once: rows, config, status, environment."""
+        return FinishedRun.load(self.folder)
+
+    @property
+    def rows(self) -> pandas.DataFrame:
+        """One line for every training, with the fields of ``rounds.jsonl`` for columns.
+
+        Raises UserError where pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise UserError(
+                "rows are a DataFrame, and pandas is not installed: pip install "
+                "'lth-runner[notebook]'; result.read.rows are the same as dictionaries"
+            ) from error
+        return pandas.DataFrame([dict(row) for row in self.read.rows])
+
+    @property
+    def verdict(self) -> str:
+        """Whether a ticket matches the dense network and beats its controls, in some sentences."""
+        from lth_runner.runs.evidence.judge import judge  # loads scipy
+        from lth_runner.runs.report.headline import headline
+
+        return headline(judge(self.read)).text
+
+    @property
+    def value(self) -> float | None:
+        """The headline measure of the last tickets, mean over replicates on the test split.
+
+        None where all have diverged.
+        """
+        return ending(self.folder).value
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a ticket's loss became NaN or infinite, and its replicate has no later rounds."""
+        return read_status(self.folder).get("state") == DIVERGED
+
+    def curve(self) -> Figure:
+        """Draws the headline measure against the weights that remain, as ``curve.png`` has it."""
+        from lth_runner.runs.report.curve import curve_figure  # loads matplotlib
+
+        return curve_figure([self.read])
+
+    def ticket(
+        self,
+        density: float | None = None,
+        *,
+        round: int | None = None,
+        sparsity: float | None = None,
+        best_matching: bool = False,
+        seed: int | None = None,
+        arm: str = "ticket",
+        start: bool = False,
+    ) -> Taken:
+        """Takes one ticket: its ``mask``, its ``weights``, its ``module()``.
+
+        Which: by the share that it keeps or, with ``sparsity``, that was removed, by its round, the
+        sparsest that is shown to match (``best_matching``), else the last round; of the first
+        replicate, or that of ``seed``; of a control, its ``arm``. Weights are those at the end of
+        training, with ``start`` those it started from. Raises UserError for a ticket that is not
+        there, with those that are.
+        """
+        if density is not None:
+            if sparsity is not None:
+                raise UserError("density and sparsity each choose a ticket: give one of them")
+            if not 0 < density <= 1:
+                raise UserError(
+                    f"density {density:.8g} is not in (0, 1]: it is the share of the weights that "
+                    "are kept, 0.1 for 10 %"
+                )
+            sparsity = 1 - density
+        with importable():
+            return take_ticket(
+                self.folder,
+                round=round,
+                sparsity=sparsity,
+                best_matching=best_matching,
+                seed=seed,
+                arm=arm,
+                start=start,
+            )
+
+    def module(self, density: float | None = None, **which: Any) -> nn.Module:
+        """Builds the stock network with a ticket's weights, chosen as ``ticket`` does."""
+        return self.ticket(density, **which).module()
