@@ -23,6 +23,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.version import getbase
 
 import lth_runner
+import small
 from command import (
     SMALL,
     contents,
@@ -255,6 +256,26 @@ def test_rows_are_a_data_frame_or_say_what_is_missing(made: Result) -> None:
     written = rows(made.folder / "rounds.jsonl")
     assert len(made.rows) == len(written)
     assert set(made.rows.columns) == {key for row in written for key in row}
+
+
+@pytest.mark.parametrize(
+    ("seeds", "more", "told"),
+    [
+        ([0, 2], {}, "seeds in a row"),
+        ([], {}, "at least one"),
+        ([0], {"name": "a/b"}, "a/b"),
+        ([0], {"tolerance": "much"}, "tolerance"),
+        ([0], {"recipe": small.recipe(batch_size=1000)}, "batch"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_before_a_training(
+    seeds: list[int], more: dict[str, Any], told: str
+) -> None:
+    tasks = [small.task(seed=seed) for seed in seeds]
+    experiment = lth_runner.Experiment(tasks, small.imp(), lth_runner.Static(), {}, [])
+    with pytest.raises(UserError, match=told), no_training():
+        lth_runner.run_parts(experiment, **{"recipe": small.recipe(), "name": "a", **more})
+    assert not Path("outputs").exists()
 
 
 def test_a_widget_is_shown_wherever_stderr_leads_and_a_bar_of_text_is_not() -> None:

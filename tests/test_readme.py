@@ -286,11 +286,16 @@ def test_the_python_of_the_docs_runs_and_the_second_time_trains_nothing(
 ) -> None:
     examples = ROOT / "docs/examples"
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setattr(sys, "argv", ["own_network.py"])
     runpy.run_path(str(examples / "own_network.py"), run_name="__main__")
     assert "355 weights kept" in capsys.readouterr().out
-    assert len(rows(tmp_path / "outputs/own_network/rounds.jsonl")) == 2 * (1 + 3 * 2)
-    source = "\n".join(blocks((ROOT / "docs/python.md").read_text(), "python"))
+    [folder] = folders(tmp_path / "outputs", "own_network")
+    assert len(rows(folder / "rounds.jsonl")) == 2 * (1 + 3 * 2)
+    with no_training():
+        runpy.run_path(str(examples / "own_network.py"), run_name="__main__")
+    shown = [(ROOT / "docs/python.md").read_text(), section(README, "From Python")]
+    source = "\n".join(block for text in shown for block in blocks(text, "python"))
     script = tmp_path / "docs_python.py"
     script.write_text(source)
     program = compile(source, str(script), "exec")
@@ -300,6 +305,7 @@ def test_the_python_of_the_docs_runs_and_the_second_time_trains_nothing(
         exec(program, module)
         assert module["last"].mask.num_kept == round(0.2 * module["last"].mask.num_prunable)
         assert int(module["mask"].num_kept) == 355
+        assert len(module["values"]) == 2
         with no_training():
             exec(program, {"__name__": "docs_python"})
     finally:
