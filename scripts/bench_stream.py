@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from measuring import in_turns, ratios, repeated, say
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
@@ -37,6 +37,7 @@ SIZES = {  # height and width, of images and of a network's input; how many; a b
     "32x32": ((32, 32), 32, 4000, 128, 24),
 }
 WORKERS = (1, 2)
+ALONE = 16  # batches made in one process, the first thrown away
 
 
 def make_images(root: Path, size: tuple[int, int], num: int) -> None:
@@ -94,6 +95,27 @@ def bench(name: str, root: Path, workers: int) -> None:
     say(f"{label}: streamed / torch's DataLoader", ratios(times["torch"], times["ours"]), "x")
 
 
+def bench_alone(name: str, root: Path) -> None:
+    """Processor time of the same batches in this process, which other programs disturb less."""
+    _, side, num, batch, _ = SIZES[name]
+    stream = ours(root, side, batch, 0).stream(batch, 0)
+    files = ImageFolder(root / "train", v2.Compose([transform(side), v2.PILToTensor()]))
+    shift, scale = (255 * torch.tensor(part)[:, None, None] for part in (MEAN, STD))
+    spent: dict[str, list[float]] = {"torch": [], "ours": []}
+    for step in range(ALONE):
+        index = torch.randperm(num)[:batch].tolist()
+        began = time.process_time()
+        _ = stream[step]
+        between = time.process_time()
+        images, _ = default_collate([files[number] for number in index])
+        _ = (images - shift) / scale
+        if step:
+            spent["ours"].append(between - began)
+            spent["torch"].append(time.process_time() - between)
+    say(f"{name}, alone: streamed", [1e6 * t / batch for t in spent["ours"]], "us/image")
+    say(f"{name}, alone: streamed / torch's", ratios(spent["torch"], spent["ours"]), "x")
+
+
 def bench_waiting(root: Path, workers: int) -> None:
     """The share of its time that a training waits for data, for networks of several costs."""
     data = ours(root, 224, 16, workers)
@@ -111,9 +133,7 @@ def bench_waiting(root: Path, workers: int) -> None:
         for _ in range(steps):
             together.advance()
         seconds = time.perf_counter() - began
-        say(
-            f"500x375, {workers} workers: a step of {name}, batch 16", [1e3 * seconds / steps], "ms"
-        )
+        say(f"500x375, {workers} worker: a step of {name}, batch 16", [1e3 * seconds / steps], "ms")
         say("of which it waits for data", [100 * (loop.stream.waited - waited) / seconds], "%")
 
 
@@ -122,6 +142,7 @@ def main() -> None:
     for name, (size, _, num, _, _) in SIZES.items():
         with tempfile.TemporaryDirectory() as folder:
             make_images(Path(folder), size, num)
+            bench_alone(name, Path(folder))
             for workers in WORKERS:
                 bench(name, Path(folder), workers)
             if name == "500x375":

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import random
+import sys
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,14 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from command import lth_run
-from lth_runner.problem.data import ImageTransforms, SampledData, folder, image_shards, imagefolder
+from lth_runner.problem.data import (
+    ImageTransforms,
+    SampledData,
+    folder,
+    image_shards,
+    image_table,
+    imagefolder,
+)
 from lth_runner.problem.data.streaming import encoded, listed
 from lth_runner.values.errors import UserError
 
@@ -273,6 +282,72 @@ def test_a_shard_that_was_cut_is_refused(photos: Path) -> None:
     os.truncate(place / "train-001.tar", 5000)
     with pytest.raises(UserError, match=r"train-001\.tar is not a readable tar archive"):
         load_shards(place)
+
+
+# --- tables of the library datasets
+
+
+class Table:
+    """As much of a table of the library as is asked for: two columns, by name or by row."""
+
+    def __init__(self, columns: dict[str, list[Any]]) -> None:
+        self.columns = columns
+        self.column_names = list(columns)
+
+    def __getitem__(self, key: int | str) -> Any:
+        if isinstance(key, str):
+            return self.columns[key]
+        return {name: values[key] for name, values in self.columns.items()}
+
+    def select_columns(self, names: list[str]) -> Table:
+        return Table({name: self.columns[name] for name in names})
+
+    def cast_column(self, name: str, kind: object) -> Table:
+        return self
+
+
+@pytest.fixture
+def saved(photos: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    splits = {}
+    for split in ("train", "test"):
+        paths = sorted((photos / split).glob("*/*.jpg"))
+        images = [{"bytes": path.read_bytes(), "path": None} for path in paths]
+        splits[split] = Table(
+            {"image": images, "label": [CLASSES.index(path.parent.name) for path in paths]}
+        )
+    library: Any = ModuleType("datasets")
+    library.load_from_disk = lambda folder: splits
+    library.Image = lambda decode: None
+    monkeypatch.setitem(sys.modules, "datasets", library)
+    (photos.parent / "saved").mkdir()
+    return photos.parent / "saved"
+
+
+def load_table(saved: Path, **options: Any) -> SampledData:
+    known = {"shape": [3, 16, 16], "num_classes": 2, "workers": 0, "validation": 8, **options}
+    return image_table(path=str(saved), val=None, cache=str(saved.parent / "cache"), **known)
+
+
+def test_a_table_gives_what_the_folder_gives(photos: Path, saved: Path) -> None:
+    data = load_table(saved, augment_flip=True, **MOMENTS)
+    assert same(batches(data), batches(streamed(photos, augment_flip=True, **MOMENTS)))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"image_column": "img"}, r"train has no column 'img' \(dataset\.image_column\)"),
+        ({"label_column": "lbel"}, "did you mean label"),
+        ({"label_column": "image"}, r"row 0 of train in .* has the class \{"),
+        ({"image_column": "label"}, r"row 0 of train in .* holds no image \(int\)"),
+        ({"test": "tset"}, "did you mean test"),
+    ],
+)
+def test_a_table_that_lacks_something_is_refused(
+    saved: Path, options: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        load_table(saved, **options)
 
 
 # --- mistakes

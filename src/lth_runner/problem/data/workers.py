@@ -49,6 +49,14 @@ class Request:
         seed, *names = self.draw
         return splits[self.split].take(self.index, generator(int(seed), *names))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Is sent as plain numbers: a tensor would share its whole memory, a view's too."""
+        return _request, (self.split, self.index.numpy().copy(), self.draw)
+
+
+def _request(split: str, index: Any, draw: tuple[str | int, ...]) -> Request:
+    return Request(split, torch.from_numpy(index), draw)
+
 
 class Requests(Protocol):
     """Batches one after the other, by their places."""

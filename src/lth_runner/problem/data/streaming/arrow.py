@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -158,8 +159,8 @@ class ImageTable:
         for number, value in enumerate(values):
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise UserError(
-                    f"{self.where(number)} has the class {value!r}: give whole numbers from 0 "
-                    "(dataset.label_column)"
+                    f"{self.where(number)} has the class {reprlib.repr(value)}: give whole "
+                    "numbers from 0 (dataset.label_column)"
                 )
         return torch.tensor(values, dtype=torch.int64)
 
