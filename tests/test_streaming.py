@@ -162,6 +162,9 @@ def test_memory_decides_where_nobody_does(photos: Path, monkeypatch: pytest.Monk
     data = load(photos)
     assert "more than a quarter of this machine's" in data.told
     assert not isinstance(load(photos, stream=False), SampledData)
+    monkeypatch.setattr(folder, "total_memory", lambda: 0.9 * 50 * 3 * 16 * 16)
+    with pytest.raises(UserError, match=r"decoded its images take .*stream=false out"):
+        load(photos, stream=False, shape=[3, 16, 17])
 
 
 def test_a_tar_is_streamed_as_its_folder_is(photos: Path) -> None:
@@ -214,7 +217,7 @@ def test_a_broken_image_is_named_or_left_out_and_counted(
         list(streamed(photos, **MOMENTS).batches("test", 4))
     data = streamed(photos, broken="skip", **MOMENTS)
     assert (len(data.train), len(data.test)) == (39 - 8, 9)
-    assert "2 broken ones left out" in data.told
+    assert "2 left out as broken" in data.told
     assert "1 of 40 images cannot be decoded and are left out" in caplog.text
     assert "train/dog/07.jpg" in caplog.text
     assert sum(len(labels) for _, labels in data.batches("test", 4)) == 9

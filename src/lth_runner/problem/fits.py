@@ -13,6 +13,7 @@ from lth_runner.problem.answers import answer
 from lth_runner.problem.coordinates import Covering, Delta
 from lth_runner.problem.covers import Covers
 from lth_runner.problem.data import Data, MapStyle, Passages, Sequences, Subset
+from lth_runner.problem.data.streaming import Decoded
 from lth_runner.problem.places import moved, overlapping
 from lth_runner.problem.task import Task
 from lth_runner.values import tree
@@ -84,7 +85,7 @@ def _targets(samples: Any) -> list[Tree]:
     if isinstance(samples, tuple):
         return tree.split(samples[1], PIECE)
     samples = _whole(samples)
-    if isinstance(samples, Sequences):
+    if isinstance(samples, Sequences | Decoded):
         return tree.split(samples.targets, PIECE)
     if isinstance(samples, MapStyle):
         return tree.split(tree.cat(samples.targets), PIECE)

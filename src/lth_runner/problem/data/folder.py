@@ -151,14 +151,18 @@ def _why_streamed(pictures: Pictures, decoding: Decoding, *, asked: bool) -> str
         return "they have transforms"
     if decoding.broken != "refuse":
         return f"dataset.broken={decoding.broken}"
-    num = sum(len(names) for split in SPLITS for names in pictures[split].values())
-    num_bytes, there = num * math.prod(decoding.shape), total_memory()
+    num_bytes, there = _bytes_decoded(pictures, decoding.shape), total_memory()
     if num_bytes <= SHARE * there:
         return None
     return (
         f"decoded they would take {num_bytes / 1e9:,.1f} GB, more than a quarter of this machine's "
         f"{there / 1e9:,.1f}"
     )
+
+
+def _bytes_decoded(pictures: Pictures, shape: tuple[int, ...]) -> int:
+    num = sum(len(names) for split in SPLITS for names in pictures[split].values())
+    return num * math.prod(shape)
 
 
 # --- decoding
@@ -208,6 +212,12 @@ def _cached(
             path.replace(aside)
             _log.warning("cache file %s is damaged (%s): set aside and rebuilt", path, error)
     listed = images or find(root, most)
+    if (num_bytes := _bytes_decoded(listed, shape)) > total_memory():
+        raise UserError(
+            f"{root}: decoded its images take {num_bytes / 1e9:,.1f} GB, and this machine has "
+            f"{total_memory() / 1e9:,.1f}: leave dataset.stream=false out, and unpack what is "
+            "compressed, for images to be decoded when a batch asks for them"
+        )
     tensors = _decode(root, listed, shape, max_pixels)
     if stamps(root, images) != seen:
         raise UserError(f"{root} was changed while it was read: start again when it is at rest")

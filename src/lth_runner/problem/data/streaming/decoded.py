@@ -71,6 +71,11 @@ class Decoded:
     def __len__(self) -> int:
         return len(self.encoded)
 
+    @property
+    def targets(self) -> Tensor:
+        """The class of each image, for which none is decoded."""
+        return self.encoded.labels
+
     def take(self, index: Tensor, draw: torch.Generator) -> Batch:
         images = numpy.empty((len(index), *self.shape), dtype=numpy.uint8)
         seeds = torch.randint(2**63 - 1, (len(index),), generator=draw).tolist()

@@ -186,7 +186,7 @@ def streamed(
     total = sum(len(encoded) for encoded in named.values())
     workers = decoding.num_workers
     by = f"ahead of time (dataset.workers={workers})" if workers else "by no worker"
-    left_out = f", {broken:,} broken ones left out" if broken else ""
+    left_out = f", {broken:,} left out as broken" if broken else ""
     return SampledData(
         train=Subset(changed, rest),
         val=decoding.decoded(named["val"]) if val is not None else held_out,
