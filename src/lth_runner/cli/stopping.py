@@ -83,7 +83,8 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(requests)
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # not Python's: nothing that it could put back
+                signal.signal(number, handler)
         if signal.SIGUSR2 in requests:
             signal.raise_signal(signal.SIGUSR2)  # now that the checkpoint is written
 

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -124,7 +125,7 @@ class Ahead:
                 f"dataset.workers={self._num}: batch {place} was asked of {TRIES} sets of workers, "
                 f"and none made it ({reason}). Where the system killed them, memory is short"
                 f"{_free_shared()}: give fewer workers, a smaller train.batch_size, or "
-                "dataset.workers=0; the same command goes on where this one ended"
+                f"dataset.workers=0{_of_a_script()}; the same command goes on where this one ended"
             )
         self._next = place + 1
         if isinstance(found, _Raised):
@@ -275,6 +276,15 @@ def _end_with(sentinel: int, end: Callable[[int], Any]) -> None:
     """Waits for the end of the process that wants the batches: killed, it tells nobody."""
     connection.wait([sentinel])
     end(0)
+
+
+def _of_a_script() -> str:
+    """Says what workers of a script need, which they import: it would call itself in each."""
+    main = sys.modules.get("__main__")
+    is_script = str(getattr(main, "__file__", "")).endswith(".py")
+    if not is_script or getattr(main, "__spec__", None) is not None:  # python -m, or lth-run
+        return ""
+    return "; in a Python script, make the call under if __name__ == '__main__'"
 
 
 def _free_shared() -> str:
