@@ -178,6 +178,24 @@ def test_the_process_is_as_it_was_also_within_a_hydra_application(
         torch.set_num_threads(1)
 
 
+@pytest.mark.slow
+def test_a_wandb_run_of_the_callers_stays_theirs_and_open(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import wandb
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    mine = wandb.init(dir=str(tmp_path), settings=wandb.Settings(silent=True))
+    try:
+        folder = run(*SMALL, "record=default", quiet=True).folder
+        assert list(folder.glob("wandb/offline-run-*/*.wandb"))
+        assert wandb.run is mine
+        mine.log({"loss": 1.0})
+        assert "loss" in mine.summary
+    finally:
+        mine.finish()
+
+
 def test_two_threads_run_one_after_the_other_and_both_are_right(made: Result) -> None:
     found: dict[int, Result] = {}
 

@@ -81,6 +81,7 @@ class WeightsAndBiases:
             config={**run.config, "run_id": run.run_id},
             dir=str(run.folder),
             mode=self._mode,  # type: ignore[arg-type]
+            reinit="create_new",  # a run of whoever calls us from Python stays theirs, and open
             settings=wandb.Settings(silent=True, console="off"),
         )
         metrics, rounds = self._earlier
