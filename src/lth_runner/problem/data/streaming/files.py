@@ -69,6 +69,7 @@ class EncodedFiles:
         return replace(self, content=content_hash(self, self.lengths, what))
 
     def read(self, number: int) -> bytes:
+        # no view of these tensors is kept: what is sent to a worker moves to other memory
         place = int(self.places[number])
         begin, length = int(self.begins[number]), int(self.lengths[number])
         try:
