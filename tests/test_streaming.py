@@ -119,6 +119,8 @@ def test_workers_change_no_bit(photos: Path) -> None:
     by_two = streamed(photos, transforms=NOISY, workers=2)
     assert alone.fingerprint == by_two.fingerprint
     assert same(batches(alone), batches(by_two))
+    few = [[*data.sample(4, 1)] for data in (alone, by_two)]  # read here, what was sent to others
+    assert same(*few)
 
 
 @pytest.mark.slow

@@ -94,11 +94,11 @@ def test_a_stuck_worker_is_told_and_its_batch_made_again(
     expected = load(photos, 0, tmp_path / "flag").stream(8, 1)
     stream = load(photos, 2, tmp_path / "flag").stream(8, 1)
     assert torch.equal(stream[0][0], expected[0][0])
-    monkeypatch.setattr(workers, "PATIENCE", 3.0)
+    monkeypatch.setattr(workers, "PATIENCE", 20.0)  # to start new ones too, on a busy machine
     (tmp_path / "flag").touch()
     for step in range(1, 12):
         assert torch.equal(stream[step][0], expected[step][0])
-    assert "no batch came for 3 seconds" in caplog.text
+    assert "no batch came for 20 seconds" in caplog.text
 
 
 def test_workers_that_are_always_stuck_end_the_run(
