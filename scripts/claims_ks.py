@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from claim import Claim, Group
+from evidence import hardware
 from measures import Found, above, change, level, within
 
 from lth_runner.runs.evidence.estimate import sample, two_sample
@@ -49,7 +50,8 @@ class LessFull:
     def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
         ours = runs["run"].values(TICKET, 1, EXACT)
         theirs = runs["full"].values(TICKET, 0, EXACT)
-        if not ours or not theirs:
+        # of one pretrained start: one machine draws and trains it to the same bits
+        if not ours or not theirs or hardware(runs["run"]) != hardware(runs["full"]):
             return None
         apart = two_sample(*(sample(list(values.values())) for values in (ours, theirs)))
         return above(f"{level(ours)} against {level(theirs)}: {change(apart)}", apart, self.limit)
