@@ -373,7 +373,7 @@ def test_a_tree_at_fault_is_refused_by_name(
 
 def test_other_imagefolder_mistakes_are_refused(tmp_path: Path) -> None:
     root, cache = plant(tmp_path / "tree"), tmp_path / "cache"
-    with pytest.raises(UserError, match="has no train/"):
+    with pytest.raises(UserError, match="there is no such folder"):
         load(tmp_path / "nowhere", cache)
     with pytest.raises(UserError, match="1 or 3, height, width"):
         load(root, cache, shape=[2, 6, 6])

@@ -101,6 +101,8 @@ def test_what_is_interrupted_goes_on_by_the_same_call() -> None:
     assert status_of(folder)["state"] == "interrupted"
     before = rows(folder / "rounds.jsonl")
     assert before
+    with pytest.raises(UserError, match="is not done, its status is interrupted"):
+        _ = Result(folder).value
     assert run(*words, quiet=True).folder == folder
     assert status_of(folder)["state"] == "done"
     assert rows(folder / "rounds.jsonl")[: len(before)] == before
@@ -123,6 +125,7 @@ def test_what_is_interrupted_goes_on_by_the_same_call() -> None:
         (["--config-dir=mine"], "config_dir="),
         (["control=[none,reinit]"], "none stands alone"),
         ([3], "3 is no word"),
+        (["seed=1 +scale=smoke"], r"several words in one .*'seed=1', '\+scale=smoke'"),
     ],
 )
 def test_a_mistake_is_one_message_and_an_exception(words: list[Any], told: str) -> None:

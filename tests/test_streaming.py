@@ -267,6 +267,7 @@ def test_shards_give_what_the_folder_gives(photos: Path, as_json: bool) -> None:
     ("files", "told"),
     [
         ({"a.jpg": b"x"}, "a has no class"),
+        ({"a.jpg": b"x", "a.json": b'{"y": 1}'}, r"a\.json under dataset\.label_key="),
         ({"a.cls": b"1"}, "a has no image"),
         ({"a.jpg": b"x", "a.cls": b"cat"}, r"a\.cls in .* is no number"),
         ({"a.jpg": b"x", "a.cls": b"-1"}, "says the class is -1"),

@@ -67,3 +67,11 @@ def test_what_is_no_file_of_tokens_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=told):
         load(written(tmp_path), **options)
+
+
+@pytest.mark.parametrize("wide", ["int32", "int64"])
+def test_numbers_of_another_width_are_told_and_not_trained_on(tmp_path: Path, wide: str) -> None:
+    for split in ("train", "val", "test"):
+        np.arange(200).astype(wide).tofile(tmp_path / f"{split}.bin")
+    with pytest.raises(UserError, match=r"every second number of .*train\.bin is 0"):
+        load(tmp_path, vocabulary=200)

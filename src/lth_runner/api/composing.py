@@ -103,6 +103,12 @@ def _refuse_options(words: Sequence[str]) -> None:
             raise UserError(
                 f"{word!r} is no word: give text as behind lth-run, such as 'pruner.sparsity=0.9'"
             )
+        parts = word.split()
+        if len(parts) > 1 and all("=" in part for part in parts):
+            raise UserError(
+                f"{word!r} is several words in one text: give each by itself, "
+                f"run({', '.join(map(repr, parts))})"
+            )
         if word in ("-m", "--multirun"):
             raise _several("a sweep", words)
         if word.partition("=")[0] in OWN_FOLDER:

@@ -11,7 +11,7 @@ from lth_runner.api.borrowed import importable
 from lth_runner.export import Taken
 from lth_runner.export import ticket as take_ticket
 from lth_runner.runs.evidence.rows import FinishedRun
-from lth_runner.runs.folder import DIVERGED, read_status
+from lth_runner.runs.folder import DIVERGED, DONE, read_status
 from lth_runner.runs.measure import ending
 from lth_runner.runs.one_run import one_run
 from lth_runner.values.errors import UserError
@@ -73,9 +73,23 @@ class Result:
     def value(self) -> float | None:
         """The headline measure of the last tickets, mean over replicates on the test split.
 
-        None where all have diverged.
+        None where all have diverged. Raises UserError for a run that is not done, and for rows that
+        are not what was written.
         """
-        return ending(self.folder).value
+        state = read_status(self.folder).get("state")
+        if state not in (DONE, DIVERGED):
+            raise UserError(
+                f"{self.folder} is not done, its status is {state or 'unknown'}: its last tickets "
+                "are others than those it was to end with. The same words again go on with it; "
+                "result.read.rows has what is there"
+            )
+        found = ending(self.folder).value
+        if found is None and state == DONE:
+            raise UserError(
+                f"{self.folder}/rounds.jsonl is not what was written: there is no last ticket in "
+                "it. Remove the folder and give the same words again: trainings are in the Store"
+            )
+        return found
 
     @property
     def diverged(self) -> bool:

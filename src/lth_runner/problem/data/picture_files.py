@@ -31,6 +31,12 @@ def find(root: Path, most: int) -> Pictures:
     Raises UserError for a missing split, an empty class, classes that differ, and under a
     picture's name what is no file, or is larger than ``most`` bytes.
     """
+    if not root.exists():
+        where = "" if root.is_absolute() else f", seen from {Path.cwd()}"
+        raise UserError(
+            f"dataset.root={root}: there is no such folder or archive{where}: give one with "
+            "train/<class>/* and test/<class>/* images"
+        )
     pictures = _in_archive(root, most) if root.is_file() else _in_folder(root)
     for split in SPLITS:
         if not pictures.get(split):

@@ -17,6 +17,7 @@ from lth_runner.problem.data.token_table import cached_table
 from lth_runner.values.errors import UserError
 
 FORMAT = 1  # part of the cached file's name: raise it when other facts are kept
+SEEN, FEWEST = 4096, 16  # numbers of a file that are looked at for its width, and how many tell
 LOGITS = 2**26  # of one batch in evaluation at most: a number for each token of the vocabulary
 
 
@@ -89,8 +90,17 @@ def _facts(folder: Path, file: str, split: str, dtype: str, cache: str | None) -
             "tokens: it was cut, or dataset.dtype is another"
         )
 
+    numbers = numpy.memmap(path, dtype=dtype, mode="r")
+    some = numbers[: 2 * SEEN]
+    if len(some) >= FEWEST and some[::2].any() and not some[1::2].any():
+        raise UserError(
+            f"every second number of {path} is 0, as where wider ones (int32, numpy's own int64) "
+            f"are read as {dtype}: write it as numpy.asarray(tokens, {dtype!r}).tofile(path) does, "
+            "or set dataset.dtype=uint32 for files of four bytes a token"
+        )
+
     def make() -> Mapping[str, Tensor]:
-        found = TokenFacts.of(numpy.memmap(path, dtype=dtype, mode="r"))
+        found = TokenFacts.of(numbers)
         content = torch.frombuffer(bytearray(bytes.fromhex(found.content)), dtype=torch.uint8)
         return {"largest": torch.tensor(found.largest), "content": content}
 

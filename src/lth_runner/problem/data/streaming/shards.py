@@ -108,8 +108,11 @@ def _listing(folder: Path, shards: Sequence[Stamp], label_key: str) -> Listing:
         images, classes = _keys(path, label_key)
         for key in sorted(images.keys() | classes.keys()):
             if key not in images or key not in classes:
-                lacking = "image" if key not in images else "class (.cls, or .json)"
-                raise UserError(f"{path}: {key} has no {lacking}: each sample needs both")
+                lacking = "image" if key not in images else "class"
+                raise UserError(
+                    f"{path}: {key} has no {lacking}: each sample needs an image and its class, a "
+                    f"number in {key}.cls, or in {key}.json under dataset.label_key={label_key!r}"
+                )
             member, begin, length = images[key]
             listing.add(stamp, classes[key], member, begin, length)
     return listing
