@@ -2,8 +2,8 @@
 
     make bench                          # everything, some minutes on two quiet cores
     python scripts/bench.py step pack   # some of it: step pack bayesian sparse convolution
-                                        # transformer finetune overhead prune memory large stream
-                                        # gpu
+                                        # transformer finetune lota overhead prune memory large
+                                        # stream gpu
 
 Absolute times depend on the machine and on what else it does; every claim is a ratio of two
 things measured in turns. The ceiling is the rate of a large matrix product in the same process.
@@ -382,6 +382,13 @@ def bench_stream() -> None:
     bench_stream.main()
 
 
+def bench_lota() -> None:
+    """The same BERT in deltas, 90 and 99 % of them pruned, against full fine-tuning."""
+    import bench_lota
+
+    bench_lota.main()
+
+
 def bench_gpu() -> None:
     """ResNet-20, batch 128, flipped and cropped, on CUDA: one by one against graphs of lanes."""
     import bench_gpu
@@ -392,7 +399,7 @@ def bench_gpu() -> None:
 BENCHES = {
     "step": bench_step, "pack": bench_pack, "bayesian": bench_bayesian, "sparse": bench_sparse,
     "convolution": bench_convolution,
-    "transformer": bench_transformer, "finetune": bench_finetune,
+    "transformer": bench_transformer, "finetune": bench_finetune, "lota": bench_lota,
     "overhead": bench_overhead, "prune": bench_prune, "memory": bench_memory,
     "large": bench_large, "stream": bench_stream,
     "gpu": bench_gpu,
