@@ -139,7 +139,9 @@ class SealedFile:
                     f"{self._path}: its contents do not fit the hash they were written with"
                 )
             self._is_checked = True
-        return {n: value for n, value in tensors.items() if n.startswith(prefix)}, metadata
+        # behind the seal, which is of the file's bytes: a copy makes any true byte a 1
+        chosen = {n: aligned(value) for n, value in tensors.items() if n.startswith(prefix)}
+        return chosen, metadata
 
 
 def load(path: Path) -> tuple[State, dict[str, str]]:
@@ -182,7 +184,7 @@ def _read(path: Path, prefix: str) -> tuple[State, dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as opened:  # maps the file: pages, copied on writing
             names = [name for name in opened.keys() if name.startswith(prefix)]  # noqa: SIM118 (not a dict)
-            tensors = {name: aligned(opened.get_tensor(name)) for name in names}
+            tensors = {name: opened.get_tensor(name) for name in names}
             return tensors, dict(opened.metadata() or {})
     except SafetensorError as error:
         raise Damaged(f"{path} is no safetensors file, or was cut short") from error
