@@ -24,7 +24,7 @@ $(VENV)/.installed: pyproject.toml
 run: install ## the main job: digits, an MLP, iterative magnitude pruning beside its controls
 	$(BIN)/lth-run $(ARGS)
 
-test: install ## the tests, four to eight minutes on two cores
+test: install ## the tests, three to seven minutes on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: install ## the tests that take longer
