@@ -19,7 +19,7 @@ from lth_runner.problem.data.augmentation import Augmentation
 from lth_runner.problem.data.cache_file import cache_folder, write_cache_file
 from lth_runner.problem.data.datasets import assemble
 from lth_runner.problem.data.picture_files import SPLITS, Pictures, contents, find, stamps
-from lth_runner.problem.data.pictures import BYTES_A_PIXEL, MAX_PIXELS, MODES, pixels
+from lth_runner.problem.data.pictures import BYTES_A_PIXEL, MAX_PIXELS, pixels
 from lth_runner.problem.data.sampled import SampledData
 from lth_runner.problem.data.splits import moments, of_classes
 from lth_runner.problem.data.streaming import Decoding, ImageTransforms, streamed
@@ -72,10 +72,6 @@ def imagefolder(
     Raises UserError for a missing split, an empty class, classes that differ, unreadable images,
     and images of more than ``max_pixels``.
     """
-    if len(shape) != 3 or shape[0] not in MODES or min(shape) < 1:
-        raise UserError(f"{name}: shape is {list(shape)}: give [1 or 3, height, width]")
-    if isinstance(max_pixels, bool) or max_pixels < 1:
-        raise UserError(f"dataset.max_pixels={max_pixels!r}: give a whole number above 0")
     decoding = Decoding(
         shape=tuple(shape),
         max_pixels=max_pixels,
