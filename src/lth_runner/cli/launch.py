@@ -22,6 +22,7 @@ from lth_runner.cli.build import Parts, build
 from lth_runner.cli.check import check
 from lth_runner.cli.choose import engine_of, threads_of
 from lth_runner.cli.environment import environment
+from lth_runner.cli.expected import expect
 from lth_runner.cli.forecast import num_trainings, rows_by_round, warn_if_slow
 from lth_runner.cli.loading import uncollected
 from lth_runner.cli.remarks import not_applied, remark
@@ -195,6 +196,8 @@ def _run(
         with stop_requested() as stop:
             log.info("engine   %s (%s)", engine.name, told)
             remark(parts, run)
+            for line in expect(parts, run, engine.name, record.done, is_about_to_run=True).lines:
+                log.info("%s", line)
             warn_if_slow(parts.experiment, recipe, engine, run.num_steps)
             pace = Pace(stop, recipe.checkpoint_minutes * 60, record.watch, folder.replayed)
             trainer = Trainer(recipe, store, engine, pace, run=run.run_id)

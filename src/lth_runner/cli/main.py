@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lth_runner import __version__
-from lth_runner.cli.arguments import own_folders, refuse_misplaced
+from lth_runner.cli.arguments import DRY_RUN, own_folders, refuse_misplaced
 from lth_runner.cli.help import help_text
 from lth_runner.cli.loading import uncollected
 from lth_runner.values.cublas import fix_workspace
@@ -64,7 +64,7 @@ def main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here, and are told in one place
     try:
         with interruption_told():
-            _compose(words)
+            _dry_run(words) if DRY_RUN in words else _compose(words)
     except KeyboardInterrupt as stop:
         if TOLD not in stop.args:
             print("interrupted before the run began: nothing was changed", file=sys.stderr)
@@ -88,6 +88,19 @@ def _compose(words: Sequence[str]) -> None:
         Plugins.instance()  # those that are installed, and none that lie in this folder
     user_code_last()  # model._target_=mine.Net finds mine.py in this folder
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
+
+
+def _dry_run(words: Sequence[str]) -> None:
+    refuse_misplaced(words)
+    with uncollected():
+        from hydra.core.plugins import Plugins
+
+        from lth_runner.cli.dry_run import dry_run
+
+        Plugins.instance()
+    user_code_last()
+    fix_workspace()
+    dry_run(words, conf_dir())
 
 
 def _typed() -> str:

@@ -100,6 +100,15 @@ def choose(recipe: Recipe, task: Task, masking: Masking) -> Choice:
     return Choice(found.name, f"not packed: {unpacked}; {found.reason}", found.trial)
 
 
+def needs_trial(recipe: Recipe, task: Task, masking: Masking) -> bool:
+    """Whether ``choose`` would try steps on a CUDA device, in order to choose."""
+    if torch.device(task.device).type != "cuda":
+        return False
+    return recipe.engine == "graphed" or (
+        recipe.engine == "auto" and obstacle(task, masking, recipe) is not None
+    )
+
+
 def chosen_before(kept: Mapping[str, Any], recipe: Recipe, task: Task, masking: Masking) -> Choice:
     """Returns the choice whose ``facts`` were kept beside a run.
 
