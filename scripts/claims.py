@@ -6,6 +6,7 @@ from claim import Claim, Group
 from claims_bayesian import BAYESIAN_CLAIMS
 from claims_carried import CARRIED
 from claims_flow import FLOW_CLAIMS
+from claims_hypothesis import HYPOTHESIS
 from claims_ks import KS_CLAIMS
 from claims_lota import LOTA_CLAIMS
 from claims_oneshot import ONE_SHOT_CLAIMS
@@ -243,6 +244,7 @@ CLAIMS = {
         "LeNet-300-100 on MNIST with a search as long as one.",
         _families(),
     ),
+    **HYPOTHESIS,
     **CARRIED,
     **LOTA_CLAIMS,
     **PARTIAL_LORA,
