@@ -10,7 +10,7 @@ import pytest
 from command import SMALL, folders, lth_run, no_training, rows
 
 
-@pytest.fixture()
+@pytest.fixture
 def outputs(tmp_path):
     return tmp_path / "outputs"
 
