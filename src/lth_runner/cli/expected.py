@@ -207,8 +207,9 @@ def told_time(num_to_train: int, seconds: float | None, timing: Timing | None) -
     if seconds is None or timing is None:
         return "unknown: no training like these was timed here before"
     others = f" and {len(timing.folders) - 1} more" if len(timing.folders) > 1 else ""
+    told = f"about {duration(seconds)}" if seconds >= 1 else "less than a second"
     return (
-        f"about {duration(seconds)} of training, as {timing.num_trainings} like these took in "
+        f"{told} of training, as {timing.num_trainings} like these took in "
         f"{timing.folders[0]}{others}; probes and pictures come on top"
     )
 

@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -188,6 +189,7 @@ def attempt(config: DictConfig) -> Ended | None:
         snapshots,
         whole_command,
     )
+    from lth_runner.runs.sweep_time import sweep_line
     from lth_runner.values.errors import UnderWay
 
     fix_workspace()
@@ -200,6 +202,12 @@ def attempt(config: DictConfig) -> Ended | None:
         if sweeps:
             if line := place(known):
                 show(line)
+            told = sweep_line(
+                Path(known.sweep.dir), Path(config.paths.outputs), int(known.job.num),
+                datetime.now(timezone.utc),
+            )  # fmt: skip
+            if told:
+                show(told)
             config.device = spread(str(config.device), int(known.job.num))
             config.train.snapshots = snapshots(known, config.train.snapshots)
         one = composed(config, known)
