@@ -9,6 +9,7 @@ from claims_flow import FLOW_CLAIMS
 from claims_hypothesis import HYPOTHESIS
 from claims_ks import KS_CLAIMS
 from claims_lota import LOTA_CLAIMS
+from claims_methods import METHODS
 from claims_oneshot import ONE_SHOT_CLAIMS
 from claims_partial_lora import PARTIAL_LORA
 from claims_pretrained import PRETRAINED
@@ -245,6 +246,7 @@ CLAIMS = {
         _families(),
     ),
     **HYPOTHESIS,
+    **METHODS,
     **CARRIED,
     **LOTA_CLAIMS,
     **PARTIAL_LORA,
