@@ -77,13 +77,13 @@ def _train(
         together = engine.begin(jobs, recipe, [keeper.load() for keeper in keepers])
         lanes = dict(enumerate(together.lanes))
         first, clock = lanes[0], lanes[0].clock
-        period = recipe.evaluation_period(clock)
+        looks = recipe.evaluation_steps(clock)
         marks = {step for job in jobs for step in job.snapshots}
         began = last_checkpoint = last_look = time.monotonic()
         _snapshots(lanes, jobs, keepers)
         while lanes and first.step < clock.total:
             together.advance()
-            if first.step % period == 0 or first.step == clock.total:
+            if first.step in looks or first.step == clock.total:
                 for loop in lanes.values():
                     pace.watch(loop.job, loop.step, clock, loop.evaluate())
                 for index in [index for index, loop in lanes.items() if loop.diverged]:
