@@ -6,8 +6,10 @@ from claim import Claim, Group
 from claims_bayesian import BAYESIAN_CLAIMS
 from claims_carried import CARRIED
 from claims_flow import FLOW_CLAIMS
+from claims_hypothesis import HYPOTHESIS
 from claims_ks import KS_CLAIMS
 from claims_lota import LOTA_CLAIMS
+from claims_methods import METHODS
 from claims_oneshot import ONE_SHOT_CLAIMS
 from claims_partial_lora import PARTIAL_LORA
 from claims_pretrained import PRETRAINED
@@ -243,6 +245,8 @@ CLAIMS = {
         "LeNet-300-100 on MNIST with a search as long as one.",
         _families(),
     ),
+    **HYPOTHESIS,
+    **METHODS,
     **CARRIED,
     **LOTA_CLAIMS,
     **PARTIAL_LORA,

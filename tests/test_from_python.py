@@ -242,7 +242,13 @@ def test_a_run_shows_what_the_command_line_shows_and_quiet_nothing(
     shown = capsys.readouterr().out.splitlines()
     assert shown[1] == "engine   sequential (asked for)"
     theirs = lth_run(*SMALL, "paths.outputs=theirs").out.replace("theirs/", "outputs/")
-    logged = ("engine ", "prunable ")  # which pytest takes in the place of a command's own handler
+    logged = (
+        "engine ",
+        "prunable ",
+        "plan ",
+        "time ",
+        "disk ",
+    )  # which pytest takes in the place of a command's own handler
     assert [line for line in shown if not line.startswith(logged)] == theirs.splitlines()
     run(*SMALL, "seed=1", quiet=True)
     assert capsys.readouterr() == ("", "")

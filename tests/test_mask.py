@@ -146,3 +146,9 @@ def test_a_mask_is_read_from_a_whole_ticket(tmp_path):
     tensors = {"mask.mask.w": A["w"], "weights.mask.w": torch.zeros(4)}
     states.save(tmp_path / "ticket", tensors, {"seed": "0"})
     assert Mask.load(tmp_path / "ticket") == Mask({"mask.w": A["w"]})
+
+
+def test_a_mask_takes_a_bit_a_weight() -> None:
+    mask = Mask({"weight": torch.rand(64, 100) > 0.9})
+    held = sum(bits.nbytes for bits in mask._bits.values())
+    assert held == 64 * 100 // 8

@@ -408,6 +408,18 @@ def test_percentages_keep_the_digits_that_matter(density, left, gone):
 # --- reading --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("shown", "word"), [(True, "opened"), (False, "no browser was found")])
+def test_open_shows_the_page_in_a_browser_or_says_where_it_is(
+    tmp_path, capsys, monkeypatch, shown, word
+):
+    asked = []
+    monkeypatch.setattr("webbrowser.open", lambda address: asked.append(address) or shown)
+    folder = fake_run(tmp_path / "run", rounds=2, seeds=1)
+    assert main([str(folder), "--open"]) == 0
+    assert asked == [(folder / "report.html").as_uri()]
+    assert capsys.readouterr().out.splitlines()[-1].startswith(word)
+
+
 def test_a_key_in_the_place_of_a_path_is_told_with_the_command_that_takes_it(tmp_path, capsys):
     folder = save(tmp_path / "run", [row(0, "ticket", 0, 0.97)])
     (folder / "status.json").write_text(json.dumps({"state": "done", "command": "lth-run a=b"}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -12,7 +13,7 @@ from lth_runner.values import state as states
 from lth_runner.values.errors import Damaged, UserError, nearest
 from lth_runner.values.name_patterns import select, value_for
 from lth_runner.values.seeds import derive, stream
-from lth_runner.values.steps import Clock, Duration
+from lth_runner.values.steps import Clock, Duration, Growing
 
 
 @pytest.mark.parametrize(
@@ -231,3 +232,20 @@ def test_of_many_names_none_of_which_is_near_the_least_unlike_are_told() -> None
     few, many = [f"abc{n}" for n in range(20)], [f"abc{n}" for n in range(2000)]
     assert nearest("zzz", few) == f"accepted: {', '.join(sorted(few))}"
     assert re.fullmatch(r"accepted: (abc\d+, ){7}abc\d+ and 1992 more", nearest("zzz", many))
+
+
+def test_evaluations_grow_apart_with_the_steps_taken() -> None:
+    clock = Clock.of(Duration.parse("5000it"), epoch=100)
+    even = clock.every(Growing.parse("100it"), "k")
+    grown = sorted(clock.every(Growing.parse("100it+10%"), "k"))
+    assert list(even) == list(range(100, 5001, 100))
+    assert grown[:10] == list(range(100, 1001, 100))
+    assert all(later - step == max(100, step // 10) for step, later in itertools.pairwise(grown))
+    assert len(grown) == 26
+    assert str(Growing.parse("1ep+3%")) == "1ep+3%"
+
+
+@pytest.mark.parametrize("text", ["100it+", "100it+3it", "100it+0%", "100it+101%", "+3%", "log"])
+def test_a_distance_that_grows_by_no_share_is_refused(text: str) -> None:
+    with pytest.raises(UserError):
+        Growing.parse(text)

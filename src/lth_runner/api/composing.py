@@ -20,7 +20,7 @@ from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from lth_runner.api.borrowed import COMPOSING, known_to_hydra
-from lth_runner.cli.arguments import OWN_FOLDER, refuse_misplaced
+from lth_runner.cli.arguments import OWN_FOLDER, refuse_misplaced, searched
 from lth_runner.cli.composed import Composed, composed
 from lth_runner.cli.main import conf_dir
 from lth_runner.cli.messages import explain
@@ -43,7 +43,7 @@ def compose(*words: str, config_dir: str | Path | None = None) -> Composed:
     with COMPOSING, _own_hydra():
         try:
             whole = compose_by_hydra(
-                "config", [*_searched(folder), *words], return_hydra_config=True
+                "config", [*searched(folder), *words], return_hydra_config=True
             )
             return _taken(whole, words)
         except UserError:
@@ -81,13 +81,6 @@ def _own_hydra() -> Iterator[None]:
         GlobalHydra.set_instance(held)
         held.hydra, base.version_base = before[:2]
         runtime.set("name", before[2])
-
-
-def _searched(folder: Path | None) -> list[str]:
-    if folder is None:
-        return []
-    place = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    return [f"hydra.searchpath=['file://{place}']"]
 
 
 def _existing(folder: str | Path) -> Path:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lth_runner.values.errors import UserError
-from lth_runner.values.steps import Duration
+from lth_runner.values.steps import Duration, Growing
 
 FP32 = torch.finfo(torch.float32)
 LARGEST = 2**63 - 1  # of whole numbers, in torch as on disks
@@ -103,7 +103,7 @@ def must_have_value(hint: Any) -> bool:
 def _is_part(kind: Any) -> bool:
     """Returns whether a signature wants something that no plain value can be."""
     ours = inspect.isclass(kind) and kind.__module__.startswith("lth_runner.")
-    return get_origin(kind) is Callable or (ours and kind is not Duration)
+    return get_origin(kind) is Callable or (ours and kind not in (Duration, Growing))
 
 
 def _check_text(path: str, value: Any, kinds: Collection[Any]) -> None:
@@ -164,6 +164,6 @@ def _check_durations(path: str, value: Any, kinds: Collection[Any]) -> None:
         for index, one in enumerate(value if many else [value]):
             try:
                 if not (isinstance(one, Mapping) and "_target_" in one):  # a part
-                    Duration.parse(one)
+                    (Growing if Growing in kinds else Duration).parse(one)
             except UserError as error:
                 raise UserError(f"{path}{f'[{index}]' if many else ''}={error}") from None

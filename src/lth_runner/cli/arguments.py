@@ -15,6 +15,7 @@ VALUED = {
     *("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp"),
     *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
 }
+DRY_RUN = "--dry-run"
 OWN_FOLDER = ("--config-dir", "-cd")
 # by Hydra's names: of that option, and of a folder that compose(config_dir=...) or a word names
 OWN_PROVIDERS = ("command-line", "hydra.searchpath in command-line")
@@ -28,15 +29,15 @@ def refuse_misplaced(words: Sequence[str]) -> None:
     argparse, by which Hydra reads the words, takes the overrides from one place alone. What an
     experiment sets would hold over a scale that stands before it.
     """
-    for is_option, (word, *_) in _parted(words):
+    for is_option, (word, *_) in parted(words):
         if is_option and not word.isprintable():  # argparse would print it as it is
             raise UserError(f"there is no option {visible(word)}: lth-run --help lists them")
-    places = [is_option for is_option, _ in _parted(words)]
+    places = [is_option for is_option, _ in parted(words)]
     if True in places and False in places:
         first, last = places.index(False), len(places) - 1 - places[::-1].index(False)
         if any(places[first:last]):
             raise _misplaced("options stand before all overrides or behind them", words)
-    overrides = [word for is_option, (word, *_) in _parted(words) if not is_option]
+    overrides = [word for is_option, (word, *_) in parted(words) if not is_option]
     scales = [i for i, word in enumerate(overrides) if word.startswith("+scale=")]
     experiments = [i for i, word in enumerate(overrides) if word.startswith("+experiment=")]
     if scales and experiments and min(scales) < max(experiments):
@@ -49,7 +50,7 @@ def refuse_misplaced(words: Sequence[str]) -> None:
 def own_folders(words: Sequence[str]) -> list[Path]:
     """Lists the folders of yaml that are named on the command line."""
     found = []
-    for _, (word, *value) in _parted(words):
+    for _, (word, *value) in parted(words):
         name, _, joined = word.partition("=")
         if name in OWN_FOLDER and (value or joined):
             found.append(Path(value[0] if value else joined))
@@ -72,14 +73,22 @@ def in_order(words: Sequence[str]) -> list[str]:
         is_option, (word, *_) = part
         return 0 if is_option else 2 if word.startswith("+scale=") else 1
 
-    return [word for _, part in sorted(_parted(words), key=rank) for word in part]
+    return [word for _, part in sorted(parted(words), key=rank) for word in part]
 
 
 def _misplaced(why: str, words: Sequence[str]) -> UserError:
     return UserError(f"{why}: write {shlex.join(['lth-run', *in_order(words)])}")
 
 
-def _parted(words: Sequence[str]) -> Iterator[tuple[bool, list[str]]]:
+def searched(folder: str | Path | None) -> list[str]:
+    """Writes a folder of the user's own yaml as an override, for ``--config-dir``."""
+    if folder is None:
+        return []
+    place = str(Path(folder).absolute()).replace("\\", "\\\\").replace("'", "\\'")
+    return [f"hydra.searchpath=['file://{place}']"]
+
+
+def parted(words: Sequence[str]) -> Iterator[tuple[bool, list[str]]]:
     """Yields each option, with its value, and each override; and whether it is an option."""
     left = list(words)
     while left:

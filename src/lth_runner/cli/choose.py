@@ -11,8 +11,7 @@ import torch
 
 from lth_runner.cli.build import Parts
 from lth_runner.runs.folder import ENGINE, read_engine, read_status, write_facts
-from lth_runner.training.engines.choose import Choice, choose, chosen_before
-from lth_runner.values.ranks import Rank
+from lth_runner.training.engines.choose import Choice, choose, chosen_before, needs_trial
 
 log = logging.getLogger(__name__)
 ALL_THREADS = torch.get_num_threads()  # the cores, or what OMP_NUM_THREADS says
@@ -30,19 +29,30 @@ def threads_of(parts: Parts) -> int:
     return 1 if small and not convolves else ALL_THREADS
 
 
-def engine_of(parts: Parts, folder: Path, rank: Rank | None = None) -> Choice:
+def engine_of(parts: Parts, folder: Path) -> Choice:
     """Returns the engine that a run was begun with, or chooses one and keeps it in its folder.
 
     Another load of the machine, or another outcome of a trial, would choose otherwise, and give
-    the same trainings other names. ``rank``: this process among several that train together.
+    the same trainings other names.
     """
     recipe, task, masking = parts.recipe, parts.task, parts.experiment.masking
     if kept := _kept_engine(folder):
-        return chosen_before(kept, recipe, task, masking, rank)
-    choice = choose(recipe, task, masking, rank)
+        return chosen_before(kept, recipe, task, masking)
+    choice = choose(recipe, task, masking)
     folder.mkdir(parents=True, exist_ok=True)
     write_facts(folder / ENGINE, choice.facts)
     return choice
+
+
+def engine_name(parts: Parts, folder: Path) -> str | None:
+    """Returns the engine that a run was begun with, or would be; nothing is tried or written.
+
+    None where a trial on the device is to choose.
+    """
+    if kept := read_engine(folder) or read_status(folder).get("engine"):
+        return str(kept.get("engine"))
+    recipe, task, masking = parts.recipe, parts.task, parts.experiment.masking
+    return None if needs_trial(recipe, task, masking) else choose(recipe, task, masking).name
 
 
 def _kept_engine(folder: Path) -> Mapping[str, Any]:

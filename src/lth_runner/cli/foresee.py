@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from lth_runner.cli.build import build, checked
+from lth_runner.cli.loading import untold
 from lth_runner.control import Control
 from lth_runner.masking import Masking
 from lth_runner.parts.make import make, part
@@ -59,7 +58,7 @@ def foresee(
         return _foreseen(called, parts.experiment.tasks, parts.experiment.search)
     run = _run_of_tickets(values["pruner"]["search"], later)
     if awaited == {"pruner"} and run is not None:
-        with _untold():
+        with untold():
             experiment, _ = checked(
                 values, lambda task: _foreseeing(values["pruner"]["search"], run, task)
             )
@@ -91,17 +90,6 @@ def foresee(
 def _names_one(node: Any, later: Mapping[str, AwaitedRun | None]) -> bool:
     """Whether a part of a config names a run to come."""
     return any(text in repr(node) for text in later)
-
-
-@contextmanager
-def _untold() -> Iterator[None]:
-    """Keeps back what is said of tickets that only stand for others: the run itself says it."""
-    before = logging.root.manager.disable
-    logging.disable(max(before, logging.INFO))
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 def _foreseen(called: str, tasks: Sequence[Task], search: Search) -> AwaitedRun | None:

@@ -40,6 +40,7 @@ Common keys (key=value; durations are steps 500it, epochs 12ep or a share 10%)
 Options (before all of these, or behind them)
   -h, --help              this
   -m, --multirun          a sweep: every combination of values with commas
+  --dry-run               what would be trained, how long, how much disk; nothing is done
   -cd, --config-dir DIR   a folder of your own groups and choices
   -cn, --config-name NAME another root than config.yaml
   -c, --cfg job           print the whole config, run nothing

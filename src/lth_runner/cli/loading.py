@@ -1,8 +1,9 @@
-"""Loading libraries and building parts without searches for garbage."""
+"""Loading libraries and building parts without searches for garbage, or without a word."""
 
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,3 +22,14 @@ def uncollected() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+@contextmanager
+def untold(level: int = logging.INFO) -> Iterator[None]:
+    """Keeps back what is said of parts that are only tried out: the run itself says it."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, level))
+    try:
+        yield
+    finally:
+        logging.disable(before)

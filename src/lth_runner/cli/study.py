@@ -47,7 +47,7 @@ def run_study(config: DictConfig, known: Any, task: Callable[[DictConfig], Any])
     loader = GlobalHydra.instance().config_loader()
     own = own_words(list(known.overrides.task))
     points = study.points(own, set_by_scale(own, loader))
-    master = _master(known, loader)
+    master = master_of(known, loader)
     planned = plan_points(points, master, loader)
     typed = [word for word in known.overrides.hydra if word != "hydra.mode=RUN"]  # Hydra's own
     whole = command(known, [*typed, *known.overrides.task])
@@ -60,7 +60,7 @@ def run_study(config: DictConfig, known: Any, task: Callable[[DictConfig], Any])
             lease.release()
 
 
-def _master(known: Any, loader: ConfigLoader) -> DictConfig:
+def master_of(known: Any, loader: ConfigLoader) -> DictConfig:
     """Composes what the points' own configs take from a sweep: its folder, its launcher."""
     fixed = [word for word in known.overrides.task if word.startswith("paths.outputs=")]
     return loader.load_configuration(

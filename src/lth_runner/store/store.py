@@ -261,3 +261,18 @@ class Store:
         if published is None:
             raise OSError(f"{target} is not what was just written to it: is the disk failing?")
         return published
+
+
+def whole_entry(root: Path, key: str) -> Entry | None:
+    """Finds a finished training and touches nothing: None for a damaged one, and for none at all.
+
+    Raises UserError for one that cannot be read.
+    """
+    folder = entry_folder(Path(root), key)
+    with readable(folder / FACTS):
+        try:
+            entry = Entry(folder, read_json(folder / FACTS))
+            entry.check()
+        except (Damaged, FileNotFoundError, NotADirectoryError):
+            return None
+    return entry

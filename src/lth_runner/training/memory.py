@@ -36,7 +36,7 @@ class MemoryPlan:
         cls, num_bytes: int, recipe: Recipe, num_starts: int, device: torch.device
     ) -> MemoryPlan:
         """Plans trainings of a network with so many bytes of weights."""
-        moments = num_bytes * (_num_moments(recipe) if num_bytes >= LARGE else 0)
+        moments = num_bytes * (num_moments(recipe) if num_bytes >= LARGE else 0)
         return cls(
             weights=num_bytes,
             gradients=num_bytes,
@@ -100,7 +100,7 @@ def bytes_of(task: Task) -> int:
     return sum(value.numel() * value.element_size() for value in found.values())
 
 
-def _num_moments(recipe: Recipe) -> int:
+def num_moments(recipe: Recipe) -> int:
     """Counts the tensors that an optimizer keeps for each parameter, by a step on a small one."""
     stand_in = nn.Parameter(torch.ones(2, 3))
     stand_in.grad = torch.ones(2, 3)

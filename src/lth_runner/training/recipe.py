@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from lth_runner.training.learning_rate import Constant, LearningRate
 from lth_runner.values.cublas import check_workspace, fix_workspace
 from lth_runner.values.errors import UserError, nearest
-from lth_runner.values.steps import Clock, Duration, Step
+from lth_runner.values.steps import Clock, Duration, Growing, Step
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,10 @@ class Recipe:
     whose gradients are added up to the whole batch's. ``recompute``: activations within the layers
     of a network of transformers are computed again for the gradient, and not kept. ``shrink_to``:
     the whole schedule, every duration in it, shrunk to so many steps. ``eval_every``: how often
-    validation and test are measured.
+    validation and test are measured, ever more rarely with ``100it+3%``.
     ``snapshots``: steps of the dense training to keep beside those that rewinding asks for.
     ``engine``: train networks one by one, or up to ``max_packed`` as one, whole or over surviving
-    weights alone, or side by side in one CUDA graph (auto: as pays); or one by one over all ranks
-    that ``torchrun`` has started (distributed), where ``sync_batch_norm`` normalises by the whole
-    batch and not by each rank's part of it.
+    weights alone, or side by side in one CUDA graph (auto: as pays).
     """
 
     length: Duration | str
@@ -47,12 +45,11 @@ class Recipe:
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     micro_batch: int | None = None
     recompute: bool = False
-    eval_every: Duration | str = "1ep"
+    eval_every: Duration | Growing | str = "1ep"
     shrink_to: Duration | str | None = None
     deterministic: bool = False
-    sync_batch_norm: bool = True
     # these decide no result, or have a place of their own in its identity (the engine)
-    engine: Literal["auto", "sequential", "packed", "sparse", "graphed", "distributed"] = field(
+    engine: Literal["auto", "sequential", "packed", "sparse", "graphed"] = field(
         default="auto", compare=False
     )
     max_packed: int = field(default=16, compare=False)
@@ -60,9 +57,11 @@ class Recipe:
     snapshots: Sequence[Duration | str] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("length", "warmup", "eval_every", "shrink_to"):
+        for name in ("length", "warmup", "shrink_to"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Duration.parse(getattr(self, name)))
+        every = Growing.parse(self.eval_every)
+        object.__setattr__(self, "eval_every", every)
         snapshots = tuple(Duration.parse(snapshot) for snapshot in self.snapshots)
         object.__setattr__(self, "snapshots", snapshots)
         whole = isinstance(self.max_packed, int) and not isinstance(self.max_packed, bool)
@@ -81,7 +80,7 @@ class Recipe:
             )
         if not self.checkpoint_minutes > 0:
             raise UserError(f"train.checkpoint_minutes={self.checkpoint_minutes} must be above 0")
-        if Duration.parse(self.eval_every).amount <= 0:
+        if (every.least if isinstance(every, Growing) else every).amount <= 0:
             raise UserError(f"train.eval_every={self.eval_every} must be above 0, 1ep for example")
         if not 0 <= self.label_smoothing < 1:
             raise UserError(f"train.label_smoothing={self.label_smoothing} is outside [0, 1)")
@@ -102,7 +101,7 @@ class Recipe:
                 f"train.precision=fp16 needs a CUDA device, and this run has device={device.type}: "
                 "accepted here: fp32, bf16"
             )
-        self.evaluation_period(clock)
+        self.evaluation_steps(clock)
         self.snapshot_steps(clock)
         try:
             self.rate(0, clock)
@@ -125,9 +124,9 @@ class Recipe:
         """Lists the steps of ``snapshots``."""
         return tuple(clock.at(Duration.parse(s), "train.snapshots") for s in self.snapshots)
 
-    def evaluation_period(self, clock: Clock) -> Step:
-        """Counts the steps between evaluations, at least one."""
-        return max(1, clock.steps(Duration.parse(self.eval_every), "train.eval_every"))
+    def evaluation_steps(self, clock: Clock) -> Collection[Step]:
+        """Lists the steps after which validation and test are measured, beside the last."""
+        return clock.every(Growing.parse(self.eval_every), "train.eval_every")
 
     def rate(self, step: Step, clock: Clock) -> float:
         """Computes the factor on the learning rate at a step, warm-up included."""

@@ -77,13 +77,13 @@ def _train(
         together = engine.begin(jobs, recipe, [keeper.load() for keeper in keepers])
         lanes = dict(enumerate(together.lanes))
         first, clock = lanes[0], lanes[0].clock
-        period = recipe.evaluation_period(clock)
+        looks = recipe.evaluation_steps(clock)
         marks = {step for job in jobs for step in job.snapshots}
         began = last_checkpoint = last_look = time.monotonic()
         _snapshots(lanes, jobs, keepers)
         while lanes and first.step < clock.total:
             together.advance()
-            if first.step % period == 0 or first.step == clock.total:
+            if first.step in looks or first.step == clock.total:
                 for loop in lanes.values():
                     pace.watch(loop.job, loop.step, clock, loop.evaluate())
                 for index in [index for index, loop in lanes.items() if loop.diverged]:
@@ -109,8 +109,8 @@ def _train(
 
 def _tell_waiting(loop: Loop, seconds: float) -> None:
     """Logs how long a training has waited for its data, where others make them meanwhile."""
-    if isinstance(loop.awaited, Awaited) and loop.awaited.by_workers:
-        waited = loop.awaited.waited
+    if isinstance(loop.stream, Awaited) and loop.stream.by_workers:
+        waited = loop.stream.waited
         log.info("data     waited for %.0f s of %.0f, %.0f %%", waited, seconds,
                  100 * waited / max(seconds, waited, 1e-9))  # fmt: skip
 

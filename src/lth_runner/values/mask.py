@@ -18,26 +18,32 @@ from lth_runner.values.state import State
 class Mask(Mapping[str, Tensor]):
     """Kept weights by parameter name (bool, CPU); ``mask(weights)`` is m * theta.
 
-    Nothing changes it: a tensor is read as a copy, and every operation makes a new mask.
+    Nothing changes it: a tensor is read as one of its own, and every operation makes a new mask.
+    It holds a bit a weight, an eighth of what boolean tensors take.
     """
 
     def __init__(self, kept: Mapping[str, Tensor]) -> None:
         for name, value in kept.items():
             if value.dtype != torch.bool:
                 raise TypeError(f"mask of {name} is {value.dtype}, not torch.bool")
-        self._kept = {name: value.detach().cpu().clone() for name, value in kept.items()}
+        self._shapes = {name: value.shape for name, value in kept.items()}
+        self._bits = {
+            name: np.packbits(value.detach().cpu().numpy()) for name, value in kept.items()
+        }
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._kept[name].clone()
+        shape = self._shapes[name]
+        kept = np.unpackbits(self._bits[name], count=shape.numel())
+        return torch.from_numpy(kept.view(np.bool_)).view(shape)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._kept  # without a copy of what is there
+        return name in self._bits  # without unpacking what is there
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._kept)
+        return iter(self._bits)
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._bits)
 
     def __call__(self, weights: State) -> State:
         """Applies the mask: m * theta, pruned entries exactly +0.0.
@@ -46,21 +52,23 @@ class Mask(Mapping[str, Tensor]):
         """
         zero = torch.zeros(())
         return {
-            name: torch.where(self._kept[name].to(w.device), w, zero.to(w))
-            if name in self._kept
-            else w
+            name: torch.where(self[name].to(w.device), w, zero.to(w)) if name in self._bits else w
             for name, w in weights.items()
         }
 
     @cached_property
     def num_kept(self) -> int:
         """How many weights are kept."""
-        return sum(int(kept.sum()) for kept in self._kept.values())
+        return sum(self._num_kept.values())
+
+    @cached_property
+    def _num_kept(self) -> Mapping[str, int]:
+        return {name: int(self[name].sum()) for name in self._bits}
 
     @cached_property
     def num_prunable(self) -> int:
         """How many weights the mask covers."""
-        return sum(kept.numel() for kept in self._kept.values())
+        return sum(shape.numel() for shape in self._shapes.values())
 
     @property
     def density(self) -> float:
@@ -76,21 +84,21 @@ class Mask(Mapping[str, Tensor]):
     def fingerprint(self) -> str:
         """The SHA-256 over names, shapes and packed bits."""
         digest = hashlib.sha256()
-        for name in sorted(self._kept):
-            digest.update(f"{name}:{tuple(self._kept[name].shape)};".encode())
-            digest.update(np.packbits(self._kept[name].numpy()).data)
+        for name in sorted(self._bits):
+            digest.update(f"{name}:{tuple(self._shapes[name])};".encode())
+            digest.update(self._bits[name].data)
         return digest.hexdigest()
 
     @cached_property
     def biases(self) -> frozenset[str]:
         """The tensors that are biases, told by their single axis; a weight has more."""
-        return frozenset(name for name, kept in self._kept.items() if kept.ndim == 1)
+        return frozenset(name for name, shape in self._shapes.items() if len(shape) == 1)
 
     def of_weights(self) -> Mask:
         """Returns the mask without biases, for what is about matrices, filters and paths."""
         if not self.biases:
             return self
-        return Mask({n: kept for n, kept in self._kept.items() if n not in self.biases})
+        return Mask({name: self[name] for name in self._bits if name not in self.biases})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Mask) and self.fingerprint == other.fingerprint
@@ -103,12 +111,12 @@ class Mask(Mapping[str, Tensor]):
 
     def layer_density(self) -> dict[str, float]:
         """Returns the density of each prunable tensor."""
-        return {name: int(kept.sum()) / kept.numel() for name, kept in self._kept.items()}
+        return {name: num / self._shapes[name].numel() for name, num in self._num_kept.items()}
 
     def _with(self, other: Mask, combine: Callable[[Tensor, Tensor], Tensor]) -> Mask:
-        if self._kept.keys() != other._kept.keys():
+        if self._bits.keys() != other._bits.keys():
             raise KeyError(f"masks name different tensors: {sorted(self.keys() ^ other.keys())}")
-        return Mask({name: combine(kept, other[name]) for name, kept in self._kept.items()})
+        return Mask({name: combine(self[name], other[name]) for name in self._bits})
 
     def __and__(self, other: Mask) -> Mask:
         return self._with(other, torch.logical_and)
@@ -117,7 +125,7 @@ class Mask(Mapping[str, Tensor]):
         return self._with(other, torch.logical_or)
 
     def __invert__(self) -> Mask:
-        return Mask({name: ~kept for name, kept in self._kept.items()})
+        return Mask({name: ~self[name] for name in self._bits})
 
     def __le__(self, other: Mask) -> bool:
         """Returns whether this mask is nested in the other: all it keeps is kept there."""
@@ -130,7 +138,7 @@ class Mask(Mapping[str, Tensor]):
 
     def packed(self) -> State:
         """Packs one bit a weight: ``name`` -> uint8 bytes, the last one padded with zeros."""
-        return {n: torch.from_numpy(np.packbits(kept.numpy())) for n, kept in self._kept.items()}
+        return {name: torch.from_numpy(bits.copy()) for name, bits in self._bits.items()}
 
     @classmethod
     def unpacked(cls, packed: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> Mask:

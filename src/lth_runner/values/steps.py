@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from lth_runner.values.errors import UserError
@@ -45,6 +46,31 @@ class Duration:
 
 
 @dataclass(frozen=True)
+class Growing:
+    """Distances that grow: ``100it+3%`` is 100 steps, or 3 % of the steps taken if that is more."""
+
+    least: Duration
+    percent: float
+
+    @classmethod
+    def parse(cls, text: Duration | Growing | str) -> Duration | Growing:
+        """Reads a duration, or one with a share of the steps taken; raises UserError otherwise."""
+        if not isinstance(text, str) or "+" not in text:
+            return text if isinstance(text, Growing) else Duration.parse(text)
+        first, _, last = text.partition("+")
+        least, share = Duration.parse(first), Duration.parse(last)
+        if share.unit != "%" or not 0 < share.amount <= 100:
+            raise UserError(
+                f"{text!r} grows by {last.strip()!r}: give a share of the steps taken above 0% and "
+                "at most 100%, as in 100it+3%"
+            )
+        return cls(least, share.amount)
+
+    def __str__(self) -> str:
+        return f"{self.least}+{self.percent:g}%"
+
+
+@dataclass(frozen=True)
 class Clock:
     """Says how long one training lasts: ``epoch`` steps an epoch, ``total`` steps in all.
 
@@ -80,6 +106,18 @@ class Clock:
                 raise UserError(f"{name}={duration}: a share of what? give steps (it) or epochs")
             return round(duration.amount / 100 * self.total)
         return round(duration.amount * (self.epoch if duration.unit == "ep" else 1) * self.scale)
+
+    def every(self, distance: Duration | Growing, name: str) -> Collection[Step]:
+        """Lists the steps that lie so far apart, at least one, from the start of a training."""
+        least = distance.least if isinstance(distance, Growing) else distance
+        apart = max(1, self.steps(least, name))
+        if not isinstance(distance, Growing):
+            return range(apart, self.total + 1, apart)
+        found, step = set(), apart
+        while step <= self.total:
+            found.add(step)
+            step += max(apart, int(step * distance.percent / 100))
+        return found
 
     def at(self, duration: Duration, name: str) -> Step:
         """Finds the step a duration after the start; UserError (naming the key) past the end."""

@@ -44,6 +44,7 @@ examples:
                                         carried from task to task transfer.html
   lth-report outputs/a outputs/b --out figures
                                         the comparison goes into figures/
+  lth-report outputs/lenet --open       the same, and shows comparison.html in a browser
 
 of several runs those without a page of their present rows and config get one, where they are 50
 at most, and the 10 largest groups of comparable runs are drawn; --pages draws all of them anew.
@@ -76,19 +77,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--pages", action="store_true", help="of several runs, draw the pages of all anew"
     )
     parser.add_argument(
+        "--open", action="store_true", help="show the page that was written in a browser"
+    )
+    parser.add_argument(
         "--plan-seeds", action="store_true",
         help="draw nothing: say how many seeds would show a match, from the variance seen",
     )  # fmt: skip
     arguments = parser.parse_args(argv)
-    if arguments.plan_seeds and (arguments.out is not None or arguments.pages):
-        parser.error("--plan-seeds draws nothing: leave --out and --pages away")
+    if arguments.plan_seeds and (arguments.out is not None or arguments.pages or arguments.open):
+        parser.error("--plan-seeds draws nothing: leave --out, --pages and --open away")
     if isinstance(sys.stdout, io.TextIOWrapper):  # a console without '±' must not end the report
         sys.stdout.reconfigure(errors="replace")
     try:
         _refuse_keys(arguments.paths)
         if arguments.plan_seeds:
             return 2 if _plan_seeds(arguments.paths) else 0
-        return 2 if _report(arguments.paths, arguments.out, pages=arguments.pages) else 0
+        bad, page = _report(arguments.paths, arguments.out, pages=arguments.pages)
+        if arguments.open and page is not None:
+            _open(page)
+        return 2 if bad else 0
     except UserError as error:
         show(f"lth-report: {error}", sys.stderr)
         return 2
@@ -128,8 +135,20 @@ def _plan_seeds(paths: Sequence[str]) -> int:
     return bad
 
 
-def _report(paths: Sequence[str], out: str | None, *, pages: bool) -> int:
-    """Draws and prints; returns how many folders could not be reported, each told in a line."""
+def _open(page: Path) -> None:
+    """Shows a page in the browser that the system names, and says which page that is."""
+    import webbrowser
+
+    address = page.resolve().as_uri()
+    shown = webbrowser.open(address)
+    show(f"{'opened' if shown else 'no browser was found: open'} {address}")
+
+
+def _report(paths: Sequence[str], out: str | None, *, pages: bool) -> tuple[int, Path | None]:
+    """Draws and prints; returns how many folders could not be reported, each told in a line.
+
+    And the page that says most of all that was asked for.
+    """
     # Matplotlib loads for most of a second: --help and a wrong path answer without it.
     from lth_runner.runs.evidence.merged import common_parent
     from lth_runner.runs.evidence.rows import FinishedRun, find_runs
@@ -169,6 +188,7 @@ def _report(paths: Sequence[str], out: str | None, *, pages: bool) -> int:
         except Exception as error:  # one folder of nonsense must not take the others' report
             reason = f"{run.folder} cannot be reported: {type(error).__name__}: {error}"
             bad += _left_out(reason, of=len(folders))
+    page = None
     if len(drawn) == 1:
         [(run, picture, page)] = drawn
         show(run_text(run))
@@ -179,6 +199,7 @@ def _report(paths: Sequence[str], out: str | None, *, pages: bool) -> int:
         text, written = compare_runs(runs, place, most=len(runs) if pages else MOST_COMPARISONS)
         show(text)
         show("\nwritten: " + "\n         ".join(map(str, written)))
+        page = next((file for file in written if file.suffix == ".html"), None)
         if old and writes:
             show(f"         and curve.png, report.html in {len(old)} of {len(runs)} run folders")
         elif old:
@@ -186,7 +207,7 @@ def _report(paths: Sequence[str], out: str | None, *, pages: bool) -> int:
                 f"{len(old)} of {len(runs)} runs have no page of their present rows, each takes "
                 "half a second: --pages draws them"
             )
-    return bad
+    return bad, page
 
 
 def _left_out(reason: str, *, of: int) -> int:

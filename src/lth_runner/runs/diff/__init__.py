@@ -1,0 +1,1 @@
+"""What differs between two runs, from their folders alone."""
