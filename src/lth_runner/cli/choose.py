@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from lth_runner.cli.build import Parts
 from lth_runner.runs.folder import ENGINE, read_engine, read_status, write_facts
 from lth_runner.training.engines.choose import Choice, choose, chosen_before, needs_trial
+from lth_runner.values.ranks import Rank
 
 log = logging.getLogger(__name__)
 ALL_THREADS = torch.get_num_threads()  # the cores, or what OMP_NUM_THREADS says
@@ -29,16 +31,16 @@ def threads_of(parts: Parts) -> int:
     return 1 if small and not convolves else ALL_THREADS
 
 
-def engine_of(parts: Parts, folder: Path) -> Choice:
+def engine_of(parts: Parts, folder: Path, rank: Rank | None = None) -> Choice:
     """Returns the engine that a run was begun with, or chooses one and keeps it in its folder.
 
     Another load of the machine, or another outcome of a trial, would choose otherwise, and give
-    the same trainings other names.
+    the same trainings other names. ``rank``: this process among several that train together.
     """
     recipe, task, masking = parts.recipe, parts.task, parts.experiment.masking
     if kept := _kept_engine(folder):
-        return chosen_before(kept, recipe, task, masking)
-    choice = choose(recipe, task, masking)
+        return chosen_before(kept, recipe, task, masking, rank)
+    choice = choose(recipe, task, masking, rank)
     folder.mkdir(parents=True, exist_ok=True)
     write_facts(folder / ENGINE, choice.facts)
     return choice
@@ -52,7 +54,9 @@ def engine_name(parts: Parts, folder: Path) -> str | None:
     if kept := read_engine(folder) or read_status(folder).get("engine"):
         return str(kept.get("engine"))
     recipe, task, masking = parts.recipe, parts.task, parts.experiment.masking
-    return None if needs_trial(recipe, task, masking) else choose(recipe, task, masking).name
+    if needs_trial(recipe, task, masking):
+        return None
+    return choose(recipe, task, masking, Rank.of(os.environ)).name
 
 
 def _kept_engine(folder: Path) -> Mapping[str, Any]:

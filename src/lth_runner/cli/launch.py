@@ -25,6 +25,7 @@ from lth_runner.cli.environment import environment
 from lth_runner.cli.expected import expect
 from lth_runner.cli.forecast import num_trainings, rows_by_round, warn_if_slow
 from lth_runner.cli.loading import uncollected
+from lth_runner.cli.ranks import muster
 from lth_runner.cli.remarks import not_applied, remark
 from lth_runner.cli.stopping import nobody_reads, stop_requested
 from lth_runner.cli.view import Terminal, View
@@ -48,7 +49,8 @@ from lth_runner.runs.status.reading import read_points
 from lth_runner.runs.status.store_care import remove, survey
 from lth_runner.store.lease import COLD_SECONDS, Lease, is_elsewhere
 from lth_runner.store.store import Store
-from lth_runner.training.engines.choose import Choice
+from lth_runner.training.engines.choose import Choice, by_ranks
+from lth_runner.training.engines.distributed.lines import Leader
 from lth_runner.training.pace import Interrupted, Pace
 from lth_runner.training.trainer import Trainer, clock_of
 from lth_runner.values.errors import UnderWay
@@ -76,13 +78,15 @@ def execute(
     command: str,
     choices: Mapping[str, Any] | None = None,
     view: View = TERMINAL,
+    leader: Leader | None = None,
 ) -> Ended:
     """Runs a config, continues it or finds it done.
 
     ``choices``: the options that the config is composed of, for whoever reads the run folder.
-    ``view``: what shows it to whoever has asked for it.
+    ``view``: what shows it to whoever has asked for it. ``leader``: has the lines to other ranks,
+    where several processes train together.
     """
-    return carry_out(prepared(config), command, choices or {}, view)
+    return carry_out(prepared(config), command, choices or {}, view, leader)
 
 
 def prepared(config: DictConfig) -> Parts:
@@ -91,8 +95,15 @@ def prepared(config: DictConfig) -> Parts:
         return build(check(config))
 
 
-def carry_out(parts: Parts, command: str, choices: Mapping[str, Any], view: View) -> Ended:
+def carry_out(
+    parts: Parts,
+    command: str,
+    choices: Mapping[str, Any],
+    view: View,
+    leader: Leader | None = None,
+) -> Ended:
     """Runs checked parts, continues their run or finds it done."""
+    rank = None if leader is None else leader.rank
     torch.set_num_threads(threads_of(parts))
     run = describe(parts, command, choices)
     if not _is_done(run):
@@ -100,7 +111,10 @@ def carry_out(parts: Parts, command: str, choices: Mapping[str, Any], view: View
         check_retained(parts.task)
         give_back(parts.task.num_parameters)
         with _alone(run, Store(parts.outputs / "store")) as store:
-            _run(parts, engine_of(parts, run.folder), run, store, view.sinks())
+            if leader is not None and parts.recipe.engine == "distributed":
+                by_ranks(parts.recipe, rank)
+                muster(leader, parts)
+            _run(parts, engine_of(parts, run.folder, rank), run, store, view.sinks(), leader)
     else:
         _clear(run, parts.outputs / "store")
         _judge_anew(run, parts.outputs / "store")
@@ -182,10 +196,15 @@ def _alone(run: RunDescription, store: Store) -> Iterator[Store]:
 
 
 def _run(
-    parts: Parts, choice: Choice, run: RunDescription, store: Store, shown: Sequence[Sink]
+    parts: Parts,
+    choice: Choice,
+    run: RunDescription,
+    store: Store,
+    shown: Sequence[Sink],
+    leader: Leader | None,
 ) -> None:
     recipe, task = parts.recipe, parts.task
-    engine, told = choice.engine(recipe, task)
+    engine, told = choice.engine(recipe, task, leader)
     folder = RunFolder(draw=write)
     sinks: list[Sink] = [folder, WeightsAndBiases(**parts.values["record"]["wandb"]), *shown]
     record = Record(sinks, folder.done(run))
@@ -193,7 +212,7 @@ def _run(
     try:
         for sink in sinks:
             sink.open(run)
-        with stop_requested() as stop:
+        with stop_requested(patient=leader is not None) as stop:
             log.info("engine   %s (%s)", engine.name, told)
             remark(parts, run)
             for line in expect(parts, run, engine.name, record.done, is_about_to_run=True).lines:

@@ -16,6 +16,8 @@ from lth_runner.cli.arguments import DRY_RUN, own_folders, refuse_misplaced
 from lth_runner.cli.help import help_text
 from lth_runner.cli.loading import uncollected
 from lth_runner.values.cublas import fix_workspace
+from lth_runner.values.errors import RankLost, UserError
+from lth_runner.values.ranks import Rank
 from lth_runner.values.search_path import user_code_last
 from lth_runner.values.terminal import show, show_traceback, visible_lines
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from lth_runner.cli.launch import Ended
+    from lth_runner.training.engines.distributed.lines import Leader
 
 EXIT_BUG, EXIT_USER, EXIT_DIVERGED, EXIT_INTERRUPTED = 1, 2, 3, 130
 TOLD = "told"  # of an interruption that has been
@@ -58,14 +61,34 @@ def main() -> None:
     if {"-h", "--help"} & set(words):
         show(help_text([conf_dir(), *own_folders(words)]).removesuffix("\n"))
         return
-    from lth_runner.cli.stopping import hush, interruption_told, nobody_reads
-
     set_up_logging()
     sys.excepthook = show_traceback
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here, and are told in one place
     try:
+        rank = Rank.of(os.environ)
+    except UserError as error:
+        sys.exit(tell(error))
+    if rank is None:
+        _begin(words)
+        return
+    from lth_runner.cli.ranks import follow, lead
+
+    if not rank.is_first:
+        follow(rank, words)
+    try:
+        with lead(rank, words) as leader:
+            _begin(words, leader)
+    except UserError as error:
+        sys.exit(tell(error))
+
+
+def _begin(words: Sequence[str], leader: Leader | None = None) -> None:
+    """Composes and runs what a command says; ``leader`` has the lines to other ranks."""
+    from lth_runner.cli.stopping import hush, interruption_told, nobody_reads
+
+    try:
         with interruption_told():
-            _dry_run(words) if DRY_RUN in words else _compose(words)
+            _dry_run(words) if DRY_RUN in words else _compose(words, leader)
     except KeyboardInterrupt as stop:
         if TOLD not in stop.args:
             print("interrupted before the run began: nothing was changed", file=sys.stderr)
@@ -80,7 +103,10 @@ def main() -> None:
         sys.exit(tell(error))
 
 
-def _compose(words: Sequence[str]) -> None:
+def _compose(words: Sequence[str], leader: Leader | None) -> None:
+    def launch_with_others(config: DictConfig) -> float | None:
+        return launch(config, leader)
+
     refuse_misplaced(words)
     with uncollected():
         import hydra
@@ -88,7 +114,8 @@ def _compose(words: Sequence[str]) -> None:
 
         Plugins.instance()  # those that are installed, and none that lie in this folder
     user_code_last()  # model._target_=mine.Net finds mine.py in this folder
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
+    task = launch if leader is None else launch_with_others  # the one can be sent to a worker
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
 
 
 def _dry_run(words: Sequence[str]) -> None:
@@ -129,18 +156,25 @@ def tell(error: Exception) -> int:
     known = isinstance(error, MISTAKES) or not is_ours(error)
     message = explain(error, conf_dir(), sys.argv[1:]) if known else explain_bug(error)
     show(f"error: {message}", sys.stderr)
-    return EXIT_USER if known else EXIT_BUG
+    return EXIT_USER if known and not isinstance(error, RankLost) else EXIT_BUG
 
 
-def launch(config: DictConfig) -> float | None:
+def launch(config: DictConfig, leader: Leader | None = None) -> float | None:
     """One run; returns the last ticket's mean test accuracy, for sweepers to optimise.
 
-    Or all runs of a study, where one is chosen.
+    Or all runs of a study, where one is chosen. ``leader`` has the lines to other ranks.
     """
+    if leader is not None:
+        from lth_runner.cli.ranks import check_one_run
+
+        try:
+            check_one_run(leader.rank, config)
+        except UserError as error:
+            sys.exit(tell(error))  # past Hydra, which would go on with the next
     if "study" in config:
         launch_study(config)
         return None
-    ended = attempt(config)
+    ended = attempt(config, leader)
     return None if ended is None else ended.value
 
 
@@ -172,7 +206,7 @@ def launch_point(config: DictConfig) -> str | None:
     return None if ended is None else str(ended.folder)
 
 
-def attempt(config: DictConfig) -> Ended | None:
+def attempt(config: DictConfig, leader: Leader | None = None) -> Ended | None:
     """One run; None where it is a sweep's point that failed, and the others run on."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -180,6 +214,7 @@ def attempt(config: DictConfig) -> Ended | None:
     with uncollected():
         from lth_runner.cli.launch import execute
     from lth_runner.cli.composed import composed
+    from lth_runner.cli.ranks import device_of
     from lth_runner.cli.stopping import interruption_told, nobody_reads, say
     from lth_runner.cli.sweep import (
         command,
@@ -198,7 +233,11 @@ def attempt(config: DictConfig) -> Ended | None:
     known = HydraConfig.get()
     sweeps = known.mode == RunMode.MULTIRUN
     own = command(known, known.overrides.task)
+    if leader is not None:
+        own = own.replace("lth-run", shlex.join(leader.rank.program), 1)
     try:
+        if leader is not None:
+            config.device = device_of(leader.rank, str(config.device))
         if sweeps:
             if line := place(known):
                 show(line)
@@ -212,7 +251,7 @@ def attempt(config: DictConfig) -> Ended | None:
             config.train.snapshots = snapshots(known, config.train.snapshots)
         one = composed(config, known)
         with interruption_told():
-            ended = execute(one.config, one.command, one.choices)
+            ended = execute(one.config, one.command, one.choices, leader=leader)
     except (KeyboardInterrupt, SystemExit) as stop:  # the latter a launcher's: it queues it again
         whole = whole_command(known) if sweeps else None
         say(f"interrupted; continue with:\n  {whole or own}")

@@ -14,11 +14,11 @@ import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from lth_runner.values.errors import Damaged, UserError, nearest
+from lth_runner.values.errors import Damaged, RankLost, UserError, nearest
 from lth_runner.values.raised import OURS, innermost, raised_at
 
 MISTAKES = (
-    UserError, HydraException, OmegaConfBaseException, OSError, Damaged, yaml.YAMLError,
+    UserError, RankLost, HydraException, OmegaConfBaseException, OSError, Damaged, yaml.YAMLError,
 )  # fmt: skip
 ENTRY = str(Path("cli", "main.py"))
 LONGEST = 400  # characters of an unforeseen exception's text

@@ -56,17 +56,42 @@ def terminated_as_interrupted() -> Iterator[None]:
 
 
 @contextmanager
-def stop_requested() -> Iterator[Callable[[], bool]]:
+def interrupted_once(is_ending: Callable[[], bool]) -> Iterator[None]:
+    """Makes SIGTERM, as Ctrl-C, an interruption, but for a process that is ending anyway.
+
+    Where one rank has died torchrun ends all others, who are just telling of it. Behind whatever
+    was raised signals are ignored, up to the process's end.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if not is_ending():
+            raise KeyboardInterrupt
+
+    before = {n: signal.signal(n, interrupt) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except BaseException:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        raise
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@contextmanager
+def stop_requested(*, patient: bool = False) -> Iterator[Callable[[], bool]]:
     """Turns Ctrl-C, SIGTERM or SIGHUP into a request that trainings grant between two steps.
 
     An exception in the middle of a step would leave weights that no uninterrupted run has. A
     second Ctrl-C stops at once; the last checkpoint stands. SIGHUP (the terminal was closed, a
-    connection lost) may come from the shell and from the system: twice is once.
+    connection lost) may come from the shell and from the system: twice is once. So is any signal
+    where ``patient``: under torchrun it comes from whoever sends it and from torchrun too, which
+    ends the process itself where it takes long.
     """
     requests: list[int] = []
 
     def request(number: int, frame: object) -> None:
-        if requests and number != signal.SIGHUP:
+        if requests and number != signal.SIGHUP and not patient:
             raise KeyboardInterrupt
         requests.append(number)
 
@@ -83,7 +108,9 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(requests)
     finally:
         for number, handler in before.items():
-            if handler is not None:  # not Python's: nothing that it could put back
+            if patient and requests:
+                signal.signal(number, signal.SIG_IGN)
+            elif handler is not None:  # not Python's: nothing that it could put back
                 signal.signal(number, handler)
         if signal.SIGUSR2 in requests:
             signal.raise_signal(signal.SIGUSR2)  # now that the checkpoint is written

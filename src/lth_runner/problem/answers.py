@@ -97,6 +97,19 @@ class Tally:
             self._totals.append(self.objective.totals(outputs, targets))
 
     @property
+    def pieces(self) -> list[Tensor]:
+        """What the figures are made of, batch after batch, on the CPU: ``of`` takes it."""
+        return [piece.cpu() for piece in self._totals or self._parts]
+
+    @classmethod
+    def of(cls, objective: Objective, pieces: Iterable[Tensor]) -> Tally:
+        """Gathers pieces that several tallies have made, in the split's order."""
+        whole = cls(objective)
+        kept = whole._parts if isinstance(objective, OfTheWhole) else whole._totals
+        kept.extend(pieces)
+        return whole
+
+    @property
     def totals(self) -> Tensor | None:
         """The totals of all that was added, float64 on the CPU; None of nothing."""
         if isinstance(self.objective, OfTheWhole):
@@ -113,6 +126,22 @@ class Tally:
         """Gives each figure by name; none of nothing."""
         totals = self.totals
         return {} if totals is None else self.objective.values(totals)
+
+
+@torch.no_grad()
+def answered_in_pieces(
+    module: nn.Module, batches: Iterable[Iterable[Batch]], objective: Objective
+) -> list[list[Tensor]]:
+    """Gives what each of some batches, cut into parts, adds to the figures of their split."""
+    training, found = module.training, []
+    module.eval()
+    for parts in batches:
+        tally = Tally(objective)
+        for outputs, targets in answered(functools.partial(answer, module), parts):
+            tally.add(outputs, targets)
+        found.append(tally.pieces)
+    module.train(training)
+    return found
 
 
 def drawn_in_a_step(

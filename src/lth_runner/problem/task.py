@@ -22,6 +22,7 @@ from lth_runner.problem.coordinates import (
 )
 from lth_runner.problem.covers import Covers, kind_by_name
 from lth_runner.problem.data import Dataset
+from lth_runner.problem.data.dataset import dealt
 from lth_runner.problem.evaluated import for_evaluation, for_gradient, num_at_once
 from lth_runner.problem.functional import outputs
 from lth_runner.problem.gaussian import is_rho
@@ -36,6 +37,7 @@ from lth_runner.values import identity, tree
 from lth_runner.values import state as states
 from lth_runner.values.global_streams import all_seeded
 from lth_runner.values.mask import Mask
+from lth_runner.values.ranks import Rank
 from lth_runner.values.seeds import derive
 from lth_runner.values.state import State
 from lth_runner.values.tree import Batch, Tree
@@ -341,6 +343,12 @@ class Task:
         """Goes through a split in order, in batches of which a network is best asked at once."""
         most = size or num_at_once(self._template, self.device)
         return for_evaluation(self._template, self.data.batches(split, most))
+
+    def evaluated_by(self, rank: Rank, split: str) -> Iterator[list[Batch]]:
+        """Goes through one rank's share of these batches: each rank has every ``num``th."""
+        most = num_at_once(self._template, self.device)
+        for batch in dealt(self.data, split, most, rank.number, rank.num):
+            yield list(for_evaluation(self._template, [batch]))
 
     def evaluate(self, weights: State, split: str, size: int | None = None) -> dict[str, float]:
         """Measures the objective on a split, a figure by name; empty when the split is."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lth_runner.problem.answers import answer, evaluate
+from lth_runner.problem.data.dataset import Batches
 from lth_runner.problem.gaussian import is_rho
 from lth_runner.problem.norm_layers import is_norm
 from lth_runner.problem.objective import smoothed
@@ -38,7 +39,8 @@ class Loop:
     """One network in training, whose state between steps is exactly a ``Checkpoint``.
 
     ``model`` is the network to write to where the caller has one; ``num_lanes`` trainings share
-    the time that passes.
+    the time that passes. ``rank``: of several processes that each take a part of every batch, by
+    other random numbers.
     """
 
     def __init__(
@@ -49,10 +51,12 @@ class Loop:
         *,
         model: nn.Module | None = None,
         num_lanes: int = 1,
+        rank: int = 0,
     ) -> None:
         task, ticket = job.task, job.ticket
-        self.job, self.recipe = job, recipe
+        self.job, self.recipe, self._rank = job, recipe, rank
         self.stream = task.data.stream(recipe.batch_size, task.seed, ticket.start.order)
+        self.awaited: Batches = self.stream  # what a step waits for: it may be a part of a batch
         self.clock = recipe.clock(task.data.epoch(recipe.batch_size))
         self._began, self._num_lanes = time.monotonic(), num_lanes
         self._seconds_before = checkpoint.seconds if checkpoint else 0.0
@@ -79,7 +83,7 @@ class Loop:
         self._history = list(checkpoint.history) if checkpoint else []
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         # frozen ones too: their gradients must not add up
-        self._parameters = list(dict.fromkeys([*self.model.parameters(), *trained]))
+        self.parameters = list(dict.fromkeys([*self.model.parameters(), *trained]))
         self.objective = smoothed(task.objective, recipe.label_smoothing)
         self.cast = autocast(recipe, task.device)
         self.scale = LossScale() if recipe.precision == "fp16" else None
@@ -114,17 +118,24 @@ class Loop:
         self.differentiate(self.batch())
         self.num_losses += 1
 
-    def differentiate(self, batch: Batch) -> None:
-        """Computes the dense gradients of the loss on a batch, in new tensors; adds the loss up."""
+    def differentiate(
+        self, batch: Batch, *, terms: float | None = None, penalised: bool = True
+    ) -> None:
+        """Computes the dense gradients of the loss on a batch, in new tensors; adds the loss up.
+
+        ``terms``: of the loss of a whole batch, of which this is a part; ``penalised``: with what
+        the mask and the weights' laws add to the loss.
+        """
         self.forget_gradients()
         with self._draws():
-            for number, (share, (inputs, targets)) in enumerate(self._pieces(batch)):
+            for number, (share, (inputs, targets)) in enumerate(self._pieces(batch, terms)):
                 with self.cast:
                     loss = self.objective.loss(answer(self.model, inputs), targets)
-                if share is not None:
-                    loss = loss * share
+                if share is not None:  # a mean of no terms may be no number
+                    loss = loss * share if share else 0.0 * loss.nan_to_num()
                 self.loss += loss.detach()
-                for penalty in () if number else self._penalties():  # once a step
+                once = penalised and not number
+                for penalty in self._penalties() if once else ():
                     loss = loss + penalty
                 (loss if self.scale is None else self.scale(loss)).backward()
 
@@ -136,27 +147,28 @@ class Loop:
         if self._laws is not None:
             yield self._laws.penalty(self.model, self.job.task.num_terms)
 
-    def _pieces(self, batch: Batch) -> Iterator[tuple[float | None, Batch]]:
+    def _pieces(self, batch: Batch, terms: float | None) -> Iterator[tuple[float | None, Batch]]:
         """Goes through the parts of a batch, of all draws, each with its share of the loss."""
         num = 1 if self._laws is None else self._laws.num_samples
         for _ in range(num):
-            for share, piece in self._parts(batch):
+            for share, piece in self._parts(batch, terms):
                 yield share if num == 1 else (1.0 if share is None else share) / num, piece
 
-    def _parts(self, batch: Batch) -> Iterator[tuple[float | None, Batch]]:
+    def _parts(self, batch: Batch, terms: float | None) -> Iterator[tuple[float | None, Batch]]:
         """Goes through the parts of a batch, each with its share of the loss."""
         size = self.recipe.micro_batch
-        if size is None:
+        if size is None and terms is None:
             yield None, batch
             return
-        inputs, targets = (tree.split(part, size) for part in batch)
+        inputs, targets = (tree.split(part, size or tree.length(part)) for part in batch)
         counts = [self.objective.weight(part) for part in targets]
+        whole = (sum(counts) if terms is None else terms) or 1
         for count, *piece in zip(counts, inputs, targets, strict=True):
-            yield count / (sum(counts) or 1), (piece[0], piece[1])
+            yield count / whole, (piece[0], piece[1])
 
     def forget_gradients(self) -> None:
         """Frees the gradients, which nobody asks for once the step is taken."""
-        for parameter in self._parameters:
+        for parameter in self.parameters:
             parameter.grad = None
 
     def _draws(self) -> AbstractContextManager[None]:
@@ -171,7 +183,8 @@ class Loop:
     @property
     def seed_of_draws(self) -> int:
         """The seed of this step's forward pass."""
-        return derive(self.job.task.seed, "forward", self.job.ticket.start.order, self.step)
+        own = ("rank", self._rank) if self._rank else ()
+        return derive(self.job.task.seed, "forward", self.job.ticket.start.order, self.step, *own)
 
     def update(self) -> None:
         """Takes one step of the optimizer and of the mask; the clock moves on."""
@@ -196,7 +209,7 @@ class Loop:
 
     def prepare_gradients(self) -> bool:
         """Makes the gradients what the optimizer is to see; says whether it is to step at all."""
-        if self.scale is not None and not self.scale.unscale(self._parameters):
+        if self.scale is not None and not self.scale.unscale(self.parameters):
             return False
         if not self.live.after_backward(self.step, self.clock.total, self.optimizer):
             return False

@@ -31,7 +31,9 @@ class Recipe:
     validation and test are measured, ever more rarely with ``100it+3%``.
     ``snapshots``: steps of the dense training to keep beside those that rewinding asks for.
     ``engine``: train networks one by one, or up to ``max_packed`` as one, whole or over surviving
-    weights alone, or side by side in one CUDA graph (auto: as pays).
+    weights alone, or side by side in one CUDA graph (auto: as pays); or one by one over all ranks
+    that ``torchrun`` has started (distributed), where ``sync_batch_norm`` normalises by the whole
+    batch and not by each rank's part of it.
     """
 
     length: Duration | str
@@ -48,8 +50,9 @@ class Recipe:
     eval_every: Duration | Growing | str = "1ep"
     shrink_to: Duration | str | None = None
     deterministic: bool = False
+    sync_batch_norm: bool = True
     # these decide no result, or have a place of their own in its identity (the engine)
-    engine: Literal["auto", "sequential", "packed", "sparse", "graphed"] = field(
+    engine: Literal["auto", "sequential", "packed", "sparse", "graphed", "distributed"] = field(
         default="auto", compare=False
     )
     max_packed: int = field(default=16, compare=False)

@@ -109,8 +109,8 @@ def _train(
 
 def _tell_waiting(loop: Loop, seconds: float) -> None:
     """Logs how long a training has waited for its data, where others make them meanwhile."""
-    if isinstance(loop.stream, Awaited) and loop.stream.by_workers:
-        waited = loop.stream.waited
+    if isinstance(loop.awaited, Awaited) and loop.awaited.by_workers:
+        waited = loop.awaited.waited
         log.info("data     waited for %.0f s of %.0f, %.0f %%", waited, seconds,
                  100 * waited / max(seconds, waited, 1e-9))  # fmt: skip
 

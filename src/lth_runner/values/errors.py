@@ -17,6 +17,10 @@ class UnderWay(UserError):
     """Says that another process is at this run."""
 
 
+class RankLost(Exception):
+    """Says that another of the processes that train together is gone, or cannot go on."""
+
+
 class Damaged(Exception):
     """Says that a file is not what was written: truncated, flipped bits, or no file of ours."""
 

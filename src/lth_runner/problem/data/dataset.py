@@ -3,19 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol, runtime_checkable
 
 import torch
 
+from lth_runner.values import tree
 from lth_runner.values.tree import Batch
 
 
 class Batches(Protocol):
     """Endless training batches: each is a function of (seed, order, step) and nothing else."""
 
-    steps_per_epoch: int
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many batches go through the training samples once."""
 
     def __getitem__(self, step: int) -> Batch: ...
+
+
+@runtime_checkable
+class Divisible(Protocol):
+    """Batches of which a part can be made without the rest."""
+
+    def part(self, begin: int, end: int) -> Batches:
+        """Returns the same batches, of each the samples from ``begin`` on and before ``end``."""
+
+
+@runtime_checkable
+class Dealt(Protocol):
+    """Data of which some batches of a split can be made without the others."""
+
+    def dealt(self, split: str, size: int, first: int, every: int) -> Iterator[Batch]:
+        """Goes through what ``batches`` gives from place ``first`` on, taking each ``every``th."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of each of somebody's batches, which are made whole for it."""
+
+    batches: Batches
+    begin: int
+    end: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.batches.steps_per_epoch
+
+    def __getitem__(self, step: int) -> Batch:
+        inputs, targets = (
+            tree.each(lambda value: value[self.begin : self.end], half)
+            for half in self.batches[step]
+        )
+        return inputs, targets
+
+
+def part_of(batches: Batches, begin: int, end: int) -> Batches:
+    """Returns a part of each batch, made without the rest where that can be had."""
+    if isinstance(batches, Divisible):
+        return batches.part(begin, end)
+    return Part(batches, begin, end)
+
+
+def dealt(data: Dataset, split: str, size: int, first: int, every: int) -> Iterator[Batch]:
+    """Goes through each ``every``th batch of a split, from place ``first`` on."""
+    if isinstance(data, Dealt):
+        return data.dealt(split, size, first, every)
+    return islice(data.batches(split, size), first, None, every)
 
 
 @runtime_checkable

@@ -37,12 +37,20 @@ class Finish:
         assert isinstance(images, Tensor)
         return self._normalised(images), targets
 
-    def augmented(self, batch: Batch, seed: int, order: int, step: int) -> Batch:
-        """Augments a training batch by what (seed, order, step) draw, and normalises it."""
+    def augmented(
+        self, batch: Batch, seed: int, order: int, step: int, part: tuple[int, int] = (0, 0)
+    ) -> Batch:
+        """Augments a training batch by what (seed, order, step) draw, and normalises it.
+
+        ``part``: its first sample's place in the whole batch, and how many samples that has,
+        where it is a part of one.
+        """
         images, targets = batch
         assert isinstance(images, Tensor)
         if self.augment:
-            draws = self.augment.draw(len(images), seed, order, step)
+            first, whole = part
+            draws = self.augment.draw(whole or len(images), seed, order, step)
+            draws = draws[:, first : first + len(images)]
             images = self.augment.apply(images, draws.to(images.device))
         return self._normalised(images), targets
 

@@ -129,17 +129,23 @@ class SampledData:
 
     def stream(self, batch_size: int, seed: int, order: int = 0) -> SampledBatches:
         """Returns training batches by step; ``order`` tells apart the orders of one seed."""
-        return SampledBatches(self, batch_size, seed, order)
+        chosen = Order(self.num_train, batch_size, seed, order)
+        return SampledBatches(self, Steps(chosen, seed, order))
 
     def batches(self, split: str, size: int) -> Iterator[Batch]:
         """Goes through a split in order, for evaluation, with the same draws each time."""
+        return self.dealt(split, size, 0, 1)
+
+    def dealt(self, split: str, size: int, first: int, every: int) -> Iterator[Batch]:
+        """Goes through each ``every``th of these batches, from place ``first`` on."""
         if split not in SPLITS:
             raise UserError(f"no split is called {split!r}: {nearest(split, SPLITS)}")
         samples: Samples | None = getattr(self, split)
         num, size = 0 if samples is None else len(samples), min(size, self.evaluated)
         named = PLAIN if split == "train" and self.plain is not None else split
-        requests = InOrder(named, num, size)
-        for place in range(-(-num // size)):
+        whole = InOrder(named, num, size)
+        requests = whole if every == 1 else Every(whole, first, every)
+        for place in range(len(range(first, -(-num // size), every))):
             yield self._finished(self.made(requests, place))
 
     def sample(self, num: int, seed: int) -> Batch:
@@ -205,16 +211,27 @@ class InOrder:
         return Request(self.split, index, (0, "evaluate", self.split, begin))
 
 
+@dataclass(frozen=True, eq=False)
+class Every:
+    """Each ``every``th of some requests, from place ``first`` on."""
+
+    requests: Requests
+    first: int
+    every: int
+
+    def __getitem__(self, place: int) -> Request:
+        return self.requests[self.first + place * self.every]
+
+
 class SampledBatches:
     """Training batches by step, made of the samples' own ``take``, and finished on the device.
 
     ``waited``: seconds that were spent waiting for them since it was made.
     """
 
-    def __init__(self, data: SampledData, batch_size: int, seed: int, order: int) -> None:
-        self._data = data
-        self._requests = _Steps(data.num_train, batch_size, seed, order)
-        self.steps_per_epoch = self._requests.chosen.steps_per_epoch
+    def __init__(self, data: SampledData, requests: Steps) -> None:
+        self._data, self._requests = data, requests
+        self.steps_per_epoch = requests.chosen.steps_per_epoch
         self.waited = 0.0
         self._last: tuple[int, Batch] | None = None
 
@@ -231,15 +248,30 @@ class SampledBatches:
         batch, finish = self._data.placed(self._last[1]), self._data.finish
         if finish is None:
             return batch
-        return finish.augmented(batch, self._requests.seed, self._requests.order, step)
+        made = self._requests
+        part = made.begin, len(made.chosen[step])
+        return finish.augmented(batch, made.seed, made.order, step, part)
+
+    def part(self, begin: int, end: int) -> SampledBatches:
+        """Returns a part of each batch, whose draws are others but for the part that comes first.
+
+        What is drawn for a batch is drawn for all its samples in turn, and the other samples are
+        not made here.
+        """
+        return SampledBatches(self._data, replace(self._requests, begin=begin, end=end))
 
 
-class _Steps:
-    """The batches of a training, by step."""
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """The batches of a training, by step; of each the samples from ``begin`` on, before ``end``."""
 
-    def __init__(self, num: int, batch_size: int, seed: int, order: int) -> None:
-        self.chosen = Order(num, batch_size, seed, order)
-        self.seed, self.order = seed, order
+    chosen: Order
+    seed: int
+    order: int
+    begin: int = 0
+    end: int | None = None
 
     def __getitem__(self, step: int) -> Request:
-        return Request("train", self.chosen[step], (self.seed, "augment", self.order, step))
+        own = (self.begin,) if self.begin else ()
+        index = self.chosen[step][self.begin : self.end]
+        return Request("train", index, (self.seed, "augment", self.order, step, *own))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -34,14 +35,14 @@ class Stream:
         self.batch_size = batch_size
         self.steps_per_epoch = self._chosen.steps_per_epoch
         self._inputs, self._targets = inputs, targets
-        self._device = tree.tensors(targets)[0].device
+        self.device = tree.tensors(targets)[0].device
         self._seed, self._order = seed, order
         self._augment = augment if augment else None
         self._normalise = normalise
 
     def __getitem__(self, step: int) -> Batch:
         """Returns (inputs, targets) of one training step, the first axis ``batch_size``."""
-        return self.take(*(sent(drawn, self._device) for drawn in self.draw(step)))
+        return self.take(*(sent(drawn, self.device) for drawn in self.draw(step)))
 
     def draw(self, step: int) -> tuple[Tensor, ...]:
         """Draws all that varies from step to step.
@@ -63,6 +64,27 @@ class Stream:
             inputs = tree.each(self._normalise, inputs)
         return inputs, tree.rows(self._targets, index)
 
+    def part(self, begin: int, end: int) -> PartOfStream:
+        """Returns the same batches, of each the samples from ``begin`` on and before ``end``."""
+        return PartOfStream(self, begin, end)
+
     def _augmented(self, images: Tensor, draws: Tensor) -> Tensor:
         assert self._augment is not None
         return self._augment.apply(images, draws)
+
+
+@dataclass(frozen=True)
+class PartOfStream:
+    """A part of each of a stream's batches, with the random numbers that it has in the whole."""
+
+    whole: Stream
+    begin: int
+    end: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.whole.steps_per_epoch
+
+    def __getitem__(self, step: int) -> Batch:
+        chosen = [drawn[..., self.begin : self.end] for drawn in self.whole.draw(step)]
+        return self.whole.take(*(sent(drawn, self.whole.device) for drawn in chosen))

@@ -15,6 +15,8 @@ import torch
 from lth_runner.masking import Masking
 from lth_runner.problem.task import Task
 from lth_runner.training.engines.cuda_graph_trial import Trial, tried
+from lth_runner.training.engines.distributed.engine import Distributed
+from lth_runner.training.engines.distributed.lines import Leader
 from lth_runner.training.engines.engine import Engine
 from lth_runner.training.engines.graphed import Graphed
 from lth_runner.training.engines.packed import (
@@ -27,6 +29,7 @@ from lth_runner.training.engines.packed import (
 from lth_runner.training.engines.sequential import Sequential
 from lth_runner.training.recipe import Recipe
 from lth_runner.values.errors import UserError
+from lth_runner.values.ranks import Rank
 
 OTHERS = 0.1  # of a device's memory: more than that and it is not this run's alone
 
@@ -52,8 +55,20 @@ class Choice:
         measured = taken if self.name == "graphed" else {}
         return {"engine": self.name, "reason": self.reason, **measured}
 
-    def engine(self, recipe: Recipe, task: Task) -> tuple[Engine, str]:
-        """Makes the engine, for as many trainings at once as fit; and says what it is."""
+    @property
+    def is_distributed(self) -> bool:
+        """Whether several ranks train together."""
+        return self.name.startswith("distributed-")
+
+    def engine(
+        self, recipe: Recipe, task: Task, leader: Leader | None = None
+    ) -> tuple[Engine, str]:
+        """Makes the engine, for as many trainings at once as fit; and says what it is.
+
+        ``leader``: of the ranks that train together, where several do.
+        """
+        if leader is not None and self.is_distributed:
+            return Distributed(leader), self.reason
         if self.name == "sequential":
             return Sequential(), self.reason
         free = free_memory(torch.device(task.device))
@@ -70,14 +85,22 @@ class Choice:
         return made[self.name], f"{told}; {self.reason}"
 
 
-def choose(recipe: Recipe, task: Task, masking: Masking) -> Choice:
+def choose(recipe: Recipe, task: Task, masking: Masking, rank: Rank | None = None) -> Choice:
     """Chooses the engine that was asked for, or, for ``auto``, the fastest that there is.
 
     It packs what can be packed, whatever the number of replicates, so that runs which share a
     training choose alike, and leaves pruned weights out where it can; on CUDA it records the
-    steps of what cannot be packed. Raises UserError where an engine asked for cannot be had.
+    steps of what cannot be packed. ``rank``: this process among several that are to train
+    together. Raises UserError where an engine asked for cannot be had.
     """
     asked = recipe.engine
+    if asked == "distributed" or (rank is not None and rank.num > 1):
+        return by_ranks(recipe, rank)
+    if not recipe.sync_batch_norm:
+        raise UserError(
+            f"train.sync_batch_norm=false is for train.engine=distributed, and this run has "
+            f"train.engine={asked}: leave it out"
+        )
     if asked == "sequential":
         return Choice("sequential", "asked for")
     if asked == "graphed":
@@ -109,12 +132,48 @@ def needs_trial(recipe: Recipe, task: Task, masking: Masking) -> bool:
     )
 
 
-def chosen_before(kept: Mapping[str, Any], recipe: Recipe, task: Task, masking: Masking) -> Choice:
+def by_ranks(recipe: Recipe, rank: Rank | None) -> Choice:
+    """Chooses to train by all ranks; raises UserError where they cannot."""
+    if rank is None:
+        raise UserError(
+            "train.engine=distributed needs ranks that torchrun starts: torchrun --nproc-per-node "
+            "2 -m lth_runner ..., with the same words as for lth-run"
+        )
+    if recipe.engine != "distributed":
+        raise UserError(
+            f"torchrun has started {rank.num} ranks, and train.engine={recipe.engine} trains in "
+            "one process: set train.engine=distributed, or start lth-run without torchrun"
+        )
+    if recipe.batch_size < rank.num:
+        raise UserError(
+            f"train.batch_size={recipe.batch_size} is the batch of all ranks together, and there "
+            f"are {rank.num}: give at least {rank.num}, or start fewer ranks"
+        )
+    machines = -(-rank.num // max(1, rank.num_local))
+    return Choice(f"distributed-{rank.num}", f"asked for; {rank.num} ranks, machines: {machines}")
+
+
+def chosen_before(
+    kept: Mapping[str, Any],
+    recipe: Recipe,
+    task: Task,
+    masking: Masking,
+    rank: Rank | None = None,
+) -> Choice:
     """Returns the choice whose ``facts`` were kept beside a run.
 
     No trial is made again. Raises UserError where this machine has no such engine, as a machine
-    without a C compiler has none for surviving weights.
+    without a C compiler has none for surviving weights, and for another number of ranks.
     """
+    if recipe.engine == "distributed" or (rank is not None and rank.num > 1):
+        choice, before = by_ranks(recipe, rank), str(kept.get("engine"))
+        if choice.name != before:
+            raise UserError(
+                f"this run was begun as {before}, and now there are {choice.name.split('-')[1]} "
+                f"ranks, which round otherwise: start {before.split('-')[-1]} again, or give "
+                "another name=... for another run"
+            )
+        return choice
     trial = Trial(None, int(kept.get("lane_bytes", 0)), int(kept.get("evaluation_bytes", 0)))
     choice = Choice(str(kept.get("engine")), str(kept.get("reason", "as before")), trial)
     reason = _unavailable(choice.name, recipe, task, masking)

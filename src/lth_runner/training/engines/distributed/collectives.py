@@ -1,0 +1,55 @@
+"""Sums over the ranks, and the error of a rank that is cut off from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from lth_runner.values.ranks import Rank
+
+PATIENCE = timedelta(hours=1)  # with a rank that lives and comes to no sum
+
+
+class Severed(RuntimeError):
+    """Says that a sum over the ranks has failed: another one is gone, or the network."""
+
+
+@contextmanager
+def severed() -> Iterator[None]:
+    """Makes Severed of what torch raises in a sum over the ranks."""
+    try:
+        yield
+    except RuntimeError as error:
+        lines = str(error).strip().splitlines()
+        raise Severed(lines[0] if lines else type(error).__name__) from error
+
+
+def connect(rank: Rank, backend: str, store: dist.Store, device: torch.device) -> None:
+    """Makes the connections that sums go through, once all ranks do."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group(
+        backend,
+        store=dist.PrefixStore("sums", store),
+        rank=rank.number,
+        world_size=rank.num,
+        timeout=PATIENCE,
+    )
+
+
+def summed(values: Tensor) -> Tensor:
+    """Adds up a tensor over the ranks, in place: the same bits on each."""
+    with severed():
+        dist.all_reduce(values)
+    return values
+
+
+def summed_number(value: float, device: torch.device) -> float:
+    """Adds up a number over the ranks."""
+    double = torch.float32 if device.type == "mps" else torch.float64
+    return float(summed(torch.tensor(value, dtype=double, device=device)))

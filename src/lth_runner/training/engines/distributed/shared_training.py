@@ -1,0 +1,97 @@
+"""A training that several ranks do together, as each of them has it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lth_runner.problem.answers import answered_in_pieces
+from lth_runner.problem.data.dataset import part_of
+from lth_runner.store.checkpoint import Checkpoint
+from lth_runner.training.engines.distributed.batch_norm import Synchronised
+from lth_runner.training.engines.distributed.collectives import summed, summed_number
+from lth_runner.training.engines.distributed.gradients import SummedGradients
+from lth_runner.training.job import Job
+from lth_runner.training.loop import Loop
+from lth_runner.training.recipe import Recipe
+from lth_runner.values import state as states
+from lth_runner.values.ranks import Rank
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What must be the same on all ranks once a training is done."""
+
+    step: int
+    mask: str
+    weights: str
+
+
+class SharedTraining:
+    """One rank's copy of a training: the whole network, and a part of every batch.
+
+    What a mask or an optimizer does after the backward pass it does on each rank, by the same
+    gradients and the same seeds.
+    """
+
+    def __init__(self, job: Job, recipe: Recipe, checkpoint: Checkpoint | None, rank: Rank) -> None:
+        # weights that are drawn are to be the same on all ranks; dropout is not
+        drawn_by = 0 if job.task.laws is not None else rank.number
+        self.loop = Loop(job, recipe, checkpoint, rank=drawn_by)
+        _ = job.task.is_random  # found by a step of each rank's own, of which no sum is to be
+        self._rank, (begin, end) = rank, rank.share(recipe.batch_size)
+        self._share = (end - begin) / recipe.batch_size
+        self._batches = self.loop.awaited = part_of(self.loop.stream, begin, end)
+        once = recipe.micro_batch is None and job.task.laws is None
+        self._gradients = SummedGradients(self.loop.parameters, early=once)
+        norms = [m for m in self.loop.model.modules() if isinstance(m, _BatchNorm)]
+        own = any(norms) or not job.task.is_shipped  # a user's own may call F.batch_norm too
+        self._is_synchronised = recipe.sync_batch_norm and own
+        equal = {id(b) for norm in norms for b in norm.buffers()} if self._is_synchronised else ()
+        self._buffers = [
+            b for b in self.loop.model.buffers() if b.is_floating_point() and id(b) not in equal
+        ]
+
+    def advance(self) -> None:
+        """Takes one step, together with all other ranks."""
+        loop = self.loop
+        batch = self._batches[loop.step]
+        terms = summed_number(loop.objective.weight(batch[1]), loop.loss.device)
+        before, loop.loss = loop.loss, torch.zeros_like(loop.loss)
+        self._gradients.expect()
+        with self._normalised():
+            loop.differentiate(batch, terms=terms, penalised=self._rank.is_first)
+        self._gradients.finish()
+        loop.loss = before + summed(loop.loss)
+        loop.num_losses += 1
+        self._average_buffers()
+        loop.update()
+
+    def _normalised(self) -> AbstractContextManager[object]:
+        return Synchronised() if self._is_synchronised else nullcontext()
+
+    @torch.no_grad()
+    def _average_buffers(self) -> None:
+        """Makes what a step has changed beside the weights, running means, one for all ranks."""
+        for buffer in self._buffers:
+            buffer.copy_(summed(buffer * self._share))
+
+    def evaluate(self, split: str) -> list[list[Tensor]]:
+        """Gives what this rank's batches of a split add to its figures."""
+        loop, task = self.loop, self.loop.job.task
+        loop.forget_gradients()
+        batches = task.evaluated_by(self._rank, split)
+        return answered_in_pieces(loop.model, batches, task.objective)
+
+    def standing(self) -> Standing:
+        """Hashes the mask and the weights."""
+        mask, weights = self.loop.live.mask(), self.loop.weights()
+        return Standing(self.loop.step, mask.fingerprint, states.fingerprint(weights))
+
+    def close(self) -> None:
+        """Leaves the network as it would be without other ranks."""
+        self._gradients.remove()
