@@ -7,9 +7,9 @@ used for nothing else.
 from __future__ import annotations
 
 from claim import Claim, Group
-from claims_bayesian import Loses
+from claims_bayesian import Apart, Loses
 from fields import AtEqual, Beside, Follows, Level, OrderedBy, PerLayer, Scalar, Than
-from measures import ACCURACY, Control
+from measures import ACCURACY, WITHIN, Control
 
 ZHOU = "Zhou et al., NeurIPS 2019, arXiv:1905.01067"
 EARLY_PHASE = "Frankle, Schwab & Morcos, ICLR 2020, arXiv:2002.10365"
@@ -27,6 +27,11 @@ SIGNS, SIGNS_COMMAND = (
     "lth-run +experiment=lenet300_mnist_signs replicates=5",
 )
 DEEP, DEEP_COMMAND = "deep_relu_mnist", "lth-run +experiment=deep_relu_mnist replicates=5"
+TREES_RUN = "lenet300_mnist_trees"
+TREES_COMMAND = (
+    "lth-run +experiment=lenet300_mnist_pruners pruner=imp_tree pruner.sparsity=null "
+    f"pruner.rate=0.36 pruner.rounds=8 replicates=5 train.eval_every=4000it name={TREES_RUN}"
+)
 ALIGNED = "lenet300_mnist_alignment"
 ALIGNED_COMMAND = (
     "lth-run +experiment=lenet300_mnist_pruners +sweep=pruners pruner=imp,one_shot,random,snip,"
@@ -203,7 +208,14 @@ def _topology() -> tuple[Claim, ...]:
         {"run": (DEEP, None)},
         Than(TENTH, "neural_persistence", "random"),
     )
-    return (*kept_more, persistence)
+    spared = [
+        Claim(f"tree-spared-{words[3:6]}", f"tickets that spare these trees (T-IMP) less those "
+              f"that do not, LeNet-300-100, {words}", "as good or better",
+              "less than 0.2 points below", f"{TREES_COMMAND}, then {SIGNS_COMMAND}",
+              {"first": (TREES_RUN, "imp_tree"), "second": (SIGNS, "imp")}, Apart(kept, -WITHIN))
+        for kept, words in AT.items()
+    ]  # fmt: skip
+    return (*kept_more, persistence, *spared)
 
 
 HYPOTHESIS = {

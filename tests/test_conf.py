@@ -43,7 +43,7 @@ FROM_FOLDER = {  # of a model that is not there
 ONE_SHOT = {"lenet300_mnist_connectivity", "resnet20_connectivity"}
 BAYESIAN = {"mean_magnitude", "signal_to_noise", "mean_square", "lexicographic"}
 # pruners that train in between
-IN_ROUNDS = {"imp", "imp_linear", "random", "han2015", "obd", *BAYESIAN}
+IN_ROUNDS = {"imp", "imp_linear", "imp_tree", "random", "han2015", "obd", *BAYESIAN}
 # of a model that comes with nothing here
 FOREIGN_MODEL = {"smollm2_oneshot"}
 ITERATIVE = [name for name in EXPERIMENTS if name not in FOUND | FOREIGN_MODEL]

@@ -13,11 +13,12 @@ import small
 from finished import Finished, chain_task, random_mask, unchanged
 from lth_runner.allocate import Global
 from lth_runner.probe import NeuralPersistence, SpanningTree
-from lth_runner.probe.topology import neural_persistence, spanning_tree, tree
-from lth_runner.score import Magnitude
+from lth_runner.probe.topology import neural_persistence
+from lth_runner.score import Magnitude, TreesFirst
 from lth_runner.search.ticket import Ticket
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import stream
+from lth_runner.values.spanning_tree import spanning_tree, tree
 
 
 def normal(*shape, seed=0):
@@ -141,3 +142,25 @@ def test_the_trees_are_found_once_and_kept():
 def test_a_search_without_a_dense_training_has_no_trees_to_compare_with():
     task = small.task()
     assert not dict(SpanningTree()(task, [], unchanged(random_mask(task, 0.3), task.init())))
+
+
+def test_trees_are_kept_before_larger_weights_and_all_else_by_size() -> None:
+    weights = {
+        "a": torch.tensor([[0.9, 0.8, 0.85], [0.7, 0.6, 0.1]]),
+        "b": torch.full((1, 4), 0.01),
+    }
+    mask = Mask({name: torch.ones_like(value, dtype=torch.bool) for name, value in weights.items()})
+    scores = TreesFirst()(None, weights, mask)  # type: ignore[arg-type]  # no task is asked
+    kept = Global()(scores, 0.8, mask, 0)
+    assert kept["a"].tolist() == [[True, True, True], [True, False, False]]  # 0.7 before 0.6
+    assert kept["b"].all()
+    fewer = Global()(scores, 0.4, mask, 0)  # four: fewer than the trees' eight edges
+    assert fewer["a"].tolist() == [[True, True, True], [True, False, False]]
+
+
+def test_pruned_weights_are_in_no_tree_where_others_are() -> None:
+    weights = {"a": torch.tensor([[5.0, 0.2], [0.3, 0.4]])}
+    mask = Mask({"a": torch.tensor([[False, True], [True, True]])})
+    scores = TreesFirst()(None, weights, mask)["a"]  # type: ignore[arg-type]
+    assert (scores > 1).tolist() == [[True, True], [True, True]]  # 5.0 by itself, three as the tree
+    assert scores[0, 1] < scores[1, 0] < scores[1, 1]

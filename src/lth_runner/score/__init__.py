@@ -10,6 +10,7 @@ from lth_runner.score.gradient import Force, GradientMagnitude, Grasp, GraspIter
 from lth_runner.score.magnitude import Magnitude, Random
 from lth_runner.score.meta import Prospr
 from lth_runner.score.score import Score, Scores
+from lth_runner.score.spanning_tree import TreesFirst
 from lth_runner.score.wanda import Wanda
 
 __all__ = [
@@ -32,5 +33,6 @@ __all__ = [
     "SignalToNoise",
     "Snip",
     "Synflow",
+    "TreesFirst",
     "Wanda",
 ]
