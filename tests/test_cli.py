@@ -70,6 +70,18 @@ def test_help_names_every_group_and_choice_and_those_of_a_folder_of_ones_own(
     assert max(map(len, shown.out.splitlines())) <= 100
 
 
+def test_a_key_with_dashes_is_the_key_as_an_agent_of_sweeps_writes_it(tmp_path: Path) -> None:
+    words = ["--seed=1", "--train.optimizer.lr=0.2", "--cfg=job", "--config-dir=mine", "-m", "a=b"]
+    expected = ["seed=1", "train.optimizer.lr=0.2", "--cfg=job", "--config-dir=mine", "-m", "a=b"]
+    assert arguments_of.as_overrides(words) == expected
+    dashed = [f"--{word}" if word[0] not in "+-" else word for word in SMALL]
+    said = lth_run(*dashed, f"--paths.outputs={tmp_path}", "--seed=5", "replicates=1")
+    assert said.status == 0, said.err
+    (folder,) = folders(tmp_path)
+    assert "--" not in status_of(folder)["command"]
+    assert {row["seed"] for row in rows(folder / "rounds.jsonl")} == {5}
+
+
 @pytest.mark.parametrize(
     ("arguments", "absent"),
     [

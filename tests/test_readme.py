@@ -163,7 +163,7 @@ def composed(*words: str) -> dict[str, Any]:
 DOCUMENTED = {key: cells for key, cells in table(CONFIGURATION).items() if len(cells) == 3}
 WITH_KEYS = (
     "model", "dataset", "train", "train/learning_rate", "pruner", "rewind", "origin",
-    "coordinates", "covers",
+    "coordinates", "covers", "record",
 )  # fmt: skip
 CHOICES = [[f"{of}={name}" for of, name in options() if of == group] for group in WITH_KEYS]
 
@@ -218,7 +218,7 @@ def test_every_key_is_documented_and_every_documented_key_exists() -> None:
         words = [word for option in chosen if option for word in (option, *needed.get(option, []))]
         found = composed(*words)
         existing |= {key for key, _ in leaves(found) if key.split(".")[0] != "control"}
-    existing -= {"origin", "coordinates"}  # null: there is no such part
+    existing -= {"origin", "coordinates", "record"}  # null or empty: there is no such part
     existing = {key for key in existing if not key.startswith("coordinates.covers.")}  # as covers
     assert existing == set(DOCUMENTED)
 

@@ -126,8 +126,9 @@ def test_each_curve_has_its_axis(offline: tuple[Path, str]) -> None:
         if record.WhichOneof("record_type") == "metric" and record.metric.glob_name
     ]
     metrics = {metric.glob_name: metric.step_metric for metric in told}
-    assert len(metrics) == len(told) == 8  # once each, however many rows
+    assert len(metrics) == len(told) == 10  # once each, however many rows
     for arm in ("ticket", "reinit"):
+        assert metrics[f"curves/{arm}/*"] == f"curves/{arm}/sparsity"
         for seed in (0, 1):
             curve = f"{arm}/seed-{seed}"
             assert metrics[f"rounds/{curve}/*"] == f"rounds/{curve}/sparsity"
@@ -178,6 +179,70 @@ def test_it_holds_the_config_the_group_and_the_picture_under_the_run_folder(
     assert size < 2**20
 
 
+def test_the_mean_over_seeds_has_a_curve_with_one_deviation_below_and_above(
+    offline: tuple[Path, str],
+) -> None:
+    outputs = offline[0] / "outputs"
+    (folder,) = folders(outputs)
+    logged = history(kept(outputs))
+    for round in (1, 2):
+        found = [
+            row["test_accuracy"]
+            for row in rows(folder / "rounds.jsonl")
+            if (row["round"], row["arm"]) == (round, "ticket")
+        ]
+        where, (low, high), middle = "curves/ticket", sorted(found), sum(found) / 2
+        spread = (high - low) / 2**0.5
+        (entry,) = [
+            e for e in logged if e.get(f"{where}/test_accuracy_mean") == pytest.approx(middle)
+            and e[f"{where}/sparsity"] == pytest.approx(1 - 0.8**round, abs=0.01)
+        ]  # fmt: skip
+        assert entry[f"{where}/n"] == 2
+        assert entry[f"{where}/test_accuracy_low"] == pytest.approx(middle - spread)
+
+
+def test_all_rows_are_a_table(offline: tuple[Path, str]) -> None:
+    (folder,) = folders(offline[0] / "outputs")
+    (path,) = (folder / "wandb").rglob("rows*.table.json")
+    table = json.loads(path.read_text())
+    expected = rows(folder / "rounds.jsonl")
+    assert [dict(zip(table["columns"], line, strict=True))["test_accuracy"] for line in
+            table["data"]] == [row["test_accuracy"] for row in expected]  # fmt: skip
+
+
+def test_tickets_are_an_artifact_that_says_what_they_come_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Any] = []
+    wandb = Failing("never")
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    wandb.Artifact = Artifact
+    wandb.log_artifact = sent.append
+    words = (*SMALL, f"paths.outputs={tmp_path}", "record.wandb.tickets=last", "replicates=2")
+    assert lth_run(*words, environment={"WANDB_MODE": "offline"}).status == 0
+    (folder,) = folders(tmp_path)
+    (artifact,) = sent
+    assert artifact.files == {
+        "tickets/round-02.safetensors", "tickets/round-02-seed-1.safetensors",
+        "config.yaml", "problem.json", "rounds.jsonl",
+    }  # fmt: skip
+    problem = json.loads((folder / "problem.json").read_text())
+    assert artifact.metadata["data"] == problem["identity"]["data"]
+    assert artifact.metadata["run_id"] == folder.name
+
+
+class Artifact:
+    """What is gathered in an artifact."""
+
+    def __init__(self, name: str, type: str, metadata: dict[str, Any]) -> None:
+        self.name, self.type, self.metadata = name, type, metadata
+        self.files: set[str] = set()
+
+    def add_file(self, path: str, name: str) -> None:
+        assert Path(path).is_file()
+        self.files.add(name)
+
+
 def test_it_adds_one_line_to_what_the_run_says(offline: tuple[Path, str]) -> None:
     outputs, said = offline
     lines = [line for line in said.splitlines() if re.search("wandb|W&B", line)]
@@ -193,6 +258,7 @@ class Failing:
         self._at = at
         self.Settings = SimpleNamespace
         self.Image = str
+        self.Table = dict
         self.summary: dict[str, Any] = {}
         self.dir, self.url = "/nowhere/files", None
         self.logged: list[dict[str, Any]] = []
@@ -225,8 +291,8 @@ def test_a_failing_wandb_warns_once_and_the_run_ends_done(
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     said = lth_run(*SMALL, f"paths.outputs={tmp_path}", environment={"WANDB_MODE": "offline"})
     assert said.status == 0, said.err
-    assert [r.message for r in caplog.records if "W&B stopped" in r.message] == [
-        f"W&B stopped ({at} fails); the run goes on, its files are complete"
+    assert [r.message for r in caplog.records if "wandb stopped" in r.message] == [
+        f"wandb stopped ({at} fails); the run goes on, its files are complete"
     ]
     assert wandb.calls.count("init") == 1
     if at != "init":

@@ -51,7 +51,6 @@ def _values(
     seeds = [task.seed for task in experiment.tasks]
     if not seeds or seeds != list(range(seeds[0], seeds[0] + len(seeds))):
         raise UserError(f"tasks of the seeds {seeds}: give at least one, and seeds in a row: 0, 1")
-    wandb = {"mode": "disabled", "project": "lth-runner", "entity": None, "group": None}
     return {
         "name": name,
         "seed": seeds[0],
@@ -62,7 +61,7 @@ def _values(
         "pruner": {},
         "control": {key: {} for key in experiment.controls},
         "probe": {type(probe).__name__: {} for probe in experiment.probes},
-        "record": {"wandb": wandb},
+        "record": {},
         "report": {
             "tolerance": tolerance, "paired": False, "samples": "drawn", "published": None,
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ VALUED = {
     *("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp"),
     *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
 }
+OPTIONS = ("cfg", "package", "info", "run", "multirun", "resolve", "help", "version")  # of one word
 DRY_RUN = "--dry-run"
 OWN_FOLDER = ("--config-dir", "-cd")
 # by Hydra's names: of that option, and of a folder that compose(config_dir=...) or a word names
@@ -45,6 +47,19 @@ def refuse_misplaced(words: Sequence[str]) -> None:
             f"{overrides[experiments[-1]]} would hold over the {overrides[scales[0]]} before it",
             words,
         )
+
+
+def as_overrides(words: Sequence[str]) -> list[str]:
+    """Takes ``--key=value`` for ``key=value``: so W&B's agent calls the program of a sweep.
+
+    A key has no dash in it, which tells it from an option of more than one word.
+    """
+    return [word[2:] if _is_dashed_key(word) else word for word in words]
+
+
+def _is_dashed_key(word: str) -> bool:
+    found = re.fullmatch(r"--([\w./@]+)=.*", word, re.DOTALL)
+    return found is not None and found[1] not in OPTIONS
 
 
 def own_folders(words: Sequence[str]) -> list[Path]:

@@ -26,8 +26,8 @@ from lth_runner.values.raised import first_line
 
 PARTS = {"dataset", "model", "train", "objective", "covers"}
 MAYBE = {"origin", "coordinates"}  # a part, or null
-GROUPS = {"control", "probe"}  # several parts by name
-SECTIONS = {"paths", "store", "pruner", "rewind", "record", "report"}  # mappings of their own keys
+GROUPS = {"control", "probe", "record"}  # several parts by name
+SECTIONS = {"paths", "store", "pruner", "rewind", "report"}  # mappings of their own keys
 ROOT = PARTS | MAYBE | GROUPS | SECTIONS | {
     "name", "seed", "replicates", "device", "max_samples", "threads",
 }  # fmt: skip
@@ -37,12 +37,9 @@ MOST_THREADS = 64  # beyond the cores: the bits of a run on another machine need
 OWN_KEYS = {  # of the sections that are read here, and not given to a part whole
     "paths": ("outputs", "data"),
     "store": ("keep",),
-    "record": ("wandb",),
     "report": ("tolerance", "paired", "samples", "published"),
     "rewind": tuple(field.name for field in fields(Rewind)),
 }
-WANDB = ("mode", "project", "entity", "group")
-WANDB_MODES = ("offline", "online", "disabled")
 PRUNER_KEYS = {"search", "masking", "budgets", "biases"}  # what is read here
 PRUNER_KEYS |= {"rate"}  # +scale=smoke sets it for every pruner, for those too that do not go by it
 EXAMPLES = {  # of keys that an option leaves to its user
@@ -97,7 +94,6 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     _check_root(values)
     _check_report(values["report"])
     _check_groups(values)
-    _check_record(values["record"])
     return values
 
 
@@ -215,23 +211,6 @@ def _check_groups(values: Mapping[str, Any]) -> None:
                     f"{group}.{key} belongs to an option of {group} that is not chosen here: "
                     f"choose it, or leave {group}.{key} out"
                 )
-
-
-def _check_record(record: Mapping[str, Any]) -> None:
-    wandb = record.get("wandb")
-    if not isinstance(wandb, dict):
-        raise UserError(
-            f"record.wandb={wandb!r} must be a mapping with the keys {', '.join(WANDB)}"
-        )
-    for key in wandb:
-        if key not in WANDB:
-            raise UserError(f"record.wandb.{key} is not an option: {nearest(str(key), WANDB)}")
-    for key in WANDB[1:]:
-        if not isinstance(text := wandb.get(key), str) and text is not None:
-            raise UserError(f"record.wandb.{key}={text!r} must be a text, or null")
-    mode = wandb.get("mode")
-    if mode not in WANDB_MODES:
-        raise UserError(f"record.wandb.mode={mode!r}: {nearest(str(mode), WANDB_MODES)}")
 
 
 def _is_share(value: Any) -> bool:

@@ -28,6 +28,7 @@ from lth_runner.cli.loading import uncollected
 from lth_runner.cli.ranks import muster
 from lth_runner.cli.remarks import not_applied, remark
 from lth_runner.cli.stopping import nobody_reads, stop_requested
+from lth_runner.cli.trackers import trackers
 from lth_runner.cli.view import Terminal, View
 from lth_runner.experiment import run as run_experiment
 from lth_runner.problem.retained import check_retained
@@ -40,7 +41,6 @@ from lth_runner.runs.record import (
     RunDescription,
     RunFolder,
     Sink,
-    WeightsAndBiases,
     problem_facts,
 )
 from lth_runner.runs.report import stale, write
@@ -92,7 +92,9 @@ def execute(
 def prepared(config: DictConfig) -> Parts:
     """Checks a config and builds what it names; raises UserError for what cannot be run."""
     with uncollected():
-        return build(check(config))
+        values = check(config)
+        trackers(values)  # what is not installed is told before data are read
+        return build(values)
 
 
 def carry_out(
@@ -206,7 +208,7 @@ def _run(
     recipe, task = parts.recipe, parts.task
     engine, told = choice.engine(recipe, task, leader)
     folder = RunFolder(draw=write)
-    sinks: list[Sink] = [folder, WeightsAndBiases(**parts.values["record"]["wandb"]), *shown]
+    sinks: list[Sink] = [folder, *trackers(parts.values), *shown]
     record = Record(sinks, folder.done(run))
     state, error = "failed", None
     try:

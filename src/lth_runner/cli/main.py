@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lth_runner import __version__
-from lth_runner.cli.arguments import DRY_RUN, own_folders, refuse_misplaced
+from lth_runner.cli.arguments import DRY_RUN, as_overrides, own_folders, refuse_misplaced
 from lth_runner.cli.help import help_text
 from lth_runner.cli.loading import uncollected
 from lth_runner.values.cublas import fix_workspace
@@ -54,7 +54,7 @@ def conf_dir() -> Path:
 
 def main() -> None:
     """Runs ``lth-run``; exits with 0, 1 (a bug), 2 (a mistake), 3 (diverged) or 130."""
-    words = sys.argv[1:]
+    words = as_overrides(sys.argv[1:])
     if words == ["--version"]:
         print(f"lth-run {__version__}")
         return
@@ -114,6 +114,7 @@ def _compose(words: Sequence[str], leader: Leader | None) -> None:
 
         Plugins.instance()  # those that are installed, and none that lie in this folder
     user_code_last()  # model._target_=mine.Net finds mine.py in this folder
+    sys.argv[1:] = words  # the only place that Hydra reads them from
     task = launch if leader is None else launch_with_others  # the one can be sent to a worker
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
 

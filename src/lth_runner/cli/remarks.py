@@ -13,6 +13,7 @@ from lth_runner.runs.folder import read_flat_config
 from lth_runner.runs.record import RunDescription, coverage
 from lth_runner.values.listed import listed
 
+OFF = "disabled"  # a mode in which a tracker is sent nothing
 log = logging.getLogger(__name__)
 
 
@@ -31,14 +32,23 @@ def remark(parts: Parts, run: RunDescription) -> None:
 
 def not_applied(run: RunDescription) -> None:
     """Logs that a finished run is shown nowhere else than before, where the command asks for it."""
-    asked = run.config["record"]["wandb"]
-    before = read_flat_config(run.folder).get("record.wandb.mode")
-    if asked["mode"] not in ("disabled", before):
+    before = read_flat_config(run.folder)
+    had = {name for name in before.get("record", ()) if before.get(_mode(name)) != OFF}
+    for name, asked in run.config["record"].items():
+        mode = asked.get("mode")
+        if mode == OFF or (name in had and mode == before.get(_mode(name))):
+            continue
+        told = f"record={name}" if mode is None else f"{_mode(name)}={mode}"
+        was = f" ({before.get(_mode(name))})" if _mode(name) in before else ""
         log.info(
-            "record   record.wandb.mode=%s is not applied, for this run is done (%s): without its "
-            "rounds.jsonl the same command writes it again from the Store, for W&B too",
-            asked["mode"], before,
+            "record   %s is not applied, for this run is done%s: without its rounds.jsonl the same "
+            "command writes it again from the Store, for %s too",
+            told, was, name,
         )  # fmt: skip
+
+
+def _mode(name: str) -> str:
+    return f"record.{name}.mode"
 
 
 def _on_shrinking(parts: Parts, run: RunDescription) -> None:

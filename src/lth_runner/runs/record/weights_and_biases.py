@@ -1,41 +1,44 @@
-"""The sink that keeps a view of the run in Weights & Biases and never stops a training."""
+"""The sink that keeps a view of the run in Weights & Biases."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import wraps
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from lth_runner.runs.folder import CURVE, DONE, ENDED, Row, plain, read_metrics, read_rounds
+from lth_runner.runs.evidence.means import aggregate
+from lth_runner.runs.folder import (
+    CONFIG,
+    CURVE,
+    DONE,
+    ENDED,
+    PROBLEM,
+    ROUNDS,
+    Row,
+    plain,
+    read_metrics,
+    read_rounds,
+)
 from lth_runner.runs.measure import ending
+from lth_runner.runs.one_run import ticket_path
 from lth_runner.runs.record.record import Progress, RunDescription
+from lth_runner.runs.record.rows_as_numbers import (
+    curve_of_evaluation,
+    curve_of_round,
+    numbers,
+    require,
+    steps_of_training,
+    total_step,
+)
 from lth_runner.store.ticket_file import Subnetwork
 from lth_runner.values.errors import UserError, nearest
 
 MODES = ("online", "offline", "disabled", "shared")
+TICKETS = ("none", "last", "all")
+TICKET = "ticket"
 log = logging.getLogger(__name__)
-Method = TypeVar("Method", bound=Callable[..., None])
-
-
-def _never_fatal(method: Method) -> Method:
-    """Makes a method warn once and fall silent where W&B fails: the local files are the truth."""
-
-    @wraps(method)
-    def guarded(self: WeightsAndBiases, *args: Any) -> None:
-        if self.broken:
-            return
-        try:
-            method(self, *args)
-        except Exception as error:
-            self.broken = True
-            log.warning("W&B stopped (%s); the run goes on, its files are complete", error)
-            self.abandon()
-
-    return guarded  # type: ignore[return-value]
 
 
 class WeightsAndBiases:
@@ -45,23 +48,40 @@ class WeightsAndBiases:
     offline run cannot be continued: each view is whole. ``mode`` is that of wandb.init
     (online, offline, disabled); the environment variable WANDB_MODE goes before it. An offline view
     begins with the first rows, so that no training waits for it; one that can be watched at once.
+    ``tickets``: those of which round go along as an artifact, ``none``, ``last`` or ``all``. At the
+    end all rows are a table, and the mean over seeds, with one standard deviation below and above,
+    is a curve against sparsity. Raises UserError where wandb is not installed.
     """
 
-    def __init__(self, mode: str, project: str, entity: str | None, group: str | None) -> None:
+    def __init__(
+        self,
+        mode: str = "offline",
+        project: str = "lth-runner",
+        entity: str | None = None,
+        group: str | None = None,
+        tickets: str = "none",
+    ) -> None:
         self._mode = os.environ.get("WANDB_MODE") or mode
-        for key, value in (("record.wandb.mode", mode), ("WANDB_MODE", self._mode)):
-            if value not in MODES:
-                raise UserError(f"{key}={value!r}: {nearest(str(value), MODES)}")
+        for key, value, known in (
+            ("record.wandb.mode", mode, MODES), ("WANDB_MODE", self._mode, MODES),
+            ("record.wandb.tickets", tickets, TICKETS),
+        ):  # fmt: skip
+            if value not in known:
+                raise UserError(f"{key}={value!r}: {nearest(str(value), known)}")
         self._wandb: Any = None
         self._curves: set[str] = set()  # those that have their axis
         self._project, self._entity, self._group = project, entity, group
-        self.broken = self._mode == "disabled"
+        self._tickets = tickets
+        self._is_off = self._mode == "disabled"
+        if not self._is_off:
+            require("wandb", "wandb", "wandb")
 
-    @_never_fatal
     def open(self, run: RunDescription) -> None:
+        if self._is_off:
+            return
         self._run, self._folder, headline = run, run.folder, run.headline
         self._headline = f"test_{headline.name}", "max" if headline.better == "higher" else "min"
-        self._length = run.num_steps // max(1, run.num_trainings)
+        self._length = steps_of_training(run)
         self._earlier = [read_metrics(run.folder), read_rounds(run.folder)]
         if self._mode != "offline":
             self._begin()
@@ -89,13 +109,14 @@ class WeightsAndBiases:
         for row in metrics:
             self._metric(row)
         for row in rounds:
-            self._round(row)
+            self._send(curve_of_round(row), "sparsity", row)
 
     def progress(self, progress: Progress) -> None:
         pass
 
-    @_never_fatal
     def metrics(self, rows: Sequence[Row]) -> None:
+        if self._is_off:
+            return
         self._begin()
         for row in rows:
             self._metric(row)
@@ -103,22 +124,19 @@ class WeightsAndBiases:
     def samples(self, row: Row) -> None:
         pass
 
-    @_never_fatal
     def round(self, row: Row, ticket: Subnetwork) -> None:
+        if self._is_off:
+            return
         self._begin()
-        self._round(row)
+        self._send(curve_of_round(row), "sparsity", row)
 
-    @_never_fatal
     def close(self, state: str, error: str | None) -> None:
-        if self._wandb is None and state not in ENDED:
+        if self._is_off or (self._wandb is None and state not in ENDED):
             return  # stopped before there was anything to see
-        import wandb
-
         self._begin()
-        curve = self._folder / CURVE
         try:
-            if curve.exists():
-                self._wandb.log({"curve": wandb.Image(str(curve))})
+            if state in ENDED:
+                self._conclude()
             ended = ending(self._folder)
             self._wandb.summary["state"] = state
             self._wandb.summary["sparsity"] = ended.sparsity
@@ -130,20 +148,66 @@ class WeightsAndBiases:
         elif self._wandb.url:
             log.info("W&B      %s", self._wandb.url)
 
-    def abandon(self) -> None:
-        """Ends a failed view, so that the next run of a sweep does not write into it."""
-        if self._wandb is not None:
-            with suppress(Exception):  # it has failed already, and has been told
-                self._wandb.finish(exit_code=1)
+    def _conclude(self) -> None:
+        """Sends what is known at the end alone: means over seeds, the table, picture, tickets."""
+        import wandb
+
+        rows = read_rounds(self._folder)
+        self._means(rows)
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        cells = [[_cell(plain(row).get(name)) for name in names] for row in rows]
+        self._wandb.log({"rows": wandb.Table(columns=names, data=cells, allow_mixed_types=True)})
+        if (self._folder / CURVE).exists():
+            self._wandb.log({"curve": wandb.Image(str(self._folder / CURVE))})
+        if self._tickets != "none":
+            self._wandb.log_artifact(self._artifact(rows))
+
+    def _means(self, rows: Sequence[Row]) -> None:
+        """Sends the headline's mean over seeds against sparsity: curves/<arm>/..."""
+        name = self._headline[0]
+        for (arm, _), one in aggregate(rows).items():
+            if one.sparsity is None or name not in one.mean:
+                continue
+            middle, spread = one.mean[name], one.std.get(name) or 0.0
+            self._send(f"curves/{arm}", "sparsity", {
+                "sparsity": one.sparsity, "n": one.count[name], f"{name}_mean": middle,
+                f"{name}_low": middle - spread, f"{name}_high": middle + spread,
+            })  # fmt: skip
+
+    def _artifact(self, rows: Sequence[Row]) -> Any:
+        """Gathers tickets and what they came of: the run, its data, its start."""
+        import wandb
+
+        run, problem = self._run, self._run.problem
+        found = wandb.Artifact(
+            f"{run.name}-{run.run_id}-tickets".replace("/", "-"),
+            type=TICKET,
+            metadata={
+                "run_id": run.run_id,
+                "command": run.command,
+                "data": (problem.get("identity") or {}).get("data"),
+                "dataset": run.config.get("dataset"),
+                "model": run.config.get("model"),
+                "origin": problem.get("origin"),
+                "seed": run.config.get("seed"),
+                "training_keys": [row.get("training_key") for row in rows],
+            },
+        )
+        tickets = [row for row in rows if row["arm"] == TICKET]
+        last = max((row["round"] for row in tickets), default=0)
+        for row in tickets:
+            path = ticket_path(self._folder, row)
+            if path.exists() and (self._tickets == "all" or row["round"] == last):
+                found.add_file(str(path), name=f"tickets/{path.name}")
+        for name in (CONFIG, PROBLEM, ROUNDS):
+            if (self._folder / name).exists():
+                found.add_file(str(self._folder / name), name=name)
+        return found
 
     def _metric(self, row: Row) -> None:
         """Sends one evaluation, against the steps of all rounds one after the other."""
-        row = {**row, "total_step": row["round"] * self._length + row["step"]}
-        self._send(f"train/{row['arm']}/seed-{row['seed']}", "total_step", row)
-
-    def _round(self, row: Row) -> None:
-        """Sends one training's row, against sparsity: rounds/<arm>/seed-<seed>/..."""
-        self._send(f"rounds/{row['arm']}/seed-{row['seed']}", "sparsity", row)
+        row = {**row, "total_step": total_step(row, self._length)}
+        self._send(curve_of_evaluation(row), "total_step", row)
 
     def _send(self, where: str, axis: str, row: Row) -> None:
         # an axis of its own for each curve, and never step=: W&B's own counter must only grow
@@ -152,10 +216,9 @@ class WeightsAndBiases:
             self._wandb.define_metric(f"{where}/*", step_metric=step)
             self._wandb.define_metric(f"{where}/{name}", step_metric=step, summary=f"last,{best}")
             self._curves.add(where)
-        values: dict[str, Any] = {}
-        for name, value in plain(row).items():
-            if isinstance(value, dict):
-                values |= {f"{where}/{name}/{layer}": item for layer, item in value.items()}
-            elif isinstance(value, (int, float)):
-                values[f"{where}/{name}"] = value
-        self._wandb.log(values)
+        self._wandb.log({f"{where}/{name}": value for name, value in numbers(row).items()})
+
+
+def _cell(value: Any) -> Any:
+    """A cell of a table: numbers by layer are text there."""
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
