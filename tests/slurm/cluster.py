@@ -61,10 +61,10 @@ def call(*words: object, cwd: Path, expect: int | None = 0) -> str:
     return done.stdout
 
 
-def submit(*overrides: str, cwd: Path) -> str:
+def submit(*overrides: str, cwd: Path, options: tuple[str, ...] = ()) -> str:
     """Submits a sweep through the script; the array's id."""
     script = ROOT / "scripts" / "slurm_array.sh"
-    printed = call(script, "--time=10", "--", PROGRAM, "-m", *SMALL, *overrides, cwd=cwd)
+    printed = call(script, "--time=10", *options, "--", PROGRAM, "-m", *SMALL, *overrides, cwd=cwd)
     job = printed.strip()
     assert job.isdigit(), printed
     return job

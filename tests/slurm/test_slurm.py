@@ -81,6 +81,19 @@ def test_a_cancelled_task_stays_cancelled_and_the_same_sweep_again_continues_it(
     assert results(outputs) == serial
 
 
+def test_a_training_on_ranks_is_queued_again_and_goes_on(tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    array = submit("seed=0", "train.shrink_to=2000it", cwd=tmp_path, options=("--ranks=2",))
+    until(lambda: in_training(outputs, 0), "the point to train")
+    call("scancel", "--batch", "--signal=USR1", f"{array}_1", cwd=tmp_path)  # as before a time-out
+    until(lambda: ended(array), "the array to end")
+    assert (task(array, 1)["JobState"], task(array, 1)["Restarts"]) == ("COMPLETED", "1")
+    assert "interrupted; continue with:\n  torchrun --nproc-per-node 2" in log(tmp_path, 1)
+    assert states(outputs) == ["done"]
+    [status] = outputs.glob("small/*/status.json")
+    assert "distributed-2" in status.read_text()
+
+
 def test_a_failing_point_is_a_failed_task_and_the_others_are_done(tmp_path: Path) -> None:
     array = submit("pruner.rate=0.2,7", "train.shrink_to=20it", cwd=tmp_path)
     until(lambda: ended(array), "the array to end")

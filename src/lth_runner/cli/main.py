@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lth_runner.training.engines.distributed.lines import Leader
 
 EXIT_BUG, EXIT_USER, EXIT_DIVERGED, EXIT_INTERRUPTED = 1, 2, 3, 130
+BEFORE = "before the run began: nothing was changed"
 TOLD = "told"  # of an interruption that has been
 DIVERGED = (
     "a ticket diverged: its loss became NaN or infinite, and its replicate has no later rounds; a "
@@ -80,6 +81,9 @@ def main() -> None:
             _begin(words, leader)
     except UserError as error:
         sys.exit(tell(error))
+    except KeyboardInterrupt:
+        print(f"interrupted {BEFORE}", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
 
 
 def _begin(words: Sequence[str], leader: Leader | None = None) -> None:
@@ -91,7 +95,7 @@ def _begin(words: Sequence[str], leader: Leader | None = None) -> None:
             _dry_run(words) if DRY_RUN in words else _compose(words, leader)
     except KeyboardInterrupt as stop:
         if TOLD not in stop.args:
-            print("interrupted before the run began: nothing was changed", file=sys.stderr)
+            print(f"interrupted {BEFORE}", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
         if nobody_reads(error):  # whoever reads, `head` for example, has seen enough

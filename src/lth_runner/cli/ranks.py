@@ -6,6 +6,7 @@ rank 0 holds theirs against its own before it trains.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import os
@@ -102,25 +103,25 @@ def follow(rank: Rank, words: Sequence[str]) -> NoReturn:
     warnings.simplefilter("ignore")
     try:
         follower = join(rank, Who.here(rank, _alike(words)), _store(rank), _master())
-    except (UserError, OSError, RuntimeError, EOFError):
+    except (UserError, OSError, RuntimeError, EOFError, KeyboardInterrupt):
         sys.exit(1)  # rank 0 has said why, or is not there
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # rank 0 decides, and this process ends with it
     user_code_last()
     fix_workspace()
+    status = 1
     try:
         status = serve(follower)
+        if dist.is_initialized() and not status:
+            dist.destroy_process_group()
     except BaseException as error:  # has been told
         if isinstance(error, RankLost) and rank.number == 1:
             show(f"error: {error}", sys.stderr)
-        follower.close()
-        sys.stderr.flush()
-        os._exit(1)  # sums that wait for somebody who is gone would hold the process
-    if dist.is_initialized() and not status:
-        dist.destroy_process_group()
+    follower.known = ()
+    gc.collect()  # loaders put away what they share with their workers
     follower.close()
-    sys.stdout.flush()
-    os._exit(status)  # threads of torch and of workers' loaders may still be about
+    sys.stderr.flush()
+    os._exit(status)  # sums that wait for somebody who is gone would hold the process
 
 
 @dataclass(frozen=True)
