@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-slurm bench check lint types report results wheel clean
+.PHONY: help install run test test-slow test-slurm bench check lint types report results options wheel clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
@@ -52,6 +52,9 @@ report: install ## redraw and compare all finished runs
 
 results: install ## rewrite docs/results.md from outputs/ and docs/runs/; ARGS=--keep: keep finished runs there
 	$(BIN)/python scripts/results.py $(ARGS)
+
+options: install ## rewrite docs/options.md from the heads of the files in conf/
+	$(BIN)/python scripts/options.py
 
 wheel: install ## a wheel in dist/
 	$(BIN)/python -m build --wheel
