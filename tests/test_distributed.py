@@ -18,12 +18,15 @@ from lth_runner.masking import EdgePopup, Rigl, Static, Supermask
 from lth_runner.masking.scale_penalty import ScalePenalty
 from lth_runner.masking.updates import Updates
 from lth_runner.problem import NextToken
+from lth_runner.problem.answers import answered_in_pieces, evaluate
 from lth_runner.problem.data import Data, SampledData
+from lth_runner.problem.gaussian import Gaussian
 from lth_runner.problem.models import masked_transformer
+from lth_runner.problem.objective import Correlation
 from lth_runner.problem.task import Task
 from lth_runner.schedule import Iterations
 from lth_runner.search.ticket import Start, Ticket
-from lth_runner.training.engines.distributed.engine import Distributed
+from lth_runner.training.engines.distributed.engine import Distributed, merged
 from lth_runner.training.engines.distributed.lines import Leader
 from lth_runner.training.engines.distributed.shared_training import SharedTraining
 from lth_runner.training.engines.sequential import Sequential
@@ -59,6 +62,13 @@ def transformer() -> nn.Module:
 
 def dropping() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Dropout(0.5), nn.Linear(8, 3))
+
+
+def drawn() -> Job:
+    """Weights that are drawn anew in every step, the same on all ranks."""
+    laws = Gaussian(local_reparameterisation=False)
+    task = replace(small.task(), coordinates=laws)
+    return Job(task, Ticket(task.dense(), task.init()), Static())
 
 
 def uneven() -> Job:
@@ -104,6 +114,7 @@ PROBLEMS = {
     "penalised": dense(small.convolutional, ScalePenalty(0.01)),
     "uneven_tokens": uneven(),
     "sampled": sampled(),
+    "drawn_weights": drawn(),
 }
 RECIPES: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -127,6 +138,22 @@ def test_a_training_is_that_of_one_process(leader: Leader, problem: str, how: st
     assert len(one.history) == len(both.history) > 1
     for alone, together in zip(one.history, both.history, strict=True):
         assert together == pytest.approx(alone, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("objective", [NextToken(), Correlation()])
+def test_shares_of_an_evaluation_make_the_figures_of_the_whole(objective: Any) -> None:
+    """Of sums, and of what only all samples together tell."""
+    tokens = isinstance(objective, NextToken)
+    rng = stream(0, "answers")
+    outputs = torch.randn((25, 4, 5) if tokens else (25, 1), generator=rng)
+    targets = torch.randint(5, (25, 4), generator=rng) if tokens else torch.rand(25, 1)
+    data = Data.from_tensors(*[(outputs, targets)] * 3, num_classes=5 if tokens else None)
+    task = Task(nn.Identity, data.to("cpu"), objective=objective)
+    batches = list(data.batches("test", 4))
+    whole = evaluate(nn.Identity(), iter(batches), objective)
+    shares = [answered_in_pieces(nn.Identity(), [[b] for b in batches[n::3]], task.objective)
+              for n in range(3)]  # fmt: skip
+    assert merged(objective, shares) == whole
 
 
 def test_it_goes_on_from_a_checkpoint_with_equal_bits(leader: Leader) -> None:

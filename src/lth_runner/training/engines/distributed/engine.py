@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, zip_longest
 
+from torch import Tensor
+
 from lth_runner.problem.answers import Tally
+from lth_runner.problem.objective import Objective
 from lth_runner.store.checkpoint import Checkpoint
 from lth_runner.training.engines.distributed.lines import Leader, others_that
 from lth_runner.training.engines.distributed.orders import Advance, Begin, Compare, Evaluate
@@ -71,9 +74,12 @@ def _measured(
     assert training is not None
     leader.tell(Evaluate(number, split))
     own = training.evaluate(split)
-    shares = [own, *leader.answers()]
-    batches = chain.from_iterable(zip_longest(*shares, fillvalue=()))
-    objective = training.loop.job.task.objective
+    return merged(training.loop.job.task.objective, [own, *leader.answers()])
+
+
+def merged(objective: Objective, shares: Sequence[Sequence[list[Tensor]]]) -> dict[str, float]:
+    """Gives the figures of a split, of whose batches each rank has measured each so many-th."""
+    batches = chain.from_iterable(zip_longest(*shares, fillvalue=[]))
     return Tally.of(objective, chain.from_iterable(batches)).figures()
 
 

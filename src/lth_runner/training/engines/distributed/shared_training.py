@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lth_runner.problem.answers import answered_in_pieces
 from lth_runner.problem.data.dataset import part_of
+from lth_runner.problem.gaussian import Gaussian
 from lth_runner.store.checkpoint import Checkpoint
 from lth_runner.training.engines.distributed.batch_norm import Synchronised
 from lth_runner.training.engines.distributed.collectives import summed, summed_number
@@ -39,14 +40,16 @@ class SharedTraining:
     """
 
     def __init__(self, job: Job, recipe: Recipe, checkpoint: Checkpoint | None, rank: Rank) -> None:
-        # weights that are drawn are to be the same on all ranks; dropout is not
-        drawn_by = 0 if job.task.laws is not None else rank.number
+        laws = job.task.laws
+        # a draw of weights is one for all ranks; of activations, as of dropout, each has its own
+        alike = isinstance(laws, Gaussian) and not laws.local_reparameterisation
+        drawn_by = 0 if alike else rank.number
         self.loop = Loop(job, recipe, checkpoint, rank=drawn_by)
         _ = job.task.is_random  # found by a step of each rank's own, of which no sum is to be
         self._rank, (begin, end) = rank, rank.share(recipe.batch_size)
         self._share = (end - begin) / recipe.batch_size
         self._batches = self.loop.awaited = part_of(self.loop.stream, begin, end)
-        once = recipe.micro_batch is None and job.task.laws is None
+        once = recipe.micro_batch is None and laws is None
         self._gradients = SummedGradients(self.loop.parameters, early=once)
         norms = [m for m in self.loop.model.modules() if isinstance(m, _BatchNorm)]
         own = any(norms) or not job.task.is_shipped  # a user's own may call F.batch_norm too
