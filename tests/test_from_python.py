@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -320,3 +322,28 @@ def test_everything_public_is_one_import_away_and_none_of_it_is_loaded_by_it() -
     text = "import sys, lth_runner, lth_runner.values, json; print(json.dumps(list(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", text], capture_output=True, check=True).stdout
     assert not {"torch", "hydra", "numpy", "matplotlib", "lth_runner.api"} & set(json.loads(out))
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda made: Result(None), "Result(None): give a run folder"),
+        (lambda made: made.ticket("x"), "density 'x' is no number"),
+        (lambda made: made.ticket(round="2"), "round='2': give a whole number"),
+        (lambda made: made.ticket(sparsity="0.5"), "sparsity '0.5' is no number"),
+        (lambda made: run(seed=1), "run(seed=...): keys of the config are words"),
+        (lambda made: compose(config_dir=3), "config_dir=3: give the path of a folder"),
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_told_in_one_message(
+    call: Callable[[Result], Any], told: str, made: Result
+) -> None:
+    with pytest.raises(UserError, match=re.escape(told)):
+        call(made)
+
+
+def test_a_mistake_is_shown_without_the_way_to_where_it_was_found() -> None:
+    with pytest.raises(UserError) as raised:
+        run(*SMALL, "dataset.num_train=1")
+    assert raised.value.__cause__ is None
+    assert len(raised.traceback) < 8

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hydra import compose as compose_by_hydra
 from hydra import initialize_config_dir
@@ -27,7 +28,7 @@ from lth_runner.cli.messages import explain
 from lth_runner.values.errors import UserError
 
 
-def compose(*words: str, config_dir: str | Path | None = None) -> Composed:
+def compose(*words: str, config_dir: str | Path | None = None, **keys: Any) -> Composed:
     """Composes the config of one run from the words that ``lth-run`` would be given.
 
     ``compose("dataset=digits28", "seed=1")`` is what ``lth-run dataset=digits28 seed=1`` would run;
@@ -36,6 +37,7 @@ def compose(*words: str, config_dir: str | Path | None = None) -> Composed:
     Raises UserError for what the command line refuses with one message, for its options, and for
     a sweep or a study, which are several runs.
     """
+    refuse_keys("compose", keys)
     _refuse_options(words)
     refuse_misplaced(words)
     _refuse_sweep(words)
@@ -83,7 +85,19 @@ def _own_hydra() -> Iterator[None]:
         runtime.set("name", before[2])
 
 
+def refuse_keys(call: str, keys: Mapping[str, Any]) -> None:
+    """Raises UserError for keys of a config that are given as Python's own, with the call meant."""
+    if keys:
+        words = ", ".join(repr(f"{key}={value}") for key, value in keys.items())
+        raise UserError(
+            f"{call}({', '.join(f'{key}=...' for key in keys)}): keys of the config are words, as "
+            f"behind lth-run: {call}({words})"
+        )
+
+
 def _existing(folder: str | Path) -> Path:
+    if not isinstance(folder, (str, Path)):
+        raise UserError(f"config_dir={folder!r}: give the path of a folder with yaml of your own")
     found = Path(folder).absolute()
     if not found.is_dir():
         raise UserError(f"config_dir={str(folder)!r} is no folder: give one with yaml of your own")

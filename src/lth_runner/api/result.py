@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.folder import DIVERGED, DONE, read_status
 from lth_runner.runs.measure import ending
 from lth_runner.runs.one_run import one_run
+from lth_runner.runs.ticket_choice import check_number
 from lth_runner.values.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,6 +35,10 @@ class Result:
     folder: Path
 
     def __post_init__(self) -> None:
+        if not isinstance(self.folder, (str, os.PathLike)):
+            raise UserError(
+                f"Result({self.folder!r}): give a run folder, such as 'outputs/digits_imp'"
+            )
         object.__setattr__(self, "folder", one_run(self.folder))
 
     def __str__(self) -> str:
@@ -124,6 +130,7 @@ class Result:
         if density is not None:
             if sparsity is not None:
                 raise UserError("density and sparsity each choose a ticket: give one of them")
+            check_number("density", density)
             if not 0 < density <= 1:
                 raise UserError(
                     f"density {density:.8g} is not in (0, 1]: it is the share of the weights that "

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from lth_runner.api.borrowed import alone_in_process, as_before, known_to_hydra, lines_shown
-from lth_runner.api.composing import compose
+from lth_runner.api.composing import compose, refuse_keys
 from lth_runner.api.result import Result
 from lth_runner.cli.composed import Composed
 from lth_runner.cli.launch import Ended, carry_out, prepared
-from lth_runner.cli.main import DIVERGED, conf_dir
+from lth_runner.cli.main import DIVERGED, conf_dir, traceback_wanted
 from lth_runner.cli.messages import MISTAKES, explain
 from lth_runner.cli.stopping import interruption_told
 from lth_runner.cli.view import Quiet, Terminal, View
@@ -22,7 +25,10 @@ log = logging.getLogger(__name__)
 
 
 def run(
-    *words: str | Composed, config_dir: str | Path | None = None, quiet: bool = False
+    *words: str | Composed,
+    config_dir: str | Path | None = None,
+    quiet: bool = False,
+    **keys: Any,
 ) -> Result:
     """Runs what ``lth-run`` with the same words would, continues it or finds it done.
 
@@ -34,12 +40,23 @@ def run(
     Hydra's state are as before when it returns. Raises UserError for what the command line refuses
     with one message; what a bug or a part of your own raises is raised as it is.
     """
+    refuse_keys("run", keys)
+    _end_in_workers()
     one = _composed(words, config_dir)
     with in_this_process(quiet=quiet) as view:
         with known_to_hydra(one.whole):
             parts = prepared(one.config)
         ended = carry_out(parts, one.command, one.choices, view)
     return concluded(ended)
+
+
+def _end_in_workers() -> None:
+    """Ends a worker process that imports a script which calls ``run`` while it is imported.
+
+    It would run the whole again; the process that waits for it says what the script lacks.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as Python itself asks
+        sys.exit(1)
 
 
 def _composed(words: tuple[str | Composed, ...], config_dir: str | Path | None) -> Composed:
@@ -81,7 +98,10 @@ def _mistakes_explained() -> Iterator[None]:
     """Makes UserError of what can go wrong by no fault of the program: a full disk, damage."""
     try:
         yield
-    except UserError:
-        raise
+    except UserError as error:
+        if traceback_wanted():
+            raise
+        # where in the program it was found is nothing to its reader, who mends the call
+        raise type(error)(str(error)) from None
     except MISTAKES as error:
         raise UserError(explain(error, conf_dir())) from error

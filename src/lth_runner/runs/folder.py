@@ -219,6 +219,8 @@ def checked_mapping(path: Path) -> dict[str, Any]:
         return {}
     try:
         text = _checked_bytes(path).decode()
+        if path.suffix == ".json" and not text.strip():
+            raise ValueError("it is empty")
         read = json_files.loaded if path.suffix == ".json" else yaml_files.loaded
         found = read(text)
     except ValueError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,10 @@ def choose(
     given = {"round": round, "sparsity": sparsity, "best_matching": best_matching or None}
     if len(ways := [name for name, value in given.items() if value is not None]) > 1:
         raise UserError(f"{' and '.join(ways)} each choose a ticket: give one of them")
+    check_number("sparsity", sparsity)
+    for name, value in (("round", round), ("seed", seed)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
+            raise UserError(f"{name}={value!r}: give a whole number, such as {name}=1")
     if sparsity is not None and not 0 <= sparsity < 1:
         raise UserError(
             f"sparsity {sparsity:.8g} is not in [0, 1): it is the share of the weights that are "
@@ -58,6 +63,12 @@ def choose(
             f"became NaN or infinite: choose another round or seed; {_offered(rows)}"
         )
     return found
+
+
+def check_number(name: str, value: object) -> None:
+    """Raises UserError for a share that is no number; None is left to the others."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+        raise UserError(f"{name} {value!r} is no number: give a share, 0.1 for 10 %")
 
 
 def finished(folder: str | Path) -> FinishedRun:
