@@ -30,7 +30,8 @@ class Claim:
 
 @dataclass(frozen=True)
 class Group:
-    """A section of the page: its claims, and whose they are."""
+    """A section of the page: its claims, whose they are, and what was found of those that fail."""
 
     sources: str
     claims: tuple[Claim, ...]
+    found: str = ""

@@ -93,7 +93,7 @@ class Apart:
         levels = [level(one, scale, decimals) for one in values]
         text = f"{levels[0]} against {levels[1]}: {change(lead, scale, decimals)}"
         if not accuracy:
-            return above(text, -lead if self.lower else lead, self.limit)
+            return above(text, -lead if self.lower else lead, self.limit, points=False)
         ours, theirs = (level_at(run, *cell) for run, cell in zip(pair, cells, strict=True))
         return ruled(text, held(ours, theirs, lead), self.limit, as_good=self.limit < 0)
 

@@ -81,7 +81,7 @@ class Novel:
         shares = {i: one / base.figures["nearest"] for i, one in enumerate(ours.nearest)}
         apart = one_sample(sample(list(shares.values())), 0.0)
         told = f"{level(shares, 1.0)} of it; {ours.num_neighbours} neighbours"
-        return above(told, apart, HALF)
+        return above(told, apart, HALF, points=False)
 
 
 @dataclass(frozen=True)

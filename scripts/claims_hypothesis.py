@@ -223,6 +223,10 @@ HYPOTHESIS = {
         f"{ZHOU} (signs, magnitudes, masks untrained); {EARLY_PHASE} (noise). There LeNet and "
         "convolutional networks at their own length; here LeNet-300-100 on MNIST, 4,000 steps.",
         _start(),
+        found="Of a ticket's weights fewer signs are kept than of the same ones in the dense "
+        "network (95.5 and 95.8 %): they learn alone what all learned together, and move further. "
+        "Noise of 1e-4 does nothing in either unit; of the sizes tried, only 0.1 as it is (more "
+        "than two standard deviations of the first layer's draw) may cost something.",
     ),
     "Early gradients and masks": Group(
         "Hypotheses of this field without a paper to hold them against: twelve pruners, the "
@@ -238,6 +242,14 @@ HYPOTHESIS = {
         f"{BOUNDS} (bounds that say something, of compressed networks); smaller gaps are folklore. "
         "The gap is accuracy on training data less that on test data.",
         _generalisation(),
+        found="In 4,000 steps LeNet's tickets fit more of the training data than the dense network "
+        "and much more than random masks (99.9, 98.9 and 97.4 % at 10.7 %), and so have the larger "
+        "gap with the better test accuracy; no random mask reaches their training accuracy, so "
+        "that the comparison at an equal one is empty. In the deep network it is the other way "
+        "round: tickets fit less (93.8 against 96.8 %). The gap follows what is fitted.",
     ),
-    "Spanning trees": Group(f"{TREES}, on LeNet-300-100.", _topology()),
+    "Spanning trees": Group(
+        f"{TREES}, on LeNet-300-100; here eight hidden layers, and LeNet-300-100 where it is said.",
+        _topology(),
+    ),
 }

@@ -68,9 +68,9 @@ def _early_bird() -> tuple[Claim, ...]:
         Claim("bird-settled", "share of weights in which masks of 70 % of two epochs differ, after "
               "a fifth of the training", "below 0.1", "below 0.1", EARLY_COMMAND, early,
               Settled(0.2, 0.1)),
-        Claim("bird-early", "step at which the ticket is drawn, of 4,000", "in the first fifth",
-              "below 800", EARLY_COMMAND, early,
-              Level(None, "start_step", 801.0, below=True, scale=1.0, decimals=0)),
+        Claim("bird-early", "step at which the ticket is drawn, of 18,320", "in the first fifth",
+              "below 3,665", EARLY_COMMAND, early,
+              Level(None, "start_step", 3665.0, below=True, scale=1.0, decimals=0)),
         Claim("bird-late", "ticket drawn early less one drawn at the end and trained from a fifth "
               "on, 30 %", "as good", "less than 0.5 points below",
               f"{EARLY_COMMAND}, then {LATE_COMMAND}", both, Apart(0.3, -HALF_A_POINT)),
@@ -80,6 +80,7 @@ def _early_bird() -> tuple[Claim, ...]:
 LEARNED = "lenet300_mnist_learned"
 LEARNED_COMMAND = (
     "lth-run +experiment=lenet300_mnist_pruners pruner=continuous pruner.rounds=3 "
+    "pruner.sparsity=null "
     f"train.length=12000it rewind.lr_clock=restart seed=10 name={LEARNED}"
 )
 FAMILIES = "lenet300_mnist_families"
@@ -188,8 +189,12 @@ METHODS = {
     ),
     "Early-bird tickets": Group(
         "You et al., ICLR 2020, arXiv:1909.11957 (channels of convolutional networks); here single "
-        "weights of LeNet-300-100 by magnitude, 12,000 images of MNIST, 20 epochs.",
+        "weights of LeNet-300-100 by magnitude, 12,000 images of MNIST, 20 times 916 steps of 60 "
+        "(an epoch keeps its length), a mask after each.",
         _early_bird(),
+        found="Masks of neighbouring epochs differ in less than 0.1 from the second epoch on; five in "
+        "a row, as the method asks, come after epochs 6 to 8, in one seed after 12. The ticket is "
+        "as good nonetheless.",
     ),
     "Learned masks": Group(
         "Savarese et al., NeurIPS 2020, arXiv:1912.04427 (continuous sparsification); Arora & "

@@ -34,8 +34,12 @@ def than(first: Mapping[int, float], second: Mapping[int, float]) -> Estimate:
     return two_sample(sample(list(first.values())), sample(list(second.values())))
 
 
-def decided(text: str, difference: Estimate, limit: float, *, below: bool) -> Found:
-    return above(text, -difference if below else difference, -limit if below else limit)
+def decided(
+    text: str, difference: Estimate, limit: float, *, below: bool, points: bool = True
+) -> Found:
+    return above(
+        text, -difference if below else difference, -limit if below else limit, points=points
+    )
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Beside:
             return None
         apart = about(gaps, 0.0)
         text = f"{level(ours, self.scale)} against {level(theirs, self.scale)}: "
-        return above(text + change(apart, self.scale), apart, self.limit)
+        return above(text + change(apart, self.scale), apart, self.limit, points=self.scale == 100)
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class Than:
         apart = than(first, second)
         levels = [level(one, self.scale, self.decimals) for one in (first, second)]
         text = f"{levels[0]} against {levels[1]}: {change(apart, self.scale, self.decimals)}"
-        return decided(text, apart, self.limit, below=self.below)
+        return decided(text, apart, self.limit, below=self.below, points=self.scale == 100)
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ class Level:
         text = (
             f"{level(own, self.scale, self.decimals)}: {change(apart, self.scale, self.decimals)}"
         )
-        return decided(text, apart, 0.0, below=self.below)
+        return decided(text, apart, 0.0, below=self.below, points=self.scale == 100)
 
 
 @dataclass(frozen=True)
@@ -294,4 +298,4 @@ class Follows:
         if not rhos:
             return None
         apart = about(rhos, 0.0)
-        return above(f"{level(rhos, 1, 2)}: {change(apart, 1, 2)}", apart, 0.0)
+        return above(f"{level(rhos, 1, 2)}: {change(apart, 1, 2)}", apart, 0.0, points=False)

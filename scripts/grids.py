@@ -89,7 +89,9 @@ class Settled:
         if not own:
             return None
         apart = about(own, self.limit)
-        return decided(f"{level(own, 1, 4)}: {change(apart, 1, 4)}", apart, 0.0, below=True)
+        return decided(
+            f"{level(own, 1, 4)}: {change(apart, 1, 4)}", apart, 0.0, below=True, points=False
+        )
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,11 @@ class AtItsDensity:
 
     def __call__(self, runs: Runs) -> Found | None:
         learned, pruned = runs["first"], runs["second"]
-        if learned.option("pruner", "initial") != self.initial:
+        if learned.option("pruner", "initial") != self.initial or learned.option(
+            "pruner", "sparsity"
+        ):
+            return None
+        if not learned.rounds(TICKET):
             return None
         last = learned.rounds(TICKET)[-1]
         ours = learned.values(TICKET, last, ACCURACY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lth_runner.runs.evidence.differences import Differences
 from lth_runner.runs.evidence.estimate import Estimate, one_sample, sample, two_sample
@@ -28,11 +28,14 @@ class Found:
 
     `for_it`: the p-value of what is to be refuted before the claim counts as shown, `against_it`
     that of the claim; None without an interval. What is counted and not estimated has 0 or 1.
+    ``lead``: the difference in the direction that is claimed, less the rule's limit, in shares;
+    None of other units, and where a rule has two sides.
     """
 
     ours: str
     for_it: float | None
     against_it: float | None
+    lead: Estimate | None = None
 
 
 def counted(ours: str, *, right: bool) -> Found:
@@ -40,13 +43,16 @@ def counted(ours: str, *, right: bool) -> Found:
     return Found(ours, 0.0 if right else 1.0, 1.0 if right else 0.0)
 
 
-def above(ours: str, estimate: Estimate, limit: float) -> Found:
-    """The claim that a difference lies above a limit."""
+def above(ours: str, estimate: Estimate, limit: float, *, points: bool = True) -> Found:
+    """The claim that a difference lies above a limit; ``points``: a difference of shares."""
     p = estimate.p_above(limit)
-    return Found(ours, p, None if p is None else 1 - p)
+    lead = replace(estimate, difference=estimate.difference - limit) if points else None
+    return Found(ours, p, None if p is None else 1 - p, lead)
 
 
-def ruled(ours: str, held: Held | None, limit: float, *, as_good: bool) -> Found:
+def ruled(
+    ours: str, held: Held | None, limit: float, *, as_good: bool, points: bool = True
+) -> Found:
     """The claim that ours is above a limit of another, where no verdict has decided already.
 
     Refuted where a training of ours diverged; open where there is nothing to be held against, or,
@@ -57,7 +63,7 @@ def ruled(ours: str, held: Held | None, limit: float, *, as_good: bool) -> Found
         return counted(ours, right=False)
     if held is None or held.lead is None or said == "silent":
         return Found(ours, None, None)
-    return above(ours, held.lead, limit)
+    return above(ours, held.lead, limit, points=points)
 
 
 def within(ours: str, estimate: Estimate, margin: float) -> Found:
@@ -173,7 +179,7 @@ class Faster:
         steps, before = (level(values, 1, 0) for values in (ticket, dense))
         levels = [level_at(run, TICKET, number_) for number_ in (at, run.dense_round)]
         text = f"step {steps} against {before}: {change(earlier, 1, 0)}"
-        return ruled(text, held(*levels, -earlier), 0.0, as_good=True)
+        return ruled(text, held(*levels, -earlier), 0.0, as_good=True, points=False)
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ class Lower:
             return None
         gap = difference(ours, theirs)
         text = f"{level(ours, 1)} against {level(theirs, 1)}: {change(gap, 1)}"
-        return above(text, -gap, 0.0)
+        return above(text, -gap, 0.0, points=False)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Collapsed:
         times = {seed: value / mean(dense.values()) for seed, value in ours.items()}
         over = one_sample(sample(list(times.values())), self.factor)
         text = f"{level(ours, 1)} of {level(dense, 1)}: {mean(times.values()):,.1f} times"
-        return above(f"{text}, {change(over, 1, 1)} to {self.factor:g}", over, 0.0)
+        return above(f"{text}, {change(over, 1, 1)} to {self.factor:g}", over, 0.0, points=False)
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Recovered:
             return None
         gap = one_sample(sample(changes), 0.0)
         text = f"{level(before, 1)} to {level(after, 1)}: {change(gap, 1)}"
-        return above(text, -gap, 0.0)
+        return above(text, -gap, 0.0, points=False)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Narrowed:
         after = {seed: fields[2][seed] - fields[3][seed] for seed in seeds}
         gap = one_sample(sample([after[seed] - before[seed] for seed in seeds]), 0.0)
         text = f"gap of {level(before, 1)} to {level(after, 1)}: {change(gap, 1)}"
-        return above(text, -gap, 0.0)
+        return above(text, -gap, 0.0, points=False)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from typing import Literal
 from claim import Claim, Group
 from claims import CLAIMS
 from evidence import command, extent, hardware, images, keep, load, readable
+from forest import forest
 from measures import Found
 from pictures import curves, save
 from sections import SECTIONS, drawn, table, written
@@ -33,6 +34,7 @@ from lth_runner.values.errors import UserError
 
 BEGIN, END = "<!-- results: written by `make results` -->", "<!-- /results -->"
 NOT_MEASURED: Literal["not measured here"] = "not measured here"
+FOREST = "claims"  # the picture of all of them
 HEADER = ("claim", "published", "ours", "what is to be shown", "verdict", "command", "hardware")
 
 
@@ -44,6 +46,11 @@ class Row:
     found: Found | None
     runs: tuple[FinishedRun, ...]
     verdict: Word | Literal["not measured here"] = NOT_MEASURED
+
+    @property
+    def text(self) -> str:
+        """What is claimed."""
+        return self.claim.text
 
     def cells(self) -> tuple[str, ...]:
         claim, found = self.claim, self.found
@@ -97,23 +104,54 @@ def decided(group: Group, runs: Sequence[FinishedRun]) -> list[Row]:
     return [replace(row, verdict=word(row.claim.id)) if row.found else row for row in rows]
 
 
-def block(
-    runs: Sequence[FinishedRun], claims: Mapping[str, Group], shown: Mapping[str, str] | None = None
-) -> str:
-    """What stands between the marks; `shown`: pictures that are there, and what they show."""
-    shown = shown or {}
-    rows = {title: decided(group, runs) for title, group in claims.items()}
+def summary(rows: Mapping[str, Sequence[Row]]) -> list[str]:
+    """How many claims of each topic have which verdict, and how many chance may have made."""
+    words = ("shown", "refuted", "undecided", NOT_MEASURED)
     verdicts = [row.verdict for group in rows.values() for row in group]
-    counts = [
-        f"{verdicts.count(one)} {one}" for one in ("shown", "refuted", "undecided", NOT_MEASURED)
+    counts = [f"{verdicts.count(one)} {one}" for one in words]
+    measured = sum(any(row.found for row in group) for group in rows.values())
+    lines = [
+        [f"[{title}](#{anchor(title)})", str(len(group)),
+         *(str([row.verdict for row in group].count(one) or "") for one in words)]
+        for title, group in rows.items()
+    ]  # fmt: skip
+    return [
+        f"{len(verdicts)} claims: {', '.join(counts)}.",
+        f"In each of the {measured} topics that runs reach, that any *shown* is wrong has a chance "
+        f"of at most {LEVEL:.0%}, and so has any *refuted*: {LEVEL * measured:.1f} topics with a "
+        "wrong word of either kind are what chance alone would make at the most.",
+        table(("topic", "claims", *words), lines),
     ]
-    parts = [f"{len(verdicts)} claims: {', '.join(counts)}."]
+
+
+def anchor(title: str) -> str:
+    """The name that a heading has in a link."""
+    kept = "".join(one for one in title.lower() if one.isalnum() or one in " -_")
+    return kept.replace(" ", "-")
+
+
+def block(
+    runs: Sequence[FinishedRun],
+    claims: Mapping[str, Group],
+    shown: Mapping[str, str] | None = None,
+    rows: Mapping[str, Sequence[Row]] | None = None,
+) -> str:
+    """What stands between the marks; `shown`: pictures that are there, and what they show.
+
+    `rows`: the claims held against the runs, where that is done already.
+    """
+    shown = dict(shown or {})
+    rows = rows or {title: decided(group, runs) for title, group in claims.items()}
+    parts = summary(rows)
+    if text := shown.pop(f"{FOREST}.png", None):
+        parts.append(f"![{text}](images/{FOREST}.png)")
     for title, group in rows.items():
         parts += [
             f"## {title}",
             claims[title].sources,
             table(HEADER, [row.cells() for row in group]),
         ]
+        parts += [claims[title].found] if claims[title].found else []
     placed: set[str] = set()
     for section in SECTIONS:
         own = {name: text for name, text in shown.items() if name.startswith(f"{section.name}_")}
@@ -165,8 +203,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         figures = curves(runs)
         for section in SECTIONS:
             figures |= drawn(section, runs)
+        rows = {title: decided(group, runs) for title, group in CLAIMS.items()}
+        if (figure := forest(rows)) is not None:
+            figures[FOREST] = (figure, "Claims about shares, beside what their rules ask for")
         shown = save(figures, folder / "images")
-        page = rewritten(arguments.page.read_text(), block(runs, CLAIMS, shown))
+        page = rewritten(arguments.page.read_text(), block(runs, CLAIMS, shown, rows))
     except UserError as error:
         print(f"results: {error}", file=sys.stderr)
         return 2
