@@ -192,9 +192,9 @@ METHODS = {
         "weights of LeNet-300-100 by magnitude, 12,000 images of MNIST, 20 times 916 steps of 60 "
         "(an epoch keeps its length), a mask after each.",
         _early_bird(),
-        found="Masks of neighbouring epochs differ in less than 0.1 from the second epoch on; five "
-        "in a row, as the method asks, come after epochs 6 to 8, in one seed after 12. The ticket is "
-        "as good nonetheless.",
+        found="Masks of neighbouring epochs differ in less than 0.1 from the second epoch on; "
+        "five in a row, as the method asks, come after epochs 6 to 8, in one seed after 12. The "
+        "ticket is as good nonetheless.",
     ),
     "Learned masks": Group(
         "Savarese et al., NeurIPS 2020, arXiv:1912.04427 (continuous sparsification); Arora & "
