@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-slurm bench check lint types report results options wheel clean
+.PHONY: help install run test test-slow test-slurm bench check lint types report results options wheel release clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
@@ -58,6 +58,10 @@ options: install ## rewrite docs/options.md from the heads of the files in conf/
 
 wheel: install ## a wheel in dist/
 	$(BIN)/python -m build --wheel
+
+release: install ## what is released, in dist/: source and wheel, made from that source
+	rm -rf dist
+	$(BIN)/python -m build
 
 clean: ## remove what builds and caches left; never outputs/ or data/
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info

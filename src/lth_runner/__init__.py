@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
+if sys.platform == "win32":  # told here, and not by an attribute that is not there
+    raise ImportError(
+        "lth-runner runs on Linux and on macOS, and not on Windows itself: it needs POSIX signals "
+        "and files (SIGHUP, O_NOFOLLOW, folders by handle). Use it in WSL, the Linux within Windows"
+    )
+
 
 def _is_program() -> bool:
     """Returns whether Python was started as ``python -m lth_runner...`` and is about to run it."""
