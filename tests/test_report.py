@@ -652,6 +652,17 @@ def test_command_says_in_one_line_that_there_is_no_run(tmp_path, capsys, build):
     assert str(tmp_path) in error
 
 
+def test_runs_are_not_told_apart_by_where_they_are_shown(tmp_path):
+    wandb = {"_target_": "x.Y", "mode": "offline"}
+    configs = [
+        {"record": {"wandb": wandb}, "rewind": {"step": 0}},
+        {"record": {}, "rewind": {"step": 5}},
+    ]
+    runs = [FinishedRun.load(save(tmp_path / str(n), [], config=one))
+            for n, one in enumerate(configs)]  # fmt: skip
+    assert labels(runs) == ["rewind.step=0", "rewind.step=5"]
+
+
 def test_a_run_named_twice_is_found_once(tmp_path):
     folder = save(tmp_path / "a", [])
     assert find_runs([tmp_path, folder, tmp_path / "a" / ".." / "a"]) == (folder,)

@@ -49,6 +49,7 @@ Options (before all of these, or behind them)
 
 Report of finished runs: lth-report outputs
 Points of a sweep:       lth-status outputs
+What two runs differ in: lth-diff outputs/a outputs/b
 Tab completion:          eval "$(lth-run -sc install=bash)"
 """
 

@@ -12,6 +12,7 @@ from lth_runner.values.terminal import visible
 MAX_NAMED_KEYS = 4
 MAX_LABEL = 30  # letters: beyond, keys are told by their last part alone
 SEARCH_OF_CONTROL = re.compile(r"control\.[^.]+\.search\.")
+TRACKERS = "record"  # where a run is shown besides says nothing of it
 SEEDS = re.compile(r"seed|replicates")
 
 Order = tuple[object, ...]
@@ -43,8 +44,9 @@ def differences(runs: Sequence[FinishedRun]) -> dict[str, list[Any]]:
 
 def _settings(run: FinishedRun) -> dict[str, Any]:
     """Lists the options chosen of the sections, and all keys but a control's pruner anew."""
-    chosen = {k: v for k, v in run.choices.items() if isinstance(v, str) and k in run.config}
-    flat = flatten(run.config)
+    config = {key: value for key, value in run.config.items() if key != TRACKERS}
+    chosen = {k: v for k, v in run.choices.items() if isinstance(v, str) and k in config}
+    flat = flatten(config)
     return chosen | {key: value for key, value in flat.items() if not _repeats_pruner(key, flat)}
 
 
