@@ -53,7 +53,7 @@ def timing_of_like(
         if engine is not None and read_engine(folder).get("engine") != engine:
             continue
         other = read_flat_config(folder)
-        if not other or any(other.get(key) != value for key, value in own.items()):
+        if not other or not _is_alike(own, other):
             continue
         rows = [row for row in read_rounds(folder) if _is_timed(row)]
         if rows:
@@ -64,6 +64,14 @@ def timing_of_like(
         if len(found) >= ENOUGH:
             break
     return Timing(seconds / steps, num, tuple(found)) if steps else None
+
+
+def _is_alike(own: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two configs agree; a key that an earlier version did not have has its default."""
+    return all(
+        other[key] == value if key in other else not key.endswith("._target_")
+        for key, value in own.items()
+    )
 
 
 def _deciding(flat: Mapping[str, Any]) -> dict[str, Any]:
