@@ -204,7 +204,8 @@ class OrderedBy:
     least: int = 4  # points of a stratum
 
     def __call__(self, runs: Runs) -> Found | None:
-        strata = [points for points in self._strata(runs).values() if len(points) >= self.least]
+        found = (list(points.values()) for points in self._strata(runs).values())
+        strata = [points for points in found if len(points) >= self.least]
         if not strata or (self.kept is not None and len(strata) < len(self.kept)):
             return None
         ranked = [
@@ -222,8 +223,9 @@ class OrderedBy:
         text += f" of {len(strata)} densities" if len(strata) > 1 else ""
         return Found(text, 1 - p, p) if self.below else Found(text, p, 1 - p)
 
-    def _strata(self, runs: Runs) -> dict[object, list[tuple[float, float]]]:
-        found: dict[object, list[tuple[float, float]]] = {}
+    def _strata(self, runs: Runs) -> dict[object, dict[object, tuple[float, float]]]:
+        """Stratum -> pruner and arm -> point: runs that share a chain of rounds count once."""
+        found: dict[object, dict[object, tuple[float, float]]] = {}
         for run in runs.values():
             for arm in {row["arm"] for row in run.rows}:
                 if self.kept is not None and arm != TICKET:
@@ -235,7 +237,7 @@ class OrderedBy:
                     whole = [(a, b) for a, b in pairs if a is not None and b is not None]
                     if stratum is not None and whole:
                         point = mean([a for a, _ in whole]), mean([b for _, b in whole])
-                        found.setdefault(stratum, []).append(point)
+                        found.setdefault(stratum, {})[run.pruner, arm] = point
         return found
 
     def _stratum(self, rows: Sequence[Row]) -> object:

@@ -3,6 +3,7 @@
     make results                     # from outputs/ and from the runs kept in docs/runs/
     make results ARGS=--keep         # and keep the finished ones of outputs/ there, to be committed
     make results ARGS=--keep=all     # the unfinished ones too
+    make results ARGS=--commands     # what trains all of it anew: | grep lth-run | sh
     python scripts/results.py outputs docs/results.md
 
 Reads runs and trains nothing. Between the two marks of the page every line is rewritten; a claim
@@ -29,6 +30,7 @@ from pictures import curves, save
 from sections import SECTIONS, drawn, table, written
 
 from lth_runner.runs.evidence.estimate import LEVEL, Word, holm
+from lth_runner.runs.evidence.means import number
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.values.errors import UserError
 
@@ -120,8 +122,34 @@ def summary(rows: Mapping[str, Sequence[Row]]) -> list[str]:
         f"In each of the {measured} topics that runs reach, that any *shown* is wrong has a chance "
         f"of at most {LEVEL:.0%}, and so has any *refuted*: {LEVEL * measured:.1f} topics with a "
         "wrong word of either kind are what chance alone would make at the most.",
+        f"The trainings of the runs behind them took {hours(rows):,.0f} hours of their machines; "
+        "`make results ARGS=--commands` prints what makes them anew.",
         table(("topic", "claims", *words), lines),
     ]
+
+
+def hours(rows: Mapping[str, Sequence[Row]]) -> float:
+    """What the trainings of all runs that rows go by took, each counted where it was done."""
+    runs = {run.folder: run for group in rows.values() for row in group for run in row.runs}
+    seconds = (
+        number(one.get("seconds")) or 0.0
+        for run in runs.values()
+        for one in run.rows
+        if not one.get("reused")
+    )
+    return sum(seconds) / 3600
+
+
+def commands(rows: Mapping[str, Sequence[Row]]) -> list[str]:
+    """What makes the runs that rows go by, and those of the sections, each once: studies whole."""
+    found: list[str] = []
+    for row in (row for group in rows.values() for row in group if row.found):
+        if "+study=" in row.claim.command:
+            found += row.claim.command.split(", then ")
+        else:
+            found += [command(run) for run in row.runs]
+    found += [one for section in SECTIONS for one in section.commands]
+    return list(dict.fromkeys(found))
 
 
 def anchor(title: str) -> str:
@@ -191,6 +219,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--keep", nargs="?", choices=("done", "all"), const="done",
         help="put the runs that the page speaks of into runs/ beside it: done ones, or all",
     )  # fmt: skip
+    parser.add_argument(
+        "--commands", action="store_true",
+        help="print the commands that make the runs of the page, each once, and write nothing",
+    )  # fmt: skip
     arguments = parser.parse_args(argv)
     folder = arguments.page.parent
     try:
@@ -200,10 +232,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             for file in keep(chosen, folder / "runs"):
                 print(f"kept: {file}, {file.stat().st_size / 1000:,.0f} kB")
         runs = readable(every)
+        rows = {title: decided(group, runs) for title, group in CLAIMS.items()}
+        if arguments.commands:
+            print("\n".join(commands(rows)))
+            return 0
         figures = curves(runs)
         for section in SECTIONS:
             figures |= drawn(section, runs)
-        rows = {title: decided(group, runs) for title, group in CLAIMS.items()}
         if (figure := forest(rows)) is not None:
             figures[FOREST] = (figure, "Claims about shares, beside what their rules ask for")
         shown = save(figures, folder / "images")
