@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-slurm bench check lint types report results options wheel release clean
+.PHONY: help install run test test-slow test-slurm bench check lint types report results options docs wheel release clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
@@ -56,6 +56,10 @@ results: install ## rewrite docs/results.md from outputs/ and docs/runs/; ARGS=-
 options: install ## rewrite docs/options.md from the heads of the files in conf/
 	$(BIN)/python scripts/options.py
 
+docs: install ## the documentation as a site, in site/: open site/index.html
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/mkdocs build $(ARGS)
+
 wheel: install ## a wheel in dist/
 	$(BIN)/python -m build --wheel
 
@@ -64,5 +68,5 @@ release: install ## what is released, in dist/: source and wheel, made from that
 	$(BIN)/python -m build
 
 clean: ## remove what builds and caches left; never outputs/ or data/
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

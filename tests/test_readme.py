@@ -32,10 +32,12 @@ CONFIGURATION = (ROOT / "docs/configuration.md").read_text()
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
 ONLY_WHILE_RUNNING = {"arm", "seed", "step", "total"}
 QUICK = ["record=local", "control=reinit", "threads=1", "device=cpu"]
-ADDING = README[README.index("## Adding your own") : README.index("## From Python")]
+RUNNING = (ROOT / "docs/running.md").read_text()
+HOW_TO = (ROOT / "docs/how_to.md").read_text()
+ADDING = (ROOT / "docs/own_parts.md").read_text()
 
 
-# --- Adding your own: steps as written, in a folder of the user's own
+# --- Parts of your own: steps as written, in a folder of the user's own
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +80,11 @@ def overrides(words: list[str]) -> list[str]:
 
 @pytest.mark.parametrize(
     "words",
-    [words for words in commands(README) if words[0] == "lth-run" and "--config-dir" not in words],
+    [words for text in (README, RUNNING, HOW_TO) for words in commands(text)
+     if words[0] == "lth-run" and "--config-dir" not in words],
     ids=" ".join,
-)
-def test_commands_of_the_readme_compose(words: list[str]) -> None:
+)  # fmt: skip
+def test_commands_of_the_readme_and_its_pages_compose(words: list[str]) -> None:
     single = [re.sub(r"(=[^\[,]+),.*", r"\1", word) for word in overrides(words)]
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         compose("config", overrides=single)
@@ -122,9 +125,9 @@ def options() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("group", sorted({group for group, _ in options()}))
-def test_the_readme_names_options_that_there_are(group: str) -> None:
+def test_the_table_of_groups_names_options_that_there_are(group: str) -> None:
     known = {name for of, name in options() if of in group or group in of}
-    lines = table(section(README, "Choosing an experiment"))
+    lines = table(section(RUNNING, "Choosing an experiment"))
     found = [value[0] for key, value in lines.items() if group in key.replace("+", "").split(", ")]
     named = set(re.findall(r"`([a-z0-9_]+)`", " ".join(found)))
     assert named <= known
