@@ -63,46 +63,49 @@ class _Normalised(torch.autograd.Function):
         ctx: Any, values: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         x = values if values.dtype == torch.float64 else values.float()
-        axes = [0, *range(2, x.ndim)]
         num = x.numel() // x.shape[1]
-        variance, mean = torch.var_mean(x, axes, correction=0)
+        mean, variance = torch.batch_norm_update_stats(x, None, None, 0.0)
         # of double length, in which squares of means lose nothing that single ones hold
         one, two = mean.double(), variance.double()
         moments = torch.stack([torch.full_like(one, num), num * one, num * (two + one.square())])
         count, first, second = summed(moments)
         one = first / count
         two = (second / count - one.square()).clamp(min=0)
-        mean, scale = one.to(x), (two + eps).rsqrt().to(x)
-        ctx.save_for_backward(x, mean, scale, weight)
-        ctx.count, ctx.has_bias, ctx.kind = float(count[0]), bias is not None, values.dtype
+        mean, variance = one.to(x), two.to(x)
+        factor = torch.ones_like(mean) if weight is None else weight.to(x)
+        shift = None if bias is None else bias.to(x)
+        # torch's kernel for evaluation: by the statistics that it is given
+        normal, _, _ = torch.native_batch_norm(x, factor, shift, mean, variance, False, 0.0, eps)  # noqa: FBT003
+        ctx.save_for_backward(x, mean, variance, factor, count)
+        ctx.eps, ctx.kind = eps, values.dtype
+        ctx.of = [None if one is None else one.dtype for one in (weight, bias)]
         unbiased = two * (count / (count - 1).clamp(min=1))
-        normal = (x - _along(mean, x)) * _along(scale, x)
-        if weight is not None:
-            normal = normal * _along(weight.to(x), x)
-        if bias is not None:
-            normal = normal + _along(bias.to(x), x)
         ctx.mark_non_differentiable(mean, unbiased)
         return normal.to(values.dtype), mean, unbiased
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        x, mean, scale, weight = ctx.saved_tensors
-        slope = slopes[0].to(x)
-        axes = [0, *range(2, x.ndim)]
-        normal = (x - _along(mean, x)) * _along(scale, x)
-        plain, tilted = slope.sum(axes), (slope * normal).sum(axes)
+        x, mean, variance, factor, count = ctx.saved_tensors
+        # slope * scale, and by channel the sums of slope * normal and of slope
+        is_training, wanted = False, [True, True, True]
+        scaled, tilted, plain = torch.ops.aten.native_batch_norm_backward(
+            slopes[0].to(x), x, factor, mean, variance, None, None, is_training, ctx.eps, wanted
+        )
         # a copy: what is summed here is the gradient of this rank's weight and bias too
-        whole = summed(torch.stack([plain, tilted]).double()) / ctx.count
-        both = [_along(part.to(x), x) for part in whole]
-        factor = scale if weight is None else scale * weight.to(x)
-        inner = (slope - both[0] - normal * both[1]) * _along(factor, x)
+        tilts, plains = summed(torch.stack([tilted, plain]).double()) / count
+        scale = (variance.double() + ctx.eps).rsqrt()
+        # what each slope has less: (plains + normal * tilts) * scale, by x and a constant
+        by_x = -factor * scale * scale * tilts
+        rest = -factor * scale * plains - by_x * mean
+        scaled.addcmul_(x, _along(by_x, x)).add_(_along(rest, x))
+        weight, bias = ctx.of
         return (
-            inner.to(ctx.kind),
+            scaled.to(ctx.kind),
             None if weight is None else tilted.to(weight),
-            plain.to(x if weight is None else weight) if ctx.has_bias else None,
+            None if bias is None else plain.to(bias),
             None,
         )
 
 
 def _along(by_channel: Tensor, like: Tensor) -> Tensor:
-    return by_channel.view(1, -1, *[1] * (like.ndim - 2))
+    return by_channel.to(like).view(1, -1, *[1] * (like.ndim - 2))

@@ -1,0 +1,132 @@
+"""Steps on two ranks of this machine (gloo) beside those of one process, each of one thread.
+
+    python scripts/bench_ranks.py
+
+In turns: milliseconds of a step, and of processor time, that of both ranks together. Where two
+processors are free two ranks take half the time at best, and as much processor time as one process;
+what they take more is orders, sums and batches that are half as large.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from lth_runner.masking import Static
+from lth_runner.problem import models
+from lth_runner.problem.data import synthetic
+from lth_runner.problem.task import Task
+from lth_runner.search.ticket import Ticket
+from lth_runner.training.engines.distributed.collectives import connect
+from lth_runner.training.engines.distributed.engine import Distributed
+from lth_runner.training.engines.distributed.joining import await_others, join
+from lth_runner.training.engines.distributed.lines import CPU, Leader, Who
+from lth_runner.training.engines.distributed.orders import Connect, Served, serve
+from lth_runner.training.engines.engine import Engine
+from lth_runner.training.engines.sequential import Sequential
+from lth_runner.training.job import Job
+from lth_runner.training.recipe import Recipe
+from lth_runner.values.ranks import Rank
+
+HOST, TURNS = "127.0.0.1", 7
+SGD = functools.partial(torch.optim.SGD, lr=0.01, momentum=0.9, fused=True)
+
+
+def lenet() -> nn.Module:
+    return models.lenet300(shape=(1, 28, 28), num_classes=10)
+
+
+def resnet() -> nn.Module:
+    return models.resnet_cifar(shape=(3, 32, 32), num_classes=10, depth=20)
+
+
+CASES: Mapping[str, tuple[Callable[[], nn.Module], list[int], int, int]] = {
+    "LeNet-300-100, batch 60": (lenet, [1, 28, 28], 60, 200),
+    "LeNet-300-100, batch 1000": (lenet, [1, 28, 28], 1000, 40),
+    "ResNet-20, batch 128": (resnet, [3, 32, 32], 128, 6),
+}
+
+
+class Spent:
+    """An order: how many seconds of processor time this rank has taken."""
+
+    def __call__(self, served: Served) -> float:
+        return time.process_time()
+
+
+@contextmanager
+def two_ranks() -> Iterator[Leader]:
+    with socket.create_server((HOST, 0)) as server:
+        port = server.getsockname()[1]
+    other = os.fork()
+    number = 0 if other else 1
+    rank, minute = Rank(number, 2, number, 2), timedelta(seconds=60)
+    store = dist.TCPStore(HOST, port, 2, rank.is_first, minute, wait_for_workers=False)
+    me = Who.here(rank, {})
+    if not other:
+        serve(join(rank, me, store, HOST))
+        os._exit(0)
+    leader = await_others(rank, me, store)
+    leader.tell(Connect("gloo"))
+    connect(rank, "gloo", store, CPU)
+    leader.answers()
+    yield leader
+    leader.end(0)
+    os.waitpid(other, 0)
+
+
+def step_times(engine: Engine, job: Job, recipe: Recipe, num: int, leader: Leader) -> list[float]:
+    """Seconds of a step, and of processor time of all processes in it."""
+
+    def processor() -> float:
+        leader.tell(Spent())
+        return time.process_time() + sum(leader.answers())
+
+    together = engine.begin([job], recipe, [None])
+    for _ in range(2):
+        together.advance()
+    spent, began = processor(), time.perf_counter()
+    for _ in range(num):
+        together.advance()
+    took = time.perf_counter() - began
+    return [took / num, (processor() - spent) / num]
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    with two_ranks() as leader:
+        engines = {"one process": Sequential(), "two ranks": Distributed(leader)}
+        for name, (model, shape, batch_size, num) in CASES.items():
+            data = synthetic(shape=shape, num_train=2500, num_test=100)
+            task = Task(model, data)
+            job = Job(task, Ticket(task.dense(), task.init()), Static())
+            recipe = Recipe(length="1000000it", batch_size=batch_size, optimizer=SGD)
+            turns = [
+                {which: step_times(engine, job, recipe, num, leader)
+                 for which, engine in engines.items()} for _ in range(TURNS)
+            ]  # fmt: skip
+            print(name)
+            for index, what in enumerate(("time", "processor time")):
+                for which in engines:
+                    told([1000 * turn[which][index] for turn in turns], f"{which}, {what}", "ms")
+                one, both = ([turn[which][index] for turn in turns] for which in engines)
+                told([b / a for a, b in zip(one, both, strict=True)], f"{what}, two / one", "")
+
+
+def told(values: list[float], label: str, unit: str) -> None:
+    low, middle, high = statistics.quantiles(values, n=4)
+    print(f"  {label:<32} {middle:8.2f} {unit:<3} ({low:.2f} to {high:.2f})", flush=True)
+
+
+if __name__ == "__main__":
+    main()
