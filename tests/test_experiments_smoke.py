@@ -54,6 +54,7 @@ SHAPES = {
     "resnet20_cts": (3, 8, 8),
     "vgg16_imp": (3, 16, 16),
     "vgg11_cifar10_structured": (3, 16, 16),
+    "vit_cifar10_imp": (3, 8, 8),
     "digits_bayesian": (1, 8, 8),
     "mnist_bayesian": (1, 28, 28),
     "cifar10_bayesian": (3, 16, 16),

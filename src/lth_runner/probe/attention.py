@@ -19,14 +19,16 @@ from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.state import State
 
-# by the ends of names in BERT, RoBERTa, ELECTRA, DeBERTa, DistilBERT, OPT, Llama and their kin, T5
+# by the ends of names in BERT, RoBERTa, ELECTRA, DeBERTa, DistilBERT, OPT, Llama and their kin, T5,
+# and of the transformers of this program
 MATRICES = MappingProxyType({
     "query": r"(query|query_proj|q_proj|q_lin|\w*Attention\.q)",
     "key": r"(key|key_proj|k_proj|k_lin|\w*Attention\.k)",
     "value": r"(value|value_proj|v_proj|v_lin|\w*Attention\.v)",
-    "attention output": r"(attention\.output\.dense|out_proj|o_proj|out_lin|\w*Attention\.o)",
-    "intermediate": r"(intermediate\.dense|lin1|fc1|up_proj|gate_proj|wi(_\d)?)",
-    "output": r"(output\.dense|lin2|fc2|down_proj|wo)",
+    "attention output": r"(attention\.(output\.dense|projection)|out_proj|o_proj|out_lin"
+    r"|\w*Attention\.o)",
+    "intermediate": r"(intermediate\.dense|expand|lin1|fc1|up_proj|gate_proj|wi(_\d)?)",
+    "output": r"(output\.dense|contract|lin2|fc2|down_proj|wo)",
 })  # fmt: skip
 OF_A_HEAD = ("query", "key", "value", "attention output")
 
@@ -130,13 +132,17 @@ def heads_of(module: nn.Module, mask: Mask) -> dict[str, Heads]:
             found.setdefault(_attention(name), {})[kind] = name
     whole = {path: names for path, names in found.items() if len(names) == len(OF_A_HEAD)}
     packed = any(is_conv1d(layer) for layer in module.modules())
-    if not isinstance(num, int) or not whole or packed:
+    asked = {path: num or getattr(module.get_submodule(path), "heads", None) for path in whole}
+    counts = {path: one for path, one in asked.items() if isinstance(one, int)}
+    if not whole or packed or len(counts) < len(whole):
         raise UserError(
             "probe.dead_heads looks at matrices of queries, keys, values and outputs of a model of "
-            "transformers, and this network has none that a mask covers: leave it out"
+            "transformers, or of model=vit and the transformers beside it, and this network has "
+            "none that a mask covers: leave it out"
         )
-    shared = getattr(config, "num_key_value_heads", None) or num
-    return {path: Heads(num, names, shared) for path, names in whole.items()}
+    shared = getattr(config, "num_key_value_heads", None)
+    return {path: Heads(counts[path], names, shared or counts[path])
+            for path, names in whole.items()}  # fmt: skip
 
 
 def _attention(name: str) -> str:

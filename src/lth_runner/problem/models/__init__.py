@@ -12,6 +12,7 @@ from lth_runner.problem.models.transformer import (
     transformer_classifier,
 )
 from lth_runner.problem.models.velocity import velocity
+from lth_runner.problem.models.vision_transformer import vision_transformer
 
 __all__ = [
     "HuggingFace",
@@ -29,5 +30,6 @@ __all__ = [
     "unet",
     "velocity",
     "vgg",
+    "vision_transformer",
     "wide_resnet",
 ]

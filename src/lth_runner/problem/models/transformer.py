@@ -17,13 +17,11 @@ POOLINGS = ("mean", "token")
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large a transformer is; ``hidden`` is 4 ``width`` where None is given.
+    """How large the blocks of a transformer are; ``hidden`` is 4 ``width`` where None is given.
 
     Raises UserError for sizes that do not fit.
     """
 
-    vocabulary: int
-    length: int
     width: int
     depth: int
     heads: int
@@ -34,7 +32,7 @@ class Sizes:
     def __post_init__(self) -> None:
         if self.hidden is None:
             object.__setattr__(self, "hidden", 4 * self.width)
-        for name in ("vocabulary", "length", "width", "depth", "heads", "hidden"):
+        for name in ("width", "depth", "heads", "hidden"):
             check_positive(getattr(self, name), what=f"model.{name}")
         check_depth(self.depth, what="model.depth")
         if self.width % self.heads:
@@ -101,10 +99,12 @@ class Block(nn.Module):
 class Trunk(nn.Module):
     """Embeds tokens and their places, and passes them through blocks and a last norm."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: Sizes, vocabulary: int, length: int) -> None:
         super().__init__()
-        self.token_embedding = nn.Embedding(sizes.vocabulary, sizes.width)
-        self.position_embedding = nn.Embedding(sizes.length, sizes.width)
+        check_positive(vocabulary, what="model.vocabulary")
+        check_positive(length, what="model.length")
+        self.token_embedding = nn.Embedding(vocabulary, sizes.width)
+        self.position_embedding = nn.Embedding(length, sizes.width)
         self.dropout = nn.Dropout(sizes.dropout)
         self.blocks = nn.ModuleList(Block(sizes) for _ in range(sizes.depth))
         self.norm = nn.LayerNorm(sizes.width)
@@ -135,9 +135,9 @@ class Trunk(nn.Module):
 class TransformerClassifier(nn.Module):
     """Answers once for a whole sequence; see ``transformer_classifier``."""
 
-    def __init__(self, sizes: Sizes, *, num_classes: int, pooling: str) -> None:
+    def __init__(self, trunk: Trunk, sizes: Sizes, *, num_classes: int, pooling: str) -> None:
         super().__init__()
-        self.trunk = Trunk(sizes)
+        self.trunk = trunk
         self.class_token = nn.Parameter(torch.zeros(sizes.width)) if pooling == "token" else None
         self.output = nn.Linear(sizes.width, num_classes)
 
@@ -160,10 +160,11 @@ class TransformerClassifier(nn.Module):
 class TransformerLanguageModel(nn.Module):
     """Answers with logits of the vocabulary at every token; see ``causal_transformer``."""
 
-    def __init__(self, sizes: Sizes, *, tied: bool) -> None:
+    def __init__(self, trunk: Trunk, *, tied: bool) -> None:
         super().__init__()
-        self.trunk = Trunk(sizes)
-        self.output = nn.Linear(sizes.width, sizes.vocabulary, bias=not tied)
+        self.trunk = trunk
+        vocabulary, width = trunk.token_embedding.weight.shape
+        self.output = nn.Linear(width, vocabulary, bias=not tied)
         if tied:
             self.output.weight = self.trunk.token_embedding.weight
 
@@ -201,9 +202,10 @@ def transformer_classifier(
     check_name(pooling, POOLINGS, what="pooling")
     classes = 1 if num_classes is None else num_classes
     check_positive(classes, what="num_classes")
-    sizes = Sizes(vocabulary, length, width, depth, heads, hidden, dropout)
-    model = TransformerClassifier(sizes, num_classes=classes, pooling=pooling)
-    return _drawn(model, model.trunk.blocks, std)
+    sizes = Sizes(width, depth, heads, hidden, dropout)
+    trunk = Trunk(sizes, vocabulary, length)
+    model = TransformerClassifier(trunk, sizes, num_classes=classes, pooling=pooling)
+    return drawn(model, trunk.blocks, std)
 
 
 def causal_transformer(
@@ -225,9 +227,9 @@ def causal_transformer(
     + h) + 2 w parameters, and V (w + 1) of the output layer where it is not tied.
     Radford et al., 2019. Raises UserError for sizes that do not fit.
     """
-    sizes = Sizes(vocabulary, length, width, depth, heads, hidden, dropout, causal=True)
-    model = TransformerLanguageModel(sizes, tied=tied)
-    return _drawn(model, model.trunk.blocks, std)
+    sizes = Sizes(width, depth, heads, hidden, dropout, causal=True)
+    model = TransformerLanguageModel(Trunk(sizes, vocabulary, length), tied=tied)
+    return drawn(model, model.trunk.blocks, std)
 
 
 def masked_transformer(
@@ -246,18 +248,18 @@ def masked_transformer(
 
     Devlin et al., NAACL 2019, arXiv:1810.04805. Raises UserError for sizes that do not fit.
     """
-    sizes = Sizes(vocabulary, length, width, depth, heads, hidden, dropout, causal=False)
-    model = TransformerLanguageModel(sizes, tied=tied)
-    return _drawn(model, model.trunk.blocks, std)
+    sizes = Sizes(width, depth, heads, hidden, dropout, causal=False)
+    model = TransformerLanguageModel(Trunk(sizes, vocabulary, length), tied=tied)
+    return drawn(model, model.trunk.blocks, std)
 
 
 @torch.no_grad()
-def _drawn(model: nn.Module, blocks: nn.ModuleList, std: float) -> nn.Module:
+def drawn(model: nn.Module, blocks: nn.ModuleList, std: float) -> nn.Module:
     """Draws initial values as Radford et al. (2019) do; returns ``model``.
 
-    Linear layers, embeddings and the class token are N(0, std^2), biases 0, norms 1 and 0; the two
-    layers of a block that add to its input have std / sqrt(2 depth), so that the sum over blocks
-    does not grow with their number.
+    Linear layers, embeddings, a class token and learned places are N(0, std^2), biases 0, norms 1
+    and 0; the two layers of a block that add to its input have std / sqrt(2 depth), so that the
+    sum over blocks does not grow with their number.
     """
     if not std > 0:
         raise UserError(f"model.std={std} must be above 0: 0.02 is usual")
@@ -267,6 +269,7 @@ def _drawn(model: nn.Module, blocks: nn.ModuleList, std: float) -> nn.Module:
             nn.init.normal_(layer.weight, std=std / math.sqrt(2 * len(blocks)) if adds else std)
         if isinstance(layer, nn.Linear) and layer.bias is not None:
             nn.init.zeros_(layer.bias)
-    if isinstance(model, TransformerClassifier) and model.class_token is not None:
-        nn.init.normal_(model.class_token, std=std)
+    for name in ("class_token", "places"):
+        if (learned := getattr(model, name, None)) is not None:
+            nn.init.normal_(learned, std=std)
     return model
