@@ -13,6 +13,7 @@ from claims_methods import METHODS
 from claims_oneshot import ONE_SHOT_CLAIMS
 from claims_partial_lora import PARTIAL_LORA
 from claims_pretrained import PRETRAINED
+from claims_vit import VIT
 from measures import (
     ACCURACY,
     EARLY,
@@ -255,6 +256,7 @@ CLAIMS = {
     **PRETRAINED,
     **FLOW_CLAIMS,
     **BAYESIAN_CLAIMS,
+    **VIT,
     "Stability": Group(
         f"{INSTABILITY}. A barrier is the largest error (points) on the line between two trainings "
         "from the same weights, above the mean of its ends.",
