@@ -12,7 +12,7 @@ from measures import AgainstDense
 SHEN = "Shen et al., 2022, arXiv:2211.01484"
 REWOUND, START = "vit_cifar10_imp", "vit_cifar10_init"
 SHORT = (
-    " dataset=imagefolder dataset.name=cifar10 dataset.subset=10000 model.width=64 model.depth=4 "
+    " dataset=imagefolder dataset.name=cifar10 dataset.subset=10000 model.width=64 model.depth=4 model.heads=4 "
     "model.patch=8 train.length=780it train.eval_every=780it rewind.step=39it pruner.rate=0.488 "
     "pruner.rounds=4 pruner.sparsity=null"
 )
@@ -49,8 +49,8 @@ def _claims() -> tuple[Claim, ...]:
 
 VIT = {
     "A vision transformer": Group(
-        f"{SHEN}, of DeiT and Swin transformers on ImageNet. Here four blocks of width 64 on patches "
-        "of 8x8, 10,000 images of CIFAR-10 (JPEG), ten epochs.",
+        f"{SHEN}, of DeiT and Swin transformers on ImageNet. Here four blocks of width 64 on "
+        "patches of 8x8, 10,000 images of CIFAR-10 (JPEG), ten epochs.",
         _claims(),
     )
 }
