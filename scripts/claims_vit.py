@@ -12,9 +12,9 @@ from measures import AgainstDense
 SHEN = "Shen et al., 2022, arXiv:2211.01484"
 REWOUND, START = "vit_cifar10_imp", "vit_cifar10_init"
 SHORT = (
-    " dataset=imagefolder dataset.name=cifar10 dataset.subset=10000 model.width=64 model.depth=4 model.heads=4 "
-    "model.patch=8 train.length=780it train.eval_every=780it rewind.step=39it pruner.rate=0.488 "
-    "pruner.rounds=4 pruner.sparsity=null"
+    " dataset=imagefolder dataset.name=cifar10 dataset.subset=10000 model.width=64 model.depth=4 "
+    "model.heads=4 model.patch=8 train.length=780it train.eval_every=780it rewind.step=39it "
+    "pruner.rate=0.488 pruner.rounds=4 pruner.sparsity=null"
 )
 COMMAND = f"lth-run +experiment={REWOUND}{SHORT}"
 START_COMMAND = f"{COMMAND} rewind.step=0it control=none name={START}"
