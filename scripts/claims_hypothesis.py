@@ -232,6 +232,8 @@ HYPOTHESIS = {
         "Hypotheses of this field without a paper to hold them against: twelve pruners, the "
         "tickets of LeNet-300-100 on MNIST; p by permuting pruners within a density.",
         _aligned(),
+        found="All correlations are above 0, from 0.17 to 0.54; none is sure enough among "
+        "thirteen. What densities by layer alone would give explains most of it.",
     ),
     "Signals through masks": Group(
         f"{MEAN_FIELD} (dense networks at their start); {KERNELS}. Here eight hidden layers of 100 "

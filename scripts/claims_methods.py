@@ -200,6 +200,9 @@ METHODS = {
         "Savarese et al., NeurIPS 2020, arXiv:1912.04427 (continuous sparsification); Arora & "
         "Teuscher 2025, arXiv:2512.07142 (concrete ticket search). Here LeNet-300-100 on MNIST.",
         _learned(),
+        found="At the density that it finds, continuous sparsification stands beside iterative "
+        "pruning; asked for a count far from that it collapses (the table of families below). "
+        "Concrete ticket search needs its positions, and its weights hardly.",
     ),
     "Masks that move": Group(
         "Evci et al., ICML 2020, arXiv:1911.11134 (RigL; ResNet-50, and LeNet-300-100 beside "
