@@ -87,6 +87,11 @@ def lead(rank: Rank, words: Sequence[str]) -> Iterator[Leader]:
         raise
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if leader.is_broken:  # it is told; sums that wait for the dead would hold the process
+            leader.end(status)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
         raise
     finally:
         leader.end(status)

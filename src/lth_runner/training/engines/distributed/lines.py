@@ -183,9 +183,11 @@ class Leader:
         if self._ended.is_set():
             return
         with self._news:
+            is_first = not self._failures
             self._failures.setdefault(index, failure)
             self._news.notify_all()
-        threading.Thread(target=self._end_hard, daemon=True).start()
+        if is_first:
+            threading.Thread(target=self._end_hard, daemon=True).start()
 
     def _end_hard(self) -> None:
         """Ends a process that a sum over the ranks, or a long look, holds after all."""
