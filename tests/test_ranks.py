@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -101,6 +102,17 @@ def test_one_process_has_no_ranks_to_train_on(tmp_path: Path) -> None:
     said = lth_run(*SMALL, "train.sync_batch_norm=false", f"paths.outputs={tmp_path}")
     assert said.status == 2
     assert "train.sync_batch_norm=false is for train.engine=distributed" in said.err
+
+
+def test_a_rank_alone_trains_as_one_and_another_run_takes_no_notice(tmp_path: Path) -> None:
+    with socket.create_server((HOST, 0)) as taken:  # the port is nobody's business
+        alone = ranked(0, taken.getsockname()[1], num=1)
+        said = lth_run(*BOTH, f"paths.outputs={tmp_path / '1'}", environment=alone)
+        assert said.status == 0, said.err
+        said = lth_run(*SMALL, "record=local", f"paths.outputs={tmp_path / '2'}", environment=alone)
+        assert said.status == 0, said.err
+    engines = [status_of(folders(tmp_path / name)[0])["engine"]["engine"] for name in "12"]
+    assert engines == ["distributed-1", "sequential"]
 
 
 def test_a_run_goes_on_with_as_many_ranks_as_it_was_begun_with() -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lth_runner.training.engines.distributed.lines import Leader
 
 EXIT_BUG, EXIT_USER, EXIT_DIVERGED, EXIT_INTERRUPTED = 1, 2, 3, 130
+ALONE = "train.engine=distributed"  # what one rank is to be told to be one
 BEFORE = "before the run began: nothing was changed"
 TOLD = "told"  # of an interruption that has been
 DIVERGED = (
@@ -69,7 +70,8 @@ def main() -> None:
         rank = Rank.of(os.environ)
     except UserError as error:
         sys.exit(tell(error))
-    if rank is None:
+    # one alone is mostly a job's, whose system sets such variables for whatever is run in it
+    if rank is None or (rank.num == 1 and ALONE not in words):
         _begin(words)
         return
     from lth_runner.cli.ranks import follow, lead
