@@ -34,6 +34,7 @@ ONLY_WHILE_RUNNING = {"arm", "seed", "step", "total"}
 QUICK = ["record=local", "control=reinit", "threads=1", "device=cpu"]
 RUNNING = (ROOT / "docs/running.md").read_text()
 HOW_TO = (ROOT / "docs/how_to.md").read_text()
+TEACHING = (ROOT / "docs/teaching.md").read_text()
 ADDING = (ROOT / "docs/own_parts.md").read_text()
 
 
@@ -80,7 +81,7 @@ def overrides(words: list[str]) -> list[str]:
 
 @pytest.mark.parametrize(
     "words",
-    [words for text in (README, RUNNING, HOW_TO) for words in commands(text)
+    [words for text in (README, RUNNING, HOW_TO, TEACHING) for words in commands(text)
      if words[0] == "lth-run" and "--config-dir" not in words],
     ids=" ".join,
 )  # fmt: skip
