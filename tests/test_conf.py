@@ -286,7 +286,7 @@ def test_smoke_scale_and_a_rewind_preset_hold_over_an_experiment(experiment: str
     assert behind["rewind"] == alone | kept
     # whose files tell to give rewind.step with it, search at that step, or train tickets faster
     assert not kept or experiment in {
-        "vgg16_imp", "resnet20_cs", "resnet20_cts", "chars_lm", "minilm_lota",
+        "vgg16_imp", "resnet20_cs", "resnet20_cts", "chars_lm", "minilm_lota", "vit_cifar10_imp",
     }  # fmt: skip
     assert behind["replicates"] == 1
     assert behind["train"]["shrink_to"] == "20it"
