@@ -27,7 +27,8 @@ def test_a_run_has_fixed_the_workspace_of_products_before_its_parts_are_built(
     found = []
     monkeypatch.delenv(WORKSPACE, raising=False)
     monkeypatch.setattr(
-        "lth_runner.cli.launch.execute", lambda *given: found.append(os.environ[WORKSPACE])
+        "lth_runner.cli.launch.execute",
+        lambda *given, **named: found.append(os.environ[WORKSPACE]),
     )
     lth_run(*SMALL, f"paths.outputs={tmp_path}")
     assert found == [":4096:8"]

@@ -34,6 +34,7 @@ from second_proofs import mostly_slow
 SHAPES = {
     "digits_imp": (1, 8, 8),
     "digits_strong": (1, 8, 8),
+    "digits_lesson": (1, 8, 8),
     "norm_batch": (1, 8, 8),
     "lenet300_mnist_imp": (1, 28, 28),
     "conv2_cifar10_imp": (3, 8, 8),

@@ -495,7 +495,7 @@ def test_all_models_have_a_config():
     expected = (
         "causal_transformer conv2 conv4 conv6 custom hf lenet300 lenet5 masked_transformer mlp "
         "resnet18 resnet20 resnet32 resnet50 resnet56 torchvision transformer unet "
-        "velocity vgg11 vgg16 vgg19 wide_resnet"
+        "velocity vgg11 vgg16 vgg19 vit wide_resnet"
     )
     assert sorted(path.stem for path in CONF.glob("*.yaml")) == expected.split()
 

@@ -20,7 +20,7 @@ def test_points_that_differ_in_values_alone_are_not_all_composed_first(tmp_path:
         composed.append(arguments)
         return whole(*arguments, **named)
 
-    def begin(*arguments: object) -> Ended:
+    def begin(*arguments: object, **named: object) -> Ended:
         begun.append(len(composed))
         return Ended(0.5, diverged=False, folder=tmp_path)
 
