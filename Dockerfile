@@ -2,9 +2,9 @@
 # CUDA (it comes with its own libraries; the machine brings driver and container toolkit):
 #   docker build --build-arg TORCH_INDEX=<torch's CPU index> -t lth-runner:cpu .
 #   docker build --build-arg TORCH_INDEX=<torch's CUDA index> -t lth-runner:cuda .
-#   docker run --rm -u $(id -u):$(id -g) -v $PWD:/work lth-runner:cpu +experiment=digits_imp
-#   docker run --rm --gpus all --shm-size 8g -u $(id -u):$(id -g) -v $PWD:/work lth-runner:cuda device=cuda
-# Results and data come to lie in /work. Any other command: --entrypoint lth-status.
+#   docker run --rm -u $(id -u):$(id -g) -v $PWD:/results lth-runner:cpu +experiment=digits_imp
+#   docker run --rm --gpus all --shm-size 8g -u $(id -u):$(id -g) -v $PWD:/results lth-runner:cuda device=cuda
+# Results and data come to lie in /results. Any other command: --entrypoint lth-status.
 FROM python:3.12-slim
 ARG TORCH_INDEX
 # a C compiler: loops over surviving weights are made on first use
@@ -17,6 +17,8 @@ COPY pyproject.toml README.md LICENSE ./
 COPY conf conf
 COPY src src
 RUN pip install --no-cache-dir . && rm -rf /src
-WORKDIR /work
-ENV HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib
+# a home for whatever user it is run as: caches of data, compiled loops and fonts
+RUN mkdir -m 1777 /home/lth
+ENV HOME=/home/lth
+WORKDIR /results
 ENTRYPOINT ["lth-run"]

@@ -24,7 +24,7 @@ SPARSE = 0.64**7
 def _norms() -> tuple[Claim, ...]:
     point = "within a point"
     rows = [
-        ("group", f"batches of {4}, dense: batch less group normalisation", "worse",
+        ("group", "batches of 4, dense: batch less group normalisation", "worse",
          "difference below 0", Best(1.0, ("batch", 4), ("group", 4), below=True)),
         ("group-sparse", "batches of 4, 4.4 %: batch less group normalisation", "worse",
          "difference below 0", Best(SPARSE, ("batch", 4), ("group", 4), below=True)),

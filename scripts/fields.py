@@ -192,9 +192,10 @@ class AtEqual:
 class OrderedBy:
     """The rank correlation of two fields within strata: above 0, or below it.
 
-    Each point is a cell's mean over seeds: a pruner at a density (``pruners``), or an arm in a
-    round. Ranks within a stratum (the density), less their mean, are correlated over all strata;
-    p by permuting them within each, and so against nothing that density alone explains.
+    Each point is a cell's mean over seeds: a pruner's ticket at one of the densities ``kept``, or
+    without those each arm of each round. Ranks within a stratum (the density), less their mean,
+    are correlated over all strata; p by permuting them within each, and so against nothing that
+    density alone explains.
     """
 
     first: Callable[[Row], float | None]

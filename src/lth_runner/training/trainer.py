@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass, field
 
 from lth_runner.problem.task import Task
-from lth_runner.search.ticket import Ticket, Trained
+from lth_runner.search.ticket import Trained
 from lth_runner.store.checkpoint import Checkpoint
 from lth_runner.store.lease import Lease
 from lth_runner.store.store import Entry, Store
 from lth_runner.training import train as engines
 from lth_runner.training.engines.engine import Engine
-from lth_runner.training.job import Job, Slot
+from lth_runner.training.job import Job
 from lth_runner.training.pace import Interrupted, Pace
 from lth_runner.training.recipe import Recipe
+from lth_runner.training.stored_training import StoredTraining
 from lth_runner.values import identity
-from lth_runner.values.mask import Mask
 from lth_runner.values.memory import give_back
 from lth_runner.values.state import State
 from lth_runner.values.steps import Clock, Step
@@ -59,7 +57,8 @@ class Trainer:
                     if self.pace.stop():
                         raise Interrupted
                     time.sleep(POLL_SECONDS)
-            yield StoredTraining(job, self, found[key], key, found[key].facts["run"] != self.run)
+            reused = found[key].facts["run"] != self.run
+            yield StoredTraining(job, found[key], key, self, reused=reused)
 
     def _train_some(self, missing: dict[str, Job], found: dict[str, Entry]) -> bool:
         """Trains those that the engine takes together and no other process has; False: none."""
@@ -116,97 +115,33 @@ class Trainer:
         """Names a job's result as the Store does."""
         return identity.digest(job.identity(self.recipe, self.engine.name))
 
-
-@dataclass(frozen=True)
-class StoredTraining:
-    """A finished training, read from the Store (a ``Trained``)."""
-
-    job: Job
-    trainer: Trainer
-    entry: Entry
-    key: str
-    reused: bool
-
-    @property
-    def ticket(self) -> Ticket:
-        return self.job.ticket
-
-    @cached_property
-    def clock(self) -> Clock:
-        return self.trainer.clock(self.job.task)
-
-    @cached_property
-    def mask(self) -> Mask:
-        kept = self.entry.mask  # files name tensors by the alphabet; budgets go by layer order
-        return Mask({name: kept[name] for name in self.job.task.prunable})
-
-    @property
-    def weights(self) -> State:
-        return self.entry.weights
-
-    @property
-    def history(self) -> Sequence[Mapping[str, Any]]:
-        return [dict(row) for row in self.entry.facts["history"]]
-
-    @property
-    def diverged(self) -> bool:
-        return self.entry.facts["diverged"]
-
-    @property
-    def seconds(self) -> float:
-        return self.entry.facts["seconds"]
-
-    def at(self, step: Step) -> State:
-        """Reads the weights at a step of this training."""
-        return self._snapshot(step).weights
-
-    def optimizer_at(self, step: Step) -> State:
-        """Reads the optimizer's state at a step of this training."""
-        return self._snapshot(step).optimizer
-
-    def masking_at(self, step: Step) -> State:
-        """Reads the state of its live mask at a step of this training."""
-        return self._snapshot(step).masking
-
-    def _snapshot(self, step: Step) -> Checkpoint:
-        found = self.entry.nearest_snapshot(step)
+    def snapshot(self, job: Job, entry: Entry, step: Step) -> Checkpoint:
+        """Reads the snapshot of a step, or runs the steps before it again and keeps it."""
+        found = entry.nearest_snapshot(step)
         if found is None or found.step < step:
-            began = self.job.ticket.start.step if found is None else found.step
-            trainer = self.trainer
+            began = job.ticket.start.step if found is None else found.step
             found = engines.replay(
-                self.job, trainer.recipe, found, step, engine=trainer.engine, stop=trainer.pace.stop
+                job, self.recipe, found, step, engine=self.engine, stop=self.pace.stop
             )
-            trainer.pace.replayed(step - began)
-            self.entry.keep_snapshot(found)
+            self.pace.replayed(step - began)
+            entry.keep_snapshot(found)
         return found
 
-    def gradients(self, num_steps: int) -> Iterator[State]:
+    def gradients(self, job: Job, num_steps: int) -> Iterator[State]:
         """Runs the first steps again and yields the gradients of the loss."""
-        left = self.clock.total - self.ticket.start.step
-        self.trainer.pace.replayed(min(num_steps, left))
-        trainer = self.trainer
-        return engines.gradients(self.job, trainer.recipe, num_steps, engine=trainer.engine)
+        left = self.clock(job.task).total - job.ticket.start.step
+        self.pace.replayed(min(num_steps, left))
+        return engines.gradients(job, self.recipe, num_steps, engine=self.engine)
 
-    def derived(self, name: str, compute: Callable[[], State]) -> State:
-        """Reads what was computed from this training and is kept beside it."""
+    def computed(self, job: Job, compute: Callable[[], State]) -> State:
+        """Computes what is to be kept beside a training."""
+        found = compute()
+        give_back(job.task.num_parameters)  # a replay, for one
+        return found
 
-        def computed() -> State:
-            found = compute()
-            give_back(self.job.task.num_parameters)  # a replay, for one
-            return found
-
-        return self.entry.derived(name, computed)
-
-    def sibling(self, ticket: Ticket, arm: str, task: Task | None = None) -> Trained:
-        """Trains another ticket by the same recipe and masking, stored like any.
-
-        On another ``task`` it keeps the snapshots that this training has.
-        """
-        slot = Slot(self.job.slot.round, f"{self.job.slot.arm}/{arm}")
-        snapshots = () if task is None else self.job.snapshots
-        there = task or self.job.task
-        job = replace(self.job, task=there, ticket=ticket, slot=slot, snapshots=snapshots)
-        return next(self.trainer.fit([job]))
+    def beside(self, job: Job) -> Trained:
+        """Trains another job beside a finished one, stored like any."""
+        return next(self.fit([job]))
 
 
 def clock_of(task: Task, recipe: Recipe) -> Clock:
