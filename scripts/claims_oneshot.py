@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from claim import Claim, Group
 from oneshot import (
+    GLOBAL,
     MAGNITUDE,
     NAME,
     SPARSEGPT,
@@ -32,23 +33,37 @@ CALLED = {
 }
 
 
+SCOPES = {TWO_OF_FOUR: "n_of_m", GLOBAL: "global"}
+
+
 def _command(cell: Cell) -> str:
     words = [COMMANDS[cell.pruner], f"pruner.sparsity={cell.sparsity:g}"]
-    if cell.pattern == TWO_OF_FOUR:
+    if cell.pattern is not None:
         words[0] = words[0].replace("pruner.scope=layerwise", "").rstrip()
-        words.append("pruner.scope=n_of_m")
+        words.append(f"pruner.scope={SCOPES[cell.pattern]}")
     words += ["pruner.retrain=true"] if cell.retrained else []
     return " ".join(words)
 
 
-def _lower(first: str, second: str, pattern: str | None = None) -> Claim:
-    cells = [Cell(pruner, 0.5, pattern) for pruner in (first, second)]
-    where = pattern or "50 %"
+def _lower(first: str, second: str, sparsity: float = 0.5, *, pattern: str | None = None) -> Claim:
+    cells = [Cell(pruner, sparsity, pattern) for pruner in (first, second)]
+    where = pattern or f"{100 * sparsity:.0f} %"
     return Claim(
         f"oneshot-{first}-{second}-{where}",
         f"perplexity at {where}: {CALLED[first]} less {CALLED[second]}",
         "below 0", BELOW, ", then ".join(map(_command, cells)),
         {"first": (NAME, first), "second": (NAME, second)}, Lower(*cells),
+    )  # fmt: skip
+
+
+def _layerwise(sparsity: float) -> Claim:
+    pruner, where = "magnitude_at_init", f"{100 * sparsity:.0f} %"
+    cells = Cell(pruner, sparsity), Cell(pruner, sparsity, GLOBAL)
+    return Claim(
+        f"oneshot-layerwise-global-{where}",
+        f"perplexity at {where}: magnitude by layer less magnitude, global",
+        "by layer is what is pruned", BELOW, ", then ".join(map(_command, cells)),
+        {"first": (NAME, pruner), "second": (NAME, pruner)}, Lower(*cells),
     )  # fmt: skip
 
 
@@ -88,11 +103,20 @@ ONE_SHOT_CLAIMS = {
         (
             _lower("wanda", "magnitude_at_init"),
             _lower("sparsegpt", "magnitude_at_init"),
-            _lower("wanda", "magnitude_at_init", TWO_OF_FOUR),
-            _lower("sparsegpt", "magnitude_at_init", TWO_OF_FOUR),
-            _lower("sparsegpt", "wanda", TWO_OF_FOUR),
+            _lower("wanda", "magnitude_at_init", pattern=TWO_OF_FOUR),
+            _lower("sparsegpt", "magnitude_at_init", pattern=TWO_OF_FOUR),
+            _lower("sparsegpt", "wanda", pattern=TWO_OF_FOUR),
             _collapsed(0.6),
             _collapsed(0.7),
+        ),
+    ),
+    "One-shot pruning of a language model: higher sparsity, and one threshold for all": Group(
+        "As above. Both papers prune layer by layer, and global magnitudes are a row of our own. "
+        "Decided before the runs of Wanda, SparseGPT and global magnitudes in it.",
+        (
+            *(_lower("wanda", "magnitude_at_init", sparsity) for sparsity in (0.6, 0.7)),
+            *(_lower("sparsegpt", "wanda", sparsity) for sparsity in (0.6, 0.7)),
+            *map(_layerwise, (0.5, 0.6)),
         ),
     ),
     "One-shot pruning of a language model: after retraining": Group(

@@ -6,8 +6,10 @@ from claim import Claim, Group
 from measures import AgainstDense, Control, Gap
 from one_task import BestSource, NoBetter, On, Universal, numbered
 
+RENDA = "Renda, Frankle & Carbin, ICLR 2020, arXiv:2003.02389"
 CHEN_2020 = "Chen et al., NeurIPS 2020, arXiv:2007.12223"
 TICKETS, TRANSFER, FIVE = "minilm_tickets", "minilm_transfer", "bert_transfer"
+REWINDING = "minilm_rewinding"
 TICKETS_COMMAND = f"lth-run +study={TICKETS}"
 FOUND, GIVEN = (TICKETS, "imp_linear"), (TICKETS, "given")
 TASKS = {"sst2": "SST-2", "trec": "TREC"}
@@ -60,6 +62,17 @@ def _rewinding() -> Claim:
     )  # fmt: skip
 
 
+def _learning_rate() -> Claim:
+    run = (REWINDING, "imp_linear")
+    return Claim(
+        "minilm-learning-rate",
+        "TREC at 70 %: the ticket, from the pretrained weights, less learning-rate rewinding",
+        "no better", f"less than {100 * POINT:g} point above", f"lth-run +study={REWINDING}",
+        {"first": run, "second": run},
+        On("trec", NoBetter(0.3, POINT), keeps=frozenset({"second"})),
+    )  # fmt: skip
+
+
 def _transfer(study: str, num_targets: int) -> tuple[Claim, ...]:
     every, of = numbered([(study, "given"), (study, "imp_linear")]), f"lth-run +study={study}"
     name = study.replace("_", "-")
@@ -79,6 +92,12 @@ PRETRAINED = {
         "and TREC in 40 steps of 16 sentences; the first two rows say whether the pretrained "
         "start matters at all in these.",
         (*_start(), *_matching(), *_controls(), _rewinding()),
+    ),
+    "Learning-rate rewinding at a pretrained start": Group(
+        f"{RENDA}: ResNets, and a translator. Here all-MiniLM-L6-v2, as above: a round goes on "
+        "from the trained weights, so that the last one has had eight trainings; decided before "
+        "the run.",
+        (_learning_rate(),),
     ),
     "Tickets of a pretrained network carried from task to task": Group(
         f"{CHEN_2020}. Here masked tokens of the manual that Python brings, SST-2 and TREC; all "

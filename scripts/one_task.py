@@ -30,19 +30,23 @@ class On:
     """Another measure, of runs on one data set alone.
 
     ``steps``: the step that a role's tickets are rewound to; ``drawn``: roles whose start is a draw
-    by the seed, while all others are pretrained.
+    by the seed, while all others are pretrained; ``keeps``: roles whose rounds keep the weights
+    that the one before has trained.
     """
 
     dataset: str
     measure: Measure
     steps: Mapping[str, int] = field(default_factory=dict)
     drawn: frozenset[str] = frozenset()
+    keeps: frozenset[str] = frozenset()
 
     def __call__(self, runs: Runs) -> Found | None:
         for role, run in runs.items():
             if run.option("dataset", "name") != self.dataset:
                 return None
             if (run.option("origin") is None) != (role in self.drawn):
+                return None
+            if (run.option("rewind", "weights") == "keep") != (role in self.keeps):
                 return None
             if rewind_step(run) != self.steps.get(role, 0):
                 return None

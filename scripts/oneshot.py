@@ -24,13 +24,14 @@ METHODS = {  # pruner and scope, as they are called on the page
     ("wanda", "rows"): "Wanda",
     ("sparsegpt", "layerwise"): "SparseGPT",
 }
-TWO_OF_FOUR = "2:4"
+TWO_OF_FOUR, GLOBAL = "2:4", "global"
+PATTERNS = {"n_of_m": TWO_OF_FOUR, "global": GLOBAL}  # by scope; others are the method's own
 Runs = Mapping[str, FinishedRun]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Tickets of one method: a sparsity or 2:4, measured as they are or after a retraining.
+    """Tickets of one method: a sparsity, 2:4 or global, measured as they are or retrained.
 
     Runs that retrain have measured their tickets before it too.
     """
@@ -42,13 +43,10 @@ class Cell:
 
     def is_of(self, run: FinishedRun) -> bool:
         """Whether a run is about these tickets."""
-        is_two_of_four = run.option("pruner", "scope") == "n_of_m"
-        global_ = run.option("pruner", "scope") == "global"
         return (
             run.pruner == self.pruner
             and asked_sparsity(run) == self.sparsity
-            and is_two_of_four == (self.pattern == TWO_OF_FOUR)
-            and not global_
+            and PATTERNS.get(str(run.option("pruner", "scope"))) == self.pattern
             and (is_retrained(run) or not self.retrained)
         )
 

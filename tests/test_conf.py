@@ -122,6 +122,7 @@ NEEDED = {
             "forgetting",
             "merge",
             "minilm_tickets",
+            "minilm_rewinding",
             "bert_transfer",
             "minilm_transfer",
             "partial_lora",

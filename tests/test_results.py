@@ -458,7 +458,7 @@ def oneshot(folder, pruner, reached, *, scope="layerwise", sparsity=0.5, before=
 
 def test_one_shot_runs_are_told_apart_by_scope_sparsity_and_retraining(tmp_path: Path) -> None:
     runs = [
-        oneshot(tmp_path / "2", "magnitude_at_init", [300.0], scope="global"),
+        oneshot(tmp_path / "2", "magnitude_at_init", [300.0, 305.0, 302.0], scope="global"),
         oneshot(tmp_path / "3", "magnitude_at_init", [85.0], sparsity=0.6),
         oneshot(tmp_path / "4", "wanda", [20.0, 20.5, 20.2], scope="rows"),
         oneshot(tmp_path / "5", "wanda", [40.0, 40.5, 40.2], scope="n_of_m"),
@@ -476,6 +476,12 @@ def test_one_shot_runs_are_told_apart_by_scope_sparsity_and_retraining(tmp_path:
         "oneshot-wanda-magnitude_at_init-2:4": results.NOT_MEASURED,
         "oneshot-sparsegpt-magnitude_at_init-2:4": results.NOT_MEASURED,
         "oneshot-sparsegpt-wanda-2:4": "shown",
+        "oneshot-wanda-magnitude_at_init-60 %": results.NOT_MEASURED,
+        "oneshot-wanda-magnitude_at_init-70 %": results.NOT_MEASURED,
+        "oneshot-sparsegpt-wanda-60 %": results.NOT_MEASURED,
+        "oneshot-sparsegpt-wanda-70 %": results.NOT_MEASURED,
+        "oneshot-layerwise-global-50 %": "shown",
+        "oneshot-layerwise-global-60 %": results.NOT_MEASURED,
         "oneshot-collapse-60": "undecided",
         "oneshot-collapse-70": results.NOT_MEASURED,
         "oneshot-recovered-magnitude_at_init": "refuted",
@@ -488,7 +494,7 @@ def test_one_shot_runs_are_told_apart_by_scope_sparsity_and_retraining(tmp_path:
     [section] = [one for one in SECTIONS if one.name == "smollm2_oneshot"]
     page = section.written(runs, {})
     assert "| method | 50 % | 60 % | 2:4 |" in page
-    assert "| magnitude, global | 300.00 (n = 1) |  |  |" in page
+    assert "| magnitude, global | 302.33 ± 2.52 (n = 3) |  |  |" in page
     assert "| Wanda | 20.23 ± 0.25 (n = 3) |  | 40.23 ± 0.25 (n = 3) |" in page
     assert "| dense | all | 9.00 ± 0.00 (n = 3) | 8.10 ± 0.10 (n = 3) |" in page
     assert "| Wanda | 50 % | 20.23 ± 0.25 (n = 3) | 15.10 ± 0.10 (n = 3) |" in page
