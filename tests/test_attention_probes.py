@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 import pretrained
 from fake_past import Fake, small_task
 from lth_runner.probe import DeadHeads, MatrixDensity
-from lth_runner.probe.attention import MATRICES, kind_of
+from lth_runner.probe.heads import MATRICES, OUTPUT, TOGETHER, heads_of, kind_of
 from lth_runner.problem import Covers
 from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Ticket
@@ -109,7 +112,90 @@ def test_heads_that_share_a_key_die_together(tmp_path: Path) -> None:
     assert fields(llama, mask, DeadHeads())["dead_heads"] == 0.5
 
 
+def test_a_head_of_gpt2_is_a_third_of_its_columns_in_one_transposed_matrix(tmp_path: Path) -> None:
+    gpt2 = task(tmp_path, "gpt2")
+    keys = (slice(None), slice(24, 32))  # of the second head of two, behind 16 queries
+    found = fields(gpt2, emptied(gpt2.dense(), **{"0__attn__c_attn": keys}), DeadHeads())
+    assert found["dead_heads_by_block"] == {"transformer.h.0.attn": 0.5, "transformer.h.1.attn": 0}
+    assert "test_accuracy_without_dead_heads" in found
+    own = {name: kind_of(name) for name in gpt2.dense()}
+    assert set(own.values()) == {TOGETHER, "attention output", "intermediate", "output"}
+
+
+BODY = pretrained.BODY | {"num_attention_heads": 4, "hidden_size": 32}
+NEOX = {"rotary_pct": 0.5, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}
+FALCON = {"num_attention_heads": 4, "hidden_size": 32, "num_hidden_layers": 2}
+GPT = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": pretrained.POSITIONS}
+ARCHITECTURES = {
+    "bert": ("bert", BODY), "roberta": ("roberta", BODY), "deberta": ("deberta", BODY),
+    "deberta-v2": ("deberta-v2", BODY), "albert": ("albert", BODY | {"embedding_size": 8}),
+    "mpnet": ("mpnet", BODY), "opt": ("opt", BODY | {"ffn_dim": 24, "word_embed_proj_dim": 32}),
+    "gpt2": ("gpt2", GPT), "gptj": ("gptj", GPT | {"rotary_dim": 4}),
+    "gpt_bigcode": ("gpt_bigcode", GPT | {"multi_query": False}),
+    "gpt_bigcode, one key": ("gpt_bigcode", GPT | {"multi_query": True}),
+    "gpt_neox": ("gpt_neox", BODY | NEOX), "bloom": ("bloom", GPT | {"hidden_size": 32}),
+    "falcon": ("falcon", FALCON | {"multi_query": False}),
+    "falcon, one key": ("falcon", FALCON | {"multi_query": True}),
+    "falcon, two keys": ("falcon", FALCON | {"new_decoder_architecture": True, "num_kv_heads": 2}),
+    "llama, two keys": ("llama", BODY | {"num_key_value_heads": 2}),
+    "qwen3, wide": ("qwen3", BODY | {"num_key_value_heads": 2, "head_dim": 16}),
+    "phi3, two keys": ("phi3", BODY | {"num_key_value_heads": 2}),
+    "mpt": ("mpt", {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 20}),
+    "modernbert": ("modernbert", BODY),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_what_a_head_sends_on_comes_of_its_own_parts_alone(name: str) -> None:
+    family, words = ARCHITECTURES[name]
+    special = pretrained.SPECIAL | {"vocab_size": pretrained.VOCABULARY}
+    config = pytest.importorskip("transformers").AutoConfig.for_model(family, **special | words)
+    network = pretrained.weights(config).eval()
+    mask = Mask({n: torch.ones_like(p, dtype=torch.bool) for n, p in network.named_parameters()
+                 if p.ndim == 2})  # fmt: skip
+    blocks = heads_of(network, mask)
+    assert len(blocks) == (1 if family == "albert" else 2)  # whose layers share one
+    heads = next(iter(blocks.values()))
+    assert heads.num == 4
+    whole = sent(network, heads.parts[0][OUTPUT].name)
+    size = whole.shape[-1] // 4
+    for head in range(4):
+        for kind, part in heads.parts[head].items():
+            sharing = {h for h in range(4) if heads.parts[h][kind] == part}
+            with without(network, part):
+                moved = (sent(network, heads.parts[0][OUTPUT].name) - whole).abs() > 1e-7
+            apart = moved.reshape(-1, 4, size).any(dim=0).any(dim=1)
+            assert {h for h in range(4) if apart[h]} == (set() if kind == OUTPUT else sharing)
+
+
+@contextmanager
+def without(network: torch.nn.Module, part) -> Iterator[None]:
+    own = part.of(network.get_parameter(part.name).data)
+    kept = own.clone()
+    own.zero_()
+    yield
+    own.copy_(kept)
+
+
+@torch.no_grad()
+def sent(network: torch.nn.Module, name: str) -> torch.Tensor:
+    """What the first layer of this name is given: of all heads, side by side."""
+    given: list[torch.Tensor] = []
+    layer = network.get_submodule(name.removesuffix(".weight"))
+    hook = layer.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0].clone()))
+    network(input_ids=torch.arange(3, 3 + pretrained.LENGTH)[None])
+    hook.remove()
+    return given[0]
+
+
 def test_a_network_without_such_matrices_is_refused(tmp_path: Path) -> None:
-    for other in (small_task(), task(tmp_path, "gpt2")):
-        with pytest.raises(UserError, match=r"probe\.dead_heads looks at matrices"):
-            DeadHeads().check(other)
+    with pytest.raises(UserError, match=r"probe\.dead_heads looks at matrices"):
+        DeadHeads().check(small_task())
+
+
+def test_an_attention_of_unknown_kind_is_named_and_refused(tmp_path: Path) -> None:
+    bert = task(tmp_path)
+    network = bert.module()
+    network.bert.encoder.layer[1].attention.self.num_attention_heads = 3
+    with pytest.raises(UserError, match=r"layer\.1\.attention apart: it has 3 heads, which do not"):
+        heads_of(network, bert.dense())
