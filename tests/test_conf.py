@@ -363,3 +363,14 @@ def test_smoke_scale_takes_every_study(study: str) -> None:
 def test_the_command_line_holds_over_smoke_scale() -> None:
     plain = resolved("+experiment=digits_imp", "train.shrink_to=5it", "+scale=smoke")
     assert plain["train"]["shrink_to"] == "5it"
+
+
+def test_every_option_is_given_wrong_values_or_is_left_out_with_a_reason(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(CONF.parent / "scripts")
+    from wrong_settings import LEFT_OUT, PARTS_OF_OTHERS, SETTINGS
+
+    plans = ("experiment", "study", "sweep", "hydra", "scale", "skeleton", "config")
+    options = {path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml")}
+    options = {one for one in options if not one.startswith(plans) and not one.endswith("/none")}
+    known = {*SETTINGS, *PARTS_OF_OTHERS}.union(*LEFT_OUT.values())
+    assert options <= known

@@ -246,6 +246,8 @@ def pack(root: Path, archive: Path, prefix: str) -> Path:
     with tarfile.open(archive, "w:gz") as file:
         for split in ("train", "test"):
             file.add(root / split, f"{prefix}{split}")
+        if (root / "val").is_dir():
+            file.add(root / "val", f"{prefix}val")
     return archive
 
 
@@ -417,6 +419,21 @@ def mnist(root: Path, **options: Any) -> Data:
     """MNIST under a root, five samples held out."""
     options = {"name": "mnist", "shape": [1, 28, 28], "num_classes": 10, "validation": 5, **options}
     return torchvision_dataset(root=str(root), **options)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_is_no_image_of_a_class_is_told(tmp_path: Path, caplog, packed: bool) -> None:
+    root = plant(tmp_path / "tree")
+    for name in ("train/ant/notes.txt", "train/loose.png", "train/.DS_Store", "val/ant/0.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("")
+    place = pack(root, tmp_path / "tree.tar", "") if packed else root
+    with caplog.at_level("INFO", logger="lth_runner"):
+        load(place, tmp_path / "cache")
+    [told] = [line for line in caplog.messages if "left out" in line]
+    for name in ("train/ant/notes.txt", "train/loose.png", "val/"):
+        assert name in told
+    assert "DS_Store" not in told
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import sys
 import tarfile
 from dataclasses import dataclass
@@ -224,6 +225,15 @@ def test_a_broken_image_is_named_or_left_out_and_counted(
     assert "train/dog/07.jpg" in caplog.text
     assert sum(len(labels) for _, labels in data.batches("test", 4)) == 9
     assert same(batches(data), batches(load(photos, broken="skip", **MOMENTS)))
+
+
+def test_test_images_that_are_the_training_images_are_told(photos: Path, caplog) -> None:
+    streamed(photos)
+    assert "the test images are" not in caplog.text
+    shutil.rmtree(photos / "test")
+    shutil.copytree(photos / "train", photos / "test")
+    streamed(photos)
+    assert "the test images are the training images" in caplog.text
 
 
 # --- shards

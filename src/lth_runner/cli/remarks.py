@@ -7,12 +7,14 @@ import shlex
 
 from lth_runner.cli.build import Parts
 from lth_runner.cli.forecast import rows_by_round
-from lth_runner.problem.data import SampledData
+from lth_runner.problem.data import Data, SampledData
+from lth_runner.problem.data.repeated import repeated
 from lth_runner.problem.models import HuggingFace
 from lth_runner.runs.folder import read_flat_config
 from lth_runner.runs.record import RunDescription, coverage
 from lth_runner.values.listed import listed
 
+MANY = 0.01  # of the test samples; published data sets have a few
 OFF = "disabled"  # a mode in which a tracker is sent nothing
 log = logging.getLogger(__name__)
 
@@ -24,6 +26,12 @@ def remark(parts: Parts, run: RunDescription) -> None:
     data = parts.task.data
     if isinstance(data, SampledData) and data.told:
         log.info("data     %s", data.told)
+    if isinstance(data, Data) and (share := repeated(data)) >= MANY:
+        log.warning(
+            "data     %.3g %% of the test samples are training samples too, to the bit: what is "
+            "reached on them says nothing about new ones",
+            100 * share,
+        )
     log.info("prunable %s", coverage(run.problem))
     if parts.memory.is_large:
         log.info("memory   %s", parts.memory.told)

@@ -86,6 +86,7 @@ def imagefolder(
         raise UserError(f"dataset.stream={stream!r}: accepted: true, false, null (as memory asks)")
     place = Path(root).expanduser()
     wanted = bool(stream) or transforms is not None or broken != "refuse"
+    pictures: Pictures | None = None
     # what is compressed cannot be streamed, and to list it all of it is unpacked
     if stream is not False and (wanted or not place.is_file() or is_packed(place) is None):
         pictures = find(place, max_pixels * BYTES_A_PIXEL)
@@ -116,7 +117,7 @@ def imagefolder(
             "dataset.stream=false out, or the other"
         )
     folder = cache_folder(cache)
-    tensors, num_found = _cached(place, tuple(shape), folder, max_pixels)
+    tensors, num_found = _cached(place, pictures, tuple(shape), folder, max_pixels)
     splits = [(tensors[f"{split}.inputs"], tensors[f"{split}.labels"]) for split in SPLITS]
     train, test, num_found = of_classes(splits[0], splits[1], classes, num_found)
     own = mean is None or std is None
@@ -188,7 +189,7 @@ def _decode(
 
 
 def _cached(
-    root: Path, shape: tuple[int, ...], folder: Path, max_pixels: int
+    root: Path, found: Pictures | None, shape: tuple[int, ...], folder: Path, max_pixels: int
 ) -> tuple[dict[str, Tensor], int]:
     """Reads (tensors, number of classes) from the cache file, or decodes them into it.
 
@@ -196,7 +197,7 @@ def _cached(
     have their names, sizes and times.
     """
     most = max_pixels * BYTES_A_PIXEL
-    images = None if root.is_file() else find(root, most)
+    images = None if root.is_file() else found or find(root, most)
     seen = stamps(root, images)
     key = json.dumps([CACHE_FORMAT, shape, str(root.resolve()), seen])
     path = folder / f"imagefolder-{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
@@ -207,7 +208,7 @@ def _cached(
             aside = path.with_suffix(".corrupt")
             path.replace(aside)
             _log.warning("cache file %s is damaged (%s): set aside and rebuilt", path, error)
-    listed = images or find(root, most)
+    listed = found or images or find(root, most)
     if (num_bytes := _bytes_decoded(listed, shape)) > total_memory():
         raise UserError(
             f"{root}: decoded its images take {num_bytes / 1e9:,.1f} GB, and this machine has "

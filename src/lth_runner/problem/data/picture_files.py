@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import lzma
 import tarfile
 import zlib
@@ -11,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from lth_runner.values.errors import UserError
 from lth_runner.values.files import not_a_file, read_regular
+from lth_runner.values.listed import listed
 
 Pictures = dict[str, dict[str, list[str]]]  # split -> class -> sorted file names under the root
 Stamp = tuple[str, int, int, int, int]  # name, size, times of content and of facts, number
@@ -23,6 +25,7 @@ _EXTENDED = (
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
     tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
 )  # fmt: skip
+_log = logging.getLogger(__name__)
 
 
 def find(root: Path, most: int) -> Pictures:
@@ -37,7 +40,7 @@ def find(root: Path, most: int) -> Pictures:
             f"dataset.root={root}: there is no such folder or archive{where}: give one with "
             "train/<class>/* and test/<class>/* images"
         )
-    pictures = _in_archive(root, most) if root.is_file() else _in_folder(root)
+    pictures, left_out = _in_archive(root, most) if root.is_file() else _in_folder(root)
     for split in SPLITS:
         if not pictures.get(split):
             raise UserError(
@@ -55,6 +58,8 @@ def find(root: Path, most: int) -> Pictures:
             f"train/ and test/ in {root} do not hold the same classes:"
             f" {', '.join(sorted(only))} found in one of them only"
         )
+    if left_out:
+        _log.info("data     left out, no image of a class, in %s: %s", root, listed(left_out))
     return pictures
 
 
@@ -102,43 +107,49 @@ def contents(root: Path, names: Collection[str], most: int) -> Iterator[tuple[st
             yield member.name, packed
 
 
-def _in_folder(root: Path) -> Pictures:
+def _in_folder(root: Path) -> tuple[Pictures, list[str]]:
     pictures: Pictures = {}
+    left_out = [f"{path.name}/" for path in root.iterdir()
+                if path.is_dir() and path.name not in SPLITS]  # fmt: skip
     for split in SPLITS:
         if not (root / split).is_dir():
             continue
-        classes = [f.name for f in sorted((root / split).iterdir()) if f.is_dir()]
-        pictures[split] = {
-            label: sorted(
-                f"{split}/{label}/{path.name}"
-                for path in (root / split / label).iterdir()
-                if _is_picture(path.name)
-            )
-            for label in classes
-            if not label.startswith(".")
-        }
-    return pictures
+        pictures[split] = {}
+        for label in sorted((root / split).iterdir()):
+            if not label.is_dir():
+                left_out.append(f"{split}/{label.name}")
+            elif not _is_hidden(label.name):
+                names = [path.name for path in label.iterdir()]
+                kept = sorted(filter(_is_picture, names))
+                pictures[split][label.name] = [f"{split}/{label.name}/{name}" for name in kept]
+                others = set(names).difference(kept)
+                left_out += [f"{split}/{label.name}/{name}" for name in sorted(others)]
+    return pictures, [one for one in left_out if not _is_hidden(PurePosixPath(one).name)]
 
 
-def _in_archive(root: Path, most: int) -> Pictures:
+def _in_archive(root: Path, most: int) -> tuple[Pictures, list[str]]:
     found: dict[str, dict[str, set[str]]] = {}
-    prefixes = set()
+    prefixes, left_out = set(), []
     for _, member in members(root):
         path = PurePosixPath(member.name)
         *prefix, split, label = ("", "", *(path if member.isdir() else path.parent).parts)
-        if split not in SPLITS or label.startswith("."):
+        if split not in SPLITS or _is_hidden(label):
+            left_out += [member.name] * (member.isfile() and not _is_hidden(path.name))
             continue
         prefixes.add("/".join(prefix))
         names = found.setdefault(split, {}).setdefault(label, set())
         if _is_picture(path.name) and not member.isdir():
             _check_member(root, member, most)
             names.add(member.name)
+        elif member.isfile() and not _is_hidden(path.name):
+            left_out.append(member.name)
     if len(prefixes) > 1:
         raise UserError(
             f"{root} holds train/ or test/ below several folders"
             f" ({', '.join(sorted(prefixes))}): pack one train/ and one test/"
         )
-    return {s: {c: sorted(names) for c, names in group.items()} for s, group in found.items()}
+    kept = {s: {c: sorted(names) for c, names in group.items()} for s, group in found.items()}
+    return kept, left_out
 
 
 def _check_member(root: Path, member: tarfile.TarInfo, most: int) -> None:
@@ -188,7 +199,11 @@ def as_archive(root: Path) -> Iterator[None]:
 
 
 def _is_picture(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+    return PurePosixPath(name).suffix.lower() in SUFFIXES and not _is_hidden(name)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".")
 
 
 def _unread(name: str, root: Path, reason: str) -> str:

@@ -156,6 +156,8 @@ def streamed(
     evaluation; then ``subset`` of the rest is kept. ``told`` says where the images are from.
     Without transforms the batches are those of images in memory, to the bit. Raises UserError.
     """
+    if train.fingerprint == test.fingerprint:
+        _log.warning("data     %s: the test images are the training images", name)
     named = {"train": train, "test": test} | ({} if val is None else {"val": val})
     broken = 0
     for split, encoded in named.items():
