@@ -35,7 +35,7 @@ FOUND = {"digits_strong", "resnet20_cs", "resnet20_cts", "cipher_ks_lottery"}
 # masks before training: one round, however many are asked for
 AT_ONCE = {
     "lenet300_mnist_sanity", "lenet300_mnist_snip", "minilm_lota", "minilm_partial_lora",
-    "cipher_pretraining", "cipher_full",
+    "cipher_pretraining", "cipher_full", "wide_resnet_rigl",
 }  # fmt: skip
 FROM_FOLDER = {  # of a model that is not there
     "minilm_lota", "minilm_partial_lora", "minilm_sst2", "bert_base_glue", "bert_base_mlm",
@@ -141,6 +141,7 @@ APART = {
 # of masked_corpus any text of one's own, whose trainings are counted in steps
 PUBLISHED_TRAIN = {
     "mnist": 60000, "cifar10": 50000, "sst2": 6920, "glue_mnli": 392702, "masked_corpus": 100000,
+    "imagenet": 1281167,
 }  # fmt: skip
 WITH_VALIDATION = {"sst2"}  # whose validation samples are a file of their own
 
@@ -246,16 +247,18 @@ def test_an_experiment_costs_the_steps_that_its_header_says(experiment: str) -> 
     assert field(experiment, "Cost").startswith(said)
     warmup = clock.steps(Duration.parse(recipe.warmup), "train.warmup")
     assert recipe.rate(0, clock) == pytest.approx(1 / max(1, warmup))
-    last = 0.01 if "drops" in plain["train"]["learning_rate"] else 1.0
-    if "final" in plain["train"]["learning_rate"]:
-        last = plain["train"]["learning_rate"]["final"]
+    rates = plain["train"]["learning_rate"]
+    last = rates["factor"] ** len(rates["drops"]) if "drops" in rates else rates.get("final", 1.0)
     assert recipe.rate(clock.total - 1, clock) == pytest.approx(
         last, abs=max(1e-3, 1.01 / clock.total)
     )
 
 
 WITH_DENSITIES = [one for one in ITERATIVE if one not in FROM_FOLDER]
-LARGE = {"vgg16_imp", "conv2_cifar10_imp", "conv4_cifar10_imp"}
+LARGE = {
+    "vgg16_imp", "vgg19_imp", "conv2_cifar10_imp", "conv4_cifar10_imp", "resnet50_imagenet_imp",
+    "deit_imagenet_imp",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -287,7 +290,8 @@ def test_smoke_scale_and_a_rewind_preset_hold_over_an_experiment(experiment: str
     assert behind["rewind"] == alone | kept
     # whose files tell to give rewind.step with it, search at that step, or train tickets faster
     assert not kept or experiment in {
-        "vgg16_imp", "resnet20_cs", "resnet20_cts", "chars_lm", "minilm_lota", "vit_cifar10_imp",
+        "vgg16_imp", "vgg19_imp", "resnet20_cs", "resnet20_cts", "chars_lm", "minilm_lota",
+        "vit_cifar10_imp", "resnet50_imagenet_imp", "deit_imagenet_imp",
     }  # fmt: skip
     assert behind["replicates"] == 1
     assert behind["train"]["shrink_to"] == "20it"

@@ -12,6 +12,7 @@ import math
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 import yaml
@@ -54,6 +55,8 @@ SHAPES = {
     "resnet20_cs": (3, 8, 8),
     "resnet20_cts": (3, 8, 8),
     "vgg16_imp": (3, 16, 16),
+    "vgg19_imp": (3, 16, 16),
+    "wide_resnet_rigl": (3, 8, 8),
     "vgg11_cifar10_structured": (3, 16, 16),
     "vit_cifar10_imp": (3, 8, 8),
     "digits_bayesian": (1, 8, 8),
@@ -69,6 +72,7 @@ OWN_DATA = {
     "minilm_lota": "accuracy",
     "minilm_partial_lora": "accuracy",
 }
+OF_IMAGES = {"resnet50_imagenet_imp", "deit_imagenet_imp"}  # of a folder, a small one here
 OF_A_FOLDER = {"minilm_lota", "minilm_partial_lora"}  # of a pretrained model, a small one here
 # of a pretrained model, which tests/test_language_oneshot.py makes itself
 FOREIGN_MODEL = {"smollm2_oneshot"}
@@ -82,7 +86,7 @@ CIPHER = {"cipher_pretraining", "cipher_ks_lottery", "cipher_full"}
 LEARNED = {"digits_strong", "resnet20_cs"}
 AT_ONCE = {
     "minilm_lota", "minilm_partial_lora", "resnet20_cts", "lenet300_mnist_sanity",
-    "lenet300_mnist_snip",
+    "lenet300_mnist_snip", "wide_resnet_rigl",
 }  # fmt: skip
 DERIVED = {"minilm_partial_lora"}  # the density is what a task needs
 # what they are about
@@ -101,7 +105,7 @@ DRAWN = {"digits_imp", "digits_strong", *OWN_DATA, *OWN_PROBES, "lenet300_mnist_
 
 def test_every_shipped_experiment_is_tried_here() -> None:
     shipped = {path.stem for path in (conf_dir() / "experiment").glob("*.yaml")}
-    assert shipped == {*SHAPES, *OWN_DATA, *FROM_RUN, *FOREIGN_MODEL, *PRETRAINED, *CIPHER}
+    assert shipped == {*SHAPES, *OWN_DATA, *OF_IMAGES, *FROM_RUN, *FOREIGN_MODEL, *PRETRAINED, *CIPHER}
 
 
 def data_words(experiment: str, folder: Path) -> list[str]:
@@ -109,6 +113,10 @@ def data_words(experiment: str, folder: Path) -> list[str]:
     if experiment in SHAPES:
         shape = str(list(SHAPES[experiment])).replace(" ", "")
         return ["dataset=synthetic", f"dataset.shape={shape}"]
+    if experiment in OF_IMAGES:
+        photographs(folder)
+        small = ["dataset.shape=[3,32,32]", "dataset.num_classes=2", "dataset.transforms=null"]
+        return [f"dataset.root={folder}", *small]
     if experiment not in {"sst2_small", *OF_A_FOLDER}:
         return []
     for name in ("train", "dev", "test"):
@@ -124,6 +132,19 @@ def data_words(experiment: str, folder: Path) -> list[str]:
     return found
 
 
+def photographs(folder: Path) -> None:
+    """Writes a tree as ImageNet's is, of two classes."""
+    from PIL import Image
+
+    draws = numpy.random.default_rng(0)
+    for split, num in (("train", 20), ("test", 4)):
+        for kind in ("n01440764", "n01443537"):
+            (folder / split / kind).mkdir(parents=True)
+            for number in range(num):
+                pixels = draws.integers(0, 256, (40, 50, 3), dtype=numpy.uint8)
+                Image.fromarray(pixels).save(folder / split / kind / f"{kind}_{number}.JPEG")
+
+
 # the others are of the same parts; all are composed and checked in tests/test_conf.py
 QUICK = {
     "conv2_cifar10_imp",
@@ -136,7 +157,7 @@ QUICK = {
 
 @pytest.mark.parametrize(
     "experiment",
-    mostly_slow((*SHAPES, *OWN_DATA), QUICK),
+    mostly_slow((*SHAPES, *OWN_DATA, *OF_IMAGES), QUICK),
 )
 def test_an_experiment_trains_end_to_end(
     experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
