@@ -105,7 +105,15 @@ DRAWN = {"digits_imp", "digits_strong", *OWN_DATA, *OWN_PROBES, "lenet300_mnist_
 
 def test_every_shipped_experiment_is_tried_here() -> None:
     shipped = {path.stem for path in (conf_dir() / "experiment").glob("*.yaml")}
-    assert shipped == {*SHAPES, *OWN_DATA, *OF_IMAGES, *FROM_RUN, *FOREIGN_MODEL, *PRETRAINED, *CIPHER}
+    assert shipped == {
+        *SHAPES,
+        *OWN_DATA,
+        *OF_IMAGES,
+        *FROM_RUN,
+        *FOREIGN_MODEL,
+        *PRETRAINED,
+        *CIPHER,
+    }
 
 
 def data_words(experiment: str, folder: Path) -> list[str]:

@@ -8,7 +8,7 @@ from torch import nn
 
 from lth_runner.probe.attention import heads_of
 from lth_runner.problem.data import Data
-from lth_runner.problem.models import vision_transformer
+from lth_runner.problem.models import packed_vision_transformer, vision_transformer
 from lth_runner.problem.task import Task
 from lth_runner.values.errors import UserError
 
@@ -59,3 +59,14 @@ def test_its_heads_are_counted() -> None:
     assert list(heads) == ["blocks.0.attention", "blocks.1.attention"]
     assert all(one.num == 3 for one in heads.values())
     assert {"blocks.0.attention.query.weight", "patches.weight"} <= set(task.dense())
+
+
+def test_a_packed_one_has_as_many_parameters_and_heads() -> None:
+    pytest.importorskip("torchvision")
+    model = packed_vision_transformer(**SMALL, hidden=20)
+    plain = drawn(hidden=20)
+    assert sum(one.numel() for one in model.parameters()) == sum(
+        one.numel() for one in plain.parameters()
+    )
+    with pytest.raises(UserError, match="square images"):
+        packed_vision_transformer(**(SMALL | {"shape": [3, 8, 12]}))

@@ -12,7 +12,10 @@ from lth_runner.problem.models.transformer import (
     transformer_classifier,
 )
 from lth_runner.problem.models.velocity import velocity
-from lth_runner.problem.models.vision_transformer import vision_transformer
+from lth_runner.problem.models.vision_transformer import (
+    packed_vision_transformer,
+    vision_transformer,
+)
 
 __all__ = [
     "HuggingFace",
@@ -22,6 +25,7 @@ __all__ = [
     "lenet300",
     "masked_transformer",
     "mlp",
+    "packed_vision_transformer",
     "resnet18",
     "resnet50",
     "resnet_cifar",

@@ -62,6 +62,59 @@ def vision_transformer(
     (Touvron et al., ICML 2021, arXiv:2012.12877) at half its depth.
     Raises UserError for sizes that do not fit.
     """
+    channels, height, across = _patched(shape, patch, num_classes)
+    sizes = Sizes(width, depth, heads, hidden, dropout)
+    num_patches = (height // patch) * (across // patch)
+    model = VisionTransformer(
+        sizes, channels=channels, num_patches=num_patches, patch=patch, num_classes=num_classes
+    )
+    nn.init.normal_(model.patches.weight, std=std)
+    assert model.patches.bias is not None
+    nn.init.zeros_(model.patches.bias)
+    return drawn(model, model.blocks, std)
+
+
+def packed_vision_transformer(
+    *,
+    shape: Sequence[int],
+    num_classes: int,
+    patch: int = 16,
+    width: int = 384,
+    depth: int = 12,
+    heads: int = 6,
+    hidden: int | None = None,
+    dropout: float = 0.0,
+) -> nn.Module:
+    """Builds torchvision's vision transformer, whose queries, keys and values are one matrix.
+
+    Names of layers and initial values are torchvision's, the output's all zero; blocks are those of
+    ``vision_transformer``, over images that are square, and there are as many parameters.
+    DeiT-small by default: Touvron et al., ICML 2021, arXiv:2012.12877.
+    Raises UserError for sizes that do not fit, and without torchvision.
+    """
+    channels, height, across = _patched(shape, patch, num_classes)
+    if channels != 3 or height != across:
+        raise UserError(
+            f"torchvision's vision transformer takes square images of 3 channels, not "
+            f"{list(shape)}: choose model=vit, or another dataset.shape"
+        )
+    sizes = Sizes(width, depth, heads, hidden, dropout)
+    try:
+        from torchvision.models.vision_transformer import VisionTransformer as Packed
+    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
+        raise UserError(
+            f"model=deit needs torchvision, which cannot be imported ({error}). Install torch and "
+            "torchvision from the same package index, or choose model=vit"
+        ) from error
+    assert sizes.hidden is not None
+    model: nn.Module = Packed(
+        height, patch, depth, heads, width, sizes.hidden, dropout, num_classes=num_classes
+    )
+    return model
+
+
+def _patched(shape: Sequence[int], patch: int, num_classes: int) -> tuple[int, int, int]:
+    """Gives channels, height and width; raises UserError where they do not fall into patches."""
     check_positive(num_classes, what="num_classes")
     check_positive(patch, what="model.patch")
     if len(shape) != 3:
@@ -72,12 +125,4 @@ def vision_transformer(
             f"images of {height}x{across} pixels do not fall into patches of {patch}x{patch}: "
             "model.patch must divide both"
         )
-    sizes = Sizes(width, depth, heads, hidden, dropout)
-    num_patches = (height // patch) * (across // patch)
-    model = VisionTransformer(
-        sizes, channels=channels, num_patches=num_patches, patch=patch, num_classes=num_classes
-    )
-    nn.init.normal_(model.patches.weight, std=std)
-    assert model.patches.bias is not None
-    nn.init.zeros_(model.patches.bias)
-    return drawn(model, model.blocks, std)
+    return channels, height, across
