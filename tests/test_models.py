@@ -493,8 +493,8 @@ def config_of(path):
 
 def test_all_models_have_a_config():
     expected = (
-        "causal_transformer conv2 conv4 conv6 custom deit hf lenet300 lenet5 masked_transformer mlp "
-        "resnet18 resnet20 resnet32 resnet50 resnet56 torchvision transformer unet "
+        "causal_transformer conv2 conv4 conv6 custom deit hf lenet300 lenet5 masked_transformer "
+        "mlp resnet18 resnet20 resnet32 resnet50 resnet56 torchvision transformer unet "
         "velocity vgg11 vgg16 vgg19 vit wide_resnet"
     )
     assert sorted(path.stem for path in CONF.glob("*.yaml")) == expected.split()

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from lth_runner.probe.attention import heads_of
+from lth_runner.probe.heads import heads_of, kind_of
+from lth_runner.problem.covers import Covers
 from lth_runner.problem.data import Data
 from lth_runner.problem.models import packed_vision_transformer, vision_transformer
 from lth_runner.problem.task import Task
@@ -68,5 +69,8 @@ def test_a_packed_one_has_as_many_parameters_and_heads() -> None:
     assert sum(one.numel() for one in model.parameters()) == sum(
         one.numel() for one in plain.parameters()
     )
+    covers = Covers(("linear", "attention_projection"), blocks=True)
+    kinds = {kind_of(name) for name in covers.names(model)}
+    assert kinds == {"query, key and value", "attention output", "intermediate", "output"}
     with pytest.raises(UserError, match="square images"):
         packed_vision_transformer(**(SMALL | {"shape": [3, 8, 12]}))

@@ -22,8 +22,8 @@ MATRICES = MappingProxyType({
     "attention output": r"(attention\.(output\.dense|projection)|\w*attention\.dense|out_proj"
     r"|o_proj|out_lin|\w*Attention\.o|attn\.(c_proj|o|Wo))",
     "intermediate": r"(intermediate\.dense|expand|lin1|fc1|up_proj|gate_proj|gate_up_proj"
-    r"|wi(_\d)?|mlp\.(c_fc|Wi)|dense_h_to_4h|fc_in|ffn)",
-    "output": r"(output\.dense|contract|lin2|fc2|down_proj|wo|mlp\.(c_proj|Wo)|dense_4h_to_h"
+    r"|wi(_\d)?|mlp\.(c_fc|Wi|0)|dense_h_to_4h|fc_in|ffn)",
+    "output": r"(output\.dense|contract|lin2|fc2|down_proj|wo|mlp\.(c_proj|Wo|3)|dense_4h_to_h"
     r"|fc_out|ffn_output)",
 })  # fmt: skip
 TOGETHER = "query, key and value"  # one matrix of all three
