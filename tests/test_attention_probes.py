@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -148,12 +149,8 @@ ARCHITECTURES = {
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_what_a_head_sends_on_comes_of_its_own_parts_alone(name: str) -> None:
     family, words = ARCHITECTURES[name]
-    special = pretrained.SPECIAL | {"vocab_size": pretrained.VOCABULARY}
-    config = pytest.importorskip("transformers").AutoConfig.for_model(family, **special | words)
-    network = pretrained.weights(config).eval()
-    mask = Mask({n: torch.ones_like(p, dtype=torch.bool) for n, p in network.named_parameters()
-                 if p.ndim == 2})  # fmt: skip
-    blocks = heads_of(network, mask)
+    network = pretrained.weights(configured(family, words)).eval()
+    blocks = heads_of(network, all_of(network))
     assert len(blocks) == (1 if family == "albert" else 2)  # whose layers share one
     heads = next(iter(blocks.values()))
     assert heads.num == 4
@@ -166,6 +163,16 @@ def test_what_a_head_sends_on_comes_of_its_own_parts_alone(name: str) -> None:
                 moved = (sent(network, heads.parts[0][OUTPUT].name) - whole).abs() > 1e-7
             apart = moved.reshape(-1, 4, size).any(dim=0).any(dim=1)
             assert {h for h in range(4) if apart[h]} == (set() if kind == OUTPUT else sharing)
+
+
+def configured(family: str, words: dict[str, Any]) -> Any:
+    special = pretrained.SPECIAL | {"vocab_size": pretrained.VOCABULARY}
+    return pytest.importorskip("transformers").AutoConfig.for_model(family, **special | words)
+
+
+def all_of(network: torch.nn.Module) -> Mask:
+    matrices = {n: p for n, p in network.named_parameters() if p.ndim == 2}
+    return Mask({name: torch.ones_like(one, dtype=torch.bool) for name, one in matrices.items()})
 
 
 @contextmanager
@@ -199,3 +206,6 @@ def test_an_attention_of_unknown_kind_is_named_and_refused(tmp_path: Path) -> No
     network.bert.encoder.layer[1].attention.self.num_attention_heads = 3
     with pytest.raises(UserError, match=r"layer\.1\.attention apart: it has 3 heads, which do not"):
         heads_of(network, bert.dense())
+    network = pretrained.weights(configured("codegen", GPT | {"rotary_dim": 4}))
+    with pytest.raises(UserError, match=r"h\.0\.attn apart: it has h\.0\.attn\.out_proj.*qkv_proj"):
+        heads_of(network, all_of(network))
