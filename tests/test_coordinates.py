@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from fake_past import data
 from forked import lth_run_forked
 from lth_runner.allocate import Global
 from lth_runner.masking import Static
-from lth_runner.problem.coordinates import Delta, constants, own_name, stock_name
+from lth_runner.problem import LowRank, models
+from lth_runner.problem.coordinates import Coordinates, Delta, constants, own_name, stock_name
+from lth_runner.problem.gaussian import Gaussian
 from lth_runner.problem.origin import File
 from lth_runner.problem.task import Task
 from lth_runner.score import Magnitude
@@ -200,3 +203,18 @@ def test_a_run_in_deltas_prunes_them_and_a_killed_one_ends_the_same(tmp_path: Pa
     assert torch.equal(ticket["weights.linear1.weight"], before["weights.linear1.weight"])
     assert (row["num_prunable"], row["num_kept"]) == (512, round(512 * 0.8))
     assert row["sparsity_of_all"] == (512 - row["num_kept"]) / 610
+
+
+@pytest.mark.parametrize("coordinates", [Delta(), LowRank(2), Gaussian()])
+def test_networks_of_a_task_have_their_constants_once_and_training_leaves_them(
+    coordinates: Coordinates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lth_runner.problem.task.MANY", 0)  # of large ones alone, else
+    problem = Task(partial(models.lenet300, shape=(1, 2, 3), num_classes=3), data(),
+                   coordinates=coordinates)  # fmt: skip
+    held = [constants(network) for network in (problem.module(), problem.module())]
+    assert held[0]
+    assert all(value.data_ptr() == held[1][name].data_ptr() for name, value in held[0].items())
+    before = states.fingerprint(held[0])
+    trained(problem, 0.5, steps=5)
+    assert states.fingerprint(held[0]) == before

@@ -15,7 +15,11 @@ from lth_runner.values import state as states
 
 @dataclass(frozen=True, eq=False)
 class Blueprint:
-    """A built network, the parameters that a mask covers, and what its stock modules are."""
+    """A built network, the parameters that a mask covers, and what its stock modules are.
+
+    ``fixed``: buffers that coordinates have made, as theta_0: nobody writes to them, so that all
+    copies of the network have them together.
+    """
 
     module: nn.Module
     covered: tuple[str, ...]
@@ -23,6 +27,22 @@ class Blueprint:
     kinds: Mapping[str, str]  # of the layers, by the name of their weights
     held: str | None = None  # a hash of what a user's network holds besides its weights
     trains: tuple[bool, ...] = ()  # whether each module was in training mode when it was built
+    fixed: frozenset[str] = frozenset()
+
+    def without_values(self, module: nn.Module) -> nn.Module:
+        """Copies the network, as ``module`` holds it, without what a State holds.
+
+        Who runs such a copy gives it all of these tensors (``functional_call``); one that keeps a
+        tensor elsewhere than where it is registered cannot be run, instead of with values of its
+        own. A network that cannot be copied is returned as it is.
+        """
+        bare: dict[int, Any] = self._shared(module)
+        for _, value in states.named_tensors(module):
+            bare[id(value)] = _as_registered(torch.empty_like(value, device="meta"), value)
+        try:
+            return copy.deepcopy(module, bare)
+        except (TypeError, RuntimeError):  # it holds what has no copy: a lock, a file, a graph
+            return module
 
     def copied(self, *, hollow: bool = False) -> nn.Module | None:
         """Copies the network, zeros in the place of what a State holds; None where it has no copy.
@@ -30,7 +50,7 @@ class Blueprint:
         A tenth of the time of building it, where millions of weights are drawn for nothing.
         ``hollow``: all zeros of a tensor are one place in memory, and nobody can write to them.
         """
-        zeros: dict[int, Any] = {}
+        zeros: dict[int, Any] = self._shared(self.module)
         for _, value in states.named_tensors(self.module):
             if value.device.type != "meta":
                 return None
@@ -41,21 +61,10 @@ class Blueprint:
             part.training = trains
         return module
 
-
-def without_values(module: nn.Module) -> nn.Module:
-    """Copies a network without the memory of the tensors that a State holds.
-
-    Who runs such a copy gives it all of them (``functional_call``); one that keeps a tensor
-    elsewhere than where it is registered cannot be run, instead of with values of its own. A
-    network that cannot be copied is returned as it is.
-    """
-    bare: dict[int, Any] = {}
-    for _, value in states.named_tensors(module):
-        bare[id(value)] = _as_registered(torch.empty_like(value, device="meta"), value)
-    try:
-        return copy.deepcopy(module, bare)
-    except (TypeError, RuntimeError):  # it holds what has no copy: a lock, a file, a graph
-        return module
+    def _shared(self, module: nn.Module) -> dict[int, Any]:
+        """Maps each fixed buffer to itself, for a copy that is to have it too."""
+        named = dict(module.named_buffers())
+        return {id(named[name]): named[name] for name in self.fixed}
 
 
 def nothing_like(value: Tensor) -> Tensor:

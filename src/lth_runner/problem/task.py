@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lth_runner.problem.answers import answered, drawn_in_a_step, figures
-from lth_runner.problem.blueprint import Blueprint, nothing_like, without_values
+from lth_runner.problem.blueprint import Blueprint, nothing_like
 from lth_runner.problem.coordinates import (
     Coordinates,
     Probabilistic,
@@ -95,7 +95,7 @@ class Task:
         shipped = is_shipped(self.model, built.classes)
         held = None if shipped else held_fingerprint(built.module)  # before anybody runs it
         trains = tuple(part.training for part in built.module.modules())
-        bare = without_values(moved(built.module, self.device))
+        bare = built.without_values(moved(built.module, self.device))
         return replace(built, module=bare, held=held, trains=trains)
 
     @property
@@ -131,10 +131,12 @@ class Task:
             if from_origin and self.origin is not None and seed is not None:
                 self.origin.lay(module)
             if self.coordinates is not None:
+                own = constants(module)
                 covered = self.coordinates.install(module)
                 if isinstance(self.coordinates, Probabilistic):
                     self.coordinates.answer_by(module, self.objective)
-                return Blueprint(module, covered, classes, kinds)
+                fixed = frozenset(constants(module).keys() - own.keys())
+                return Blueprint(module, covered, classes, kinds, fixed=fixed)
         covered = self.covers.names(module, biases=self.biases)
         return Blueprint(module, covered, classes, kinds)
 
