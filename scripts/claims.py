@@ -13,6 +13,7 @@ from claims_methods import METHODS
 from claims_oneshot import ONE_SHOT_CLAIMS
 from claims_partial_lora import PARTIAL_LORA
 from claims_pretrained import PRETRAINED
+from claims_residual import RESIDUAL
 from claims_vit import VIT
 from measures import (
     ACCURACY,
@@ -257,6 +258,7 @@ CLAIMS = {
     **FLOW_CLAIMS,
     **BAYESIAN_CLAIMS,
     **VIT,
+    **RESIDUAL,
     "Stability": Group(
         f"{INSTABILITY}. A barrier is the largest error (points) on the line between two trainings "
         "from the same weights, above the mean of its ends.",
