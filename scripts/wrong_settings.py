@@ -71,6 +71,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "pruner/partial_lora": SPLIT,
     **{f"control/{name}": (*SPLIT, f"control={name}")
        for name in ("even_ratios", "shuffled_ratios", "targeted")},
+    "pruner/partial_lora/derived": (*SPLIT, "pruner.ratios=derived"),
     "control/shuffle_layers": (*TEXTS, "model.depth=2", "dataset=text", "covers=transformer",
                                "dataset.root={files}/texts", "control=shuffle_layers"),
     **{f"probe/{name}": (*ROWS, f"probe={name}") for name in ("certificate", "generation")},
@@ -161,6 +162,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "model/unet": (*RUN, "dataset=digit_scenes", "dataset.num_train=40", "dataset.num_test=20",
                    "model=unet"),
     "model/vit": (*IMAGES, "model=vit", "model.width=12", "model.depth=1"),
+    "model/deit": (*IMAGES, "model=deit", "model.width=12", "model.depth=1", "model.heads=2"),
     "model/torchvision": (*IMAGES, "model=torchvision", "model.name=squeezenet1_1",
                           "dataset.shape=[3,32,32]"),
     "model/custom": (*SMALL[:-2], "model=custom", "model._target_=torch.nn.Linear",

@@ -95,6 +95,7 @@ def test_partial_transfer_takes_the_trained_rows_and_trains_nothing() -> None:
         ({"alpha": None, "sparsity": 0.999}, "keeps 0 of 30 rows"),
         ({"correction": "holm"}, r"pruner\.correction='holm'"),
         ({"rounds": 5}, r"pruner\.rounds=5: one round"),
+        ({"rate": 0.5}, r"pruner\.rate=0\.5: no share of rows"),
     ],
 )
 def test_a_mistake_is_told_before_any_training(values: dict, says: str) -> None:
@@ -186,6 +187,13 @@ def test_what_is_written_is_scored_by_hand(follows, exact, line, stops) -> None:
     assert found["generated_exact"] == found["before_generated_exact"] == exact
     assert found["generated_first_line"] == line
     assert found["generated_stops"] == stops
+
+
+def test_numbers_that_no_probe_of_tokens_can_go_by_are_refused() -> None:
+    with pytest.raises(UserError, match=r"probe\.generation\.newline=-1"):
+        Generation(newline=-1)
+    with pytest.raises(UserError, match=r"probe\.certificate\.num_samples=0"):
+        Certificate(num_samples=0)
 
 
 def test_generation_is_refused_without_prompts() -> None:

@@ -242,6 +242,7 @@ WRONG = {
     "pruner.search=null": r"pruner\.search=None is no part, .* choose an option of pruner",
     "pruner.search.score=null": r"pruner\.search\.score=null must have a value",
     "pruner.search.rewind=-1": r"rewind=-1 must be a part, a mapping with a _target_",
+    "pruner.search.rewind={a:1}": r"rewind={'a': 1} must be a part, a mapping with a _target_",
     "train.optimizer=adam": r"train\.optimizer='adam' must be a part, a mapping with a _target_",
     "train=null": r"a group cannot be null: .* \(group=option\), none",
     "report=null": r"report=None is no mapping of keys: choose an option of report",

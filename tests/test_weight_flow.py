@@ -289,6 +289,8 @@ def test_tickets_of_one_mask_are_generated_over_surviving_weights(outputs, popul
     with pytest.raises(UserError, match="canonicalize=true permutes units and with them masks"):
         weight_flow(run=str(folder), round=1, components=2, shape=[2])
     keys = {"round": 1, "canonicalize": False, "components": None}
+    with pytest.raises(UserError, match=r"dataset\.num=-1: .* networks of round 1"):
+        weight_flow(run=str(folder), shape=[3], num=-1, **keys)
     with pytest.raises(UserError, match=r"a network is (\d+) numbers here: set dataset.shape"):
         weight_flow(run=str(folder), shape=[3], **keys)
     mask = mask_of(folder)

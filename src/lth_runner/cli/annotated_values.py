@@ -33,7 +33,7 @@ def check_value(path: str, value: Any, hint: Any) -> None:
         raise UserError(f"{path}=null must have a value")
     _check_size(path, value)
     if value is not None and kinds and value != "???":
-        if all(map(_is_part, kinds)) and not isinstance(value, Mapping):
+        if all(map(_is_part, kinds)):
             raise UserError(f"{path}={value!r} must be a part, a mapping with a _target_")
         _check_text(path, value, kinds)
         _check_container(path, value, kinds)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lth_runner.probe.reference import check_count
 from lth_runner.problem.objective import NextToken
 from lth_runner.problem.task import Task
 from lth_runner.score.kolmogorov_smirnov import check_level, threshold
@@ -35,6 +36,7 @@ class Certificate:
 
     def __post_init__(self) -> None:
         check_level(self.alpha, "probe.certificate.alpha")
+        check_count("certificate.num_samples", self.num_samples)
 
     def check(self, task: Task) -> None:
         """Raises UserError for another objective than the next token's."""

@@ -44,6 +44,11 @@ class Generation:
                 raise UserError(
                     f"probe.generation.{name}={value!r}: give a whole number, at least {least}"
                 )
+        line = self.newline
+        if line is not None and (isinstance(line, bool) or not isinstance(line, int) or line < 0):
+            raise UserError(
+                f"probe.generation.newline={line!r}: give a token's number, from 0 on, or null"
+            )
 
     def check(self, task: Task) -> None:
         """Raises UserError for another objective than the next token's, and for no prompts."""

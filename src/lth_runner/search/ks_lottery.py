@@ -24,7 +24,7 @@ from lth_runner.values.steps import Clock, Step
 
 Correction = Literal["none", "bonferroni", "bh"]
 SHOWN = 20  # rows that the log names
-SMOKE = 2  # rounds that +scale=smoke gives every pruner
+SMOKE, SMOKE_RATE = 2, 0.2  # rounds and rate that +scale=smoke gives every pruner
 log = logging.getLogger(__name__)
 
 
@@ -49,6 +49,7 @@ class KsLottery:
     num_rows: int | None = None
     sparsity: float | None = None
     rounds: int | None = None
+    rate: float | None = None
     transfer: bool = False
 
     def __post_init__(self) -> None:
@@ -58,6 +59,10 @@ class KsLottery:
             raise UserError(f"{told}: give one of them, and null for the others")
         if self.rounds not in (None, 1, SMOKE):
             raise UserError(f"pruner.rounds={self.rounds}: one round finds all rows; leave it null")
+        if self.rate not in (None, SMOKE_RATE):
+            raise UserError(
+                f"pruner.rate={self.rate!r}: no share of rows goes by it; leave it null"
+            )
         if self.sparsity is not None:
             check_level(self.sparsity, "pruner.sparsity")
         if self.alpha is not None:

@@ -69,7 +69,7 @@ def corpus(
     text = _manual() if path is None else decoded(Path(path).expanduser())
     first, second = (round(kept * len(text)) for kept in (1 - test - validation, 1 - test))
     parts = text[:first], text[first:second], text[second:]
-    made_by = tokenizer or Characters(vocabulary)
+    made_by = Characters(vocabulary) if tokenizer is None else tokenizer
     special = special_of(made_by)
     framed = (*special.before, *special.after) if share is not None else ()
     if length <= len(framed):

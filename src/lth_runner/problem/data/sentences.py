@@ -80,7 +80,7 @@ class Sentences:
 
     @property
     def _tokenizer(self) -> Tokenizer:
-        return self.tokenizer or Words(self.vocabulary)
+        return Words(self.vocabulary) if self.tokenizer is None else self.tokenizer
 
     def _tables(self, read: Rows) -> dict[str, Table]:
         encode = self._tokenizer.encoder(part for row in read["train"] for part in row.parts)

@@ -110,7 +110,8 @@ def weight_flow(
     drawing = Drawing(source_std, noise_std)
     runs = listed_runs(run, num_conditions)
     population = Population.of_runs(runs, round=round, arm=arm, num=num)
-    space = Space(population, (matching or Matching()) if canonicalize else None, components)
+    by = Matching() if matching is None else matching
+    space = Space(population, by if canonicalize else None, components)
     check_shape(shape, components or space.layout.size)
     train, test = (Pairs(space, drawing, num_conditions, draws) for draws in (TRAINED, TESTED))
     return SampledData(train=train, val=None, test=test, num_classes=num_classes, name=name)

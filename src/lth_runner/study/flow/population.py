@@ -90,7 +90,7 @@ class Population:
                     f"{KEY}={run} has no training of round {round} and arm {arm}: set "
                     "dataset.round and dataset.arm to what it has"
                 )
-            if num is not None and num > len(own):
+            if num is not None and not 1 <= num <= len(own):
                 raise UserError(
                     f"dataset.num={num}: {KEY}={run} has {len(own)} networks of round {round}"
                 )
