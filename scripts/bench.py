@@ -2,8 +2,8 @@
 
     make bench                          # everything, some minutes on two quiet cores
     python scripts/bench.py step pack   # some of it: step pack bayesian sparse convolution
-                                        # transformer finetune lota overhead prune memory large
-                                        # stream gpu
+                                        # transformer finetune lota compile overhead prune
+                                        # memory large stream gpu
 
 Absolute times depend on the machine and on what else it does; every claim is a ratio of two
 things measured in turns. The ceiling is the rate of a large matrix product in the same process.
@@ -382,6 +382,13 @@ def bench_stream() -> None:
     bench_stream.main()
 
 
+def bench_compile() -> None:
+    """Transformers and ResNet-20 through torch.compile: a step, and when compiling has paid."""
+    import bench_compile
+
+    bench_compile.main()
+
+
 def bench_lota() -> None:
     """The same BERT in deltas, 90 and 99 % of them pruned, against full fine-tuning."""
     import bench_lota
@@ -400,6 +407,7 @@ BENCHES = {
     "step": bench_step, "pack": bench_pack, "bayesian": bench_bayesian, "sparse": bench_sparse,
     "convolution": bench_convolution,
     "transformer": bench_transformer, "finetune": bench_finetune, "lota": bench_lota,
+    "compile": bench_compile,
     "overhead": bench_overhead, "prune": bench_prune, "memory": bench_memory,
     "large": bench_large, "stream": bench_stream,
     "gpu": bench_gpu,

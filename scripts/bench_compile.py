@@ -20,7 +20,7 @@ from lth_runner.values.seeds import stream
 TURNS = 7
 
 
-def bench_compile() -> None:
+def main() -> None:
     """A small transformer, one of MiniLM's size, and ResNet-20: forward, backward, AdamW."""
     numbers = functools.partial(torch.randint, generator=stream(0, "compile"))
     tokens, classes = numbers(0, 4000, (32, 32)), numbers(0, 2, (32,))
