@@ -442,6 +442,7 @@ def test_the_library_that_is_missing_is_named(bert: str, monkeypatch: pytest.Mon
 WRONG = {
     "model.path=nobody/none": r"no model of that name in the cache.*model\.download=true.*copy",
     "model.path=/nowhere": "there is no such folder",
+    "model.path=nobody/none dataset/tokenizer=file": "no model of that name in the cache",
     "model.path={texts}": "is no folder of a model: it holds no config.json",
     "model.path={texts}/train.tsv": "is a file: give the folder",
     "model.task=summary": "accepted: masked_token",

@@ -38,9 +38,10 @@ def build_task(values: Mapping[str, Any], weigh: Weigh | None = None) -> Task:
 def make_task(values: Mapping[str, Any], weigh: Weigh | None = None) -> Task:
     """Makes the same of the data and the parts; the network is built when it is asked for."""
     device = pick_device(values["device"])
+    # a published model first: its folder is where a tokenizer is looked for too
+    model = model_factory(values["model"])
     found: Dataset = make(values["dataset"])
     check_members("dataset", found, Dataset)
-    model = model_factory(values["model"])
     num_bytes = check_size(model, device)
     if weigh is not None and num_bytes is not None:
         weigh(num_bytes, device)

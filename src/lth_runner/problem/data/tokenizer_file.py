@@ -98,12 +98,26 @@ def read_regular_or_refuse(path: str) -> bytes:
     try:
         return read_regular(found)
     except OSError as error:
-        raise UserError(
-            f"dataset.tokenizer.path={path} cannot be read: {error.strerror}. It is a {FILE}, or a "
-            "folder that holds one; a model's own is in the model's folder. Nothing is fetched: "
-            f"for a machine without internet copy the file, with huggingface-cli download NAME "
-            f"{FILE} --local-dir FOLDER where there is internet"
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: OSError) -> UserError:
+    """Makes one message of a file that is not there, and where it comes from."""
+    folder = Path(path).expanduser()
+    lacks = folder.is_dir() and not (folder / FILE).exists()
+    why = f"is a folder without a {FILE}" if lacks else f"cannot be read: {error.strerror}"
+    if lacks and (files := sorted(one.name for one in folder.glob("*.gguf"))):
+        return UserError(
+            f"dataset.tokenizer.path={path} {why}. That of its GGUF file is written there by "
+            f"transformers: AutoTokenizer.from_pretrained({path!r}, gguf_file={files[0]!r})"
+            f".save_pretrained({path!r})"
+        )
+    return UserError(
+        f"dataset.tokenizer.path={path} {why}. It is a {FILE}, or a folder that holds one; a "
+        "model's own is in the model's folder. Nothing is fetched: for a machine without internet "
+        f"copy the file, with huggingface-cli download NAME {FILE} --local-dir FOLDER where there "
+        "is internet"
+    )
 
 
 def _located(path: str) -> Path:
