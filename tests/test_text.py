@@ -140,12 +140,12 @@ def test_without_the_library_one_message_says_what_to_install(folder: Path) -> N
         read(folder, tokenizer=TokenizerFile(str(folder / "tokenizer.json")))
     with pytest.raises(UserError, match="cannot be read"):
         TokenizerFile(str(folder / "none.json"))
-    (tmp_path / "model").mkdir()
+    (folder / "model").mkdir()
     with pytest.raises(UserError, match=r"model is a folder without a tokenizer\.json"):
-        TokenizerFile(str(tmp_path / "model"))
-    (tmp_path / "model/small.gguf").touch()
+        TokenizerFile(str(folder / "model"))
+    (folder / "model/small.gguf").touch()
     with pytest.raises(UserError, match=r"written there by .*gguf_file='small\.gguf'"):
-        TokenizerFile(str(tmp_path / "model"))
+        TokenizerFile(str(folder / "model"))
 
 
 class NoTokens:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -56,6 +57,13 @@ class Outside:
         shares = []
         for task in tasks:
             room = self.room(task)
+            if room.density < density:
+                raise UserError(
+                    f"pruner.outside={self.tickets.of(task.seed)[-1].called} leaves "
+                    f"{100 * room.density:.4g} % of what a mask covers, and the ticket is to keep "
+                    f"{100 * density:.4g} %: the two would overlap. Set pruner.sparsity to "
+                    f"{math.ceil(1e4 * (1 - room.density)) / 1e4:g} or more, or pruner.outside=null"
+                )
             allocate(Random()(task, {}, room), density, room, 0)
             shares.append(room.density)
         log.info(
