@@ -181,11 +181,14 @@ def _told(merge: Merge) -> list[str]:
     """Says how the changes are in each other's way."""
     lines = []
     for (one, other), found in merge.interference().items():
-        lines.append(
+        line = (
             f"overlap  {one} and {other}: {found.both:,} of {found.num:,} weights are changed by "
-            f"both, {found.by_chance:,.0f} by chance; of these {100 * found.conflict_share:.1f} % "
-            "in opposite directions, 50 % by chance"
+            f"both, {found.by_chance:,.0f} by chance"
         )
+        if found.both:
+            line += f"; of these {100 * found.conflict_share:.1f} % in opposite directions"
+            line += ", 50 % by chance"
+        lines.append(line)
     return lines
 
 
