@@ -1,4 +1,4 @@
-# lth-runner: `make run` and `make test` need only Python 3.10-3.13, a C compiler and a package index.
+# lth-runner: `make run` and `make test` need only Python 3.10-3.14, a C compiler and a package index.
 PYTHON ?= python3
 VENV ?= .venv
 # torch and torchvision must come from one index: for another one (CPU builds, say) set TORCH_INDEX=<url>
@@ -15,7 +15,7 @@ help: ## this list
 install: $(VENV)/.installed ## the virtual environment in .venv, with the project and its tools
 
 $(VENV)/.installed: pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v < (3, 14) else "Python 3.10 to 3.13 is needed, this is %d.%d: make PYTHON=python3.12 ..." % v)'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v < (3, 15) else "Python 3.10 to 3.14 is needed, this is %d.%d: make PYTHON=python3.12 ..." % v)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) torch torchvision)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from lth_runner import __version__
 from lth_runner.cli.arguments import DRY_RUN, as_overrides, own_folders, refuse_misplaced
 from lth_runner.cli.help import help_text
+from lth_runner.cli.lazy_help import help_as_text
 from lth_runner.cli.loading import uncollected
 from lth_runner.values.cublas import fix_workspace
 from lth_runner.values.errors import RankLost, UserError
@@ -122,7 +123,8 @@ def _compose(words: Sequence[str], leader: Leader | None) -> None:
     user_code_last()  # model._target_=mine.Net finds mine.py in this folder
     sys.argv[1:] = words  # the only place that Hydra reads them from
     task = launch if leader is None else launch_with_others  # the one can be sent to a worker
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
+    with help_as_text():
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
 
 
 def _dry_run(words: Sequence[str]) -> None:
