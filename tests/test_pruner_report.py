@@ -20,7 +20,8 @@ from lth_runner.runs.evidence.rows import find_runs
 from lth_runner.runs.evidence.sanity import checks
 from lth_runner.runs.evidence.settings import labels
 from lth_runner.runs.report import FinishedRun
-from lth_runner.runs.report.command import compare_runs, main
+from lth_runner.runs.report.command import main
+from lth_runner.runs.report.comparisons import compare_runs
 from lth_runner.runs.report.headline import headline
 from lth_runner.runs.report.pruner_page import best
 from lth_runner.runs.report.sanity_text import sentence, sentences

@@ -47,7 +47,7 @@ def study(folder: Path, plan: dict[str, Any], *words: str, pictures: bool = Fals
     """Runs a plan as a yaml of one's own, in this folder."""
     (folder / "mine" / "study").mkdir(parents=True, exist_ok=True)
     (folder / "mine" / "study" / "small.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
-    drawn = mock.patch("lth_runner.runs.report.command.compare_runs", return_value=("", []))
+    drawn = mock.patch("lth_runner.runs.report.comparisons.compare_runs", return_value=("", []))
     where = (f"paths.outputs={folder}/outputs", f"hydra.sweep.dir={folder}/outputs/sweeps/one")
     with contextlib.nullcontext() if pictures else drawn:
         return lth_run("--config-dir", folder / "mine", "+study=small", *where, *words)

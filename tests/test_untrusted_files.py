@@ -159,7 +159,7 @@ def undrawn() -> Any:
 
     with (
         mock.patch("lth_runner.runs.report.run_page.write_run", leave),
-        mock.patch("lth_runner.runs.report.command.compare_runs", return_value=("", [])),
+        mock.patch("lth_runner.runs.report.comparisons.compare_runs", return_value=("", [])),
     ):
         yield
 

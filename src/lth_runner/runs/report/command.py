@@ -6,9 +6,8 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 from tqdm import tqdm
 
@@ -16,15 +15,7 @@ from lth_runner.runs.folder import CURVE, PAGE, STATUS, read_status
 from lth_runner.values.errors import UserError
 from lth_runner.values.terminal import Arguments, show, show_traceback
 
-if TYPE_CHECKING:
-    from lth_runner.runs.evidence.pruners import Comparison
-    from lth_runner.runs.evidence.rows import FinishedRun
-    from lth_runner.runs.evidence.sweep import Sweep
-
-T = TypeVar("T")
-
 MOST_PAGES = 50  # of single runs that are drawn unasked
-MOST_COMPARISONS = 10  # of runs that differ in their pruner, or in sparsity alone: drawn unasked
 DESCRIPTION = """\
 Draw and print what runs have found, from the files in their folders; nothing is trained.
 
@@ -166,6 +157,7 @@ def _report(paths: Sequence[str], out: str | None, *, pages: bool) -> tuple[int,
             "leave --out away, or name more runs."
         )
     from lth_runner.runs.evidence.judge import judge
+    from lth_runner.runs.report.comparisons import MOST, compare_runs
     from lth_runner.runs.report.drawn import stale
     from lth_runner.runs.report.run_page import write_run
     from lth_runner.runs.report.run_text import run_text
@@ -196,7 +188,7 @@ def _report(paths: Sequence[str], out: str | None, *, pages: bool) -> tuple[int,
     elif drawn:
         runs = [run for run, *_ in drawn]
         place = _made(Path(out)) if out is not None else common_parent(runs)
-        text, written = compare_runs(runs, place, most=len(runs) if pages else MOST_COMPARISONS)
+        text, written = compare_runs(runs, place, most=len(runs) if pages else MOST)
         show(text)
         show("\nwritten: " + "\n         ".join(map(str, written)))
         page = next((file for file in written if file.suffix == ".html"), None)
@@ -217,92 +209,6 @@ def _left_out(reason: str, *, of: int) -> int:
         raise UserError(line)
     show(f"lth-report: left out: {line}", sys.stderr)
     return 1
-
-
-def compare_runs(
-    runs: Sequence[FinishedRun], folder: Path, most: int = MOST_COMPARISONS
-) -> tuple[str, list[Path]]:
-    """Writes what several runs say together; returns the text of it, and the files.
-
-    Of each kind of comparison at most ``most`` are written, those of the most runs, and the others
-    are told: a sweep over hundreds of learning rates is as many comparisons of pruners.
-    """
-    from lth_runner.runs.evidence.forgetting import find_forgetting
-    from lth_runner.runs.evidence.generated import find_generated
-    from lth_runner.runs.evidence.pruners import find_pruners
-    from lth_runner.runs.evidence.sweep import find_sweeps
-    from lth_runner.runs.evidence.transfer_runs import find_transfers
-    from lth_runner.runs.report import (
-        forgetting_page,
-        generated_networks,
-        generated_page,
-        pruner_page,
-        sweep_page,
-        sweep_text,
-        transfer_page,
-    )
-    from lth_runner.runs.report.compare import compare
-
-    text, files = compare(runs, folder)
-    told, written = [text], list(files)
-    transfers, forgotten = find_transfers(runs), find_forgetting(runs)
-    generated = find_generated(runs)
-    told_of = {cell.run.folder for transfer in transfers for cell in transfer.cells}
-    told_of |= {run.folder for found in forgotten for run in found.runs}
-    told_of |= {run.folder for made in generated for run in made.runs}
-    others = [run for run in runs if run.folder not in told_of]
-    comparisons = find_pruners(others)
-    for index, comparison in enumerate(_largest(comparisons, most, _runs_compared), 1):
-        stem = "pruners" if index == 1 else f"pruners-{index}"
-        written += pruner_page.write_pruners(comparison, folder, stem)
-        told.append(pruner_page.text(comparison))
-    told += _left(len(comparisons), most, "runs that are alike but for their pruner")
-    compared = {run.folder for comparison in comparisons for run in comparison.sweep.runs}
-    # one pruner at several sparsities is a line of the page that has it beside the others
-    sweeps = [
-        sweep
-        for sweep in find_sweeps(others)
-        if len(sweep.settings) > 1 or not {run.folder for run in sweep.runs} <= compared
-    ]
-    for index, sweep in enumerate(_largest(sweeps, most, _runs_swept), 1):
-        stem = "sweep" if index == 1 else f"sweep-{index}"
-        written += sweep_page.write_sweep(sweep, folder, stem)
-        told.append(sweep_text.text(sweep))
-    told += _left(len(sweeps), most, "runs that are alike but for sparsity and rewind step")
-    for index, transfer in enumerate(transfers, 1):
-        stem = "transfer" if index == 1 else f"transfer-{index}"
-        written += transfer_page.write_transfer(transfer, folder, stem)
-        told.append(transfer_page.text(transfer))
-    for index, found in enumerate(forgotten, 1):
-        stem = "forgetting" if index == 1 else f"forgetting-{index}"
-        written += forgetting_page.write_forgetting(found, folder, stem)
-        told.append(forgetting_page.text(found))
-    for index, made in enumerate(generated, 1):
-        stem = "generated" if index == 1 else f"generated-{index}"
-        written += generated_page.write_generated(made, folder, stem)
-        told.append(generated_networks.text(made))
-    return "\n\n".join(told), written
-
-
-def _runs_compared(comparison: Comparison) -> int:
-    return len(comparison.sweep.runs)
-
-
-def _runs_swept(sweep: Sweep) -> int:
-    return len(sweep.runs)
-
-
-def _largest(found: Sequence[T], most: int, size: Callable[[T], int]) -> list[T]:
-    """The ``most`` of the largest size, in the order found."""
-    chosen = sorted(range(len(found)), key=lambda index: -size(found[index]))[:most]
-    return [found[index] for index in sorted(chosen)]
-
-
-def _left(num_found: int, most: int, what: str) -> list[str]:
-    """What is told of comparisons that are not written."""
-    if num_found <= most:
-        return []
-    return [f"{num_found} groups of {what}: the {most} largest are drawn, --pages draws all."]
 
 
 def _made(folder: Path) -> Path:
