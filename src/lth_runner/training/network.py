@@ -12,6 +12,7 @@ from lth_runner.problem.task import Task
 from lth_runner.training.recipe import Recipe
 from lth_runner.values.errors import UserError
 
+VECTOR = 16  # single-precision numbers of the largest vector registers
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -32,15 +33,29 @@ def fresh_network(task: Task, recipe: Recipe) -> nn.Module:
     """Builds a fresh network, its images channels-last where that is faster.
 
     It is on CPUs, and on the tensor cores of a GPU. Those do no plain fp32; cuDNN's kernels for
-    that are made for channels first.
+    that are made for channels first. A CPU's kernels for few channels are not safe with it.
     """
     model = task.module()
     if recipe.recompute:
         recomputing(model)
-    plain = torch.device(task.device).type == "cuda" and recipe.precision == "fp32"
-    if not plain and any(isinstance(module, nn.Conv2d) for module in model.modules()):
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    kind = torch.device(task.device).type
+    plain = kind == "cuda" and recipe.precision == "fp32"
+    unsafe = kind == "cpu" and any(map(_writes_beyond, convolutions))
+    if convolutions and not plain and not unsafe:
         return model.to(memory_format=torch.channels_last)
     return model
+
+
+def _writes_beyond(convolution: nn.Conv2d) -> bool:
+    """Whether oneDNN's gradient of a weight, channels-last, may write beyond its memory.
+
+    It did for kernels of 1x1 with strides and fewer input channels than a vector register has
+    numbers: wrong gradients, or a crash of the process (uxlfoundation/oneDNN, issue 6035; seen
+    with torch 2.14.1, oneDNN 3.12.0).
+    """
+    inputs = convolution.in_channels // convolution.groups
+    return set(convolution.kernel_size) == {1} and convolution.stride != (1, 1) and inputs < VECTOR
 
 
 def recomputing(model: nn.Module) -> nn.Module:

@@ -1,0 +1,27 @@
+"""How a training lays its network in memory."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+
+from lth_runner.problem.data import synthetic
+from lth_runner.problem.models import resnet_cifar
+from lth_runner.problem.task import Task
+from lth_runner.training.network import fresh_network
+from small import recipe
+
+
+@pytest.mark.parametrize(("width", "is_last"), [(4, False), (15, False), (16, True)])
+def test_a_network_of_narrow_strided_shortcuts_is_not_channels_last(
+    width: int, is_last: bool
+) -> None:
+    model = partial(resnet_cifar, depth=8, width=width, shape=[3, 224, 224], num_classes=10)
+    task = Task(model, synthetic(shape=(3, 224, 224), num_train=10, num_test=10), 0)
+    network = fresh_network(task, recipe()).train()
+    first = dict(network.named_parameters())["conv1.weight"]
+    assert first.is_contiguous(memory_format=torch.channels_last) == is_last
+    if width == 4:  # ended the process
+        network(torch.zeros(8, 3, 224, 224)).sum().backward()
