@@ -535,6 +535,22 @@ def test_retry_prints_the_commands_that_did_not_end_well_and_nothing_else(
     assert ("left out: 1 that can only be refused again" in said.err) != bool(refused)
 
 
+def test_retry_prints_the_torchrun_of_what_several_ranks_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost = {"error": "rank 1 is gone", "command": "lth-run train.engine=distributed 'name=a b'"}
+    for number, machines in enumerate((1, 2)):
+        engine = {"engine": "distributed-4", "reason": f"asked for; 4 ranks, machines: {machines}"}
+        run(tmp_path, str(number), "failed", engine=engine, **lost)
+    run(tmp_path, "2", "failed", **lost)
+    assert command.main([str(tmp_path), "--retry"]) == 0
+    said = capsys.readouterr()
+    [line] = said.out.splitlines()
+    words = "-m lth_runner train.engine=distributed 'name=a b'"
+    assert line == f"torchrun --standalone --nproc-per-node 4 {words}"
+    assert said.err.count("start it by torchrun as before") == 2
+
+
 def test_a_silent_point_whose_process_exists_is_not_started_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
