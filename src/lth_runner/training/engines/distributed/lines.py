@@ -2,7 +2,8 @@
 
 Each other rank holds one TCP connection to rank 0, beside those that sums go through. A process
 that ends closes it, however it ends, and the system tells the other end at once, or within half a
-minute where a machine has failed. So nobody waits for the dead, whatever a sum does meanwhile.
+minute where a machine has failed; one that is stopped is told by its silence. So nobody waits for
+the dead, whatever a sum does meanwhile.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 
 from lth_runner.training.engines.distributed.collectives import Severed
+from lth_runner.training.engines.distributed.pulse import BEAT, EVERY, MISSED, Line, Pulse
 from lth_runner.training.engines.distributed.sending import packed, unpacked
 from lth_runner.values.errors import RankLost, UserError
 from lth_runner.values.memory import is_out_of_memory
@@ -31,6 +33,10 @@ GRACE = 15.0  # seconds in which a process ends by itself once another is gone
 HURRY = 1.0  # seconds in which it does where rank 0 has ended by an error
 CAUSE = 3.0  # seconds in which word comes of why a sum has failed
 CPU = torch.device("cpu")
+STILL = (
+    f"stands still: nothing has come from it for {EVERY * MISSED:.0f} s (it is stopped, or its "
+    "machine does not answer)"
+)
 AGAIN = " The same command goes on from the last checkpoint"
 
 
@@ -92,6 +98,8 @@ class Leader:
         self._failures: dict[int, Failure | None] = {}  # None: gone without a word
         self._news, self._ended, self._begun = threading.Condition(), threading.Event(), 0
         self._forgotten: list[int] = []
+        self._sending = [Line(line) for line in lines]
+        self._pulse = Pulse(self._sending, lambda index: self._note(index, Failure(STILL)))
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
@@ -115,9 +123,9 @@ class Leader:
             return
         written = packed(order, self.known)
         self.check()
-        for line, index in self._lines.items():
+        for index, line in enumerate(self._sending):
             try:
-                line.send_bytes(written)
+                line.send(written)
             except OSError as error:
                 self._note(index, None)
                 raise self._lost() from error
@@ -156,10 +164,11 @@ class Leader:
     def end(self, status: int) -> None:
         """Lets the others end, and hangs up."""
         self._ended.set()
+        self._pulse.end()
         written = packed(End(status), ())
-        for line in self._lines:
+        for line in self._sending:
             with suppress(OSError):
-                line.send_bytes(written)
+                line.send(written)
         self._listener.join(GRACE if not status else HURRY)  # the others hang up as they end
 
     def _listen(self) -> None:
@@ -169,11 +178,15 @@ class Leader:
                 assert isinstance(line, Connection)
                 index = waiting[line]
                 try:
-                    told = unpacked(line.recv_bytes(), (), CPU)
+                    written = line.recv_bytes()
                 except (EOFError, OSError):
                     del waiting[line]
                     self._note(index, None)
                     continue
+                self._pulse.hear(index)
+                if written == BEAT:
+                    continue
+                told = unpacked(written, (), CPU)
                 if isinstance(told, Failure):
                     self._note(index, told)
                 else:
@@ -205,7 +218,8 @@ class Leader:
         own = [(index, one) for index, one in found if one is not None and not one.is_severed]
         if own:
             index, failure = own[0]
-            return RankLost(f"{self.others[index]}: {failure.text}.{AGAIN}")
+            colon = "" if failure.text == STILL else ":"
+            return RankLost(f"{self.others[index]}{colon} {failure.text}.{AGAIN}")
         told = next((one.text for _, one in found if one is not None), "no word")
         return RankLost(f"the connection between the ranks broke: {told}.{AGAIN}")
 
@@ -217,10 +231,11 @@ class Follower:
         self.rank, self.first, self.store = rank, first, store
         self.known: tuple[object, ...] = ()
         self.device = CPU
-        self._line = line
+        self._line, self._sending = line, Line(line)
         self._orders: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._heard, self._ended = threading.Event(), threading.Event()
-        self._is_abandoned = False
+        self._is_abandoned, self._is_silent = False, False
+        self._pulse = Pulse([self._sending], lambda _: self._abandon())
         threading.Thread(target=self._listen, daemon=True).start()
 
     def order(self) -> Any:
@@ -232,7 +247,7 @@ class Follower:
 
     def answer(self, value: object) -> None:
         """Answers an order."""
-        self._line.send_bytes(packed(value, ()))
+        self._sending.send(packed(value, ()))
 
     def fail(self, error: BaseException) -> RankLost | None:
         """Tells rank 0 why this one ends; returns that rank 0 is gone, where it is.
@@ -240,7 +255,7 @@ class Follower:
         The others, whose sums wait for this rank, wait no longer than one of them takes to see.
         """
         with suppress(OSError):
-            self._line.send_bytes(packed(Failure.of(error), ()))
+            self._sending.send(packed(Failure.of(error), ()))
         if isinstance(error, Severed) and self.rank.number == 1:
             self._heard.wait(CAUSE)
         return self._lost() if self._is_abandoned else None
@@ -248,6 +263,7 @@ class Follower:
     def close(self) -> None:
         """Says that the process ends by itself."""
         self._ended.set()
+        self._pulse.end()
 
     def _listen(self) -> None:
         end: End | None = None
@@ -258,17 +274,30 @@ class Follower:
                 self._is_abandoned = True
                 self._orders.put(None)
                 break
+            self._pulse.hear(0)
+            if written == BEAT:
+                continue
             end = unpacked_end(written)
             self._orders.put(written)
         self._heard.set()
-        if not self._ended.wait(
-            HURRY if end is not None and end.status else GRACE
-        ):  # a sum over the ranks holds this process after all
+        self._end_hard(end)
+
+    def _end_hard(self, end: End | None) -> None:
+        """Ends a process that a sum over the ranks holds after all."""
+        if not self._ended.wait(HURRY if end is not None and end.status else GRACE):
             if end is None and self.rank.number == 1:
                 show(f"error: {self._lost()}", sys.stderr)
             os._exit(1 if end is None else end.status)
 
+    def _abandon(self) -> None:
+        """Ends this process, of which rank 0 takes no notice any more."""
+        self._is_abandoned = self._is_silent = True
+        self._orders.put(None)
+        self._end_hard(None)
+
     def _lost(self) -> RankLost:
+        if self._is_silent:
+            return RankLost(f"{self.first} {STILL}.{AGAIN}")
         return RankLost(f"{self.first} is gone: it was killed, or a machine failed.{AGAIN}")
 
 
