@@ -30,8 +30,9 @@ from lth_runner.search.ticket import Ticket
 from lth_runner.training.engines.distributed.collectives import connect
 from lth_runner.training.engines.distributed.engine import Distributed
 from lth_runner.training.engines.distributed.joining import await_others, join
-from lth_runner.training.engines.distributed.lines import CPU, Leader, Who
+from lth_runner.training.engines.distributed.lines import CPU, Leader
 from lth_runner.training.engines.distributed.orders import Connect, Served, serve
+from lth_runner.training.engines.distributed.telling import Who
 from lth_runner.training.engines.engine import Engine
 from lth_runner.training.engines.sequential import Sequential
 from lth_runner.training.job import Job

