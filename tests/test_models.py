@@ -246,6 +246,14 @@ def test_weights_have_the_variance_of_their_init(init, variance):
             assert outside == 0
 
 
+def test_a_cut_normal_law_has_the_variance_and_nothing_beyond_two_deviations_of_the_whole_one():
+    torch.manual_seed(0)
+    layer = models.conv(depth=2, init="lecun_truncated", shape=[3, 16, 16], num_classes=10).linear1
+    std = math.sqrt(1 / (64 * 64))
+    assert layer.weight.std().item() == pytest.approx(std, rel=0.02)
+    assert 2.2 * std < layer.weight.abs().max().item() <= 2 * std / 0.8796
+
+
 def test_a_transposed_convolutions_fan_in_is_what_one_output_pixel_reads():
     torch.manual_seed(0)
     module = models.unet(shape=[1, 8, 8], num_classes=10, width=64, init="kaiming_normal")

@@ -17,6 +17,7 @@ MAX_GROUPS = 32
 MAX_DEPTH = 10_000  # ten times the deepest that was ever published
 NORMS = ("batch", "group", "layer", "none")
 GAMMAS = ("one", "uniform")
+CUT = 0.8796256610342398  # std of a standard normal law cut at two deviations
 ACTIVATIONS = ("relu", "sign")
 
 
@@ -27,12 +28,19 @@ def signed_constant(weight: Tensor) -> Tensor:
     return weight.data.copy_(torch.where(weight >= 0, size, -size))
 
 
+def truncated_lecun(weight: Tensor) -> Tensor:
+    """Draws a tensor in place from a normal law cut at two deviations, of std sqrt(1/fan_in)."""
+    std = math.sqrt(1 / weight[0].numel()) / CUT
+    return nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+
+
 INITS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
     {
         "kaiming_normal": nn.init.kaiming_normal_,
         "kaiming_uniform": nn.init.kaiming_uniform_,
         "xavier_normal": nn.init.xavier_normal_,
         "xavier_uniform": nn.init.xavier_uniform_,
+        "lecun_truncated": truncated_lecun,
         "orthogonal": nn.init.orthogonal_,
         "signed_constant": signed_constant,
     }
@@ -108,8 +116,9 @@ def initialise_weights(module: nn.Module, *, init: str) -> nn.Module:
     arXiv:1502.01852); xavier_normal sqrt(2/(fan_in+fan_out)), xavier_uniform
     sqrt(6/(fan_in+fan_out)) (Glorot & Bengio, AISTATS 2010); orthogonal with gain 1 (Saxe et al.,
     ICLR 2014, arXiv:1312.6120); signed_constant +-sqrt(2/fan_in) (Ramanujan et al., CVPR 2020,
-    arXiv:1911.13299). All six zero the biases; `default` leaves weights and biases as
-    the layers drew them.
+    arXiv:1911.13299); lecun_truncated sqrt(1/fan_in), cut at two deviations before (TensorFlow's
+    variance scaling, as the authors of SNIP have it). All seven zero the biases; `default` leaves
+    weights and biases as the layers drew them.
     Raises UserError: unknown `init`.
     """
     check_name(init, ("default", *INITS), what="init")
