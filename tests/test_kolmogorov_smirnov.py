@@ -21,7 +21,8 @@ def test_statistics_and_p_values_are_scipys(num: int) -> None:
     found = ks.statistics(before, after)
     p = ks.p_values(found, num)
     for row in range(12):
-        theirs = stats.ks_2samp(before[row].numpy(), after[row].numpy(), method="exact")
+        samples = (values[row].double().numpy() for values in (before, after))
+        theirs = stats.ks_2samp(*samples, method="exact")
         assert float(found[row]) == pytest.approx(theirs.statistic, abs=1e-12)
         assert float(p[row]) == pytest.approx(theirs.pvalue, rel=1e-6)
 

@@ -340,7 +340,7 @@ def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
     member = tarfile.TarInfo("x")
     member.type, member.size = tarfile.XHDTYPE, 2**35
     (tmp_path / "tree.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(10240))
-    with pytest.raises(UserError, match="a header of 34,359,738,368 bytes"):
+    with pytest.raises(UserError, match=r"a header of more than|damaged or cut"):
         load(tmp_path / "tree.tar", tmp_path / "cache")
 
 

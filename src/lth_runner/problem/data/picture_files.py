@@ -8,7 +8,10 @@ import tarfile
 import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from tarfile import EOFHeaderError, HeaderError, ReadError  # type: ignore[attr-defined]
+from typing import Any
 
 from lth_runner.values.errors import UserError
 from lth_runner.values.files import not_a_file, read_regular
@@ -20,11 +23,7 @@ SPLITS = ("train", "test")
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 )
-LONGEST_HEADER = 2**20  # bytes of the facts of one file in a tar, which tarfile reads at once
-_EXTENDED = (
-    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
-    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
-)  # fmt: skip
+LONGEST_HEADER = 2**20  # bytes of the facts of one file in a tar, which it reads at once
 _log = logging.getLogger(__name__)
 
 
@@ -165,24 +164,56 @@ def _check_member(root: Path, member: tarfile.TarInfo, most: int) -> None:
 
 
 class _Member(tarfile.TarInfo):
-    """Facts of a file in a tar, refused where they are damaged, or would fill the memory."""
+    """Facts of a file in a tar, refused where they are damaged."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> _Member:  # its own name
         try:
-            member = super().frombuf(buf, encoding, errors)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the mark of its end
+            return super().fromtarfile(tarfile)
+        except EOFHeaderError:  # the mark of its end
             raise
-        except tarfile.HeaderError as error:  # which tarfile takes for the end of the archive
-            raise tarfile.ReadError(f"damaged or cut: {error}") from error
-        if member.type in _EXTENDED and member.size > LONGEST_HEADER:
-            raise tarfile.ReadError(f"a header of {member.size:,} bytes")
-        return member
+        except HeaderError as error:  # which a TarFile takes for the end of the archive
+            raise ReadError(f"damaged or cut: {error}") from error
+
+
+class _Archive(tarfile.TarFile):
+    """A tar whose headers, among them long names, are refused where they would fill the memory."""
+
+    tarinfo = _Member
+
+    def next(self) -> tarfile.TarInfo | None:
+        whole = self.fileobj
+        self.fileobj = _Headers(whole)  # type: ignore[assignment]  # it is only read
+        try:
+            return super().next()
+        finally:
+            self.fileobj = whole
+
+
+@dataclass
+class _Headers:
+    """Reads no more than the headers of one file may have; Python reads long ones in pieces."""
+
+    file: Any
+    room: int = LONGEST_HEADER
+
+    def read(self, size: int) -> bytes:
+        if size > self.room:
+            raise ReadError(f"a header of more than {LONGEST_HEADER:,} bytes")
+        found: bytes = self.file.read(size)
+        self.room -= len(found)
+        return found
+
+    def seek(self, place: int) -> int:
+        return int(self.file.seek(place))
+
+    def tell(self) -> int:
+        return int(self.file.tell())
 
 
 def members(root: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     """Goes through an archive; a member is seen before what it holds is unpacked."""
-    with as_archive(root), tarfile.open(root, tarinfo=_Member) as archive:
+    with as_archive(root), _Archive.open(root) as archive:
         for member in archive:
             yield archive, member
 
