@@ -62,3 +62,7 @@ def test_a_run_whose_test_split_is_its_training_split_says_so(
     )  # fmt: skip
     assert said.status == 0, said.err
     assert ("of the test samples are training samples too" in caplog.text) == same
+
+
+def test_samples_are_hashed_on_the_device_where_they_lie() -> None:
+    assert hashes(torch.zeros(4, 3, device="meta")).device.type == "meta"

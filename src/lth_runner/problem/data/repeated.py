@@ -21,17 +21,19 @@ def repeated(data: Data) -> float:
 
 
 def hashes(inputs: Tree) -> Tensor:
-    """Hashes each sample: [samples], int64.
+    """Hashes each sample, where it lies: [samples], int64.
 
     The sum of its words of 32 bits, each times a random number of 64, modulo 2^64: two samples that
     differ have equal ones with a chance of 2^-32 at most.
     """
-    total = torch.zeros(tree.length(inputs), dtype=torch.int64)
+    device = tree.tensors(inputs)[0].device
+    total = torch.zeros(tree.length(inputs), dtype=torch.int64, device=device)
     for place, tensor in enumerate(tree.tensors(inputs)):
         size = tensor[:1].numel() * tensor.element_size()
         num_words = -(-size // WORD)
         weights = torch.empty(num_words, dtype=torch.int64)
-        weights.random_(-(2**63), None, generator=stream(place, "hashes"))
+        weights.random_(-(2**63), None, generator=stream(place, "hashes"))  # on a CPU, as ever
+        weights = weights.to(device)
         for begin in range(0, len(tensor), ROWS):
             rows = tensor[begin : begin + ROWS].contiguous()
             bytes = rows.view(len(rows), -1).view(torch.uint8).view(len(rows), size)
