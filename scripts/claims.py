@@ -10,6 +10,7 @@ from claims_hypothesis import HYPOTHESIS
 from claims_ks import KS_CLAIMS
 from claims_lota import LOTA_CLAIMS
 from claims_methods import METHODS
+from claims_moving import MOVING_CLAIMS
 from claims_oneshot import ONE_SHOT_CLAIMS
 from claims_partial_lora import PARTIAL_LORA
 from claims_pretrained import PRETRAINED
@@ -257,6 +258,7 @@ CLAIMS = {
     ),
     **HYPOTHESIS,
     **METHODS,
+    **MOVING_CLAIMS,
     **CARRIED,
     **LOTA_CLAIMS,
     **PARTIAL_LORA,
