@@ -9,6 +9,7 @@ from claims_flow import FLOW_CLAIMS
 from claims_hypothesis import HYPOTHESIS
 from claims_ks import KS_CLAIMS
 from claims_lota import LOTA_CLAIMS
+from claims_merge import MERGE_CLAIMS
 from claims_methods import METHODS
 from claims_moving import MOVING_CLAIMS
 from claims_oneshot import ONE_SHOT_CLAIMS
@@ -261,6 +262,7 @@ CLAIMS = {
     **MOVING_CLAIMS,
     **CARRIED,
     **LOTA_CLAIMS,
+    **MERGE_CLAIMS,
     **PARTIAL_LORA,
     **KS_CLAIMS,
     **ONE_SHOT_CLAIMS,

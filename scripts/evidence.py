@@ -129,6 +129,7 @@ def _read(file: Path) -> list[FinishedRun]:
                 environment=one["environment"],
                 rows=tuple(one["rows"]),
                 problem=one.get("problem", {}),
+                merges=tuple(one.get("merges", ())),
             )
             for one in found
         ]
@@ -147,6 +148,7 @@ def _copy(run: FinishedRun) -> dict[str, Any]:
     }
     found["status"]["command"] = command(run)
     found |= {"problem": dict(run.problem)} if run.problem else {}
+    found |= {"merges": [_short(row) for row in run.merges]} if run.merges else {}
     return {"id": run.folder.name, **found, "rows": [_short(row) for row in run.rows]}
 
 

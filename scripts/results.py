@@ -3,7 +3,7 @@
     make results                     # from outputs/ and from the runs kept in docs/runs/
     make results ARGS=--keep         # and keep the finished ones of outputs/ there, to be committed
     make results ARGS=--keep=all     # the unfinished ones too
-    make results ARGS=--commands     # what trains all of it anew: | grep lth-run | sh
+    make results ARGS=--commands     # what makes all of it anew: | grep -E '^(lth-run|python)' | sh
     python scripts/results.py outputs docs/results.md
 
 Reads runs and trains nothing. Between the two marks of the page every line is rewritten; a claim

@@ -12,8 +12,11 @@ from safetensors.torch import load_file
 from command import SMALL, folders, lth_run
 from lth_runner.cli.merge import main
 from lth_runner.problem.origin import File
+from lth_runner.runs.evidence.merges import find_merges
+from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.one_run import trained_path
 from lth_runner.runs.origin import FromRun
+from lth_runner.runs.report import merge_page
 from lth_runner.study.merged import Merge, Source
 from lth_runner.study.merging import Dare, TaskArithmetic, Ties, interference, trim
 from lth_runner.values.errors import UserError
@@ -109,7 +112,7 @@ def sources(runs: list[str], round: int = 1) -> tuple[Source, ...]:
 
 def test_changes_that_share_no_place_add_up_without_interference(runs: list[str]) -> None:
     merge = Merge(sources(runs))
-    [found] = merge.interference().values()
+    [found] = merge.interference.values()
     assert (found.both, found.conflicts) == (0, 0)
     assert found.by_chance > 0
     one, two = merge.networks(TaskArithmetic(), 1.0)
@@ -121,7 +124,7 @@ def test_changes_that_share_no_place_add_up_without_interference(runs: list[str]
         assert torch.equal(mine["linear1.weight"][moved], added[moved])
         assert torch.equal(mine["output.weight"], source.end["output.weight"])
     assert torch.equal(one["linear1.weight"], two["linear1.weight"])
-    [whole] = Merge(sources(runs, round=0)).interference().values()
+    [whole] = Merge(sources(runs, round=0)).interference.values()
     assert whole.conflicts > 0
 
 
@@ -173,6 +176,72 @@ def test_running_statistics_stay_each_task_s_own_and_no_number_is_never_the_best
     end.write_bytes(end.read_bytes()[:-1] + b"?")
     with pytest.raises(UserError, match=r"weights cannot be read: .* give the run's own"):
         sources(found, round=0)
+
+
+# --- what reports say of merges
+
+
+def test_a_merge_is_kept_beside_its_runs_and_told_by_a_page(
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*runs, "--head", "output", "--method", "sum", "--method", "dare", "--drop", "0.5"]
+    assert main([*words, "--weight", "0.5"]) == 0
+    assert main([*words, "--weight", "0.5"]) == 0  # the same again counts once
+    kept = Path(runs[0]) / "merges.jsonl"
+    assert f"kept     {kept}; page: lth-report" in capsys.readouterr().out
+    found = [FinishedRun.load(run) for run in runs]
+    assert find_merges(found[:1]) == ()  # the other one is not looked at
+    merges = find_merges(found)[-1]
+    merge = Merge(sources(runs))
+    told = {one.told: one for one in merges.merged}
+    assert {"sum, w = 1", "DARE dropping 50 %, w = 0.5"} <= told.keys()
+    for place, value in enumerate(merge.tried(TaskArithmetic(), 1.0, "test").values):
+        assert told["sum, w = 1"].values[place] == {0: value}
+        assert merges.alone[place] == {0: merge.alone()[place]}
+    assert [part.way for part in merges.parts] == ["LoTA", "LoTTO"]
+    [met] = merges.meetings
+    assert (met.both, met.conflicts) == ({0: 0}, {})
+    page, *_ = merge_page.write_merges(merges, tmp_path)
+    assert f"0 of {met.num[0]:,.0f} weights are changed by both" in page.read_text()
+    assert merge_page.sentence(merges, told["sum, w = 1"]) in page.read_text()
+    # a run that is trained anew has other trainings than those that were merged
+    again = [{**row, "training_key": "another"} for row in found[1].rows]
+    assert find_merges([found[0], replace(found[1], rows=tuple(again))]) == ()
+
+
+def test_a_task_loses_what_its_own_training_reached_more_by_seed() -> None:
+    config = {"dataset": {"name": "low"}, "coordinates": {"_target_": "lth_runner.problem.Delta"}}
+    rows = [{"round": 1, "arm": "ticket", "seed": seed, "density": 0.1, "training_key": f"{seed}"}
+            for seed in range(3)]  # fmt: skip
+    met = {"of": [0, 1], "num": 100, "both": 8, "by_chance": 1.0, "conflicts": 2}
+
+    def line(seed: int, low: float, high: float) -> dict:
+        of = {key: rows[seed][key] for key in ("round", "arm", "seed", "training_key")}
+        sources = [
+            {"name": "x", "run": "one", **of, "alone": 0.75, "value": low},
+            {"name": "x", "run": "two", **of, "alone": 0.75, "value": high},
+        ]
+        facts = {"method": "ties", "options": {"density": 0.2}, "weight": 0.1 * seed}
+        return {**facts, "weight_by": "validation", "sources": sources, "interference": [met]}
+
+    lines = (line(0, 0.25, 0.75), line(1, 0.25, 1.0), line(2, 0.5, 0.5), line(0, 0.5, 0.75))
+    one, two = (
+        FinishedRun(Path("x") / name, {**config, "dataset": {"name": task}, "name": "x"}, {}, {},
+                    tuple(rows), merges=lines if name == "one" else ())
+        for name, task in (("one", "low"), ("two", "high"))
+    )  # fmt: skip
+    [found] = find_merges([one, two])
+    [ties] = found.merged
+    assert ties.told == "TIES keeping 20 %, w by validation"
+    assert ties.values[0] == {0: 0.5, 1: 0.25, 2: 0.5}  # the later line of seed 0
+    # low: 0.25, 0.5, 0.25 less in mean 1/3; high: 0, -0.25, 0.25
+    assert found.lost(ties, 0).difference == pytest.approx(1 / 3)
+    assert found.lost(ties, 1).difference == pytest.approx(0.0)
+    assert found.meetings[0].conflicts == {0: 0.25, 1: 0.25, 2: 0.25}
+    assert found.meetings[0].times_chance[0] == 8
+    assert "8 of 100 weights are changed by both, 1 by chance; 25.0 % of them" in merge_page.text(
+        found
+    )
 
 
 @pytest.mark.parametrize(

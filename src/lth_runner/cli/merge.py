@@ -120,7 +120,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _run(arguments: argparse.Namespace) -> int:
     from lth_runner.export.whole_file import check_target
-    from lth_runner.study.merged import Merge, Source, write_merged
+    from lth_runner.study.merged import Merge, Source, training_of, write_merged
 
     target = None
     if arguments.to is not None:
@@ -130,18 +130,39 @@ def _run(arguments: argparse.Namespace) -> int:
     merge = Merge(tuple(Source.of_run(run, arguments.head, **chosen) for run in arguments.runs))
     show("\n".join(_told(merge)))
     header = ["method", "weight", *(one.name for one in merge.sources)]
-    body = [["alone", "", *_figures(merge, merge.alone())]]
+    alone = merge.alone()
+    body, rows = [["alone", "", *_figures(merge, alone)]], list[dict[str, Any]]()
     for name, method in methods.items():
         weight = _weight(name, method, merge, arguments)
         found = merge.tried(method, weight, "test").values
         body.append([name, f"{weight:g}", *_figures(merge, found)])
+        chosen_by = "given" if name == "sum" or arguments.weight is not None else "validation"
+        facts = {"method": name, "weight": weight, "weight_by": chosen_by}
+        triples = zip(merge.sources, alone, found, strict=True)
+        sources = [training_of(one) | {"alone": own, "value": value} for one, own, value in triples]
+        rows.append({**facts, "options": vars(method), "sources": sources})
         if target is not None:
-            facts = {"method": name, "weight": weight, "runs": [s.name for s in merge.sources]}
-            write_merged(target, merge.networks(method, weight)[0], facts)
+            written = {"method": name, "weight": weight, "runs": [s.name for s in merge.sources]}
+            write_merged(target, merge.networks(method, weight)[0], written)
     _table(header, body)
+    _keep(merge, rows)
     if target is not None:
         show(f"written  {target}, with the head of {merge.sources[0].name}")
     return 0
+
+
+def _keep(merge: Merge, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Keeps the figures for reports, and says what draws them; tells where they cannot be kept."""
+    from lth_runner.study.merged import keep_merges
+
+    try:
+        file = keep_merges(merge, rows)
+    except OSError as error:
+        where = merge.sources[0].folder
+        show(f"lth-merge: not kept: {where} cannot be written to: {error.strerror}", sys.stderr)
+        return
+    folders = dict.fromkeys(str(one.folder.parent) for one in merge.sources)
+    show(f"kept     {file}; page: lth-report {' '.join(folders)}")
 
 
 def _method(name: str, arguments: argparse.Namespace) -> Merging:
@@ -180,7 +201,7 @@ def _weight(name: str, method: Merging, merge: Merge, arguments: argparse.Namesp
 def _told(merge: Merge) -> list[str]:
     """Says how the changes are in each other's way."""
     lines = []
-    for (one, other), found in merge.interference().items():
+    for (one, other), found in merge.interference.items():
         line = (
             f"overlap  {one} and {other}: {found.both:,} of {found.num:,} weights are changed by "
             f"both, {found.by_chance:,.0f} by chance"

@@ -41,6 +41,7 @@ SEAL = "seal"  # in it
 ROUNDS = "rounds.jsonl"
 METRICS = "metrics.jsonl"
 SAMPLES = "samples.jsonl"
+MERGES = "merges.jsonl"
 TICKETS = "tickets"
 CURVE = "curve.png"
 PAGE = "report.html"

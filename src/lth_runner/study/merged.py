@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from lth_runner.problem.task import Task
+from lth_runner.runs.folder import MERGES, append_rows
 from lth_runner.runs.origin import FromRun
 from lth_runner.runs.rebuilt import rebuilt
 from lth_runner.study.merging import Interference, Merging, interference
@@ -41,6 +42,8 @@ class Source:
     start: State
     end: State
     own: frozenset[str]
+    folder: Path = Path()  # of its run
+    row: Mapping[str, Any] = field(default_factory=dict)  # its line of rounds.jsonl
 
     @classmethod
     def of_run(
@@ -57,7 +60,8 @@ class Source:
         stock = replace(task, coordinates=None)
         name = f"{chosen.folder.parent.name}/{chosen.folder.name}"
         head = select(own, end, "--head")
-        return cls(name, stock, start, end, head | (end.keys() - _parameters(stock)))
+        own_tensors = head | (end.keys() - _parameters(stock))
+        return cls(name, stock, start, end, own_tensors, chosen.folder, chosen.row)
 
     @property
     def measure(self) -> Measure:
@@ -164,6 +168,7 @@ class Merge:
         """Measures each source by itself."""
         return tuple(one.value(one.end, split) for one in self.sources)
 
+    @cached_property
     def interference(self) -> Mapping[tuple[str, str], Interference]:
         """Counts where each two of the changes meet, and where their signs differ."""
         named = list(zip(self.sources, self.vectors, strict=True))
@@ -171,6 +176,27 @@ class Merge:
             (one.name, other.name): interference(a, b)
             for (one, a), (other, b) in combinations(named, 2)
         }
+
+
+def keep_merges(merge: Merge, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Adds merged networks' figures to ``merges.jsonl`` in the first source's run folder.
+
+    Each row has what it is of beside what was measured: the trainings, and where two changes meet.
+    """
+    names = [one.name for one in merge.sources]
+    met = [
+        {"of": [names.index(one), names.index(other)], **asdict(found)}
+        for (one, other), found in merge.interference.items()
+    ]
+    file = merge.sources[0].folder / MERGES
+    append_rows(file, [{**row, "interference": met} for row in rows])
+    return file
+
+
+def training_of(source: Source) -> dict[str, Any]:
+    """Says which training a source is, as ``merges.jsonl`` has it."""
+    place = {"name": source.folder.parent.name, "run": source.folder.name}
+    return place | {key: source.row.get(key) for key in ("round", "arm", "seed", "training_key")}
 
 
 def write_merged(path: Path, network: State, facts: Mapping[str, Any]) -> None:

@@ -158,7 +158,7 @@ def _add(gathered: _Gathered, run: FinishedRun, origin: FinishedRun, row: Row) -
     before, retained, reached = values
     if before is None or retained is None or reached is None:
         return
-    way = Way(_first_way(run, origin), _named(run, row))
+    way = Way(_first_way(run, origin), way_of(run, row))
     gathered.ways.setdefault(way, {}).setdefault(row["seed"], (before, retained, reached))
 
 
@@ -177,11 +177,12 @@ def _first_way(run: FinishedRun, origin: FinishedRun) -> str:
     wanted = run.option("origin", "round") or 0, str(run.option("origin", "arm") or TICKET)
     for row in origin.rows:
         if (row["round"], row["arm"]) == wanted:
-            return _named(origin, row)
+            return way_of(origin, row)
     return wanted[1]
 
 
-def _named(run: FinishedRun, row: Row) -> str:
+def way_of(run: FinishedRun, row: Row) -> str:
+    """Names how a training was done: in full, by LoTA, by LoTTO, by an arm beside the ticket."""
     kind = str(run.option("coordinates", "_target_") or "").rpartition(".")[2]
     if row["arm"] != TICKET:
         return str(row["arm"])

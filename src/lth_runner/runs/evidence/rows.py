@@ -13,6 +13,7 @@ from lth_runner.runs.evidence.tolerance import Tolerance
 from lth_runner.runs.folder import (
     CONFIG,
     ENVIRONMENT,
+    MERGES,
     METRICS,
     PROBLEM,
     ROUNDS,
@@ -42,6 +43,7 @@ class FinishedRun:
     rows: tuple[Row, ...]
     problem: Mapping[str, Any] = field(default_factory=dict)
     kept_samples: KeptSamples = field(default_factory=KeptSamples)
+    merges: tuple[Row, ...] = ()  # of its trainings with others
 
     @classmethod
     def load(cls, path: str | Path) -> FinishedRun:
@@ -67,6 +69,7 @@ class FinishedRun:
             rows=tuple(latest[key] for key in order),
             problem=checked_mapping(folder / PROBLEM),
             kept_samples=KeptSamples((folder,)),
+            merges=_rows_of(folder / MERGES),
         )
 
     @property
@@ -209,8 +212,11 @@ class FinishedRun:
 
     def metrics(self) -> tuple[Row, ...]:
         """Reads the rows of metrics.jsonl; none when the run recorded none."""
-        file = self.folder / METRICS
-        return tuple(row for _, row in checked_rows(file)) if file.is_file() else ()
+        return _rows_of(self.folder / METRICS)
+
+
+def _rows_of(file: Path) -> tuple[Row, ...]:
+    return tuple(row for _, row in checked_rows(file)) if file.is_file() else ()
 
 
 def class_name(node: object) -> str:

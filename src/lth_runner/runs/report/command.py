@@ -32,7 +32,8 @@ examples:
                                         runs that differ in pruner.sparsity, rewind.step and
                                         seed alone also give sweep.html and its figures,
                                         runs that differ in pruner pruners.html, tickets
-                                        carried from task to task transfer.html
+                                        carried from task to task transfer.html,
+                                        merged ones merges.html
   lth-report outputs/a outputs/b --out figures
                                         the comparison goes into figures/
   lth-report outputs/lenet --open       the same, and shows comparison.html in a browser

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from lth_runner.runs.evidence.forgetting import find_forgetting
 from lth_runner.runs.evidence.generated import find_generated
+from lth_runner.runs.evidence.merges import find_merges
 from lth_runner.runs.evidence.pruners import Comparison, find_pruners
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.sweep import Sweep, find_sweeps
@@ -17,6 +18,7 @@ from lth_runner.runs.report import (
     forgetting_page,
     generated_networks,
     generated_page,
+    merge_page,
     pruner_page,
     sweep_page,
     sweep_text,
@@ -61,10 +63,11 @@ def compare_runs(
     text, files = compare(runs, folder)
     written = _Written(folder, [text], list(files))
     transfers, forgotten = find_transfers(runs), find_forgetting(runs)
-    generated = find_generated(runs)
+    generated, merges = find_generated(runs), find_merges(runs)
     told_of = {cell.run.folder for transfer in transfers for cell in transfer.cells}
     told_of |= {run.folder for found in forgotten for run in found.runs}
     told_of |= {run.folder for made in generated for run in made.runs}
+    told_of |= {run.folder for made in merges for run in made.runs}
     others = [run for run in runs if run.folder not in told_of]
     comparisons = find_pruners(others)
     compared = {run.folder for comparison in comparisons for run in comparison.sweep.runs}
@@ -82,6 +85,7 @@ def compare_runs(
     written.told.extend(_left(sweeps, most, "but for sparsity and rewind step"))
     written.add(transfers, "transfer", transfer_page.write_transfer, transfer_page.text)
     written.add(forgotten, "forgetting", forgetting_page.write_forgetting, forgetting_page.text)
+    written.add(merges, "merges", merge_page.write_merges, merge_page.text)
     written.add(generated, "generated", generated_page.write_generated, generated_networks.text)
     return "\n\n".join(written.told), written.files
 

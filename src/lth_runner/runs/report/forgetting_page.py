@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from lth_runner.runs.evidence.forgetting import Forgetting, Kept, mean, spread
+from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.compare import page_of
@@ -38,7 +39,7 @@ def write_forgetting(found: Forgetting, folder: Path, stem: str = "forgetting") 
         Section("What was kept", READING, f"{stem}-kept", _figure(found), _records(found),
                 notes=tuple(sentence(found, one) for one in found.kept),
                 tables=(Table(*table(found)),), fine_print=WAYS),
-        Section("Runs", tables=(_runs(found, folder),)),
+        Section("Runs", tables=(run_table(found.runs, folder),)),
     )  # fmt: skip
     title = f"{found.second} after {found.first}"
     facts = (str(folder), say.counted(len(found.kept), "way"))
@@ -70,10 +71,10 @@ def best(found: Forgetting) -> Headline:
 def sentence(found: Forgetting, one: Kept) -> str:
     """Says in one sentence what a way kept, what it forgot, and what it reached."""
     return (
-        f"{one.way.told} (n = {one.num_seeds}): kept {_value(found.of_first, one.retained)} of "
-        f"{_value(found.of_first, one.before)} on {found.first}, a loss of "
+        f"{one.way.told} (n = {one.num_seeds}): kept {level_text(found.of_first, one.retained)} of "
+        f"{level_text(found.of_first, one.before)} on {found.first}, a loss of "
         f"{say.gain(found.of_first, found.lost(one))} ({found.forgotten[one.way]}), and reached "
-        f"{_value(found.of_second, one.reached)} on {found.second}."
+        f"{level_text(found.of_second, one.reached)} on {found.second}."
     )
 
 
@@ -82,15 +83,15 @@ def table(found: Forgetting) -> Cells:
     header = ["way", "n", f"{found.first} before", f"{found.first} after", "forgotten",
               "whether it is", f"{found.second} after"]  # fmt: skip
     return header, [
-        [one.way.told, str(one.num_seeds), _value(found.of_first, one.before),
-         _value(found.of_first, one.retained), say.gain(found.of_first, found.lost(one)),
-         found.forgotten[one.way], _value(found.of_second, one.reached)]
+        [one.way.told, str(one.num_seeds), level_text(found.of_first, one.before),
+         level_text(found.of_first, one.retained), say.gain(found.of_first, found.lost(one)),
+         found.forgotten[one.way], level_text(found.of_second, one.reached)]
         for one in found.kept
     ]  # fmt: skip
 
 
-def _value(measure: Measure, values: Mapping[int, float]) -> str:
-    """Writes a mean with its standard deviation."""
+def level_text(measure: Measure, values: Mapping[int, float]) -> str:
+    """Writes a mean over seeds with its standard deviation."""
     form, deviation = f".{say.digits(measure, mean(values))}f", spread(values)
     text = f"{measure.scale * mean(values):{form}}"
     text += "" if deviation is None else f" ± {measure.scale * deviation:{form}}"
@@ -131,11 +132,12 @@ def _records(found: Forgetting) -> Records:
     ]  # fmt: skip
 
 
-def _runs(found: Forgetting, folder: Path) -> Table:
+def run_table(runs: Sequence[FinishedRun], folder: Path) -> Table:
+    """Lists the runs that a page goes by, with their commands."""
     body: list[list[Cell]] = [
         [str(run.option("dataset", "name") or run.name),
          link(page_of(run, folder), run.folder.name), run.state,
          str(run.status.get("command") or "")]
-        for run in found.runs
+        for run in runs
     ]  # fmt: skip
     return Table(["trained on", "run", "state", "command"], body)

@@ -1,0 +1,169 @@
+"""What is said of merged networks, held against small ones here.
+
+Written before scripts/merged.py was run. Of seeds 0 to 2 the sums of two tasks and their TIES with
+a weight of 1 were known then, and of seed 0 every method on two tasks (docs/finetuning.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+
+from claim import Claim, Group
+from fields import Runs, about, decided
+from measures import Found, above, change, level
+
+from lth_runner.runs.evidence.merges import Merged, Merges, find_merges
+
+MERGE = "merge"
+COMMAND = (
+    "lth-run +study=merge 'study.second=[trec,subj]', then python scripts/merged.py outputs/merge"
+)
+TWO, THREE = ("sst2", "trec"), ("sst2", "trec", "subj")
+LOTA, FULL, APART = ("LoTA",), ("full",), ("LoTA", "LoTTO")
+POINT = 0.01  # accuracy
+SUM, TIES_ONE = "sum, w = 1", "TIES keeping 20 %, w = 1"
+ARITHMETIC = "task arithmetic, w by validation"
+TIES, DARE = "TIES keeping 20 %, w by validation", "DARE dropping 90 %, w by validation"
+
+
+@dataclass(frozen=True)
+class By:
+    """One way to merge: tasks, how they were trained, and the method as pages call it."""
+
+    tasks: tuple[str, ...]
+    ways: tuple[str, ...]
+    told: str = SUM
+
+    def found(self, runs: Runs) -> tuple[Merges, Merged] | None:
+        """Finds it among all merges; ``ways`` of one word are every task's."""
+        ways = self.ways * len(self.tasks) if len(self.ways) == 1 else self.ways
+        for merges in find_merges(list(runs.values())):
+            parts = merges.parts
+            if tuple(p.task for p in parts) == self.tasks and tuple(p.way for p in parts) == ways:
+                return next(((merges, one) for one in merges.merged if one.told == self.told), None)
+        return None
+
+    def kept(self, runs: Runs, task: str | None = None) -> dict[int, float]:
+        """What is gained to the tasks' own trainings, by seed: on average over them, or of one."""
+        found = self.found(runs)
+        if found is None:
+            return {}
+        merges, one = found
+        places = [i for i, part in enumerate(merges.parts) if task in (None, part.task)]
+        return {
+            seed: fmean(one.values[i][seed] - merges.alone[i][seed] for i in places)
+            for seed in one.weights
+        }
+
+
+@dataclass(frozen=True)
+class Keeps:
+    """What one way gains to the tasks' own trainings less what another does, seed by seed."""
+
+    first: By
+    second: By
+    limit: float = 0.0
+    task: str | None = None
+
+    def __call__(self, runs: Runs) -> Found | None:
+        ours, theirs = (one.kept(runs, self.task) for one in (self.first, self.second))
+        gaps = {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
+        if not gaps:
+            return None
+        apart = about(gaps, 0.0)
+        text = f"{level(ours)} against {level(theirs)}: {change(apart)}".replace("-", "−")
+        return above(text, apart, self.limit)
+
+
+@dataclass(frozen=True)
+class Holds:
+    """What one task gains in a merged network to its own training; above a limit."""
+
+    by: By
+    task: str
+    limit: float
+
+    def __call__(self, runs: Runs) -> Found | None:
+        own = self.by.kept(runs, self.task)
+        if not own:
+            return None
+        apart = about(own, 0.0)
+        return above(f"{level(own)}: {change(apart)}".replace("-", "−"), apart, self.limit)
+
+
+@dataclass(frozen=True)
+class Meets:
+    """How often the first two tasks' changes meet, in times of chance; or pull apart there."""
+
+    by: By
+    conflicts: bool
+
+    def __call__(self, runs: Runs) -> Found | None:
+        found = self.by.found(runs)
+        if found is None or not found[0].meetings:
+            return None
+        met = found[0].meetings[0]
+        own = dict(met.conflicts if self.conflicts else met.times_chance)
+        limit = 0.5 if self.conflicts else 1.0
+        apart = about(own, limit)
+        text = f"{level(own, 1, 3)}: {change(apart, 1, 3)}"
+        return decided(text, apart, 0.0, below=self.conflicts, points=False)
+
+
+def _claims() -> tuple[Claim, ...]:
+    lota, full = By(TWO, LOTA), By(TWO, FULL)
+    apart, three = By(TWO, APART), By(THREE, LOTA)
+
+    def by(one: By, told: str) -> By:
+        return By(one.tasks, one.ways, told)
+
+    higher, close = "difference above 0", "less than 1 point below"
+    mean = "on average over the tasks, to each by itself"
+    rows = [
+        ("ties", f"LoTA at 10 %, two tasks: TIES less task arithmetic, w by validation, {mean}",
+         "above 0", higher, Keeps(by(lota, TIES), by(lota, ARITHMETIC))),
+        ("ties-full", f"trained in full, two tasks: the same, {mean}", "above 0", higher,
+         Keeps(by(full, TIES), by(full, ARITHMETIC))),
+        ("dare", f"LoTA at 10 %, two tasks: DARE less task arithmetic, w by validation, {mean}",
+         "as good", close, Keeps(by(lota, DARE), by(lota, ARITHMETIC), -POINT)),
+        ("dare-full", f"trained in full, two tasks: the same, {mean}", "as good", close,
+         Keeps(by(full, DARE), by(full, ARITHMETIC), -POINT)),
+        ("grid", f"LoTA at 10 %, two tasks: w by validation less the sum, {mean}", "above 0",
+         higher, Keeps(by(lota, ARITHMETIC), lota)),
+        ("grid-three", f"LoTA at 10 %, three tasks: w by validation less the sum, {mean}",
+         "above 0", higher, Keeps(by(three, ARITHMETIC), three)),
+        ("ties-three", f"LoTA at 10 %, three tasks: TIES with w = 1 less the sum, {mean}",
+         "above 0", higher, Keeps(by(three, TIES_ONE), three)),
+        ("number", "LoTA at 10 %: what SST-2 keeps of the sum of two tasks less of three",
+         "above 0", higher, Keeps(lota, three, task="sst2")),
+        ("sparse", f"two tasks, the sum: LoTA at 10 % less trained in full, {mean}", "above 0",
+         higher, Keeps(lota, full)),
+        ("apart", f"two tasks, the sum: masks that share no place less LoTA's own, {mean}",
+         "above 0", higher, Keeps(apart, lota)),
+        ("apart-sst2", "SST-2 in the sum of two changes that share no place, less by itself",
+         "nothing is lost", close, Holds(apart, "sst2", -POINT)),
+        ("apart-trec", "TREC in the sum of two changes that share no place, less by itself",
+         "nothing is lost", close, Holds(apart, "trec", -POINT)),
+        ("meet", "LoTA at 10 %: weights that SST-2 and TREC both change, in times of chance",
+         "not told", "above 1", Meets(lota, conflicts=False)),
+        ("conflict", "the share of these that is changed in opposite directions", "not told",
+         "below 0.5", Meets(lota, conflicts=True)),
+    ]  # fmt: skip
+    return tuple(
+        Claim(f"merge-{name}", text, published, rule, COMMAND, {"run": (MERGE, None)}, measure,
+              together=True)
+        for name, text, published, rule, measure in rows
+    )  # fmt: skip
+
+
+MERGE_CLAIMS = {
+    "Merged task vectors": Group(
+        "Ilharco et al., ICLR 2023, arXiv:2212.04089 (task arithmetic); Yadav et al., NeurIPS "
+        "2023, arXiv:2306.01708 (TIES); Yu et al., ICML 2024, arXiv:2311.03099 (DARE); Panda et "
+        "al., 2024, arXiv:2406.16797 (changes that share no place). Here all-MiniLM-L6-v2, 60 "
+        "steps on each of SST-2, TREC and SUBJ; differences seed by seed. Known before the rules: "
+        "the sums of two tasks and of masks apart, and all methods on two tasks of seed 0.",
+        _claims(),
+    )
+}

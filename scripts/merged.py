@@ -1,0 +1,62 @@
+"""Merges what +study=merge has trained, seed by seed: what the rows of docs/results.md go by.
+
+    lth-run +study=merge 'study.second=[trec,subj]' model=hf model.path=<folder> paths.data=<folder>
+    python scripts/merged.py outputs/merge
+
+Two tasks by every method, trained in full and by LoTA; the second outside the first one's mask by
+the sum; three tasks by the sum, by TIES with a weight of 1, and by task arithmetic. Trains nothing:
+each call of lth-merge adds its lines to merges.jsonl beside the first run's rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lth_runner.cli.merge import main as lth_merge
+from lth_runner.runs.evidence.rows import FinishedRun
+
+HEAD = ("--head", "classifier")
+
+
+def calls(runs: Sequence[FinishedRun], tasks: Sequence[str]) -> Iterator[list[str]]:
+    """The words of each call, of seeds that have all the runs it takes."""
+    place = {
+        (str(run.option("dataset", "name")), bool(run.option("pruner", "outside")), seed): run
+        for run in runs
+        for seed in run.seeds
+    }
+    first, second, *others = tasks
+    for seed in sorted({seed for _, _, seed in place}):
+        own = {task: place.get((task, False, seed)) for task in tasks}
+        apart = place.get((second, True, seed))
+        if own[first] is None or own[second] is None:
+            continue
+        two, three = ([str(run.folder) for run in found if run is not None]
+                      for found in ([own[first], own[second]], own.values()))  # fmt: skip
+        yield [*two, *HEAD]
+        yield [*two, *HEAD, "--round", "0"]
+        if apart is not None:
+            yield [two[0], str(apart.folder), *HEAD, "--method", "sum"]
+        if others and len(three) == len(tasks):
+            yield [*three, *HEAD, "--method", "sum", "--method", "task_arithmetic"]
+            yield [*three, *HEAD, "--method", "ties", "--weight", "1"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path, help="outputs/merge")
+    parser.add_argument("--tasks", nargs="+", default=["sst2", "trec", "subj"])
+    arguments = parser.parse_args(argv)
+    runs = [FinishedRun.load(file.parent) for file in arguments.folder.glob("*/rounds.jsonl")]
+    for words in calls(runs, arguments.tasks):
+        print("lth-merge", *words, flush=True)
+        if status := lth_merge(words):
+            return status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
