@@ -4,7 +4,7 @@
     python scripts/merged.py outputs/merge
 
 Two tasks by every method, trained in full and by LoTA; the second outside the first one's mask by
-the sum; three tasks by the sum, by TIES with a weight of 1, and by task arithmetic. Trains nothing:
+the sum; three tasks by TIES with a weight of 1, the sum and task arithmetic. Trains nothing:
 each call of lth-merge adds its lines to merges.jsonl beside the first run's rows.
 """
 
@@ -22,27 +22,29 @@ HEAD = ("--head", "classifier")
 
 
 def calls(runs: Sequence[FinishedRun], tasks: Sequence[str]) -> Iterator[list[str]]:
-    """The words of each call, of seeds that have all the runs it takes."""
+    """The words of each call, of seeds that have all the runs it takes; the shortest first."""
     place = {
         (str(run.option("dataset", "name")), bool(run.option("pruner", "outside")), seed): run
         for run in runs
         for seed in run.seeds
     }
-    first, second, *others = tasks
-    for seed in sorted({seed for _, _, seed in place}):
-        own = {task: place.get((task, False, seed)) for task in tasks}
-        apart = place.get((second, True, seed))
-        if own[first] is None or own[second] is None:
-            continue
-        two, three = ([str(run.folder) for run in found if run is not None]
-                      for found in ([own[first], own[second]], own.values()))  # fmt: skip
-        yield [*two, *HEAD]
-        yield [*two, *HEAD, "--round", "0"]
-        if apart is not None:
-            yield [two[0], str(apart.folder), *HEAD, "--method", "sum"]
-        if others and len(three) == len(tasks):
-            yield [*three, *HEAD, "--method", "sum", "--method", "task_arithmetic"]
-            yield [*three, *HEAD, "--method", "ties", "--weight", "1"]
+
+    def of(*wanted: tuple[str, bool]) -> Iterator[list[str]]:
+        for seed in sorted({seed for _, _, seed in place}):
+            found = [place.get((*one, seed)) for one in wanted]
+            if all(found):
+                yield [*(str(run.folder) for run in found if run is not None), *HEAD]
+
+    two, three = ([(task, False) for task in tasks[:num]] for num in (2, 3))
+    for words in of((tasks[0], False), (tasks[1], True)):
+        yield [*words, "--method", "sum"]
+    for words in of(*two):
+        yield words
+    for words in of(*three) if len(tasks) > 2 else ():
+        yield [*words, "--method", "ties", "--weight", "1"]
+        yield [*words, "--method", "sum", "--method", "task_arithmetic"]
+    for words in of(*two):
+        yield [*words, "--round", "0"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
