@@ -2,6 +2,8 @@
 
     lth-run +study=merge 'study.second=[trec,subj]' model=hf model.path=<folder> paths.data=<folder>
     python scripts/merged.py outputs/merge
+    lth-run +study=digits_merge 'study.seeds=["0","1","2","3","4"]'
+    python scripts/merged.py outputs/digits_merge --head output --tasks digits_low digits_high
 
 Two tasks by every method, trained in full and by LoTA; the second outside the first one's mask by
 the sum; three tasks by TIES with a weight of 1, the sum and task arithmetic. Trains nothing:
@@ -18,10 +20,10 @@ from pathlib import Path
 from lth_runner.cli.merge import main as lth_merge
 from lth_runner.runs.evidence.rows import FinishedRun
 
-HEAD = ("--head", "classifier")
 
-
-def calls(runs: Sequence[FinishedRun], tasks: Sequence[str]) -> Iterator[list[str]]:
+def calls(
+    runs: Sequence[FinishedRun], tasks: Sequence[str], head: str = "classifier"
+) -> Iterator[list[str]]:
     """The words of each call, of seeds that have all the runs it takes; the shortest first."""
     place = {
         (str(run.option("dataset", "name")), bool(run.option("pruner", "outside")), seed): run
@@ -33,7 +35,7 @@ def calls(runs: Sequence[FinishedRun], tasks: Sequence[str]) -> Iterator[list[st
         for seed in sorted({seed for _, _, seed in place}):
             found = [place.get((*one, seed)) for one in wanted]
             if all(found):
-                yield [*(str(run.folder) for run in found if run is not None), *HEAD]
+                yield [*(str(run.folder) for run in found if run is not None), "--head", head]
 
     two, three = ([(task, False) for task in tasks[:num]] for num in (2, 3))
     for words in of((tasks[0], False), (tasks[1], True)):
@@ -51,9 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="outputs/merge")
     parser.add_argument("--tasks", nargs="+", default=["sst2", "trec", "subj"])
+    parser.add_argument("--head", default="classifier")
     arguments = parser.parse_args(argv)
     runs = [FinishedRun.load(file.parent) for file in arguments.folder.glob("*/rounds.jsonl")]
-    for words in calls(runs, arguments.tasks):
+    for words in calls(runs, arguments.tasks, arguments.head):
         print("lth-merge", *words, flush=True)
         if status := lth_merge(words):
             return status
