@@ -151,9 +151,9 @@ def _figure(found: Merges) -> Figure:
                 linewidth=0.9, label=part.task if line == 0 else None,
             )  # fmt: skip
     axes.axvline(0.0, color=drawing.MUTED, linestyle=":", linewidth=0.9)
-    drawing.tidy(axes, xlabel=f"lost:{say.difference_unit(found.parts[0].measure)}", ylabel="")
+    drawing.tidy(axes, xlabel=f"lost,{say.difference_unit(found.parts[0].measure)}", ylabel="")
     axes.set_yticks(range(len(found.merged)), [one.told for one in found.merged])
-    axes.invert_yaxis()
+    axes.set_ylim(len(found.merged) - 0.4, -0.6)
     axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=9)
     return figure
 
