@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lth_runner.allocate.budget import refuse_biases
+from lth_runner.allocate.on_device import Choose, laid
 from lth_runner.allocate.threshold import Global
 from lth_runner.problem.requirements import check_kinds
 from lth_runner.problem.task import Task
@@ -86,19 +87,32 @@ class Blocks:
         left = Mask({name: self._in_blocks(within[name]).any(2) for name in names})
         worth = {name: self._worth(scores[name], within[name]) for name in names}
         kept = Global(avoid_collapse=self.avoid_collapse)(worth, density, left, seed)
+        return Mask(self._filled(within, kept))
+
+    def on_device(self, density: float, within: Mask, seed: int, device: torch.device) -> Choose:
+        names, inside = self.layers(within), laid(within, device)
+        left = Mask({name: self._in_blocks(within[name]).any(2) for name in names})
+        best = Global(avoid_collapse=self.avoid_collapse).on_device(density, left, seed, device)
+
+        def choose(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            worth = {name: self._worth(scores[name], inside[name]) for name in names}
+            return self._filled(inside, best(worth))
+
+        return choose
+
+    def _filled(
+        self, within: Mapping[str, Tensor], kept: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Masks the weights of the blocks that are kept; layers that are not named stay."""
         rows, columns = self.shape
-        return Mask(
-            {
-                name: inside
-                & kept[name]
-                .repeat_interleave(rows, 0)
-                .repeat_interleave(columns, 1)
-                .view_as(inside)
-                if name in kept
-                else inside
-                for name, inside in within.items()
-            }
-        )
+
+        def spread(blocks: Tensor) -> Tensor:
+            return blocks.repeat_interleave(rows, 0).repeat_interleave(columns, 1)
+
+        return {
+            name: inside & spread(kept[name]).view_as(inside) if name in kept else inside
+            for name, inside in within.items()
+        }
 
     def _in_blocks(self, values: Tensor) -> Tensor:
         """Lays a weight out as (blocks down, blocks across, weights of a block)."""

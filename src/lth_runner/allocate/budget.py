@@ -6,7 +6,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from lth_runner.allocate.keep import Rounding, count, keep_top
+from lth_runner.allocate.on_device import Choose, Top, laid
 from lth_runner.score import Scores
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -151,3 +154,13 @@ class Budget:
                 for index, (name, inside) in enumerate(within.items())
             }
         )
+
+    def keep_on_device(
+        self, counts: Counts, within: Mask, seed: int, device: torch.device
+    ) -> Choose:
+        """Prepares ``keep`` of scores on a device."""
+        counts, inside = self.fixed | counts, laid(within, device)
+        top = {name: Top(counts[name], seed + index, device) for index, name in enumerate(within)}
+        return lambda scores: {
+            name: top[name]([scores[name]], [inside[name]])[0] for name in inside
+        }

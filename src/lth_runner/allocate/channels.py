@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lth_runner.allocate.budget import refuse_biases
 from lth_runner.allocate.keep import count
+from lth_runner.allocate.on_device import Choose, laid
 from lth_runner.allocate.threshold import Global, LayerWise
 from lth_runner.problem.requirements import check_kinds
 from lth_runner.problem.task import Task
@@ -57,21 +58,32 @@ class Channels:
         check_kinds(task, [n for n in inner if n not in spared], ("linear", "convolution"), what)
 
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
+        left = self._left(density, within)
+        means = {name: _mean(scores[name], within[name]) for name in left}
+        kept = self._across(means, density, left, seed)
+        return Mask(_rows(within, kept))
+
+    def on_device(self, density: float, within: Mask, seed: int, device: torch.device) -> Choose:
+        inside, left = laid(within, device), self._left(density, within)
+        best = self._across.on_device(density, left, seed, device)
+
+        def choose(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return _rows(inside, best({name: _mean(scores[name], inside[name]) for name in left}))
+
+        return choose
+
+    @property
+    def _across(self) -> Global | LayerWise:
+        kind = Global if self.across == "network" else LayerWise
+        return kind(avoid_collapse=not self.allow_empty)
+
+    def _left(self, density: float, within: Mask) -> Mask:
+        """Masks the channels that are left to choose among."""
         refuse_biases(within, "channels")
         spared = select(self.exclude, within, "pruner.exclude")
         left = Mask({n: kept for n, kept in channels(within).items() if n not in spared})
         self._check(density, left)
-        means = {name: _mean(scores[name], within[name]) for name in left}
-        kind = Global if self.across == "network" else LayerWise
-        kept = kind(avoid_collapse=not self.allow_empty)(means, density, left, seed)
-        return Mask(
-            {
-                name: inside & kept[name].view(-1, *[1] * (inside.ndim - 1))
-                if name in kept
-                else inside
-                for name, inside in within.items()
-            }
-        )
+        return left
 
     def _check(self, density: float, left: Mask) -> None:
         if not left:
@@ -99,6 +111,14 @@ def channels(mask: Mask) -> Mask:
     """
     inner = list(mask.of_weights().items())[:-1]
     return Mask({name: kept.flatten(1).any(1, keepdim=True) for name, kept in inner})
+
+
+def _rows(within: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Masks the weights of the channels that are kept; layers that are not named stay."""
+    return {
+        name: inside & kept[name].view(-1, *[1] * (inside.ndim - 1)) if name in kept else inside
+        for name, inside in within.items()
+    }
 
 
 def _mean(scores: Tensor, inside: Tensor) -> Tensor:

@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from lth_runner.allocate.budget import Budget, refuse_biases
+import torch
+
+from lth_runner.allocate.budget import Budget, Counts, refuse_biases
+from lth_runner.allocate.on_device import Choose
 from lth_runner.score import Scores
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -27,12 +30,18 @@ class Uniform:
     avoid_collapse: bool = False
 
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
+        budget, counts = self._counts(density, within)
+        return budget.keep(counts, scores, within, seed)
+
+    def on_device(self, density: float, within: Mask, seed: int, device: torch.device) -> Choose:
+        budget, counts = self._counts(density, within)
+        return budget.keep_on_device(counts, within, seed, device)
+
+    def _counts(self, density: float, within: Mask) -> tuple[Budget, Counts]:
         budget = Budget.of(density, within, self.exclude, self._dense(within))
         sizes = {name: float(within[name].numel()) for name in budget.capacity}
-        counts = budget.whole_numbers(
-            budget.proportional(sizes), avoid_collapse=self.avoid_collapse
-        )
-        return budget.keep(counts, scores, within, seed)
+        shares = budget.proportional(sizes)
+        return budget, budget.whole_numbers(shares, avoid_collapse=self.avoid_collapse)
 
     def _dense(self, within: Mask) -> Sequence[str]:
         """Names the first weight and the bias that follows it."""
@@ -55,13 +64,19 @@ class ErdosRenyi:
     avoid_collapse: bool = False
 
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
+        budget, counts = self._counts(density, within)
+        return budget.keep(counts, scores, within, seed)
+
+    def on_device(self, density: float, within: Mask, seed: int, device: torch.device) -> Choose:
+        budget, counts = self._counts(density, within)
+        return budget.keep_on_device(counts, within, seed, device)
+
+    def _counts(self, density: float, within: Mask) -> tuple[Budget, Counts]:
         refuse_biases(within, "erk" if self.kernel else "er")
         budget = Budget.of(density, within, self.exclude)
         weights = {name: self._weights(within[name].shape) for name in budget.capacity}
-        counts = budget.whole_numbers(
-            budget.proportional(weights), avoid_collapse=self.avoid_collapse
-        )
-        return budget.keep(counts, scores, within, seed)
+        shares = budget.proportional(weights)
+        return budget, budget.whole_numbers(shares, avoid_collapse=self.avoid_collapse)
 
     def _weights(self, shape: Sequence[int]) -> float:
         """Counts a layer's weights at epsilon = 1; its shape is (out, in, *kernel)."""
@@ -94,6 +109,14 @@ class Proportional:
                 raise UserError(f"pruner.densities: {pattern}={density} is outside [0, 1]")
 
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
+        budget, counts = self._counts(density, within)
+        return budget.keep(counts, scores, within, seed)
+
+    def on_device(self, density: float, within: Mask, seed: int, device: torch.device) -> Choose:
+        budget, counts = self._counts(density, within)
+        return budget.keep_on_device(counts, within, seed, device)
+
+    def _counts(self, density: float, within: Mask) -> tuple[Budget, Counts]:
         budget = Budget.of(density, within, self.exclude)
         given = value_for(self.densities or {}, within, "pruner.densities")
         if absent := [name for name in budget.capacity if name not in given]:
@@ -102,7 +125,5 @@ class Proportional:
                 "'*': 1.0 for all others"
             )
         weights = {name: given[name] * within[name].numel() for name in budget.capacity}
-        counts = budget.whole_numbers(
-            budget.proportional(weights), avoid_collapse=self.avoid_collapse
-        )
-        return budget.keep(counts, scores, within, seed)
+        shares = budget.proportional(weights)
+        return budget, budget.whole_numbers(shares, avoid_collapse=self.avoid_collapse)

@@ -89,12 +89,17 @@ def _add_tied(
     tied = [torch.nonzero(piece == threshold).squeeze(1) for piece in pieces]
     num_tied = sum(map(len, tied))
     if missing < num_tied:
-        drawn = torch.randperm(num_tied, generator=stream(seed, "ties"))[:missing]
+        drawn = torch.randperm(num_tied, generator=tie_generator(seed))[:missing]
         is_drawn = torch.zeros(num_tied, dtype=torch.bool).index_fill_(0, drawn, value=True)
         parts = is_drawn.split([len(places) for places in tied])
         tied = [places[part] for places, part in zip(tied, parts, strict=True)]
     for one, places in zip(kept, tied, strict=True):
         one[places] = True
+
+
+def tie_generator(seed: int) -> torch.Generator:
+    """Makes the generator that draws which of equal scores stay."""
+    return stream(seed, "ties")
 
 
 SAMPLE_SIZE = 20_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,12 +13,13 @@ from torch import Tensor
 
 from lth_runner.allocate.axes import check_axes
 from lth_runner.allocate.budget import refuse_biases
+from lth_runner.allocate.keep import tie_generator
+from lth_runner.allocate.on_device import Choose, laid
 from lth_runner.problem.task import Task
 from lth_runner.score import Scores
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.name_patterns import select
-from lth_runner.values.seeds import stream
 
 KEY = "pruner.budgets.n_of_m.transposed"
 log = logging.getLogger(__name__)
@@ -76,11 +77,30 @@ class NOfM:
                     f"scores of {name} are not finite (NaN or infinity): the training before has "
                     "diverged, or the score is too large for a network so deep"
                 )
-            among = scores[name].masked_fill(~within[name], -math.inf)
-            chance = torch.rand(among.shape, generator=stream(seed + index, "ties"))
-            best = best_of_groups(among, num, self.group, chance, axis=axes[name])
-            kept[name] = best & within[name]
+            chance = _chance(within[name], seed + index)
+            kept[name] = self._best(scores[name], within[name], num, chance, axes[name])
         return Mask(kept)
+
+    def on_device(self, density: float, within: Mask, seed: int, device: torch.device) -> Choose:
+        grouped, num = self.layers(within), self.num_kept(density)
+        axes, inside = self.axes(within), laid(within, device)
+        chances = {
+            name: _chance(within[name], seed + index).to(device)
+            for index, name in enumerate(within)
+            if name in grouped
+        }
+
+        def choose(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return inside | {
+                name: self._best(scores[name], inside[name], num, chance, axes[name])
+                for name, chance in chances.items()
+            }
+
+        return choose
+
+    def _best(self, scores: Tensor, within: Tensor, num: int, chance: Tensor, axis: int) -> Tensor:
+        among = scores.masked_fill(~within, -math.inf)
+        return best_of_groups(among, num, self.group, chance, axis=axis) & within
 
     def num_kept(self, density: float) -> int:
         """Counts N, the weights of a group that stay, rounded up."""
@@ -108,6 +128,11 @@ class NOfM:
         """Gives the axis of each weight on which its inputs lie."""
         turned = select(self.transposed, within, KEY)
         return {name: 0 if name in turned else 1 for name in within}
+
+
+def _chance(within: Tensor, seed: int) -> Tensor:
+    """Draws which of equal scores come first."""
+    return torch.rand(within.shape, generator=tie_generator(seed))
 
 
 def best_of_groups(

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lth_runner.allocate.axes import check_axes
-from lth_runner.allocate.budget import Budget, refuse_biases
-from lth_runner.allocate.keep import check_finite, keep_top
+from lth_runner.allocate.budget import Budget, Counts, refuse_biases
+from lth_runner.allocate.keep import check_finite, keep_top, tie_generator
+from lth_runner.allocate.on_device import Choose, Top, laid
 from lth_runner.problem.task import Task
 from lth_runner.score import Scores
 from lth_runner.values.mask import Mask
 from lth_runner.values.name_patterns import select
-from lth_runner.values.seeds import stream
 
 KEY = "pruner.budgets.rows.transposed"
 
@@ -45,42 +45,83 @@ class Rows:
         check_axes(task, self.exclude, self.transposed, scope="rows", what=what)
 
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
-        refuse_biases(within, "rows")
-        budget = Budget.of(density, within, self.exclude)
-        sizes = {name: float(within[name].numel()) for name in budget.capacity}
-        shares = budget.proportional(sizes)
-        counts = budget.whole_numbers(shares, avoid_collapse=self.avoid_collapse)
-        turned = select(self.transposed, within, KEY)
+        counts, turned = self._counts(density, within), select(self.transposed, within, KEY)
         kept = dict(within)
         for index, (name, inside) in enumerate(within.items()):
             if name not in counts:
                 continue
-            if name in turned:
-                rows = _best_of_rows(scores[name].t(), inside.t(), counts[name], seed + index).t()
-            else:
-                flat = scores[name].flatten(1), inside.flatten(1)
-                rows = _best_of_rows(*flat, counts[name], seed + index)
-            kept[name] = rows.reshape(inside.shape)
+            score, left = (_matrix(part, turned=name in turned) for part in (scores[name], inside))
+            rows = _best_of_rows(score, left, counts[name], seed + index)
+            kept[name] = (rows.t() if name in turned else rows).reshape(inside.shape)
         return Mask(kept)
+
+    def on_device(self, density: float, within: Mask, seed: int, device: torch.device) -> Choose:
+        counts, turned = self._counts(density, within), select(self.transposed, within, KEY)
+        left = laid(within, device)
+        best = {
+            name: _on_device(
+                _matrix(inside, turned=name in turned), counts[name], seed + index, device
+            )
+            for index, (name, inside) in enumerate(within.items())
+            if name in counts
+        }
+
+        def rows(name: str, score: Tensor) -> Tensor:
+            kept = best[name](_matrix(score, turned=name in turned))
+            return (kept.t() if name in turned else kept).reshape(score.shape)
+
+        return lambda scores: left | {name: rows(name, scores[name]) for name in best}
+
+    def _counts(self, density: float, within: Mask) -> Counts:
+        refuse_biases(within, "rows")
+        budget = Budget.of(density, within, self.exclude)
+        sizes = {name: float(within[name].numel()) for name in budget.capacity}
+        shares = budget.proportional(sizes)
+        return budget.whole_numbers(shares, avoid_collapse=self.avoid_collapse)
+
+
+def _matrix(values: Tensor, *, turned: bool) -> Tensor:
+    """Lays a weight out as (outputs, what goes into each)."""
+    return values.t() if turned else values.flatten(1)
 
 
 def _best_of_rows(scores: Tensor, within: Tensor, num_kept: int, seed: int) -> Tensor:
     """Masks the best ``num_kept`` of a matrix (rows, columns), evenly over its rows."""
-    order = _best_first(scores, within, seed)
-    left = within.sum(1, keepdim=True)
-    places = torch.arange(within.shape[1])
-    level = _level(left, num_kept)
-    kept = torch.zeros_like(within).scatter(1, order, places < left.clamp(max=level))
-    next_best = torch.zeros_like(within).scatter(1, order, (places == level) & (places < left))
+    check_finite(scores, within)
+    level = _level(within.sum(1, keepdim=True), num_kept)
+    kept, next_best = _even(scores, within, _chance(within, seed), level)
     return kept | keep_top(scores, next_best, num_kept - int(kept.sum()), seed)
 
 
-def _best_first(scores: Tensor, within: Tensor, seed: int) -> Tensor:
-    """Orders the columns of each row from the best to the worst, those outside ``within`` last."""
-    check_finite(scores, within)
-    chance = torch.rand(scores.shape, generator=stream(seed, "ties")).argsort(1)
+def _on_device(
+    within: Tensor, num_kept: int, seed: int, device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    """Prepares ``_best_of_rows`` of scores on a device."""
+    left = within.sum(1, keepdim=True)
+    level = _level(left, num_kept)
+    rest = Top(num_kept - int(left.clamp(max=level).sum()), seed, device)
+    chance, inside = _chance(within, seed).to(device), within.to(device)
+
+    def choose(scores: Tensor) -> Tensor:
+        kept, next_best = _even(scores, inside, chance, level)
+        return kept | rest([scores], [next_best])[0]
+
+    return choose
+
+
+def _chance(within: Tensor, seed: int) -> Tensor:
+    """Draws the order of the columns of each row in which equal scores stay."""
+    return torch.rand(within.shape, generator=tie_generator(seed)).argsort(1)
+
+
+def _even(scores: Tensor, within: Tensor, chance: Tensor, level: int) -> tuple[Tensor, Tensor]:
+    """Masks the best ``level`` of each row, and by itself the one that would come next."""
     among = scores.masked_fill(~within, -math.inf).gather(1, chance)
-    return chance.gather(1, among.argsort(dim=1, descending=True, stable=True))
+    order = chance.gather(1, among.argsort(dim=1, descending=True, stable=True))
+    left, places = within.sum(1, keepdim=True), torch.arange(len(within.t()), device=within.device)
+    kept = torch.zeros_like(within).scatter(1, order, places < left.clamp(max=level))
+    after = torch.zeros_like(within).scatter(1, order, (places == level) & (places < left))
+    return kept, after
 
 
 def _level(left: Tensor, num_kept: int) -> int:

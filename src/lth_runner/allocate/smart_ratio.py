@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lth_runner.allocate.budget import Budget, refuse_biases
+import torch
+
+from lth_runner.allocate.budget import Budget, Counts, refuse_biases
+from lth_runner.allocate.on_device import Choose
 from lth_runner.problem.requirements import check_kinds
 from lth_runner.problem.task import Task
 from lth_runner.score import Scores
@@ -47,12 +50,18 @@ class SmartRatio:
         check_kinds(task, names, ("linear", "convolution", "transposed_convolution"), what)
 
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
+        budget, counts = self._counts(density, within)
+        return budget.keep(counts, scores, within, seed)
+
+    def on_device(self, density: float, within: Mask, seed: int, device: torch.device) -> Choose:
+        budget, counts = self._counts(density, within)
+        return budget.keep_on_device(counts, within, seed, device)
+
+    def _counts(self, density: float, within: Mask) -> tuple[Budget, Counts]:
         refuse_biases(within, "smart_ratio")
         budget = Budget.of(density, within, self.exclude)
-        counts = budget.whole_numbers(
-            self.shares(budget, within), avoid_collapse=self.avoid_collapse
-        )
-        return budget.keep(counts, scores, within, seed)
+        shares = self.shares(budget, within)
+        return budget, budget.whole_numbers(shares, avoid_collapse=self.avoid_collapse)
 
     def shares(self, budget: Budget, within: Mask) -> dict[str, float]:
         """Shares the budget out to the layers, to none more than it holds."""

@@ -7,8 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from lth_runner.allocate.budget import Budget
+import torch
+from torch import Tensor
+
+from lth_runner.allocate.budget import Budget, Counts
 from lth_runner.allocate.keep import Rounding, count, keep_top, keep_top_of_all
+from lth_runner.allocate.on_device import Choose, Top, laid
 from lth_runner.score import Scores
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.mask import Mask
@@ -38,16 +42,10 @@ class Global:
             )
 
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
-        budget = Budget.of(density, within, self.exclude, rounding=self.rounding)
-        if self.rounding == "down" and not budget.total + sum(budget.fixed.values()):
-            raise UserError(
-                f"density {density:.4g} of {within.num_prunable} weights is less than one, and "
-                "pruner.budgets.global.rounding=down leaves none: lower pruner.sparsity"
-            )
+        budget = self._budget(density, within)
         names = list(budget.capacity)
         found, inside = [scores[name] for name in names], [within[name] for name in names]
         if self.avoid_collapse:
-            budget.check_none_empty()
             best = [
                 keep_top(scores[name], within[name], budget.least(name), seed + index)
                 for index, name in enumerate(names)
@@ -60,6 +58,41 @@ class Global:
             kept = keep_top_of_all(found, inside, budget.total, seed)
         chosen = dict(zip(names, kept, strict=True))
         return Mask({name: chosen.get(name, within[name]) for name in within})
+
+    def on_device(self, density: float, within: Mask, seed: int, device: torch.device) -> Choose:
+        budget, left = self._budget(density, within), laid(within, device)
+        names, num = list(budget.capacity), budget.total
+        if self.avoid_collapse:
+            least = [budget.least(name) for name in names]
+            best = [Top(least[index], seed + index, device) for index in range(len(names))]
+            num -= sum(least)
+        rest = Top(num, seed, device)
+
+        def choose(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            found, inside = [scores[name] for name in names], [left[name] for name in names]
+            if not self.avoid_collapse:
+                kept = rest(found, inside)
+            else:
+                ones = [
+                    top([score], [part])[0]
+                    for top, score, part in zip(best, found, inside, strict=True)
+                ]
+                others = [part & ~one for part, one in zip(inside, ones, strict=True)]
+                kept = [one | part for one, part in zip(ones, rest(found, others), strict=True)]
+            return left | dict(zip(names, kept, strict=True))
+
+        return choose
+
+    def _budget(self, density: float, within: Mask) -> Budget:
+        budget = Budget.of(density, within, self.exclude, rounding=self.rounding)
+        if self.rounding == "down" and not budget.total + sum(budget.fixed.values()):
+            raise UserError(
+                f"density {density:.4g} of {within.num_prunable} weights is less than one, and "
+                "pruner.budgets.global.rounding=down leaves none: lower pruner.sparsity"
+            )
+        if self.avoid_collapse:
+            budget.check_none_empty()
+        return budget
 
 
 @dataclass(frozen=True)
@@ -89,6 +122,21 @@ class Deviation:
             # of a layer that is all zeros nothing is worth keeping
             units[name] = scores[name].double() / ((spread or 1.0) * factors.get(name, 1.0))
         return Global(self.exclude, self.avoid_collapse)(units, density, within, seed)
+
+    def on_device(self, density: float, within: Mask, seed: int, device: torch.device) -> Choose:
+        factors = value_for(self.sensitivity or {}, within, "pruner.sensitivity")
+        places = {
+            name: inside.reshape(-1).nonzero().squeeze(1).to(device)
+            for name, inside in within.items()
+        }
+        best = Global(self.exclude, self.avoid_collapse).on_device(density, within, seed, device)
+
+        def units(name: str, score: Tensor) -> Tensor:
+            left = score.reshape(-1).index_select(0, places[name]).double()
+            spread = left.square().mean().sqrt() if len(left) else left.sum()
+            return score.double() / (torch.where(spread == 0, 1.0, spread) * factors.get(name, 1.0))
+
+        return lambda scores: best({name: units(name, scores[name]) for name in places})
 
 
 @dataclass(frozen=True)
@@ -122,6 +170,14 @@ class LayerWise:
             raise UserError("pruner.rates are relative to pruner.rate: set it, to 0.2 for example")
 
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask:
+        budget, counts = self._counts(density, within)
+        return budget.keep(counts, scores, within, seed)
+
+    def on_device(self, density: float, within: Mask, seed: int, device: torch.device) -> Choose:
+        budget, counts = self._counts(density, within)
+        return budget.keep_on_device(counts, within, seed, device)
+
+    def _counts(self, density: float, within: Mask) -> tuple[Budget, Counts]:
         own = value_for(self.rates or {}, within, "pruner.rates")
         own |= dict.fromkeys(select(self.exclude, within, "pruner.exclude"), 0.0)
         left = {name: int(inside.sum()) for name, inside in within.items()}
@@ -141,7 +197,7 @@ class LayerWise:
             shares = budget.none_below_least(shares)
         self._check(budget, shares, sizes)
         shares = {name: min(share, capacity[name]) for name, share in shares.items()}
-        return budget.keep(budget.whole_numbers(shares), scores, within, seed)
+        return budget, budget.whole_numbers(shares)
 
     def _exponent(self, rate: float) -> float:
         return math.log1p(-rate) / math.log1p(-float(self.rate or 0))

@@ -43,7 +43,8 @@ class _Compact:
         thinned = [name for name, bits in kept.items() if not bool(bits.all())]
         self._names, self._weights = thinned, [parameters[name] for name in thinned]
         self._places = [
-            kept[name].to(parameters[name].device).nonzero(as_tuple=True) for name in thinned
+            tuple(axis.to(parameters[name].device) for axis in kept[name].nonzero(as_tuple=True))
+            for name in thinned
         ]
         # of two axes: a recipe may spare what has one, biases, from weight decay
         self._rows = [

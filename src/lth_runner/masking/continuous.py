@@ -152,7 +152,8 @@ class _Continuous:
         self, rule: Continuous, model: nn.Module, kept: Mask, spared: frozenset[str], seed: int
     ) -> None:
         self._rule, self._model, self._kept, self._seed = rule, model, kept, seed
-        self._own = _tensors(model)  # under stock names, which parametrisation takes away
+        # under stock names, which parametrisation takes away
+        self._own = dict(states.named_tensors(model))
         self._weights = list(model.parameters())
         self._soft: dict[str, _SigmoidFactor] = {}
         self._done = False
@@ -268,12 +269,6 @@ class _Continuous:
         self._sharpen(float(state["beta"]))
         if bool(state["done"]):
             self._set()
-
-
-def _tensors(model: nn.Module) -> State:
-    """Names the tensors themselves that ``states.read`` copies."""
-    found = {**dict(model.named_parameters()), **model.state_dict(keep_vars=True)}
-    return {name: found[name] for name in states.read(model)}
 
 
 def _masked(model: nn.Module, weight: Tensor, initial: float) -> _SigmoidFactor:

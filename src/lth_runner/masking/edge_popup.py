@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from lth_runner.allocate import Allocate
-from lth_runner.masking.frozen import Frozen, ScoreRule, Scores, unchanged
+from lth_runner.allocate.on_device import Choose, prepared
+from lth_runner.masking.frozen import Frozen, ScoreRule, unchanged
 from lth_runner.masking.live import LiveMask
 from lth_runner.schedule import Schedule
 from lth_runner.values.mask import Mask
@@ -95,18 +96,12 @@ def uniform(weight: Tensor, rng: torch.Generator) -> Tensor:
     return (2 * torch.rand(weight.shape, generator=rng) - 1) / math.sqrt(fan_in)
 
 
-def top(allocate: Allocate, schedule: Schedule, scores: Scores, within: Mask, seed: int) -> Mask:
-    """Masks the largest scores at the schedule's last density."""
-    near = {name: score.detach().cpu() for name, score in scores.items()}
-    return allocate(near, schedule()[-1], within, derive(seed, "scores"))
-
-
 def largest(
-    allocate: Allocate, schedule: Schedule, seed: int, scores: Scores, within: Mask
-) -> Mask:
-    """Masks the largest |s| at the schedule's last density."""
-    sizes = {name: score.detach().abs() for name, score in scores.items()}
-    return top(allocate, schedule, sizes, within, seed)
+    allocate: Allocate, schedule: Schedule, seed: int, within: Mask, device: torch.device
+) -> Choose:
+    """Prepares the choice of the largest |s| at the schedule's last density."""
+    choose = prepared(allocate, schedule()[-1], within, derive(seed, "scores"), device)
+    return lambda scores: choose({name: s.detach().abs() for name, s in scores.items()})
 
 
 def _scaled(weight: Tensor, kept: Tensor) -> Tensor:

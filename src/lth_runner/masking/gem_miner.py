@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lth_runner.allocate import Allocate
-from lth_runner.masking.frozen import Frozen, ScoreRule, Scores
+from lth_runner.allocate.on_device import Choose, laid
+from lth_runner.masking.frozen import Draw, Frozen, ScoreRule, Scores
 from lth_runner.masking.live import LiveMask
 from lth_runner.masking.static import Static, is_sparse
 from lth_runner.schedule import Schedule
@@ -54,17 +55,22 @@ class GemMiner:
             return Static().install(model, kept, seed)
         densities = self.schedule()
 
-        def rounded(scores: Scores, active: Mask, step: Step = 0) -> Mask:
-            return active & Mask({name: (p > 0.5).cpu() for name, p in scores.items()})
+        def rounded(active: Mask, device: torch.device) -> Draw:
+            left = laid(active, device)
+            return lambda scores, step: {name: left[name] & (p > 0.5) for name, p in scores.items()}
 
-        def all_active(scores: Scores, active: Mask) -> Mask:
-            return active
+        def hard(active: Mask, device: torch.device) -> Choose:
+            left, draw = laid(active, device), rounded(active, device)
+            return lambda scores: draw(scores, 0) if self.rounded else left
 
-        def after_step(scores: Scores, active: Mask, step: Step, total: Step) -> Mask:
+        def after_step(
+            scores: Scores, active: Mask, step: Step, total: Step, finite: Tensor
+        ) -> Mask:
+            low, high = torch.where(finite, 0.0, -torch.inf), torch.where(finite, 1.0, torch.inf)
             for score in scores.values():
-                score.clamp_(0, 1)
+                score.clamp_(low.to(score.dtype), high.to(score.dtype))
             due = _due(step + 1, total, len(densities))
-            if due > _due(step, total, len(densities)):
+            if due > _due(step, total, len(densities)) and bool(finite):
                 lowest = {name: score.detach().cpu() for name, score in scores.items()}
                 number = derive(seed, "gem-miner", due)
                 active = self.allocate(lowest, densities[due - 1], active, number)
@@ -78,7 +84,7 @@ class GemMiner:
             seed,
             ScoreRule(
                 start=lambda weight, rng: torch.rand(weight.shape, generator=rng),
-                choose=rounded if self.rounded else all_active,
+                choose=hard,
                 slope=lambda weight, score, held: weight,
                 draw=rounded,
                 penalty=self._penalty if self.penalty else None,

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from lth_runner.allocate import Allocate
-from lth_runner.masking.edge_popup import top
-from lth_runner.masking.frozen import Frozen, ScoreRule, Scores, unchanged
+from lth_runner.allocate.on_device import Choose, laid, on_host
+from lth_runner.masking.frozen import Draw, Frozen, ScoreRule, Scores, unchanged
 from lth_runner.masking.learned import refuse_avoiding_collapse
 from lth_runner.masking.live import LiveMask
+from lth_runner.problem.data.order import sent
 from lth_runner.schedule import Iterations
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.mask import Mask
 from lth_runner.values.name_patterns import select
-from lth_runner.values.seeds import stream
-from lth_runner.values.steps import Step
+from lth_runner.values.seeds import derive, stream
 
 
 @dataclass(frozen=True)
@@ -72,25 +72,31 @@ class Supermask:
         whole = select(self.exclude, kept, "pruner.exclude")
         values = _rescaled if self.rescale else unchanged
         schedule = self.schedule
+        if schedule:
+            zeros = {name: torch.zeros(value.shape) for name, value in kept.items()}
+            self.allocate(zeros, schedule()[-1], Mask(kept), 0)  # refuses what cannot be had
 
-        def keep(within: Mask, masks: Scores) -> dict[str, Tensor]:
+        def keep(inside: Scores, masks: Scores) -> Scores:
             return {
-                name: inside if name in whole else inside & masks[name].cpu()
-                for name, inside in within.items()
+                name: left if name in whole else left & masks[name] for name, left in inside.items()
             }
 
         def drawn(scores: Scores, *names: str | int) -> Scores:
             return {name: _coins(s, seed, *names, name) for name, s in scores.items()}
 
-        def choose(scores: Scores, within: Mask) -> Mask:
+        def choose(within: Mask, device: torch.device) -> Choose:
+            inside = laid(within, device)
             if schedule:
-                return top(self.allocate, schedule, scores, within, seed)
+                # on the host, where an evaluation is: scores that start alike are all drawn by seed
+                density, own = schedule()[-1], derive(seed, "scores")
+                return on_host(self.allocate, density, within, own, device)
             if self.hard == "round":
-                return Mask(keep(within, {name: s.detach() > 0 for name, s in scores.items()}))
-            return Mask(keep(within, drawn(scores, "hard")))
+                return lambda scores: keep(inside, {n: s.detach() > 0 for n, s in scores.items()})
+            return lambda scores: keep(inside, drawn(scores, "hard"))
 
-        def draw(scores: Scores, within: Mask, step: Step) -> Scores:
-            return keep(within, drawn(scores, "step", step))
+        def draw(within: Mask, device: torch.device) -> Draw:
+            inside = laid(within, device)
+            return lambda scores, step: keep(inside, drawn(scores, "step", step))
 
         def slope(weight: Tensor, score: Tensor, held: Tensor) -> Tensor:
             odds = score.sigmoid()
@@ -105,7 +111,8 @@ class Supermask:
 def _coins(score: Tensor, seed: int, *names: str | int) -> Tensor:
     """Draws z ~ Bernoulli(sigmoid(s)), a function of the seed and the names."""
     rng = stream(seed, "supermask", *names)
-    return torch.rand(score.shape, generator=rng).to(score.device) < score.detach().sigmoid()
+    coins = sent(torch.rand(score.shape, generator=rng), score.device)
+    return coins < score.detach().sigmoid()
 
 
 def _rescaled(weight: Tensor, kept: Tensor) -> Tensor:
