@@ -2,9 +2,11 @@
 
     python scripts/bench_ranks.py
 
-In turns: milliseconds of a step, and of processor time, that of both ranks together. Where two
-processors are free two ranks take half the time at best, and as much processor time as one process;
-what they take more is orders, sums and batches that are half as large.
+In turns: milliseconds of a step, and of processor time, that of both ranks together, each with the
+whole network (distributed) or a part of it (sharded). Where two processors are free two ranks take
+half the time at best, and as much processor time as one process; what they take more is orders,
+sums and batches that are half as large. Then what a rank holds between two steps: weights and
+moments.
 """
 
 from __future__ import annotations
@@ -38,9 +40,10 @@ from lth_runner.training.engines.sequential import Sequential
 from lth_runner.training.job import Job
 from lth_runner.training.recipe import Recipe
 from lth_runner.values.ranks import Rank
+from lth_runner.values.shards import local
 
 HOST, TURNS = "127.0.0.1", 7
-SGD = functools.partial(torch.optim.SGD, lr=0.01, momentum=0.9, fused=True)
+ADAM = functools.partial(torch.optim.Adam, lr=1e-4, fused=True)
 
 
 def lenet() -> nn.Module:
@@ -51,10 +54,17 @@ def resnet() -> nn.Module:
     return models.resnet_cifar(shape=(3, 32, 32), num_classes=10, depth=20)
 
 
+def transformer() -> nn.Module:
+    return models.vision_transformer(
+        shape=(3, 32, 32), num_classes=10, patch=4, width=256, depth=6, heads=4
+    )
+
+
 CASES: Mapping[str, tuple[Callable[[], nn.Module], list[int], int, int]] = {
     "LeNet-300-100, batch 60": (lenet, [1, 28, 28], 60, 200),
     "LeNet-300-100, batch 1000": (lenet, [1, 28, 28], 1000, 40),
     "ResNet-20, batch 128": (resnet, [3, 32, 32], 128, 6),
+    "transformer, 6 layers of 256, batch 64": (transformer, [3, 32, 32], 64, 3),
 }
 
 
@@ -103,15 +113,29 @@ def step_times(engine: Engine, job: Job, recipe: Recipe, num: int, leader: Leade
     return [took / num, (processor() - spent) / num]
 
 
+def held(engine: Engine, job: Job, recipe: Recipe) -> float:
+    """Bytes of weights and moments that rank 0 holds between two steps."""
+    together = engine.begin([job], recipe, [None])
+    together.advance()
+    [loop] = together.lanes
+    moments = [value for entries in loop.optimizer.state.values() for value in entries.values()]
+    tensors = {id(value): local(value) for value in (*loop.model.parameters(), *moments)}
+    return sum(value.nbytes for value in tensors.values())
+
+
 def main() -> None:
     torch.set_num_threads(1)
     with two_ranks() as leader:
-        engines = {"one process": Sequential(), "two ranks": Distributed(leader)}
+        engines = {
+            "one process": Sequential(),
+            "distributed": Distributed(leader),
+            "sharded": Distributed(leader, is_sharded=True),
+        }
         for name, (model, shape, batch_size, num) in CASES.items():
             data = synthetic(shape=shape, num_train=2500, num_test=100)
             task = Task(model, data)
             job = Job(task, Ticket(task.dense(), task.init()), Static())
-            recipe = Recipe(length="1000000it", batch_size=batch_size, optimizer=SGD)
+            recipe = Recipe(length="1000000it", batch_size=batch_size, optimizer=ADAM)
             turns = [
                 {which: step_times(engine, job, recipe, num, leader)
                  for which, engine in engines.items()} for _ in range(TURNS)
@@ -120,13 +144,17 @@ def main() -> None:
             for index, what in enumerate(("time", "processor time")):
                 for which in engines:
                     told([1000 * turn[which][index] for turn in turns], f"{which}, {what}", "ms")
-                one, both = ([turn[which][index] for turn in turns] for which in engines)
-                told([b / a for a, b in zip(one, both, strict=True)], f"{what}, two / one", "")
+                one, *others = ([turn[which][index] for turn in turns] for which in engines)
+                for which, both in zip(list(engines)[1:], others, strict=True):
+                    ratios = [b / a for a, b in zip(one, both, strict=True)]
+                    told(ratios, f"{which} / one process, {what}", "")
+            for which, engine in engines.items():
+                print(f"  {which + ', held':<40} {held(engine, job, recipe) / 1e6:8.2f} MB")
 
 
 def told(values: list[float], label: str, unit: str) -> None:
     low, middle, high = statistics.quantiles(values, n=4)
-    print(f"  {label:<32} {middle:8.2f} {unit:<3} ({low:.2f} to {high:.2f})", flush=True)
+    print(f"  {label:<40} {middle:8.2f} {unit:<3} ({low:.2f} to {high:.2f})", flush=True)
 
 
 if __name__ == "__main__":

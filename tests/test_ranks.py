@@ -12,16 +12,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 import small
 from command import SMALL, Said, environ, folders, lth_run, rows, status_of
 from forked import lth_run_forked
 from lth_runner.masking import Static
+from lth_runner.search.ticket import Ticket
 from lth_runner.training.engines.choose import chosen_before
+from lth_runner.training.engines.distributed.engine import Distributed
+from lth_runner.training.job import Job
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 from lth_runner.values.ranks import Rank
-from second_rank import HOST, free_port
+from second_rank import HOST, free_port, two_ranks
 
 BOTH = (*SMALL, "train.engine=distributed", "record=local", "replicates=1")
 LONG = (
@@ -52,17 +57,22 @@ def on_two_ranks(
     return said
 
 
-@pytest.mark.parametrize("pruner", [("pruner=snip", "pruner.sparsity=0.5"), ("pruner=imp",)])
-def test_a_run_on_two_ranks_has_the_rows_of_one(tmp_path: Path, pruner: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("engine", "pruner"),
+    [("distributed", ("pruner=snip", "pruner.sparsity=0.5")), ("sharded", ("pruner=imp",))],
+)
+def test_a_run_on_two_ranks_has_the_rows_of_one(
+    tmp_path: Path, engine: str, pruner: tuple[str, ...]
+) -> None:
     words, places = (*SMALL, "record=local", "replicates=1", *pruner), []
     for number, said in enumerate((
         lth_run(*words, f"paths.outputs={tmp_path / '0'}"),
-        on_two_ranks((*words, "train.engine=distributed", f"paths.outputs={tmp_path / '1'}"),
+        on_two_ranks((*words, f"train.engine={engine}", f"paths.outputs={tmp_path / '1'}"),
                      tmp_path),
     )):  # fmt: skip
         assert said.status == 0, said.err
         places.append(folders(tmp_path / str(number))[0])
-    assert status_of(places[1])["engine"]["engine"] == "distributed-2"
+    assert status_of(places[1])["engine"]["engine"] == f"{engine}-2"
     one, both = (rows(place / "rounds.jsonl") for place in places)
     assert len(one) == len(both) > 1
     for alone, together in zip(one, both, strict=True):
@@ -119,7 +129,9 @@ def test_a_run_goes_on_with_as_many_ranks_as_it_was_begun_with() -> None:
     recipe, task = small.recipe(engine="distributed"), small.task()
     kept = {"engine": "distributed-2", "reason": "asked for"}
     assert chosen_before(kept, recipe, task, Static(), Rank(0, 2)).name == "distributed-2"
-    with pytest.raises(UserError, match=r"begun as distributed-2, and now there are 3 ranks"):
+    with pytest.raises(
+        UserError, match=r"begun as distributed-2, and now it would be distributed-3"
+    ):
         chosen_before(kept, recipe, task, Static(), Rank(0, 3))
 
 
@@ -134,6 +146,30 @@ def test_a_rank_has_its_share_of_a_batch() -> None:
         Rank.of({"RANK": "x", "WORLD_SIZE": "2", "MASTER_ADDR": HOST, "MASTER_PORT": "1"})
 
 
+class Outside(nn.Module):
+    """Uses its second layer's weight without the layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(16, 16), nn.Linear(16, 3)])
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.linear(self.layers[0](images.flatten(1)), self.layers[1].weight)
+
+
+def test_a_weight_used_outside_of_its_block_is_refused(tmp_path: Path) -> None:
+    task = small.task(model=Outside)
+    chosen = Job(task, Ticket(task.dense(), task.init()), Static())
+    said = "uses a weight outside of the forward of the block"
+
+    def begin() -> None:
+        with two_ranks(tmp_path) as leader, pytest.raises(UserError, match=said):
+            Distributed(leader, is_sharded=True).begin([chosen], small.recipe(), [None])
+
+    with pytest.raises(AssertionError, match=said):  # of the second rank, which ends by it too
+        begin()
+
+
 @pytest.fixture
 def begun(tmp_path: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
     found: list[subprocess.Popen[bytes]] = []
@@ -143,13 +179,16 @@ def begun(tmp_path: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
         process.wait()
 
 
-def start(folder: Path, begun: list[subprocess.Popen[bytes]], num: int = 2) -> list[Path]:
+def start(
+    folder: Path, begun: list[subprocess.Popen[bytes]], engine: str, num: int = 2
+) -> list[Path]:
     """Starts all ranks as processes of their own; their logs."""
     port, logs = free_port(), [folder / f"{number}.log" for number in range(num)]
+    words = (*LONG, f"train.engine={engine}")
     for number, log in enumerate(logs):
         with log.open("w") as opened:
             begun.append(subprocess.Popen(
-                [sys.executable, "-m", "lth_runner", *LONG], cwd=folder, stdout=opened,
+                [sys.executable, "-m", "lth_runner", *words], cwd=folder, stdout=opened,
                 stderr=opened, env=environ(**ranked(number, port, num)),
             ))  # fmt: skip
     return logs
@@ -172,17 +211,18 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("engine", ["distributed", "sharded"])
 def test_whoever_is_killed_the_others_end_at_once_and_go_on_with_equal_bits(
-    tmp_path: Path, begun: list[subprocess.Popen[bytes]]
+    tmp_path: Path, begun: list[subprocess.Popen[bytes]], engine: str
 ) -> None:
     whole = tmp_path / "whole"
     whole.mkdir()
-    start(whole, begun)
+    start(whole, begun, engine)
     assert ended(begun) == [0, 0]
     for victim, sent in ((0, signal.SIGKILL), (1, signal.SIGKILL), (0, signal.SIGTERM)):
         folder = tmp_path / f"{victim}-{sent}"
         folder.mkdir()
-        logs = start(folder, begun)
+        logs = start(folder, begun, engine)
         while not has_checkpoint(folder):
             assert all(process.poll() is None for process in begun)
             time.sleep(0.02)
@@ -200,7 +240,7 @@ def test_whoever_is_killed_the_others_end_at_once_and_go_on_with_equal_bits(
             assert f"rank {victim} (process" in said
             assert "The same command goes on from the last checkpoint" in said
         assert results(folder) != results(whole)
-        start(folder, begun)
+        start(folder, begun, engine)
         assert ended(begun) == [0, 0]
         assert results(folder) == results(whole)
 

@@ -49,7 +49,7 @@ from lth_runner.runs.status.reading import read_points
 from lth_runner.runs.status.store_care import remove, survey
 from lth_runner.store.lease import COLD_SECONDS, Lease, is_elsewhere
 from lth_runner.store.store import Store
-from lth_runner.training.engines.choose import Choice, by_ranks
+from lth_runner.training.engines.choose import BY_RANKS, Choice, by_ranks
 from lth_runner.training.engines.distributed.lines import Leader
 from lth_runner.training.pace import Interrupted, Pace
 from lth_runner.training.trainer import Trainer, clock_of
@@ -113,8 +113,8 @@ def carry_out(
         check_retained(parts.task)
         give_back(parts.task.num_parameters)
         with _alone(run, Store(parts.outputs / "store")) as store:
-            if leader is not None and parts.recipe.engine == "distributed":
-                by_ranks(parts.recipe, rank)
+            if leader is not None and parts.recipe.engine in BY_RANKS:
+                by_ranks(parts.recipe, parts.task, parts.experiment.masking, rank)
                 muster(leader, parts)
             _run(parts, engine_of(parts, run.folder, rank), run, store, view.sinks(), leader)
     else:

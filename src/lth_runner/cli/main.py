@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lth_runner.training.engines.distributed.lines import Leader
 
 EXIT_BUG, EXIT_USER, EXIT_DIVERGED, EXIT_INTERRUPTED = 1, 2, 3, 130
-ALONE = "train.engine=distributed"  # what one rank is to be told to be one
+ALONE = {f"train.engine={engine}" for engine in ("distributed", "sharded")}  # of one rank too
 BEFORE = "before the run began: nothing was changed"
 TOLD = "told"  # of an interruption that has been
 DIVERGED = (
@@ -72,7 +72,7 @@ def main() -> None:
     except UserError as error:
         sys.exit(tell(error))
     # one alone is mostly a job's, whose system sets such variables for whatever is run in it
-    if rank is None or (rank.num == 1 and ALONE not in words):
+    if rank is None or (rank.num == 1 and ALONE.isdisjoint(words)):
         _begin(words)
         return
     from lth_runner.cli.ranks import follow, lead

@@ -31,6 +31,7 @@ class Compact:
     packs: ClassVar[bool] = False
     still: ClassVar[bool] = False
     captures: ClassVar[bool] = False
+    shards: ClassVar[bool] = False
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
         return _Compact(model, kept)

@@ -55,6 +55,7 @@ class Continuous:
     packs: ClassVar[bool] = False
     still: ClassVar[bool] = False
     captures: ClassVar[bool] = False
+    shards: ClassVar[bool] = False
 
     initial: float = 0.0
     penalty: float = 1e-8

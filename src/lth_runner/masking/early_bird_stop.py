@@ -47,6 +47,7 @@ class EarlyBirdStop:
     packs: ClassVar[bool] = False
     still: ClassVar[bool] = False
     captures: ClassVar[bool] = False
+    shards: ClassVar[bool] = False
 
     allocate: Allocate
     schedule: Schedule

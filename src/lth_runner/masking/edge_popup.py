@@ -37,6 +37,7 @@ class EdgePopup:
     packs: ClassVar[bool] = False
     still: ClassVar[bool] = False
     captures: ClassVar[bool] = False
+    shards: ClassVar[bool] = False
 
     allocate: Allocate
     schedule: Schedule
@@ -72,6 +73,7 @@ class MultiPrize:
     packs: ClassVar[bool] = False
     still: ClassVar[bool] = False
     captures: ClassVar[bool] = False
+    shards: ClassVar[bool] = False
 
     allocate: Allocate
     schedule: Schedule

@@ -40,6 +40,7 @@ class GemMiner:
     packs: ClassVar[bool] = False
     still: ClassVar[bool] = False
     captures: ClassVar[bool] = False
+    shards: ClassVar[bool] = False
 
     allocate: Allocate
     schedule: Schedule

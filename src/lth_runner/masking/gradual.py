@@ -18,6 +18,7 @@ from lth_runner.masking.static import Static, is_sparse
 from lth_runner.schedule import Schedule
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import derive
+from lth_runner.values.shards import whole
 from lth_runner.values.state import State
 from lth_runner.values.steps import Step
 
@@ -36,6 +37,7 @@ class Gradual:
     packs: ClassVar[bool] = True
     still: ClassVar[bool] = False
     captures: ClassVar[bool] = False
+    shards: ClassVar[bool] = True
 
     allocate: Allocate
     schedule: Schedule
@@ -100,7 +102,7 @@ class _Gradual:
         density, last = self._densities[reached - 1], (1.0, *self._densities)[before]
         mask = self.mask()
         parameters = dict(self._model.named_parameters())
-        scores = {name: parameters[name].detach().abs().cpu() for name in mask}
+        scores = {name: whole(parameters[name].detach()).abs().cpu() for name in mask}
         finite = all(bool(value.isfinite().all()) for value in scores.values())
         if density < last and finite:  # a diverged training is for the loop to tell
             closer = self._rule.allocate(

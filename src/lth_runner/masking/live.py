@@ -85,12 +85,14 @@ class Masking(Protocol):
     asks the host nothing, so that one step, recorded, stands for all of them.
     The network's weights are masked already, by the ticket's mask or, in a continued training, by
     what the mask had become: installing changes none of them.
+    ``shards``: whether a network may be trained of which each of several processes holds a part.
     ``kept`` maps parameter names to boolean tensors of the parameters' shapes.
     """
 
     packs: ClassVar[bool]
     still: ClassVar[bool]
     captures: ClassVar[bool]
+    shards: ClassVar[bool]
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
         """Binds the mask ``kept`` to a network that is to be trained."""

@@ -18,6 +18,7 @@ from lth_runner.masking.updates import Updates
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import derive, stream
+from lth_runner.values.shards import local, local_of, whole
 from lth_runner.values.state import State
 from lth_runner.values.steps import Clock, Step
 
@@ -39,6 +40,7 @@ class Rigl:
     packs: ClassVar[bool] = False
     still: ClassVar[bool] = False
     captures: ClassVar[bool] = False
+    shards: ClassVar[bool] = True
     replaces_step: ClassVar[bool] = True
     spread: ClassVar[float] = 0.0
     reset: ClassVar[bool] = False
@@ -78,6 +80,7 @@ class Set:
     packs: ClassVar[bool] = False
     still: ClassVar[bool] = False
     captures: ClassVar[bool] = False
+    shards: ClassVar[bool] = True
     replaces_step: ClassVar[bool] = False
 
     updates: Updates = field(default_factory=Updates)
@@ -151,7 +154,7 @@ class _Regrow:
             return False
         before = self.mask()
         parameters = dict(self._model.named_parameters())
-        weights = {name: parameters[name].detach().cpu() for name in before}
+        weights = {name: whole(parameters[name].detach()).cpu() for name in before}
         gradients = {name: _gradient(parameters[name]) for name in before}
         if not all(bool(v.isfinite().all()) for v in (*weights.values(), *gradients.values())):
             return False  # a diverged training is for the loop to tell
@@ -179,15 +182,15 @@ class _Regrow:
                     f"there were {int(before[name].sum())}"
                 )
             weight = parameters[name]
-            new = (active & ~before[name]).to(weight.device)
-            weight.data.masked_fill_(new, 0.0)
+            new = local_of(active & ~before[name], weight).to(weight.device)
+            local(weight.data).masked_fill_(new, 0.0)
             if spread := self._rule.spread:
                 rng = stream(self._seed, "regrow", step, name, "first")
-                drawn = spread * torch.randn(weight.shape, generator=rng).to(weight)
-                weight.data += torch.where(new, drawn, 0.0)
+                drawn = local_of(spread * torch.randn(weight.shape, generator=rng), weight)
+                local(weight.data).add_(torch.where(new, drawn.to(new.device), 0.0))
             for value in self._optimizer.state.get(weight, {}).values():
                 if isinstance(value, Tensor) and value.shape == weight.shape:
-                    value.masked_fill_(new, 0.0)
+                    local(value).masked_fill_(new, 0.0)
         if self._rule.reset:
             self._optimizer.state.clear()
         self._still = Static().install(self._model, after, self._seed)
@@ -218,4 +221,4 @@ class _Regrow:
 
 def _gradient(parameter: nn.Parameter) -> Tensor:
     gradient = parameter.grad
-    return (torch.zeros_like(parameter) if gradient is None else gradient).detach().cpu()
+    return whole((torch.zeros_like(parameter) if gradient is None else gradient).detach()).cpu()

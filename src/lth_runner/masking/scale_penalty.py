@@ -33,6 +33,7 @@ class ScalePenalty:
     packs: ClassVar[bool] = False
     still: ClassVar[bool] = False
     captures: ClassVar[bool] = True
+    shards: ClassVar[bool] = False
 
     strength: float = 1e-4
 

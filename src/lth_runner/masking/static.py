@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from lth_runner.masking.live import LiveMask
 from lth_runner.values import state as states
 from lth_runner.values.mask import Mask
+from lth_runner.values.shards import local, local_of
 from lth_runner.values.state import State
 from lth_runner.values.steps import Step
 
@@ -36,6 +37,7 @@ class Static:
     packs: ClassVar[bool] = True
     still: ClassVar[bool] = True
     captures: ClassVar[bool] = True
+    shards: ClassVar[bool] = True
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
         return _Static(model, kept)
@@ -49,7 +51,7 @@ class _Static:
         # a full layer needs no product: early rounds and excluded layers cost nothing
         masked = [name for name, value in kept.items() if not bool(value.all())]
         self._names, self._masked = masked, [parameters[name] for name in masked]
-        self._weights = [parameter.data for parameter in self._masked]
+        self._weights = [local(parameter.data) for parameter in self._masked]
         self._is_large = sum(weight.numel() for weight in self._weights) > LARGE
 
     @cached_property
@@ -58,8 +60,12 @@ class _Static:
 
         In the weights' own memory layout, or the product would walk two layouts at once.
         """
-        pairs = zip(self._weights, self._names, strict=True)
-        return [torch.empty_like(weight).copy_(self._kept[name]) for weight, name in pairs]
+        return [torch.empty_like(weight).copy_(kept) for weight, kept in self._pairs()]
+
+    def _pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Goes through the weights beside what is kept of them, as far as they lie here."""
+        for weight, parameter, name in zip(self._weights, self._masked, self._names, strict=True):
+            yield weight, local_of(self._kept[name], parameter)
 
     def _removed(self) -> Iterable[Tensor]:
         """The mask's reverse: a byte a weight, where a factor takes four.
@@ -74,8 +80,8 @@ class _Static:
         return list(self._made_removed())
 
     def _made_removed(self) -> Iterator[Tensor]:
-        for weight, name in zip(self._weights, self._names, strict=True):
-            yield torch.empty_like(weight, dtype=torch.bool).copy_(~self._kept[name])
+        for weight, kept in self._pairs():
+            yield torch.empty_like(weight, dtype=torch.bool).copy_(~kept)
 
     def trainable(self) -> Iterable[dict[str, Any]]:
         return [{"params": list(self._model.parameters())}]
@@ -92,9 +98,9 @@ class _Static:
         masks = self._removed() if self._is_large else self._factors
         for weight, mask in zip(self._masked, masks, strict=True):
             if weight.grad is not None and self._is_large:
-                weight.grad.masked_fill_(mask, 0.0)
+                local(weight.grad).masked_fill_(mask, 0.0)
             elif weight.grad is not None:
-                weight.grad.mul_(mask)
+                local(weight.grad).mul_(mask)
         nn.utils.clip_grad_norm_(self._model.parameters(), max_norm)
 
     @torch.no_grad()

@@ -50,6 +50,7 @@ class StraightThrough:
     packs: ClassVar[bool] = False
     still: ClassVar[bool] = False
     captures: ClassVar[bool] = False
+    shards: ClassVar[bool] = False
 
     allocate: Allocate
     schedule: Schedule
@@ -120,6 +121,7 @@ class SrSte:
     packs: ClassVar[bool] = False
     still: ClassVar[bool] = False
     captures: ClassVar[bool] = True
+    shards: ClassVar[bool] = False
 
     allocate: Allocate
     schedule: Schedule

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from lth_runner.problem.answers import answer, evaluate
 from lth_runner.problem.data.dataset import Batches
@@ -21,6 +21,7 @@ from lth_runner.problem.objective import smoothed
 from lth_runner.problem.retained import refuse_other_answers
 from lth_runner.problem.task import Task
 from lth_runner.store.checkpoint import Checkpoint, Outcome
+from lth_runner.training import moments
 from lth_runner.training.job import Job
 from lth_runner.training.loss_scale import LossScale
 from lth_runner.training.network import autocast, fresh_network
@@ -29,10 +30,24 @@ from lth_runner.values import state as states
 from lth_runner.values import tree
 from lth_runner.values.global_streams import TORCH, all_seeded, torch_seeded
 from lth_runner.values.seeds import derive
+from lth_runner.values.shards import local
 from lth_runner.values.state import State
 from lth_runner.values.tree import Batch
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Has other processes join in where a network is read of which each holds a part.
+
+    ``weights`` and ``moments`` call what reads those here; ``are_finite`` says whether all
+    processes' weights are, told whether this one's are.
+    """
+
+    weights: Callable[[Callable[[], State]], State]
+    moments: Callable[[Callable[[], State]], State]
+    are_finite: Callable[[bool], bool]
 
 
 class Loop:
@@ -40,7 +55,7 @@ class Loop:
 
     ``model`` is the network to write to where the caller has one; ``num_lanes`` trainings share
     the time that passes. ``rank``: of several processes that each take a part of every batch, by
-    other random numbers.
+    other random numbers; ``spread`` lays the network out over them, once its weights are written.
     """
 
     def __init__(
@@ -52,6 +67,7 @@ class Loop:
         model: nn.Module | None = None,
         num_lanes: int = 1,
         rank: int = 0,
+        spread: Callable[[nn.Module], object] | None = None,
     ) -> None:
         task, ticket = job.task, job.ticket
         self.job, self.recipe, self._rank = job, recipe, rank
@@ -63,6 +79,8 @@ class Loop:
         self.step = checkpoint.step if checkpoint else ticket.start.step
         self.model = (fresh_network(task, recipe) if model is None else model).train()
         states.write(self.model, checkpoint.weights if checkpoint else ticket.masked)
+        if spread is not None:
+            spread(self.model)
         self._laws = task.laws
         if self._laws is not None:
             self._laws.settle(self.model)
@@ -71,11 +89,13 @@ class Loop:
         scales = [p for part in norms for p in part.parameters(recurse=False)]
         widths = [p for name, p in self.model.named_parameters() if is_rho(name)]
         self.optimizer = recipe.make_optimizer(self.live.trainable(), norm=scales, never=widths)
+        if spread is not None:
+            moments.unfuse(self.optimizer)
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self._rate_shown = self._base_rates[0]
         restored = checkpoint.optimizer if checkpoint else ticket.start.optimizer
         if restored:
-            _restore(self.optimizer, restored)
+            moments.restore(self.optimizer, restored)
         if checkpoint:
             self.live.load_state_dict(checkpoint.masking)
         self.loss = torch.tensor(checkpoint.loss if checkpoint else 0.0, device=task.device)
@@ -89,6 +109,8 @@ class Loop:
         self.scale = LossScale() if recipe.precision == "fp16" else None
         if self.scale is not None and checkpoint:
             self.scale.load_state_dict(checkpoint.scale)
+        # a network of which each of several processes holds a part
+        self.elsewhere: Elsewhere | None = None
         # a network trained elsewhere, as part of another: what brings this one up to date, and
         # what measures it there
         self.bring_up_to_date: Callable[[], None] = lambda: None
@@ -101,14 +123,15 @@ class Loop:
     def weights(self) -> State:
         """Returns the network's weights as they stand, masked, under their stock names."""
         self.bring_up_to_date()
-        return self.live.weights()
+        here = self.live.weights
+        return here() if self.elsewhere is None else self.elsewhere.weights(here)
 
     def looked_at(self) -> State:
         """Returns what ``weights`` does, to be read before the next step and written to by nobody.
 
         No copy where the network trains the weights themselves, under a mask that stands still.
         """
-        if not self.job.masking.still:
+        if not self.job.masking.still or self.elsewhere is not None:
             return self.weights()
         self.bring_up_to_date()
         return {name: value.detach() for name, value in states.named_tensors(self.model)}
@@ -254,10 +277,15 @@ class Loop:
         for split in ("val", "test"):
             row |= {f"{split}_{name}": value for name, value in self.measure(split).items()}
         self._history.append({k: v if math.isfinite(v) else None for k, v in row.items()})
-        weights = [w for w in self.model.state_dict().values() if w.is_floating_point()]
-        if not all(torch.isfinite(torch.stack(torch._foreach_norm(weights))).tolist()):
+        are_finite = self.are_finite_here()
+        if not (are_finite if self.elsewhere is None else self.elsewhere.are_finite(are_finite)):
             self._history[-1]["train_loss"] = None
         return self._history[-1]
+
+    def are_finite_here(self) -> bool:
+        """Whether the weights that lie in this process are."""
+        weights = [local(w) for w in self.model.state_dict().values() if w.is_floating_point()]
+        return all(torch.isfinite(torch.stack(torch._foreach_norm(weights))).tolist())
 
     @property
     def diverged(self) -> bool:
@@ -275,10 +303,11 @@ class Loop:
         The optimizer's tensors are its own, twice the weights, and are not copied.
         """
         self.forget_gradients()
+        here = partial(moments.flat, self.optimizer)
         return Checkpoint(
             step=self.step,
             weights=self.weights(),
-            optimizer=_flatten(self.optimizer),
+            optimizer=here() if self.elsewhere is None else self.elsewhere.moments(here),
             masking=self.live.state_dict(),
             scale={} if self.scale is None else self.scale.state_dict(),
             loss=self.loss.item(),
@@ -290,13 +319,14 @@ class Loop:
     def outcome(self) -> Outcome:
         """Returns the finished training's weights, masked, and its hard mask; it trains no more.
 
-        Raises UserError where the network answers otherwise than these weights do.
+        Raises UserError where the network answers otherwise than these weights do; one that lies on
+        several processes is not asked.
         """
         self.forget_gradients()
         weights = self.weights()
         self.optimizer.state.clear()  # twice the weights, beside probes that need room
         mask = self.live.mask()
-        if not self.diverged:
+        if not self.diverged and self.elsewhere is None:
             self.live.remove()
             refuse_other_answers(self.job.task, self.model, weights)
         return Outcome(
@@ -310,31 +340,3 @@ class Loop:
 
 def _measured(model: nn.Module, task: Task, split: str) -> dict[str, float]:
     return evaluate(model, task.evaluated(split), task.objective)
-
-
-def _flatten(optimizer: Optimizer) -> State:
-    """Names an optimizer's tensors ``<index>.<name>``; those on the CPU are no copies."""
-    kept = optimizer.state_dict()["state"]
-    return {
-        f"{index}.{name}": value.detach().cpu()
-        if isinstance(value, Tensor)
-        else torch.tensor(value)
-        for index, entries in kept.items()
-        for name, value in entries.items()
-        if value is not None
-    }
-
-
-def _restore(optimizer: Optimizer, flat: Mapping[str, Tensor]) -> None:
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    entries: dict[int, dict[str, Tensor]] = {}
-    for path, value in flat.items():
-        index, name = path.split(".", 1)
-        like = parameters[int(index)]
-        if value.shape == like.shape:  # fused kernels need the parameter's own memory layout
-            value = torch.empty_like(like, dtype=value.dtype).copy_(value)
-        else:
-            value = value.clone()  # a step counter: the optimizer counts in place
-        entries.setdefault(int(index), {})[name] = value
-    whole = optimizer.state_dict()
-    optimizer.load_state_dict({**whole, "state": entries})

@@ -32,8 +32,9 @@ class Recipe:
     ``snapshots``: steps of the dense training to keep beside those that rewinding asks for.
     ``engine``: train networks one by one, or up to ``max_packed`` as one, whole or over surviving
     weights alone, or side by side in one CUDA graph (auto: as pays); or one by one over all ranks
-    that ``torchrun`` has started (distributed), where ``sync_batch_norm`` normalises by the whole
-    batch and not by each rank's part of it.
+    that ``torchrun`` has started, each of which has the whole network (distributed) or a part of
+    it (sharded), where ``sync_batch_norm`` normalises by the whole batch and not by each rank's
+    part of it.
     """
 
     length: Duration | str
@@ -52,9 +53,9 @@ class Recipe:
     deterministic: bool = False
     sync_batch_norm: bool = True
     # these decide no result, or have a place of their own in its identity (the engine)
-    engine: Literal["auto", "sequential", "packed", "sparse", "graphed", "distributed"] = field(
-        default="auto", compare=False
-    )
+    engine: Literal[
+        "auto", "sequential", "packed", "sparse", "graphed", "distributed", "sharded"
+    ] = field(default="auto", compare=False)
     max_packed: int = field(default=16, compare=False)
     checkpoint_minutes: float = field(default=2.0, compare=False)
     snapshots: Sequence[Duration | str] = field(default=(), compare=False)

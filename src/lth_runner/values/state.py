@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lth_runner.values.errors import Damaged
 from lth_runner.values.files import open_regular, whole_file
+from lth_runner.values.shards import is_shard, whole
 
 SEAL = "seal"  # a text of a file's metadata: the hash of all that it was written with
 LONGEST = 100_000_000  # bytes of a safetensors header
@@ -41,8 +42,15 @@ def named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def read(module: nn.Module) -> State:
-    """Copies every parameter and persistent buffer to the CPU, under its stock name."""
-    return {name: value.detach().cpu().clone() for name, value in named_tensors(module)}
+    """Copies every parameter and persistent buffer to the CPU, under its stock name.
+
+    Of a network that lies on several processes, all of which must read it, in whole.
+    """
+    return {name: _copied(value.detach()) for name, value in named_tensors(module)}
+
+
+def _copied(value: Tensor) -> Tensor:
+    return whole(value).cpu() if is_shard(value) else value.cpu().clone()
 
 
 @torch.no_grad()

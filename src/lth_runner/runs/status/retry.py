@@ -73,9 +73,9 @@ def by_ranks(point: Point, command: str) -> str | None:
     engine = point.status.get("engine")
     facts = engine if isinstance(engine, Mapping) else {}
     name, reason = str(facts.get("engine", "")), str(facts.get("reason", ""))
-    found = re.fullmatch(r"distributed-(\d+)", name)
+    found = re.fullmatch(r"(?:distributed|sharded)-(\d+)", name)
     if not found:
-        asked = "train.engine=distributed" in shlex.split(command)
+        asked = {"train.engine=distributed", "train.engine=sharded"} & {*shlex.split(command)}
         return None if asked else command
     machines = re.search(r"machines: (\d+)", reason)
     if machines is None or int(machines[1]) != 1:

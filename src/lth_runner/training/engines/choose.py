@@ -17,6 +17,7 @@ from lth_runner.problem.task import Task
 from lth_runner.training.engines.cuda_graph_trial import Trial, tried
 from lth_runner.training.engines.distributed.engine import Distributed
 from lth_runner.training.engines.distributed.lines import Leader
+from lth_runner.training.engines.distributed.sharded import obstacle as sharding_obstacle
 from lth_runner.training.engines.engine import Engine
 from lth_runner.training.engines.graphed import Graphed
 from lth_runner.training.engines.packed import (
@@ -31,6 +32,7 @@ from lth_runner.training.recipe import Recipe
 from lth_runner.values.errors import UserError
 from lth_runner.values.ranks import Rank
 
+BY_RANKS = ("distributed", "sharded")  # engines that train on all ranks together
 OTHERS = 0.1  # of a device's memory: more than that and it is not this run's alone
 
 
@@ -58,7 +60,7 @@ class Choice:
     @property
     def is_distributed(self) -> bool:
         """Whether several ranks train together."""
-        return self.name.startswith("distributed-")
+        return self.name.startswith(tuple(f"{engine}-" for engine in BY_RANKS))
 
     def engine(
         self, recipe: Recipe, task: Task, leader: Leader | None = None
@@ -68,7 +70,8 @@ class Choice:
         ``leader``: of the ranks that train together, where several do.
         """
         if leader is not None and self.is_distributed:
-            return Distributed(leader), self.reason
+            is_sharded = self.name.startswith("sharded-")
+            return Distributed(leader, is_sharded=is_sharded), self.reason
         if self.name == "sequential":
             return Sequential(), self.reason
         free = free_memory(torch.device(task.device))
@@ -94,12 +97,12 @@ def choose(recipe: Recipe, task: Task, masking: Masking, rank: Rank | None = Non
     together. Raises UserError where an engine asked for cannot be had.
     """
     asked = recipe.engine
-    if asked == "distributed" or (rank is not None and rank.num > 1):
-        return by_ranks(recipe, rank)
+    if asked in BY_RANKS or (rank is not None and rank.num > 1):
+        return by_ranks(recipe, task, masking, rank)
     if not recipe.sync_batch_norm:
         raise UserError(
-            f"train.sync_batch_norm=false is for train.engine=distributed, and this run has "
-            f"train.engine={asked}: leave it out"
+            f"train.sync_batch_norm=false is for train.engine=distributed or sharded, and this run "
+            f"has train.engine={asked}: leave it out"
         )
     if asked == "sequential":
         return Choice("sequential", "asked for")
@@ -132,25 +135,32 @@ def needs_trial(recipe: Recipe, task: Task, masking: Masking) -> bool:
     )
 
 
-def by_ranks(recipe: Recipe, rank: Rank | None) -> Choice:
+def by_ranks(recipe: Recipe, task: Task, masking: Masking, rank: Rank | None) -> Choice:
     """Chooses to train by all ranks; raises UserError where they cannot."""
     if rank is None:
         raise UserError(
-            "train.engine=distributed needs ranks that torchrun starts: torchrun --nproc-per-node "
-            "2 -m lth_runner ..., with the same words as for lth-run"
+            f"train.engine={recipe.engine} needs ranks that torchrun starts: torchrun "
+            "--nproc-per-node 2 -m lth_runner ..., with the same words as for lth-run"
         )
-    if recipe.engine != "distributed":
+    if recipe.engine not in BY_RANKS:
         raise UserError(
             f"torchrun has started {rank.num} ranks, and train.engine={recipe.engine} trains in "
-            "one process: set train.engine=distributed, or start lth-run without torchrun"
+            "one process: set train.engine=distributed (or sharded, for a network that is too "
+            "large for one device), or start lth-run without torchrun"
         )
     if recipe.batch_size < rank.num:
         raise UserError(
             f"train.batch_size={recipe.batch_size} is the batch of all ranks together, and there "
             f"are {rank.num}: give at least {rank.num}, or start fewer ranks"
         )
+    if recipe.engine == "sharded" and (reason := sharding_obstacle(task, masking, recipe)):
+        raise UserError(
+            f"train.engine=sharded: this training cannot be sharded: {reason}; "
+            "train.engine=distributed trains it where the network fits a device"
+        )
     machines = -(-rank.num // max(1, rank.num_local))
-    return Choice(f"distributed-{rank.num}", f"asked for; {rank.num} ranks, machines: {machines}")
+    name = f"{recipe.engine}-{rank.num}"
+    return Choice(name, f"asked for; {rank.num} ranks, machines: {machines}")
 
 
 def chosen_before(
@@ -165,13 +175,13 @@ def chosen_before(
     No trial is made again. Raises UserError where this machine has no such engine, as a machine
     without a C compiler has none for surviving weights, and for another number of ranks.
     """
-    if recipe.engine == "distributed" or (rank is not None and rank.num > 1):
-        choice, before = by_ranks(recipe, rank), str(kept.get("engine"))
+    if recipe.engine in BY_RANKS or (rank is not None and rank.num > 1):
+        choice, before = by_ranks(recipe, task, masking, rank), str(kept.get("engine"))
         if choice.name != before:
             raise UserError(
-                f"this run was begun as {before}, and now there are {choice.name.split('-')[1]} "
-                f"ranks, which round otherwise: start {before.split('-')[-1]} again, or give "
-                "another name=... for another run"
+                f"this run was begun as {before}, and now it would be {choice.name}, which rounds "
+                f"otherwise: start {_ranks_of(before)} again, or give another name=... for another "
+                "run"
             )
         return choice
     trial = Trial(None, int(kept.get("lane_bytes", 0)), int(kept.get("evaluation_bytes", 0)))
@@ -184,6 +194,11 @@ def chosen_before(
             "train.engine=packed or sequential"
         )
     return choice
+
+
+def _ranks_of(name: str) -> str:
+    engine, _, num = name.partition("-")
+    return f"{num} ranks with train.engine={engine}" if num else f"it with train.engine={engine}"
 
 
 def _unavailable(name: str, recipe: Recipe, task: Task, masking: Masking) -> str | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, zip_longest
 
@@ -13,13 +14,28 @@ from torch import Tensor
 from lth_runner.problem.answers import Tally
 from lth_runner.problem.objective import Objective
 from lth_runner.store.checkpoint import Checkpoint
+from lth_runner.training.engines.distributed.collectives import severed_within
 from lth_runner.training.engines.distributed.lines import Leader, others_that
-from lth_runner.training.engines.distributed.orders import Advance, Begin, Compare, Evaluate
-from lth_runner.training.engines.distributed.shared_training import SharedTraining
+from lth_runner.training.engines.distributed.orders import (
+    Advance,
+    AskFinite,
+    Begin,
+    Compare,
+    Evaluate,
+    GatherMoments,
+    GatherWeights,
+)
+from lth_runner.training.engines.distributed.shared_training import (
+    SharedTraining,
+    replicated,
+    sharded,
+)
 from lth_runner.training.engines.engine import Together
 from lth_runner.training.job import Job
+from lth_runner.training.loop import Elsewhere
 from lth_runner.training.recipe import Recipe
 from lth_runner.values.errors import UserError
+from lth_runner.values.state import State
 
 
 @dataclass(frozen=True)
@@ -27,13 +43,15 @@ class Distributed:
     """Trains one network after the other, on all ranks that a leader has lines to.
 
     A batch is of all ranks together, so that a training is that of one process but for rounding.
+    ``is_sharded``: each rank holds a part of the network, where it else holds all of it.
     """
 
     leader: Leader
+    is_sharded: bool = field(default=False, kw_only=True)
 
     @property
     def name(self) -> str:
-        return f"distributed-{self.leader.rank.num}"
+        return f"{'sharded' if self.is_sharded else 'distributed'}-{self.leader.rank.num}"
 
     def pick(self, jobs: Sequence[Job]) -> Sequence[int]:
         return [0]
@@ -44,26 +62,56 @@ class Distributed:
         """Begins a training on all ranks; raises RankLost where one of them is gone."""
         [job], [checkpoint] = jobs, checkpoints
         leader, number = self.leader, self.leader.next_number()
-        leader.tell(Begin.of(number, leader.forgotten(), job, recipe, checkpoint))
-        training = SharedTraining(job, recipe, checkpoint, leader.rank)
+        forgotten, is_sharded = leader.forgotten(), self.is_sharded
+        leader.tell(Begin.of(number, forgotten, job, recipe, checkpoint, is_sharded=is_sharded))
+        make = sharded if is_sharded else replicated
+        training = make(job, recipe, checkpoint, leader.rank)
         loop = training.loop
+        if is_sharded:
+            loop.elsewhere = _elsewhere(leader, number)
         loop.measure = partial(_measured, leader, number, weakref.ref(training))
         weakref.finalize(training, leader.forget, number)
 
         def advance() -> None:
             leader.tell(Advance(number))
-            try:
+            with _told(leader):
                 training.advance()
-            except Exception as error:
-                cause = leader.cause(error)
-                if cause is error:
-                    raise
-                raise cause from error
             if loop.step == loop.clock.total:
                 _compare(leader, number, training)
                 training.close()
 
         return Together([loop], advance)
+
+
+@contextmanager
+def _told(leader: Leader) -> Iterator[None]:
+    """Raises RankLost where it fails because another rank is gone."""
+    try:
+        yield
+    except Exception as error:
+        cause = leader.cause(error)
+        if cause is error:
+            raise
+        raise cause from error
+
+
+def _elsewhere(leader: Leader, number: int) -> Elsewhere:
+    """Has the other ranks join in where this one reads weights and moments."""
+
+    def read(order: object, own: Callable[[], State]) -> State:
+        leader.tell(order)
+        with _told(leader), severed_within():
+            return own()
+
+    def are_finite(own: bool) -> bool:  # noqa: FBT001 (an answer)
+        leader.tell(AskFinite(number))
+        return all([own, *leader.answers()])
+
+    return Elsewhere(
+        weights=partial(read, GatherWeights(number)),
+        moments=partial(read, GatherMoments(number)),
+        are_finite=are_finite,
+    )
 
 
 def _measured(
@@ -73,7 +121,8 @@ def _measured(
     training = reference()
     assert training is not None
     leader.tell(Evaluate(number, split))
-    own = training.evaluate(split)
+    with _told(leader):
+        own = training.evaluate(split)
     return merged(training.loop.job.task.objective, [own, *leader.answers()])
 
 

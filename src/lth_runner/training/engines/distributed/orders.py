@@ -15,7 +15,12 @@ from lth_runner.search.ticket import Start, Ticket
 from lth_runner.store.checkpoint import Checkpoint
 from lth_runner.training.engines.distributed.collectives import connect
 from lth_runner.training.engines.distributed.lines import Follower
-from lth_runner.training.engines.distributed.shared_training import SharedTraining, Standing
+from lth_runner.training.engines.distributed.shared_training import (
+    SharedTraining,
+    Standing,
+    replicated,
+    sharded,
+)
 from lth_runner.training.engines.distributed.telling import End
 from lth_runner.training.job import Job
 from lth_runner.training.recipe import Recipe
@@ -72,6 +77,7 @@ class Begin:
     """Begins a training, from its checkpoint where there is one; forgets others."""
 
     number: int
+    is_sharded: bool
     forgotten: Sequence[int]
     task: Task
     mask: Mask
@@ -89,11 +95,14 @@ class Begin:
         job: Job,
         recipe: Recipe,
         checkpoint: Checkpoint | None,
+        *,
+        is_sharded: bool,
     ) -> Begin:
         """Describes a job as it can be sent: tensors, and no functions that would read them."""
         ticket, start = job.ticket, job.ticket.start
         return cls(
             number=number,
+            is_sharded=is_sharded,
             forgotten=forgotten,
             task=job.task,
             mask=ticket.mask,
@@ -116,8 +125,8 @@ class Begin:
         ticket = Ticket(self.mask, self.weights, Start(**self.start))
         job = Job(self.task, ticket, self.masking)
         rank = served.follower.rank
-        training = SharedTraining(job, self.recipe, self.checkpoint, rank)
-        served.trainings[self.number] = training
+        make = sharded if self.is_sharded else replicated
+        served.trainings[self.number] = make(job, self.recipe, self.checkpoint, rank)
 
 
 @dataclass(frozen=True)
@@ -139,6 +148,36 @@ class Evaluate:
 
     def __call__(self, served: Served) -> list[list[Tensor]]:
         return served.trainings[self.number].evaluate(self.split)
+
+
+@dataclass(frozen=True)
+class GatherWeights:
+    """Gives rank 0 a rank's part of the weights."""
+
+    number: int
+
+    def __call__(self, served: Served) -> None:
+        served.trainings[self.number].gather_weights()
+
+
+@dataclass(frozen=True)
+class GatherMoments:
+    """Gives rank 0 a rank's part of the optimizer's moments."""
+
+    number: int
+
+    def __call__(self, served: Served) -> None:
+        served.trainings[self.number].gather_moments()
+
+
+@dataclass(frozen=True)
+class AskFinite:
+    """Says whether a rank's part of the weights is finite."""
+
+    number: int
+
+    def __call__(self, served: Served) -> bool:
+        return served.trainings[self.number].loop.are_finite_here()
 
 
 @dataclass(frozen=True)

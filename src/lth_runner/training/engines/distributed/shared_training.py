@@ -2,55 +2,121 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lth_runner.problem.answers import answered_in_pieces
 from lth_runner.problem.data.dataset import part_of
 from lth_runner.problem.gaussian import Gaussian
+from lth_runner.problem.objective import Objective
 from lth_runner.store.checkpoint import Checkpoint
+from lth_runner.training import moments
 from lth_runner.training.engines.distributed.batch_norm import Synchronised
-from lth_runner.training.engines.distributed.collectives import summed, summed_number
+from lth_runner.training.engines.distributed.collectives import (
+    severed_within,
+    summed,
+    summed_number,
+)
 from lth_runner.training.engines.distributed.gradients import SummedGradients
+from lth_runner.training.engines.distributed.sharded import (
+    InStep,
+    Scattered,
+    check_runs,
+    network,
+    shard,
+)
 from lth_runner.training.job import Job
 from lth_runner.training.loop import Loop
 from lth_runner.training.recipe import Recipe
 from lth_runner.values import state as states
 from lth_runner.values.ranks import Rank
+from lth_runner.values.shards import whole
+from lth_runner.values.tree import Batch
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What must be the same on all ranks once a training is done."""
+    """What must be the same on all ranks once a training is done.
+
+    No weights where each rank holds others.
+    """
 
     step: int
     mask: str
     weights: str
 
 
+class Gradients(Protocol):
+    """Adds gradients up over the ranks."""
+
+    def expect(self) -> None:
+        """Waits for the gradients of another step."""
+
+    def finish(self) -> None:
+        """Has the sums in the gradients' places."""
+
+    def remove(self) -> None:
+        """Leaves the network alone."""
+
+
+Measure = Callable[[nn.Module, Iterable[Iterable[Batch]], Objective], list[list[Tensor]]]
+
+
+def replicated(
+    job: Job, recipe: Recipe, checkpoint: Checkpoint | None, rank: Rank
+) -> SharedTraining:
+    """Makes a training of which each rank has the whole network."""
+    laws = job.task.laws
+    # a draw of weights is one for all ranks; of activations, as of dropout, each has its own
+    alike = isinstance(laws, Gaussian) and not laws.local_reparameterisation
+    loop = Loop(job, recipe, checkpoint, rank=0 if alike else rank.number)
+    once = recipe.micro_batch is None and laws is None
+    gradients = SummedGradients(loop.parameters, early=once)
+    return SharedTraining(loop, rank, gradients, answered_in_pieces)
+
+
+def sharded(job: Job, recipe: Recipe, checkpoint: Checkpoint | None, rank: Rank) -> SharedTraining:
+    """Makes a training of which each rank has a part of the network."""
+    task = job.task
+    spread = partial(shard, device=task.device)
+    model = network(task, recipe)
+    loop = Loop(job, recipe, checkpoint, model=model, rank=rank.number, spread=spread)
+    spare = task.data.sample(1, 0)
+    check_runs(model, spare)
+    in_step = InStep(spare, task.device)
+    return SharedTraining(loop, rank, Scattered(), in_step, is_whole=False)
+
+
 class SharedTraining:
-    """One rank's copy of a training: the whole network, and a part of every batch.
+    """One rank's share of a training: the network or its part of it, and a part of every batch.
 
     What a mask or an optimizer does after the backward pass it does on each rank, by the same
     gradients and the same seeds.
     """
 
-    def __init__(self, job: Job, recipe: Recipe, checkpoint: Checkpoint | None, rank: Rank) -> None:
-        laws = job.task.laws
-        # a draw of weights is one for all ranks; of activations, as of dropout, each has its own
-        alike = isinstance(laws, Gaussian) and not laws.local_reparameterisation
-        drawn_by = 0 if alike else rank.number
-        self.loop = Loop(job, recipe, checkpoint, rank=drawn_by)
+    def __init__(
+        self,
+        loop: Loop,
+        rank: Rank,
+        gradients: Gradients,
+        measure: Measure,
+        *,
+        is_whole: bool = True,
+    ) -> None:
+        self.loop, self._is_whole = loop, is_whole
+        job, recipe = loop.job, loop.recipe
         _ = job.task.is_random  # found by a step of each rank's own, of which no sum is to be
         self._rank, (begin, end) = rank, rank.share(recipe.batch_size)
         self._share = (end - begin) / recipe.batch_size
         self._batches = self.loop.awaited = part_of(self.loop.stream, begin, end)
-        once = recipe.micro_batch is None and laws is None
-        self._gradients = SummedGradients(self.loop.parameters, early=once)
+        self._gradients, self._measure = gradients, measure
         norms = [m for m in self.loop.model.modules() if isinstance(m, _BatchNorm)]
         own = any(norms) or not job.task.is_shipped  # a user's own may call F.batch_norm too
         self._is_synchronised = recipe.sync_batch_norm and own
@@ -66,13 +132,14 @@ class SharedTraining:
         terms = summed_number(loop.objective.weight(batch[1]), loop.loss.device)
         before, loop.loss = loop.loss, torch.zeros_like(loop.loss)
         self._gradients.expect()
-        with self._normalised():
+        with severed_within(), self._normalised():
             loop.differentiate(batch, terms=terms, penalised=self._rank.is_first)
         self._gradients.finish()
         loop.loss = before + summed(loop.loss)
         loop.num_losses += 1
         self._average_buffers()
-        loop.update()
+        with severed_within():
+            loop.update()
 
     def _normalised(self) -> AbstractContextManager[object]:
         return Synchronised() if self._is_synchronised else nullcontext()
@@ -88,12 +155,25 @@ class SharedTraining:
         loop, task = self.loop, self.loop.job.task
         loop.forget_gradients()
         batches = task.evaluated_by(self._rank, split)
-        return answered_in_pieces(loop.model, batches, task.objective)
+        with severed_within():
+            return self._measure(loop.model, batches, task.objective)
 
     def standing(self) -> Standing:
         """Hashes the mask and the weights."""
-        mask, weights = self.loop.live.mask(), self.loop.weights()
-        return Standing(self.loop.step, mask.fingerprint, states.fingerprint(weights))
+        mask = self.loop.live.mask()
+        weights = states.fingerprint(self.loop.weights()) if self._is_whole else ""
+        return Standing(self.loop.step, mask.fingerprint, weights)
+
+    def gather_weights(self) -> None:
+        """Gives this rank's part of the weights to rank 0, which reads them."""
+        with severed_within():
+            for _, value in states.named_tensors(self.loop.model):
+                whole(value.detach())
+
+    def gather_moments(self) -> None:
+        """Gives this rank's part of the optimizer's moments to rank 0, which reads them."""
+        with severed_within():
+            moments.gather(self.loop.optimizer)
 
     def close(self) -> None:
         """Leaves the network as it would be without other ranks."""

@@ -1,0 +1,62 @@
+"""An optimizer's tensors, moments and counters, as a checkpoint holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lth_runner.values.shards import local, local_of, whole
+from lth_runner.values.state import State
+
+
+def flat(optimizer: Optimizer) -> State:
+    """Names an optimizer's tensors ``<index>.<name>``; those on the CPU are no copies.
+
+    Of a network that lies on several processes in whole: the others must ``gather`` them.
+    """
+    return {
+        path: whole(value.detach()).cpu() if isinstance(value, Tensor) else torch.tensor(value)
+        for path, value in _named(optimizer)
+    }
+
+
+def gather(optimizer: Optimizer) -> None:
+    """Gives what lies in this process to the one that takes all, tensor by tensor."""
+    for _, value in _named(optimizer):
+        if isinstance(value, Tensor):
+            whole(value.detach())
+
+
+def _named(optimizer: Optimizer) -> Iterator[tuple[str, object]]:
+    for index, entries in optimizer.state_dict()["state"].items():
+        for name, value in entries.items():
+            if value is not None:
+                yield f"{index}.{name}", value
+
+
+def unfuse(optimizer: Optimizer) -> None:
+    """Has an optimizer step by torch's plain operations: few fused ones know parts of tensors."""
+    for group in optimizer.param_groups:
+        if group.get("fused"):
+            group |= {"fused": False, "foreach": True}
+
+
+def restore(optimizer: Optimizer, named: Mapping[str, Tensor]) -> None:
+    """Gives an optimizer what ``flat`` gave."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    entries: dict[int, dict[str, Tensor]] = {}
+    for path, value in named.items():
+        index, name = path.split(".", 1)
+        like = parameters[int(index)]
+        if value.shape == like.shape:  # fused kernels need the parameter's own memory layout
+            part = local_of(value, like)
+            value = torch.empty_like(like, dtype=value.dtype)
+            local(value).copy_(part)
+        else:
+            value = value.clone()  # a step counter: the optimizer counts in place
+        entries.setdefault(int(index), {})[name] = value
+    whole_state = optimizer.state_dict()
+    optimizer.load_state_dict({**whole_state, "state": entries})

@@ -1,0 +1,233 @@
+"""Trainings of which each rank holds a part are those of one process, but for rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import lanes
+import small
+from lth_runner.allocate import Global, LayerWise
+from lth_runner.masking import EdgePopup, Gradual, Rigl, Set, Static
+from lth_runner.masking.updates import Updates
+from lth_runner.problem import NextToken
+from lth_runner.problem.coordinates import Delta
+from lth_runner.problem.data import Data
+from lth_runner.problem.gaussian import Gaussian
+from lth_runner.problem.models import masked_transformer
+from lth_runner.problem.task import Task
+from lth_runner.schedule import Geometric, Iterations
+from lth_runner.search.ticket import Start, Ticket
+from lth_runner.training.engines.choose import choose
+from lth_runner.training.engines.distributed.engine import Distributed
+from lth_runner.training.engines.distributed.lines import Leader
+from lth_runner.training.engines.distributed.sharded import blocks
+from lth_runner.training.engines.sequential import Sequential
+from lth_runner.training.job import Job
+from lth_runner.training.pace import Interrupted, Pace
+from lth_runner.training.train import gradients
+from lth_runner.values.errors import UserError
+from lth_runner.values.ignored import IGNORED
+from lth_runner.values.mask import Mask
+from lth_runner.values.ranks import Rank
+from lth_runner.values.seeds import stream
+from lth_runner.values.shards import is_shard
+from second_rank import two_ranks
+
+STEPS = "6it"
+
+
+@pytest.fixture(scope="module")
+def leader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leader]:
+    with two_ranks(tmp_path_factory.mktemp("ranks")) as found:
+        yield found
+
+
+def by(leader: Leader) -> Distributed:
+    return Distributed(leader, is_sharded=True)
+
+
+def job(model: Any = lanes.lenet, masking: Any = None, *, full: bool = False) -> Job:
+    return lanes.jobs(1, model, masking, full=full)[0]
+
+
+def transformer() -> nn.Module:
+    return masked_transformer(vocabulary=9, length=6, width=8, depth=2, heads=2)
+
+
+class Tied(nn.Module):
+    """A head that shares its weight with the embedding, and rows that no two ranks share evenly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(9, 5)
+        self.layers = nn.ModuleList([nn.Linear(5, 5), nn.Linear(5, 5)])
+        self.head = nn.Linear(5, 9, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        hidden = self.embedding(input_ids)
+        for layer in self.layers:
+            hidden = layer(hidden).relu_()  # in place, of a view
+        return self.head(hidden)
+
+
+def uneven(model: Any, num: int = 40) -> Job:
+    """Sequences of which each has another number of targets, some none; batches of a last one."""
+    rng = stream(0, "uneven")
+    tokens = torch.randint(0, 9, (num, 6), generator=rng)
+    targets = torch.where(torch.rand(num, 6, generator=rng) < 0.2, tokens, IGNORED)
+    split = {"input_ids": tokens}, targets
+    task = Task(model, Data.from_tensors(split, split, split, num_classes=9), objective=NextToken())
+    drawn = {n: torch.rand(k.shape, generator=stream(0, n)) for n, k in task.dense().items()}
+    mask = Mask({name: value < 0.5 for name, value in drawn.items()})
+    return Job(task, Ticket(mask, task.init()), Static())
+
+
+def change() -> Job:
+    """A change of fixed weights."""
+    task = replace(small.task(), coordinates=Delta())
+    drawn = {n: torch.rand(k.shape, generator=stream(0, n)) for n, k in task.dense().items()}
+    mask = Mask({name: value < 0.3 for name, value in drawn.items()})
+    return Job(task, Ticket(mask, task.init()), Static())
+
+
+EDGE_POPUP = EdgePopup(LayerWise(), Iterations(0.5))
+GRADUAL = Gradual(Global(), Geometric(0.7, rounds=3), begin=0.0, end=0.7)
+PROBLEMS = {
+    "static": job(),
+    "batch_norm": job(lanes.resnet),
+    "rigl": job(masking=Rigl(Updates(every="2it", fraction=0.4))),
+    "set": job(masking=Set(Updates(every="2it", fraction=0.4), spread=0.1, reset=True)),
+    "gradual": job(masking=GRADUAL, full=True),
+    "transformer": uneven(transformer),
+    "tied": uneven(Tied),
+    "one_batch": uneven(transformer, num=3),
+    "change": change(),
+}
+RECIPES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "odd_batch": {"batch_size": 9},
+    "clipped_adam": {"optimizer": lanes.ADAM, "clip_norm": 0.1},
+    "in_parts": {"micro_batch": 2, "optimizer": lanes.ADAMW},
+}
+CASES = [(name, "plain") for name in PROBLEMS if name != "one_batch"] + [
+    ("batch_norm", "odd_batch"), ("static", "clipped_adam"), ("transformer", "in_parts"),
+]  # fmt: skip
+
+
+def assert_alike(both: Any, one: Any) -> None:
+    assert both.mask.fingerprint == one.mask.fingerprint
+    assert both.weights.keys() == one.weights.keys()
+    for name, value in one.weights.items():
+        assert not is_shard(both.weights[name])
+        assert torch.allclose(both.weights[name], value, rtol=1e-3, atol=1e-5), name
+    assert len(one.history) == len(both.history) > 1
+    for alone, together in zip(one.history, both.history, strict=True):
+        assert together == pytest.approx(alone, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize(("problem", "how"), CASES)
+def test_a_training_is_that_of_one_process(leader: Leader, problem: str, how: str) -> None:
+    recipe = lanes.recipe(length=STEPS, **RECIPES[how])
+    [one] = lanes.trained([PROBLEMS[problem]], recipe, by=Sequential())
+    [both] = lanes.trained([PROBLEMS[problem]], recipe, by=by(leader))
+    assert_alike(both, one)
+
+
+def test_a_rank_without_a_batch_of_a_split_waits_for_none(leader: Leader) -> None:
+    recipe = lanes.recipe(length=STEPS, batch_size=2)
+    [one] = lanes.trained([PROBLEMS["one_batch"]], recipe, by=Sequential())
+    [both] = lanes.trained([PROBLEMS["one_batch"]], recipe, by=by(leader))
+    assert_alike(both, one)
+
+
+@pytest.mark.parametrize("problem", ["batch_norm", "rigl", "change"])
+def test_it_goes_on_from_a_checkpoint_with_equal_bits(leader: Leader, problem: str) -> None:
+    how, keeper = lanes.recipe(length=STEPS, optimizer=lanes.ADAMW), lanes.Memory()
+    chosen = replace(PROBLEMS[problem], snapshots=(3,))
+    [whole] = lanes.trained([chosen], how, by=by(leader), keepers=[keeper])
+    asked = iter([False, False, True])
+    pace = Pace(lambda: next(asked))
+    with pytest.raises(Interrupted):
+        lanes.trained([chosen], how, by=by(leader), keepers=[keeper], pace=pace)
+    assert keeper.checkpoint is not None
+    assert keeper.checkpoint.step == 3
+    [again] = lanes.trained([chosen], how, by=by(leader), keepers=[keeper])
+    assert lanes.prints([again]) == lanes.prints([whole])
+    assert again.history == whole.history
+    assert lanes.whole_state(keeper.snapshots[3]) == lanes.whole_state(keeper.checkpoint)
+    if problem == "batch_norm":  # a ticket that is rewound to it, with the moments
+        start = Start(3, optimizer=keeper.checkpoint.optimizer)
+        rewound = Ticket(chosen.ticket.mask, keeper.checkpoint.weights, start)
+        later = replace(chosen, ticket=rewound, snapshots=())
+        assert lanes.prints(lanes.trained([later], how, by=by(leader))) == lanes.prints([whole])
+
+
+def test_a_checkpoint_is_one_that_other_engines_read(leader: Leader) -> None:
+    how, keeper = lanes.recipe(length=STEPS, optimizer=lanes.ADAMW), lanes.Memory()
+    chosen = replace(PROBLEMS["static"], snapshots=(3,))
+    [sharded] = lanes.trained([chosen], how, by=by(leader), keepers=[keeper])
+    other = lanes.Memory(keeper.snapshots[3])
+    [alone] = lanes.trained([chosen], how, by=Sequential(), keepers=[other])
+    for name, value in alone.weights.items():
+        assert torch.allclose(sharded.weights[name], value, rtol=1e-3, atol=1e-5), name
+
+
+def test_trainings_may_take_turns(leader: Leader) -> None:
+    """As probes do that hold the gradients of two against each other."""
+    how, chosen = lanes.recipe(length=STEPS), lanes.jobs(2, lanes.lenet)
+    both = zip(*(gradients(one, how, 3, engine=by(leader)) for one in chosen), strict=True)
+    alone = zip(*(gradients(one, how, 3) for one in chosen), strict=True)
+    for pair, expected in zip(both, alone, strict=True):
+        for found, wanted in zip(pair, expected, strict=True):
+            for name, value in wanted.items():
+                assert torch.allclose(found[name], value, rtol=1e-3, atol=1e-6), name
+
+
+def test_a_weight_that_diverges_on_one_rank_is_told(leader: Leader) -> None:
+    start = PROBLEMS["static"].ticket.weights
+    last = list(start)[-1]
+    broken = start[last].clone()
+    broken[-1] = torch.inf  # of the last class, which the second rank holds
+    ticket = Ticket(PROBLEMS["static"].ticket.mask, {**start, last: broken})
+    chosen = replace(PROBLEMS["static"], ticket=ticket)
+    [both] = lanes.trained([chosen], lanes.recipe(length=STEPS), by=by(leader))
+    assert both.diverged
+    assert both.history[-1]["train_loss"] is None
+
+
+def test_blocks_are_those_of_lists_and_share_nothing() -> None:
+    found = Tied()
+    assert blocks(found) == list(found.layers)
+    found.layers[1].weight = found.embedding.weight = nn.Parameter(torch.zeros(9, 5))
+    assert blocks(found) == [found.layers[0]]
+    assert blocks(nn.Linear(2, 2)) == []
+
+
+def test_each_rank_holds_its_part_alone(leader: Leader) -> None:
+    [loop] = by(leader).begin([PROBLEMS["static"]], lanes.recipe(length=STEPS), [None]).lanes
+    held = sum(p.to_local().numel() for p in loop.model.parameters())  # type: ignore[operator]
+    every = PROBLEMS["static"].task.num_parameters
+    assert held == pytest.approx(every / 2, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("masking", "coordinates", "precision", "message"),
+    [
+        (EDGE_POPUP, None, "fp32", "EdgePopup chooses weights while it trains"),
+        (Static(), Gaussian(), "fp32", "weights that are drawn"),
+        (Static(), None, "fp16", "give bf16 or fp32"),
+    ],
+)
+def test_what_cannot_be_sharded_is_refused(
+    masking: Any, coordinates: Any, precision: str, message: str
+) -> None:
+    recipe = lanes.recipe(engine="sharded", precision=precision)
+    with pytest.raises(UserError, match=message):
+        choose(recipe, replace(small.task(), coordinates=coordinates), masking, Rank(0, 2))
