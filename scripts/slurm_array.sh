@@ -115,7 +115,9 @@ submit() {
     here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
     python=$(find_python "$here")
     words=("$@")
-    if [ -n "$ranks" ]; then words+=(train.engine=distributed); fi
+    if [ -n "$ranks" ] && [[ " ${words[*]} " != *" train.engine="* ]]; then
+        words+=(train.engine=distributed)
+    fi
     # the task's shell may have another PATH
     if [ "${words[0]}" = lth-run ] && [ -x "${python%/*}/lth-run" ]; then words[0]="${python%/*}/lth-run"; fi
     if [ -n "$dry" ]; then exec "$python" "$here/expand_sweep.py" -- "${words[@]}"; fi

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -126,7 +126,11 @@ class Begin:
         job = Job(self.task, ticket, self.masking)
         rank = served.follower.rank
         make = sharded if self.is_sharded else replicated
-        served.trainings[self.number] = make(job, self.recipe, self.checkpoint, rank)
+        training = make(job, self.recipe, self.checkpoint, rank)
+        # what it has started from is looked at no more, and may be large
+        start = replace(ticket.start, optimizer={})
+        training.loop.job = replace(job, ticket=Ticket(self.mask, {}, start))
+        served.trainings[self.number] = training
 
 
 @dataclass(frozen=True)
