@@ -2,8 +2,8 @@
 
     make bench                          # everything, some minutes on two quiet cores
     python scripts/bench.py step pack   # some of it: step pack bayesian sparse convolution
-                                        # transformer finetune lota compile overhead prune
-                                        # memory large stream gpu
+                                        # transformer finetune lota compile overhead shares
+                                        # prune memory large stream gpu
 
 Absolute times depend on the machine and on what else it does; every claim is a ratio of two
 things measured in turns. The ceiling is the rate of a large matrix product in the same process.
@@ -11,7 +11,6 @@ things measured in turns. The ceiling is the rate of a large matrix product in t
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import os
@@ -19,12 +18,10 @@ import platform
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import shares
 import torch
 import torch.nn.functional as F
 from measuring import (
@@ -49,7 +46,6 @@ from lth_runner.problem.task import Task
 from lth_runner.training.engines.engine import Engine
 from lth_runner.training.engines.packed import Packed, Sparse
 from lth_runner.training.engines.sequential import Sequential
-from lth_runner.training.recipe import Recipe
 from lth_runner.values.mask import Mask
 
 
@@ -143,40 +139,10 @@ def bench_bayesian() -> None:
 
 
 def bench_convolution() -> None:
-    """ResNet-20, 32x32, batch 128, SGD: fp32 and bf16 against the ceiling."""
-    factory = functools.partial(
-        models.resnet_cifar, depth=20, width=16, norm="batch", shape=(3, 32, 32), num_classes=10
-    )
-    task = Task(factory, images(2_000, (3, 32, 32)))
-    sgd = functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9, fused=True)
-    recipes = {kind: Recipe("9999it", 128, sgd, precision=kind) for kind in ("fp32", "bf16")}
-    recipes["deterministic"] = Recipe("9999it", 128, sgd, deterministic=True)
-    things = {name: one_step(task, recipe) for name, recipe in recipes.items()}
-    things |= {
-        "fp32 product": repeated(product(torch.float32), 10),
-        "bf16 product": repeated(product(torch.bfloat16), 10),
-    }
-    times = in_turns(things, repeats=5)
-    multiplications = 40.55e6  # of one image's forward pass
-    step = 3 * 2 * 128 * multiplications
-    for kind in ("fp32", "bf16"):
-        rate = [PRODUCT * 10 / t for t in times[f"{kind} product"]]
-        say(f"{kind} ceiling", [r / 1e9 for r in rate], "GFLOP/s")
-        say(f"{kind} step", [1e3 * t for t in times[kind]], "ms")
-        say(f"{kind} step / ceiling", [step / t / r for t, r in
-                                       zip(times[kind], rate, strict=True)], "")  # fmt: skip
-    say("bf16 faster than fp32", ratios(times["fp32"], times["bf16"]), "x")
-    say("deterministic=true / false", ratios(times["deterministic"], times["fp32"]), "x")
+    """ResNet-20 and VGG-11, 32x32, batch 128, SGD: a hand-written loop, bf16, and the ceiling."""
+    import bench_convolution
 
-
-def one_step(task: Task, recipe: Recipe) -> Timed:
-    together = Sequential().begin(jobs(task, 1), recipe, [None])
-
-    def step() -> None:
-        with recipe.arithmetic(torch.device("cpu")):
-            together.advance()
-
-    return step
+    bench_convolution.main()
 
 
 TO_FIRST_STEP = """
@@ -223,86 +189,17 @@ def bench_overhead() -> None:
         }, repeats=3)  # fmt: skip
     for name, found in times.items():
         say(name, found, "s")
-    canonical("digits", 525, "train=adam")
-    canonical(
-        "lenet300_mnist_imp, Gaussian data of its size, 3 of its rounds, 500 steps", 500,
-        "+experiment=lenet300_mnist_imp", "dataset=synthetic", "dataset.shape=[1,28,28]",
-        "dataset.num_train=60000", "dataset.num_test=10000", "dataset.validation=5000",
-        "pruner.sparsity=null", "pruner.rounds=2", "pruner.rate=0.7", "train.length=500it",
-        full=50_000,
+    shares.canonical("digits", 525, "train=adam")
+
+
+def bench_shares() -> None:
+    """lenet300_mnist_imp, Gaussian data of its size, all its trainings of 500 steps: its parts."""
+    shares.canonical(
+        "lenet300_mnist_imp", 500, "+experiment=lenet300_mnist_imp", "dataset=synthetic",
+        "dataset.shape=[1,28,28]", "dataset.num_train=60000", "dataset.num_test=10000",
+        "dataset.validation=5000", "train.length=500it", full=50_000,
+        looks=("100it", "100it+3%", "100it+5%", "1000it"),
     )  # fmt: skip
-
-
-class Shares:
-    """Seconds by name; what is timed within something else that is timed belongs to that."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._is_inside = False
-
-    def timed(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        """``call``, its time counted."""
-
-        def measured(*arguments: Any, **named: Any) -> Any:
-            if self._is_inside:
-                return call(*arguments, **named)
-            self._is_inside, began = True, time.perf_counter()
-            try:
-                return call(*arguments, **named)
-            finally:
-                self._is_inside = False
-                self.seconds[name] = self.seconds.get(name, 0) + time.perf_counter() - began
-
-        return measured
-
-
-def canonical(label: str, steps: int, *arguments: str, full: int | None = None) -> None:
-    """An experiment with its default probes, in this process: where its time goes.
-
-    ``steps`` of each training are done; ``full``: how many the experiment has, to which the time
-    of steps and of evaluations is stretched.
-    """
-    from unittest import mock
-
-    from lth_runner import experiment
-    from lth_runner.cli import launch
-    from lth_runner.cli import main as cli
-    from lth_runner.runs.record import Record
-    from lth_runner.training.engines.engine import Together
-    from lth_runner.training.loop import Loop
-
-    shares = Shares()
-    parts = [
-        (launch, "build", "start"), (launch, "warn_if_slow", "start"),
-        (Loop, "evaluate", "evaluation"), (experiment, "row", "probes"),
-        (experiment, "next_jobs", "pruning"), (Record, "watch", "record"),
-        (Record, "round", "record"), (Record, "close", "report"), (launch, "_conclude", "report"),
-    ]  # fmt: skip
-    made = Together.__init__
-
-    def timed_steps(self: Any, lanes: Any, advance: Timed, *rest: Any, **named: Any) -> None:
-        made(self, lanes, shares.timed("steps", advance), *rest, **named)
-
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as patches:
-        command = ["lth-run", *arguments, "record=local", f"paths.outputs={folder}"]
-        patches.enter_context(mock.patch.object(sys, "argv", command))
-        patches.enter_context(mock.patch.object(Together, "__init__", timed_steps))
-        for owner, name, part in parts:
-            call = shares.timed(part, getattr(owner, name))
-            patches.enter_context(mock.patch.object(owner, name, call))
-        nowhere = patches.enter_context(Path(os.devnull).open("w"))
-        patches.enter_context(mock.patch.object(sys, "stdout", nowhere))
-        began = time.perf_counter()
-        with contextlib.suppress(SystemExit):
-            cli.main()
-        found = shares.seconds
-        found["all else"] = time.perf_counter() - began - sum(found.values())
-    print(f"  {label}: {', '.join(f'{name} {found[name]:.2f} s' for name in sorted(found))}")
-    for name in ("steps", "evaluation"):
-        found[name] *= (full or steps) / steps
-    whole = sum(found.values())
-    told = ", ".join(f"{name} {100 * found[name] / whole:.2f} %" for name in sorted(found))
-    print(f"    at {full or steps} steps a training: {told}", flush=True)
 
 
 def bench_prune() -> None:
@@ -372,7 +269,7 @@ def bench_finetune() -> None:
     """A BERT of MiniLM's size, batch 32, 32 tokens, AdamW: a step, and a round's other costs."""
     import bench_finetune
 
-    bench_finetune.main(canonical)
+    bench_finetune.main()
 
 
 def bench_stream() -> None:
@@ -408,8 +305,8 @@ BENCHES = {
     "convolution": bench_convolution,
     "transformer": bench_transformer, "finetune": bench_finetune, "lota": bench_lota,
     "compile": bench_compile,
-    "overhead": bench_overhead, "prune": bench_prune, "memory": bench_memory,
-    "large": bench_large, "stream": bench_stream,
+    "overhead": bench_overhead, "shares": bench_shares, "prune": bench_prune,
+    "memory": bench_memory, "large": bench_large, "stream": bench_stream,
     "gpu": bench_gpu,
 }  # fmt: skip
 

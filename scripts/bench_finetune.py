@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 import json
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
+import shares
 import torch
 import torch.nn.functional as F
 from measuring import Timed, in_turns, kept, ratios, repeated, say
@@ -114,7 +114,7 @@ def steps(path: Path) -> None:
     say("engine", rate, "tokens/s")
 
 
-def round_of(path: Path, canonical: Callable[..., None]) -> None:
+def round_of(path: Path) -> None:
     """A run of two rounds with its probes and its records: where its time goes."""
     texts = path / "texts"
     texts.mkdir()
@@ -124,7 +124,7 @@ def round_of(path: Path, canonical: Callable[..., None]) -> None:
         lines = [f"{row % 2}\t{' '.join(f'w{one}' for one in words)}"
                  for row, words in enumerate(drawn)]  # fmt: skip
         (texts / f"{name}.tsv").write_text("\n".join(["label\ttext", *lines]) + "\n")
-    canonical(
+    shares.canonical(
         "two rounds, default probes and probe=attention", 10,
         "model=hf", f"model.path={path}", "origin=hf", "covers=transformer", "dataset=text",
         f"dataset.root={texts}", "dataset/tokenizer=file", f"dataset.vocabulary={VOCABULARY}",
@@ -135,13 +135,13 @@ def round_of(path: Path, canonical: Callable[..., None]) -> None:
     )  # fmt: skip
 
 
-def main(canonical: Callable[..., None]) -> None:
+def main() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = model_folder(Path(folder))
             steps(path)
-            round_of(path, canonical)
+            round_of(path)
     finally:
         torch.set_num_threads(before)

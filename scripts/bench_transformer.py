@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from measuring import Timed, in_turns, kept, ratios, repeated, say
+from measuring import Timed, in_turns, kept, own_clock, ratios, repeated, say
 from torch import Tensor, nn
 
 from lth_runner.masking import Static
@@ -111,7 +111,7 @@ def main() -> None:
             with RECIPE.arithmetic(torch.device("cpu")):
                 times = in_turns({
                     "hand": repeated(by_hand, STEPS), "engine": repeated(together.advance, STEPS),
-                }, repeats=15)  # fmt: skip
+                }, repeats=15, clock=own_clock())  # fmt: skip
             say(f"{label}, hand-written step", [1e3 * t / STEPS for t in times["hand"]], "ms")
             found = ratios(times["engine"], times["hand"])
             say("sequential engine / hand-written", found, "x")
