@@ -25,8 +25,13 @@ from lth_runner.masking import (
     StraightThrough,
     Supermask,
     Updates,
+    edge_popup,
 )
 from lth_runner.schedule import Iterations
+from lth_runner.search.ticket import Ticket
+from lth_runner.training.job import Job
+from lth_runner.training.loop import Loop
+from lth_runner.values import state as states
 from lth_runner.values.steps import Step
 
 TOTAL = 20
@@ -106,6 +111,33 @@ def test_a_step_asks_the_device_nothing_but_where_the_host_chooses_a_mask(rule, 
     if due != NEVER:
         with pytest.raises((NotImplementedError, RuntimeError)):
             step(due)
+
+
+@pytest.mark.parametrize("rule", [EdgePopup(LayerWise(), HALF), MultiPrize(Global(), HALF)])
+def test_trained_by_a_devices_choice_a_network_is_what_it_is_by_the_hosts(monkeypatch, rule):
+    """On a CPU that is taken for a device; scores that diverge leave the last mask."""
+
+    def loop():
+        task = small.task(model=small.convolutional)
+        return Loop(Job(task, Ticket(task.dense(), task.init()), rule), small.recipe(), None)
+
+    plain = loop()
+    monkeypatch.setattr(edge_popup, "prepared", lambda budget, *given: budget.on_device(*given))
+    found = loop()
+    found.live._device = torch.device("meta")
+    for one in (plain, found):
+        for _ in range(8):
+            one.backward()
+            one.update()
+    assert found.live.mask() == plain.live.mask()
+    assert states.fingerprint(found.weights()) == states.fingerprint(plain.weights())
+    for one in (plain, found):
+        next(iter(one.live.trainable()))["params"][0].data[0] = torch.nan
+        one.backward()
+        one.update()
+    assert found.live.mask() == plain.live.mask()
+    for one in (plain, found):
+        assert all(one.weights()[name].isnan().all() for name in one.live.mask())
 
 
 def test_every_masking_is_looked_at():

@@ -14,6 +14,7 @@ from lth_runner.allocate.on_device import Choose, laid, on_host
 from lth_runner.masking.frozen import Draw, Frozen, ScoreRule, Scores, unchanged
 from lth_runner.masking.learned import refuse_avoiding_collapse
 from lth_runner.masking.live import LiveMask
+from lth_runner.masking.static import is_sparse
 from lth_runner.problem.data.order import sent
 from lth_runner.schedule import Iterations
 from lth_runner.values.errors import UserError, nearest
@@ -73,7 +74,7 @@ class Supermask:
         whole = select(self.exclude, kept, "pruner.exclude")
         values = _rescaled if self.rescale else unchanged
         schedule = self.schedule
-        if schedule:
+        if schedule and not is_sparse(kept):
             zeros = {name: torch.zeros(value.shape) for name, value in kept.items()}
             self.allocate(zeros, schedule()[-1], Mask(kept), 0)  # refuses what cannot be had
 
