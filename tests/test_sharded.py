@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from lth_runner.allocate import Global, LayerWise
 from lth_runner.masking import EdgePopup, Gradual, Rigl, Set, Static
 from lth_runner.masking.updates import Updates
 from lth_runner.problem import NextToken
-from lth_runner.problem.coordinates import Delta
+from lth_runner.problem.coordinates import Delta, constants
 from lth_runner.problem.data import Data
 from lth_runner.problem.gaussian import Gaussian
 from lth_runner.problem.models import masked_transformer
@@ -26,11 +27,12 @@ from lth_runner.search.ticket import Start, Ticket
 from lth_runner.training.engines.choose import choose
 from lth_runner.training.engines.distributed.engine import Distributed
 from lth_runner.training.engines.distributed.lines import Leader
-from lth_runner.training.engines.distributed.sharded import blocks
+from lth_runner.training.engines.distributed.sharded import blocks, network
 from lth_runner.training.engines.sequential import Sequential
 from lth_runner.training.job import Job
 from lth_runner.training.pace import Interrupted, Pace
 from lth_runner.training.train import gradients
+from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 from lth_runner.values.ignored import IGNORED
 from lth_runner.values.mask import Mask
@@ -77,6 +79,87 @@ class Tied(nn.Module):
         return self.head(hidden)
 
 
+class Noisy(torch.optim.SGD):
+    def step(self, closure: Any = None) -> None:
+        super().step(closure)
+        for parameter in self.param_groups[0]["params"]:
+            parameter.data += 0.1 * torch.randn_like(parameter)
+
+
+class ScaleNorm(nn.Module):
+    """A norm of one's own, whose scale has two axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(16, 1))
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return self.scale.flatten() * values / values.norm(dim=1, keepdim=True)
+
+
+class Named(nn.Module):
+    """Answers by name, with a view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(16, 16)
+
+    def forward(self, values: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"found": self.linear(values).view(-1, 16)}
+
+
+class Odd(nn.Module):
+    """Parameters in the root and in a list, blocks that answer by name, a norm of one's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(1))
+        self.weights = nn.ModuleList([nn.ParameterList([torch.eye(16)])])
+        self.norm = nn.Sequential(ScaleNorm())
+        self.layers = nn.ModuleList([Named(), Named()])
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        hidden = self.norm(images.flatten(1) @ self.weights[0][0])
+        for layer in self.layers:
+            hidden = layer(hidden)["found"].relu_()
+        return self.head(hidden) + self.shift
+
+
+class Dropped(nn.Module):
+    """Leaves one of its layers out in each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(16, 16) for _ in range(4)])
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        hidden, left_out = images.flatten(1), torch.randint(4, ()) if self.training else -1
+        for number, layer in enumerate(self.layers):
+            hidden = hidden if number == left_out else hidden + layer(hidden).tanh()
+        return self.head(hidden)
+
+
+def scaled() -> nn.Module:
+    return nn.ParameterDict({"scale": nn.Parameter(torch.tensor(1.0))})
+
+
+def mixed() -> nn.Module:
+    return nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).double())
+
+
+def hooked() -> nn.Module:
+    made = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    made[1].weight.register_hook(lambda gradient: 0 * gradient)
+    return made
+
+
+def small_job(model: Any) -> Job:
+    task = small.task(model=model)
+    return Job(task, Ticket(task.dense(), task.init()), Static())
+
+
 def uneven(model: Any, num: int = 40) -> Job:
     """Sequences of which each has another number of targets, some none; batches of a last one."""
     rng = stream(0, "uneven")
@@ -109,14 +192,18 @@ PROBLEMS = {
     "tied": uneven(Tied),
     "one_batch": uneven(transformer, num=3),
     "change": change(),
+    "odd": small_job(Odd),
 }
 RECIPES: dict[str, dict[str, Any]] = {
     "plain": {},
     "odd_batch": {"batch_size": 9},
     "clipped_adam": {"optimizer": lanes.ADAM, "clip_norm": 0.1},
     "in_parts": {"micro_batch": 2, "optimizer": lanes.ADAMW},
+    "more_parts_on_one": {"micro_batch": 4, "batch_size": 9},
+    "decayed": {"decay": "weights", "optimizer": partial(torch.optim.SGD, lr=0.1, weight_decay=1)},
 }
-CASES = [(name, "plain") for name in PROBLEMS if name != "one_batch"] + [
+CASES = [(name, "plain") for name in PROBLEMS if name not in ("one_batch", "odd")] + [
+    ("odd", "decayed"), ("transformer", "more_parts_on_one"),
     ("batch_norm", "odd_batch"), ("static", "clipped_adam"), ("transformer", "in_parts"),
 ]  # fmt: skip
 
@@ -202,6 +289,28 @@ def test_a_weight_that_diverges_on_one_rank_is_told(leader: Leader) -> None:
     assert both.history[-1]["train_loss"] is None
 
 
+def test_layers_that_each_rank_leaves_out_by_itself_are_told(leader: Leader) -> None:
+    how = lanes.recipe(length=STEPS, optimizer=lanes.ADAM)
+    with pytest.raises(UserError, match="went through other layers of the model than rank 0"):
+        lanes.trained([small_job(Dropped)], how, by=by(leader))
+
+
+@pytest.mark.parametrize("is_sharded", [True, False])
+def test_what_stands_still_stays_equal_to_the_last_bit(leader: Leader, is_sharded: bool) -> None:
+    how = lanes.recipe(length=STEPS, batch_size=11)
+    together = Distributed(leader, is_sharded=is_sharded).begin([PROBLEMS["change"]], how, [None])
+    [loop] = together.lanes
+    before = states.fingerprint(constants(loop.model))
+    for _ in range(3):
+        together.advance()
+    assert states.fingerprint(constants(loop.model)) == before
+
+
+def test_a_hook_on_a_parameter_is_refused() -> None:
+    with pytest.raises(UserError, match=r"has a hook on its parameter 1\.weight"):
+        network(small.task(model=hooked), lanes.recipe())
+
+
 def test_blocks_are_those_of_lists_and_share_nothing() -> None:
     found = Tied()
     assert blocks(found) == list(found.layers)
@@ -218,16 +327,24 @@ def test_each_rank_holds_its_part_alone(leader: Leader) -> None:
 
 
 @pytest.mark.parametrize(
-    ("masking", "coordinates", "precision", "message"),
+    ("masking", "problem", "recipe", "message"),
     [
-        (EDGE_POPUP, None, "fp32", "EdgePopup chooses weights while it trains"),
-        (Static(), Gaussian(), "fp32", "weights that are drawn"),
-        (Static(), None, "fp16", "give bf16 or fp32"),
+        (EDGE_POPUP, {}, {}, "EdgePopup chooses weights while it trains"),
+        (Static(), {"coordinates": Gaussian()}, {}, "weights that are drawn"),
+        (Static(), {}, {"precision": "fp16"}, "give bf16 or fp32"),
+        (Static(), {"model": scaled}, {}, "the parameter scale has no axis"),
+        (Static(), {"model": mixed}, {}, r"several types \(torch.float32, torch.float64\)"),
+        (Static(), {}, {"optimizer": torch.optim.Adafactor}, "Adafactor looks at whole tensors"),
+        (Static(), {}, {"optimizer": Noisy}, "Noisy draws random numbers"),
     ],
 )
 def test_what_cannot_be_sharded_is_refused(
-    masking: Any, coordinates: Any, precision: str, message: str
+    masking: Any, problem: dict[str, Any], recipe: dict[str, Any], message: str
 ) -> None:
-    recipe = lanes.recipe(engine="sharded", precision=precision)
     with pytest.raises(UserError, match=message):
-        choose(recipe, replace(small.task(), coordinates=coordinates), masking, Rank(0, 2))
+        choose(
+            lanes.recipe(engine="sharded", **recipe),
+            replace(small.task(), **problem),
+            masking,
+            Rank(0, 2),
+        )

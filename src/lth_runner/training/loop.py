@@ -142,16 +142,24 @@ class Loop:
         self.num_losses += 1
 
     def differentiate(
-        self, batch: Batch, *, terms: float | None = None, penalised: bool = True
+        self,
+        batch: Batch,
+        *,
+        terms: float | None = None,
+        penalised: bool = True,
+        num_passes: int = 1,
     ) -> None:
         """Computes the dense gradients of the loss on a batch, in new tensors; adds the loss up.
 
         ``terms``: of the loss of a whole batch, of which this is a part; ``penalised``: with what
-        the mask and the weights' laws add to the loss.
+        the mask and the weights' laws add to the loss; ``num_passes``: at least so many passes
+        through the network, those that there are no samples for without an effect.
         """
         self.forget_gradients()
         with self._draws():
-            for number, (share, (inputs, targets)) in enumerate(self._pieces(batch, terms)):
+            for number, (share, (inputs, targets)) in enumerate(
+                self._pieces(batch, terms, num_passes)
+            ):
                 with self.cast:
                     loss = self.objective.loss(answer(self.model, inputs), targets)
                 if share is not None:  # a mean of no terms may be no number
@@ -170,14 +178,18 @@ class Loop:
         if self._laws is not None:
             yield self._laws.penalty(self.model, self.job.task.num_terms)
 
-    def _pieces(self, batch: Batch, terms: float | None) -> Iterator[tuple[float | None, Batch]]:
+    def _pieces(
+        self, batch: Batch, terms: float | None, num_passes: int
+    ) -> Iterator[tuple[float | None, Batch]]:
         """Goes through the parts of a batch, of all draws, each with its share of the loss."""
         num = 1 if self._laws is None else self._laws.num_samples
         for _ in range(num):
-            for share, piece in self._parts(batch, terms):
+            for share, piece in self._parts(batch, terms, num_passes):
                 yield share if num == 1 else (1.0 if share is None else share) / num, piece
 
-    def _parts(self, batch: Batch, terms: float | None) -> Iterator[tuple[float | None, Batch]]:
+    def _parts(
+        self, batch: Batch, terms: float | None, num_passes: int
+    ) -> Iterator[tuple[float | None, Batch]]:
         """Goes through the parts of a batch, each with its share of the loss."""
         size = self.recipe.micro_batch
         if size is None and terms is None:
@@ -188,6 +200,8 @@ class Loop:
         whole = (sum(counts) if terms is None else terms) or 1
         for count, *piece in zip(counts, inputs, targets, strict=True):
             yield count / whole, (piece[0], piece[1])
+        for _ in range(len(counts), num_passes):
+            yield 0.0, (inputs[-1], targets[-1])
 
     def forget_gradients(self) -> None:
         """Frees the gradients, which nobody asks for once the step is taken."""

@@ -17,7 +17,7 @@ from lth_runner.problem.task import Task
 from lth_runner.training.engines.cuda_graph_trial import Trial, tried
 from lth_runner.training.engines.distributed.engine import Distributed
 from lth_runner.training.engines.distributed.lines import Leader
-from lth_runner.training.engines.distributed.sharded import obstacle as sharding_obstacle
+from lth_runner.training.engines.distributed.shardable import obstacle as sharding_obstacle
 from lth_runner.training.engines.engine import Engine
 from lth_runner.training.engines.graphed import Graphed
 from lth_runner.training.engines.packed import (

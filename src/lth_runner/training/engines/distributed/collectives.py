@@ -63,7 +63,11 @@ def summed(values: Tensor) -> Tensor:
     return values
 
 
+def widest(device: torch.device) -> torch.dtype:
+    """Gives the longest numbers of a device."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def summed_number(value: float, device: torch.device) -> float:
     """Adds up a number over the ranks."""
-    double = torch.float32 if device.type == "mps" else torch.float64
-    return float(summed(torch.tensor(value, dtype=double, device=device)))
+    return float(summed(torch.tensor(value, dtype=widest(device), device=device)))

@@ -72,12 +72,15 @@ class Distributed:
         loop.measure = partial(_measured, leader, number, weakref.ref(training))
         weakref.finalize(training, leader.forget, number)
 
+        second = loop.step + 1
+
         def advance() -> None:
             leader.tell(Advance(number))
             with _told(leader):
                 training.advance()
-            if loop.step == loop.clock.total:
+            if loop.step in (second, loop.clock.total):
                 _compare(leader, number, training)
+            if loop.step == loop.clock.total:
                 training.close()
 
         return Together([loop], advance)
@@ -133,9 +136,18 @@ def merged(objective: Objective, shares: Sequence[Sequence[list[Tensor]]]) -> di
 
 
 def _compare(leader: Leader, number: int, training: SharedTraining) -> None:
-    """Raises UserError where masks or weights are not the same on all ranks."""
+    """Raises UserError where masks or weights are not the same on all ranks, or their way there."""
     leader.tell(Compare(number))
     own, theirs = training.standing(), leader.answers()
+    strays = [one.way != own.way for one in theirs]
+    if any(strays):
+        raise UserError(
+            f"train.engine=sharded: up to step {own.step} {others_that(strays, leader.others)} "
+            "went through other layers of the model than rank 0, or came to gradients of other "
+            "weights, so that what is summed is not the same. All ranks must go the same way: for "
+            "a model that leaves layers out at random, or chooses them by the sample, there is "
+            "train.engine=distributed"
+        )
     for what, other in (("mask", "another mask"), ("weights", "other weights")):
         differ = [getattr(one, what) != getattr(own, what) for one in theirs]
         if any(differ):

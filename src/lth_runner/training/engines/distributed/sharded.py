@@ -8,16 +8,17 @@ arXiv 2304.11277; torch.distributed.fsdp.fully_shard.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
+from zlib import crc32
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
-from lth_runner.masking import Masking
-from lth_runner.problem.answers import answer, answered_in_pieces
+from lth_runner.problem.answers import Tally, answer
 from lth_runner.problem.objective import Objective
 from lth_runner.problem.task import Task
 from lth_runner.training.engines.distributed.collectives import summed_number
@@ -28,25 +29,22 @@ from lth_runner.values.raised import first_line
 from lth_runner.values.state import named_tensors
 from lth_runner.values.tree import Batch
 
-
-def obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
-    """Says what keeps a training from being sharded; None where nothing does."""
-    if not getattr(masking, "shards", False):
-        return (
-            f"{type(masking).__name__} chooses weights while it trains and looks at whole layers, "
-            "of which a rank has a part: pruners between trainings, gradual, rigl and set are "
-            "sharded"
-        )
-    if task.laws is not None:
-        return "weights that are drawn (coordinates=gaussian) add a loss of whole layers"
-    if recipe.precision == "fp16":
-        return "train.precision=fp16 scales losses by what one process sees: give bf16 or fp32"
-    return None
+# never called themselves, but what is in them
+LISTS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
 
 def network(task: Task, recipe: Recipe) -> nn.Module:
-    """Builds a network in the host's memory, from where it goes to the devices part by part."""
+    """Builds a network in the host's memory, from where it goes to the devices part by part.
+
+    Raises UserError for hooks on parameters, of which each rank has a part in their stead.
+    """
     model = replace(task, device="cpu").module()
+    for name, value in model.named_parameters():
+        if value._backward_hooks or value._post_accumulate_grad_hooks:
+            raise UserError(
+                f"train.engine=sharded: the model has a hook on its parameter {name}, where a rank "
+                "has a part of it: leave the hook out, or set train.engine=distributed"
+            )
     for _, value in named_tensors(model):
         value.data = value.data.contiguous()  # torch shards no other
     return recomputing(model) if recipe.recompute else model
@@ -60,7 +58,9 @@ def shard(model: nn.Module, device: torch.device | str) -> None:
     mesh = init_device_mesh(torch.device(device).type, (dist.get_world_size(),))
     for part in (*blocks(model), model):
         part.register_forward_hook(_without_views)  # before torch's own hook
+        kind = type(part)
         made: Any = fully_shard(part, mesh=mesh, reshard_after_forward=True)
+        type(part).__module__ = kind.__module__  # norms of a user's own are known by theirs
         made.set_gradient_divide_factor(1.0)  # losses are shares of the whole batch's already
         made.set_force_sum_reduction_for_comms(True)
 
@@ -88,11 +88,7 @@ def _without_views(module: nn.Module, inputs: Any, outputs: Any) -> Any:
 
     The hook puts a block's weights together for its backward pass, which else has wrong gradients.
     """
-    if isinstance(outputs, Tensor):
-        return outputs.clone() if outputs._is_view() else outputs
-    if type(outputs) in (tuple, list):
-        return type(outputs)(_without_views(module, inputs, one) for one in outputs)
-    return outputs
+    return tree_map_only(Tensor, lambda one: one.clone() if one._is_view() else one, outputs)
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
@@ -114,25 +110,48 @@ def _blocks(module: nn.Module, shared: set[int]) -> Iterator[nn.Module]:
     for child in module.children():
         own = [id(parameter) for parameter in child.parameters()]
         is_listed = isinstance(module, nn.ModuleList | nn.Sequential)
-        is_list = isinstance(child, nn.ModuleList | nn.ModuleDict)
-        if is_listed and own and not is_list and not shared.intersection(own):
+        if is_listed and own and not isinstance(child, LISTS) and not shared.intersection(own):
             yield child
         else:
             yield from _blocks(child, shared)
 
 
-@dataclass(frozen=True)
 class Scattered:
-    """Leaves the gradients as they are: each rank's part comes summed out of the backward pass."""
+    """Leaves the gradients as they are: each rank's part comes summed out of the backward pass.
+
+    Ranks that go through other blocks, or come to gradients of other weights, would send each
+    other parts of what the others do not ask for. So each hashes its ``way``.
+    """
+
+    def __init__(self, model: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
+        self._parameters = list(parameters)
+        self.way = 0
+        self._handles = [
+            part.register_forward_pre_hook(self._noting(number))
+            for number, part in enumerate(blocks(model))
+        ]
+
+    def _noting(self, number: int) -> Callable[[nn.Module, Any], None]:
+        def note(part: nn.Module, inputs: Any) -> None:
+            if part.training:
+                self._note(number)
+
+        return note
+
+    def _note(self, what: object) -> None:
+        self.way = crc32(repr(what).encode(), self.way)
 
     def expect(self) -> None:
         """Does nothing."""
 
     def finish(self) -> None:
-        """Does nothing."""
+        """Notes of which weights there are gradients."""
+        self._note([parameter.grad is not None for parameter in self._parameters])
 
     def remove(self) -> None:
-        """Does nothing."""
+        """Takes its hooks off the network."""
+        for handle in self._handles:
+            handle.remove()
 
 
 @dataclass(frozen=True)
@@ -140,7 +159,8 @@ class InStep:
     """Measures a rank's batches while all others do theirs.
 
     The network answers on all ranks at once or on none. So each says before a batch that it has
-    one, and who has none left answers for a ``spare`` one, for as long as another has.
+    one, and who has none left answers for a ``spare`` one, for as long as another has. A batch that
+    does not fit into memory is an error: halves of it would be others than those awaited.
     """
 
     spare: Batch
@@ -150,17 +170,14 @@ class InStep:
     def __call__(
         self, model: nn.Module, batches: Iterable[Iterable[Batch]], objective: Objective
     ) -> list[list[Tensor]]:
-        def tell(module: nn.Module, inputs: Any) -> None:
-            self._num_that_have(1.0)
-
-        # before the network asks the others for their parts of its weights
-        hook = model.register_forward_pre_hook(tell, prepend=True)
-        try:
-            found = answered_in_pieces(model, batches, objective)
-        finally:
-            hook.remove()
-        training = model.training
+        training, found = model.training, []
         model.eval()
+        for parts in batches:
+            tally = Tally(objective)
+            for inputs, targets in parts:
+                self._num_that_have(1.0)
+                tally.add(answer(model, inputs).float(), targets)
+            found.append(tally.pieces)
         while self._num_that_have(0.0):
             answer(model, self.spare[0])
         model.train(training)

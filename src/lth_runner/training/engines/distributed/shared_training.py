@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lth_runner.problem.answers import answered_in_pieces
+from lth_runner.problem.coordinates import constants
 from lth_runner.problem.data.dataset import part_of
 from lth_runner.problem.gaussian import Gaussian
 from lth_runner.problem.objective import Objective
@@ -23,6 +24,7 @@ from lth_runner.training.engines.distributed.collectives import (
     severed_within,
     summed,
     summed_number,
+    widest,
 )
 from lth_runner.training.engines.distributed.gradients import SummedGradients
 from lth_runner.training.engines.distributed.sharded import (
@@ -45,16 +47,21 @@ from lth_runner.values.tree import Batch
 class Standing:
     """What must be the same on all ranks once a training is done.
 
-    No weights where each rank holds others.
+    No weights where each rank holds others; ``way``: of its gradients (``Gradients.way``).
     """
 
     step: int
+    way: int
     mask: str
     weights: str
 
 
 class Gradients(Protocol):
     """Adds gradients up over the ranks."""
+
+    @property
+    def way(self) -> int:
+        """Hashes how they came about, where that must be the same way on all ranks."""
 
     def expect(self) -> None:
         """Waits for the gradients of another step."""
@@ -91,7 +98,10 @@ def sharded(job: Job, recipe: Recipe, checkpoint: Checkpoint | None, rank: Rank)
     spare = task.data.sample(1, 0)
     check_runs(model, spare)
     in_step = InStep(spare, task.device)
-    return SharedTraining(loop, rank, Scattered(), in_step, is_whole=False)
+    gradients = Scattered(model, loop.parameters)
+    largest, most = -(-recipe.batch_size // rank.num), recipe.micro_batch
+    num_passes = 1 if most is None else -(-largest // most)  # of who has the most samples
+    return SharedTraining(loop, rank, gradients, in_step, is_whole=False, num_passes=num_passes)
 
 
 class SharedTraining:
@@ -109,8 +119,9 @@ class SharedTraining:
         measure: Measure,
         *,
         is_whole: bool = True,
+        num_passes: int = 1,
     ) -> None:
-        self.loop, self._is_whole = loop, is_whole
+        self.loop, self._is_whole, self._num_passes = loop, is_whole, num_passes
         job, recipe = loop.job, loop.recipe
         _ = job.task.is_random  # found by a step of each rank's own, of which no sum is to be
         self._rank, (begin, end) = rank, rank.share(recipe.batch_size)
@@ -121,8 +132,11 @@ class SharedTraining:
         own = any(norms) or not job.task.is_shipped  # a user's own may call F.batch_norm too
         self._is_synchronised = recipe.sync_batch_norm and own
         equal = {id(b) for norm in norms for b in norm.buffers()} if self._is_synchronised else ()
+        fixed = {id(b) for b in constants(self.loop.model).values()}  # as what deltas are added to
         self._buffers = [
-            b for b in self.loop.model.buffers() if b.is_floating_point() and id(b) not in equal
+            b
+            for b in self.loop.model.buffers()
+            if b.is_floating_point() and id(b) not in fixed.union(equal)
         ]
 
     def advance(self) -> None:
@@ -133,7 +147,12 @@ class SharedTraining:
         before, loop.loss = loop.loss, torch.zeros_like(loop.loss)
         self._gradients.expect()
         with severed_within(), self._normalised():
-            loop.differentiate(batch, terms=terms, penalised=self._rank.is_first)
+            loop.differentiate(
+                batch,
+                terms=terms,
+                penalised=self._rank.is_first,
+                num_passes=self._num_passes,
+            )
         self._gradients.finish()
         loop.loss = before + summed(loop.loss)
         loop.num_losses += 1
@@ -148,7 +167,8 @@ class SharedTraining:
     def _average_buffers(self) -> None:
         """Makes what a step has changed beside the weights, running means, one for all ranks."""
         for buffer in self._buffers:
-            buffer.copy_(summed(buffer * self._share))
+            # in the longest numbers, in which one that is the same on all ranks comes out as it was
+            buffer.copy_(summed(buffer.to(widest(buffer.device)) * self._share))
 
     def evaluate(self, split: str) -> list[list[Tensor]]:
         """Gives what this rank's batches of a split add to its figures."""
@@ -162,7 +182,7 @@ class SharedTraining:
         """Hashes the mask and the weights."""
         mask = self.loop.live.mask()
         weights = states.fingerprint(self.loop.weights()) if self._is_whole else ""
-        return Standing(self.loop.step, mask.fingerprint, weights)
+        return Standing(self.loop.step, self._gradients.way, mask.fingerprint, weights)
 
     def gather_weights(self) -> None:
         """Gives this rank's part of the weights to rank 0, which reads them."""
