@@ -17,6 +17,7 @@ from lth_runner.problem.size import check_size
 from lth_runner.problem.task import Task
 from lth_runner.training import memory
 from lth_runner.training.memory import MemoryPlan, bytes_of
+from lth_runner.training.trial import try_a_step
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError
 from lth_runner.values.seeds import stream
@@ -48,6 +49,34 @@ def test_a_plan_counts_weights_gradients_moments_starts_and_a_checkpoint(
     cuda.check()
     with pytest.raises(UserError, match="do not fit"):
         plan(ADAM, 7, torch.device("cuda")).check()
+
+
+def test_the_moments_of_a_sharded_training_need_not_fit_one_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "total_memory", lambda device="cpu": 15e9)
+    cuda = torch.device("cuda")
+    for engine in ("distributed", "sharded"):
+        recipe = small.recipe(optimizer=ADAM, engine=engine)
+        found = MemoryPlan.of(4_000_000_000, recipe, 0, cuda)
+        if engine == "sharded":
+            assert "moments 8.0 GB (in parts on the ranks): 8.0 GB of 15.0 GB" in found.told
+            found.check()
+        else:
+            with pytest.raises(UserError, match="do not fit"):
+                found.check()
+
+
+def test_a_step_is_tried_of_few_weights_where_a_training_is_sharded() -> None:
+    made: list[torch.optim.Optimizer] = []
+
+    def optimizer(groups: object) -> torch.optim.Optimizer:
+        made.append(ADAM(groups))
+        return made[-1]
+
+    try_a_step(small.task(), small.recipe(optimizer=optimizer, engine="sharded"))
+    sizes = sorted(tuple(p.shape) for p, state in made[-1].state.items() if state)
+    assert sizes == [(3,), (3, 12)]
 
 
 def test_a_large_network_is_refused_before_it_is_built(

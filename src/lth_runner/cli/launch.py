@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from lth_runner.cli.trackers import trackers
 from lth_runner.cli.view import Terminal, View
 from lth_runner.experiment import run as run_experiment
 from lth_runner.problem.retained import check_retained
+from lth_runner.problem.task import Task
 from lth_runner.runs.folder import DIVERGED, DONE, ENDED, read_status
 from lth_runner.runs.judged_by import REPORT, changed, is_half_judged, judge_by
 from lth_runner.runs.measure import ending
@@ -110,7 +111,7 @@ def carry_out(
     run = describe(parts, command, choices)
     if not _is_done(run):
         give_back(parts.task.num_parameters)
-        check_retained(parts.task)
+        check_retained(_on_host(parts) if parts.recipe.engine == "sharded" else parts.task)
         give_back(parts.task.num_parameters)
         with _alone(run, Store(parts.outputs / "store")) as store:
             if leader is not None and parts.recipe.engine in BY_RANKS:
@@ -126,6 +127,13 @@ def carry_out(
     view.conclude(run.folder)
     diverged = read_status(run.folder).get("state") == DIVERGED
     return Ended(ending(run.folder).value, diverged, run.folder)
+
+
+def _on_host(parts: Parts) -> Task:
+    """Gives the problem on the CPU: a device may not hold what the check holds at once."""
+    task = parts.task
+    on_host = torch.device(task.device).type == "cpu"
+    return task if on_host else replace(task, device="cpu", data=task.data.to("cpu"))
 
 
 def describe(parts: Parts, command: str, choices: Mapping[str, Any]) -> RunDescription:

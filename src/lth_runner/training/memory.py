@@ -21,7 +21,8 @@ class MemoryPlan:
 
     ``starts`` are the weights that the trainings of a round start from. A ``checkpoint`` holds the
     weights once more while it is written. On a GPU these two lie in the machine's own memory, and
-    the checkpoint holds the moments too.
+    the checkpoint holds the moments too. Of a sharded training a device has to hold the weights and
+    gradients once, for what is looked at before it begins.
     """
 
     weights: int
@@ -30,6 +31,7 @@ class MemoryPlan:
     starts: int
     checkpoint: int
     device: torch.device
+    is_sharded: bool = False  # no device holds all moments: each rank has a part
 
     @classmethod
     def of(
@@ -44,6 +46,7 @@ class MemoryPlan:
             starts=num_bytes * num_starts,
             checkpoint=num_bytes + (moments if device.type == "cuda" else 0),
             device=device,
+            is_sharded=recipe.engine == "sharded",
         )
 
     @property
@@ -59,6 +62,7 @@ class MemoryPlan:
             f"weights {_gb(self.weights)}, gradients {_gb(self.gradients)}, moments "
             f"{_gb(self.moments)}"
         )
+        trained += " (in parts on the ranks)" if self.is_sharded else ""
         kept = f"{self._num_starts} to start from {_gb(self.starts)}, a checkpoint "
         kept += _gb(self.checkpoint)
         if self.device.type != "cuda":
@@ -82,7 +86,7 @@ class MemoryPlan:
 
     @property
     def _trained(self) -> int:
-        return self.weights + self.gradients + self.moments
+        return self.weights + self.gradients + (0 if self.is_sharded else self.moments)
 
     @property
     def _kept(self) -> int:

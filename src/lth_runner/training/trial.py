@@ -74,6 +74,8 @@ def try_a_step(task: Task, recipe: Recipe) -> None:
             f"the model cannot be trained by {type(task.objective).__name__} on {of}: "
             f"{_said(error)}{more}"
         ) from error
+    if recipe.engine == "sharded":
+        _forget_large_gradients(module)
     before = _beside_its_state(optimizer)
     try:
         with all_seeded(1, task.device):
@@ -85,6 +87,15 @@ def try_a_step(task: Task, recipe: Recipe) -> None:
         ) from error
     if not comes_with_torch(optimizer):
         _refuse_what_no_checkpoint_holds(optimizer, before)
+
+
+def _forget_large_gradients(module: nn.Module) -> None:
+    """Leaves the smallest gradient of each number of axes: no device may hold all moments."""
+    by_size = sorted(module.parameters(), key=lambda parameter: parameter.numel())
+    smallest = {p.ndim: p for p in reversed(by_size) if p.grad is not None}
+    for parameter in by_size:
+        if smallest.get(parameter.ndim) is not parameter:
+            parameter.grad = None
 
 
 def _refuse_undetermined(error: Exception) -> None:

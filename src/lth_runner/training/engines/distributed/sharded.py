@@ -39,8 +39,8 @@ def network(task: Task, recipe: Recipe) -> nn.Module:
     Raises UserError for hooks on parameters, of which each rank has a part in their stead.
     """
     model = replace(task, device="cpu").module()
-    for name, value in model.named_parameters():
-        if value._backward_hooks or value._post_accumulate_grad_hooks:
+    for name, parameter in model.named_parameters():
+        if parameter._backward_hooks or parameter._post_accumulate_grad_hooks:
             raise UserError(
                 f"train.engine=sharded: the model has a hook on its parameter {name}, where a rank "
                 "has a part of it: leave the hook out, or set train.engine=distributed"
