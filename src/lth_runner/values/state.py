@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lth_runner.values.errors import Damaged
 from lth_runner.values.files import open_regular, whole_file
-from lth_runner.values.shards import is_shard, whole
+from lth_runner.values.shards import local, whole
 
 SEAL = "seal"  # a text of a file's metadata: the hash of all that it was written with
 LONGEST = 100_000_000  # bytes of a safetensors header
@@ -50,7 +50,8 @@ def read(module: nn.Module) -> State:
 
 
 def _copied(value: Tensor) -> Tensor:
-    return whole(value).cpu() if is_shard(value) else value.cpu().clone()
+    found = whole(value).cpu()  # of one process alone it may be the process's own part
+    return found.clone() if found.data_ptr() == local(value).data_ptr() else found
 
 
 @torch.no_grad()
