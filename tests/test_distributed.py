@@ -175,10 +175,12 @@ def test_it_goes_on_from_a_checkpoint_with_equal_bits(leader: Leader) -> None:
     assert lanes.prints([later]) == lanes.prints([whole])
 
 
-def test_trainings_may_take_turns(leader: Leader) -> None:
+@pytest.mark.parametrize("is_sharded", [False, True])
+def test_trainings_may_take_turns(leader: Leader, *, is_sharded: bool) -> None:
     """As probes do that hold the gradients of two against each other."""
     how, chosen = lanes.recipe(length=STEPS), lanes.jobs(2, lanes.lenet)
-    both = zip(*(gradients(one, how, 3, engine=Distributed(leader)) for one in chosen), strict=True)
+    by = Distributed(leader, is_sharded=is_sharded)
+    both = zip(*(gradients(one, how, 3, engine=by) for one in chosen), strict=True)
     alone = zip(*(gradients(one, how, 3) for one in chosen), strict=True)
     for pair, expected in zip(both, alone, strict=True):
         for found, wanted in zip(pair, expected, strict=True):

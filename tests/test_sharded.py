@@ -31,7 +31,6 @@ from lth_runner.training.engines.distributed.sharded import blocks, network
 from lth_runner.training.engines.sequential import Sequential
 from lth_runner.training.job import Job
 from lth_runner.training.pace import Interrupted, Pace
-from lth_runner.training.train import gradients
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 from lth_runner.values.ignored import IGNORED
@@ -264,17 +263,6 @@ def test_a_checkpoint_is_one_that_other_engines_read(leader: Leader) -> None:
     [alone] = lanes.trained([chosen], how, by=Sequential(), keepers=[other])
     for name, value in alone.weights.items():
         assert torch.allclose(sharded.weights[name], value, rtol=1e-3, atol=1e-5), name
-
-
-def test_trainings_may_take_turns(leader: Leader) -> None:
-    """As probes do that hold the gradients of two against each other."""
-    how, chosen = lanes.recipe(length=STEPS), lanes.jobs(2, lanes.lenet)
-    both = zip(*(gradients(one, how, 3, engine=by(leader)) for one in chosen), strict=True)
-    alone = zip(*(gradients(one, how, 3) for one in chosen), strict=True)
-    for pair, expected in zip(both, alone, strict=True):
-        for found, wanted in zip(pair, expected, strict=True):
-            for name, value in wanted.items():
-                assert torch.allclose(found[name], value, rtol=1e-3, atol=1e-6), name
 
 
 def test_a_weight_that_diverges_on_one_rank_is_told(leader: Leader) -> None:
