@@ -162,7 +162,7 @@ MISTAKES = {
     "pruner=early_bird_stop, pruner=force, pruner=gradual",
     "pruner.rate=1": "the share of what is left that goes in each round, 0.2 for 20 %",
     "train.engine=fast": "did you mean auto? (accepted: auto, distributed, graphed, packed, "
-    "sequential, sparse)",
+    "sequential, sharded, sparse)",
     "train.optimizer.lr=abc": "train.optimizer.lr='abc' must be a number",
     "train.optimizer.lr=-1": "train.optimizer: Invalid learning rate: -1 (train.optimizer.lr and",
     "train.snapshots=[foo]": "train.snapshots[0]='foo' is not a duration: ",
