@@ -109,7 +109,7 @@ def test_a_step_asks_the_device_nothing_but_where_the_host_chooses_a_mask(rule, 
         for number in range(2, min(due, 5)):
             step(number)
     if due != NEVER:
-        with pytest.raises((NotImplementedError, RuntimeError)):
+        with pytest.raises(RuntimeError):
             step(due)
 
 
@@ -148,7 +148,7 @@ def test_every_masking_is_looked_at():
 def test_what_waits_is_seen():
     value = torch.empty(3, device="meta")
     for ask in (lambda: bool(value.any()), value.cpu, lambda: value[value > 0], value.tolist):
-        with pytest.raises((NotImplementedError, RuntimeError)):
+        with pytest.raises(RuntimeError):
             ask()
     with Nothing(), pytest.raises(RuntimeError, match="waits"):
         value.copy_(torch.ones(3))
