@@ -1,20 +1,25 @@
 """A fine-tuning step of a BERT of MiniLM's size through the engine, against a loop by hand.
 
-The model is drawn at random by a config of that size: what it computes decides no time. Texts are
-words of a vocabulary as large as BERT's.
+And against the step of Hugging Face's Trainer, where its library accelerate is installed. The model
+is drawn at random by a config of that size: what it computes decides no time. Texts are words of a
+vocabulary as large as BERT's. Two threads, or `OMP_NUM_THREADS`; with one it is the processor's
+time, which other work on the machine leaves alone.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
+import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import shares
 import torch
 import torch.nn.functional as F
-from measuring import Timed, in_turns, kept, ratios, repeated, say
+from measuring import Now, Timed, in_turns, kept, own_clock, ratios, repeated, say
 from torch import Tensor
 
 from lth_runner.masking import Static
@@ -29,7 +34,8 @@ from lth_runner.training.job import Job
 from lth_runner.training.recipe import Recipe
 from lth_runner.values.seeds import stream
 
-VOCABULARY, BATCH, LENGTH, STEPS, THREADS = 30_522, 32, 32, 4, 2
+VOCABULARY, BATCH, LENGTH, STEPS = 30_522, 32, 32, 4
+THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
 EPOCHS_OF_SST2 = 3 * (6_920 // BATCH)  # steps: what a round's other costs are held against
 RECIPE = Recipe(
     "5000it", BATCH, functools.partial(torch.optim.AdamW, lr=2e-5, weight_decay=0.0, fused=True),
@@ -97,18 +103,71 @@ def by_hand(task: Task) -> Timed:
     return step
 
 
+def by_trainer(task: Task, path: Path, clock: Now) -> Callable[[], float]:
+    """Some steps of Hugging Face's Trainer: the seconds from the end of a first one to the last's.
+
+    So its start counts for nothing. Its own collator and sampler, no log, no file, no mask.
+    """
+    from transformers import (
+        AutoModelForSequenceClassification,
+        PrinterCallback,
+        Trainer,
+        TrainerCallback,
+        TrainingArguments,
+    )
+
+    inputs, labels = task.data.train
+    samples = [
+        {**{name: value[row] for name, value in inputs.items()}, "label": int(label)}
+        for row, label in enumerate(labels)
+    ]
+    ends: list[float] = []
+
+    class Ends(TrainerCallback):
+        def on_step_end(self, *given: object, **named: object) -> None:
+            ends.append(clock())
+
+    trainer = Trainer(
+        model=AutoModelForSequenceClassification.from_pretrained(path, num_labels=2),
+        args=TrainingArguments(
+            output_dir=str(path / "trainer"), per_device_train_batch_size=BATCH,
+            max_steps=STEPS + 1, learning_rate=2e-5, weight_decay=0.0, max_grad_norm=1.0,
+            optim="adamw_torch_fused", lr_scheduler_type="linear", report_to=[], use_cpu=True,
+            save_strategy="no", logging_strategy="no", disable_tqdm=True,
+        ),
+        train_dataset=samples, callbacks=[Ends()],
+    )  # fmt: skip
+
+    trainer.remove_callback(PrinterCallback)
+
+    def seconds() -> float:
+        ends.clear()
+        trainer.train()
+        return ends[-1] - ends[0]
+
+    return seconds
+
+
 def steps(path: Path) -> None:
     model = HuggingFace(str(path), "sequence_classification", 2)
+    clock = own_clock()
     task = Task(model, sentences().to("cpu"), covers=BLOCKS)
     job = Job(task, Ticket(kept(task, 0.5), task.init()), Static())
     together = Sequential().begin([job], RECIPE, [None])
     with RECIPE.arithmetic(torch.device("cpu")):
-        times = in_turns({
+        things = {
             "hand": repeated(by_hand(task), STEPS), "engine": repeated(together.advance, STEPS),
-        }, repeats=9)  # fmt: skip
+        }  # fmt: skip
+        trainer: list[float] = []
+        if importlib.util.find_spec("accelerate") is not None:
+            seconds = by_trainer(task, path, clock)
+            things["trainer"] = lambda: trainer.append(seconds())
+        times = in_turns(things, repeats=9, clock=clock)
     say("hand-written step", [1e3 * t / STEPS for t in times["hand"]], "ms")
     found = ratios(times["engine"], times["hand"])
     say("sequential engine / hand-written", found, "x")
+    if trainer:
+        say("sequential engine / Hugging Face's Trainer", ratios(times["engine"], trainer[1:]), "x")
     print(f"    {len(found)} turns, {min(found):.3f} to {max(found):.3f}", flush=True)
     rate = [STEPS * BATCH * LENGTH / t for t in times["engine"]]
     say("engine", rate, "tokens/s")

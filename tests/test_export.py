@@ -24,7 +24,7 @@ from command import lth_run
 from documents import blocks, section, table
 from lth_runner import export
 from lth_runner.cli.export import main
-from lth_runner.export import layouts
+from lth_runner.export import agreement, layouts, taken_ticket
 from lth_runner.export.agreement import compared
 from lth_runner.export.form import exported
 from lth_runner.export.programs import blocked_by
@@ -35,6 +35,7 @@ from lth_runner.problem.answers import answer
 from lth_runner.problem.objective import SquaredError
 from lth_runner.problem.origin import File
 from lth_runner.store.foreign import read_ticket_from
+from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 from lth_runner.values.export_forms import SUFFIXES
 from lth_runner.values.mask import Mask
@@ -212,7 +213,24 @@ def test_weights_that_do_not_reach_the_run_s_own_figure_are_not_exported(taken):
     other = {n: v + torch.randn_like(v) if v.ndim > 1 else v for n, v in taken.weights.items()}
     wrong = replace(taken, weights=taken.mask(other))
     with pytest.raises(UserError, match="it is not the network that was trained"):
-        compared(wrong, lambda inputs: answer(wrong.module(), inputs))
+        compared(wrong, lambda: lambda inputs: answer(wrong.module(), inputs))
+
+
+def test_put_away_between_the_answers_a_ticket_compares_as_before(taken, tmp_path, monkeypatch):
+    path = tmp_path / "weights.safetensors"
+    states.save(path, taken.weights, {})
+    mapped = replace(taken, weights=states.load(path)[0], expected={})
+    mapped.weights["output.bias"][0] += 1.0  # what was written to stays, in no file
+    wanted, module = states.copied(mapped.weights), mapped.module()
+
+    def found() -> export.Agreement:
+        return compared(mapped, lambda: lambda inputs: answer(module, inputs))
+
+    whole = found()
+    monkeypatch.setattr(taken_ticket, "LARGE", 0)
+    monkeypatch.setattr(agreement, "HELD", 1)  # after every batch
+    assert found() == whole
+    assert all(torch.equal(mapped.weights[name], value) for name, value in wanted.items())
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
@@ -224,13 +242,15 @@ def test_answers_are_held_to_a_share_of_the_largest_however_large_that_is(taken,
     module = small.module()
 
     def off(share: float) -> bool:
-        return compared(small, lambda inputs: (1 + share) * answer(module, inputs)).within(1e-3)
+        return compared(small, lambda: lambda inputs: (1 + share) * answer(module, inputs)).within(
+            1e-3
+        )
 
     assert off(0.9e-3)
     assert not off(2e-3)
     assert not off(-1.0)  # nothing but zeros
-    assert compared(small, lambda inputs: answer(module, inputs)).within(0.0)
-    assert not compared(small, lambda inputs: answer(module, inputs) * 1.0001).within(0.0)
+    assert compared(small, lambda: lambda inputs: answer(module, inputs)).within(0.0)
+    assert not compared(small, lambda: lambda inputs: answer(module, inputs) * 1.0001).within(0.0)
 
 
 class Numbers:
@@ -247,12 +267,12 @@ class Numbers:
 def test_an_error_is_held_to_a_share_of_itself_and_not_to_samples(taken):
     task = replace(taken.task, objective=SquaredError(), data=Numbers(taken.task.data))
     ours = replace(taken, task=task, expected={})
-    loss = compared(ours, lambda inputs: answer(taken.lent, inputs)).figures["loss"]
+    loss = compared(ours, lambda: lambda inputs: answer(taken.lent, inputs)).figures["loss"]
     for expected in (loss, 0.9995 * loss):
-        compared(replace(ours, expected={"test_loss": expected}), ours.module())
+        compared(replace(ours, expected={"test_loss": expected}), ours.module)
     for expected in (1.01 * loss, 1e-3):  # of 360 samples, two are more than that
         with pytest.raises(UserError, match="has test_loss"):
-            compared(replace(ours, expected={"test_loss": expected}), ours.module())
+            compared(replace(ours, expected={"test_loss": expected}), ours.module)
 
 
 def test_a_kill_in_the_middle_leaves_no_file_and_the_next_export_clears_up(taken, tmp_path):

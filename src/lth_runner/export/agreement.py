@@ -18,6 +18,7 @@ from lth_runner.values.tree import Batch, Tree
 Answer = Callable[[Tree], Tensor]
 BATCH = 256  # samples that are compared at once, beside a few smaller batches
 SMALL = (1, 3)
+HELD = 2**26  # bytes of inputs and answers that are kept while another network is asked
 FLIPPED = 2  # samples whose near tie another processor may decide otherwise
 RELATIVE = 1e-3  # by which another processor's sum may differ
 ROUNDING = torch.finfo(torch.float32).eps  # a difference that is none, of outputs near 0
@@ -65,17 +66,19 @@ def apart(wanted: Tensor, found: Tensor) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def compared(taken: Taken, answers: Answer, most: int | None = None) -> Agreement:
-    """Compares answers with the ticket's, on at most so many samples, and measures both.
+def compared(taken: Taken, read: Callable[[], Answer], most: int | None = None) -> Agreement:
+    """Compares what ``read`` reads with the ticket, on at most so many samples; measures both.
 
-    Raises UserError where the ticket itself, as it was built here, does not reach what its run
-    recorded of it: then nothing that is held against it can be trusted.
+    The ticket answers first, so that the two networks are not in memory at once. Raises UserError
+    where the ticket itself, as it was built here, does not reach what its run recorded of it: then
+    nothing that is held against it can be trusted.
     """
-    module, objective = taken.lent, taken.task.objective
-    tallies = Tally(objective), Tally(objective)
+    tallies = Tally(taken.task.objective), Tally(taken.task.objective)
     largest, scale, num = 0.0, 0.0, 0
-    for counted, (inputs, targets) in _batches(taken, most):
-        wanted, found = answer(module, inputs).float(), _given(answers, inputs)
+    answers: Answer | None = None
+    for counted, (inputs, targets), wanted in _answered(taken, most):
+        answers = answers or read()
+        found = _given(answers, inputs)
         difference, size = apart(wanted, found)
         largest = max(largest, difference) if difference == difference else float("nan")
         scale = max(scale, size)
@@ -101,6 +104,24 @@ def _given(answers: Answer, inputs: Tree) -> Tensor:
             f"the exported file cannot answer inputs of the shape {shapes}: {first_line(error)}. "
             "Nothing was written"
         ) from error
+
+
+def _answered(taken: Taken, most: int | None) -> Iterator[tuple[bool, Batch, Tensor]]:
+    """Goes through the samples with the ticket's answers, asked for some ``HELD`` bytes at a time.
+
+    In between the ticket is put away: its network is run while nobody looks at another.
+    """
+    held: list[tuple[bool, Batch, Tensor]] = []
+    size = 0
+    for counted, batch in _batches(taken, most):
+        held.append((counted, batch, answer(taken.lent, batch[0]).float()))
+        size += sum(value.nbytes for value in (*tree.tensors(batch[0]), held[-1][-1]))
+        if size >= HELD:
+            taken.put_away()
+            yield from held
+            held, size = [], 0
+    taken.put_away()
+    yield from held
 
 
 def _batches(taken: Taken, most: int | None) -> Iterator[tuple[bool, Batch]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -63,7 +64,7 @@ def exported(
         give_back(large)  # of the network that was drawn to be rebuilt
         notes = form.write(ticket, scratch)
         give_back(large)
-        found = compared(ticket, form.read(scratch, ticket), samples)
+        found = compared(ticket, partial(form.read, scratch, ticket), samples)
         if not found.within(form.tolerance):
             raise Disagreement(
                 f"the file in the form {form.name} does not answer as the ticket does: outputs "

@@ -84,7 +84,7 @@ class Onnx:
 
 def shrunk(ticket: Taken) -> Shrunk:
     """Cuts what the mask has killed out of a copy of the ticket's network, ``channels_last``."""
-    found = shrink(ticket.lent, ticket.mask, ticket.inputs(EXAMPLES))
+    found = shrink(ticket.lent, ticket.mask, ticket.inputs(EXAMPLES), copied=ticket.put_away)
     channels_last(found.module)
     give_back(ticket.task.num_parameters)
     return found

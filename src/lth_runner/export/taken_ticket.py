@@ -27,6 +27,7 @@ from lth_runner.values.errors import UserError
 from lth_runner.values.export_forms import MADE_BY
 from lth_runner.values.mask import Mask
 from lth_runner.values.measure import ACCURACY
+from lth_runner.values.memory import LARGE, page_out
 from lth_runner.values.state import State
 from lth_runner.values.tree import Batch, Tree
 
@@ -108,6 +109,14 @@ class Taken:
                 f"{tuple(value.shape)}: it is a ticket of another network"
             )
         return found.to(value.dtype)
+
+    def put_away(self) -> None:
+        """Lets the weights of a large network lie in the Store's file alone, until they are read.
+
+        Those of other coordinates were computed, and lie in no file.
+        """
+        if self.task.coordinates is None and self.task.num_parameters >= LARGE:
+            page_out(self.weights.values())
 
     @property
     def split(self) -> str:

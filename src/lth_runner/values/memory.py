@@ -7,13 +7,16 @@ import gc
 import math
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from lth_runner.values.errors import UserError
 
 LARGE = 2**24  # values of a network whose copies are felt
+PAGEOUT = 21  # Linux's MADV_PAGEOUT, which Python's own mmap has no name for
 LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container, or of a job on a cluster
 
 
@@ -29,6 +32,22 @@ def give_back(num_values: int) -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
+
+
+def page_out(tensors: Iterable[Tensor]) -> None:
+    """Takes the pages of tensors that lie in a file out of memory, until they are read again.
+
+    For tensors that a file was mapped into: others go to the swap space where there is some. No
+    value changes, what was written to neither; where the system cannot, all stays in memory.
+    """
+    advise = getattr(ctypes.CDLL(None), "madvise", None) if sys.platform == "linux" else None
+    if advise is None:
+        return
+    page = os.sysconf("SC_PAGE_SIZE")
+    for value in tensors:
+        begin = value.data_ptr() // page * page
+        length = value.data_ptr() + value.nbytes - begin
+        advise(ctypes.c_void_p(begin), ctypes.c_size_t(length), PAGEOUT)
 
 
 def total_memory(device: torch.device | str = "cpu") -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -46,7 +46,14 @@ class Shrunk:
     blocked: dict[str, str]
 
 
-def shrink(module: nn.Module, mask: Mapping[str, Tensor], example: Any, *, seed: int = 0) -> Shrunk:
+def shrink(
+    module: nn.Module,
+    mask: Mapping[str, Tensor],
+    example: Any,
+    *,
+    seed: int = 0,
+    copied: Callable[[], object] = lambda: None,
+) -> Shrunk:
     """Cuts out of a masked network what is dead, and checks that it answers as before.
 
     Dead is a channel, unit or head that nobody hears, all weights that lead out of it being 0, and
@@ -59,12 +66,13 @@ def shrink(module: nn.Module, mask: Mapping[str, Tensor], example: Any, *, seed:
     and the heads of nn.MultiheadAttention, whose size is fixed.
 
     ``mask``: bool tensors by parameter name. ``example``: inputs as the network is called, a
-    tensor, a tuple of them or a mapping of them by name; a batch of two will do. Networks are
-    compared in evaluation: a network that is in training has other constants. The given module is
-    not changed. The new one is a plain module of its kind, without hooks and parametrisations, in
-    training or evaluation as that was; where a layer without bias takes up a constant, it has one.
-    A hook that only watches is left out (and watches a copy answer); one that changes what is
-    answered is refused. A plain function that is hooked into the network as a whole stays.
+    tensor, a tuple of them or a mapping of them by name; a batch of two will do. ``copied`` is
+    called when a copy of the module is what is worked on from there. Networks are compared in
+    evaluation: one that is in training has other constants. The given module is not changed. The
+    new one is a plain module of its kind, without hooks and parametrisations, in training or
+    evaluation as that was; where a layer without bias takes up a constant, it has one. A hook that
+    only watches is left out (and watches a copy answer); one that changes what is answered is
+    refused. A plain function that is hooked into the network as a whole stays.
 
     The answers to the example and to random inputs must agree to 1e-9 in float64, and to 1e-5 of
     the largest in the network's own precision (or to eight times the masked network's own error of
@@ -81,7 +89,7 @@ def shrink(module: nn.Module, mask: Mapping[str, Tensor], example: Any, *, seed:
     Raises UserError for a mask that does not fit, and for a network that answers at random, that
     fails on the example or in float64, or whose hooks change what it answers.
     """
-    return _Shrinking(module, mask, example, seed).result()
+    return _Shrinking(module, mask, example, seed, copied).result()
 
 
 @dataclass(frozen=True)
@@ -95,16 +103,21 @@ class _Attempt:
 
 class _Shrinking:
     def __init__(
-        self, module: nn.Module, mask: Mapping[str, Tensor], example: Any, seed: int
+        self,
+        module: nn.Module,
+        mask: Mapping[str, Tensor],
+        example: Any,
+        seed: int,
+        copied: Callable[[], object],
     ) -> None:
         check_mask(module, mask)
-        self._module, self._mask = module, mask
+        self._module, self._mask, self._copied = module, mask, copied
         self._inputs = [example, random_like(example, seed)]
 
     def result(self) -> Shrunk:
         with _failures_told():
             given = self._as_given()
-            masked = plain_copy(self._module, self._mask)
+            masked = self._copy()
             self._before = _widths(masked), _num_parameters(masked)
             self._expected = [ask(masked, inputs, {}) for inputs in self._inputs]
             self._found = self._traced(masked)
@@ -115,10 +128,15 @@ class _Shrinking:
         if done.module is None:
             del masked
             blocked, dead = self._part_by_part(dead)
-            done = self._attempt(plain_copy(self._module, self._mask), dead)
+            done = self._attempt(self._copy(), dead)
         if done.module is None:
             raise UserError(f"the network cannot be shrunk: {done.failure} when nothing is cut")
         return self._told(done.module, done.numbers, dead, blocked)
+
+    def _copy(self) -> nn.Module:
+        copy = plain_copy(self._module, self._mask)
+        self._copied()
+        return copy
 
     def _as_given(self) -> list[list[Tensor]]:
         """Asks the network with its hooks and parametrisations, where it has some."""
@@ -183,7 +201,7 @@ class _Shrinking:
         for part in list(parts):
             parts.remove(part)
             tried = find_dead(self._found, _whole(self._found, dead, parts))
-            failure = self._attempt(plain_copy(self._module, self._mask), tried).failure
+            failure = self._attempt(self._copy(), tried).failure
             if failure:
                 parts.append(part)
                 for layer in _layers(self._found, list(part), dead):
