@@ -1,4 +1,9 @@
-"""Where the time of an ``lth-run`` goes, by the parts of the program that it passes through."""
+"""Where the time of an ``lth-run`` goes, by the parts of the program that it passes through.
+
+    OMP_NUM_THREADS=1 python scripts/shares.py +experiment=lenet300_mnist_imp threads=1 ...
+
+runs what it is given in a folder of its own, which is gone afterwards, and prints each part's share.
+"""
 
 from __future__ import annotations
 
@@ -120,3 +125,14 @@ def seconds(*arguments: str) -> dict[str, float]:
         found = shares.seconds
         found["all else"] = clock() - began - sum(found.values())
     return found
+
+
+def main() -> None:
+    found = seconds(*sys.argv[1:])
+    whole = sum(found.values())
+    for name in sorted(found, key=found.__getitem__, reverse=True):
+        print(f"{name:12}{found[name]:9.2f} s{100 * found[name] / whole:8.2f} %")
+
+
+if __name__ == "__main__":
+    main()

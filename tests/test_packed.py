@@ -95,6 +95,22 @@ def test_packed_training_is_the_sequential_one_within_float_tolerance(changes, b
         assert one.mask == other.mask
 
 
+@pytest.mark.parametrize("by", [alone, train], ids=["alone", "packed"])
+def test_test_is_measured_where_validation_loss_is_lowest_so_far_and_at_the_end(by):
+    bouncing = functools.partial(torch.optim.SGD, lr=3.0, momentum=0.9)
+    each = small.recipe(length="60it", eval_every="3it", optimizer=bouncing)
+    both = (by(jobs(2), recipe) for recipe in (each, replace(each, test_at="lowest")))
+    for whole, some in zip(*both, strict=True):
+        losses = [row["val_loss"] for row in whole.history]
+        falls = [loss < min(losses[:i], default=math.inf) for i, loss in enumerate(losses)]
+        assert 1 < sum(falls) < len(falls) - 1
+        falls[-1] = True
+        assert [*some.history] == [
+            {name: value for name, value in row.items() if tested or not name.startswith("test_")}
+            for tested, row in zip(falls, whole.history, strict=True)
+        ]
+
+
 @EACH_RECIPE
 @EACH_ENGINE
 def test_a_lane_does_not_depend_on_its_companions(changes, by):

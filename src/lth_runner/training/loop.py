@@ -288,13 +288,21 @@ class Loop:
         self.num_losses = 0
         self.bring_up_to_date()
         self.forget_gradients()  # room for what an evaluation takes
-        for split in ("val", "test"):
-            row |= {f"{split}_{name}": value for name, value in self.measure(split).items()}
+        row |= {f"val_{name}": value for name, value in self.measure("val").items()}
+        if self._is_tested(row.get("val_loss")):
+            row |= {f"test_{name}": value for name, value in self.measure("test").items()}
         self._history.append({k: v if math.isfinite(v) else None for k, v in row.items()})
         are_finite = self.are_finite_here()
         if not (are_finite if self.elsewhere is None else self.elsewhere.are_finite(are_finite)):
             self._history[-1]["train_loss"] = None
         return self._history[-1]
+
+    def _is_tested(self, loss: float | None) -> bool:
+        """Whether the test split is measured beside this validation loss; None: of no samples."""
+        if self.recipe.test_at == "each" or loss is None or self.step == self.clock.total:
+            return True
+        return loss < min((known for past in self._history
+                           if (known := past["val_loss"]) is not None), default=math.inf)  # fmt: skip
 
     def are_finite_here(self) -> bool:
         """Whether the weights that lie in this process are."""

@@ -28,7 +28,8 @@ class Recipe:
     whose gradients are added up to the whole batch's. ``recompute``: activations within the layers
     of a network of transformers are computed again for the gradient, and not kept. ``shrink_to``:
     the whole schedule, every duration in it, shrunk to so many steps. ``eval_every``: how often
-    validation and test are measured, ever more rarely with ``100it+3%``.
+    validation and test are measured, ever more rarely with ``100it+3%``; ``test_at``: test at each
+    of these steps, or where validation loss is the lowest so far and at the end of training.
     ``snapshots``: steps of the dense training to keep beside those that rewinding asks for.
     ``engine``: train networks one by one, or up to ``max_packed`` as one, whole or over surviving
     weights alone, or side by side in one CUDA graph (auto: as pays); or one by one over all ranks
@@ -49,6 +50,7 @@ class Recipe:
     micro_batch: int | None = None
     recompute: bool = False
     eval_every: Duration | Growing | str = "1ep"
+    test_at: Literal["each", "lowest"] = "each"
     shrink_to: Duration | str | None = None
     deterministic: bool = False
     sync_batch_norm: bool = True
@@ -71,7 +73,7 @@ class Recipe:
         whole = isinstance(self.max_packed, int) and not isinstance(self.max_packed, bool)
         if not whole or self.max_packed < 1:
             raise UserError(f"train.max_packed={self.max_packed!r} must be a whole number above 0")
-        for name in ("decay", "precision", "engine"):
+        for name in ("decay", "precision", "test_at", "engine"):
             accepted = get_args(get_type_hints(type(self))[name])
             if getattr(self, name) not in accepted:
                 value = getattr(self, name)
