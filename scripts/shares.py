@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python scripts/shares.py +experiment=lenet300_mnist_imp threads=1 ...
 
-runs what it is given in a folder of its own, which is gone afterwards, and prints each part's share.
+runs what it is given in a folder of its own, which goes afterwards, and prints each part's share.
 """
 
 from __future__ import annotations

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,32 +19,19 @@ from lth_runner.problem.retained import refuse_other_answers
 from lth_runner.problem.task import Task
 from lth_runner.store.checkpoint import Checkpoint, Outcome
 from lth_runner.training import moments
+from lth_runner.training.elsewhere import Elsewhere
+from lth_runner.training.history import History, Row
 from lth_runner.training.job import Job
 from lth_runner.training.loss_scale import LossScale
 from lth_runner.training.network import autocast, fresh_network
+from lth_runner.training.pieces import pieces
 from lth_runner.training.recipe import Recipe, comes_with_torch
 from lth_runner.values import state as states
-from lth_runner.values import tree
 from lth_runner.values.global_streams import TORCH, all_seeded, torch_seeded
 from lth_runner.values.seeds import derive
 from lth_runner.values.shards import local
 from lth_runner.values.state import State
 from lth_runner.values.tree import Batch
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Elsewhere:
-    """Has other processes join in where a network is read of which each holds a part.
-
-    ``weights`` and ``moments`` call what reads those here; ``are_finite`` says whether all
-    processes' weights are, told whether this one's are.
-    """
-
-    weights: Callable[[Callable[[], State]], State]
-    moments: Callable[[Callable[[], State]], State]
-    are_finite: Callable[[bool], bool]
 
 
 class Loop:
@@ -100,7 +84,7 @@ class Loop:
             self.live.load_state_dict(checkpoint.masking)
         self.loss = torch.tensor(checkpoint.loss if checkpoint else 0.0, device=task.device)
         self.num_losses = checkpoint.num_losses if checkpoint else 0
-        self._history = list(checkpoint.history) if checkpoint else []
+        self._history = History(checkpoint.history if checkpoint else ())
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         # frozen ones too: their gradients must not add up
         self.parameters = list(dict.fromkeys([*self.model.parameters(), *trained]))
@@ -157,9 +141,15 @@ class Loop:
         """
         self.forget_gradients()
         with self._draws():
-            for number, (share, (inputs, targets)) in enumerate(
-                self._pieces(batch, terms, num_passes)
-            ):
+            parts = pieces(
+                batch,
+                self.objective,
+                self.recipe.micro_batch,
+                terms=terms,
+                num_passes=num_passes,
+                num_draws=1 if self._laws is None else self._laws.num_samples,
+            )
+            for number, (share, (inputs, targets)) in enumerate(parts):
                 with self.cast:
                     loss = self.objective.loss(answer(self.model, inputs), targets)
                 if share is not None:  # a mean of no terms may be no number
@@ -177,31 +167,6 @@ class Loop:
             yield penalty
         if self._laws is not None:
             yield self._laws.penalty(self.model, self.job.task.num_terms)
-
-    def _pieces(
-        self, batch: Batch, terms: float | None, num_passes: int
-    ) -> Iterator[tuple[float | None, Batch]]:
-        """Goes through the parts of a batch, of all draws, each with its share of the loss."""
-        num = 1 if self._laws is None else self._laws.num_samples
-        for _ in range(num):
-            for share, piece in self._parts(batch, terms, num_passes):
-                yield share if num == 1 else (1.0 if share is None else share) / num, piece
-
-    def _parts(
-        self, batch: Batch, terms: float | None, num_passes: int
-    ) -> Iterator[tuple[float | None, Batch]]:
-        """Goes through the parts of a batch, each with its share of the loss."""
-        size = self.recipe.micro_batch
-        if size is None and terms is None:
-            yield None, batch
-            return
-        inputs, targets = (tree.split(part, size or tree.length(part)) for part in batch)
-        counts = [self.objective.weight(part) for part in targets]
-        whole = (sum(counts) if terms is None else terms) or 1
-        for count, *piece in zip(counts, inputs, targets, strict=True):
-            yield count / whole, (piece[0], piece[1])
-        for _ in range(len(counts), num_passes):
-            yield 0.0, (inputs[-1], targets[-1])
 
     def forget_gradients(self) -> None:
         """Frees the gradients, which nobody asks for once the step is taken."""
@@ -291,18 +256,16 @@ class Loop:
         row |= {f"val_{name}": value for name, value in self.measure("val").items()}
         if self._is_tested(row.get("val_loss")):
             row |= {f"test_{name}": value for name, value in self.measure("test").items()}
-        self._history.append({k: v if math.isfinite(v) else None for k, v in row.items()})
         are_finite = self.are_finite_here()
-        if not (are_finite if self.elsewhere is None else self.elsewhere.are_finite(are_finite)):
-            self._history[-1]["train_loss"] = None
-        return self._history[-1]
+        if self.elsewhere is not None:
+            are_finite = self.elsewhere.are_finite(are_finite)
+        return self._history.add(row, are_weights_finite=are_finite)
 
-    def _is_tested(self, loss: float | None) -> bool:
+    def _is_tested(self, val_loss: float | None) -> bool:
         """Whether the test split is measured beside this validation loss; None: of no samples."""
-        if self.recipe.test_at == "each" or loss is None or self.step == self.clock.total:
+        if self.recipe.test_at == "each" or val_loss is None or self.step == self.clock.total:
             return True
-        return loss < min((known for past in self._history
-                           if (known := past["val_loss"]) is not None), default=math.inf)  # fmt: skip
+        return self._history.is_lowest(val_loss)
 
     def are_finite_here(self) -> bool:
         """Whether the weights that lie in this process are."""
@@ -312,8 +275,7 @@ class Loop:
     @property
     def diverged(self) -> bool:
         """Whether the loss or a weight was NaN or infinite when last looked at."""
-        last = self._history[-1] if self._history else {}
-        return any(last.get(name, 0.0) is None for name in ("train_loss", "val_loss", "test_loss"))
+        return self._history.diverged
 
     @property
     def _seconds(self) -> float:
@@ -334,7 +296,7 @@ class Loop:
             scale={} if self.scale is None else self.scale.state_dict(),
             loss=self.loss.item(),
             num_losses=self.num_losses,
-            history=tuple(self._history),
+            history=self._history.rows,
             seconds=self._seconds,
         )
 
@@ -354,7 +316,7 @@ class Loop:
         return Outcome(
             weights=weights,
             mask=mask,
-            history=tuple(self._history),
+            history=self._history.rows,
             seconds=self._seconds,
             diverged=self.diverged,
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lth_runner.training.history import Row
 from lth_runner.training.job import Job
-from lth_runner.training.loop import Row
 from lth_runner.values.steps import Clock, Step
 
 Watch = Callable[[Job, Step, Clock, Row | None], None]

@@ -14,6 +14,7 @@ from torch import Tensor
 from lth_runner.problem.answers import Tally
 from lth_runner.problem.objective import Objective
 from lth_runner.store.checkpoint import Checkpoint
+from lth_runner.training.elsewhere import Elsewhere
 from lth_runner.training.engines.distributed.collectives import severed_within
 from lth_runner.training.engines.distributed.lines import Leader, others_that
 from lth_runner.training.engines.distributed.orders import (
@@ -32,7 +33,6 @@ from lth_runner.training.engines.distributed.shared_training import (
 )
 from lth_runner.training.engines.engine import Together
 from lth_runner.training.job import Job
-from lth_runner.training.loop import Elsewhere
 from lth_runner.training.recipe import Recipe
 from lth_runner.values.errors import UserError
 from lth_runner.values.state import State
