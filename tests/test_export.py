@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
+from torch.sparse import _semi_structured_conversions as conversions
 
 from command import lth_run
 from documents import blocks, section, table
@@ -156,6 +157,28 @@ def test_every_way_to_two_of_four_ends_in_a_mask_that_is_taken(outputs, tmp_path
         places = opened.get_tensor("linear1.weight/places")
     assert packed.numel() == taken.weights["linear1.weight"].numel() // 2
     assert places.nbytes == taken.weights["linear1.weight"].numel() // 8
+
+
+def test_what_goes_onto_a_gpu_is_given_to_its_kernels_where_they_take_it(outputs, tmp_path):
+    taken, path = export.ticket(outputs / "once"), tmp_path / "ticket.safetensors"
+    export.to_semi_structured(taken, path)
+    shapes = []
+
+    def kernel(weight: Tensor) -> Tensor:  # PyTorch's own layout of CUTLASS, and back
+        assert weight.is_contiguous()
+        shapes.append(tuple(weight.shape))
+        laid = conversions.sparse_semi_structured_from_dense_cutlass(weight)
+        return conversions.sparse_semi_structured_to_dense_cutlass(*laid)
+
+    with (
+        mock.patch("torch.cuda.is_available", return_value=True),
+        mock.patch("torch.sparse.to_sparse_semi_structured", kernel),
+    ):
+        placed = export.load_semi_structured(path, taken.stock(), device="cpu")
+    assert shapes == [(64, 64)]  # 30 outputs are no multiple of 32
+    inputs = taken.inputs(8)
+    wanted = answer(taken.lent, inputs)
+    assert (answer(placed, inputs.half()) - wanted).abs().max() <= 0.02 * wanted.abs().max()
 
 
 def test_what_is_not_two_of_four_is_refused_by_name_and_nothing_is_written(taken, tmp_path):
