@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from claim import Claim, Group
 from claims_bayesian import BAYESIAN_CLAIMS
+from claims_bayesian_decides import BAYESIAN_DECIDES
 from claims_carried import CARRIED
 from claims_flow import FLOW_CLAIMS
 from claims_hypothesis import HYPOTHESIS
@@ -269,6 +270,7 @@ CLAIMS = {
     **PRETRAINED,
     **FLOW_CLAIMS,
     **BAYESIAN_CLAIMS,
+    **BAYESIAN_DECIDES,
     **VIT,
     **RESIDUAL,
     "Stability": Group(

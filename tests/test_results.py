@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -435,7 +436,7 @@ def test_every_claim_has_a_name_of_its_own_and_a_command_that_composes() -> None
     found = set()
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         for command in commands:
-            words = [word for word in command.split()[1:] if "," not in word and word != "-m"]
+            words = [word for word in shlex.split(command)[1:] if "," not in word and word != "-m"]
             for word in command.split():
                 for pruner in word.removeprefix("pruner=").split(",") if "pruner=" in word else ():
                     assert (conf_dir() / "pruner" / f"{pruner}.yaml").is_file()
