@@ -10,16 +10,34 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from claim import Claim, Group
-from claims_bayesian import CARRIED, DATA, KUHN, MU, POINT, SNR, TICKETS, Apart, Of, Runs
-from measures import AgainstDense, Found, above, level, round_at
+from claims_bayesian import (
+    CARRIED,
+    DATA,
+    DOUBT,
+    KUHN,
+    MU,
+    POINT,
+    SNR,
+    TICKETS,
+    Apart,
+    Of,
+    Runs,
+)
+from measures import AgainstDense, Found, above, change, level, round_at
 
+from lth_runner.runs.evidence.differences import Differences
 from lth_runner.runs.evidence.estimate import one_sample, sample
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 
 ORDERED, COARSE = "lexicographic", "lexicographic_1"  # the pruner, and it by one digit of |mu|
-SIZES, SAVING = "bayesian_sizes", "bayesian_saving"
+SIZES, SAVING, GREY = "bayesian_sizes", "bayesian_saving", "bayesian_grey"
 WIDTHS = ((64, 32), (256, 128), (512, 256))
 HALF = 0.5  # of the time
+LESS = 0.02  # of an area under a curve
+OTHER = (
+    "+dataset@probe.calibration.other=imagefolder 'probe.calibration.other.shape=[1,28,28]' "
+    "probe.calibration.other.augment_crop=0 probe.calibration.other.augment_flip=false"
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +92,27 @@ class Saved:
         return above(f"{level(shares, 1.0)} of it", -apart, 0.0, points=False)
 
 
+@dataclass(frozen=True)
+class Doubts:
+    """How well a ticket tells other images, of a folder, by its entropy, less the dense network."""
+
+    kept: float
+
+    def __call__(self, runs: Runs) -> Found | None:
+        run = runs["run"]
+        other = run.option("probe", "calibration", "other", "_target_")
+        cells = [(TICKET, at) for at in (round_at(run, self.kept), run.dense_round)
+                 if at is not None]  # fmt: skip
+        if len(cells) < 2 or not str(other).endswith(".imagefolder"):
+            return None
+        apart = Differences(run, DOUBT)(*cells)
+        levels = [run.values(*cell, DOUBT) for cell in cells]
+        if apart is None or not all(levels):
+            return None
+        ours, dense = (level(one, 1.0, 4) for one in levels)
+        return above(f"{ours} against {dense}: {change(apart, 1.0, 4)}", apart, -LESS, points=False)
+
+
 def _seconds(run: FinishedRun, rounds: Iterable[int]) -> dict[int, float]:
     """Adds up what the trainings of a seed's tickets took, of seeds that have all these rounds."""
     found = [run.values(TICKET, round_, "seconds") for round_ in rounds]
@@ -126,10 +165,29 @@ def _saving() -> Claim:
     )  # fmt: skip
 
 
+def _doubts() -> Iterator[Claim]:
+    words, option, (_, sparse) = DATA["mnist"]
+    option = option.replace("control=random", "control=none")
+    for name, pruner, whose in (
+        ("bayesian", ORDERED, "a Bayesian ticket by one digit of |mu|, then by sigma"),
+        ("numbers", MU, "a ticket of numbers"),
+    ):
+        plain = frozenset({"run"} if name == "numbers" else ())
+        yield Claim(
+            f"bayesian-grey-{name}",
+            f"{words}: CIFAR-10 in grey told by entropy (AUROC): {whose}, less its dense network, "
+            f"at {100 * sparse:.3g} %",
+            "not told", f"less than {LESS:g} below",
+            f"lth-run +study={TICKETS} study.name={GREY}{option} 'study.scores=[{COARSE}]' {OTHER}",
+            {"run": (GREY, pruner)},
+            Of("mnist", Doubts(sparse), plain),
+        )  # fmt: skip
+
+
 BAYESIAN_DECIDES = {
-    "Bayesian tickets: what decides, size and time": Group(
+    "Bayesian tickets: what decides, size, time and doubt": Group(
         f"{KUHN}. By one digit, sizes of |mu| that round to the same are the same, and sigma "
         "decides among them. Times are of trainings one by one, on a machine that others shared.",
-        (*_decides(), *_sizes(), _saving()),
+        (*_decides(), *_sizes(), _saving(), *_doubts()),
     )
 }
