@@ -181,6 +181,20 @@ def test_what_stays_says_why():
         Symmetries.of_module(grouped.eval(), IMAGE)
 
 
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cells, self.head = nn.LSTM(8, 6, batch_first=True), nn.Linear(6, 2)
+
+    def forward(self, inputs):
+        return self.head(self.cells(inputs[:, 0])[0][:, -1])
+
+
+def test_a_recurrent_layer_is_named_as_what_is_in_the_way():
+    with pytest.raises(UserError, match=r"cannot be permuted.*\(cells: .* in cells reads them all"):
+        Symmetries.of_module(Recurrent().eval(), IMAGE)
+
+
 def test_a_network_without_hidden_units_is_refused():
     with pytest.raises(UserError, match="no layer has units that may change places"):
         Symmetries.of_module(models.mlp(**IMAGES, widths=[]).eval(), IMAGE)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lth_runner.export.shrink.answers import Answers, ask, call, difference, random_like, tensors
 from lth_runner.export.shrink.plain import additions
 from lth_runner.export.shrink.rules import rule_of
-from lth_runner.export.shrink.trace import Found, Trace
+from lth_runner.export.shrink.trace import Found, Product, Trace
 from lth_runner.problem.answers import plain_attention
 from lth_runner.problem.task import Task
 from lth_runner.study.permutation.groups import Group, Order, Part, Place, reordered
@@ -213,14 +213,32 @@ class _Groups:
         moving = {(place.name, place.axis) for group in self.groups for place in group.places}
         stays: dict[str, str] = {}
         for product in self._found.products:
-            name = f"{product.layer}.weight"
-            own = self._found.axes.get(name, [None])
-            axis = next((i for i, one in enumerate(own) if _same(one, product.outputs)), None)
-            if axis is not None and (name, axis) not in moving:
-                of = [int(each) for each in self._whole[product.outputs.numpy()]]
+            axis = self._outputs(product)
+            if axis is not None and axis not in moving:
+                name, number = axis
+                slots = self._found.axes[name][number]
+                assert slots is not None
+                of = [int(each) for each in self._whole[slots.numpy()]]
                 whys = [self._why[each] for each in of if self._why.get(each)]
                 stays.setdefault(product.layer, whys[0] if whys else NO_EQUALS)
         return stays
+
+    def _outputs(self, product: Product) -> tuple[str, int] | None:
+        """Finds the axis that a layer's outputs are on: of its weight, where it has one.
+
+        Else, as in a recurrent layer, the first axis of the first tensor of its own.
+        """
+        name = f"{product.layer}.weight"
+        own = self._found.axes.get(name, [])
+        axis = next((i for i, one in enumerate(own) if _same(one, product.outputs)), None)
+        if axis is not None:
+            return name, axis
+        if own:
+            return None
+        for other, axes in self._found.axes.items():
+            if other.rpartition(".")[0] == product.layer and axes and axes[0] is not None:
+                return other, 0
+        return None
 
 
 def _same(slots: Tensor | None, outputs: Tensor) -> bool:
