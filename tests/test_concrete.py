@@ -300,7 +300,8 @@ def test_what_cannot_be_had_is_refused():
     task = small.task(model=small.convolutional)
     for found, why in (
         (score(batch_size=99), r"batch_size=99, but there are 72"),
-        (score(length="10%"), "share of what"),
+        (score(length="10%"), r"^pruner\.search\.score\.length=10%: a share of what"),
+        (score(length="0it"), r"^pruner\.search\.score\.length=0it is no training"),
         (score(batch_size=1), "no batch statistics"),
         (score(0.99, exclude=["7"]), r"leaves -\d+.*pruner\.sparsity"),
         (score(exclude=["outptu"]), "matches no tensor"),

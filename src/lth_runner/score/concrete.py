@@ -95,7 +95,8 @@ class Concrete:
             )
         shrink = None if self.shrink_to is None else Duration.parse(self.shrink_to)
         epoch = task.data.epoch(self.batch_size)
-        return Clock.of(Duration.parse(self.length), epoch, shrink).total
+        length = Duration.parse(self.length)
+        return Clock.of(length, epoch, shrink, key=f"{KEY}.length").total
 
     def _wanted(self, mask: Mask) -> tuple[float, int]:
         """Counts the weights that the searched layers are to keep, and those that they have.

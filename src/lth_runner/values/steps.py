@@ -82,13 +82,23 @@ class Clock:
     scale: float = 1.0
 
     @classmethod
-    def of(cls, length: Duration, epoch: Step, shrink_to: Duration | None = None) -> Clock:
-        """Makes the clock of a training of ``length``, optionally shrunk to ``shrink_to``."""
-        full = cls(epoch, 0).steps(length, "train.length")
+    def of(
+        cls,
+        length: Duration,
+        epoch: Step,
+        shrink_to: Duration | None = None,
+        *,
+        key: str = "train.length",
+    ) -> Clock:
+        """Makes the clock of a training of ``length``, optionally shrunk to ``shrink_to``.
+
+        Raises UserError for a length that is none, which ``key`` names.
+        """
+        full = cls(epoch, 0).steps(length, key)
         if full < 1:
-            raise UserError(f"train.length={length} is no training: at least one step is needed")
+            raise UserError(f"{key}={length} is no training: at least one step is needed")
         if full > MOST_STEPS:
-            raise UserError(f"train.length={length} is {full:.3g} steps: give at most {MOST_STEPS}")
+            raise UserError(f"{key}={length} is {full:.3g} steps: give at most {MOST_STEPS}")
         if shrink_to is None:
             return cls(epoch, full)
         short = cls(epoch, full).steps(shrink_to, "train.shrink_to")
