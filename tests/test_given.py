@@ -199,6 +199,21 @@ def test_trained_weights_come_out_of_the_store_and_are_asked_for_where_it_has_th
     assert (said.status, "the Store no longer holds what" in said.err) == (2, True), said.err
 
 
+def test_what_a_message_advises_brings_back_the_weights_that_the_store_has_lost(
+    source: Path, tmp_path: Path
+) -> None:
+    outputs = tmp_path / "outputs"
+    shutil.copytree(source.parents[1], outputs)
+    [folder] = folders(outputs)
+    shutil.rmtree(outputs / "store/entries")
+    words = (*RUN, f"paths.outputs={outputs}")
+    given = (*words, "pruner=given", f"pruner.ticket={folder}", "pruner.weights=trained", "name=on")
+    said = lth_run(*given)
+    assert (said.status, f"remove {folder}/status.json and give" in said.err) == (2, True), said.err
+    (folder / "status.json").unlink()
+    assert [lth_run(*one).status for one in (words, given)] == [0, 0]
+
+
 def test_the_mask_of_a_training_that_moved_it_is_the_one_at_its_end(
     source: Path, tmp_path: Path
 ) -> None:

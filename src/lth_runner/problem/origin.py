@@ -153,7 +153,8 @@ def _refuse_changed(file: Path) -> None:
     except Damaged as error:
         raise UserError(
             f"origin.path={file} is not what was written: {error}. Copy it again from where it "
-            "came; weights of the Store are trained again by their run's own command"
+            "came; weights of the Store are trained again by their run's own command, once the "
+            "run folder's status.json is removed"
         ) from error
     except OSError as error:
         raise UserError(f"origin.path={file} cannot be read: {error}") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lth_runner.problem.task import Task
-from lth_runner.runs.one_run import not_in_store, trained_path
+from lth_runner.runs.one_run import not_in_store, trained_anew, trained_path
 from lth_runner.store.ended import read_end
 from lth_runner.values.errors import Damaged, UserError
 from lth_runner.values.mask import Mask
@@ -32,7 +32,7 @@ def ended_as_trained(folder: Path, row: Mapping[str, Any], task: Task) -> tuple[
     Raises UserError where the Store no longer holds them, and where the network is another one.
     """
     path = trained_path(folder, row)
-    again = "give the run's own command again, which trains what is missing"
+    again = trained_anew(folder)
     try:
         mask, weights = read_end(path)
     except FileNotFoundError as error:

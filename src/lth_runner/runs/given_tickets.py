@@ -257,7 +257,8 @@ def _ended(path: Path) -> tuple[Mask, Tensors]:
         return read_end(path)
     except (OSError, Damaged) as error:
         raise UserError(
-            f"{path} cannot be read, or is damaged ({error}): give the run's own command again"
+            f"{path} cannot be read, or is damaged ({error}): remove its run folder's status.json "
+            "and give the run's own command again, which then trains it anew"
         ) from error
 
 

@@ -66,6 +66,17 @@ def not_in_store(folder: Path, what: str) -> str:
         )
     return (
         f"the Store no longer holds {what} ({store}; store.keep and lth-status --prune let go of "
-        "some, and a run folder that is moved leaves its Store behind): give the run's own command "
-        "again, which trains what is missing, or choose another round"
+        f"some, and a run folder that is moved leaves its Store behind): {trained_anew(folder)}, "
+        "or choose another round"
+    )
+
+
+def trained_anew(folder: Path) -> str:
+    """Says what has a finished run train again what its Store no longer holds, or holds damaged.
+
+    Given the command of a run that is done, ``lth-run`` shows it and asks nothing of the Store.
+    """
+    return (
+        f"remove {folder / STATUS} and give the run's own command again, which then trains what is "
+        "missing"
     )

@@ -14,7 +14,7 @@ from lth_runner.problem.laying import Laying
 from lth_runner.problem.origin import File
 from lth_runner.runs.ended_weights import ended_weights
 from lth_runner.runs.folder import read_problem, read_rounds, unfinished
-from lth_runner.runs.one_run import not_in_store, one_run, trained_path
+from lth_runner.runs.one_run import not_in_store, one_run, trained_anew, trained_path
 from lth_runner.runs.rebuilt import rebuilt
 from lth_runner.store.ended import WEIGHTS, read_end
 from lth_runner.values import state as states
@@ -89,8 +89,8 @@ class FromRun:
 
     def _unreadable(self, error: BaseException) -> UserError:
         return UserError(
-            f"{self._called}: the Store's weights cannot be read: {error}; give the run's own "
-            "command again, which trains what is missing"
+            f"{self._called}: the Store's weights cannot be read: {error}; "
+            f"{trained_anew(self.folder)}"
         )
 
     @cached_property
