@@ -21,6 +21,7 @@ from lth_runner.problem import Covers, Delta, NextToken, Pretrained
 from lth_runner.problem.models import HuggingFace
 from lth_runner.problem.task import Task
 from lth_runner.store.foreign import read_ticket_from
+from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.pieces import piece
@@ -51,6 +52,26 @@ def taken(path: Path, family: str) -> Taken:
         {n: torch.rand(kept.shape, generator=rng) < 0.5 for n, kept in task.dense().items()}
     )
     return Taken(task, mask, mask(task.init()), {**FACTS, "sparsity": mask.sparsity}, {})
+
+
+def test_weights_that_lie_at_odd_places_are_compared_as_torch_would_lay_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = taken(tmp_path / "model", "bert")
+    loaded, read = HuggingFace.loaded, []
+
+    def odd(model: HuggingFace, folder: Path) -> torch.nn.Module:  # as a file of 8 n bytes maps
+        network = loaded(model, folder)
+        for _, value in states.named_tensors(network):
+            place = value.new_empty(value.numel() + 1)[1:].view(value.shape)
+            value.data = place.copy_(value.data)
+        read.append(network)
+        return network
+
+    monkeypatch.setattr(HuggingFace, "loaded", odd)
+    assert export.to_pretrained(ticket, tmp_path / "folder").agreement.largest == 0
+    places = [value.data_ptr() for _, value in states.named_tensors(read[-1])]
+    assert not any(place % states.ALIGNMENT for place in places)
 
 
 @pytest.mark.parametrize("family", HEADS)

@@ -12,6 +12,7 @@ from lth_runner.export.agreement import Answer
 from lth_runner.export.taken_ticket import Taken
 from lth_runner.problem.answers import answer
 from lth_runner.problem.models.hugging_face import HuggingFace
+from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 from lth_runner.values.export_forms import SUFFIXES
 
@@ -42,6 +43,8 @@ class PretrainedFolder:
 
     def read(self, path: Path, ticket: Taken) -> Answer:
         network = _model(ticket).loaded(path).eval()
+        for _, value in states.named_tensors(network):  # mapped from wherever they lie in the file
+            value.data = states.aligned(value.data)
         return lambda inputs: answer(network, inputs)
 
 
