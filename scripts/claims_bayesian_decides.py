@@ -31,7 +31,7 @@ from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 
 ORDERED, COARSE = "lexicographic", "lexicographic_1"  # the pruner, and it by one digit of |mu|
 SIZES, SAVING, GREY = "bayesian_sizes", "bayesian_saving", "bayesian_grey"
-WIDTHS = ((64, 32), (256, 128), (512, 256))
+WIDTHS = {(64, 32): 10, (256, 128): 3, (512, 256): 3}  # and how many seeds
 HALF = 0.5  # of the time
 LESS = 0.02  # of an area under a curve
 OTHER = (
@@ -138,7 +138,7 @@ def _decides() -> Iterator[Claim]:
 
 def _sizes() -> Iterator[Claim]:
     kept = DATA["digits"][2][0]
-    for widths in WIDTHS:
+    for widths, num in WIDTHS.items():
         written = ",".join(map(str, widths))
         yield Claim(
             f"bayesian-size-{widths[0]}",
@@ -146,7 +146,7 @@ def _sizes() -> Iterator[Claim]:
             f"at {100 * kept:.3g} %", "matches dense, whatever the size",
             "less than 1 point below dense",
             f"lth-run +study={TICKETS} study.name={SIZES} 'study.scores=[{MU}]' "
-            f"model=mlp 'model.widths=[{written}]' replicates=10 control=none",
+            f"model=mlp 'model.widths=[{written}]' replicates={num} control=none",
             {"run": (SIZES, MU)},
             Of("digits", Wide(widths, AgainstDense(kept, worse=False, margin=POINT))),
         )  # fmt: skip
