@@ -26,13 +26,11 @@ from claims_bayesian import (
 from measures import AgainstDense, Found, above, change, level, round_at
 
 from lth_runner.runs.evidence.differences import Differences
-from lth_runner.runs.evidence.estimate import one_sample, sample
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 
 ORDERED, COARSE = "lexicographic", "lexicographic_1"  # the pruner, and it by one digit of |mu|
 SIZES, SAVING, GREY = "bayesian_sizes", "bayesian_saving", "bayesian_grey"
 WIDTHS = {(64, 32): 10, (256, 128): 3, (512, 256): 3}  # and how many seeds
-HALF = 0.5  # of the time
 LESS = 0.02  # of an area under a curve
 OTHER = (
     "+dataset@probe.calibration.other=imagefolder 'probe.calibration.other.shape=[1,28,28]' "
@@ -70,7 +68,8 @@ class Saved:
     """Seconds of training until ``given`` has a ticket, as a share of those until ``own`` has one.
 
     ``given``: all rounds of a network of ``numbers``, and one Bayesian training of the last mask;
-    ``own``: all rounds of a Bayesian network. Of each seed, trained one by one.
+    ``own``: all rounds of a Bayesian network. Of each seed, trained one by one. Seeds do not tell
+    what else the machine did while a stage ran, and so it decides nothing.
     """
 
     kept: float
@@ -88,8 +87,7 @@ class Saved:
         if not numbers.keys() == own.keys() == once.keys():
             return None
         shares = {seed: (numbers[seed] + once[seed]) / own[seed] for seed in own}
-        apart = one_sample(sample(list(shares.values())), HALF)
-        return above(f"{level(shares, 1.0)} of it", -apart, 0.0, points=False)
+        return Found(f"{level(shares, 1.0)} of it", None, None)
 
 
 @dataclass(frozen=True)
@@ -189,5 +187,8 @@ BAYESIAN_DECIDES = {
         f"{KUHN}. By one digit, sizes of |mu| that round to the same are the same, and sigma "
         "decides among them. Times are of trainings one by one, on a machine that others shared.",
         (*_decides(), *_sizes(), _saving(), *_doubts()),
+        "On MNIST sigma as the second number is worth half a point over |mu| alone at 1.6 %, as "
+        "much as |mu| / sigma: which of them comes first is not told. By the ratio of steps, 3.5, "
+        "the share of time would be 0.4: others used the machine unevenly.",
     )
 }
