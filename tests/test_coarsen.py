@@ -137,8 +137,11 @@ def test_blocks_fit_into_the_weights_a_layer_has_left(mask, most):
             == torch.nonzero(before.any(1)).flatten().tolist()
         )
         assert max(map(len, groups), default=0) <= most
-        if before.all() or not before.any():
+        if before.all():
             assert torch.equal(after, before)
+            continue
+        if not before.any():  # no layer stays empty
+            assert after.sum() == 1
             continue
         assert all(len(after[group].unique(dim=0)) == 1 for group in groups)  # dense blocks
         largest = max(map(len, groups))

@@ -103,10 +103,10 @@ class Regroup:
     its kept weights' scores over the group's rows (none: 0); columns are taken, the worthiest of
     all groups first, as long as the block weights fit into the number of weights that the layer
     has left, and at least one: so a layer keeps its density but for less than one column of a
-    group. The authors grow each block until every row has 1.5 times as many columns in it as
-    weights outside, and so end at another density. Ties by seed. The last layer, those in
-    ``exclude`` and those of which nothing was removed stay as they are. Chen et al., ICML 2022,
-    arXiv 2202.04736.
+    group; one that is empty gets a weight back. The authors grow each block until every row has 1.5
+    times as many columns in it as weights outside, and so end at another density. Ties
+    by seed. The last layer, those in ``exclude`` and those of which nothing was removed stay as
+    they are. Chen et al., ICML 2022, arXiv 2202.04736.
     """
 
     rows: int = 32
@@ -132,8 +132,11 @@ class Regroup:
         blocks = dict(mask)
         for index, name in enumerate(_inner(mask, self.exclude)):
             kept = mask[name]
-            if bool(kept.all()) or not bool(kept.any()):
+            if bool(kept.all()):
                 continue
+            if not bool(kept.any()):  # no layer stays empty: one weight, by lot
+                nothing = torch.zeros(kept.shape)
+                kept = keep_top(nothing, torch.ones_like(kept), 1, seed + index)
             worth = _kept(scores[name], kept).flatten(1)
             matrix = self._blocks(kept.flatten(1), worth, seed + index)
             blocks[name] = matrix.view_as(kept)
