@@ -17,6 +17,7 @@ from claims_oneshot import ONE_SHOT_CLAIMS
 from claims_partial_lora import PARTIAL_LORA
 from claims_pretrained import PRETRAINED
 from claims_residual import RESIDUAL
+from claims_rewinding import REWINDING
 from claims_vit import VIT
 from measures import (
     ACCURACY,
@@ -273,6 +274,7 @@ CLAIMS = {
     **BAYESIAN_DECIDES,
     **VIT,
     **RESIDUAL,
+    **REWINDING,
     "Stability": Group(
         f"{INSTABILITY}. A barrier is the largest error (points) on the line between two trainings "
         "from the same weights, above the mean of its ends.",

@@ -238,7 +238,8 @@ def test_an_experiment_costs_the_steps_that_its_header_says(experiment: str) -> 
     search = make(plain["pruner"]["search"])
     published = PUBLISHED_TRAIN.get(dataset["name"])
     held = 0 if dataset["name"] in WITH_VALIDATION else dataset["validation"]
-    num_train = published - held if published else make(dataset).num_train
+    taken = dataset.get("subset") or (published - held if published else None)
+    num_train = taken or make(dataset).num_train
     clock = recipe.clock(num_train // recipe.batch_size)
     pruned = (search.num_rounds - 1) * (1 + len(plain["control"]))
     steps = clock.total + pruned * (clock.total - search.rewind.at(clock))

@@ -51,6 +51,7 @@ SHAPES = {
     "lenet300_mnist_pruners": (1, 28, 28),
     "lenet300_mnist_signs": (1, 28, 28),
     "deep_relu_mnist": (1, 28, 28),
+    "deep_norm_mnist": (1, 28, 28),
     "resnet20_rewind_init": (3, 8, 8),
     "resnet20_cs": (3, 8, 8),
     "resnet20_cts": (3, 8, 8),
