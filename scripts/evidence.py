@@ -18,7 +18,8 @@ from lth_runner.runs.samples import KeptSamples
 from lth_runner.values.errors import UserError
 
 # where a run lay and how it was shown, but not what it was
-ELSEWHERE = ("paths.", "dataset.root=", "dataset.cache=", "record", "hydra", "name=")
+ELSEWHERE = ("paths.", "dataset.root=", "dataset.cache=", "record", "hydra")
+EXPERIMENT, DEFAULT = "+experiment=", "digits_imp"  # what names a run that is given no name
 LEFT_OUT = {
     "config": ("paths", "record"),
     "status": ("host", "pid", "probes", "error"),
@@ -72,9 +73,17 @@ def extent(run: FinishedRun) -> str:
 
 
 def command(run: FinishedRun) -> str:
-    """The run's own command, without where things lie on the machine it ran on."""
-    words = str(run.status.get("command") or f"lth-run +experiment={run.name}").split()
-    return " ".join(word for word in words if not word.startswith(ELSEWHERE) and "=/" not in word)
+    """The run's own command, without where things lie on the machine it ran on.
+
+    With the name that rows find it by, where its experiment has another one.
+    """
+    told = str(run.status.get("command") or f"lth-run +experiment={run.name}").split()
+    words = [
+        word for word in told if not word.startswith((*ELSEWHERE, "name=")) and "=/" not in word
+    ]
+    named = [word.removeprefix(EXPERIMENT) for word in words if word.startswith(EXPERIMENT)]
+    own = [] if run.name in (named or [DEFAULT]) else [f"name={run.name}"]
+    return " ".join(words + own)
 
 
 def hardware(run: FinishedRun) -> str:

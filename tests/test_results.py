@@ -246,6 +246,8 @@ def test_commands_leave_out_where_things_lie(tmp_path: Path) -> None:
     said = "lth-run +experiment=x dataset.root=/home/me paths.data=d train.length=5it record=local"
     run = save(tmp_path / "run", [row(0, 0.9)], name="x", command=said)
     assert results.command(run) == "lth-run +experiment=x train.length=5it"
+    mine = save(tmp_path / "named", [row(0, 0.9)], name="mine", command=f"{said} name=mine")
+    assert results.command(mine) == "lth-run +experiment=x train.length=5it name=mine"
 
 
 def test_the_page_is_rewritten_between_its_marks_and_again_the_same(tmp_path: Path) -> None:
@@ -404,7 +406,8 @@ def test_pruners_stand_side_by_side_with_their_efforts_and_pictures(tmp_path: Pa
     assert "| imp, from step 200 | 97.10 ± 0.10 (3) | 96.10 ± 0.10 (3) |" in lines
     assert "| imp | 94.5 % | trained weights | 8,000 | 22 | 1.5 | 4,000 | 10 |" in lines
     (commands,) = [line for line in lines if line.startswith("Commands: ")]
-    assert "4 runs, as `lth-run +experiment=x threads=1`" in commands
+    said = f"4 runs, as `lth-run +experiment=x threads=1 name={FAMILIES_NAME}`"
+    assert said in commands
     for key in ("accuracy", "effort"):
         assert f"images/{FAMILIES_NAME}_{key}.png" in page.read_text()
         picture = tmp_path / f"docs/images/{FAMILIES_NAME}_{key}.png"
