@@ -11,6 +11,7 @@ from test_glue import published as glue_files
 from test_squad import QUESTIONS
 from test_squad import published as squad_files
 from test_streaming import shard
+from test_tagged import files as tagged_files
 from test_text import BERT_TOKENS, bert_file
 from test_token_files import written
 
@@ -116,6 +117,12 @@ SETTINGS: dict[str, tuple[str, ...]] = {
                       f"+model.config.vocab_size={BERT_TOKENS}", "dataset.length=16",
                       "dataset.stride=4", "model=hf", "model.path={files}/bert",
                       "model.task=question_answering", "train.batch_size=2"),
+    "dataset/tagged": (*RUN, "dataset=tagged", "dataset.root={files}/tagged", "objective=tagging",
+                       "dataset.tokenizer.path={files}", "dataset.num_classes=3",
+                       "dataset.cache={files}/cache", f"dataset.vocabulary={BERT_TOKENS}",
+                       f"+model.config.vocab_size={BERT_TOKENS}", "dataset.length=16", "model=hf",
+                       "model.path={files}/bert", "model.task=token_classification",
+                       "train.batch_size=2"),
     "dataset/cipher_records": (*CIPHER, "dataset=cipher_records"),
     "dataset/cipher_answers": (*CIPHER, "dataset=cipher_answers"),
     "dataset/token_files": (*NEXT, "dataset=token_files", "dataset.root={files}/tokens",
@@ -187,7 +194,8 @@ CHOSEN = {  # of each budget the keys where it is the one chosen, before pruners
         "smart_ratio": (), "n_of_m": (), "rows": (), "channels": (), "blocks": (), "deviation": (),
     }.items()
 }  # fmt: skip
-SETTINGS = {**CHOSEN, **SETTINGS, "objective/span": SETTINGS["dataset/squad"]}
+SETTINGS = {**CHOSEN, **SETTINGS, "objective/span": SETTINGS["dataset/squad"],
+            "objective/tagging": SETTINGS["dataset/tagged"]}  # fmt: skip
 PARTS_OF_OTHERS = {  # options whose parts are those of others that have a setting
     "model/conv4", "model/conv6", "model/resnet32", "model/resnet56", "model/vgg16",
     "model/vgg19", "covers/embeddings", "coordinates/weights",
@@ -223,6 +231,7 @@ def files(folder: Path) -> None:
     (folder / "squad").mkdir()
     squad_files(folder / "squad", QUESTIONS)
     glue_files(folder / "glue", "cola")
+    tagged_files(_made(folder / "tagged"))
     pretrained.folder(folder / "bert", head="ForSequenceClassification")
     written(_made(folder / "tokens"))
     for number, split in enumerate(("train", "test")):

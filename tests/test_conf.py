@@ -95,6 +95,10 @@ NEEDED = {
         "model.num_classes=2",
         "dataset.tokenizer.path=tokenizer.json",
     ],
+    "dataset=tagged": [
+        "model=transformer",
+        "dataset.tokenizer.path=tokenizer.json",
+    ],
     "dataset=custom": [
         "dataset.train._target_=builtins.list",
         "dataset.test._target_=builtins.list",

@@ -599,7 +599,7 @@ def test_real_mnist_is_complete() -> None:
 # whose own tests are elsewhere
 TEXTS = (
     "text", "sst2", "trec", "characters", "masked_characters", "corpus", "masked_corpus", "glue",
-    "squad", "hf", "cipher_records", "cipher_answers", "token_files",
+    "squad", "hf", "cipher_records", "cipher_answers", "token_files", "tagged",
 )  # fmt: skip
 STREAMED = ("imagenet", "shards", "hf_images")
 NO_DOWNLOAD = ("digits", "digits28", "digit_scenes", "diabetes", "synthetic")

@@ -202,6 +202,7 @@ def test_every_key_is_documented_and_every_documented_key_exists() -> None:
         "+dataset.num_classes=2",
         "dataset.tokenizer.path=x",
     ]
+    needed["dataset=tagged"] = ["+dataset.shape=[1]", "dataset.tokenizer.path=x"]
     needed["dataset=hf_images"] = ["dataset.path=x"]
     needed["dataset=token_files"] = ["+dataset.shape=[1]", "+dataset.num_classes=2"]
     needed["dataset=trec"] += ["dataset/tokenizer=file", "dataset.tokenizer.path=x"]

@@ -13,6 +13,7 @@ from lth_runner.problem.objective import (
     Objective,
     Span,
     SquaredError,
+    Tagging,
 )
 from lth_runner.problem.origin import File, ModelsOwn, Origin
 from lth_runner.problem.pretrained import Pretrained
@@ -36,5 +37,6 @@ __all__ = [
     "Pretrained",
     "Span",
     "SquaredError",
+    "Tagging",
     "Task",
 ]

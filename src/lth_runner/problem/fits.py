@@ -12,7 +12,7 @@ from torch import Tensor
 from lth_runner.problem.answers import answer
 from lth_runner.problem.coordinates import Covering, Delta
 from lth_runner.problem.covers import Covers
-from lth_runner.problem.data import Data, MapStyle, Passages, Sequences, Subset
+from lth_runner.problem.data import Data, MapStyle, Passages, Sequences, Subset, Tags
 from lth_runner.problem.data.streaming import Decoded
 from lth_runner.problem.places import moved, overlapping
 from lth_runner.problem.task import Task
@@ -85,6 +85,8 @@ def _targets(samples: Any) -> list[Tree]:
     if isinstance(samples, tuple):
         return tree.split(samples[1], PIECE)
     samples = _whole(samples)
+    if isinstance(samples, Tags):
+        return []  # looked at when they were read; each batch has its own length
     if isinstance(samples, Sequences | Decoded):
         return tree.split(samples.targets, PIECE)
     if isinstance(samples, MapStyle):
@@ -151,7 +153,7 @@ def _largest(task: Task) -> list[Tree]:
     """
     if not isinstance(task.data, Data):
         splits = map(_whole, (getattr(task.data, split) for split in SPLITS))
-        chosen = [(s, s.extremes()) for s in splits if isinstance(s, Sequences | Passages)]
+        chosen = [(s, s.extremes()) for s in splits if isinstance(s, Sequences | Passages | Tags)]
         return [samples.take(index, stream(0, "check"))[0] for samples, index in chosen]
     found = []
     for inputs, _ in (task.data.train, task.data.val, task.data.test):

@@ -83,6 +83,8 @@ def sampled_unit(task: Task) -> str:
     inputs, targets = task.data.sample(1, 0)
     if isinstance(targets, Mapping) and "question" in targets:
         return "questions"  # several windows are of one
+    if isinstance(targets, Mapping) and "tag" in targets:
+        return "sentences"
     tensors = _tensors(inputs)
     if any(not one.is_floating_point() and one.ndim == 2 for one in tensors):
         numbers = [one for one in _tensors(targets) if not one.is_floating_point()]

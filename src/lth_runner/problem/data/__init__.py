@@ -21,6 +21,8 @@ from lth_runner.problem.data.splits import Split
 from lth_runner.problem.data.squad import squad
 from lth_runner.problem.data.stream import Stream
 from lth_runner.problem.data.streaming import ImageTransforms, image_shards, image_table
+from lth_runner.problem.data.tagged import tagged_files
+from lth_runner.problem.data.tags import Tags
 from lth_runner.problem.data.tensors import Data
 from lth_runner.problem.data.text import text_files
 from lth_runner.problem.data.token_files import token_files
@@ -48,6 +50,7 @@ __all__ = [
     "Split",
     "Stream",
     "Subset",
+    "Tags",
     "Tokenizer",
     "TokenizerFile",
     "Tokens",
@@ -67,6 +70,7 @@ __all__ = [
     "map_style",
     "squad",
     "synthetic",
+    "tagged_files",
     "text_files",
     "token_files",
     "torchvision_dataset",

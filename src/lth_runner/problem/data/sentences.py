@@ -61,10 +61,7 @@ class Sentences:
     subset: float | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.length, bool) or self.length < 1:
-            raise UserError(
-                f"dataset.length={self.length} must be at least 1: the tokens of one sample"
-            )
+        check_length(self.length)
         if self.pad not in PADS:
             raise UserError(f"dataset.pad={self.pad}: {nearest(str(self.pad), PADS)}")
 
@@ -75,8 +72,8 @@ class Sentences:
         kept = [f.name for f in fields(self) if f.name in ("length", "vocabulary", "num_classes")]
         how = [getattr(self, name) for name in kept] + [self.token_types]
         described = [made_of(), how, identity.describe(self._tokenizer)]
-        table = cached_table(described, lambda: _joined(self._tables(read())), self.cache)
-        return self._by_batch(_parted(table))
+        table = cached_table(described, lambda: joined(self._tables(read())), self.cache)
+        return self._by_batch(parted(table))
 
     @property
     def _tokenizer(self) -> Tokenizer:
@@ -142,8 +139,14 @@ class Sentences:
             )
         if self.subset is None:
             return found
-        train = _some(found.train, self.subset, self.split_seed)
+        train = some_of(found.train, self.subset, self.split_seed)
         return SampledData(train=train, val=found.val, test=found.test, **facts)  # type: ignore[arg-type]
+
+
+def check_length(length: int) -> None:
+    """Raises UserError for a number of tokens that no sample has."""
+    if isinstance(length, bool) or length < 1:
+        raise UserError(f"dataset.length={length} must be at least 1: the tokens of one sample")
 
 
 def check_vocabulary(encode: Encode, vocabulary: int) -> None:
@@ -194,11 +197,13 @@ def _encoded(
     }
 
 
-def _joined(tables: Mapping[str, Table]) -> Table:
+def joined(tables: Mapping[str, Table]) -> Table:
+    """Puts the tables of splits into one, each name behind its split's."""
     return {f"{split}.{name}": v for split, table in tables.items() for name, v in table.items()}
 
 
-def _parted(table: Table) -> dict[str, Table]:
+def parted(table: Table) -> dict[str, Table]:
+    """Takes apart what ``joined`` puts together."""
     found: dict[str, dict[str, Tensor]] = {}
     for name, value in table.items():
         split, _, part = name.partition(".")
@@ -206,7 +211,7 @@ def _parted(table: Table) -> dict[str, Table]:
     return dict(found)
 
 
-def _some(samples: Samples, amount: float, seed: int) -> Samples:
+def some_of(samples: Samples, amount: float, seed: int) -> Samples:
     """Takes those that ``keep_subset`` takes."""
     num = count_of(amount, len(samples), key="subset", least=1, most=len(samples))
     order = torch.randperm(len(samples), generator=generator(seed, "subset"))

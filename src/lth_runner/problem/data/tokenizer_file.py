@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lth_runner.problem.data.tokenizers import Special
 from lth_runner.values.errors import UserError
 from lth_runner.values.files import read_regular
+from lth_runner.values.json_files import loaded
 
 FILE = "tokenizer.json"
 PIECE = 2**20  # characters of a long text that are encoded at once, up to the end of a line
@@ -75,6 +77,28 @@ class FileEncoder:
         found = self._encoded(parts, length)
         return found.ids, found.type_ids
 
+    def of_words(
+        self, words: Sequence[str], length: int | None
+    ) -> tuple[list[int], list[int | None]]:
+        """Encodes a text that is cut into words.
+
+        Beside each token the number of the word that it is a piece of, None of special tokens.
+        """
+        self._cut(length)
+        whole = [f"{self._space}{word}" for word in words]
+        found = self.library.encode(whole, is_pretokenized=True)
+        return found.ids, found.word_ids
+
+    @cached_property
+    def _space(self) -> str:
+        """What makes a word the piece of a text: bytes have a space before all but the first."""
+        if self.library.pre_tokenizer is None:
+            return ""
+        found = loaded(self.library.pre_tokenizer.__getstate__().decode())
+        steps = [found, *found.get("pretokenizers", [])]
+        lacks = any(one["type"] == "ByteLevel" and not one["add_prefix_space"] for one in steps)
+        return " " if lacks else ""
+
     def plain(self, text: str) -> list[int]:
         self.library.no_truncation()
         found: list[int] = []
@@ -83,13 +107,16 @@ class FileEncoder:
         return found
 
     def _encoded(self, parts: Sequence[str], length: int | None) -> Any:
+        self._cut(length)
+        return self.library.encode(parts[0], parts[1] if parts[1:] else None)
+
+    def _cut(self, length: int | None) -> None:
         self.library.no_truncation()
         if length is not None:  # of two texts the longer is cut first
             try:
                 self.library.enable_truncation(length)
             except Exception as error:  # no room for the special tokens
                 raise UserError(f"dataset.length={length} is too short: {error}") from error
-        return self.library.encode(parts[0], parts[1] if parts[1:] else None)
 
 
 def read_regular_or_refuse(path: str) -> bytes:

@@ -15,6 +15,7 @@ from lth_runner.problem.objective.objective import (
 )
 from lth_runner.problem.objective.span import Span
 from lth_runner.problem.objective.squared_error import SquaredError
+from lth_runner.problem.objective.tagging import Tagging
 from lth_runner.values.measure import Measure
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Separable",
     "Span",
     "SquaredError",
+    "Tagging",
     "linearised",
     "smoothed",
 ]

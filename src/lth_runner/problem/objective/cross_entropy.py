@@ -128,8 +128,8 @@ class CrossEntropy:
         if not isinstance(targets, Tensor) or targets.dtype != torch.int64:
             raise UserError(
                 f"objective=classification needs class numbers (int64) as targets, not "
-                f"{describe(targets)}: choose another objective (regression, multi_label), or "
-                "another dataset"
+                f"{describe(targets)}: choose another objective (regression, "
+                "multi_label, tagging), or another dataset"
             )
         if num_classes is None:
             raise UserError(
@@ -143,6 +143,8 @@ class CrossEntropy:
             whole = f"its answer must have the shape {wanted}, for targets of {wanted[1:]}"
             if found == (*wanted[1:], num_classes):  # classes last, as language models answer
                 whole += " (objective=next_token, or masked_token, takes classes on the last axis)"
+            if found[1:] == wanted and len(found) == 2:
+                whole += " (model.task=token_classification answers at each token: take another)"
             raise UserError(
                 f"the model answers with shape {found} for one input, but the data have "
                 f"{num_classes} classes: {layer if found[1:] == wanted[1:] else whole}"
