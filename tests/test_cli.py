@@ -16,6 +16,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from command import (
@@ -33,6 +34,7 @@ from forked import lth_run_forked
 from lth_runner import __version__
 from lth_runner.cli import arguments as arguments_of
 from lth_runner.cli import main as cli
+from lth_runner.cli.lazy_help import help_as_text
 from lth_runner.cli.messages import explain_bug
 from lth_runner.cli.stopping import stop_requested
 from lth_runner.cli.sweep import as_typed, with_snapshots
@@ -208,6 +210,27 @@ def test_the_traceback_is_shown_when_asked_for() -> None:
 )
 def test_options_may_stand_before_all_overrides_or_behind_them(words: str) -> None:
     arguments_of.refuse_misplaced(words.split())
+
+
+@pytest.mark.parametrize(
+    ("option", "advice"),
+    [
+        ("--nonsense", "did you mean "),
+        ("--dry-rn", "did you mean --dry-run"),
+        ("--pruner.rate", "a key is set by pruner.rate=<value>, in one word"),
+    ],
+)
+def test_an_option_that_there_is_not_is_told_in_one_line(option: str, advice: str) -> None:
+    said = lth_run(option, "a=1")
+    assert (said.status, said.out) == (2, "")
+    assert said.err.startswith(f"error: there is no option {option}: {advice}")
+    assert said.err.count("\n") == 1
+
+
+def test_the_options_that_are_known_are_hydras_and_one_more() -> None:
+    with help_as_text():
+        found = [name for one in get_args_parser()._actions for name in one.option_strings]
+    assert {n for n in found if n.startswith("--")} == arguments_of.LONG - {arguments_of.DRY_RUN}
 
 
 @pytest.mark.parametrize(

@@ -228,6 +228,7 @@ WRONG = {
     "+train.optimizer._args_=1": r"train\.optimizer\._args_=1 must be a list",
     "+train.optimizer._convert_=x": r"train\.optimizer\._convert_='x' must be none, partial, obj",
     "lr=0.1": r"unknown key 'lr': did you mean train\.optimizer\.lr",
+    "train.lr=0.1": r"unknown key 'train\.lr': did you mean train\.optimizer\.lr",
     "origin.qqqq=1": r"^unknown key 'origin\.qqqq': did you mean origin\.",
     "batch_size=3": r"unknown key 'batch_size': did you mean train\.batch_size",
     "pruner.sparsity=0,9": r"a point for a comma in a number \(pruner\.sparsity=0\.9\), -m for",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -93,6 +94,19 @@ def test_mlflow_reads_every_row_once_in_one_run(run, tmp_path, monkeypatch):
     ]
     history = client.get_metric_history(found.info.run_id, "train/ticket/seed-0/test_loss")
     assert len(history) == len(of_ticket(run, "metrics.jsonl"))
+
+
+def test_mlflows_files_lie_beside_its_database_where_there_is_no_server(run, tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow")
+    client = mock.MagicMock(**{"get_experiment_by_name.return_value": None})
+    client.create_run.return_value.info.run_id = "an id"
+    monkeypatch.setattr(mlflow, "MlflowClient", lambda uri: client)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = tmp_path / "with space" / "small" / "id"
+    folder.mkdir(parents=True)
+    MLflow().open(RunDescription(**{**vars(run), "folder": folder}))
+    place = (tmp_path / "with space" / "mlflow_artifacts").as_uri()
+    client.create_experiment.assert_called_once_with("lth-runner", place)
 
 
 def test_trackio_reads_every_row_once_in_one_run(run, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lth_runner.values.errors import UserError
+from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.terminal import visible
 
 # options whose value is the next word
@@ -18,6 +18,11 @@ VALUED = {
 }
 OPTIONS = ("cfg", "package", "info", "run", "multirun", "resolve", "help", "version")  # of one word
 DRY_RUN = "--dry-run"
+LONG = {
+    *(word for word in VALUED if word.startswith("--")),
+    *(f"--{name}" for name in OPTIONS),
+    *(DRY_RUN, "--hydra-help", "--shell-completion"),
+}
 OWN_FOLDER = ("--config-dir", "-cd")
 # by Hydra's names: of that option, and of a folder that compose(config_dir=...) or a word names
 OWN_PROVIDERS = ("command-line", "hydra.searchpath in command-line")
@@ -26,7 +31,7 @@ OWN_PROVIDERS = ("command-line", "hydra.searchpath in command-line")
 def refuse_misplaced(words: Sequence[str]) -> None:
     """Raises UserError for options between overrides, and for a scale before its experiment.
 
-    And for an option that a terminal would act on.
+    And for an option that there is not, or that a terminal would act on.
 
     argparse, by which Hydra reads the words, takes the overrides from one place alone. What an
     experiment sets would hold over a scale that stands before it.
@@ -34,6 +39,8 @@ def refuse_misplaced(words: Sequence[str]) -> None:
     for is_option, (word, *_) in parted(words):
         if is_option and not word.isprintable():  # argparse would print it as it is
             raise UserError(f"there is no option {visible(word)}: lth-run --help lists them")
+        if is_option and word.startswith("--"):
+            _refuse_unknown(word.partition("=")[0])
     places = [is_option for is_option, _ in parted(words)]
     if True in places and False in places:
         first, last = places.index(False), len(places) - 1 - places[::-1].index(False)
@@ -47,6 +54,16 @@ def refuse_misplaced(words: Sequence[str]) -> None:
             f"{overrides[experiments[-1]]} would hold over the {overrides[scales[0]]} before it",
             words,
         )
+
+
+def _refuse_unknown(option: str) -> None:
+    if any(name.startswith(option) for name in LONG):  # argparse takes the beginning of a name
+        return
+    if "." in option:
+        key = option.removeprefix("--")
+        raise UserError(f"there is no option {option}: a key is set by {key}=<value>, in one word")
+    said = nearest(option, LONG)
+    raise UserError(f"there is no option {option}: {said} (lth-run --help says what they do)")
 
 
 def as_overrides(words: Sequence[str]) -> list[str]:

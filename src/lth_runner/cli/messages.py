@@ -134,7 +134,9 @@ def _unknown_key(key: str, conf: Path, words: Sequence[str]) -> str:
         )
     if _takes_own_keys(key.rpartition(".")[0], known, conf):
         return f"{key} is a key of your own, which needs a +: +{key}=..."
-    if deeper := sorted((name for name in known if name.endswith(f".{key}")), key=len):
+    group, _, last = key.rpartition(".")  # train.lr is looked for as train.*.lr
+    within = [name for name in known if name.startswith(f"{group}.")] if group else known
+    if deeper := sorted((name for name in within if name.endswith(f".{last}")), key=len):
         return f"unknown key {key!r}: did you mean {' or '.join(deeper[:3])}?"
     around = [name for name in known if name.startswith(f"{key.split('.')[0]}.")] or list(known)
     alike = [name for name in around if name.count(".") == key.count(".")] or around

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -34,6 +35,7 @@ from lth_runner.values.json_files import read_object
 
 FACTS = "mlflow.json"
 DATABASE = "mlflow.db"
+ARTIFACTS = "mlflow_artifacts"  # beside the database; MLflow's own default is the working folder
 MOST_AT_ONCE = 1000  # metrics of one request, MLflow's own limit
 MOST_PARAMETERS = 100
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
@@ -47,9 +49,9 @@ class MLflow:
     """Keeps one MLflow run for one run folder, which a continued run goes on with.
 
     ``uri`` is MLflow's tracking URI; null takes MLFLOW_TRACKING_URI, else ``mlflow.db`` in
-    paths.outputs. Which MLflow run it is stands in the run folder (``mlflow.json``). What a killed
-    attempt has sent is known by the last figure of each row, and is not sent twice. Raises
-    UserError where MLflow is not installed.
+    paths.outputs, with the files of its runs in a folder beside it. Which MLflow run it is stands
+    in the run folder (``mlflow.json``). What a killed attempt has sent is known by the last figure
+    of each row, and is not sent twice. Raises UserError where MLflow is not installed.
     """
 
     def __init__(self, uri: str | None = None, experiment: str = "lth-runner") -> None:
@@ -65,11 +67,10 @@ class MLflow:
     def _open(self, run: RunDescription) -> None:
         from mlflow import MlflowClient  # not before it is asked for
 
-        outputs = run.folder.parents[1]
-        default = f"sqlite:///{(outputs / DATABASE).absolute()}"
-        uri = self._uri or os.environ.get("MLFLOW_TRACKING_URI") or default
+        self._local = f"sqlite:///{(run.folder.parents[1] / DATABASE).absolute()}"
+        uri = self._uri or os.environ.get("MLFLOW_TRACKING_URI") or self._local
         self._run, self._length = run, steps_of_training(run)
-        self._client = MlflowClient(uri)
+        self._client, self._place = MlflowClient(uri), uri
         self._id = self._known(uri) or self._begin(uri)
         self._evaluations(read_metrics(run.folder))
         self._send([(curve_of_round(row), row, row["round"]) for row in read_rounds(run.folder)])
@@ -99,7 +100,11 @@ class MLflow:
 
         client, run = self._client, self._run
         found = client.get_experiment_by_name(self._experiment)
-        experiment = found.experiment_id if found else client.create_experiment(self._experiment)
+        files = (run.folder.parents[1] / ARTIFACTS).absolute().as_uri()
+        place = files if uri == self._local else None  # a server has a place of its own
+        experiment = (
+            found.experiment_id if found else client.create_experiment(self._experiment, place)
+        )
         begun = client.create_run(
             experiment,
             run_name=f"{run.name}-{run.run_id[:8]}",
@@ -145,6 +150,9 @@ class MLflow:
             self._client.set_tag(self._id, "lth_runner.state", state)
             self._client.set_terminated(self._id, ENDS.get(state, "FAILED"))
         log.info("MLflow   run %s of experiment %s", self._id, self._experiment)
+        if self._place == self._local:
+            shown = shlex.quote(self._local)
+            log.info("         mlflow server --backend-store-uri %s shows it", shown)
 
     def _send(self, rows: Sequence[tuple[str, Row, int]]) -> None:
         """Sends what is not there yet, each row's seed last, by which that is known."""
