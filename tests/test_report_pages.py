@@ -18,7 +18,7 @@ from lth_runner.runs.report.compare import compare
 from lth_runner.runs.report.curve import drawn_curve
 from lth_runner.runs.report.headline import headline
 from lth_runner.runs.report.instruments import DEFAULT, panels
-from lth_runner.runs.report.panels import difference_panel
+from lth_runner.runs.report.panels import difference_panel, learning_panels
 from lth_runner.runs.report.sweep_figures import outcome_figure
 from lth_runner.runs.report.sweep_page import write_sweep
 from lth_runner.runs.report.table import round_table
@@ -281,3 +281,20 @@ def test_a_refused_point_is_named_with_what_was_told(tmp_path, capsys):
     page = (tmp_path / "toy" / "pruners.html").read_text()
     assert "No run of pruner=force: force needs rounds." in page
     assert "mended since" not in page
+
+
+def test_a_learning_curve_leaves_out_steps_at_which_not_all_seeds_were_measured(tmp_path):
+    rows = [row(0, "ticket", seed, 0.9) for seed in range(2)]
+    folder = run_of(tmp_path / "run", rows).folder
+    figures = {0: {10: 0.5, 20: 0.7, 30: 0.8, 40: 0.75}, 1: {10: 0.7, 20: 0.9, 40: 0.85}}
+    metrics = [
+        {"round": 0, "arm": "ticket", "seed": seed, "step": step, "val_accuracy": 0.5}
+        | ({"test_accuracy": figures[seed][step]} if step in figures[seed] else {})
+        for seed in figures for step in (10, 20, 30, 40)
+    ]  # fmt: skip
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in metrics))
+    run = FinishedRun.load(folder)
+    test, val = (panel.figure.axes[0].get_lines()[0] for panel in learning_panels(run, judge(run)))
+    assert list(test.get_xdata()) == [10, 20, 40]
+    assert list(test.get_ydata()) == pytest.approx([60, 80, 80])
+    assert list(val.get_xdata()) == [10, 20, 30, 40]

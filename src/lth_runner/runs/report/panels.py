@@ -84,9 +84,9 @@ def learning_panels(run: FinishedRun, verdict: Verdict) -> list[Panel]:
     rows, found = run.metrics(), []
     for split, what in (("test", "test"), ("val", "validation")):
         reading = (
-            f"Mean {what} {say.label(run.measure)} of the replicates after each step; darker is "
-            f"sparser. Dashed: the controls of the sparsest round that is {say.MARKED}. The axis "
-            "leaves out the first steep steps."
+            f"Mean {what} {say.label(run.measure)} of the replicates after each step at which all "
+            f"were measured; darker is sparser. Dashed: the controls of the sparsest round that is "
+            f"{say.MARKED}. The axis leaves out the first steep steps."
         )
         series = _mean_series(rows, f"{split}_{run.measure.name}", run.measure.scale)
         rounds = shown_rounds([round for arm, round in series if arm == TICKET], verdict)
@@ -117,15 +117,26 @@ def _late(run: FinishedRun, lines: Sequence[Line]) -> tuple[float, float]:
 def _mean_series(rows: Iterable[Row], field: str, factor: float) -> dict[tuple[str, int], Points]:
     """Averages over seeds: (arm, round) -> (step, mean, no band).
 
-    A step written twice counts once, the later one.
+    A step written twice counts once, the later one. A step at which some seed was not measured is
+    left out: its mean would be of other seeds than that before.
     """
     latest: dict[tuple[str, int], dict[int, dict[int, float]]] = {}
+    left_out = set()
     for row in rows:
         value, step, round = number(row.get(field)), row.get("step"), row.get("round")
-        if value is not None and isinstance(step, int) and isinstance(round, int):
-            steps = latest.setdefault((row.get("arm", TICKET), round), {})
-            steps.setdefault(step, {})[row.get("seed", 0)] = value
-    return {
-        key: [(step, factor * mean(seeds.values()), 0.0) for step, seeds in sorted(steps.items())]
+        if not isinstance(step, int) or not isinstance(round, int):
+            continue
+        key = row.get("arm", TICKET), round
+        if field not in row:
+            left_out.add((key, step))
+        elif value is not None:
+            latest.setdefault(key, {}).setdefault(step, {})[row.get("seed", 0)] = value
+    series = {
+        key: [
+            (step, factor * mean(seeds.values()), 0.0)
+            for step, seeds in sorted(steps.items())
+            if (key, step) not in left_out
+        ]
         for key, steps in latest.items()
     }
+    return {key: points for key, points in series.items() if points}
