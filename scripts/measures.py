@@ -280,9 +280,10 @@ class Quicker:
     def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
         if any(rewind_step(run) != self.step for run in runs.values()):
             return None
+        ended = [end for run in runs.values() if (end := _ended_at(run, self.kept)) is not None]
         found = {
             effort.label: effort.total
-            for comparison in find_pruners(list(runs.values()))
+            for comparison in find_pruners(ended)
             for effort in comparison.efforts
             if abs(1 - effort.sparsity - self.kept) <= CLOSE * self.kept
         }
@@ -290,6 +291,14 @@ class Quicker:
         if first is None or not second:
             return None
         return Found(f"{first:,.0f} s of {second:,.0f} s: {first / second:.2f}", None, None)
+
+
+def _ended_at(run: FinishedRun, kept: float) -> FinishedRun | None:
+    """The run as it would be had it ended with the round of this density."""
+    at = round_at(run, kept)
+    if at is None:
+        return None
+    return replace(run, rows=tuple(row for row in run.rows if row["round"] <= at))
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import results
 from claims import CLAIMS
 from evidence import archived, keep, load
-from measures import percent
+from measures import Quicker, percent
 from pictures import panels
 from sections import SECTIONS
 from structured import OfWidth, SavesTime
@@ -390,6 +390,10 @@ def test_search_and_iterative_pruning_are_compared_from_the_same_step(tmp_path: 
     rows = held(runs)
     assert rows["families-accuracy-200"].verdict == "refuted"
     assert rows["families-time-200"].verdict == "undecided"
+    early = pruned(tmp_path / "early", "concrete", {0.055: 0.97}, search=4.0)
+    timed = Quicker(0.055, 0)({"first": early, "second": runs[0]})
+    assert timed is not None
+    assert timed.ours == "8 s of 22 s: 0.37"  # of the rounds down to this density alone
 
 
 def test_pruners_stand_side_by_side_with_their_efforts_and_pictures(tmp_path: Path) -> None:
