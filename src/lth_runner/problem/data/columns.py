@@ -13,9 +13,7 @@ from lth_runner.values.errors import UserError, nearest
 
 LAYOUTS = ("columns", "conllu")
 DOCUMENT = "-DOCSTART-"  # begins a line that stands between documents
-BLANKS = re.compile(
-    r"[ \t]+"
-)  # not those of str.split: a word may hold a space that does not break
+BLANKS = re.compile(r"[ \t]+")  # fewer than str.split's: a word may hold a no-break space
 NUMBER = re.compile(r"\d+")
 NO_WORD = re.compile(r"\d+-\d+|\d+\.\d+")  # of CoNLL-U: several words as they are written, and none
 

@@ -91,7 +91,7 @@ class FileEncoder:
 
     @cached_property
     def _space(self) -> str:
-        """What makes a word the piece of a text: bytes have a space before all but the first."""
+        """What a word begins with, as within a text: a space, where bytes are merged with it."""
         if self.library.pre_tokenizer is None:
             return ""
         found = loaded(self.library.pre_tokenizer.__getstate__().decode())
