@@ -189,9 +189,9 @@ BAYESIAN_DECIDES = {
         (*_decides(), *_sizes(), _saving(), *_doubts()),
         "On MNIST sigma as the second number is worth half a point over |mu| alone at 1.6 %, as "
         "much as |mu| / sigma: which of them comes first is not told. At one density size matters: "
-        "the larger the network, the less its ticket loses. By the ratio of steps, 3.5, the share "
-        "of time would be 0.4: others used the machine unevenly. A Bayesian ticket tells images of "
-        "another kind better than its dense network; of one of numbers no more is shown than that "
-        "it tells them no worse.",
+        "the larger the network, the less its ticket loses. By what a step takes, 3.5 times "
+        "one of numbers (docs/bayesian.md), the share of time would be 0.4: others used the "
+        "machine unevenly. A Bayesian ticket tells images of another kind better than its dense "
+        "network; of one of numbers no more is shown than that it tells them no worse.",
     )
 }

@@ -77,7 +77,7 @@ def compared(taken: Taken, read: Callable[[], Answer], most: int | None = None) 
     largest, scale, num = 0.0, 0.0, 0
     answers: Answer | None = None
     for counted, (inputs, targets), wanted in _answered(taken, most):
-        answers = answers or read()
+        answers = read() if answers is None else answers
         found = _given(answers, inputs)
         difference, size = apart(wanted, found)
         largest = max(largest, difference) if difference == difference else float("nan")

@@ -44,7 +44,7 @@ def _without_loss(found: Mapping[str, float]) -> dict[str, float]:
 
 
 def _of_tags(task: Task, objective: Tagging, num: int) -> dict[str, float]:
-    """Measures one tag for all words; nothing of tags that are a data set's of one's own."""
+    """Measures one tag for all words; nothing where the targets are no tags."""
     counts = torch.zeros(num, dtype=torch.int64)
     for _, targets in task.data.batches("train", PIECE):
         if isinstance(targets, Tensor) or "tag" not in targets:
