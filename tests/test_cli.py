@@ -227,6 +227,13 @@ def test_an_option_that_there_is_not_is_told_in_one_line(option: str, advice: st
     assert said.err.count("\n") == 1
 
 
+def test_a_dry_run_is_completed_as_a_run() -> None:
+    line = "lth-run --dry-run model=len"
+    environment = {"COMP_LINE": line, "COMP_POINT": str(len(line))}
+    said = lth_run("-sc", "query=bash", environment=environment)
+    assert (said.status, said.out.split()) == (0, ["model=lenet300", "model=lenet5"])
+
+
 def test_the_options_that_are_known_are_hydras_and_one_more() -> None:
     with help_as_text():
         found = [name for one in get_args_parser()._actions for name in one.option_strings]
