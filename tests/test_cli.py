@@ -234,6 +234,12 @@ def test_a_dry_run_is_completed_as_a_run() -> None:
     assert (said.status, said.out.split()) == (0, ["model=lenet300", "model=lenet5"])
 
 
+def test_an_option_is_completed_from_its_beginning() -> None:
+    environment = {"COMP_LINE": "lth-run --dr", "COMP_POINT": "12"}
+    said = lth_run("-sc", "query=bash", environment=environment)
+    assert (said.status, said.out.split(), said.err) == (0, ["--dry-run"], "")
+
+
 def test_the_options_that_are_known_are_hydras_and_one_more() -> None:
     with help_as_text():
         found = [name for one in get_args_parser()._actions for name in one.option_strings]

@@ -56,11 +56,6 @@ def refuse_misplaced(words: Sequence[str]) -> None:
         )
 
 
-def completed_by_hydra(line: str) -> str:
-    """Takes the option that Hydra does not know out of a line that it is to complete."""
-    return re.sub(rf"(?<=\s){DRY_RUN}(\s+|$)", "", line)
-
-
 def _refuse_unknown(option: str) -> None:
     if any(name.startswith(option) for name in LONG):  # argparse takes the beginning of a name
         return

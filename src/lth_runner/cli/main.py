@@ -15,10 +15,10 @@ from lth_runner import __version__
 from lth_runner.cli.arguments import (
     DRY_RUN,
     as_overrides,
-    completed_by_hydra,
     own_folders,
     refuse_misplaced,
 )
+from lth_runner.cli.completion import completes_option
 from lth_runner.cli.help import help_text
 from lth_runner.cli.lazy_help import help_as_text
 from lth_runner.cli.loading import uncollected
@@ -121,6 +121,8 @@ def _compose(words: Sequence[str], leader: Leader | None) -> None:
         return launch(config, leader)
 
     refuse_misplaced(words)
+    if completes_option():
+        return
     with uncollected():
         import hydra
         from hydra.core.plugins import Plugins
@@ -128,10 +130,6 @@ def _compose(words: Sequence[str], leader: Leader | None) -> None:
         Plugins.instance()  # those that are installed, and none that lie in this folder
     user_code_last()  # model._target_=mine.Net finds mine.py in this folder
     sys.argv[1:] = words  # the only place that Hydra reads them from
-    if line := os.environ.get("COMP_LINE"):  # a shell completes it, up to where its cursor is
-        before = line[: int(os.environ.get("COMP_POINT", len(line)))]
-        point = len(completed_by_hydra(before))
-        os.environ |= {"COMP_LINE": completed_by_hydra(line), "COMP_POINT": str(point)}
     task = launch if leader is None else launch_with_others  # the one can be sent to a worker
     with help_as_text():
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
