@@ -28,10 +28,14 @@ def _retained() -> tuple[Claim, ...]:
         "lotto": (LOTTO, FULL, "LoTA, then LoTTO less full, then full"),
         "apart": (LOTTO, LOTA, "LoTA, then LoTTO less LoTA, then LoTA"),
     }
+    trec = f"lth-run +study={STUDY}"
+    commands = {"trec": trec, "subj": f"{trec} study.second=subj"}
     return tuple(
-        Claim(f"lota-retained-{name}", f"SST-2 after TREC: what is kept by {text}", "above 0",
-              "difference above 0", f"lth-run +study={STUDY}", {"run": (STUDY, None)},
-              Retained("sst2", "trec", way, than), together=True)
+        Claim(f"lota-retained-{name}{'' if second == 'trec' else f'-{second}'}",
+              f"SST-2 after {second.upper()}: what is kept by {text}", "above 0",
+              "difference above 0", command, {"run": (STUDY, None)},
+              Retained("sst2", second, way, than), together=True)
+        for second, command in commands.items()
         for name, (way, than, text) in compared.items()
     )  # fmt: skip
 
