@@ -86,8 +86,13 @@ RESIDUAL = {
     "Concrete ticket search on a residual network": Group(
         "Arora & Teuscher 2025, arXiv:2512.07142, ResNet-20 on CIFAR-10, 160 epochs. Here of half "
         "its width, ten epochs of 20,000 images of CIFAR-10 (JPEG) at 16x16, its settings but for "
-        "batches of 128.",
+        "batches of 128. Ten epochs leave the dense network at 55 %.",
         _searched(),
+        found="The length of the search makes most of the difference: of 0.5 % of the weights, six "
+        "points behind iterative pruning after an eighth of a training become one and a half, not "
+        "told from none, after a whole one, in a tenth of its time. On the perceptron above a "
+        "search of that length stays five points behind, from the start as from step 200: there "
+        "it is the network, and not the step. That it is ahead shows nowhere here.",
     ),
     "A residual network in a short recipe": Group(
         "Renda, Frankle & Carbin, ICLR 2020, arXiv:2003.02389; Frankle et al., ICML 2020, "
