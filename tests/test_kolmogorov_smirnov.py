@@ -33,6 +33,14 @@ def test_a_row_that_stands_still_or_is_permuted_has_not_moved() -> None:
     assert ks.statistics(before, after).tolist() == [0.0, 0.0, 1.0]
 
 
+def test_torch_has_as_many_threads_afterwards_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    ks.statistics(torch.zeros(1, 2), torch.ones(1, 2))
+    assert asked == [1, 3]
+
+
 def test_p_of_the_largest_difference_is_counted_by_hand() -> None:
     # of the 20 orders of three and three values 2 have all of one sample first: D = 1
     assert ks.p_values(torch.tensor([1.0, 0.0]), 3).tolist() == pytest.approx([2 / 20, 1.0])
