@@ -121,7 +121,7 @@ def data_words(experiment: str, folder: Path) -> list[str]:
     """What makes an experiment's data small; no file of its own is needed."""
     if experiment in SHAPES:
         shape = str(list(SHAPES[experiment])).replace(" ", "")
-        return ["dataset=synthetic", f"dataset.shape={shape}"]
+        return ["dataset=synthetic", f"dataset.shape={shape}", "dataset.subset=null"]
     if experiment in OF_IMAGES:
         photographs(folder)
         small = ["dataset.shape=[3,32,32]", "dataset.num_classes=2", "dataset.transforms=null"]
