@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+
+import pytest
+import torch
 
 import small
 from lth_runner.cli.forecast import warn_if_slow
@@ -36,3 +40,15 @@ def test_a_long_run_says_hours_steps_and_pace_and_what_to_do(caplog):
 
 def test_trainings_of_a_single_step_can_be_timed(caplog):
     assert "hours" in said(caplog, 10**9, length="1it")
+
+
+@pytest.mark.parametrize(
+    ("threads", "load", "is_told"), [(2, 1.0, True), (2, 0.2, False), (1, 9.0, False)]
+)
+def test_threads_that_other_work_leaves_no_core_for_are_told(
+    caplog, monkeypatch, threads, load, is_told
+):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert ("threads=1 may be much faster" in said(caplog, 10**9)) == is_told

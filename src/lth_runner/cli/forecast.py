@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 
 import torch
@@ -16,6 +17,7 @@ from lth_runner.training.recipe import Recipe
 
 SLOW_HOURS = 0.5
 LOOK_SECONDS = 1.0  # at the pace of a run that looks slow
+HALF_BUSY = 0.5  # of a core: what starting takes of the last minute
 log = logging.getLogger(__name__)
 
 
@@ -57,6 +59,22 @@ def warn_if_slow(experiment: Experiment, recipe: Recipe, engine: Engine, num_ste
         less = ", fewer as weights go" if engine.name == "sparse" else ""
         log.warning(
             "warning: about %.3g hours on this CPU (%d steps of %.3g ms%s): use a GPU, or try the "
-            "experiment in small with +scale=smoke",
-            hours, num_steps, 1000 * min(times) / len(jobs), less,
+            "experiment in small with +scale=smoke%s",
+            hours, num_steps, 1000 * min(times) / len(jobs), less, _crowded(),
         )  # fmt: skip
+
+
+def _crowded() -> str:
+    """Says where this run's threads are more than the cores that other work leaves them.
+
+    They wait for each other after each product, and for a core that is taken: of a small network
+    with two threads on two cores, one of them taken, a step took a hundred times as long.
+    """
+    cores, threads = os.cpu_count() or 1, torch.get_num_threads()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if threads == 1 or threads + load < cores + HALF_BUSY:
+        return ""
+    return (
+        f"; other work is on this machine (load {load:.1f} on {cores} cores), beside which "
+        f"threads=1 may be much faster than {threads}"
+    )
