@@ -17,7 +17,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY conf conf
 COPY src src
 RUN pip install --no-cache-dir . && rm -rf /src
-# a home for whatever user it is run as: caches of data, compiled loops and fonts
+# a home within the image, for whatever user it is run as: caches of data, compiled loops and fonts
 RUN mkdir -m 1777 /home/lth
 ENV HOME=/home/lth
 WORKDIR /results

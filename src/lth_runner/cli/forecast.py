@@ -67,8 +67,8 @@ def warn_if_slow(experiment: Experiment, recipe: Recipe, engine: Engine, num_ste
 def _crowded() -> str:
     """Says where this run's threads are more than the cores that other work leaves them.
 
-    They wait for each other after each product, and for a core that is taken: of a small network
-    with two threads on two cores, one of them taken, a step took a hundred times as long.
+    They wait for each other after each product, and for a core that is taken: a step of a small
+    network has many products, each of them short.
     """
     cores, threads = os.cpu_count() or 1, torch.get_num_threads()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0

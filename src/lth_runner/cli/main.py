@@ -12,12 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lth_runner import __version__
-from lth_runner.cli.arguments import (
-    DRY_RUN,
-    as_overrides,
-    own_folders,
-    refuse_misplaced,
-)
+from lth_runner.cli.arguments import DRY_RUN, as_overrides, own_folders, refuse_misplaced
 from lth_runner.cli.completion import completes_option
 from lth_runner.cli.help import help_text
 from lth_runner.cli.lazy_help import help_as_text

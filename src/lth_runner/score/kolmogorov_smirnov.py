@@ -34,8 +34,8 @@ def statistics(before: Tensor, after: Tensor) -> Tensor:
 def _one_thread() -> Iterator[None]:
     """Has torch compute on one thread.
 
-    Of steps as short as these, threads that wait for each other after each take thirty times as
-    long where other work has one of two cores.
+    After steps as short as these, several threads wait for each other longer than they work where
+    other work has some of the cores.
     """
     num = torch.get_num_threads()
     torch.set_num_threads(1)
