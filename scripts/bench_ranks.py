@@ -1,12 +1,13 @@
 """Steps on two ranks of this machine (gloo) beside those of one process, each of one thread.
 
-    python scripts/bench_ranks.py
+    python scripts/bench_ranks.py           # steps of trainings
+    python scripts/bench_ranks.py scores    # scores of a pruner
 
 In turns: milliseconds of a step, and of processor time, that of both ranks together, each with the
 whole network (distributed) or a part of it (sharded). Where two processors are free two ranks take
 half the time at best, and as much processor time as one process; what they take more is orders,
 sums and batches that are half as large. Then what a rank holds between two steps: weights and
-moments.
+moments. Scores: by rank 0 alone, and by both.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import functools
 import os
 import socket
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import torch
@@ -28,12 +31,14 @@ from lth_runner.masking import Static
 from lth_runner.problem import models
 from lth_runner.problem.data import synthetic
 from lth_runner.problem.task import Task
+from lth_runner.score import Grasp, Obd, Score, Snip
 from lth_runner.search.ticket import Ticket
 from lth_runner.training.engines.distributed.collectives import connect
 from lth_runner.training.engines.distributed.engine import Distributed
 from lth_runner.training.engines.distributed.joining import await_others, join
 from lth_runner.training.engines.distributed.lines import CPU, Leader
 from lth_runner.training.engines.distributed.orders import Connect, Served, serve
+from lth_runner.training.engines.distributed.shared_sums import ByRanks
 from lth_runner.training.engines.distributed.telling import Who
 from lth_runner.training.engines.engine import Engine
 from lth_runner.training.engines.sequential import Sequential
@@ -67,12 +72,28 @@ CASES: Mapping[str, tuple[Callable[[], nn.Module], list[int], int, int]] = {
     "transformer, 6 layers of 256, batch 64": (transformer, [3, 32, 32], 64, 3),
 }
 
+SCORES: Mapping[str, tuple[Score, Callable[[], nn.Module], list[int]]] = {
+    "SNIP, ResNet-20, 4 batches of 128": (Snip(4, 128), resnet, [3, 32, 32]),
+    "GraSP, ResNet-20, 100 samples in 2 batches": (Grasp(), resnet, [3, 32, 32]),
+    "OBD, LeNet-300-100, 8 batches of 128": (Obd(), lenet, [1, 28, 28]),
+}
+
 
 class Spent:
     """An order: how many seconds of processor time this rank has taken."""
 
     def __call__(self, served: Served) -> float:
         return time.process_time()
+
+
+@dataclass
+class Keep:
+    """An order: to keep what the orders after it name."""
+
+    task: Task
+
+    def __call__(self, served: Served) -> None:
+        served.follower.known = (self.task,)
 
 
 @contextmanager
@@ -98,19 +119,14 @@ def two_ranks() -> Iterator[Leader]:
 
 def step_times(engine: Engine, job: Job, recipe: Recipe, num: int, leader: Leader) -> list[float]:
     """Seconds of a step, and of processor time of all processes in it."""
-
-    def processor() -> float:
-        leader.tell(Spent())
-        return time.process_time() + sum(leader.answers())
-
     together = engine.begin([job], recipe, [None])
     for _ in range(2):
         together.advance()
-    spent, began = processor(), time.perf_counter()
+    spent, began = processor_time(leader), time.perf_counter()
     for _ in range(num):
         together.advance()
     took = time.perf_counter() - began
-    return [took / num, (processor() - spent) / num]
+    return [took / num, (processor_time(leader) - spent) / num]
 
 
 def held(engine: Engine, job: Job, recipe: Recipe) -> float:
@@ -123,33 +139,69 @@ def held(engine: Engine, job: Job, recipe: Recipe) -> float:
     return sum(value.nbytes for value in tensors.values())
 
 
+def processor_time(leader: Leader) -> float:
+    """Seconds of processor time that all processes have taken."""
+    leader.tell(Spent())
+    return time.process_time() + sum(leader.answers())
+
+
+def scores(leader: Leader) -> None:
+    """Compares scores that rank 0 computes alone with those that both ranks share."""
+    for name, (score, model, shape) in SCORES.items():
+        task = Task(model, synthetic(shape=shape, num_train=2500, num_test=100))
+        tasks = {"rank 0 alone": task, "both ranks": replace(task, sharing=ByRanks(leader))}
+        leader.known = ()
+        leader.tell(Keep(task))
+        leader.known = (tasks["both ranks"],)
+        weights, mask = task.init(), task.dense()
+        turns: list[dict[str, list[float]]] = []
+        for _ in range(TURNS + 1):  # the first to warm up
+            turns.append({})
+            for which, one in tasks.items():
+                spent, began = processor_time(leader), time.perf_counter()
+                score(one, weights, mask)
+                took = time.perf_counter() - began
+                turns[-1][which] = [took, processor_time(leader) - spent]
+        print(name)
+        for index, what in enumerate(("time", "processor time")):
+            alone, both = ([turn[which][index] for turn in turns[1:]] for which in tasks)
+            for which, values in zip(tasks, (alone, both), strict=True):
+                told([1000 * value for value in values], f"{which}, {what}", "ms")
+            told([b / a for a, b in zip(alone, both, strict=True)], f"both / alone, {what}", "")
+
+
 def main() -> None:
     torch.set_num_threads(1)
     with two_ranks() as leader:
-        engines = {
-            "one process": Sequential(),
-            "distributed": Distributed(leader),
-            "sharded": Distributed(leader, is_sharded=True),
-        }
-        for name, (model, shape, batch_size, num) in CASES.items():
-            data = synthetic(shape=shape, num_train=2500, num_test=100)
-            task = Task(model, data)
-            job = Job(task, Ticket(task.dense(), task.init()), Static())
-            recipe = Recipe(length="1000000it", batch_size=batch_size, optimizer=ADAM)
-            turns = [
-                {which: step_times(engine, job, recipe, num, leader)
-                 for which, engine in engines.items()} for _ in range(TURNS)
-            ]  # fmt: skip
-            print(name)
-            for index, what in enumerate(("time", "processor time")):
-                for which in engines:
-                    told([1000 * turn[which][index] for turn in turns], f"{which}, {what}", "ms")
-                one, *others = ([turn[which][index] for turn in turns] for which in engines)
-                for which, both in zip(list(engines)[1:], others, strict=True):
-                    ratios = [b / a for a, b in zip(one, both, strict=True)]
-                    told(ratios, f"{which} / one process, {what}", "")
-            for which, engine in engines.items():
-                print(f"  {which + ', held':<40} {held(engine, job, recipe) / 1e6:8.2f} MB")
+        scores(leader) if "scores" in sys.argv else steps(leader)
+
+
+def steps(leader: Leader) -> None:
+    """Compares steps of trainings by one process and by both ranks."""
+    engines = {
+        "one process": Sequential(),
+        "distributed": Distributed(leader),
+        "sharded": Distributed(leader, is_sharded=True),
+    }
+    for name, (model, shape, batch_size, num) in CASES.items():
+        data = synthetic(shape=shape, num_train=2500, num_test=100)
+        task = Task(model, data)
+        job = Job(task, Ticket(task.dense(), task.init()), Static())
+        recipe = Recipe(length="1000000it", batch_size=batch_size, optimizer=ADAM)
+        turns = [
+            {which: step_times(engine, job, recipe, num, leader)
+             for which, engine in engines.items()} for _ in range(TURNS)
+        ]  # fmt: skip
+        print(name)
+        for index, what in enumerate(("time", "processor time")):
+            for which in engines:
+                told([1000 * turn[which][index] for turn in turns], f"{which}, {what}", "ms")
+            one, *others = ([turn[which][index] for turn in turns] for which in engines)
+            for which, both in zip(list(engines)[1:], others, strict=True):
+                ratios = [b / a for a, b in zip(one, both, strict=True)]
+                told(ratios, f"{which} / one process, {what}", "")
+        for which, engine in engines.items():
+            print(f"  {which + ', held':<40} {held(engine, job, recipe) / 1e6:8.2f} MB")
 
 
 def told(values: list[float], label: str, unit: str) -> None:

@@ -116,7 +116,7 @@ def carry_out(
         with _alone(run, Store(parts.outputs / "store")) as store:
             if leader is not None and parts.recipe.engine in BY_RANKS:
                 by_ranks(parts.recipe, parts.task, parts.experiment.masking, rank)
-                muster(leader, parts)
+                parts = muster(leader, parts)
             _run(parts, engine_of(parts, run.folder, rank), run, store, view.sinks(), leader)
     else:
         _clear(run, parts.outputs / "store")

@@ -17,7 +17,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -38,6 +38,7 @@ from lth_runner.training.engines.distributed.collectives import connect
 from lth_runner.training.engines.distributed.joining import JOIN, await_others, join
 from lth_runner.training.engines.distributed.lines import AGAIN, Leader, others_that
 from lth_runner.training.engines.distributed.orders import Connect, Served, serve
+from lth_runner.training.engines.distributed.shared_sums import ByRanks
 from lth_runner.training.engines.distributed.telling import Who
 from lth_runner.training.recipe import Recipe
 from lth_runner.values import identity
@@ -148,8 +149,8 @@ class Build:
         return described(first, recipe)
 
 
-def muster(leader: Leader, parts: Parts) -> None:
-    """Has all ranks build the run's problem, and connects them.
+def muster(leader: Leader, parts: Parts) -> Parts:
+    """Has all ranks build the run's problem, and connects them; gives the parts that they share.
 
     Raises UserError where one cannot, or comes to another problem.
     """
@@ -171,11 +172,14 @@ def muster(leader: Leader, parts: Parts) -> None:
             f"{len(gpus)} ranks have {len(set(gpus))} GPUs between them: start as many ranks on a "
             "machine as it has GPUs (torchrun --nproc-per-node), or give device=cpu"
         )
-    leader.known = (task.data, *parts.experiment.tasks)
+    sharing = ByRanks(leader) if rank.num > 1 else None
+    tasks = [replace(task, sharing=sharing) for task in parts.experiment.tasks]
+    leader.known = (task.data, *tasks)
     backend = "nccl" if kind == "cuda" else "gloo"
     leader.tell(Connect(backend))
     connect(rank, backend, leader.store, device)
     leader.answers()
+    return replace(parts, experiment=replace(parts.experiment, tasks=tasks))
 
 
 def described(task: Task, recipe: Recipe) -> Mapping[str, str]:

@@ -33,6 +33,7 @@ from lth_runner.problem.objective import CrossEntropy, Objective
 from lth_runner.problem.origin import LeavesRemainders, Origin, Remainders
 from lth_runner.problem.parameter_gradient import parameter_gradient
 from lth_runner.problem.places import moved, places
+from lth_runner.problem.sharing import Sharing
 from lth_runner.values import identity, tree
 from lth_runner.values import state as states
 from lth_runner.values.global_streams import all_seeded
@@ -53,7 +54,8 @@ class Task:
     ``model`` builds the network, ``seed`` names its random streams. ``objective`` is the loss and
     what is measured; ``origin`` the weights to start from where that is no draw; ``coordinates``
     the numbers that are trained where these are not the weights; ``covers`` what a mask covers,
-    and with ``biases`` those of layers with covered weights too.
+    and with ``biases`` those of layers with covered weights too. ``sharing``: other processes that
+    take parts of sums over batches, where there are any.
     Scores, rewinding and probes see weights as values and never a live module:
     ``task.outputs(weights, inputs)`` is f(x; theta).
     """
@@ -67,6 +69,7 @@ class Task:
     origin: Origin | None = None
     coordinates: Coordinates | None = None
     covers: Covers = field(default_factory=Covers)
+    sharing: Sharing | None = None
 
     def with_seed(self, seed: int) -> Task:
         """Returns the same problem with other random streams: a replicate."""

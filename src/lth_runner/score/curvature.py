@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lth_runner.problem.requirements import num_classes_of
 from lth_runner.problem.task import Task
-from lth_runner.score import derivatives
+from lth_runner.score import derivatives, sums
 from lth_runner.score.checks import KEY, check_one_of, check_whole_number
 from lth_runner.score.examples import check_draw, draw_batches
 from lth_runner.score.score import Scores
@@ -66,23 +66,44 @@ class Obd:
             derived: list[Derived] = [_label_loss]
             if self.estimator == "ggn":
                 num = num_classes_of(task, KEY)
-                derived = [_class_term(c) for c in range(num)]
+                derived = [_ClassTerm(c) for c in range(num)]
             diagonal = mean_squares(home, start, batches, derived)
         return derivatives.on_cpu(
             {n: 0.5 * h.clamp(min=0) * start[n].square() for n, h in diagonal.items()}
         )
 
     def _hutchinson(self, task: Task, start: State, mask: Mask, batches: list[Batch]) -> State:
-        def products() -> Iterator[State]:
-            for index in range(self.num_draws):
-                signs = {n: _signs(task, start[n], index, n) for n in mask}
-                for batch in batches:
-                    curved = derivatives.hessian_product(
-                        task, start, signs, batch, batch_statistics=False
-                    )
-                    yield {n: signs[n] * h for n, h in curved.items()}
+        names = tuple(mask)
+        if task.sharing is not None:
+            return sums.mean(task, _SignedProduct(start, names, range(self.num_draws)), batches)
+        draws = [_SignedProduct(start, names, (index,)) for index in range(self.num_draws)]
+        return derivatives.mean(
+            term for draw in draws for batch in batches for term in draw(task, batch)
+        )
 
-        return derivatives.mean(products())
+
+@dataclass(frozen=True)
+class _SignedProduct:
+    """The mean of v * H v of a batch's loss over draws of random signs v."""
+
+    start: State
+    names: Sequence[str]
+    draws: Sequence[int]
+
+    def __call__(self, task: Task, batch: Batch) -> Iterator[State]:
+        start = derivatives.to_device_and_dtype(task, self.start)
+        yield derivatives.mean(self._product(task, start, batch, index) for index in self.draws)
+
+    def _product(self, task: Task, start: State, batch: Batch, index: int) -> State:
+        signs = {n: _signs(task, start[n], index, n) for n in self.names}
+        curved = derivatives.hessian_product(task, start, signs, batch, batch_statistics=False)
+        return {n: signs[n] * h for n, h in curved.items()}
+
+    def zeros(self) -> State:
+        return {name: torch.zeros_like(self.start[name]) for name in self.names}
+
+    def is_divisible(self, task: Task) -> bool:
+        return task.laws is None
 
 
 def _signs(task: Task, like: Tensor, index: int, name: str) -> Tensor:
@@ -94,14 +115,15 @@ def _label_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, reduction="none")
 
 
-def _class_term(index: int) -> Derived:
-    """Makes the term of class c, whose squared gradient is p_c (d log p_c / dtheta)^2.
+@dataclass(frozen=True)
+class _ClassTerm:
+    """The term of class c, whose squared gradient is p_c (d log p_c / dtheta)^2.
 
     Summed over c that is the diagonal of the generalised Gauss-Newton matrix.
     """
 
-    def term(logits: Tensor, labels: Tensor) -> Tensor:
-        log_p = logits.log_softmax(1)[:, index]
-        return (0.5 * log_p).exp().detach() * log_p
+    index: int
 
-    return term
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        log_p = logits.log_softmax(1)[:, self.index]
+        return (0.5 * log_p).exp().detach() * log_p

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
 from lth_runner.problem.task import Task
-from lth_runner.score import derivatives
+from lth_runner.score import derivatives, sums
 from lth_runner.score.checks import check_one_of, check_positive, check_whole_number
 from lth_runner.score.examples import check_draw, check_per_class, draw_batches, per_class
 from lth_runner.score.score import Scores
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import stream
 from lth_runner.values.state import State
-from lth_runner.values.tree import Batch
-
-Derived = Callable[..., State]
 
 
 @dataclass(frozen=True)
@@ -177,16 +172,11 @@ class Grasp:
         start = derivatives.to_device_and_dtype(task, mask(weights))
         if self.fresh_linear:
             start |= mask(_xavier(task, start))
-        slope_on = partial(derivatives.gradient, task, start, list(mask))
-        slope = mask(self._mean(slope_on, batches()))
-        curved = self._mean(partial(derivatives.hessian_product, task, start, slope), batches())
+        gradient = sums.Gradient(start, list(mask), self.batch_statistics, self.temperature)
+        slope = mask(sums.mean(task, gradient, batches()))
+        product = sums.HessianProduct(start, slope, self.batch_statistics, self.temperature)
+        curved = sums.mean(task, product, batches())
         return derivatives.on_cpu({name: start[name] * h for name, h in curved.items()})
-
-    def _mean(self, derived: Derived, batches: Iterable[Batch]) -> State:
-        return derivatives.mean(
-            derived(batch, temperature=self.temperature, batch_statistics=self.batch_statistics)
-            for batch in batches
-        )
 
 
 def _xavier(task: Task, weights: State) -> State:
@@ -217,12 +207,7 @@ def _mean_gradient(
     _check(score, task)
     name = mask.fingerprint if score.resample else ""
     batches = draw_batches(task, score.num_batches, score.batch_size, name=name)
-    single = (
-        derivatives.gradient(
-            task, weights, list(mask), batch, batch_statistics=score.batch_statistics
-        )
-        for batch in batches
+    gradient = sums.Gradient(
+        weights, list(mask), batch_statistics=score.batch_statistics, absolute=absolute
     )
-    if absolute:
-        single = ({n: g.abs() for n, g in state.items()} for state in single)
-    return derivatives.mean(single)
+    return sums.mean(task, gradient, batches)

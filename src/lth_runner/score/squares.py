@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +14,9 @@ from torch.func import grad, vmap
 
 from lth_runner.problem.places import moved
 from lth_runner.problem.task import Task
-from lth_runner.score import derivatives
+from lth_runner.score import derivatives, sums
 from lth_runner.values import state as states
+from lth_runner.values import tree
 from lth_runner.values.state import State
 from lth_runner.values.tree import Batch
 
@@ -36,32 +38,44 @@ def mean_squares(
     weights have each sample derived by itself.
     """
     names = task.prunable
-    ready = [_plain(derivatives.match_device_and_dtype(batch, start)) for batch in batches]
-    inputs, labels = ready[0]
+    inputs, labels = _plain(derivatives.match_device_and_dtype(batches[0], start))
     few = inputs[:_TRIED], labels[:_TRIED]
     by_sample = _sums_by_sample(task, start, names, few, derived[:1])
     by_layer = _sums_by_layer(task, start, names, few, derived[:1])
     if by_layer is not None and _alike(by_layer[0], by_sample):
         chunk = max(1, _NUMBERS * len(few[1]) // by_layer[1])
-
-        def sums(part: Plain) -> State:
-            found = _sums_by_layer(task, start, names, part, derived)
-            assert found is not None
-            return found[0]
-
+        squares = _Squares(start, names, derived, chunk, by_layer=True)
     else:
         chunk = max(1, _NUMBERS // sum(start[name].numel() for name in names))
-
-        def sums(part: Plain) -> State:
-            return _sums_by_sample(task, start, names, part, derived)
-
-    total = {name: torch.zeros_like(start[name]) for name in names}
-    for inputs, labels in ready:
-        for part in zip(inputs.split(chunk), labels.split(chunk), strict=True):
-            for name, value in sums(part).items():
-                total[name] += value
-    num = sum(len(labels) for _, labels in ready)
+        squares = _Squares(start, names, derived, chunk, by_layer=False)
+    num = sum(tree.length(labels) for _, labels in batches)
+    total = sums.total(task, squares, batches)
     return {name: value / num for name, value in total.items()}
+
+
+@dataclass(frozen=True)
+class _Squares:
+    """The squares of the samples of a batch, ``chunk`` of them at a time."""
+
+    start: State
+    names: Sequence[str]
+    derived: Sequence[Derived]
+    chunk: int
+    by_layer: bool = field(kw_only=True)
+
+    def __call__(self, task: Task, batch: Batch) -> Iterator[State]:
+        start = derivatives.to_device_and_dtype(task, self.start)
+        inputs, labels = _plain(derivatives.match_device_and_dtype(batch, start))
+        for part in zip(inputs.split(self.chunk), labels.split(self.chunk), strict=True):
+            if not self.by_layer:
+                yield _sums_by_sample(task, start, self.names, part, self.derived)
+                continue
+            found = _sums_by_layer(task, start, self.names, part, self.derived)
+            assert found is not None
+            yield found[0]
+
+    def zeros(self) -> State:
+        return {name: torch.zeros_like(self.start[name]) for name in self.names}
 
 
 def _plain(batch: Batch) -> Plain:

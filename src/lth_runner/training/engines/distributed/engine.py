@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, zip_longest
@@ -16,7 +15,7 @@ from lth_runner.problem.objective import Objective
 from lth_runner.store.checkpoint import Checkpoint
 from lth_runner.training.elsewhere import Elsewhere
 from lth_runner.training.engines.distributed.collectives import severed_within
-from lth_runner.training.engines.distributed.lines import Leader, others_that
+from lth_runner.training.engines.distributed.lines import Leader, others_that, told
 from lth_runner.training.engines.distributed.orders import (
     Advance,
     AskFinite,
@@ -77,7 +76,7 @@ class Distributed:
 
         def advance() -> None:
             leader.tell(Advance(number))
-            with _told(leader):
+            with told(leader):
                 training.advance()
             if loop.step in looks:
                 _compare(leader, number, training)
@@ -87,24 +86,12 @@ class Distributed:
         return Together([loop], advance)
 
 
-@contextmanager
-def _told(leader: Leader) -> Iterator[None]:
-    """Raises RankLost where it fails because another rank is gone."""
-    try:
-        yield
-    except Exception as error:
-        cause = leader.cause(error)
-        if cause is error:
-            raise
-        raise cause from error
-
-
 def _elsewhere(leader: Leader, number: int) -> Elsewhere:
     """Has the other ranks join in where this one reads weights and moments."""
 
     def read(order: object, own: Callable[[], State]) -> State:
         leader.tell(order)
-        with _told(leader), severed_within():
+        with told(leader), severed_within():
             return own()
 
     def are_finite(own: bool) -> bool:  # noqa: FBT001 (an answer)
@@ -125,7 +112,7 @@ def _measured(
     training = reference()
     assert training is not None
     leader.tell(Evaluate(number, split))
-    with _told(leader):
+    with told(leader):
         own = training.evaluate(split)
     return merged(training.loop.job.task.objective, [own, *leader.answers()])
 

@@ -12,8 +12,8 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -255,6 +255,18 @@ class Follower:
         if self._is_silent:
             return RankLost(f"{self.first} {STILL}.{AGAIN}")
         return RankLost(f"{self.first} is gone: it was killed, or a machine failed.{AGAIN}")
+
+
+@contextmanager
+def told(leader: Leader) -> Iterator[None]:
+    """Raises RankLost where it fails because another rank is gone."""
+    try:
+        yield
+    except Exception as error:
+        cause = leader.cause(error)
+        if cause is error:
+            raise
+        raise cause from error
 
 
 def unpacked_end(written: bytes) -> End | None:

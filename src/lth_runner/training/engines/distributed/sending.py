@@ -50,10 +50,11 @@ class _Pickler(pickle.Pickler):
         if id(value) in self._number:
             return self._number[id(value)]
         if isinstance(value, Task):
-            return Task, {f.name: getattr(value, f.name) for f in fields(Task)}
+            own = {f.name: getattr(value, f.name) for f in fields(Task)}
+            return Task, own | {"sharing": None}  # of which this process alone has the lines
         if isinstance(value, Data):
-            own = {f.name: getattr(value, f.name) for f in fields(Data)}
-            return Data, own, value.fingerprint
+            held = {f.name: getattr(value, f.name) for f in fields(Data)}
+            return Data, held, value.fingerprint
         return None
 
     def reducer_override(self, value: Any) -> Any:

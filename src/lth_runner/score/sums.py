@@ -1,0 +1,140 @@
+"""What scores add up over batches, by one process or by several that take parts each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from lth_runner.problem.sharing import Part, Terms, added_up
+from lth_runner.problem.task import Task
+from lth_runner.score import derivatives
+from lth_runner.values import tree
+from lth_runner.values.ranks import Rank
+from lth_runner.values.state import State
+from lth_runner.values.tree import Batch
+
+
+class Means(Terms, Protocol):
+    """Terms that are means over the samples of a batch, one of each batch."""
+
+    def is_divisible(self, task: Task) -> bool:
+        """Whether those of a batch are the mean of those of its parts."""
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """The gradient of a batch's loss in the named tensors; ``absolute``: its |.|."""
+
+    weights: State
+    names: Sequence[str]
+    batch_statistics: bool
+    temperature: float = 1.0
+    absolute: bool = False
+
+    def __call__(self, task: Task, batch: Batch) -> Iterator[State]:
+        found = derivatives.gradient(
+            task,
+            derivatives.to_device_and_dtype(task, self.weights),
+            self.names,
+            batch,
+            batch_statistics=self.batch_statistics,
+            temperature=self.temperature,
+        )
+        yield {n: g.abs() for n, g in found.items()} if self.absolute else found
+
+    def zeros(self) -> State:
+        return {name: torch.zeros_like(self.weights[name]) for name in self.names}
+
+    def is_divisible(self, task: Task) -> bool:
+        return not self.absolute and _is_divisible(task, batch_statistics=self.batch_statistics)
+
+
+@dataclass(frozen=True)
+class HessianProduct:
+    """H v of a batch's loss, in the tensors that ``along`` (v) names."""
+
+    weights: State
+    along: State
+    batch_statistics: bool
+    temperature: float = 1.0
+
+    def __call__(self, task: Task, batch: Batch) -> Iterator[State]:
+        yield derivatives.hessian_product(
+            task,
+            derivatives.to_device_and_dtype(task, self.weights),
+            derivatives.to_device_and_dtype(task, self.along),
+            batch,
+            batch_statistics=self.batch_statistics,
+            temperature=self.temperature,
+        )
+
+    def zeros(self) -> State:
+        return {name: torch.zeros_like(value) for name, value in self.along.items()}
+
+    def is_divisible(self, task: Task) -> bool:
+        return _is_divisible(task, batch_statistics=self.batch_statistics)
+
+
+def _is_divisible(task: Task, *, batch_statistics: bool) -> bool:
+    """Whether samples do not meet: in batch statistics, or in draws that are one for a batch."""
+    return not (batch_statistics and task.norm) and task.laws is None
+
+
+def mean(task: Task, terms: Means, batches: Iterable[Batch]) -> State:
+    """Averages terms over batches; where several processes share sums, each takes a part.
+
+    Of each batch where it is divisible, else of the batches; of one that is not there is none.
+    """
+    if task.sharing is None:
+        return derivatives.mean(term for batch in batches for term in terms(task, batch))
+    given = list(batches)
+    if len(given) == 1 and not terms.is_divisible(task):
+        return derivatives.mean(terms(task, given[0]))
+    num = task.sharing.num
+    found = _divided(task, given, num) if terms.is_divisible(task) else _dealt(given, num)
+    return task.sharing.add_up(task, terms, found)
+
+
+def total(task: Task, terms: Terms, batches: Sequence[Batch]) -> State:
+    """Adds up terms that are sums over samples; several processes take a part of each batch."""
+    if task.sharing is None:
+        return added_up(task, terms, [(1.0, batch) for batch in batches])
+    shares = [[(1.0, part) for batch in batches for part in _part(batch, one)]
+              for one in _ranks(task.sharing.num)]  # fmt: skip
+    return task.sharing.add_up(task, terms, shares)
+
+
+def _divided(task: Task, batches: Sequence[Batch], num: int) -> list[list[Part]]:
+    """Cuts every batch into parts, whose factors are their shares of what it is the mean of."""
+    weigh = task.objective.weight
+    return [
+        [
+            (weigh(part[1]) / weigh(batch[1]) / len(batches), part)
+            for batch in batches
+            for part in _part(batch, rank)
+            if weigh(part[1])
+        ]
+        for rank in _ranks(num)
+    ]
+
+
+def _dealt(batches: Sequence[Batch], num: int) -> list[list[Part]]:
+    """Deals whole batches out, one after the other."""
+    parts = [(1 / len(batches), batch) for batch in batches]
+    return [parts[number::num] for number in range(num)]
+
+
+def _ranks(num: int) -> list[Rank]:
+    return [Rank(number, num) for number in range(num)]
+
+
+def _part(batch: Batch, rank: Rank) -> list[Batch]:
+    """Cuts a rank's samples out of a batch; nothing where there are fewer than ranks."""
+    begin, end = rank.share(tree.length(batch[1]))
+    if begin == end:
+        return []
+    inputs, targets = (tree.each(lambda value: value[begin:end], one) for one in batch)
+    return [(inputs, targets)]
