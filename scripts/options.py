@@ -1,18 +1,26 @@
-"""docs/options.md: every option of every group, with what its yaml says of itself first.
+"""What the pages have from the yaml files: options, keys, pruners.
 
 make options                     # writes it
 python scripts/options.py --check    # says whether it is what the yaml files say; writes nothing
+
+docs/options.md is written whole. In the other pages a part is, between a line ``<!-- make options:
+what -->`` and the next ``<!-- end -->``; what stands around is by hand.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import keys
+import pruners
+import yaml
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/options.md"
+PART = re.compile(r"(?<=<!-- make options: )(.*?)( -->\n\n).*?(?=\n\n<!-- end -->)", re.DOTALL)
 HEAD = """# Options
 
 What `group=option` accepts, by group; written by `make options` from the heads of the files in
@@ -38,7 +46,7 @@ def first_sentence(path: Path) -> str:
     for line in path.read_text().splitlines():
         if line.startswith("# @package"):
             continue
-        if not line.startswith("#"):
+        if not line.startswith("#") or line.startswith("#:"):
             break
         lines.append(line[1:].strip())
     text = " ".join(lines)
@@ -59,10 +67,49 @@ def page() -> str:
     return "\n".join([parts[0], "\n\n".join(parts[1:])]) + "\n"
 
 
+def defaults() -> dict[str, str]:
+    """Which option of each group `lth-run` alone takes, those of groups within options too."""
+    chosen, waiting = dict[str, str](), [("", ROOT / "conf/config.yaml")]
+    for within, path in waiting:
+        for entry in yaml.safe_load(path.read_text()).get("defaults", []):
+            for group, option in entry.items() if isinstance(entry, dict) else ():
+                if isinstance(option, str) and not group.startswith("override"):
+                    chosen[f"{within}{group}"] = option
+                    file = ROOT / f"conf/{within}{group}/{option}.yaml"
+                    waiting.append((f"{within}{group}/", file))
+    return chosen | {"record": "default"}  # a list in the root: any of them together
+
+
+def written(text: str) -> str:
+    """A page with the parts between its marks as the yaml files have them."""
+    of: dict[str, Callable[[str], str]] = {
+        "keys of": lambda group: keys.table(group, defaults().get(group)),
+        "pruners": lambda _: pruners.tables(),
+    }
+
+    def part(match: re.Match[str]) -> str:
+        what = re.fullmatch(r"(keys of|pruners) ?(.*)", match[1])
+        if what is None:
+            raise SystemExit(f"there is no '{match[1]}' to be written")
+        return match[1] + match[2] + of[what[1]]("" if what[2] == "the root" else what[2])
+
+    return PART.sub(part, text)
+
+
+def pages() -> dict[Path, str]:
+    """The pages that are written, or of which parts are."""
+    marked = [ROOT / "docs" / name for name in ("configuration.md", "pruners.md")]
+    return {PAGE: page(), **{path: written(path.read_text()) for path in marked}}
+
+
 def main() -> int:
+    changed = {path: text for path, text in pages().items() if path.read_text() != text}
     if sys.argv[1:] == ["--check"]:
-        return 0 if PAGE.read_text() == page() else 1
-    PAGE.write_text(page())
+        for path in changed:
+            print(f"{path.relative_to(ROOT)} is to be written anew: make options")
+        return 1 if changed else 0
+    for path, text in changed.items():
+        path.write_text(text)
     return 0
 
 
