@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 import lanes
 import small
-from lth_runner.allocate import Global, LayerWise
+from lth_runner.allocate import Global, LayerWise, Rows
 from lth_runner.masking import EdgePopup, Gradual, Rigl, Set, Static
 from lth_runner.masking.updates import Updates
 from lth_runner.problem import NextToken
@@ -186,7 +187,9 @@ PROBLEMS = {
     "batch_norm": job(lanes.resnet),
     "rigl": job(masking=Rigl(Updates(every="2it", fraction=0.4))),
     "set": job(masking=Set(Updates(every="2it", fraction=0.4), spread=0.1, reset=True)),
+    "signed": job(masking=Set(Updates(every="2it", fraction=0.4), removal="signed")),
     "gradual": job(masking=GRADUAL, full=True),
+    "by_rows": job(masking=replace(GRADUAL, allocate=Rows()), full=True),  # reads whole layers
     "transformer": uneven(transformer),
     "tied": uneven(Tied),
     "one_batch": uneven(transformer, num=3),
@@ -292,6 +295,21 @@ def test_what_stands_still_stays_equal_to_the_last_bit(leader: Leader, is_sharde
     for _ in range(3):
         together.advance()
     assert states.fingerprint(constants(loop.model)) == before
+
+
+@pytest.mark.parametrize("problem", ["rigl", "set", "signed", "gradual"])
+def test_masks_move_while_weights_and_gradients_stay_where_they_are(
+    leader: Leader, monkeypatch: pytest.MonkeyPatch, problem: str
+) -> None:
+    together = by(leader).begin([PROBLEMS[problem]], lanes.recipe(length="20it"), [None])
+    [loop] = together.lanes
+    whole, gathered, before = DTensor.full_tensor, [], loop.live.mask()
+    with monkeypatch.context() as patched:
+        patched.setattr(DTensor, "full_tensor", lambda t: gathered.append(t.dtype) or whole(t))
+        for _ in range(6):
+            together.advance()
+    assert loop.live.mask() != before
+    assert set(gathered) == {torch.bool}
 
 
 def test_a_hook_on_a_parameter_is_refused() -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import ClassVar
 
 import torch
 
@@ -24,6 +25,8 @@ class Uniform:
     "Uniform" of Evci et al., ICML 2020, arXiv 1911.11134, where the first layer comes on top of
     the budget; ``LayerWise`` is the one with no layer spared.
     """
+
+    shards: ClassVar[bool] = True
 
     exclude: Sequence[str] = ()
     dense_first: bool = True
@@ -59,6 +62,8 @@ class ErdosRenyi:
     arXiv 1707.04780; Evci et al., ICML 2020, arXiv 1911.11134).
     """
 
+    shards: ClassVar[bool] = True
+
     exclude: Sequence[str] = ()
     kernel: bool = True
     avoid_collapse: bool = False
@@ -92,6 +97,8 @@ class Proportional:
     Every layer must be matched (``'*'`` first gives the rest; the last match wins). Raises
     UserError for none, for one outside [0, 1] and for layers that are not matched.
     """
+
+    shards: ClassVar[bool] = True
 
     densities: Mapping[str, float] | None = None
     exclude: Sequence[str] = ()

@@ -11,10 +11,12 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from lth_runner.allocate.on_shards import Parts
 from lth_runner.score import Scores
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import stream
+from lth_runner.values.shards import holders, is_shard, local, local_of, whole_from
 
 Rounding = Literal["nearest", "down", "up"]
 
@@ -43,10 +45,14 @@ def count(density: float, num: int, rounding: Rounding = "nearest") -> int:
 def check_finite(scores: Tensor, within: Tensor) -> None:
     """Raises UserError for scores within a mask that are not finite."""
     if bool((within & ~torch.isfinite(scores)).any()):
-        raise UserError(
-            "scores are not finite (NaN or infinity): the training before has diverged, or the "
-            "score is too large for a network so deep"
-        )
+        raise _not_finite()
+
+
+def _not_finite() -> UserError:
+    return UserError(
+        "scores are not finite (NaN or infinity): the training before has diverged, or the score "
+        "is too large for a network so deep"
+    )
 
 
 def keep_top(scores: Tensor, within: Tensor, num_kept: int, seed: int) -> Tensor:
@@ -64,9 +70,13 @@ def keep_top_of_all(
     """Masks exactly the ``num_kept`` largest scores of several tensors together, as ``keep_top``.
 
     One tensor is looked at after the other: all of them side by side would be another copy of the
-    weights.
+    weights. Scores that lie on several processes, a part on each, stay where they are: the masks
+    are those of one process that has all.
     """
-    for score, inside in zip(scores, within, strict=True):
+    shards = _shards(scores, within) if scores and all(map(is_shard, scores)) else None
+    if shards is not None and not shards.are_finite():
+        raise _not_finite()
+    for score, inside in zip(scores, within, strict=True) if shards is None else ():
         check_finite(score, inside)
     num_inside = sum(int(inside.sum()) for inside in within)
     if num_kept == 0:
@@ -75,11 +85,23 @@ def keep_top_of_all(
         raise ValueError(f"{num_kept} cannot be kept of {num_inside}")
     if num_kept == num_inside:
         return [inside.clone() for inside in within]
+    if shards is not None:
+        own = shards.kept(num_kept, tie_generator(seed))
+        return [whole_from(one, score).cpu() for one, score in zip(own, scores, strict=True)]
     pieces = _Pieces(scores, within)
     threshold = pieces.kth_largest(num_kept)
     kept = [piece > threshold for piece in pieces]
     _add_tied(kept, pieces, threshold, num_kept - sum(int(one.sum()) for one in kept), seed)
     return [one.view_as(inside) for one, inside in zip(kept, within, strict=True)]
+
+
+def _shards(scores: Sequence[Tensor], within: Sequence[Tensor]) -> Parts:
+    own = [local(score) for score in scores]
+    inside = [
+        local_of(one, score).to(part.device)
+        for one, score, part in zip(within, scores, own, strict=True)
+    ]
+    return Parts(own, inside, holders(scores[0]))
 
 
 def _add_tied(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -30,6 +30,8 @@ class SmartRatio:
     random scores these are the random tickets of Su et al., NeurIPS 2020 (arXiv 2009.11094); with
     the trained network's magnitudes their hybrid tickets.
     """
+
+    shards: ClassVar[bool] = True
 
     exclude: Sequence[str] = ()
     form: Literal["resnet", "vgg"] = "resnet"

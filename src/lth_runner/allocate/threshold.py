@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor
@@ -29,6 +29,8 @@ class Global:
     ``rounding`` of density times weights: nearest, down (as FORCE's authors' code) or up (as
     ProsPr's). Raises UserError for another rounding, and for one that leaves nothing.
     """
+
+    shards: ClassVar[bool] = True
 
     exclude: Sequence[str] = ()
     avoid_collapse: bool = False
@@ -151,6 +153,8 @@ class LayerWise:
     follows from them, and ``density`` is that of a layer with the common rate.
     ``avoid_collapse``: no share is less than a weight; the other layers give, in proportion.
     """
+
+    shards: ClassVar[bool] = True
 
     exclude: Sequence[str] = ()
     rate: float | None = None

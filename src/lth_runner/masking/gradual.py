@@ -18,7 +18,7 @@ from lth_runner.masking.static import Static, is_sparse
 from lth_runner.schedule import Schedule
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import derive
-from lth_runner.values.shards import whole
+from lth_runner.values.shards import are_finite, is_shard, whole
 from lth_runner.values.state import State
 from lth_runner.values.steps import Step
 
@@ -102,13 +102,18 @@ class _Gradual:
         density, last = self._densities[reached - 1], (1.0, *self._densities)[before]
         mask = self.mask()
         parameters = dict(self._model.named_parameters())
-        scores = {name: whole(parameters[name].detach()).abs().cpu() for name in mask}
-        finite = all(bool(value.isfinite().all()) for value in scores.values())
-        if density < last and finite:  # a diverged training is for the loop to tell
+        scores = {name: self._size(parameters[name].detach()) for name in mask}
+        if density < last and are_finite(scores.values()):  # a diverged one is the loop's to tell
             closer = self._rule.allocate(
                 scores, density, mask, derive(self._seed, "gradual", reached)
             )
             self._still = Static().install(self._model, closer, self._seed)
+
+    def _size(self, weight: Tensor) -> Tensor:
+        """Gives |theta|, in parts where they lie so and the allocation can choose among these."""
+        if is_shard(weight) and getattr(self._rule.allocate, "shards", False):
+            return weight.abs()
+        return whole(weight).abs().cpu()
 
     def mask(self) -> Mask:
         return self._still.mask()

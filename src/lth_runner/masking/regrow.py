@@ -18,7 +18,7 @@ from lth_runner.masking.updates import Updates
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.mask import Mask
 from lth_runner.values.seeds import derive, stream
-from lth_runner.values.shards import local, local_of, whole
+from lth_runner.values.shards import are_finite, is_shard, local, local_of, whole
 from lth_runner.values.state import State
 from lth_runner.values.steps import Clock, Step
 
@@ -107,7 +107,7 @@ class Set:
         size = weight.abs()
         if self.removal == "magnitude":
             return _largest(size, active, share, seed)
-        signs = (active & (weight > 0), active & (weight < 0))
+        signs = (active & whole(sign).cpu() for sign in (weight > 0, weight < 0))
         positive, negative = (_largest(size, of_sign, share, seed) for of_sign in signs)
         return positive | negative
 
@@ -154,9 +154,9 @@ class _Regrow:
             return False
         before = self.mask()
         parameters = dict(self._model.named_parameters())
-        weights = {name: whole(parameters[name].detach()).cpu() for name in before}
+        weights = {name: _on_host(parameters[name].detach()) for name in before}
         gradients = {name: _gradient(parameters[name]) for name in before}
-        if not all(bool(v.isfinite().all()) for v in (*weights.values(), *gradients.values())):
+        if not are_finite((*weights.values(), *gradients.values())):
             return False  # a diverged training is for the loop to tell
         after, num_dropped = dict(before), 0
         for name, active in before.items():
@@ -221,4 +221,9 @@ class _Regrow:
 
 def _gradient(parameter: nn.Parameter) -> Tensor:
     gradient = parameter.grad
-    return whole((torch.zeros_like(parameter) if gradient is None else gradient).detach()).cpu()
+    return _on_host((torch.zeros_like(parameter) if gradient is None else gradient).detach())
+
+
+def _on_host(value: Tensor) -> Tensor:
+    """Brings a value to the CPU, but for one that lies on several processes in parts."""
+    return value if is_shard(value) else value.cpu()
