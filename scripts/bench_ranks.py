@@ -2,12 +2,15 @@
 
     python scripts/bench_ranks.py           # steps of trainings
     python scripts/bench_ranks.py scores    # scores of a pruner
+    python scripts/bench_ranks.py masks     # memory and time of moving a mask, sharded
 
 In turns: milliseconds of a step, and of processor time, that of both ranks together, each with the
 whole network (distributed) or a part of it (sharded). Where two processors are free two ranks take
 half the time at best, and as much processor time as one process; what they take more is orders,
 sums and batches that are half as large. Then what a rank holds between two steps: weights and
 moments. Scores: by rank 0 alone, and by both.
+Masks: what rank 0's memory grows by, beyond that before the step, in a step with and without an
+update of RigL's mask (Linux).
 """
 
 from __future__ import annotations
@@ -22,12 +25,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from lth_runner.masking import Static
+from lth_runner.masking import Rigl, Static
+from lth_runner.masking.updates import Updates
 from lth_runner.problem import models
 from lth_runner.problem.data import synthetic
 from lth_runner.problem.task import Task
@@ -44,10 +49,13 @@ from lth_runner.training.engines.engine import Engine
 from lth_runner.training.engines.sequential import Sequential
 from lth_runner.training.job import Job
 from lth_runner.training.recipe import Recipe
+from lth_runner.values.mask import Mask
 from lth_runner.values.ranks import Rank
+from lth_runner.values.seeds import stream
 from lth_runner.values.shards import local
 
 HOST, TURNS = "127.0.0.1", 7
+SGD = functools.partial(torch.optim.SGD, lr=1e-4)
 ADAM = functools.partial(torch.optim.Adam, lr=1e-4, fused=True)
 
 
@@ -170,10 +178,46 @@ def scores(leader: Leader) -> None:
             told([b / a for a, b in zip(alone, both, strict=True)], f"both / alone, {what}", "")
 
 
+def wide() -> nn.Module:
+    return models.mlp(shape=(1, 28, 28), num_classes=10, widths=(3072,) * 5)
+
+
+def masks(leader: Leader) -> None:
+    """Compares steps of a sharded training in which RigL moves connections with those between."""
+    task = Task(wide, synthetic(shape=[1, 28, 28], num_train=2500, num_test=100))
+    every = task.dense()
+    mask = Mask({n: torch.rand(k.shape, generator=stream(0, n)) < 0.2 for n, k in every.items()})
+    job = Job(task, Ticket(mask, task.init()), Rigl(Updates(every="2it")))
+    recipe = Recipe(length="1000it", batch_size=8, optimizer=SGD)
+    together = Distributed(leader, is_sharded=True).begin([job], recipe, [None])
+    [loop] = together.lanes
+    for _ in range(4):
+        together.advance()
+    found: dict[str, list[list[float]]] = {"with an update": [], "without": []}
+    for _ in range(2 * TURNS):
+        is_due = loop.step % 2 == 0
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        before, began = memory("VmRSS"), time.perf_counter()
+        together.advance()
+        taken = [memory("VmHWM") - before, time.perf_counter() - began]
+        found["with an update" if is_due else "without"].append(taken)
+    print(f"RigL, {every.num_prunable / 1e6:.1f} M weights")
+    for which, taken in found.items():
+        told([one[0] / 1e6 for one in taken], f"{which}, memory", "MB")
+        told([1000 * one[1] for one in taken], f"{which}, time", "ms")
+
+
+def memory(what: str) -> float:
+    """Bytes that Linux says of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * float(next(line.split()[1] for line in lines if line.startswith(what)))
+
+
 def main() -> None:
     torch.set_num_threads(1)
     with two_ranks() as leader:
-        scores(leader) if "scores" in sys.argv else steps(leader)
+        measured = {"scores": scores, "masks": masks}
+        measured.get(sys.argv[-1], steps)(leader)
 
 
 def steps(leader: Leader) -> None:
