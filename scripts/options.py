@@ -3,8 +3,9 @@
 make options                     # writes it
 python scripts/options.py --check    # says whether it is what the yaml files say; writes nothing
 
-docs/options.md is written whole. In the other pages a part is, between a line ``<!-- make options:
-what -->`` and the next ``<!-- end -->``; what stands around is by hand.
+docs/options.md is written whole, and of conf/probe/full.yaml the list. In the other pages a part
+is, between a line ``<!-- make options: what -->`` and the next ``<!-- end -->``; what stands around
+is by hand.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/options.md"
+FULL = ROOT / "conf/probe/full.yaml"  # a list that only repeats its folder
 PART = re.compile(r"(?<=<!-- make options: )(.*?)( -->\n\n).*?(?=\n\n<!-- end -->)", re.DOTALL)
 HEAD = """# Options
 
@@ -96,10 +98,23 @@ def written(text: str) -> str:
     return PART.sub(part, text)
 
 
+def full(text: str) -> str:
+    """conf/probe/full.yaml: what it lists, and probes that do not say why they are not in it."""
+    head, listed = text.split("defaults:\n")
+    names = re.findall(r"  - (\w+)\n", listed)
+    there = {
+        path.stem for path in FULL.parent.glob("*.yaml") if not keys.field(path, "Not in full")
+    }
+    kept = [name for name in names if name in there]
+    added = sorted(there - {*names, FULL.stem})
+    return head + "defaults:\n" + "".join(f"  - {name}\n" for name in (*kept, *added))
+
+
 def pages() -> dict[Path, str]:
-    """The pages that are written, or of which parts are."""
+    """The files that are written, or of which parts are."""
     marked = [ROOT / "docs" / name for name in ("configuration.md", "pruners.md")]
-    return {PAGE: page(), **{path: written(path.read_text()) for path in marked}}
+    of_keys = {path: written(path.read_text()) for path in marked}
+    return {PAGE: page(), **of_keys, FULL: full(FULL.read_text())}
 
 
 def main() -> int:

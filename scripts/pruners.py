@@ -12,8 +12,10 @@ COLUMNS = {  # by the field of a yaml's head
     "Paper": "paper",
     "Scored": "what is scored, and when",
     "Differs": "differs from the official code",
+    "Labels": "labels decide",
     "Masks": "masks",
 }
+UNSAID = {"Labels": "yes"}
 HEAD = "| pruner | " + " | ".join(COLUMNS.values()) + " |\n|---" + "|---" * len(COLUMNS) + "|"
 SOURCE = Path(__file__).parents[1] / "src"
 
@@ -23,7 +25,8 @@ def tables() -> str:
     of: dict[str, list[str]] = {}
     for path in sorted((keys.CONF / "pruner").glob("*.yaml")):
         search = keys.value(path, "search._target_")
-        cells = [keys.field(path, name).replace("|", "\\|") for name in COLUMNS]
+        said = [keys.field(path, name) or UNSAID.get(name, "") for name in COLUMNS]
+        cells = [text.replace("|", "\\|") for text in said]
         of.setdefault(search, []).append(f"| `{path.stem}` | " + " | ".join(cells) + " |")
     first = keys.value(keys.CONF / "pruner/imp.yaml", "search._target_")
     parts = []

@@ -39,8 +39,11 @@ SPLIT = (*ADAPTERS, "pruner=partial_lora", "pruner.ratios=even", "pruner.sparsit
 POPULATION = (*SYNTHETIC, *PERCEPTRON, "train.length=4it")
 FLOW = (*RUN, "dataset=weight_flow", "dataset.run={files}/outputs/population", "model=velocity",
         "dataset.components=2", "objective=regression", "model.width=8")  # fmt: skip
+LIKE_OTHERS = {"conv4", "conv6", "resnet32", "resnet56", "vgg16", "vgg19"}  # in their keys
 SETTINGS: dict[str, tuple[str, ...]] = {
     "root": SMALL,
+    **{f"model/{name}": (*IMAGES, f"model={name}")
+       for name in sorted({file.stem for file in (CONF / "model").glob("*.yaml")} - LIKE_OTHERS)},
     **{f"{group}/{file.stem}": (*SMALL, f"{group}={file.stem}")
        for group in ("pruner", "control", "probe", "rewind", "train", "train/learning_rate",
                      "covers", "record")
@@ -163,8 +166,6 @@ SETTINGS: dict[str, tuple[str, ...]] = {
                        f"dataset.vocabulary={BERT_TOKENS}", "dataset.cache={files}/cache"),
     "model/mlp": SMALL,
     "model/resnet50": (*IMAGES, "model=resnet50", "dataset.shape=[3,32,32]"),
-    **{f"model/{name}": (*IMAGES, f"model={name}")
-       for name in ("lenet5", "conv2", "resnet20", "resnet18", "vgg11", "wide_resnet")},
     "model/lenet300": (*RUN, *SYNTHETIC, "model=lenet300"),
     "model/unet": (*RUN, "dataset=digit_scenes", "dataset.num_train=40", "dataset.num_test=20",
                    "model=unet"),
@@ -197,8 +198,7 @@ CHOSEN = {  # of each budget the keys where it is the one chosen, before pruners
 SETTINGS = {**CHOSEN, **SETTINGS, "objective/span": SETTINGS["dataset/squad"],
             "objective/tagging": SETTINGS["dataset/tagged"]}  # fmt: skip
 PARTS_OF_OTHERS = {  # options whose parts are those of others that have a setting
-    "model/conv4", "model/conv6", "model/resnet32", "model/resnet56", "model/vgg16",
-    "model/vgg19", "covers/embeddings", "coordinates/weights",
+    *(f"model/{name}" for name in LIKE_OTHERS), "covers/embeddings", "coordinates/weights",
 }  # fmt: skip
 LEFT_OUT = {  # and what else has none
     "a download": {

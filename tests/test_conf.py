@@ -15,6 +15,7 @@ import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
 from command import parts_of
@@ -29,6 +30,7 @@ from lth_runner.values.steps import Duration
 from second_proofs import mostly_slow
 
 CONF = conf_dir()
+FILES = sorted(CONF.rglob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 # their masks are found within one training: no rounds of pruning
 FOUND = {"digits_strong", "resnet20_cs", "resnet20_cts", "cipher_ks_lottery"}
@@ -185,7 +187,7 @@ def field(experiment: str, name: str) -> str:
 def options() -> list[tuple[str, ...]]:
     """Every option, together with those of groups that have nothing to do with its own."""
     found: dict[str, list[str]] = {}
-    for path in sorted(CONF.rglob("*.yaml")):
+    for path in FILES:
         group = path.relative_to(CONF).parent.as_posix()
         if group.split("/")[0] not in (".", "hydra", "skeleton", "study"):  # it is runs
             word = f"{'' if group in DEFAULT_GROUPS else '+'}{group}={path.stem}"
@@ -195,9 +197,7 @@ def options() -> list[tuple[str, ...]]:
     return sorted(alone) + [tuple(filter(None, words)) for words in together]
 
 
-@pytest.mark.parametrize(
-    "path", sorted(CONF.rglob("*.yaml")), ids=lambda p: f"{p.parent.name}.{p.stem}"
-)
+@pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}.{p.stem}")
 def test_every_file_is_a_yaml_mapping(path: Path) -> None:
     assert isinstance(OmegaConf.load(path), DictConfig)
 
@@ -306,7 +306,7 @@ def test_smoke_scale_and_a_rewind_preset_hold_over_an_experiment(experiment: str
 
 def test_every_key_that_is_left_to_the_user_has_an_example() -> None:
     left = set()
-    for path in CONF.rglob("*.yaml"):
+    for path in FILES:
         group = path.parent.relative_to(CONF).as_posix().replace("/", ".")
         found = yaml.safe_load(path.read_text())
         if group != "skeleton":
@@ -383,3 +383,11 @@ def test_every_option_is_given_wrong_values_or_is_left_out_with_a_reason(monkeyp
     options = {one for one in options if not one.startswith(plans) and not one.endswith("/none")}
     known = {*SETTINGS, *PARTS_OF_OTHERS}.union(*LEFT_OUT.values())
     assert options <= known
+
+
+def test_no_two_parts_of_a_package_share_a_name_by_which_the_store_knows_them() -> None:
+    parts: dict[tuple[str, str], Any] = {}
+    for target in re.findall(r"_target_: (lth_runner\.\S+)", "\n".join(map(Path.read_text, FILES))):
+        part = get_method(target)
+        package = ".".join(part.__module__.split(".")[:2])
+        assert parts.setdefault((package, part.__qualname__), part) is part, target

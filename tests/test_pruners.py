@@ -107,14 +107,11 @@ def test_gradual_pruning_is_one_training(folder: Path) -> None:
 
 
 NORMS = ["model=mlp", "model.norm=batch", "model.widths=[32,16]"]  # early birds look at them
-SCORELESS = {"continuous", "dpf", "early_bird_stop", "edge_popup", "gem_miner", "given", "gradual",
-             "multi_prize", "partial_lora", "sparsegpt", "sr_ste", "supermask"}  # fmt: skip
 QUICK = {"snip", "gradual", "continuous"}
 OPTIONS = {
-    **{name: ["pruner.retrain=true"] for name in ("gradual", "dpf", "sr_ste")},
     "early_bird": ["pruner.distance=1", "pruner.window=2"],
     "early_bird_channels": ["pruner.distance=1", "pruner.window=2"],
-    "early_bird_stop": ["pruner.retrain=true", "pruner.distance=1", "pruner.every=10%"],
+    "early_bird_stop": ["pruner.distance=1", "pruner.every=10%"],
     "continuous": ["pruner.sparsity=0.5", "pruner.score_lr=0.1"],
     "sparsegpt": ["control.shuffle.weights=fresh"],
     **{
@@ -127,9 +124,6 @@ OPTIONS = {
         "coordinates.targets=[linear1,linear2]",
     ],
 }
-BLIND = {"imp": False, "given": True, "magnitude_at_init": True, "random": True, "random_erk": True,
-         "smart_ratio": True, "synflow": True, "rigl": True, "set": True,
-         "concrete": True, "wanda": True, "sparsegpt": True}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -138,7 +132,10 @@ BLIND = {"imp": False, "given": True, "magnitude_at_init": True, "random": True,
 )
 def test_the_sanity_arms_run_beside_any_pruner(pruner: str, folder: Path) -> None:
     """All of them, but invert where there is no score; twins only where no label is read."""
-    options = OPTIONS.get(pruner, [])
+    chosen = composed(f"pruner={pruner}", *NEEDED.get(pruner, [])).pruner
+    options = list(OPTIONS.get(pruner, []))
+    if chosen.get("retrain") is False:  # else there is no ticket to stand beside
+        options.append("pruner.retrain=true")
     if pruner == "given":
         task = built(*NORMS).task
         Mask({n: torch.rand(k.shape) < 0.5 for n, k in task.dense().items()}).save(folder / "given")
@@ -146,11 +143,12 @@ def test_the_sanity_arms_run_beside_any_pruner(pruner: str, folder: Path) -> Non
     rows = run(folder, f"pruner={pruner}", "control=sanity", *NORMS, *options)
     last = {row["arm"]: row for row in rows if row["round"] == rows[-1]["round"]}
     arms = {"ticket", "shuffle", "reinit", "invert", "random_data"}
-    assert last.keys() == arms - ({"invert"} if pruner in SCORELESS else set())
+    assert last.keys() == arms - (set() if "score" in chosen.search else {"invert"})
     assert not any(row["diverged"] for row in rows)
     keys = {arm: row["training_key"] for arm, row in last.items()}
-    assert (keys["random_data"] == keys["ticket"]) == BLIND.get(pruner, False)
-    assert len(set(keys.values())) == len(keys) - BLIND.get(pruner, False)
+    is_blind = "\n# Labels: no\n" in (conf_dir() / f"pruner/{pruner}.yaml").read_text()
+    assert (keys["random_data"] == keys["ticket"]) == is_blind
+    assert len(set(keys.values())) == len(keys) - is_blind
 
 
 @pytest.mark.parametrize(("control", "num"), [("none", 3), ("[reinit]", 5), ("[random_data]", 7)])
