@@ -53,7 +53,7 @@ report: install ## redraw and compare all finished runs
 results: install ## rewrite docs/results.md from outputs/ and docs/runs/; ARGS=--keep: keep finished runs there
 	$(BIN)/python scripts/results.py $(ARGS)
 
-options: install ## rewrite what pages have of the files in conf/: options, keys, pruners
+options: install ## rewrite what pages have of conf/ and docstrings: options, keys, pruners, layers
 	$(BIN)/python scripts/options.py
 
 docs: install ## the documentation as a site, in site/: open site/index.html

@@ -1,4 +1,4 @@
-"""What the pages have from the yaml files: options, keys, pruners.
+"""What pages have from the yaml files and docstrings: options, keys, pruners, layers.
 
 make options                     # writes it
 python scripts/options.py --check    # says whether it is what the yaml files say; writes nothing
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import keys
+import layers
 import pruners
 import yaml
 
@@ -87,10 +88,11 @@ def written(text: str) -> str:
     of: dict[str, Callable[[str], str]] = {
         "keys of": lambda group: keys.table(group, defaults().get(group)),
         "pruners": lambda _: pruners.tables(),
+        "layers": lambda _: layers.table(),
     }
 
     def part(match: re.Match[str]) -> str:
-        what = re.fullmatch(r"(keys of|pruners) ?(.*)", match[1])
+        what = re.fullmatch(r"(keys of|pruners|layers) ?(.*)", match[1])
         if what is None:
             raise SystemExit(f"there is no '{match[1]}' to be written")
         return match[1] + match[2] + of[what[1]]("" if what[2] == "the root" else what[2])
@@ -112,7 +114,7 @@ def full(text: str) -> str:
 
 def pages() -> dict[Path, str]:
     """The files that are written, or of which parts are."""
-    marked = [ROOT / "docs" / name for name in ("configuration.md", "pruners.md")]
+    marked = map(ROOT.joinpath, ("docs/configuration.md", "docs/pruners.md", "CONTRIBUTING.md"))
     of_keys = {path: written(path.read_text()) for path in marked}
     return {PAGE: page(), **of_keys, FULL: full(FULL.read_text())}
 

@@ -1,1 +1,1 @@
-"""The files of run folders, which are written, drawn and looked after here."""
+"""The files of run folders: written (record), judged (evidence), drawn (report), looked after."""
