@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import small
 from command import SMALL, lth_run, no_training
+from lth_runner.allocate import Global
+from lth_runner.probe import EffectiveDensity, TangentKernel
 from lth_runner.problem import NextToken, models
 from lth_runner.problem.data import Data
 from lth_runner.problem.evaluated import VALUES, in_parts, values_of_a_token
 from lth_runner.problem.size import check_size
 from lth_runner.problem.task import Task
+from lth_runner.schedule import Geometric
+from lth_runner.score import Grasp, Obd, Snip, Synflow
+from lth_runner.search import AtInit
 from lth_runner.training import memory
-from lth_runner.training.memory import MemoryPlan, bytes_of
+from lth_runner.training.memory import MemoryPlan, bytes_of, check_on_device
 from lth_runner.training.trial import try_a_step
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError
@@ -65,6 +71,44 @@ def test_the_moments_of_a_sharded_training_need_not_fit_one_device(
         else:
             with pytest.raises(UserError, match="do not fit"):
                 found.check()
+
+
+def test_a_network_too_large_to_be_looked_at_whole_is_not_sharded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = small.recipe(optimizer=SGD, engine="sharded")
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(memory, "total_memory", lambda device="cpu": 7e9)
+    with pytest.raises(UserError, match=r"and its gradients on the device of each rank, 8\.0 GB"):
+        MemoryPlan.of(4_000_000_000, recipe, 0, cuda).check()
+    monkeypatch.setattr(memory, "total_memory", lambda device="cpu": 1e3)
+    with no_training():  # whatever its size is known by
+        said = lth_run(*SMALL, "train.engine=sharded", f"paths.outputs={tmp_path}")
+    assert said.status == 2
+    assert "train.engine=sharded lays out trainings, and not what is looked at before" in said.err
+
+
+@pytest.mark.parametrize(
+    ("key", "part", "bytes_a_weight"),
+    [
+        ("pruner", AtInit(Snip(), Global(), Geometric(0.5, rounds=1)), 12),
+        ("pruner", AtInit(Grasp(), Global(), Geometric(0.5, rounds=1)), 16),
+        ("pruner", AtInit(Obd(), Global(), Geometric(0.5, rounds=1)), 24),
+        ("pruner", AtInit(Synflow(), Global(), Geometric(0.5, rounds=1)), 24),
+        ("probe.kernel", TangentKernel(), 8),
+        ("probe.paths", EffectiveDensity(), 16),
+    ],
+)
+def test_what_looks_at_a_network_that_no_device_holds_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, key: str, part: Any, bytes_a_weight: int
+) -> None:
+    task, recipe = small.task(), small.recipe(optimizer=SGD, engine="sharded")
+    bytes_there = bytes_a_weight * task.num_parameters
+    monkeypatch.setattr(memory, "total_memory", lambda device="cpu": bytes_there)
+    check_on_device(key, part, task, recipe)
+    monkeypatch.setattr(memory, "total_memory", lambda device="cpu": 0.8 * bytes_there)
+    with pytest.raises(UserError, match=f"{key}: .* looks at the whole network on one device"):
+        check_on_device(key, part, task, recipe)
 
 
 def test_a_step_is_tried_of_few_weights_where_a_training_is_sharded() -> None:

@@ -28,7 +28,7 @@ from lth_runner.runs.evidence.tolerance import Tolerance
 from lth_runner.search import Search
 from lth_runner.search.search import check_schedules
 from lth_runner.training.job import GENERATION
-from lth_runner.training.memory import MemoryPlan, bytes_of
+from lth_runner.training.memory import MemoryPlan, bytes_of, check_on_device
 from lth_runner.training.recipe import Recipe
 from lth_runner.training.trainer import clock_of
 from lth_runner.training.trial import try_a_step
@@ -101,8 +101,15 @@ def checked(
         MemoryPlan.of(num_bytes, recipe, copies, device).check()
 
     first = build_task(values, weigh)
+    if recipe.engine == "sharded":  # of a network of one's own too, whose size was not known
+        num_bytes = sum(value.nbytes for value in first.init().values())
+        MemoryPlan.of(num_bytes, recipe, copies, torch.device(first.device)).check_whole()
     tasks = [first.with_seed(first.seed + index) for index in range(values["replicates"])]
     experiment = Experiment(tasks, searching(first), masking, controls, probes)
+    whole = {"pruner": experiment.search, **{f"control.{n}": c for n, c in controls.items()}}
+    whole |= {f"probe.{n}": probe for n, probe in zip(values["probe"], probes, strict=True)}
+    for key, one in whole.items():
+        check_on_device(key, one, first, recipe)
     check_parts(experiment, recipe)
     check_measures(experiment, recipe, values)
     return experiment, recipe

@@ -19,6 +19,7 @@ from lth_runner.probe.reference import (
     sample_numbers,
 )
 from lth_runner.problem.requirements import input_shape, num_classes_of
+from lth_runner.problem.size import bytes_of_copies
 from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
 from lth_runner.search.ticket import Past, Ticket, Trained
@@ -66,6 +67,10 @@ class TangentKernel:
         """Raises UserError for a problem without classes, and for inputs that are tokens."""
         num_classes_of(task, WHAT)
         input_shape(task, WHAT)
+
+    def bytes_on_device(self, task: Task) -> int:
+        """Counts the weights, in float64."""
+        return bytes_of_copies(task, 1, 0, size=8)
 
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, Value]]:
         num = num_classes_of(task, WHAT)

@@ -12,6 +12,7 @@ from lth_runner.probe.paths import WHAT, on_paths
 from lth_runner.probe.probe import Value
 from lth_runner.probe.reference import dense_training
 from lth_runner.problem.requirements import input_shape
+from lth_runner.problem.size import bytes_of_copies
 from lth_runner.problem.task import Task
 from lth_runner.score import Magnitude
 from lth_runner.search.early_bird import mask_distance
@@ -79,6 +80,10 @@ class EffectiveDensity:
     def check(self, task: Task) -> None:
         """Raises UserError for inputs that are tokens."""
         input_shape(task, WHAT)
+
+    def bytes_on_device(self, task: Task) -> int:
+        """Counts the weights and their gradient, in float64."""
+        return bytes_of_copies(task, 1, 1, size=8)
 
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, Value]]:
         alive = on_paths(task, trained.mask)

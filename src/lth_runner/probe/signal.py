@@ -14,6 +14,7 @@ from lth_runner.probe.probe import Value
 from lth_runner.probe.reference import check_count, sample_numbers
 from lth_runner.problem.places import moved
 from lth_runner.problem.requirements import input_shape
+from lth_runner.problem.size import bytes_of_copies
 from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
 from lth_runner.search.ticket import Past, Trained
@@ -47,6 +48,10 @@ class Signal:
     def check(self, task: Task) -> None:
         """Raises UserError for inputs that are tokens."""
         input_shape(task, WHAT)
+
+    def bytes_on_device(self, task: Task) -> int:
+        """Counts the weights, in float64."""
+        return bytes_of_copies(task, 1, 0, size=8)
 
     def __call__(self, task: Task, past: Past, trained: Trained) -> Iterator[tuple[str, Value]]:
         ticket = trained.ticket

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lth_runner.problem.requirements import num_classes_of
+from lth_runner.problem.size import bytes_of_copies
 from lth_runner.problem.task import Task
 from lth_runner.score import derivatives, sums
 from lth_runner.score.checks import KEY, check_one_of, check_whole_number
@@ -54,6 +55,10 @@ class Obd:
         if self.estimator != "hutchinson":
             num_classes_of(task, f"{KEY}.estimator={self.estimator} (hutchinson does without)")
         check_draw(task, self.num_batches, self.batch_size, batch_statistics=False)
+
+    def bytes_on_device(self, task: Task) -> int:
+        """Counts the weights, squares and their sum, in float64."""
+        return bytes_of_copies(task, 1, 2, size=8)
 
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
         self.check(task)

@@ -9,6 +9,7 @@ from torch import nn
 
 from lth_runner.problem.norm_layers import is_norm
 from lth_runner.problem.requirements import input_shape, ones_input
+from lth_runner.problem.size import bytes_of_copies
 from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
 from lth_runner.score.checks import KEY, check_one_of
@@ -61,6 +62,10 @@ class Synflow:
                     f"{KEY}: SynFlow cannot score a network with {type(module).__name__} ({name}), "
                     "which scales the flow away: use batch norm (norm: batch) or none"
                 )
+
+    def bytes_on_device(self, task: Task) -> int:
+        """Counts the weights, their |.| and the gradient, in float64."""
+        return bytes_of_copies(task, 2, 1, size=8)
 
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
         self.check(task)

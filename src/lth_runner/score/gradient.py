@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from lth_runner.problem.size import bytes_of_copies
 from lth_runner.problem.task import Task
 from lth_runner.score import derivatives, sums
 from lth_runner.score.checks import check_one_of, check_positive, check_whole_number
@@ -44,6 +45,10 @@ class Snip:
         """Raises UserError for more samples than there are."""
         _check(self, task)
 
+    def bytes_on_device(self, task: Task) -> int:
+        """Counts the weights, a gradient and the mean of such."""
+        return bytes_of_copies(task, 1, 2)
+
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
         start = derivatives.to_device_and_dtype(task, mask(weights))
         slope = _mean_gradient(self, task, start, mask, absolute=self.absolute == "before")
@@ -75,6 +80,10 @@ class Force:
         """Raises UserError for more samples than there are."""
         _check(self, task)
 
+    def bytes_on_device(self, task: Task) -> int:
+        """Counts the weights, a gradient and the mean of such."""
+        return bytes_of_copies(task, 1, 2)
+
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
         dense = derivatives.to_device_and_dtype(task, weights)
         slope = _mean_gradient(self, task, mask(dense), mask)
@@ -101,6 +110,10 @@ class GraspIterated:
         """Raises UserError for more samples than there are."""
         _check(self, task)
 
+    def bytes_on_device(self, task: Task) -> int:
+        """Counts the weights, a gradient and the mean of such."""
+        return bytes_of_copies(task, 1, 2)
+
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
         start = derivatives.to_device_and_dtype(task, mask(weights))
         slope = _mean_gradient(self, task, start, mask)
@@ -125,6 +138,10 @@ class GradientMagnitude:
     def check(self, task: Task) -> None:
         """Raises UserError for more samples than there are."""
         _check(self, task)
+
+    def bytes_on_device(self, task: Task) -> int:
+        """Counts the weights, a gradient and the mean of such."""
+        return bytes_of_copies(task, 1, 2)
 
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
         start = derivatives.to_device_and_dtype(task, mask(weights))
@@ -164,6 +181,10 @@ class Grasp:
     def check(self, task: Task) -> None:
         """Raises UserError for more samples than a class has."""
         check_per_class(task, self.samples_per_class, self.num_batches)
+
+    def bytes_on_device(self, task: Task) -> int:
+        """Counts the weights, the gradient, a Hessian product and what it is derived of."""
+        return bytes_of_copies(task, 1, 3)
 
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
         self.check(task)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lth_runner.problem.size import bytes_of_copies
 from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
 from lth_runner.score.checks import (
@@ -63,6 +64,10 @@ class Prospr:
             check_channels(task, "prospr with structured=true")
         num = self.num_steps + 1 if self.new_data_in_inner else 1
         check_draw(task, num, self.batch_size, batch_statistics=self.batch_statistics)
+
+    def bytes_on_device(self, task: Task) -> int:
+        """Counts the weights before and after a step, and its momentum."""
+        return bytes_of_copies(task, 3, 0)
 
     def __call__(self, task: Task, weights: State, mask: Mask) -> Scores:
         self.check(task)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -73,6 +74,7 @@ class MemoryPlan:
 
     def check(self) -> None:
         """Raises UserError where a large network's plan is more than there is."""
+        self.check_whole()
         trained, kept, machine = self._trained, self._kept, total_memory()
         if self.device.type == "cuda":
             fits = trained <= total_memory(self.device) and kept <= machine
@@ -82,6 +84,18 @@ class MemoryPlan:
             raise UserError(
                 f"the trainings do not fit into memory: {self.told}. Take fewer replicates or "
                 "controls, an optimizer with fewer moments (train=sgd), or a smaller model"
+            )
+
+    def check_whole(self) -> None:
+        """Raises UserError where a training is sharded of which a device cannot hold the whole."""
+        needed, there = self.weights + self.gradients, total_memory(self.device)
+        if self.is_sharded and needed > there:
+            raise UserError(
+                "train.engine=sharded lays out trainings, and not what is looked at before the "
+                "first of them: that the network takes its data, that it can do a step, and "
+                "whether it draws random numbers. That takes the whole network and its gradients "
+                f"on the device of each rank, {_gb(needed)}, and {self.device} has {_gb(there)}: "
+                "take devices with more memory, or a smaller model"
             )
 
     @property
@@ -95,6 +109,33 @@ class MemoryPlan:
     @property
     def _num_starts(self) -> int:
         return self.starts // self.weights
+
+
+@runtime_checkable
+class TakesWhole(Protocol):
+    """A part that puts the whole network on one device, and tensors of its size beside it."""
+
+    def bytes_on_device(self, task: Task) -> int:
+        """Counts the bytes that lie there at once, at least."""
+
+
+def check_on_device(key: str, part: object, task: Task, recipe: Recipe) -> None:
+    """Raises UserError where a device cannot hold what a part, or one of its parts, puts there."""
+    if isinstance(part, TakesWhole):
+        needed, there = part.bytes_on_device(task), total_memory(task.device)
+        if needed > there:
+            alone = " train.engine=sharded lays out trainings and nothing else." * (
+                recipe.engine == "sharded"
+            )
+            raise UserError(
+                f"{key}: {type(part).__name__} looks at the whole network on one device, which "
+                f"takes {_gb(needed)} there at least, and {task.device} has {_gb(there)}.{alone} "
+                "Leave a probe out (probe=none), take a score without gradients (pruner=imp, "
+                "pruner=magnitude_at_init), or a smaller model"
+            )
+    if is_dataclass(part):
+        for field in fields(part):
+            check_on_device(key, getattr(part, field.name), task, recipe)
 
 
 def bytes_of(task: Task) -> int:
