@@ -36,7 +36,7 @@ from lth_runner.masking.updates import Updates
 from lth_runner.problem import models
 from lth_runner.problem.data import synthetic
 from lth_runner.problem.task import Task
-from lth_runner.score import Grasp, Obd, Score, Snip
+from lth_runner.score import Force, Grasp, Obd, Score, Snip
 from lth_runner.search.ticket import Ticket
 from lth_runner.training.engines.distributed.collectives import connect
 from lth_runner.training.engines.distributed.engine import Distributed
@@ -82,6 +82,7 @@ CASES: Mapping[str, tuple[Callable[[], nn.Module], list[int], int, int]] = {
 
 SCORES: Mapping[str, tuple[Score, Callable[[], nn.Module], list[int]]] = {
     "SNIP, ResNet-20, 4 batches of 128": (Snip(4, 128), resnet, [3, 32, 32]),
+    "FORCE, ResNet-20, a batch of 128": (Force(), resnet, [3, 32, 32]),
     "GraSP, ResNet-20, 100 samples in 2 batches": (Grasp(), resnet, [3, 32, 32]),
     "OBD, LeNet-300-100, 8 batches of 128": (Obd(), lenet, [1, 28, 28]),
 }
@@ -130,11 +131,11 @@ def step_times(engine: Engine, job: Job, recipe: Recipe, num: int, leader: Leade
     together = engine.begin([job], recipe, [None])
     for _ in range(2):
         together.advance()
-    spent, began = processor_time(leader), time.perf_counter()
+    spent, began = sum(processor_times(leader)), time.perf_counter()
     for _ in range(num):
         together.advance()
     took = time.perf_counter() - began
-    return [took / num, (processor_time(leader) - spent) / num]
+    return [took / num, (sum(processor_times(leader)) - spent) / num]
 
 
 def held(engine: Engine, job: Job, recipe: Recipe) -> float:
@@ -147,10 +148,10 @@ def held(engine: Engine, job: Job, recipe: Recipe) -> float:
     return sum(value.nbytes for value in tensors.values())
 
 
-def processor_time(leader: Leader) -> float:
-    """Seconds of processor time that all processes have taken."""
+def processor_times(leader: Leader) -> list[float]:
+    """Seconds of processor time that each process has taken."""
     leader.tell(Spent())
-    return time.process_time() + sum(leader.answers())
+    return [time.process_time(), *leader.answers()]
 
 
 def scores(leader: Leader) -> None:
@@ -166,12 +167,13 @@ def scores(leader: Leader) -> None:
         for _ in range(TURNS + 1):  # the first to warm up
             turns.append({})
             for which, one in tasks.items():
-                spent, began = processor_time(leader), time.perf_counter()
+                before, began = processor_times(leader), time.perf_counter()
                 score(one, weights, mask)
                 took = time.perf_counter() - began
-                turns[-1][which] = [took, processor_time(leader) - spent]
+                spent = [b - a for a, b in zip(before, processor_times(leader), strict=True)]
+                turns[-1][which] = [took, sum(spent), max(spent)]
         print(name)
-        for index, what in enumerate(("time", "processor time")):
+        for index, what in enumerate(("time", "processor time", "that of the busier rank")):
             alone, both = ([turn[which][index] for turn in turns[1:]] for which in tasks)
             for which, values in zip(tasks, (alone, both), strict=True):
                 told([1000 * value for value in values], f"{which}, {what}", "ms")

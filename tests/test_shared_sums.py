@@ -59,7 +59,9 @@ CASES: dict[str, tuple[Any, Task, bool]] = {  # score, problem, whether ranks sh
     "snip_of_tokens": (Snip(num_batches=2, batch_size=15), uneven(), True),
     "snip_of_one_sample": (Snip(batch_size=1), PLAIN, True),
     "force": (Force(batch_size=16), PLAIN, True),
-    "force_of_one_batch": (Force(batch_size=16), RESNET, False),
+    "force_by_batch_statistics": (Force(batch_size=16), RESNET, True),
+    "force_of_an_odd_batch": (Force(batch_size=15), RESNET, False),
+    "force_of_norms_by_sample": (Force(batch_size=15), uneven(), True),
     "grasp_it": (GraspIterated(batch_size=16), PLAIN, True),
     "gradient": (GradientMagnitude(batch_size=16), RESNET, True),
     "grasp": (Grasp(num_batches=3), RESNET, True),
@@ -83,9 +85,9 @@ class Counting:
     def __init__(self, leader: Leader) -> None:
         self._by, self.num, self.shares = ByRanks(leader), 2, []
 
-    def add_up(self, task: Task, terms: Any, shares: Any) -> Any:
+    def add_up(self, task: Task, terms: Any, shares: Any, **how: Any) -> Any:
         self.shares += [sum(length(batch[1]) for _, batch in share) for share in shares]
-        return self._by.add_up(task, terms, shares)
+        return self._by.add_up(task, terms, shares, **how)
 
 
 @pytest.mark.parametrize("name", CASES)

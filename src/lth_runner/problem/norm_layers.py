@@ -17,6 +17,15 @@ _NAMED = re.compile(r"norm_?([123]d)?", re.IGNORECASE)  # how the name of such a
 CHANNEL_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
 
 
+def meets(module: nn.Module) -> bool:
+    """Whether a norm in training may go by other samples than the one it normalises.
+
+    Batch norm does; of a class of one's own nobody knows.
+    """
+    by_sample = (nn.modules.instancenorm._InstanceNorm, *_TORCHS[1:])
+    return is_norm(module) and not isinstance(module, by_sample)
+
+
 def is_norm(module: nn.Module) -> bool:
     """Whether a module normalises: one of torch's, or a class of one's own that is named so.
 

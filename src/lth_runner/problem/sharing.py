@@ -30,8 +30,14 @@ class Sharing(Protocol):
     @property
     def num(self) -> int: ...
 
-    def add_up(self, task: Task, terms: Terms, shares: Sequence[Sequence[Part]]) -> State:
-        """Sums up the terms of all shares; the first is this process's own."""
+    def add_up(
+        self, task: Task, terms: Terms, shares: Sequence[Sequence[Part]], *, in_step: bool = False
+    ) -> State:
+        """Sums up the terms of all shares; the first is this process's own.
+
+        ``in_step``: the parts of all, as many in each share, are taken at the same time, and batch
+        norms go by the samples of all of them.
+        """
 
 
 def added_up(task: Task, terms: Terms, parts: Iterable[Part]) -> State:

@@ -110,6 +110,9 @@ class _SignedProduct:
     def is_divisible(self, task: Task) -> bool:
         return task.laws is None
 
+    def is_divisible_in_step(self, task: Task) -> bool:
+        return False
+
 
 def _signs(task: Task, like: Tensor, index: int, name: str) -> Tensor:
     generator = stream(task.seed, "search", "hutchinson", index, name)

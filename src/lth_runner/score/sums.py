@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from torch import nn
 
+from lth_runner.problem.norm_layers import meets
 from lth_runner.problem.sharing import Part, Terms, added_up
 from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
@@ -22,6 +24,9 @@ class Means(Terms, Protocol):
 
     def is_divisible(self, task: Task) -> bool:
         """Whether those of a batch are the mean of those of its parts."""
+
+    def is_divisible_in_step(self, task: Task) -> bool:
+        """Whether they are where batch norms go by all parts, which are of equal length."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,11 @@ class Gradient:
     def is_divisible(self, task: Task) -> bool:
         return not self.absolute and _is_divisible(task, batch_statistics=self.batch_statistics)
 
+    def is_divisible_in_step(self, task: Task) -> bool:
+        meeting = [module for _, module in task.named_modules() if meets(module)]
+        known = all(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in meeting)
+        return known and not self.absolute and task.laws is None
+
 
 @dataclass(frozen=True)
 class HessianProduct:
@@ -77,10 +87,14 @@ class HessianProduct:
     def is_divisible(self, task: Task) -> bool:
         return _is_divisible(task, batch_statistics=self.batch_statistics)
 
+    def is_divisible_in_step(self, task: Task) -> bool:
+        return False  # a batch norm of several processes is derived once
+
 
 def _is_divisible(task: Task, *, batch_statistics: bool) -> bool:
     """Whether samples do not meet: in batch statistics, or in draws that are one for a batch."""
-    return not (batch_statistics and task.norm) and task.laws is None
+    meet = batch_statistics and any(meets(module) for _, module in task.named_modules())
+    return not meet and task.laws is None
 
 
 def mean(task: Task, terms: Means, batches: Iterable[Batch]) -> State:
@@ -90,12 +104,21 @@ def mean(task: Task, terms: Means, batches: Iterable[Batch]) -> State:
     """
     if task.sharing is None:
         return derivatives.mean(term for batch in batches for term in terms(task, batch))
-    given = list(batches)
-    if len(given) == 1 and not terms.is_divisible(task):
+    given, sharing = list(batches), task.sharing
+    divided = _divided(task, given, sharing.num)
+    if terms.is_divisible(task):
+        return sharing.add_up(task, terms, divided)
+    if terms.is_divisible_in_step(task) and _are_alike(divided, len(given)):
+        return sharing.add_up(task, terms, divided, in_step=True)
+    if len(given) == 1:
         return derivatives.mean(terms(task, given[0]))
-    num = task.sharing.num
-    found = _divided(task, given, num) if terms.is_divisible(task) else _dealt(given, num)
-    return task.sharing.add_up(task, terms, found)
+    return sharing.add_up(task, terms, _dealt(given, sharing.num))
+
+
+def _are_alike(shares: Sequence[Sequence[Part]], num_batches: int) -> bool:
+    """Whether all shares have a part of each batch, equal ones."""
+    lengths = [[(factor, tree.length(part[1])) for factor, part in share] for share in shares]
+    return len(lengths[0]) == num_batches and all(one == lengths[0] for one in lengths)
 
 
 def total(task: Task, terms: Terms, batches: Sequence[Batch]) -> State:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from lth_runner.problem.sharing import Part, Terms, added_up
 from lth_runner.problem.task import Task
-from lth_runner.training.engines.distributed.collectives import summed
+from lth_runner.training.engines.distributed.batch_norm import Synchronised
+from lth_runner.training.engines.distributed.collectives import severed_within, summed
 from lth_runner.training.engines.distributed.lines import Leader, told
 from lth_runner.training.engines.distributed.orders import Served
 from lth_runner.values.state import State
@@ -20,9 +22,11 @@ class AddUp:
     task: Task
     terms: Terms
     shares: Sequence[Sequence[Part]]
+    in_step: bool
 
     def __call__(self, served: Served) -> None:
-        _summed(self.task, self.terms, self.shares[served.follower.rank.number])
+        own = self.shares[served.follower.rank.number]
+        _summed(self.task, self.terms, own, in_step=self.in_step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,16 +39,21 @@ class ByRanks:
     def num(self) -> int:
         return self.leader.rank.num
 
-    def add_up(self, task: Task, terms: Terms, shares: Sequence[Sequence[Part]]) -> State:
+    def add_up(
+        self, task: Task, terms: Terms, shares: Sequence[Sequence[Part]], *, in_step: bool = False
+    ) -> State:
         """Sums up the terms of all shares; raises RankLost where a rank is gone."""
         own, *others = shares
         if not any(others):
             return added_up(task, terms, own)
-        self.leader.tell(AddUp(task, terms, ((), *others)))
+        self.leader.tell(AddUp(task, terms, ((), *others), in_step))
         with told(self.leader):
-            return _summed(task, terms, own)
+            return _summed(task, terms, own, in_step=in_step)
 
 
-def _summed(task: Task, terms: Terms, parts: Sequence[Part]) -> State:
-    own = added_up(task, terms, parts)
+def _summed(task: Task, terms: Terms, parts: Sequence[Part], *, in_step: bool) -> State:
+    if in_step:
+        _ = task.is_random  # found by a step of each rank's own, of which no sum is to be
+    with severed_within(), Synchronised() if in_step else nullcontext():
+        own = added_up(task, terms, parts)
     return {name: summed(own[name]) for name in sorted(own)}
