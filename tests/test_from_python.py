@@ -274,8 +274,10 @@ def test_a_result_has_rows_curve_verdict_and_tickets(made: Result) -> None:
         made.ticket(2)
     with pytest.raises(UserError, match="give one of them"):
         made.ticket(0.5, sparsity=0.5)
-    with pytest.raises(UserError, match="it has round 0"):
+    with pytest.raises(UserError, match=r"no round of density 0\.123 .* has round 0 \(density 1\)"):
         made.ticket(0.123)
+    with pytest.raises(UserError, match="round and density each choose"):
+        made.ticket(0.1, round=3)
 
 
 def test_rows_are_a_data_frame_or_say_what_is_missing(made: Result) -> None:

@@ -70,6 +70,7 @@ def test_a_ticket_is_chosen_by_its_round_its_sparsity_or_its_verdict(tmp_path: P
     assert choose(folder, sparsity=0.36, seed=1)["round"] == 2
     assert choose(folder, sparsity=0.359)["round"] == 2  # one weight of a thousand beside it
     assert choose(folder, sparsity=0.0)["round"] == 0
+    assert choose(folder, density=0.641, seed=1)["round"] == 2
     best = choose(folder, best_matching=True, seed=5)
     assert (best["round"], best["arm"], best["seed"]) == (2, "ticket", 5)
     assert choose(folder, round=1, arm="reinit")["arm"] == "reinit"
@@ -81,6 +82,11 @@ REFUSED = {
         {"sparsity": 0.362},
         r"no round of sparsity 0\.362 .*nearest are round 2 \(sparsity 0\.36\) and 3 \(.*it has",
     ),
+    "no such density": (
+        {"density": 0.638},
+        r"no round of density 0\.638 .*round 2 \(density 0\.64\).*it has .*\(density 1\)",
+    ),
+    "two ways with a density": ({"density": 0.64, "round": 2}, "round and density each choose"),
     "no sparsity": ({"sparsity": 20}, r"sparsity 20 is not in \[0, 1\): it is the share .*0\.9 "),
     "no such seed": ({"seed": 7}, "no seed 7: it has 0, 1, 2, 3, 4, 5"),
     "no such arm": ({"arm": "shuffle"}, "no arm 'shuffle': it has ticket, reinit"),

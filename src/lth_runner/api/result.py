@@ -15,7 +15,6 @@ from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.folder import DIVERGED, DONE, read_status
 from lth_runner.runs.measure import ending
 from lth_runner.runs.one_run import one_run
-from lth_runner.runs.ticket_choice import check_number
 from lth_runner.values.errors import UserError
 
 if TYPE_CHECKING:
@@ -127,21 +126,12 @@ class Result:
         training, with ``start`` those it started from. Raises UserError for a ticket that is not
         there, with those that are.
         """
-        if density is not None:
-            if sparsity is not None:
-                raise UserError("density and sparsity each choose a ticket: give one of them")
-            check_number("density", density)
-            if not 0 < density <= 1:
-                raise UserError(
-                    f"density {density:.8g} is not in (0, 1]: it is the share of the weights that "
-                    "are kept, 0.1 for 10 %"
-                )
-            sparsity = 1 - density
         with importable():
             return take_ticket(
                 self.folder,
                 round=round,
                 sparsity=sparsity,
+                density=density,
                 best_matching=best_matching,
                 seed=seed,
                 arm=arm,

@@ -178,6 +178,7 @@ def ticket(
     *,
     round: int | None = None,
     sparsity: float | None = None,
+    density: float | None = None,
     best_matching: bool = False,
     seed: int | None = None,
     arm: str = "ticket",
@@ -186,8 +187,9 @@ def ticket(
 ) -> Taken:
     """Takes one ticket of a finished run, a run folder or ``outputs/<name>`` with one run in it.
 
-    Which one is for ``lth_runner.runs.ticket_choice.choose``: by ``round``, by ``sparsity``, the
-    sparsest that is shown to match, else the last round, of the first replicate or of ``seed``.
+    Which one is for ``lth_runner.runs.ticket_choice.choose``: by ``round``, by ``sparsity`` or
+    ``density``, the sparsest that is shown to match, else the last round, of the first replicate
+    or of ``seed``.
     Its weights are those at the end of training, with ``start`` those that it started from.
     ``keep_zeros``, of other coordinates than weights: where the weights that a change was added to
     are 0 the merged ones are 0 too, a sparse base stays sparse, and no figure is expected. Of
@@ -197,7 +199,13 @@ def ticket(
     """
     folder = one_run(run)
     row = choose(
-        folder, round=round, sparsity=sparsity, best_matching=best_matching, arm=arm, seed=seed
+        folder,
+        round=round,
+        sparsity=sparsity,
+        density=density,
+        best_matching=best_matching,
+        arm=arm,
+        seed=seed,
     )
     task = rebuilt(folder)
     task = task if task.seed == row["seed"] else task.with_seed(row["seed"])

@@ -1,4 +1,4 @@
-"""Which ticket of a run is meant: by its round, by its sparsity, or the sparsest that matches."""
+"""Which ticket of a run is meant: by its round, by a share, or the sparsest that matches."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def choose(
     *,
     round: int | None = None,
     sparsity: float | None = None,
+    density: float | None = None,
     best_matching: bool = False,
     arm: str = TICKET,
     seed: int | None = None,
@@ -33,42 +34,54 @@ def choose(
     """Picks one ticket of a finished run; returns its line of ``rounds.jsonl``.
 
     ``folder``: a run folder, or ``outputs/<name>`` with one run in it. ``sparsity`` takes
-    the round whose sparsity is the nearest, which must be within one weight of it.
+    the round whose sparsity is the nearest, which must be within one weight of it, ``density``
+    likewise, and messages then speak of densities.
     ``best_matching`` takes the sparsest round that the report shows to match the dense network.
-    With none of the three it is the last round. ``arm``: the ticket or a control. ``seed``: the
+    With none of the four it is the last round. ``arm``: the ticket or a control. ``seed``: the
     replicate, the run's first where it is not given.
     Raises UserError for a run that is not done or is not what was written, for two ways of
     choosing at once, and for what the run has not, with what it has.
     """
-    given = {"round": round, "sparsity": sparsity, "best_matching": best_matching or None}
+    shares = {"density": density, "sparsity": sparsity}
+    given = {"round": round, **shares, "best_matching": best_matching or None}
     if len(ways := [name for name, value in given.items() if value is not None]) > 1:
         raise UserError(f"{' and '.join(ways)} each choose a ticket: give one of them")
-    check_number("sparsity", sparsity)
+    for name, share in shares.items():
+        _check_share(name, share)
     for name, value in (("round", round), ("seed", seed)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
             raise UserError(f"{name}={value!r}: give a whole number, such as {name}=1")
-    if sparsity is not None and not 0 <= sparsity < 1:
-        raise UserError(
-            f"sparsity {sparsity:.8g} is not in [0, 1): it is the share of the weights that are "
-            "removed, 0.9 for 90 %"
-        )
+    by = "density" if density is not None else "sparsity"
     run = finished(folder)
     rows = tickets(run, arm=arm, seed=seed)
     if best_matching:
         round = _best_matching(run, arm)
-    found = _nearest(run, rows, sparsity) if sparsity is not None else _of_round(run, rows, round)
+    share = shares[by]
+    found = _nearest(run, rows, by, share) if share is not None else _of_round(run, rows, round)
     if found.get("diverged"):
         raise UserError(
             f"{run.folder}: round {found['round']} of seed {found['seed']} has diverged, its loss "
-            f"became NaN or infinite: choose another round or seed; {_offered(rows)}"
+            f"became NaN or infinite: choose another round or seed; {_offered(rows, by)}"
         )
     return found
 
 
-def check_number(name: str, value: object) -> None:
-    """Raises UserError for a share that is no number; None is left to the others."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+def _check_share(name: str, value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise UserError(f"{name} {value!r} is no number: give a share, 0.1 for 10 %")
+    share = float(value)
+    if name == "density" and not 0 < share <= 1:
+        raise UserError(
+            f"density {share:.8g} is not in (0, 1]: it is the share of the weights that are kept, "
+            "0.1 for 10 %"
+        )
+    if name == "sparsity" and not 0 <= share < 1:
+        raise UserError(
+            f"sparsity {share:.8g} is not in [0, 1): it is the share of the weights that are "
+            "removed, 0.9 for 90 %"
+        )
 
 
 def finished(folder: str | Path) -> FinishedRun:
@@ -112,23 +125,24 @@ def _of_round(run: FinishedRun, rows: Sequence[Found], round: int | None) -> Fou
     raise UserError(f"{run.folder} has no round {round}{ended}; {_offered(rows)}")
 
 
-def _nearest(run: FinishedRun, rows: Sequence[Found], sparsity: float) -> Found:
+def _nearest(run: FinishedRun, rows: Sequence[Found], by: str, share: float) -> Found:
     known = [row for row in rows if density_of(row) is not None]
-    near = sorted(known, key=lambda row: abs(_sparsity(row) - sparsity))[:NEAREST]
-    if near and abs(_sparsity(near[0]) - sparsity) <= _one_weight(near[0]):
+    near = sorted(known, key=lambda row: abs(_share(row, by) - share))[:NEAREST]
+    if near and abs(_share(near[0], by) - share) <= _one_weight(near[0]):
         return near[0]
-    names = " and ".join(map(_named, sorted(near, key=lambda row: row["round"])))
-    beside = f"the nearest are round {names}; " if len(known) > NEAREST else ""
+    named = [_named(row, by) for row in sorted(near, key=lambda row: row["round"])]
+    beside = f"the nearest are round {' and '.join(named)}; " if len(known) > NEAREST else ""
     raise UserError(
-        f"{run.folder} has no round of sparsity {sparsity:.8g} (to one weight); {beside}"
-        + _offered(rows)
+        f"{run.folder} has no round of {by} {share:.8g} (to one weight); {beside}"
+        + _offered(rows, by)
     )
 
 
-def _sparsity(row: Row) -> float:
+def _share(row: Row, by: str) -> float:
+    """Returns the share of the weights that a round keeps or, by sparsity, that are removed."""
     found = density_of(row)
     assert found is not None
-    return 1 - found
+    return found if by == "density" else 1 - found
 
 
 def _one_weight(row: Row) -> float:
@@ -160,10 +174,10 @@ def _best_matching(run: FinishedRun, arm: str) -> int:
     )
 
 
-def _offered(rows: Sequence[Found]) -> str:
-    return f"it has round {', '.join(map(_named, rows))}"
+def _offered(rows: Sequence[Found], by: str = "sparsity") -> str:
+    return f"it has round {', '.join(_named(row, by) for row in rows)}"
 
 
-def _named(row: Found) -> str:
-    told = f" (sparsity {_sparsity(row):.8g})" if density_of(row) is not None else ""
+def _named(row: Found, by: str) -> str:
+    told = f" ({by} {_share(row, by):.8g})" if density_of(row) is not None else ""
     return f"{row['round']}{told}{' diverged' if row.get('diverged') else ''}"
