@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from unittest import mock
@@ -107,6 +108,25 @@ def test_mlflows_files_lie_beside_its_database_where_there_is_no_server(run, tmp
     MLflow().open(RunDescription(**{**vars(run), "folder": folder}))
     place = (tmp_path / "with space" / "mlflow_artifacts").as_uri()
     client.create_experiment.assert_called_once_with("lth-runner", place)
+
+
+def test_mlflow_tells_a_runs_terminal_of_nothing_but_warnings(run, tmp_path, monkeypatch, caplog):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.delenv("MLFLOW_LOGGING_LEVEL", raising=False)
+    theirs = logging.getLogger("mlflow.store.db.utils")
+
+    def begin(uri):
+        theirs.info("Creating initial MLflow database tables...")
+        theirs.warning("the disk is nearly full")
+        raise OSError("no such server")
+
+    monkeypatch.setattr(mlflow, "MlflowClient", begin)
+    monkeypatch.setattr(logging.getLogger("mlflow"), "propagate", True)
+    before = logging.getLogger("mlflow").level
+    with caplog.at_level("DEBUG"), pytest.raises(OSError, match="no such server"):
+        MLflow("http://localhost:1").open(RunDescription(**{**vars(run), "folder": tmp_path}))
+    assert {*caplog.messages} == {"the disk is nearly full"}
+    assert logging.getLogger("mlflow").level == before
 
 
 def test_trackio_reads_every_row_once_in_one_run(run, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import shlex
@@ -39,6 +40,7 @@ ARTIFACTS = "mlflow_artifacts"  # beside the database; MLflow's own default is t
 MOST_AT_ONCE = 1000  # metrics of one request, MLflow's own limit
 MOST_PARAMETERS = 100
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+LEVEL = "MLFLOW_LOGGING_LEVEL"
 LAST = "seed"  # of a row's figures the one that is sent last
 LONGEST = 500  # characters of a parameter, likewise
 ENDS = {DONE: "FINISHED", DIVERGED: "FINISHED", "interrupted": "KILLED"}
@@ -61,7 +63,7 @@ class MLflow:
         self._sent: dict[str, set[int]] = {}  # curve -> steps that are there
 
     def open(self, run: RunDescription) -> None:
-        with _impatient():
+        with _asked():
             self._open(run)
 
     def _open(self, run: RunDescription) -> None:
@@ -126,7 +128,7 @@ class MLflow:
         pass
 
     def metrics(self, rows: Sequence[Row]) -> None:
-        with _impatient():
+        with _asked():
             self._evaluations(rows)
 
     def _evaluations(self, rows: Sequence[Row]) -> None:
@@ -137,13 +139,13 @@ class MLflow:
         pass
 
     def round(self, row: Row, ticket: Subnetwork) -> None:
-        with _impatient():
+        with _asked():
             self._send([(curve_of_round(row), row, row["round"])])
 
     def close(self, state: str, error: str | None) -> None:
         if self._client is None:
             return
-        with _impatient():
+        with _asked():
             for name in (CURVE, ROUNDS):
                 if (self._run.folder / name).exists():
                     self._client.log_artifact(self._id, str(self._run.folder / name))
@@ -171,16 +173,19 @@ class MLflow:
 
 
 @contextlib.contextmanager
-def _impatient() -> Iterator[None]:
-    """Lets MLflow try a server three times, where nothing else is set: by itself it takes minutes.
+def _asked() -> Iterator[None]:
+    """Lets MLflow try a server three times and say warnings alone, where nothing else is set.
 
-    Trainings wait for as long.
+    By itself it takes minutes, for which trainings wait, and tells a run's terminal of its tables.
     """
-    if RETRIES in os.environ:
+    with contextlib.ExitStack() as after:
+        if RETRIES not in os.environ:
+            os.environ[RETRIES] = "2"
+            after.callback(os.environ.pop, RETRIES, None)
+        if LEVEL not in os.environ:
+            importlib.import_module("mlflow")  # which sets a level of its own
+            for name in ("mlflow", "alembic"):
+                logger = logging.getLogger(name)
+                after.callback(logger.setLevel, logger.level)
+                logger.setLevel(logging.WARNING)
         yield
-        return
-    os.environ[RETRIES] = "2"
-    try:
-        yield
-    finally:
-        os.environ.pop(RETRIES, None)
