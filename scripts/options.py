@@ -26,9 +26,10 @@ FULL = ROOT / "conf/probe/full.yaml"  # a list that only repeats its folder
 PART = re.compile(r"(?<=<!-- make options: )(.*?)( -->\n\n).*?(?=\n\n<!-- end -->)", re.DOTALL)
 HEAD = """# Options
 
-What `group=option` accepts, by group; written by `make options` from the heads of the files in
-`conf/`, which say more. Keys and their values: [configuration.md](configuration.md).
-`+group=option` where a group has a plus.
+What `group=option` accepts, by group; written by `make options`
+([of the source](running.md#programs-of-the-source)) from the heads of the files in `conf/`, which
+say more. Keys and their values: [configuration.md](configuration.md). `+group=option` where a group
+has a plus.
 """
 ADDED = ("augment", "dataset/transforms", "experiment", "pruner/rename", "scale", "study", "sweep")
 APART = ("skeleton",)  # parts of other options

@@ -112,6 +112,14 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert (path.parent / target).exists(), f"{path.name} links to {target}"
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_a_page_says_where_programs_are_that_pip_does_not_install(path: Path) -> None:
+    text = re.sub(r"<!--.*?-->", "", path.read_text())
+    names = re.search(r"(?<![/(\w])(?:scripts|tests)/\w|`make [a-z]", text)
+    told = "#programs-of-the-source" in text or path.name in ("CONTRIBUTING.md", "CHANGELOG.md")
+    assert told or not names, names
+
+
 def test_the_first_link_to_code_is_the_program() -> None:
     assert re.findall(r"\]\((src/[^)]+)\)", README)[0] == "src/lth_runner/experiment.py"
 
