@@ -31,6 +31,7 @@ from lth_runner.values.tree import Batch
 transformers = pytest.importorskip("transformers")
 BLOCKS = Covers(("linear", "attention_projection"), blocks=True)
 FACTS = {"weights": "trained", "run": "r", "name": "n", "round": 1, "arm": "ticket", "seed": 0}
+CLASSES = ("bad", "fair", "good")
 HEADS = {"bert": "SequenceClassification", "gpt2": "CausalLM", "llama": "CausalLM"}
 
 
@@ -40,7 +41,7 @@ def taken(path: Path, family: str) -> Taken:
     pretrained.words(path, ["one", "two"])
     kind = "sequence_classification" if family == "bert" else "next_token"
     model = HuggingFace(folder, kind, num_classes=3)
-    data = pretrained.sentences()
+    data = replace(pretrained.sentences(), class_names=CLASSES)
     if kind == "next_token":
         splits = [(x["input_ids"],) * 2 for x, _ in (data.train, data.val, data.test)]
         named = [({"input_ids": ids}, targets) for ids, targets in splits]
@@ -91,6 +92,9 @@ def test_from_pretrained_reads_a_ticket_that_answers_to_the_bit(
         assert not network.get_parameter(name)[~kept].any()
     config = json.loads((done.path / "config.json").read_text())
     assert config["use_cache"] is True  # as the model had it; off in training
+    if family == "bert":
+        assert network.config.id2label == dict(enumerate(CLASSES))
+        assert network.config.label2id == {name: n for n, name in enumerate(CLASSES)}
     assert (done.path / "tokenizer.json").read_text() == (
         tmp_path / "model" / "tokenizer.json"
     ).read_text()

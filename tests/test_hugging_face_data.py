@@ -59,13 +59,17 @@ def test_a_saved_folder_is_read_by_its_columns_of_texts(library, tmp_path: Path)
     ids = [[n for n in row if n] for row in data.train[0]["input_ids"].tolist()]
     assert ids == [[x, y, 3, z], [y, 3, x]]
     assert data.train[1].tolist() == [1, 0]
-    assert library.asked == []
+    assert (library.asked, data.class_names) == ([], ())
+    library.saved["train"].features = {"label": SimpleNamespace(names=["no", "yes"])}
+    assert read(tmp_path).class_names == ("no", "yes")
     one = read(tmp_path, text_columns=["b"], pad="batch", cache=str(tmp_path / "cache"))
     assert (len(one.train), len(one.test)) == (2, 1)
 
 
 def test_a_name_is_asked_for_only_where_a_download_is(library) -> None:
-    with pytest.raises(UserError, match=r"no data set of that name is in the cache.*save_to_disk"):
+    with pytest.raises(
+        UserError, match=r"is in the cache.*load_dataset\('glue', 'sst2'\)\.save_to_disk.*download"
+    ):
         read("glue", config="sst2")
     assert library.asked == [("glue", "sst2", True)]
     library.config.HF_DATASETS_OFFLINE = False

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 import pretrained
 from command import Said, lth_run, no_training, rows
@@ -81,6 +82,14 @@ def test_an_experiment_runs_on_a_small_model_of_its_classes(
     assert bool(poolers) == (experiment == "bert_base_glue")
     assert len(covered - poolers) == 12
     assert all("encoder.layer" in name for name in covered - poolers)
+
+
+def test_a_match_in_perplexity_is_a_share_of_the_dense_networks() -> None:
+    for path in (conf_dir() / "experiment").glob("*.yaml"):
+        text = path.read_text()
+        of_tokens = "/objective: masked_token" in text or "/objective: next_token" in text
+        if of_tokens and "dataset: cipher" not in text:  # which are judged by what is written
+            assert str(OmegaConf.load(path).report.tolerance).endswith("%"), path.name
 
 
 def test_what_is_not_measured_says_so() -> None:

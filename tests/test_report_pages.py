@@ -25,6 +25,7 @@ from lth_runner.runs.report.table import round_table
 from lth_runner.runs.report.wording import axis
 from lth_runner.values.errors import UserError
 
+MATTHEWS = {"name": "matthews", "better": "higher", "unit": "", "scale": 1.0, "chance": 0.0}
 PERPLEXITY = {"name": "perplexity", "better": "lower", "unit": "", "scale": 1, "chance": 256}
 R2 = {"name": "r2", "better": "higher", "unit": "", "scale": 1, "chance": 0.0}
 
@@ -298,3 +299,18 @@ def test_a_learning_curve_leaves_out_steps_at_which_not_all_seeds_were_measured(
     assert list(test.get_xdata()) == [10, 20, 40]
     assert list(test.get_ydata()) == pytest.approx([60, 80, 80])
     assert list(val.get_xdata()) == [10, 20, 30, 40]
+
+
+@pytest.mark.filterwarnings("error::UserWarning")  # matplotlib's, of limits that coincide
+def test_a_measure_that_stays_at_nothing_has_axes_all_the_same(tmp_path):
+    rows = [row(number, "ticket", 0, 0.9, density=0.5**number) for number in range(2)]
+    told = {f"{split}_matthews": 0.0 for split in ("test", "val")}
+    folder = run_of(tmp_path / "run", [one | told for one in rows]).folder
+    metrics = [{"round": 0, "arm": "ticket", "seed": 0, "step": step} | told for step in (1, 2)]
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in metrics))
+    (folder / "problem.json").write_text(json.dumps({"measures": [MATTHEWS]}))
+    run = FinishedRun.load(folder)
+    figures = [panel.figure for panel in learning_panels(run, judge(run))] + [drawn_curve([run])]
+    for figure in figures:
+        low, high = figure.axes[0].get_ylim()
+        assert low < 0 < high

@@ -248,6 +248,7 @@ def test_tags_are_a_problem_and_a_test_sample_is_a_sentence(tmp_path: Path, mode
     data = read(files(tmp_path))
     task = Task(HuggingFace(model, "token_classification", 3), data, objective=Tagging())
     check_fits(task)
+    assert data.class_names == ("B-X", "I-X", "O")
     outcomes = measure(task, task.init(), "test")
     assert outcomes.figures(Tagging()) == pytest.approx(task.evaluate(task.init(), "test"))
     assert sampled_unit(task) == "sentences"

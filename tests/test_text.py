@@ -338,6 +338,12 @@ def test_named_classes_are_numbered_by_the_alphabet(tmp_path: Path) -> None:
     write(tmp_path, train_tsv=content, test_tsv=content)
     data = read(tmp_path, val=None, validation=0, num_classes=3)
     assert data.train[1].tolist() == [0, 2, 1]
+    names = ("neg", "neither", "pos")
+    assert data.class_names == data.to("cpu").class_names == names
+    for _ in range(2):  # encoded, and as it is kept
+        by_batch = read(tmp_path, val=None, num_classes=3, pad="batch", subset=1,
+                        cache=str(tmp_path / "cache"))  # fmt: skip
+        assert by_batch.class_names == names
 
 
 def test_labels_of_a_regression_are_numbers(folder: Path) -> None:

@@ -33,7 +33,8 @@ class PretrainedFolder:
     def write(self, ticket: Taken, path: Path) -> tuple[str, ...]:
         model = _model(ticket)
         path.mkdir()
-        model.save(ticket.lent, path)
+        names = getattr(ticket.task.data, "class_names", ())  # a user's own data may have none
+        model.save(ticket.lent, path, names)
         facts = {**ticket.facts, "form": self.name, "made_by": "lth-export"}
         (path / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         files = model.tokenizer_files

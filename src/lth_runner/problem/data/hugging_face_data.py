@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,7 +70,15 @@ def hugging_face(
                      label_column)
         for split, chosen in named.items()
     }  # fmt: skip
-    return made_by.of(lambda: rows, lambda: ["hf", _digest(rows)])
+    data = made_by.of(lambda: rows, lambda: ["hf", _digest(rows)])
+    classes = _class_names(found[train], label_column)
+    return replace(data, class_names=classes) if len(classes) == num_classes else data
+
+
+def _class_names(samples: Any, label_column: str) -> tuple[str, ...]:
+    """Names the classes as the library does whose labels are their numbers."""
+    of = getattr(samples, "features", {}).get(label_column)
+    return tuple(getattr(of, "names", None) or ())
 
 
 def opened(path: str, config: str | None, *, download: bool) -> Any:
@@ -95,10 +104,12 @@ def opened(path: str, config: str | None, *, download: bool) -> Any:
             if download
             else "is no folder, and no data set of that name is in the cache"
         )
+        named = "'NAME'" if folder.is_dir() else ", ".join(map(repr, filter(None, [path, config])))
+        here = "" if download or folder.is_dir() else "; or dataset.download=true here"
         raise UserError(
             f"dataset.path={path} {how} ({first}). Where there is internet, "
-            f"datasets.load_dataset({path!r}).save_to_disk('FOLDER'); copy the folder and give "
-            "dataset.path=FOLDER; or dataset.download=true where this machine has some"
+            f"datasets.load_dataset({named}).save_to_disk('FOLDER'); copy the folder and give "
+            f"dataset.path=FOLDER{here}"
         ) from error
 
 

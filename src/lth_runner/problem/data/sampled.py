@@ -30,7 +30,8 @@ PLAIN = "plain"  # the training samples as they are
 class SampledData:
     """Data in splits of ``Samples``; nothing of it need fit into memory.
 
-    ``val`` may be None. ``num_classes``: of classes, or of tokens in the vocabulary.
+    ``val`` may be None. ``num_classes``: of classes, or of tokens in the vocabulary;
+    ``class_names``: theirs by number, where they have names.
     ``evaluated``: samples of one batch in evaluation at most. ``plain``: the training samples
     without what is random about them, where that can be left out; ``finish``: what is done to a
     batch of images on its device. ``workers`` processes make batches ahead of time, which decides
@@ -49,6 +50,7 @@ class SampledData:
     finish: Finish | None = None
     workers: int = 0
     told: str = ""
+    class_names: tuple[str, ...] = ()
 
     @classmethod
     def held_out(

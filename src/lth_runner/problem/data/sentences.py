@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import torch
@@ -15,7 +15,7 @@ from lth_runner.problem.data.samples import Samples, Subset
 from lth_runner.problem.data.sequences import Sequences
 from lth_runner.problem.data.splits import Split, count_of, hold_out, keep_subset
 from lth_runner.problem.data.tensors import Data
-from lth_runner.problem.data.token_table import Table, cached_table
+from lth_runner.problem.data.token_table import Table, cached_table, names_of, table_of
 from lth_runner.problem.data.tokenizers import Encode, Knowing, Tokenizer, Words, special_of
 from lth_runner.values import identity
 from lth_runner.values.errors import UserError, nearest
@@ -68,18 +68,25 @@ class Sentences:
     def of(self, read: Callable[[], Rows], made_of: Callable[[], Any]) -> Data | SampledData:
         """Makes the data of what ``read`` gives; ``made_of`` says all that this goes by."""
         if self.pad == "length":
-            return self._in_memory(self._tables(read()))
+            return self._in_memory(*self._tables(read()))
         kept = [f.name for f in fields(self) if f.name in ("length", "vocabulary", "num_classes")]
         how = [getattr(self, name) for name in kept] + [self.token_types]
-        described = [made_of(), how, identity.describe(self._tokenizer)]
-        table = cached_table(described, lambda: joined(self._tables(read())), self.cache)
-        return self._by_batch(parted(table))
+        described = [made_of(), how, identity.describe(self._tokenizer), "names"]
+
+        def encoded() -> Table:
+            tables, names = self._tables(read())
+            return {**joined(tables), "names": table_of(names)}
+
+        table = dict(cached_table(described, encoded, self.cache))
+        names = names_of(table.pop("names"))
+        return self._by_batch(parted(table), names)
 
     @property
     def _tokenizer(self) -> Tokenizer:
         return Words(self.vocabulary) if self.tokenizer is None else self.tokenizer
 
-    def _tables(self, read: Rows) -> dict[str, Table]:
+    def _tables(self, read: Rows) -> tuple[dict[str, Table], tuple[str, ...]]:
+        """Encodes the splits, and names the classes where they have names."""
         encode = self._tokenizer.encoder(part for row in read["train"] for part in row.parts)
         check_vocabulary(encode, self.vocabulary)
         classes = None if self.num_classes is None else _classes(read["train"], self.num_classes)
@@ -94,9 +101,10 @@ class Sentences:
         if not (told_apart and self.token_types):
             for table in found.values():
                 del table["segments"]
-        return dict(found)
+        named = () if classes is None or all(map(_is_number, classes)) else tuple(classes)
+        return dict(found), named
 
-    def _in_memory(self, tables: Mapping[str, Table]) -> Data:
+    def _in_memory(self, tables: Mapping[str, Table], names: tuple[str, ...]) -> Data:
         splits = {split: self._padded(table) for split, table in tables.items()}
         if "val" in splits:
             kept, held = splits["train"], splits["val"]
@@ -107,6 +115,7 @@ class Sentences:
             val=held,
             test=splits["test"],
             num_classes=self.num_classes,
+            class_names=names,
             name=self.name,
         )
 
@@ -124,23 +133,23 @@ class Sentences:
             inputs["token_type_ids"][inside] = table["segments"].long()
         return inputs, table["targets"]
 
-    def _by_batch(self, tables: Mapping[str, Table]) -> SampledData:
+    def _by_batch(self, tables: Mapping[str, Table], names: tuple[str, ...]) -> SampledData:
         samples = {split: Sequences(table, self.length) for split, table in tables.items()}
-        facts = {"num_classes": self.num_classes, "name": self.name}
         if "val" in samples:
-            found = SampledData(**samples, **facts)  # type: ignore[arg-type]
+            found = SampledData(train=samples["train"], val=samples["val"], test=samples["test"])
         else:
             found = SampledData.held_out(
                 samples["train"],
                 samples["test"],
                 validation=self.validation,
                 split_seed=self.split_seed,
-                **facts,  # type: ignore[arg-type]
             )
-        if self.subset is None:
-            return found
-        train = some_of(found.train, self.subset, self.split_seed)
-        return SampledData(train=train, val=found.val, test=found.test, **facts)  # type: ignore[arg-type]
+        some = self.subset
+        train = found.train if some is None else some_of(found.train, some, self.split_seed)
+        num_classes = self.num_classes
+        return replace(
+            found, train=train, num_classes=num_classes, class_names=names, name=self.name
+        )
 
 
 def check_length(length: int) -> None:
@@ -222,7 +231,7 @@ def _classes(rows: Sequence[Labelled], num_classes: int) -> dict[str, int]:
     """The class number of each label of the training file."""
     labels = sorted({row.label for row in rows})
     where = rows[0].where.rpartition(",")[0]
-    if all(label.isascii() and label.isdigit() for label in labels):
+    if all(map(_is_number, labels)):
         found = {label: int(label) for label in labels}
         least, known = min(found.values()), max(found.values()) + 1
         shown = f"class numbers {least} to {known - 1}"
@@ -241,6 +250,10 @@ def _classes(rows: Sequence[Labelled], num_classes: int) -> dict[str, int]:
             f"dataset.num_classes={known}, or null where the labels are numbers to be predicted"
         )
     return found
+
+
+def _is_number(label: str) -> bool:
+    return label.isascii() and label.isdigit()
 
 
 def _targets(rows: Sequence[Labelled], classes: Mapping[str, int] | None) -> Tensor:

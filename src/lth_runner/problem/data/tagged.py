@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from lth_runner.problem.data.sentences import (
 )
 from lth_runner.problem.data.tags import Tags
 from lth_runner.problem.data.text import contents
-from lth_runner.problem.data.token_table import Table, cached_table
+from lth_runner.problem.data.token_table import Table, cached_table, names_of, table_of
 from lth_runner.problem.data.tokenizer_file import FileEncoder, TokenizerFile
 from lth_runner.problem.data.tokenizers import Tokenizer
 from lth_runner.values import identity
@@ -84,12 +83,11 @@ def tagged_files(
             split: _encoded(sentences, encode, length, names, files[split])
             for split, sentences in read.items()
         }
-        text = json.dumps(names).encode()
-        return {**joined(tables), "names": torch.frombuffer(bytearray(text), dtype=torch.uint8)}
+        return {**joined(tables), "names": table_of(names)}
 
     described = ["tagged", contents(files), how, identity.describe(tokenizer)]
     table = dict(cached_table(described, encoded, cache))
-    names = tuple(json.loads(bytes(table.pop("names").tolist())))
+    names = names_of(table.pop("names"))
     tables = parted(table)
     samples = {split: Tags(part, length, names) for split, part in tables.items()}
     told = _told(tables, names, length)
@@ -101,7 +99,9 @@ def tagged_files(
             of_train, of_test, validation=validation, split_seed=split_seed
         )
     kept = found.train if subset is None else some_of(found.train, subset, split_seed)
-    return replace(found, train=kept, num_classes=num_classes, name=name, told=told)
+    return replace(
+        found, train=kept, num_classes=num_classes, class_names=names, name=name, told=told
+    )
 
 
 def _files(folder: Path, names: Mapping[str, str | None]) -> dict[str, Path]:

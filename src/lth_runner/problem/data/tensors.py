@@ -35,6 +35,7 @@ class Data:
 
     A batch is ``(inputs * unit - mean) / std`` per channel, with unit 1/255 for uint8 inputs and 1
     for float ones. ``normalised`` says that the inputs already went through it (see ``to``).
+    ``class_names`` are names of the classes by number, where there are such.
     Raises UserError for splits that do not fit together, non-finite inputs and impossible labels.
     """
 
@@ -48,6 +49,7 @@ class Data:
     name: str = "tensors"
     normalised: bool = False
     nominal_train: int | None = None  # training samples before ``limited``; None: all are here
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for split in SPLITS:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,16 @@ def cached_table(
     _log.info(told)
     _write(path, make(), kind)
     return _mapped(path)
+
+
+def table_of(names: Sequence[str]) -> Tensor:
+    """Writes names as a tensor, which is what a table holds: the bytes of a JSON list."""
+    return torch.frombuffer(bytearray(json.dumps(list(names)).encode()), dtype=torch.uint8)
+
+
+def names_of(value: Tensor) -> tuple[str, ...]:
+    """Reads what ``table_of`` wrote."""
+    return tuple(json.loads(bytes(value.tolist())))
 
 
 def fingerprint_of(table: Table) -> str:

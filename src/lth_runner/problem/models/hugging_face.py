@@ -160,13 +160,19 @@ class HuggingFace:
         folder = self._folder.folder
         return [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
 
-    def save(self, network: Any, folder: Path) -> None:
-        """Writes a network as the library does; what is turned off for training is as it was."""
+    def save(self, network: Any, folder: Path, class_names: Sequence[str] = ()) -> None:
+        """Writes a network as the library does; what is turned off for training is as it was.
+
+        ``class_names`` are what the head's numbers mean, where the task has classes.
+        """
         with quiet():
             network.save_pretrained(folder)
         config = folder / "config.json"
         found = json.loads(config.read_text(encoding="utf-8"))
         found["use_cache"] = getattr(self._folder.config(), "use_cache", True)
+        if class_names and self.task in HEADS:
+            found["id2label"] = {str(number): name for number, name in enumerate(class_names)}
+            found["label2id"] = {name: number for number, name in enumerate(class_names)}
         config.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     def _check_vocabulary(self) -> None:

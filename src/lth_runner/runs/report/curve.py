@@ -114,7 +114,7 @@ def _limits(
     bold = [sign * y for line in lines if line.width > 2 for y in line.edge(-sign)]
     top = max(edges)
     level = max(dense, default=max(sign * y for line in lines for y in line.y))
-    least = 2.0 if measure.unit == "%" else 0.02 * abs(level)
+    least = 2.0 if measure.unit == "%" else 0.02 * (abs(level) or 1.0)
     fall = max(level - min(bold, default=level), least)
     lowest = min(*edges, level - tolerance)
     bottom = lowest if level - lowest < 6 * fall else level - 3 * fall

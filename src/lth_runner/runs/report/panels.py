@@ -106,7 +106,7 @@ def _late(run: FinishedRun, lines: Sequence[Line]) -> tuple[float, float]:
     sign = 1 if run.measure.better == "higher" else -1
     curves = [[sign * y for y in line.y] for line in lines]
     last, top = [ys[-1] for ys in curves], max(y for ys in curves for y in ys)
-    least = 1.5 if run.measure.unit == "%" else 0.02 * abs(top)
+    least = 1.5 if run.measure.unit == "%" else 0.02 * (abs(top) or 1.0)
     early = min(ys[len(ys) // 8] for ys in curves)
     bottom = max(early, min(last) - max(0.5 * (top - min(last)), least))
     pad = 0.05 * max(top - bottom, least / 3)
