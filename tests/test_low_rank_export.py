@@ -115,7 +115,7 @@ def test_peft_reads_an_adapter_that_answers_as_the_run_does(
         assert torch.equal(merged[weight] != base[weight], ticket.mask[weight])
     written = load_file(tmp_path / "adapter/adapter_model.safetensors")
     assert sum(".lora_" in name for name in written) == sum(map(is_of_a_pair, ticket.own or {}))
-    with pytest.raises(UserError, match="as it was trained: take checkpoint"):
+    with pytest.raises(UserError, match="an adapter as it was trained"):
         export.to_peft(replace(ticket, own=None), tmp_path / "other")
 
 
@@ -128,3 +128,13 @@ def test_no_adapter_is_no_peft_and_keeps_no_zeros(outputs: Path, tmp_path: Path,
     assert "--keep-zeros is for merged weights" in capsys.readouterr().err
     [row] = [r for r in rows(folders(outputs)[0] / "rounds.jsonl") if r["round"]]
     assert row["num_kept"] == row["num_prunable"] // 2
+
+
+def test_adapters_are_no_task_vector_and_no_start_is_blamed(
+    outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--as", "task_vector", "--to", str(tmp_path / "x.safetensors")]
+    assert main([str(outputs / "small"), *words]) == 2
+    said = capsys.readouterr().err
+    assert "coordinates=delta, which this one is not" in said
+    assert "--start" not in said

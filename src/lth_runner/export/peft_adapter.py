@@ -89,11 +89,13 @@ class PeftAdapter:
 def _check(ticket: Taken) -> tuple[LowRank, HuggingFace, State]:
     """Returns what the adapter is made of; raises UserError where there is none."""
     coordinates, model = ticket.task.coordinates, ticket.task.model
-    if not isinstance(coordinates, LowRank) or ticket.own is None:
+    if not isinstance(coordinates, LowRank):
         raise UserError(
-            f"{FORM} is the adapter of a run in coordinates=low_rank, as it was trained: take "
-            "checkpoint, or leave --start away"
+            f"{FORM} is the adapter of a run in coordinates=low_rank, which this one is not: take "
+            "checkpoint"
         )
+    if ticket.own is None:
+        raise UserError(f"{FORM} is an adapter as it was trained: leave --start away")
     if not isinstance(model, HuggingFace):
         raise UserError(f"{FORM} is for runs of model=hf: take checkpoint for other networks")
     _whole(ticket, ticket.own)

@@ -151,11 +151,13 @@ class TaskVectorForm:
     tolerance: ClassVar[float] = 0.0
 
     def check(self, ticket: Taken) -> None:
-        if not isinstance(ticket.task.coordinates, Delta) or ticket.own is None:
+        if not isinstance(ticket.task.coordinates, Delta):
             raise UserError(
-                f"{FORM} is the change of a run in coordinates=delta, as it was trained: take "
-                "checkpoint, or leave --start away"
+                f"{FORM} is the change of a run in coordinates=delta, which this one is not: take "
+                "checkpoint"
             )
+        if ticket.own is None:
+            raise UserError(f"{FORM} is a change as it was trained: leave --start away")
 
     def write(self, ticket: Taken, path: Path) -> tuple[str, ...]:
         base, whole, rounded = _base(ticket)

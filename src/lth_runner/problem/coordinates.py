@@ -120,8 +120,8 @@ class Delta:
         whole = select(self.whole, names, "coordinates.whole")
         if both := sorted(chosen & whole):
             raise UserError(
-                f"coordinates.{'only' if self.only else 'covers'} and coordinates.whole both name "
-                f"{both[0]}: a parameter has a delta or is trained whole"
+                f"{'coordinates.only' if self.only else 'covers'} and coordinates.whole both name "
+                f"{both[0]}: a parameter has a delta or is whole: leave it out of one"
             )
         freeze(module, {name for name in names if name not in chosen | whole})
         for name in names:

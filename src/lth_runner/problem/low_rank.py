@@ -75,8 +75,8 @@ class LowRank:
         whole = select(self.whole, names, "coordinates.whole")
         if both := sorted(chosen & whole):
             raise UserError(
-                f"coordinates.{'targets' if self.targets else 'covers'} and coordinates.whole both "
-                f"name {both[0]}: a parameter has a pair or is trained whole"
+                f"{'coordinates.targets' if self.targets else 'covers'} and coordinates.whole both "
+                f"name {both[0]}: a parameter has a pair or is whole: leave it out of one"
             )
         self._check_rank(module, [name for name in names if name in chosen])
         freeze(module, {name for name in names if name not in chosen | whole})
