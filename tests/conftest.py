@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -25,6 +26,10 @@ LONGEST_FIRST = (
 )  # fmt: skip
 
 MANY_FILES = 10
+
+# read as torch is loaded, by the processes of the suite and by those that tests start: two of them
+# with as many threads each as there are cores wait most of the time for each other's
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
