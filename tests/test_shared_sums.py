@@ -39,13 +39,34 @@ def transformer() -> nn.Module:
 
 
 def uneven() -> Task:
-    """Sequences of which each has another number of targets, the last half of them none."""
+    """Sequences of which each has another number of targets, some of them none."""
     rng = stream(0, "uneven")
     tokens = torch.randint(0, 9, (40, 6), generator=rng)
     targets = torch.where(torch.rand(40, 6, generator=rng) < 0.2, tokens, IGNORED)
     split = {"input_ids": tokens}, targets
     data = Data.from_tensors(split, split, split, num_classes=9)
     return Task(transformer, data, objective=NextToken())
+
+
+class ByHand(nn.BatchNorm1d):
+    """A batch norm in plain arithmetic, which no other rank is asked for."""
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return super().forward(values)
+        return (values - values.mean(0)) / (values.var(0, unbiased=False) + self.eps).sqrt()
+
+
+def normed(norm: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), norm, nn.ReLU(), nn.Linear(8, 3))
+
+
+def by_hand() -> nn.Module:
+    return normed(ByHand(8))
+
+
+def untracked() -> nn.Module:
+    return normed(nn.BatchNorm1d(8, track_running_stats=False))
 
 
 RESNET = lanes.jobs(1, lanes.resnet)[0].task
@@ -62,6 +83,12 @@ CASES: dict[str, tuple[Any, Task, bool]] = {  # score, problem, whether ranks sh
     "force_by_batch_statistics": (Force(batch_size=16), RESNET, True),
     "force_of_an_odd_batch": (Force(batch_size=15), RESNET, False),
     "force_of_norms_by_sample": (Force(batch_size=15), uneven(), True),
+    "force_of_a_norm_by_hand": (Force(batch_size=16), small.task(model=by_hand), False),
+    "snip_without_running_statistics": (Snip(batch_size=16), small.task(model=untracked), True),
+    "snip_of_an_odd_batch_without": (Snip(batch_size=15), small.task(model=untracked), False),
+    "hutchinson_without": (
+        Obd("hutchinson", num_batches=2, batch_size=9), small.task(model=untracked), True,
+    ),
     "grasp_it": (GraspIterated(batch_size=16), PLAIN, True),
     "gradient": (GradientMagnitude(batch_size=16), RESNET, True),
     "grasp": (Grasp(num_batches=3), RESNET, True),
@@ -109,7 +136,14 @@ def test_a_score_is_that_of_one_process(leader: Leader, name: str) -> None:
         assert all(counting.shares)
 
 
-def test_a_batch_of_fewer_samples_than_ranks_leaves_some_without(leader: Leader) -> None:
+def test_a_batch_of_fewer_samples_than_ranks_leaves_some_without() -> None:
     parts = sums._divided(PLAIN, PLAIN.batches(1, 0, 2), 3)
     assert [len(part) for part in parts] == [0, 1, 1]
     assert sum(factor for share in parts for factor, _ in share) == 1
+
+
+def test_with_whom_scores_are_shared_is_no_part_of_a_training(leader: Leader) -> None:
+    [job] = lanes.jobs(1)
+    shared = replace(job, task=replace(job.task, sharing=ByRanks(leader)))
+    ours = lanes.recipe()
+    assert shared.identity(ours, "distributed") == job.identity(ours, "distributed")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 from score_cases import images, task
+from torch import nn
 
 from lth_runner import score as scores
 from lth_runner.allocate import Global
@@ -108,3 +109,19 @@ def test_a_batch_in_pieces_has_the_derivatives_of_the_whole(model, second, monke
     sizes.clear()
     torch.testing.assert_close(derived(batch_statistics=True), by_batch, rtol=1e-9, atol=1e-12)
     assert sizes == ([50] if problem.norm else [16, 16, 16, 2])
+
+
+def test_a_batch_that_a_norm_always_goes_by_is_taken_whole(monkeypatch):
+    def untracked():
+        norm = nn.BatchNorm2d(4, track_running_stats=False)
+        return nn.Sequential(nn.Conv2d(2, 4, 3), norm, nn.Flatten(), nn.Linear(144, 3))
+
+    problem = Task(untracked, images(num=60))
+    [batch] = problem.batches(1, 0, 50)
+    weights = derivatives.to_device_and_dtype(problem, problem.init())
+    found = []
+    for most in (64, 16):
+        monkeypatch.setattr(derivatives, "MAX_SAMPLES", most)
+        names = list(problem.prunable)
+        found.append(derivatives.gradient(problem, weights, names, batch, batch_statistics=False))
+    torch.testing.assert_close(found[1], found[0])

@@ -17,13 +17,19 @@ _NAMED = re.compile(r"norm_?([123]d)?", re.IGNORECASE)  # how the name of such a
 CHANNEL_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
 
 
-def meets(module: nn.Module) -> bool:
-    """Whether a norm in training may go by other samples than the one it normalises.
+def mixes_samples(module: nn.Module, *, batch_statistics: bool) -> bool:
+    """Whether a norm may go by other samples than the one it normalises.
 
-    Batch norm does; of a class of one's own nobody knows.
+    By the batch's statistics batch norm does, and of a class of one's own nobody knows; a batch
+    norm that keeps no running statistics goes by the batch's in evaluation too.
     """
     by_sample = (nn.modules.instancenorm._InstanceNorm, *_TORCHS[1:])
-    return is_norm(module) and not isinstance(module, by_sample)
+    if not is_norm(module) or isinstance(module, by_sample):
+        return False
+    has_no_others = (
+        isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None
+    )
+    return batch_statistics or has_no_others
 
 
 def is_norm(module: nn.Module) -> bool:

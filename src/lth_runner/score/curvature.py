@@ -108,7 +108,7 @@ class _SignedProduct:
         return {name: torch.zeros_like(self.start[name]) for name in self.names}
 
     def is_divisible(self, task: Task) -> bool:
-        return task.laws is None
+        return sums.is_divisible(task, batch_statistics=False)
 
     def is_divisible_in_step(self, task: Task) -> bool:
         return False

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from lth_runner.problem.norm_layers import mixes_samples
 from lth_runner.problem.task import Task
 from lth_runner.values import tree
 from lth_runner.values.state import State
@@ -68,7 +69,7 @@ def gradient(
         )
         return dict(zip(names, found, strict=True))
 
-    return _by_pieces(derive, task, batch, whole=batch_statistics and bool(task.norm))
+    return _by_pieces(derive, task, batch, batch_statistics=batch_statistics)
 
 
 def hessian_product(
@@ -95,7 +96,7 @@ def hessian_product(
             found = torch.autograd.grad(slope, leaves, allow_unused=True, materialize_grads=True)
         return dict(zip(own, found, strict=True))
 
-    return _by_pieces(derive, task, batch, whole=batch_statistics and bool(task.norm))
+    return _by_pieces(derive, task, batch, batch_statistics=batch_statistics)
 
 
 def mean(states: Iterable[State]) -> State:
@@ -119,13 +120,23 @@ def twice_differentiable() -> Iterator[None]:
         yield
 
 
-def _by_pieces(derive: Callable[[Batch], State], task: Task, batch: Batch, *, whole: bool) -> State:
+def mixing(task: Task, *, batch_statistics: bool) -> list[nn.Module]:
+    """Lists the norms by which a sample's answer may hang on the others of its batch."""
+    norms = (module for _, module in task.named_modules())
+    return [norm for norm in norms if mixes_samples(norm, batch_statistics=batch_statistics)]
+
+
+def _by_pieces(
+    derive: Callable[[Batch], State], task: Task, batch: Batch, *, batch_statistics: bool
+) -> State:
     """Applies ``derive`` to a batch's mean loss, in pieces that memory holds.
 
     The loss is the pieces' mean by the terms that each is the mean of, up to rounding; not so
-    where samples meet in batch statistics: such a batch stays ``whole``.
+    where samples meet in batch statistics: such a batch stays whole.
     """
-    if whole or tree.length(batch[1]) <= MAX_SAMPLES:
+    by_batch = batch_statistics and bool(task.norm)
+    is_mixed = by_batch or bool(mixing(task, batch_statistics=batch_statistics))
+    if is_mixed or tree.length(batch[1]) <= MAX_SAMPLES:
         return derive(batch)
     total: State = {}
     num = task.objective.weight(batch[1])

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from lth_runner.problem.norm_layers import meets
 from lth_runner.problem.sharing import Part, Terms, added_up
 from lth_runner.problem.task import Task
 from lth_runner.score import derivatives
@@ -54,11 +53,12 @@ class Gradient:
         return {name: torch.zeros_like(self.weights[name]) for name in self.names}
 
     def is_divisible(self, task: Task) -> bool:
-        return not self.absolute and _is_divisible(task, batch_statistics=self.batch_statistics)
+        return not self.absolute and is_divisible(task, batch_statistics=self.batch_statistics)
 
     def is_divisible_in_step(self, task: Task) -> bool:
-        meeting = [module for _, module in task.named_modules() if meets(module)]
-        known = all(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in meeting)
+        mixing = derivatives.mixing(task, batch_statistics=self.batch_statistics)
+        # a class with a forward pass of its own may compute statistics in another way
+        known = all(type(module).forward is _BatchNorm.forward for module in mixing)
         return known and not self.absolute and task.laws is None
 
 
@@ -85,16 +85,18 @@ class HessianProduct:
         return {name: torch.zeros_like(value) for name, value in self.along.items()}
 
     def is_divisible(self, task: Task) -> bool:
-        return _is_divisible(task, batch_statistics=self.batch_statistics)
+        return is_divisible(task, batch_statistics=self.batch_statistics)
 
     def is_divisible_in_step(self, task: Task) -> bool:
         return False  # a batch norm of several processes is derived once
 
 
-def _is_divisible(task: Task, *, batch_statistics: bool) -> bool:
-    """Whether samples do not meet: in batch statistics, or in draws that are one for a batch."""
-    meet = batch_statistics and any(meets(module) for _, module in task.named_modules())
-    return not meet and task.laws is None
+def is_divisible(task: Task, *, batch_statistics: bool) -> bool:
+    """Whether a loss is the mean of those of parts of a batch, each computed by itself.
+
+    Not so where samples meet: in batch statistics, or in draws that are one for a batch.
+    """
+    return not derivatives.mixing(task, batch_statistics=batch_statistics) and task.laws is None
 
 
 def mean(task: Task, terms: Means, batches: Iterable[Batch]) -> State:
