@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -139,12 +139,17 @@ def _shown(node: yaml.Node, written: str) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table: a key as some options of a group have it, by option."""
+    """A line of a table: a key as some options of a group have it, by option.
+
+    ``having`` are all options with a key of this name, ``lacking`` those without.
+    """
 
     name: str
     accepted: str
     meaning: str
     keys: Mapping[str, Key]
+    having: Sequence[str]
+    lacking: Sequence[str]
 
 
 def rows(group: str, default: str | None) -> list[Row]:
@@ -171,7 +176,9 @@ def rows(group: str, default: str | None) -> list[Row]:
             found.setdefault((name, by.accepted, by.meaning), {})[option] = key
     first = {name: number for number, (name, *_) in reversed(list(enumerate(found)))}
     ordered = sorted(found.items(), key=lambda one: first[one[0][0]])  # of one name side by side
-    return [Row(*at, keys) for at, keys in ordered]
+    having = {name: [option for option, own in of.items() if name in own] for name in first}
+    lacking = {name: [option for option, own in of.items() if name not in own] for name in first}
+    return [Row(*at, keys, having[at[0]], lacking[at[0]]) for at, keys in ordered]
 
 
 def default_cell(row: Row, default: str | None) -> str:
@@ -185,10 +192,18 @@ def default_cell(row: Row, default: str | None) -> str:
         num = sum(len(names) for names in groups.values())
         few = num <= MAX_NAMES and len(groups) <= MAX_VALUES
         others = _listed(groups, row) if few else ["others have their own"]
-        return "; ".join([first, *others])
+        return "; ".join([first, *others, *_limits(row)])
     if len(groups) > MAX_VALUES:
         return _names(list(row.keys), row)
     return "; ".join(_listed(groups, row))
+
+
+def _limits(row: Row) -> Iterator[str]:
+    """Says which options have a key that the default one has, or which have not: the fewer."""
+    if len(row.having) < len(row.lacking):
+        yield "only in " + ", ".join(f"`{option}`" for option in sorted(row.having))
+    elif row.lacking:
+        yield "not in " + ", ".join(f"`{option}`" for option in sorted(row.lacking))
 
 
 def _listed(groups: Mapping[str, list[str]], row: Row) -> list[str]:

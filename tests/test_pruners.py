@@ -146,7 +146,7 @@ def test_the_sanity_arms_run_beside_any_pruner(pruner: str, folder: Path) -> Non
     assert last.keys() == arms - (set() if "score" in chosen.search else {"invert"})
     assert not any(row["diverged"] for row in rows)
     keys = {arm: row["training_key"] for arm, row in last.items()}
-    is_blind = "\n# Labels: no\n" in (conf_dir() / f"pruner/{pruner}.yaml").read_text()
+    is_blind = "\n# Labels: no" in (conf_dir() / f"pruner/{pruner}.yaml").read_text()
     assert (keys["random_data"] == keys["ticket"]) == is_blind
     assert len(set(keys.values())) == len(keys) - is_blind
 

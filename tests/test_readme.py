@@ -163,6 +163,12 @@ def test_every_key_is_explained_by_its_file_or_another(group: str) -> None:
         assert said, f"{row.name} of {group}={[*row.keys]} has no '#: accepted -- meaning'"
 
 
+def test_a_line_says_which_options_lack_a_key_of_the_default_one() -> None:
+    assert DOCUMENTED["dataset.size"][0].endswith("; only in `digits`, `digits28`")
+    assert DOCUMENTED["train.optimizer.betas"][0].endswith("; not in `sgd`")
+    assert DOCUMENTED["rewind.bn"][0].endswith("`keep`")
+
+
 def test_every_pruner_says_what_its_line_in_the_table_has() -> None:
     cells = table((ROOT / "docs/pruners.md").read_text().split("<!-- end -->")[0])
     assert cells.keys() == {name for group, name in options() if group == "pruner"}
