@@ -274,6 +274,29 @@ def test_a_head_of_other_labels_is_refused_with_both_shapes_unless_it_is_to_be_f
     assert set(equal(found.init(), found.fresh(0))) == {"classifier.weight", "classifier.bias"}
 
 
+def test_a_head_that_numbers_the_classes_otherwise_is_refused_unless_it_is_to_be_fresh(
+    tmp_path: Path,
+) -> None:
+    named = {"num_labels": 3, "id2label": {0: "fair", 1: "Bad", 2: "good"}}
+    path = pretrained.folder(tmp_path, "bert", "ForSequenceClassification", **named)
+    model = pretrained.sequence_classifier(path)
+
+    def problem(names: tuple[str, ...], **options: Any) -> Task:
+        data = replace(pretrained.sentences(), class_names=names)
+        return Task(model, data, origin=Pretrained(path, **options))
+
+    with pytest.raises(
+        UserError, match=r"fair, Bad, good in this order.* bad, fair, good: .*fresh"
+    ):
+        check_fits(problem(("bad", "fair", "good")))
+    check_fits(problem(("bad", "fair", "good"), fresh=["classifier"]))
+    for names in (("fair", "bad", "good"), ("x", "y", "z"), ()):  # its own, others, numbers alone
+        check_fits(problem(names))
+    assert problem(()).remainders.classes == ("fair", "Bad", "good")
+    assert not task(pretrained.folder(tmp_path / "no_head", "bert", "ForMaskedLM", **named)
+                    ).remainders.classes  # fmt: skip
+
+
 def test_weights_of_another_body_and_networks_of_another_library_are_refused(
     bert: str, tmp_path: Path
 ) -> None:

@@ -64,6 +64,7 @@ def test_a_panel_appears_where_its_field_was_recorded_and_only_there(instrument,
     first = instrument.fields[0].field.format(measure="accuracy")
     value = {"curve": [0.1, 0.3, 0.2], "layer": {"a": 0.1, "b": 0.2}, "step": {"0": 0.1, "9": 0.0},
              "bin": {"0.25": 0.1, "0.75": 0.6}}  # fmt: skip
+    value["matrix"] = value["layer"]
     made = value.get(first.rsplit("_", 1)[-1], 0.3)
     fields = fields_of(instrument) - DEFAULT
     run = grown(tmp_path / "with", lambda r, s: made, *fields)
@@ -92,6 +93,15 @@ def test_a_line_is_the_mean_over_seeds_at_each_density(tmp_path):
     first = panel.figure.axes[0].lines[0]
     assert list(first.get_xdata()) == pytest.approx([100, 50, 25])
     assert list(first.get_ydata()) == pytest.approx([0.5, 1.5, 2.5])
+
+
+def test_densities_by_name_are_drawn_over_the_density_of_all(tmp_path):
+    run = grown(tmp_path, lambda r, s: {"query": 0.5**r * (1 + s), "key": 0.0}, "density_by_matrix")
+    (panel,) = panels(INSTRUMENTS, run, judge(run))
+    query, key = panel.figure.axes[0].lines[:2]
+    assert list(query.get_xdata()) == pytest.approx([100, 50, 25])
+    assert list(query.get_ydata()) == pytest.approx([1.5] * 3)
+    assert list(key.get_ydata()) == [0] * 3
 
 
 def test_barriers_are_drawn_in_points_beside_the_tolerance_of_the_config(tmp_path):

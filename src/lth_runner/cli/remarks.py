@@ -80,6 +80,13 @@ def _on_origin(parts: Parts) -> None:
         log.info("origin   lacks %s: drawn by the seed", listed(task.remainders.drawn))
     if task.remainders.unused:
         log.info("origin   %s: left out", listed(task.remainders.unused))
+    own, theirs = getattr(task.data, "class_names", ()), task.remainders.classes
+    if own and theirs and own != theirs:
+        log.info(
+            "origin   its head's classes %s are taken for %s: origin.fresh=[classifier] draws it "
+            "anew",
+            listed(theirs), listed(own),
+        )  # fmt: skip
 
 
 def _on_no_control(parts: Parts) -> None:

@@ -34,6 +34,7 @@ def check_fits(task: Task) -> None:
     if task.origin is not None:
         task.init()  # which refuses one that does not fit
     _check_memory(task)
+    _check_classes(task)
     _check_names(task, inputs)
     outputs = _answered(task, inputs)
     task.objective.check(outputs, targets, task.data.num_classes)
@@ -61,6 +62,19 @@ def _check_memory(task: Task) -> None:
             f"the model's {one} and {other} are two tensors over the same memory: each would be "
             "pruned and trained by itself. To tie them share the parameter, as in "
             "self.second.weight = self.first.weight, or give each a memory of its own (.clone())"
+        )
+
+
+def _check_classes(task: Task) -> None:
+    """Refuses a pretrained head that numbers the data's classes otherwise than the data do."""
+    own = getattr(task.data, "class_names", ())  # a user's own data may have none
+    theirs = task.remainders.classes
+    plain, others = ([name.casefold() for name in names] for names in (own, theirs))
+    if plain != others and sorted(plain) == sorted(others):
+        raise UserError(
+            f"the pretrained head's classes are {', '.join(theirs)} in this order, and those of "
+            f"{task.data.name} {', '.join(own)}: its answers would be taken for others. Have it "
+            "drawn anew (origin.fresh=[classifier]), or number the data's classes as it does"
         )
 
 

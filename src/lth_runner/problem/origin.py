@@ -44,10 +44,15 @@ class Origin(Protocol):
 
 @dataclass(frozen=True)
 class Remainders:
-    """What of a network an origin does not give, and what it holds that has no place there."""
+    """What of a network an origin does not give, and what it holds that has no place there.
+
+    ``classes``: what the head that it does give calls its classes, by number; empty where it gives
+    none, or says nothing of them.
+    """
 
     drawn: tuple[str, ...]  # by the seed, as without an origin
     unused: tuple[str, ...]
+    classes: tuple[str, ...] = ()
 
 
 @runtime_checkable

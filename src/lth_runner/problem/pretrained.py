@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +22,7 @@ from lth_runner.values.global_streams import all_seeded
 from lth_runner.values.listed import listed
 from lth_runner.values.name_patterns import select
 
+UNNAMED = re.compile(r"LABEL_\d+")
 KEPT = 2**27  # bytes of weights that are read once; of larger ones memory holds no other copy
 KEPT_OF_GGUF = 2**30  # the same of files whose values are worked out, which takes half a minute
 
@@ -85,13 +87,21 @@ class Pretrained:
                 f"origin.path={self.path} lacks {listed(lacking)}: is it the model that the "
                 "config is of? Name them in origin.fresh to draw them anew"
             )
-        return Remainders(tuple(n for n in own if n in absent | fresh), tuple(held.unused))
+        drawn = absent | fresh
+        has_head = any(not name.startswith(body) and name not in drawn for name in own)
+        classes = self._classes if has_head else ()
+        return Remainders(tuple(n for n in own if n in drawn), tuple(held.unused), classes)
 
     @cached_property
     def _folder(self) -> ModelFolder:
         return ModelFolder.find(
             self.path, gguf=self.gguf, download=self.download, key="origin.path"
         )
+
+    @cached_property
+    def _classes(self) -> tuple[str, ...]:
+        """What the folder's config calls the classes of its head."""
+        return () if self._folder.gguf is not None else _named(self._folder.config())
 
     @cached_property
     def _kept(self) -> dict[str, tuple[_Differences, Mapping[str, Tensor]]]:
@@ -158,6 +168,13 @@ def _kind(module: nn.Module) -> str:
         )
     config: Any = module.config
     return f"{type(module).__qualname__} {config.to_json_string()}"
+
+
+def _named(config: Any) -> tuple[str, ...]:
+    """Names a config's classes by number; none where they have the names that the library gives."""
+    names = getattr(config, "id2label", None) or {}
+    told = tuple(str(names[number]) for number in sorted(names))
+    return () if any(UNNAMED.fullmatch(name) for name in told) else told
 
 
 def _in_gguf(file: Path, kind: Any, config: Any) -> Mapping[str, Tensor]:

@@ -142,7 +142,7 @@ def _unreadable(path: str, error: OSError) -> UserError:
     return UserError(
         f"dataset.tokenizer.path={path} {why}. It is a {FILE}, or a folder that holds one; a "
         "model's own is in the model's folder. Nothing is fetched: for a machine without internet "
-        f"copy the file, with huggingface-cli download NAME {FILE} --local-dir FOLDER where there "
+        f"copy the file, with hf download NAME {FILE} --local-dir FOLDER where there "
         "is internet"
     )
 

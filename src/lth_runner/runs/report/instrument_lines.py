@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -130,6 +131,22 @@ def layer_lines(
 
     xlabel = f"layer, at {kept_label(run, round)} of the weights"
     return lines, replace(frame, set_x=by_layer, xlabel=xlabel)
+
+
+def relative_lines(
+    run: FinishedRun, verdict: Verdict, one: Instrument, frame: Frame
+) -> tuple[list[Line], Frame]:
+    """Draws densities by name, a line of the ticket for each, over the density of all weights."""
+    field, found = field_of(run, one.fields[0]), dict[str, list[tuple[float, float, float]]]()
+    for round in run.rounds(TICKET):
+        whole = run.density(TICKET, round) or math.nan
+        for name, (y, s) in object_means(run.at(TICKET, round), field).items():
+            found.setdefault(name, []).append((PERCENT * whole, y / whole, s / whole))
+    lines = [
+        Line(name, drawing.colour(index), marker=drawing.marker(index), width=1.6).through(points)
+        for index, (name, points) in enumerate(found.items())
+    ]
+    return lines, frame
 
 
 def step_lines(

@@ -16,6 +16,7 @@ from lth_runner.runs.report.instrument_lines import (
     bin_lines,
     field_of,
     layer_lines,
+    relative_lines,
     step_lines,
 )
 from lth_runner.runs.report.lines import DASHED, Frame
@@ -291,6 +292,26 @@ INSTRUMENTS: tuple[Instrument, ...] = (
         "stays low, the mask could be drawn early.",
         Frame("share that differs", "interval of the dense training (epochs by default)"),
         (Each("mask_distance_curve"),), draw=along(levels.counted), level=levels.random_distance,
+    ),
+    Instrument(
+        "matrices", "Density by kind of matrix",
+        "Share of each kind's weights that the ticket keeps, over all blocks of the transformer, "
+        "divided by that of all covered weights: above 1 a kind is pruned less than the rest.",
+        Frame("times the density of all"), (Each("density_by_matrix"),), draw=relative_lines,
+        level=levels.at(1, "all"),
+    ),
+    Instrument(
+        "dead-heads", "Attention heads that the mask empties",
+        "Share of all heads of which the mask keeps nothing in their part of the query's, the "
+        "key's, the value's or the output's matrix.",
+        Frame("share of the heads"), (Each("dead_heads"),),
+    ),
+    Instrument(
+        "dead-heads-removed", "What emptied heads still do",
+        "By how much the measure (test split) changes where they are taken out: their biases are "
+        "left. Rounds without such a head have no point.",
+        Frame("change ({difference})"), (Each("dead_heads_removed_change"),),
+        level=levels.at(0, "nothing"), scaled=True,
     ),
     Instrument(
         "exploration", "Weights explored within a training",
