@@ -3,6 +3,7 @@
     python scripts/bench_ranks.py           # steps of trainings
     python scripts/bench_ranks.py scores    # scores of a pruner
     python scripts/bench_ranks.py masks     # memory and time of moving a mask, sharded
+    python scripts/bench_ranks.py start     # memory of each rank as a sharded training begins
 
 In turns: milliseconds of a step, and of processor time, that of both ranks together, each with the
 whole network (distributed) or a part of it (sharded). Where two processors are free two ranks take
@@ -10,12 +11,14 @@ half the time at best, and as much processor time as one process; what they take
 sums and batches that are half as large. Then what a rank holds between two steps: weights and
 moments. Scores: by rank 0 alone, and by both.
 Masks: what rank 0's memory grows by, beyond that before the step, in a step with and without an
-update of RigL's mask (Linux).
+update of RigL's mask (Linux). Starts: what each rank's memory grows by at most, and what it has
+grown by once the training has begun, in copies of the weights in float32 (Linux).
 """
 
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import socket
 import statistics
@@ -209,6 +212,44 @@ def masks(leader: Leader) -> None:
         told([1000 * one[1] for one in taken], f"{which}, time", "ms")
 
 
+class Grown:
+    """An order: to say what memory has grown by since this was asked last, at most and now."""
+
+    def __call__(self, served: Served) -> tuple[float, float]:
+        return grown(served.lasting.__dict__)
+
+
+def grown(kept: dict[str, float]) -> tuple[float, float]:
+    now, most = memory("VmRSS"), memory("VmHWM")
+    before, kept["before"] = kept.get("before", now), now
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    return most - before, now - before
+
+
+def start(leader: Leader) -> None:
+    """Measures the memory in which a sharded training begins."""
+    task = Task(wide, synthetic(shape=[1, 28, 28], num_train=2500, num_test=100))
+    job = Job(task, Ticket(task.dense(), task.init()), Static())
+    recipe = Recipe(length="1000it", batch_size=8, optimizer=SGD)
+    engine, own = Distributed(leader, is_sharded=True), dict[str, float]()
+    size = 4 * task.num_parameters
+    leader.tell(Keep(task))  # as in a run, whose ranks look at a problem once
+    leader.known = (task,)
+    turns: list[list[tuple[float, float]]] = []
+    for _ in range(TURNS + 1):
+        leader.tell(Grown())
+        grown(own), leader.answers()
+        together = engine.begin([job], recipe, [None])
+        leader.tell(Grown())
+        turns.append([grown(own), *leader.answers()])
+        del together
+        gc.collect()
+    print(f"{task.num_parameters / 1e6:.1f} M weights")
+    for rank in range(2):
+        for index, what in enumerate(("at most", "in the end")):
+            told([turn[rank][index] / size for turn in turns[1:]], f"rank {rank}, {what}", "copies")
+
+
 def memory(what: str) -> float:
     """Bytes that Linux says of this process."""
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -218,7 +259,7 @@ def memory(what: str) -> float:
 def main() -> None:
     torch.set_num_threads(1)
     with two_ranks() as leader:
-        measured = {"scores": scores, "masks": masks}
+        measured = {"scores": scores, "masks": masks, "start": start}
         measured.get(sys.argv[-1], steps)(leader)
 
 

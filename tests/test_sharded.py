@@ -28,6 +28,8 @@ from lth_runner.search.ticket import Start, Ticket
 from lth_runner.training.engines.choose import choose
 from lth_runner.training.engines.distributed.engine import Distributed
 from lth_runner.training.engines.distributed.lines import Leader
+from lth_runner.training.engines.distributed.orders import Begin
+from lth_runner.training.engines.distributed.sending import packed
 from lth_runner.training.engines.distributed.sharded import blocks, network
 from lth_runner.training.engines.sequential import Sequential
 from lth_runner.training.job import Job
@@ -256,6 +258,16 @@ def test_it_goes_on_from_a_checkpoint_with_equal_bits(leader: Leader, problem: s
         rewound = Ticket(chosen.ticket.mask, keeper.checkpoint.weights, start)
         later = replace(chosen, ticket=rewound, snapshots=())
         assert lanes.prints(lanes.trained([later], how, by=by(leader))) == lanes.prints([whole])
+
+
+def test_the_order_to_begin_holds_neither_weights_nor_moments(leader: Leader) -> None:
+    how, keeper = lanes.recipe(length=STEPS, optimizer=lanes.ADAMW), lanes.Memory()
+    chosen = replace(PROBLEMS["static"], snapshots=(3,))
+    lanes.trained([chosen], how, by=by(leader), keepers=[keeper])
+    checkpoint, known = keeper.snapshots[3], (chosen.task.data, chosen.task)
+    for before in (None, checkpoint):
+        order = Begin.of(1, [], chosen, how, before, is_sharded=True)
+        assert len(packed(order, known)) < chosen.task.num_parameters  # bytes
 
 
 def test_a_checkpoint_is_one_that_other_engines_read(leader: Leader) -> None:

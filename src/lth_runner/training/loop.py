@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -34,12 +35,22 @@ from lth_runner.values.state import State
 from lth_runner.values.tree import Batch
 
 
+class Spread(Protocol):
+    """Lays a network out over several processes, of which the first alone has what it begins by."""
+
+    def lay(self, model: nn.Module, weights: State) -> None:
+        """Gives the network its weights, and each process its part of it."""
+
+    def sent(self, state: State) -> Iterable[tuple[str, Tensor]]:
+        """Goes through the first one's state; the others know names, types and shapes of it."""
+
+
 class Loop:
     """One network in training, whose state between steps is exactly a ``Checkpoint``.
 
     ``model`` is the network to write to where the caller has one; ``num_lanes`` trainings share
     the time that passes. ``rank``: of several processes that each take a part of every batch, by
-    other random numbers; ``spread`` lays the network out over them, once its weights are written.
+    other random numbers; ``spread`` lays the network out over them.
     """
 
     def __init__(
@@ -51,7 +62,7 @@ class Loop:
         model: nn.Module | None = None,
         num_lanes: int = 1,
         rank: int = 0,
-        spread: Callable[[nn.Module], object] | None = None,
+        spread: Spread | None = None,
     ) -> None:
         task, ticket = job.task, job.ticket
         self.job, self.recipe, self._rank = job, recipe, rank
@@ -62,9 +73,8 @@ class Loop:
         self._seconds_before = checkpoint.seconds if checkpoint else 0.0
         self.step = checkpoint.step if checkpoint else ticket.start.step
         self.model = (fresh_network(task, recipe) if model is None else model).train()
-        states.write(self.model, checkpoint.weights if checkpoint else ticket.masked)
-        if spread is not None:
-            spread(self.model)
+        lay = states.write if spread is None else spread.lay
+        lay(self.model, checkpoint.weights if checkpoint else ticket.masked)
         self._laws = task.laws
         if self._laws is not None:
             self._laws.settle(self.model)
@@ -79,7 +89,8 @@ class Loop:
         self._rate_shown = self._base_rates[0]
         restored = checkpoint.optimizer if checkpoint else ticket.start.optimizer
         if restored:
-            moments.restore(self.optimizer, restored)
+            named = restored.items() if spread is None else spread.sent(restored)
+            moments.restore(self.optimizer, named)
         if checkpoint:
             self.live.load_state_dict(checkpoint.masking)
         self.loss = torch.tensor(checkpoint.loss if checkpoint else 0.0, device=task.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -44,11 +44,11 @@ def unfuse(optimizer: Optimizer) -> None:
             group |= {"fused": False, "foreach": True}
 
 
-def restore(optimizer: Optimizer, named: Mapping[str, Tensor]) -> None:
+def restore(optimizer: Optimizer, named: Iterable[tuple[str, Tensor]]) -> None:
     """Gives an optimizer what ``flat`` gave."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     entries: dict[int, dict[str, Tensor]] = {}
-    for path, value in named.items():
+    for path, value in named:
         index, name = path.split(".", 1)
         like = parameters[int(index)]
         if value.shape == like.shape:  # fused kernels need the parameter's own memory layout

@@ -98,21 +98,31 @@ class Begin:
         *,
         is_sharded: bool,
     ) -> Begin:
-        """Describes a job as it can be sent: tensors, and no functions that would read them."""
+        """Describes a job as it can be sent: tensors, and no functions that would read them.
+
+        Of a sharded one without weights, which follow tensor by tensor, as do moments, whose
+        shapes go ahead.
+        """
         ticket, start = job.ticket, job.ticket.start
+        moments = dict(start.optimizer if checkpoint is None else checkpoint.optimizer)
+        if is_sharded:
+            moments = {name: value.to("meta") for name, value in moments.items()}
+        if checkpoint is not None:
+            weights = {} if is_sharded else checkpoint.weights
+            checkpoint = replace(checkpoint, weights=weights, optimizer=moments)
         return cls(
             number=number,
             is_sharded=is_sharded,
             forgotten=forgotten,
             task=job.task,
             mask=ticket.mask,
-            weights={} if checkpoint else ticket.masked,
+            weights={} if checkpoint or is_sharded else ticket.masked,
             start={
                 "step": start.step,
                 "order": start.order,
                 "final_rate": start.final_rate,
                 "rate_factor": start.rate_factor,
-                "optimizer": {} if checkpoint else dict(start.optimizer),
+                "optimizer": {} if checkpoint else moments,
             },
             masking=job.masking,
             recipe=recipe,

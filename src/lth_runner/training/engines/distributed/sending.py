@@ -61,6 +61,8 @@ class _Pickler(pickle.Pickler):
         """Sends a tensor as its bytes: it would take the whole storage of a view with it."""
         if not isinstance(value, Tensor) or type(value) is not Tensor:
             return NotImplemented
+        if value.device.type == "meta":  # a shape and a type
+            return _shape, (tuple(value.shape), value.dtype)
         plain = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         return _tensor, (plain, value.dtype, tuple(value.shape))
 
@@ -88,3 +90,7 @@ def _data(own: Mapping[str, Any], fingerprint: str, device: torch.device) -> Dat
 
 def _tensor(plain: numpy.ndarray, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(plain.copy()).view(dtype).reshape(shape)
+
+
+def _shape(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")

@@ -21,12 +21,13 @@ from torch.utils._pytree import tree_map_only
 from lth_runner.problem.answers import Tally, answer
 from lth_runner.problem.objective import Objective
 from lth_runner.problem.task import Task
-from lth_runner.training.engines.distributed.collectives import summed_number
+from lth_runner.training.engines.distributed.collectives import severed, summed_number
 from lth_runner.training.network import recomputing
 from lth_runner.training.recipe import Recipe
 from lth_runner.values.errors import UserError
 from lth_runner.values.raised import first_line
-from lth_runner.values.state import named_tensors
+from lth_runner.values.ranks import Rank
+from lth_runner.values.state import State, named_tensors, write
 from lth_runner.values.tree import Batch
 
 # never called themselves, but what is in them
@@ -48,6 +49,35 @@ def network(task: Task, recipe: Recipe) -> nn.Module:
     for _, value in named_tensors(model):
         value.data = value.data.contiguous()  # torch shards no other
     return recomputing(model) if recipe.recompute else model
+
+
+@dataclass(frozen=True)
+class OverRanks:
+    """Lays a network out over all ranks; what rank 0 has goes to the others tensor by tensor."""
+
+    rank: Rank
+    device: torch.device | str
+
+    @torch.no_grad()
+    def lay(self, model: nn.Module, weights: State) -> None:
+        """Writes rank 0's weights into the networks of all ranks, and shards them."""
+        if self.rank.is_first:
+            write(model, weights)
+        for _, value in named_tensors(model):
+            value.copy_(self._sent(value.detach()))
+        shard(model, self.device)
+
+    def sent(self, state: State) -> Iterator[tuple[str, Tensor]]:
+        """Gives all ranks the tensors of rank 0's state, on the CPU."""
+        for name, value in state.items():
+            room = value if self.rank.is_first else torch.empty_like(value, device="cpu")
+            yield name, self._sent(room).cpu()
+
+    def _sent(self, value: Tensor) -> Tensor:
+        placed = value.to(self.device).contiguous()
+        with severed():
+            dist.broadcast(placed, 0)
+        return placed
 
 
 def shard(model: nn.Module, device: torch.device | str) -> None:

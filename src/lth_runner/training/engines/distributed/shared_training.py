@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import torch
@@ -29,10 +28,10 @@ from lth_runner.training.engines.distributed.collectives import (
 from lth_runner.training.engines.distributed.gradients import SummedGradients
 from lth_runner.training.engines.distributed.sharded import (
     InStep,
+    OverRanks,
     Scattered,
     check_runs,
     network,
-    shard,
 )
 from lth_runner.training.job import Job
 from lth_runner.training.loop import Loop
@@ -92,8 +91,8 @@ def replicated(
 def sharded(job: Job, recipe: Recipe, checkpoint: Checkpoint | None, rank: Rank) -> SharedTraining:
     """Makes a training of which each rank has a part of the network."""
     task = job.task
-    spread = partial(shard, device=task.device)
     model = network(task, recipe)
+    spread = OverRanks(rank, task.device)
     loop = Loop(job, recipe, checkpoint, model=model, rank=rank.number, spread=spread)
     spare = task.data.sample(1, 0)
     check_runs(model, spare)
