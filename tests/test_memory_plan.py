@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,14 @@ def test_what_looks_at_a_network_that_no_device_holds_is_refused_by_name(
     monkeypatch.setattr(memory, "total_memory", lambda device="cpu": 0.8 * bytes_there)
     with pytest.raises(UserError, match=f"{key}: .* looks at the whole network on one device"):
         check_on_device(key, part, task, recipe)
+
+
+def test_a_class_that_a_part_holds_is_not_asked_for_its_size() -> None:
+    @dataclass(frozen=True)
+    class Own:
+        kind: type = Snip
+
+    check_on_device("pruner", Own(), small.task(), small.recipe(optimizer=SGD))
 
 
 def test_a_step_is_tried_of_few_weights_where_a_training_is_sharded() -> None:

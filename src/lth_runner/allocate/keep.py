@@ -25,7 +25,9 @@ class Allocate(Protocol):
     """Keeps the best-scored weights of a mask until a density is reached.
 
     ``density`` is the share of all prunable weights that stays, in the whole network; the result
-    is nested in ``within``. Raises UserError for a density that cannot be had.
+    is nested in ``within``. Raises UserError for a density that cannot be had. A class with
+    ``shards = True`` looks at scores by ``keep_top`` and ``keep_top_of_all`` alone, so that
+    they may lie on several processes, a part on each.
     """
 
     def __call__(self, scores: Scores, density: float, within: Mask, seed: int) -> Mask: ...

@@ -3,7 +3,7 @@
 What is sent are counts. Numbers of a kind are ordered as the integers of their bits, but for the
 sign; the k-th largest is found digit by digit of these, from the highest: all processes count how
 many of their scores have each value of a digit, and the sums of the counts say in which the k-th
-lies. Three sums of 2,048 counts for float32, and one by which ties are found.
+lies. Three sums of up to 2,048 counts for float32, and one by which ties are found.
 """
 
 from __future__ import annotations
