@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from command import SMALL, Said, environ, folders, lth_run, rows, status_of
 from forked import lth_run_forked
 from lth_runner.masking import Static
 from lth_runner.search.ticket import Ticket
-from lth_runner.training.engines.choose import chosen_before
+from lth_runner.training.engines.choose import by_ranks, chosen_before
 from lth_runner.training.engines.distributed.engine import Distributed
 from lth_runner.training.job import Job
 from lth_runner.values import state as states
@@ -133,6 +134,15 @@ def test_a_run_goes_on_with_as_many_ranks_as_it_was_begun_with() -> None:
         UserError, match=r"begun as distributed-2, and now it would be distributed-3"
     ):
         chosen_before(kept, recipe, task, Static(), Rank(0, 3))
+
+
+def test_a_norm_that_waits_for_all_ranks_by_itself_is_refused() -> None:
+    def model() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.SyncBatchNorm(16), nn.Linear(16, 3))
+
+    task = replace(small.task(), model=model)
+    with pytest.raises(UserError, match=r"1 is torch's SyncBatchNorm.*train.sync_batch_norm=true"):
+        by_ranks(small.recipe(engine="distributed"), task, Static(), Rank(0, 2))
 
 
 def test_a_rank_has_its_share_of_a_batch() -> None:

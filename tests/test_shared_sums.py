@@ -18,7 +18,16 @@ from lth_runner.problem.data import Data
 from lth_runner.problem.gaussian import Gaussian
 from lth_runner.problem.models import masked_transformer
 from lth_runner.problem.task import Task
-from lth_runner.score import Force, GradientMagnitude, Grasp, GraspIterated, Obd, Snip, sums
+from lth_runner.score import (
+    Force,
+    GradientMagnitude,
+    Grasp,
+    GraspIterated,
+    Obd,
+    Snip,
+    derivatives,
+    sums,
+)  # fmt: skip
 from lth_runner.training.engines.distributed.lines import Leader
 from lth_runner.training.engines.distributed.shared_sums import ByRanks
 from lth_runner.values.ignored import IGNORED
@@ -147,3 +156,11 @@ def test_with_whom_scores_are_shared_is_no_part_of_a_training(leader: Leader) ->
     shared = replace(job, task=replace(job.task, sharing=ByRanks(leader)))
     ours = lanes.recipe()
     assert shared.identity(ours, "distributed") == job.identity(ours, "distributed")
+
+
+def test_a_batch_without_a_term_has_no_gradient_however_many_samples_it_has() -> None:
+    task = uneven()
+    tokens = torch.zeros(100, 6, dtype=torch.long)
+    batch = {"input_ids": tokens}, torch.full_like(tokens, IGNORED)
+    found = derivatives.gradient(task, task.init(), task.prunable, batch, batch_statistics=False)
+    assert not any(value.any() for value in found.values())

@@ -136,10 +136,10 @@ def _by_pieces(
     """
     by_batch = batch_statistics and bool(task.norm)
     is_mixed = by_batch or bool(mixing(task, batch_statistics=batch_statistics))
-    if is_mixed or tree.length(batch[1]) <= MAX_SAMPLES:
+    num = task.objective.weight(batch[1])
+    if is_mixed or not num or tree.length(batch[1]) <= MAX_SAMPLES:
         return derive(batch)
     total: State = {}
-    num = task.objective.weight(batch[1])
     for inputs, targets in zip(
         tree.split(batch[0], MAX_SAMPLES), tree.split(batch[1], MAX_SAMPLES), strict=True
     ):

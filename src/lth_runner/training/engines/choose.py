@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from lth_runner.masking import Masking
 from lth_runner.problem.task import Task
@@ -152,6 +153,13 @@ def by_ranks(recipe: Recipe, task: Task, masking: Masking, rank: Rank | None) ->
         raise UserError(
             f"train.batch_size={recipe.batch_size} is the batch of all ranks together, and there "
             f"are {rank.num}: give at least {rank.num}, or start fewer ranks"
+        )
+    own = [name for name, one in task.named_modules() if isinstance(one, nn.SyncBatchNorm)]
+    if own:  # its sums wait for ranks that do not compute, as in an evaluation of rank 0's
+        raise UserError(
+            f"{own[0]} is torch's SyncBatchNorm, which waits for all ranks where one computes by "
+            "itself: give a BatchNorm in its place, which train.sync_batch_norm=true has go by "
+            "the samples of all ranks"
         )
     if recipe.engine == "sharded" and (reason := sharding_obstacle(task, masking, recipe)):
         raise UserError(
