@@ -78,3 +78,16 @@ def test_a_reader_that_has_gone_is_told_how_to_go_on() -> None:
     assert said.status == 130
     told = "interrupted: nobody reads on; continue with:\n  lth-run seed=3 'model.widths=[8]'\n"
     assert said.err == told
+
+
+@pytest.mark.parametrize("word", ["--help", "--version"])
+def test_an_answer_that_nobody_reads_ends_without_a_traceback(word: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lth_runner", word],
+        env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout
+    process.stdout.close()
+    assert process.stderr
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == 0

@@ -144,7 +144,8 @@ class CrossEntropy:
             if found == (*wanted[1:], num_classes):  # classes last, as language models answer
                 whole += " (objective=next_token, or masked_token, takes classes on the last axis)"
             if found[1:] == wanted and len(found) == 2:
-                whole += " (model.task=token_classification answers at each token: take another)"
+                whole += " (model.task=token_classification and question_answering answer at each"
+                whole += " token: take sequence_classification)"
             raise UserError(
                 f"the model answers with shape {found} for one input, but the data have "
                 f"{num_classes} classes: {layer if found[1:] == wanted[1:] else whole}"
