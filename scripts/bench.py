@@ -3,7 +3,7 @@
     make bench                          # everything, some minutes on two quiet cores
     python scripts/bench.py step pack   # some of it: step pack bayesian sparse convolution
                                         # transformer finetune lota compile overhead shares
-                                        # prune memory large stream gpu
+                                        # prune memory large stream waiting open_lth gpu
 
 Absolute times depend on the machine and on what else it does; every claim is a ratio of two
 things measured in turns. The ceiling is the rate of a large matrix product in the same process.
@@ -300,6 +300,20 @@ def bench_gpu() -> None:
     bench_gpu.main()
 
 
+def bench_waiting() -> None:
+    """Steps of two threads by how often one spins before it sleeps, alone and beside other work."""
+    import bench_waiting
+
+    bench_waiting.main()
+
+
+def bench_open_lth() -> None:
+    """LeNet-300-100 and ResNet-20 against OpenLTH, whose clone's folder is OPEN_LTH."""
+    import bench_open_lth
+
+    bench_open_lth.main()
+
+
 BENCHES = {
     "step": bench_step, "pack": bench_pack, "bayesian": bench_bayesian, "sparse": bench_sparse,
     "convolution": bench_convolution,
@@ -307,7 +321,7 @@ BENCHES = {
     "compile": bench_compile,
     "overhead": bench_overhead, "shares": bench_shares, "prune": bench_prune,
     "memory": bench_memory, "large": bench_large, "stream": bench_stream,
-    "gpu": bench_gpu,
+    "waiting": bench_waiting, "open_lth": bench_open_lth, "gpu": bench_gpu,
 }  # fmt: skip
 
 

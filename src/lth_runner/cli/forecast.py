@@ -14,10 +14,10 @@ from lth_runner.search.ticket import dense_ticket
 from lth_runner.training.engines.engine import Engine
 from lth_runner.training.job import Job
 from lth_runner.training.recipe import Recipe
+from lth_runner.values.spinning import HALF_BUSY, load
 
 SLOW_HOURS = 0.5
 LOOK_SECONDS = 1.0  # at the pace of a run that looks slow
-HALF_BUSY = 0.5  # of a core: what starting takes of the last minute
 log = logging.getLogger(__name__)
 
 
@@ -71,10 +71,10 @@ def _crowded() -> str:
     network has many products, each of them short.
     """
     cores, threads = os.cpu_count() or 1, torch.get_num_threads()
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    if threads == 1 or threads + load < cores + HALF_BUSY:
+    others = load()
+    if threads == 1 or threads + others < cores + HALF_BUSY:
         return ""
     return (
-        f"; other work is on this machine (load {load:.1f} on {cores} cores), beside which "
+        f"; other work is on this machine (load {others:.1f} on {cores} cores), beside which "
         f"threads=1 may be much faster than {threads}"
     )

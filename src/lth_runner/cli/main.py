@@ -21,6 +21,7 @@ from lth_runner.values.cublas import fix_workspace
 from lth_runner.values.errors import RankLost, UserError
 from lth_runner.values.ranks import Rank
 from lth_runner.values.search_path import user_code_last
+from lth_runner.values.spinning import wait_briefly_beside_others
 from lth_runner.values.terminal import show, show_traceback, visible_lines
 
 if TYPE_CHECKING:
@@ -60,11 +61,12 @@ def main() -> None:
     """Runs ``lth-run``; exits with 0, 1 (a bug), 2 (a mistake), 3 (diverged) or 130."""
     words = as_overrides(sys.argv[1:])
     if words == ["--version"]:
-        print(f"lth-run {__version__}")
+        _answer(f"lth-run {__version__}")
         return
     if {"-h", "--help"} & set(words):
-        show(help_text([conf_dir(), *own_folders(words)]).removesuffix("\n"))
+        _answer(help_text([conf_dir(), *own_folders(words)]).removesuffix("\n"))
         return
+    wait_briefly_beside_others(os.environ)
     set_up_logging()
     sys.excepthook = show_traceback
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here, and are told in one place
@@ -88,6 +90,16 @@ def main() -> None:
     except KeyboardInterrupt:
         print(f"interrupted {BEFORE}", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _answer(text: str) -> None:
+    """Prints what was asked for, as far as somebody reads it: `lth-run --help | head`."""
+    from lth_runner.cli.stopping import hush
+
+    try:
+        show(text)
+    except BrokenPipeError:
+        hush()
 
 
 def _begin(words: Sequence[str], leader: Leader | None = None) -> None:
