@@ -160,6 +160,8 @@ MISTAKES = {
     "pruner": "'pruner' is no key=value",
     "model=lenet5": "model.widths is a key of model=mlp, not of the option chosen here (a new "
     "key of your own part: +model.widths=...)",
+    "+study=digits_forgetting pruner.score_step=5it": "first, which has none: write "
+    "++pruner.score_step=..., where all stages have it",
     "pruner.retrain=true": "pruner.retrain is a key of pruner=continuous, pruner=dpf, "
     "pruner=early_bird_stop, pruner=force, pruner=gradual",
     "pruner.rate=1": "the share of what is left that goes in each round, 0.2 for 20 %",

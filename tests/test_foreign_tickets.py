@@ -129,6 +129,12 @@ def test_the_zeros_of_a_sparse_checkpoint_are_its_mask_over_shards_and_in_half_p
     assert same(dict(found.trained.read()), state)
 
 
+def test_no_mask_is_read_of_values_that_are_not_finite(tmp_path: Path) -> None:
+    torch.save({"0.weight": torch.full((2, 2), torch.nan)}, tmp_path / "nan.pt")
+    with pytest.raises(UserError, match=r"0\.weight has values that are not finite"):
+        read_ticket_from(tmp_path / "nan.pt").masks.read()["0.weight"]
+
+
 def twice_pruned(path: Path) -> None:
     module = network()
     prune.l1_unstructured(module[0], "weight", 0.5)

@@ -10,6 +10,7 @@ import torch
 from command import SMALL, lth_run
 from lth_runner import export
 from lth_runner.cli.export import main
+from lth_runner.export.size import form_sizes
 from lth_runner.values.errors import UserError
 
 LOTA = (
@@ -86,3 +87,8 @@ def test_what_has_no_deltas_has_no_task_vector(
     export.to_checkpoint(export.ticket(outputs / "own", round=1), checkpoint)
     with pytest.raises(UserError, match="of the form checkpoint, not task_vector"):
         export.TaskVector.load(checkpoint)
+
+
+def test_a_report_leaves_out_forms_that_drop_what_is_not_zero(outputs: Path) -> None:
+    sizes = [one.form for one in form_sizes(export.ticket(outputs / "own", round=1), None)]
+    assert sizes == ["dense", "masked"]

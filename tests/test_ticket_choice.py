@@ -135,3 +135,8 @@ def test_a_run_that_is_not_done_or_was_edited_is_refused(tmp_path: Path) -> None
         choose(tmp_path / "name")
     with pytest.raises(UserError, match="is no run folder"):
         choose(tmp_path / "nothing")
+
+
+def test_a_round_that_a_control_has_not_is_refused_as_the_controls(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"has no round 0 of arm reinit; it has round 1"):
+        choose(finished(tmp_path / "run"), round=0, arm="reinit")

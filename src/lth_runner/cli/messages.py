@@ -128,6 +128,11 @@ def _unknown_key(key: str, conf: Path, words: Sequence[str]) -> str:
                 f"{key} is a key of {', '.join(known[key])}, and a sweep over {first} composes its "
                 f"default first, which has none: write ++{key}=..., for the options that have it"
             )
+        if any(word.startswith("+study=") for word in words):
+            return (
+                f"{key} is a key of {', '.join(known[key])}, and a study's words meet the default "
+                f"of {first} first, which has none: write ++{key}=..., where all stages have it"
+            )
         return (
             f"{key} is a key of {', '.join(known[key])}, not of the option chosen here (a new key "
             f"of your own part: +{key}=...)"

@@ -33,7 +33,8 @@ class FormSize:
 def form_sizes(ticket: Taken, small: nn.Module | None) -> list[FormSize]:
     """Sizes a ticket dense, masked, by bit mask, as CSR, as 2:4 where it is, and shrunk.
 
-    A masked network multiplies by its zeros: it has the FLOPs of the dense one. What CSR has are
+    Those that leave out what the mask removes are there where that is zero. A masked network
+    multiplies by its zeros: it has the FLOPs of the dense one. What CSR has are
     those of the weights that stay, each as often as it is used; None where one of them goes into an
     operation that nobody can count.
     """
@@ -45,13 +46,15 @@ def form_sizes(ticket: Taken, small: nn.Module | None) -> list[FormSize]:
     found = [
         FormSize("dense", num, num, total, whole),
         FormSize("masked", num, nonzero, total, whole),
-        FormSize("bitmask", num, nonzero, None, _packed(ticket, whole, layouts.to_bitmask)),
-        FormSize(
-            "csr", num, nonzero, None if counted.removed is None else total - counted.removed,
-            _packed(ticket, whole, layouts.to_csr),
-        ),
-    ]  # fmt: skip
-    if is_two_of_four(ticket):
+    ]
+    leaves_out = not any(ticket.not_zero())
+    if leaves_out:
+        left = None if counted.removed is None else total - counted.removed
+        found += [
+            FormSize("bitmask", num, nonzero, None, _packed(ticket, whole, layouts.to_bitmask)),
+            FormSize("csr", num, nonzero, left, _packed(ticket, whole, layouts.to_csr)),
+        ]
+    if leaves_out and is_two_of_four(ticket):
         packed = whole
         for name in thinned(ticket):
             weight, kept = outputs_first(ticket, name)

@@ -158,14 +158,19 @@ class Taken:
 
     def check_zeros(self, form: str) -> None:
         """Raises UserError where a weight that the mask removes is not zero, for what drops it."""
+        for name in self.not_zero():
+            plain = prunes_to_zero(self.task.coordinates)
+            why = "" if plain else " (coordinates: what is pruned has the origin's weight)"
+            raise UserError(
+                f"{form} leaves out what the mask removes, and in {name} that is not zero"
+                f"{why}: take checkpoint or onnx"
+            )
+
+    def not_zero(self) -> Iterator[str]:
+        """Names the tensors in which a weight that the mask removes is not zero."""
         for name, kept in self.mask.items():
             if bool(self.weights[name].masked_fill(kept, 0).any()):
-                plain = prunes_to_zero(self.task.coordinates)
-                why = "" if plain else " (coordinates: what is pruned has the origin's weight)"
-                raise UserError(
-                    f"{form} leaves out what the mask removes, and in {name} that is not zero"
-                    f"{why}: take checkpoint or onnx"
-                )
+                yield name
 
 
 def first(values: Tree, num: int) -> Tree:

@@ -122,7 +122,8 @@ def _of_round(run: FinishedRun, rows: Sequence[Found], round: int | None) -> Fou
         if row["round"] == round:
             return row
     ended = " (its last one diverged)" if rows[-1].get("diverged") else ""
-    raise UserError(f"{run.folder} has no round {round}{ended}; {_offered(rows)}")
+    arm = "" if rows[-1]["arm"] == TICKET else f" of arm {rows[-1]['arm']}"
+    raise UserError(f"{run.folder} has no round {round}{arm}{ended}; {_offered(rows)}")
 
 
 def _nearest(run: FinishedRun, rows: Sequence[Found], by: str, share: float) -> Found:

@@ -180,7 +180,7 @@ def warn_of_empty_layers(mask: Mask) -> Mask:
     if empty := empty_layers(mask):
         log.warning(
             "warning: at sparsity %.4g nothing is left of %s: the network is cut there (seen "
-            "before training; pruner.avoid_collapse=true keeps one weight in every layer)",
+            "before training; pruners with the key avoid_collapse keep one weight in each layer)",
             mask.sparsity, ", ".join(empty),
         )  # fmt: skip
     return mask

@@ -32,13 +32,22 @@ def refuse_compressed(tensors: Tensors, called: str) -> None:
 
 
 class NonZero(Mapping[str, Tensor]):
-    """Where the tensors of a checkpoint are not zero, each found when it is looked up."""
+    """Where the tensors of a checkpoint are not zero, each found when it is looked up.
+
+    Raises UserError for a tensor with values that are not finite.
+    """
 
     def __init__(self, tensors: Tensors) -> None:
         self._tensors = tensors
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._tensors[name] != 0
+        value = self._tensors[name]
+        if not bool(value.isfinite().all()):
+            raise UserError(
+                f"{name} has values that are not finite, of which no mask can be read: take "
+                "another copy of the file"
+            )
+        return value != 0
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
