@@ -30,7 +30,7 @@ def _retained() -> tuple[Claim, ...]:
         "apart": (LOTTO, LOTA, "LoTA, then LoTTO less LoTA, then LoTA"),
         "lora": (LOTA, LORA, "LoTA, then LoTA less LoRA, then LoRA"),
     }
-    trec = f"""lth-run +study={STUDY} 'study.seeds=["0","1","2","3","4"]'"""
+    trec = f"lth-run +study={STUDY}"
     commands = {"trec": trec, "subj": f"{trec} study.second=subj"}
     return tuple(
         Claim(f"lota-retained-{name}{'' if second == 'trec' else f'-{second}'}",
@@ -45,10 +45,11 @@ def _retained() -> tuple[Claim, ...]:
 LOTA_CLAIMS = {
     "Lottery ticket adaptation": Group(
         f"{PANDA}: 7 and 8 B language models. Here all-MiniLM-L6-v2 (22.7 M), a tenth or a "
-        "hundredth of its matrices, 60 steps on each task; full is all of the matrices. Two "
-        "seeds of second tasks, and LoRA's rows, were added when three seeds had decided nothing.",
+        "hundredth of its matrices, 60 steps on each task; full is all of the matrices. "
+        "LoRA's rows, and two seeds of full, full and of LoTA, LoTA after TREC, were added when "
+        "three seeds had decided nothing.",
         (*_sparse(), *_retained()),
-        found="After TREC three seeds hint at what is claimed. After SUBJ, sentences about films "
+        found="After TREC seeds hint at what is claimed. After SUBJ, sentences about films "
         "as SST-2 has, nothing is kept by any way: half of the answers are right by chance.",
     ),
 }

@@ -103,8 +103,7 @@ def _learned() -> tuple[Claim, ...]:
         claims.append(
             Claim(f"sanity-concrete-{arm}", f"MNIST, concrete ticket search at 2 %: {arm}",
                   "loses accuracy", "difference below 0",
-                  f"lth-run +experiment={SANITY} pruner=concrete pruner.sparsity=0.98 "
-                  "replicates=10",
+                  f"lth-run +experiment={SANITY} pruner=concrete pruner.sparsity=0.98",
                   {"run": (SANITY, "concrete")}, Control(0.02, arm, drops=True))
         )  # fmt: skip
     return tuple(claims)
