@@ -18,7 +18,7 @@ COPY conf conf
 COPY src src
 RUN pip install --no-cache-dir . && rm -rf /src
 # a home within the image, for whatever user it is run as: caches of data, compiled loops and fonts
-RUN mkdir -m 1777 /home/lth
-ENV HOME=/home/lth
+RUN mkdir -m 1777 /srv/lth
+ENV HOME=/srv/lth
 WORKDIR /results
 ENTRYPOINT ["lth-run"]
