@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from lth_runner import export
+from lth_runner.cutting import shrink
 from lth_runner.export.programs import channels_last
-from lth_runner.export.shrink import shrink
 from lth_runner.runs.aligned_text import aligned
 from lth_runner.values.errors import UserError
 

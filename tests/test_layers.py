@@ -15,7 +15,7 @@ SOURCE = Path(lth_runner.__file__).parent
 LAYERS = [
     "values",
     "problem schedule",
-    "score parts",
+    "score parts cutting",
     "allocate",
     "search",
     "control masking store",

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import prune
 
-from lth_runner.export.shrink import shrink
+from lth_runner.cutting import shrink
 from lth_runner.problem import models
 from lth_runner.values.errors import UserError
 

@@ -10,8 +10,8 @@ from lth_runner.api.result import Result
 from lth_runner.api.running import run
 from lth_runner.cli.composed import Composed
 from lth_runner.control import Reinit, Shuffle
+from lth_runner.cutting import shrink
 from lth_runner.experiment import Experiment
-from lth_runner.export.shrink import shrink
 from lth_runner.masking import Static
 from lth_runner.probe import Performance, Signs
 from lth_runner.problem import (

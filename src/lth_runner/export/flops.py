@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import flop_registry
 
-from lth_runner.export.operations import Operations
+from lth_runner.cutting.operations import Operations
 from lth_runner.problem.answers import answer, plain_attention
 from lth_runner.values.tree import Tree
 

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from lth_runner.cutting import Shrunk, shrink
 from lth_runner.export.agreement import Answer
-from lth_runner.export.shrink import Shrunk, shrink
 from lth_runner.export.taken_ticket import Taken, said
 from lth_runner.problem.answers import answer
 from lth_runner.values.errors import UserError

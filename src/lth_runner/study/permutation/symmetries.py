@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lth_runner.export.shrink.answers import Answers, ask, call, difference, random_like, tensors
-from lth_runner.export.shrink.plain import additions
-from lth_runner.export.shrink.rules import rule_of
-from lth_runner.export.shrink.trace import Found, Product, Trace
+from lth_runner.cutting.answers import Answers, ask, call, difference, random_like, tensors
+from lth_runner.cutting.plain import additions
+from lth_runner.cutting.rules import rule_of
+from lth_runner.cutting.trace import Found, Product, Trace
 from lth_runner.problem.answers import plain_attention
 from lth_runner.problem.task import Task
 from lth_runner.study.permutation.groups import Group, Order, Part, Place, reordered

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lth_runner.export.shrink.labels import Shadow, axes
-from lth_runner.export.shrink.trace import Call, Trace
-from lth_runner.export.shrink.unknown import tensors_of
+from lth_runner.cutting.labels import Shadow, axes
+from lth_runner.cutting.trace import Call, Trace
+from lth_runner.cutting.unknown import tensors_of
 
 
 def reduced(trace: Trace, call: Call) -> list[Shadow]:

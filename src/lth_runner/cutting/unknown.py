@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lth_runner.export.shrink.labels import Shadow
-from lth_runner.export.shrink.trace import Call, Trace
+from lth_runner.cutting.labels import Shadow
+from lth_runner.cutting.trace import Call, Trace
 
 
 def unknown(trace: Trace, call: Call) -> list[Shadow]:

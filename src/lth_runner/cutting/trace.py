@@ -13,8 +13,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from lth_runner.export.shrink.double import DoubleArguments, double_operations, double_recurrent
-from lth_runner.export.shrink.labels import Label, Shadow, Ties
+from lth_runner.cutting.double import DoubleArguments, double_operations, double_recurrent
+from lth_runner.cutting.labels import Label, Shadow, Ties
 
 
 @dataclass(frozen=True)

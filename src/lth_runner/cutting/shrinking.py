@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lth_runner.export.shrink.answers import (
+from lth_runner.cutting.answers import (
     Answers,
     ask,
     call,
@@ -18,13 +18,13 @@ from lth_runner.export.shrink.answers import (
     random_like,
     tensors,
 )
-from lth_runner.export.shrink.cut import cut
-from lth_runner.export.shrink.dead import Dead, find_dead, producers
-from lth_runner.export.shrink.double import Exact
-from lth_runner.export.shrink.heads import KINDS, Numbers, needed, numbers_cut, tell, untell
-from lth_runner.export.shrink.plain import additions, check_mask, masked_copy, plain_copy
-from lth_runner.export.shrink.rules import rule_of
-from lth_runner.export.shrink.trace import Found, Trace
+from lth_runner.cutting.cut import cut
+from lth_runner.cutting.dead import Dead, find_dead, producers
+from lth_runner.cutting.double import Exact
+from lth_runner.cutting.heads import KINDS, Numbers, needed, numbers_cut, tell, untell
+from lth_runner.cutting.plain import additions, check_mask, masked_copy, plain_copy
+from lth_runner.cutting.rules import rule_of
+from lth_runner.cutting.trace import Found, Trace
 from lth_runner.problem.answers import plain_attention
 from lth_runner.values.errors import UserError
 from lth_runner.values.listed import listed

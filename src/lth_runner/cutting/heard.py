@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from lth_runner.export.shrink.labels import Shadow
-from lth_runner.export.shrink.trace import Call, Product, Trace
+from lth_runner.cutting.labels import Shadow
+from lth_runner.cutting.trace import Call, Product, Trace
 
 
 @dataclass(frozen=True)

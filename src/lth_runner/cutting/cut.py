@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from lth_runner.export.shrink.dead import Dead
-from lth_runner.export.shrink.double import Exact
-from lth_runner.export.shrink.trace import Found, Product
+from lth_runner.cutting.dead import Dead
+from lth_runner.cutting.double import Exact
+from lth_runner.cutting.trace import Found, Product
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lth_runner.export.operations import Operations
+from lth_runner.cutting.operations import Operations
 
 Seen = Callable[[Any, dict[str, Any], dict[str, Any], Any], None]
 

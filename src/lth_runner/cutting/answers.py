@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from lth_runner.export.shrink.double import (
+from lth_runner.cutting.double import (
     DoubleArguments,
     Exact,
     double_operations,

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from lth_runner.export.shrink import convolutions, moves, norms, products
-from lth_runner.export.shrink.labels import Shadow, axes, compact
-from lth_runner.export.shrink.trace import Call, Rule, Trace
-from lth_runner.export.shrink.unknown import tensors_of, unknown
+from lth_runner.cutting import convolutions, moves, norms, products
+from lth_runner.cutting.labels import Shadow, axes, compact
+from lth_runner.cutting.trace import Call, Rule, Trace
+from lth_runner.cutting.unknown import tensors_of, unknown
 
 
 def rule_of(func: Any) -> Rule:

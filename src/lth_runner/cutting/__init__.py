@@ -1,0 +1,5 @@
+"""Dead channels, units and heads are found in a masked network and cut out of it."""
+
+from lth_runner.cutting.shrinking import Shrunk, shrink
+
+__all__ = ["Shrunk", "shrink"]
