@@ -6,7 +6,9 @@ from functools import partial
 
 import pytest
 import torch
+from torch import Tensor, nn
 
+from lth_runner.export.programs import channels_last
 from lth_runner.problem.data import synthetic
 from lth_runner.problem.models import resnet_cifar
 from lth_runner.problem.task import Task
@@ -25,3 +27,22 @@ def test_a_network_of_narrow_strided_shortcuts_is_not_channels_last(
     assert first.is_contiguous(memory_format=torch.channels_last) == is_last
     if width == 4:  # ended the process
         network(torch.zeros(8, 3, 224, 224)).sum().backward()
+
+
+class Viewing(nn.Module):
+    """Flattens as the first tutorials do, which takes channels first alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.output = nn.Conv2d(3, 4, 3), nn.Linear(4 * 6 * 6, 10)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.output(self.inner(inputs).view(-1, 4 * 6 * 6))
+
+
+def test_a_network_that_views_what_convolutions_answer_lies_channels_first() -> None:
+    task = Task(Viewing, synthetic(shape=(3, 8, 8), num_train=10, num_test=10), 0)
+    network = fresh_network(task, recipe()).train()
+    network(torch.zeros(8, 3, 8, 8)).sum().backward()
+    example = torch.zeros(2, 3, 8, 8)
+    assert channels_last(network.eval(), example)(example).shape == (2, 10)

@@ -37,21 +37,23 @@ def convolution(trace: Trace, call: Call) -> list[Shadow]:
         inputs = _in_groups(trace, call, inputs, rows, columns)
     else:
         _keep(trace, (inputs, rows, columns), f"{call.where()} is transposed and in groups")
-        inputs = None
+        inputs = rows = None
     varies = _reached(call, shadow.varies.expand(value.shape), weight)
     if not depthwise:
         by_channel = value.transpose(0, 1).flatten(1)
         flags = shadow.varies.expand(value.shape).transpose(0, 1).flatten(1).any(1)
         side = Side(or_none(inputs, value.shape[1]), flags, by_channel)
         padded = any(call.args["padding"]) or transposed
-        matrix = weight.transpose(0, 1) if transposed else weight
+        matrix = _outputs_first(weight, groups) if transposed else weight
         hear(trace, call, side, or_none(rows, call.out.shape[1]), _spread(matrix, groups),
               padded=padded, bias=bias_of(trace, call, "bias", kept),
               carried=None if transposed or groups > 1 else kept.root)  # fmt: skip
     shape = [1, -1] + [1] * (value.ndim - 2)
     labels = [] if rows is None else [rows.reshape(shape)]
-    if rows is not None and isinstance(call.args["bias"], Tensor):
-        for label in call.shadow("bias").labels:
+    for label in call.shadow("bias").labels if isinstance(call.args["bias"], Tensor) else ():
+        if rows is None:
+            ties.lose(label, why)
+        else:
             ties.tie(label, rows)
     return [Shadow(labels, varies)]
 
@@ -95,6 +97,11 @@ def _reached(call: Call, varies: Tensor, weight: Tensor) -> Tensor:
     found = torch.ops.aten.convolution(varies.float(), (weight != 0).float(), None, *args)
     reached: Tensor = found > 0.5
     return reached
+
+
+def _outputs_first(weight: Tensor, groups: int) -> Tensor:
+    """Turns a transposed convolution's [inputs, outputs of a group, ...] as others have theirs."""
+    return weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
 
 
 def _spread(weight: Tensor, groups: int) -> Tensor:

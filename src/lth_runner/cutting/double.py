@@ -96,16 +96,22 @@ class DoubleArguments(TorchFunctionMode):
 
 @contextmanager
 def double_recurrent(module: nn.Module) -> Iterator[None]:
-    """Gives recurrent layers their weights in double precision: they compare types themselves."""
+    """Gives recurrent layers weights and inputs in double precision: they compare types first."""
     layers = [part for part in module.modules() if isinstance(part, nn.RNNBase)]
     before = [part._flat_weights for part in layers]
+    handles = [part.register_forward_pre_hook(_given_doubled, with_kwargs=True) for part in layers]
     for part in layers:
         part._flat_weights = [w if w is None else w.double() for w in part._flat_weights]
     try:
         yield
     finally:
-        for part, weights in zip(layers, before, strict=True):
+        for part, weights, handle in zip(layers, before, handles, strict=True):
             part._flat_weights = weights
+            handle.remove()
+
+
+def _given_doubled(part: nn.Module, args: Any, named: Mapping[str, Any]) -> Any:
+    return _all_doubled(args, {}), {name: _all_doubled(value, {}) for name, value in named.items()}
 
 
 def double_operations(seen: Seen | None = None) -> Operations:

@@ -44,7 +44,8 @@ def masked_copy(module: nn.Module, mask: Mapping[str, Tensor]) -> nn.Module:
     computed = {  # which older hooks leave behind as attributes, and which nothing can copy
         id(value): value.detach().clone()
         for part in module.modules()
-        for value in vars(part).values()
+        for held in vars(part).values()
+        for value in (held if isinstance(held, list) else [held])  # recurrent layers have a list
         if isinstance(value, Tensor) and not value.is_leaf
     }
     copied = copy.deepcopy(module, computed).eval()

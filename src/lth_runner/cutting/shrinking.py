@@ -205,7 +205,7 @@ class _Shrinking:
             if failure:
                 parts.append(part)
                 for layer in _layers(self._found, list(part), dead):
-                    blocked[layer] = failure
+                    blocked[layer] = f"stays whole, as otherwise {failure}"
         found = find_dead(self._found, _whole(self._found, dead, parts))
         still = {each: why for each, why in dead.why.items() if not found.gone[each]}
         return blocked, replace(found, why=still | found.why)

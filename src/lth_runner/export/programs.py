@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,7 +57,7 @@ class ShrunkProgram:
             torch.export.save(program, opened, extra_files={FACTS: facts})
         before, after = found.num_parameters
         notes = [f"{after:,} of {before:,} parameters are left"]
-        notes += [f"{name} stays whole: {why}" for name, why in found.blocked.items()]
+        notes += [f"{name or 'the network'}: {why}" for name, why in found.blocked.items()]
         return tuple(notes)
 
     def read(self, path: Path, ticket: Taken) -> Answer:
@@ -84,20 +85,27 @@ class Onnx:
 
 def shrunk(ticket: Taken) -> Shrunk:
     """Cuts what the mask has killed out of a copy of the ticket's network, ``channels_last``."""
-    found = shrink(ticket.lent, ticket.mask, ticket.inputs(EXAMPLES), copied=ticket.put_away)
-    channels_last(found.module)
+    example = ticket.inputs(EXAMPLES)
+    found = shrink(ticket.lent, ticket.mask, example, copied=ticket.put_away)
+    channels_last(found.module, example)
     give_back(ticket.task.num_parameters)
     return found
 
 
-def channels_last(module: nn.Module) -> nn.Module:
+def channels_last(module: nn.Module, example: Tree) -> nn.Module:
     """Lays the weights of convolutions of images so that a processor computes the fastest by them.
 
     As training does on one: what follows a convolution comes in the same order, and pooling of few
-    channels takes several times as long in the other. Inputs may lie as they like.
+    channels takes several times as long in the other. Inputs may lie as they like. A network whose
+    forward pass takes channels first alone (by ``view``) keeps them so.
     """
     if any(isinstance(part, nn.Conv2d) for part in module.modules()):
         module.to(memory_format=torch.channels_last)
+        try:
+            with torch.no_grad():
+                answer(module, example)
+        except RuntimeError:  # torch's
+            module.to(memory_format=torch.contiguous_format)
     return module
 
 
@@ -203,7 +211,8 @@ def _arguments(
 def blocked_by(module: nn.Module, call: tuple[Any, Any], form: str) -> Iterator[None]:
     """Raises UserError, with the name of the module that it is about, where tracing fails."""
     try:
-        yield
+        with _quiet():
+            yield
     except UserError:
         raise
     except Exception as error:  # torch.export raises what the network's code does, or its own
@@ -211,6 +220,15 @@ def blocked_by(module: nn.Module, call: tuple[Any, Any], form: str) -> Iterator[
         raise UserError(
             f"{form} cannot take this network: {where} blocks it: {_told(error)}"
         ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps back what torch prints of a graph that it could not finish, and a warning."""
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+        # of recurrent layers, whose parameters lie in a list of theirs too
+        warnings.filterwarnings("ignore", message=".* assigned during export")
+        yield
 
 
 def _where(module: nn.Module, call: tuple[Any, Any]) -> str:
@@ -237,7 +255,8 @@ def _where(module: nn.Module, call: tuple[Any, Any]) -> str:
     args, named = call
     try:
         _, _, dynamic = _arguments(named or args[0])
-        torch.export.export(module, args, named, dynamic_shapes=dynamic, strict=False)
+        with _quiet():
+            torch.export.export(module, args, named, dynamic_shapes=dynamic, strict=False)
     except Exception:  # the one that is being explained
         pass
     finally:

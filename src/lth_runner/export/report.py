@@ -18,6 +18,7 @@ from lth_runner import __version__
 from lth_runner.export.agreement import Agreement, Answer, apart
 from lth_runner.export.latency import Latency, latencies, with_csr
 from lth_runner.export.programs import (
+    EXAMPLES,
     ONNX_NEEDS,
     channels_last,
     check_extra,
@@ -86,9 +87,10 @@ def measured(
         forms.add("csr", csr)
         forms.add("onnxruntime", lambda: _in_onnxruntime(ticket))
         known = form_sizes(ticket, small[0] if "shrunk" in forms.usable else None)
+        example = ticket.inputs(EXAMPLES)
         dense = {
-            "dense": _plain(channels_last(ticket.fresh())),
-            "masked": _plain(channels_last(ticket.module())),
+            "dense": _plain(channels_last(ticket.fresh(), example)),
+            "masked": _plain(channels_last(ticket.module(), example)),
         }
         times = latencies(dense | forms.usable, inputs, repetitions)
         if is_two_of_four(ticket) and torch.cuda.is_available():

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from lth_runner.problem.answers import answer
 from lth_runner.problem.task import Task
 from lth_runner.training.recipe import Recipe
 from lth_runner.values.errors import UserError
+from lth_runner.values.global_streams import all_seeded
 
 VECTOR = 16  # single-precision numbers of the largest vector registers
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -33,7 +35,8 @@ def fresh_network(task: Task, recipe: Recipe) -> nn.Module:
     """Builds a fresh network, its images channels-last where that is faster.
 
     It is on CPUs, and on the tensor cores of a GPU. Those do no plain fp32; cuDNN's kernels for
-    that are made for channels first. A CPU's kernels for few channels are not safe with it.
+    that are made for channels first. A CPU's kernels for few channels are not safe with it, and
+    a forward pass of one's own may view channels as they lie first.
     """
     model = task.module()
     if recipe.recompute:
@@ -42,9 +45,26 @@ def fresh_network(task: Task, recipe: Recipe) -> nn.Module:
     kind = torch.device(task.device).type
     plain = kind == "cuda" and recipe.precision == "fp32"
     unsafe = kind == "cpu" and any(map(_writes_beyond, convolutions))
-    if convolutions and not plain and not unsafe:
+    if convolutions and not plain and not unsafe and _answers_channels_last(task):
         return model.to(memory_format=torch.channels_last)
     return model
+
+
+def _answers_channels_last(task: Task) -> bool:
+    """Whether a network answers where its images come channels-last, which ``view`` may not take.
+
+    Tried by a network of its own, as nobody knows what a forward pass leaves behind.
+    """
+    if task.is_shipped:
+        return True
+    inputs, _ = task.data.sample(min(2, task.data.num_train), 0)
+    trial = task.module().to(memory_format=torch.channels_last).eval()
+    try:
+        with torch.no_grad(), all_seeded(0, task.device):
+            answer(trial, inputs)
+    except RuntimeError:  # torch's: one of another cause comes again, channels first, and is told
+        return False
+    return True
 
 
 def _writes_beyond(convolution: nn.Conv2d) -> bool:
