@@ -162,7 +162,7 @@ def _tell(name: str, part: nn.Module, found: Found, dead: Dead) -> None:
     elif isinstance(part, nn.Embedding):
         part.embedding_dim = part.weight.shape[1]
     elif isinstance(part, nn.RNNBase):  # its units stay, what it is given need not
-        part.input_size = part.weight_ih_l0.shape[1]
+        part.input_size = part.get_parameter("weight_ih_l0").shape[1]
         part._flat_weights = [getattr(part, leaf, None) for leaf in part._flat_weights_names]
     elif isinstance(part, nn.RNNCellBase):
         part.input_size = part.weight_ih.shape[1]
