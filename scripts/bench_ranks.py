@@ -4,6 +4,7 @@
     python scripts/bench_ranks.py scores    # scores of a pruner
     python scripts/bench_ranks.py masks     # memory and time of moving a mask, sharded
     python scripts/bench_ranks.py start     # memory of each rank as a sharded training begins
+    python scripts/bench_ranks.py overlap   # gradients sent within the backward pass, or after it
 
 In turns: milliseconds of a step, and of processor time, that of both ranks together, each with the
 whole network (distributed) or a part of it (sharded). Where two processors are free two ranks take
@@ -13,6 +14,8 @@ moments. Scores: by rank 0 alone, and by both.
 Masks: what rank 0's memory grows by, beyond that before the step, in a step with and without an
 update of RigL's mask (Linux). Starts: what each rank's memory grows by at most, and what it has
 grown by once the training has begun, in copies of the weights in float32 (Linux).
+Overlap: steps that send a bucket of gradients while the backward pass makes others, and such that
+send all after it; and how long rank 0 waits for sums once its backward pass is done.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ from lth_runner.score import Force, Grasp, Obd, Score, Snip
 from lth_runner.search.ticket import Ticket
 from lth_runner.training.engines.distributed.collectives import connect
 from lth_runner.training.engines.distributed.engine import Distributed
+from lth_runner.training.engines.distributed.gradients import SummedGradients
 from lth_runner.training.engines.distributed.joining import await_others, join
 from lth_runner.training.engines.distributed.lines import CPU, Leader
 from lth_runner.training.engines.distributed.orders import Connect, Served, serve
@@ -51,6 +55,7 @@ from lth_runner.training.engines.distributed.telling import Who
 from lth_runner.training.engines.engine import Engine
 from lth_runner.training.engines.sequential import Sequential
 from lth_runner.training.job import Job
+from lth_runner.training.loop import Loop
 from lth_runner.training.recipe import Recipe
 from lth_runner.values.mask import Mask
 from lth_runner.values.ranks import Rank
@@ -122,7 +127,7 @@ def two_ranks() -> Iterator[Leader]:
         os._exit(0)
     leader = await_others(rank, me, store)
     leader.tell(Connect("gloo"))
-    connect(rank, "gloo", store, CPU)
+    leader.gradients = connect(rank, "gloo", store, CPU)
     leader.answers()
     yield leader
     leader.end(0)
@@ -250,6 +255,70 @@ def start(leader: Leader) -> None:
             told([turn[rank][index] / size for turn in turns[1:]], f"rank {rank}, {what}", "copies")
 
 
+class SendLate:
+    """An order: to send the gradients of all trainings after their backward passes."""
+
+    def __call__(self, served: Served) -> None:
+        for training in served.trainings.values():
+            send_late(training.loop)
+
+
+def send_late(loop: Loop) -> None:
+    for parameter in loop.parameters:
+        hooks: dict[int, object] = parameter._post_accumulate_grad_hooks or {}
+        hooks.clear()
+
+
+def deep() -> nn.Module:
+    return models.vision_transformer(
+        shape=(3, 32, 32), num_classes=10, patch=4, width=512, depth=8, heads=8
+    )
+
+
+def overlap(leader: Leader) -> None:
+    """Compares steps that send gradients within the backward pass with those that do so after."""
+    waited = [0.0]
+    finish = SummedGradients.finish
+
+    def timed(gradients: SummedGradients) -> None:
+        began = time.perf_counter()
+        finish(gradients)
+        waited[0] += time.perf_counter() - began
+
+    SummedGradients.finish = timed  # type: ignore[method-assign]
+    cases = {
+        "perceptron, 40.2 M weights, batch 256": (wide, [1, 28, 28], 256, 4),
+        "transformer, 25.3 M weights, batch 16": (deep, [3, 32, 32], 16, 2),
+    }
+    for name, (model, shape, batch_size, num) in cases.items():
+        task = Task(model, synthetic(shape=shape, num_train=2500, num_test=100))
+        job = Job(task, Ticket(task.dense(), task.init()), Static())
+        recipe = Recipe(length="1000000it", batch_size=batch_size, optimizer=SGD)
+        turns: list[dict[str, list[float]]] = []
+        for _ in range(TURNS):
+            turns.append({})
+            for which in ("within", "after"):
+                together = Distributed(leader).begin([job], recipe, [None])
+                if which == "after":
+                    leader.tell(SendLate())
+                    send_late(together.lanes[0])
+                together.advance()
+                waited[0], spent, began = 0.0, sum(processor_times(leader)), time.perf_counter()
+                for _ in range(num):
+                    together.advance()
+                took = time.perf_counter() - began
+                spent = sum(processor_times(leader)) - spent
+                turns[-1][which] = [took / num, spent / num, waited[0] / num]
+                del together
+                gc.collect()
+        print(name, f"({task.num_parameters / 1e6:.1f} M weights)")
+        for index, what in enumerate(("time", "processor time", "waiting for sums")):
+            for which in turns[0]:
+                told([1000 * turn[which][index] for turn in turns], f"{which}, {what}", "ms")
+            ratios = [turn["within"][index] / turn["after"][index] for turn in turns]
+            told(ratios, f"within / after, {what}", "")
+
+
 def memory(what: str) -> float:
     """Bytes that Linux says of this process."""
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -259,7 +328,7 @@ def memory(what: str) -> float:
 def main() -> None:
     torch.set_num_threads(1)
     with two_ranks() as leader:
-        measured = {"scores": scores, "masks": masks, "start": start}
+        measured = {"scores": scores, "masks": masks, "start": start, "overlap": overlap}
         measured.get(sys.argv[-1], steps)(leader)
 
 

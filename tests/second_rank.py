@@ -47,7 +47,7 @@ def two_ranks(logs: Path) -> Iterator[Leader]:
     leader = await_others(rank, Who.here(rank, {}), own)
     try:
         leader.tell(Connect("gloo"))
-        connect(rank, "gloo", own, CPU)
+        leader.gradients = connect(rank, "gloo", own, CPU)
         leader.answers()
         yield leader
     finally:

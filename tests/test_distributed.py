@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +27,9 @@ from lth_runner.problem.objective import Correlation
 from lth_runner.problem.task import Task
 from lth_runner.schedule import Iterations
 from lth_runner.search.ticket import Start, Ticket
+from lth_runner.training.engines.distributed import batch_norm
 from lth_runner.training.engines.distributed.engine import Distributed, merged
+from lth_runner.training.engines.distributed.gradients import SummedGradients, _Bucket
 from lth_runner.training.engines.distributed.lines import Leader
 from lth_runner.training.engines.distributed.shared_training import SharedTraining
 from lth_runner.training.engines.sequential import Sequential
@@ -39,6 +42,8 @@ from lth_runner.values.seeds import stream
 from second_rank import two_ranks
 
 STEPS = "6it"
+SGD = functools.partial(torch.optim.SGD, lr=0.1)
+in_backward = torch._C._current_graph_task_id  # below 0: in none
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +143,80 @@ def test_a_training_is_that_of_one_process(leader: Leader, problem: str, how: st
     assert len(one.history) == len(both.history) > 1
     for alone, together in zip(one.history, both.history, strict=True):
         assert together == pytest.approx(alone, rel=1e-3, abs=1e-4)
+
+
+class Choosing(nn.Module):
+    """Adds what its wide layers say of samples that are bright, and normalises all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1)
+        self.wide = nn.Sequential(nn.Linear(16, 2600), nn.Linear(2600, 2600), nn.Linear(2600, 16))
+        self.last = nn.Linear(16, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.norm(images).flatten(1)
+        bright = features.mean(1, keepdim=True) > 0
+        if bright.any():
+            features = features + bright * self.wide(features)
+        return self.last(features)
+
+
+def test_ranks_may_go_through_different_layers_while_norms_are_synchronised(leader: Leader) -> None:
+    """Where a bucket goes before the sums of a norm on one rank, and after them on the other."""
+    how = lanes.recipe(length="4it", batch_size=2, optimizer=SGD)
+    [one] = lanes.trained([dense(Choosing, Static())], how, by=Sequential())
+    [both] = lanes.trained([dense(Choosing, Static())], how, by=Distributed(leader))
+    for name, value in one.weights.items():
+        assert torch.allclose(both.weights[name], value, rtol=1e-3, atol=1e-5), name
+
+
+@pytest.mark.parametrize("how", ["plain", "in_parts"])
+def test_gradients_are_sent_within_the_last_backward_pass(
+    leader: Leader, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    sent: list[bool] = []
+    send = _Bucket.send
+
+    def noted(bucket: _Bucket, group: Any) -> None:
+        sent.append(in_backward() >= 0)
+        send(bucket, group)
+
+    monkeypatch.setattr(_Bucket, "send", noted)
+    recipe = lanes.recipe(length=STEPS, **RECIPES[how])
+    lanes.trained([PROBLEMS["static"]], recipe, by=Distributed(leader))
+    assert sent == [True] * 6
+
+
+def test_a_gradient_that_comes_after_its_bucket_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Bucket, "send", lambda bucket, group: None)
+    weight = nn.Parameter(torch.ones(2))
+    summed = SummedGradients([weight], None)
+    summed.expect()
+    weight.sum().backward()
+    with pytest.raises(UserError, match="use_reentrant=False"):
+        weight.sum().backward()
+
+
+def test_ranks_that_go_through_different_batch_norms_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ways: list[int] = []
+
+    def only_here(way: int, device: torch.device) -> bool:
+        ways.append(way)
+        return ways.count(way) > 1 or len(ways) == 1
+
+    monkeypatch.setattr(batch_norm, "summed", lambda values: values)
+    monkeypatch.setattr(batch_norm, "is_same", only_here)
+    model = nn.ModuleList(nn.BatchNorm1d(2) for _ in range(3))
+    for used in ((0, 1), (0, 1), (0, 2)):
+        with (
+            pytest.raises(UserError, match=r"different batch norms.*sync_batch_norm=false")
+            if used == (0, 2) else nullcontext(), batch_norm.Synchronised(model),
+        ):  # fmt: skip
+            for number in used:
+                model[number](torch.randn(4, 2))
 
 
 @pytest.mark.parametrize("objective", [NextToken(), Correlation()])

@@ -177,7 +177,7 @@ def muster(leader: Leader, parts: Parts) -> Parts:
     leader.known = (task.data, *tasks)
     backend = "nccl" if kind == "cuda" else "gloo"
     leader.tell(Connect(backend))
-    connect(rank, backend, leader.store, device)
+    leader.gradients = connect(rank, backend, leader.store, device)
     leader.answers()
     return replace(parts, experiment=replace(parts.experiment, tasks=tasks))
 

@@ -143,23 +143,25 @@ class Loop:
         terms: float | None = None,
         penalised: bool = True,
         num_passes: int = 1,
+        before_last: Callable[[], object] = lambda: None,
     ) -> None:
         """Computes the dense gradients of the loss on a batch, in new tensors; adds the loss up.
 
         ``terms``: of the loss of a whole batch, of which this is a part; ``penalised``: with what
         the mask and the weights' laws add to the loss; ``num_passes``: at least so many passes
-        through the network, those that there are no samples for without an effect.
+        through the network, those that there are no samples for without an effect;
+        ``before_last``: what is called before the last one's backward pass.
         """
         self.forget_gradients()
         with self._draws():
-            parts = pieces(
+            parts = list(pieces(
                 batch,
                 self.objective,
                 self.recipe.micro_batch,
                 terms=terms,
                 num_passes=num_passes,
                 num_draws=1 if self._laws is None else self._laws.num_samples,
-            )
+            ))  # fmt: skip
             for number, (share, (inputs, targets)) in enumerate(parts):
                 with self.cast:
                     loss = self.objective.loss(answer(self.model, inputs), targets)
@@ -169,6 +171,8 @@ class Loop:
                 once = penalised and not number
                 for penalty in self._penalties() if once else ():
                     loss = loss + penalty
+                if number == len(parts) - 1:
+                    before_last()
                 (loss if self.scale is None else self.scale(loss)).backward()
 
     def _penalties(self) -> Iterator[Tensor]:

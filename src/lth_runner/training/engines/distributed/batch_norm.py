@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lth_runner.training.engines.distributed.collectives import summed
+from lth_runner.training.engines.distributed.collectives import is_same, summed
+from lth_runner.values.errors import UserError
 
 
 class Synchronised(TorchFunctionMode):
@@ -19,7 +21,32 @@ class Synchronised(TorchFunctionMode):
     So whatever module calls it does, and networks stay what they are: no layer is exchanged, and
     the names and classes that scores and maskings go by are untouched. Torch's own SyncBatchNorm
     is for GPUs alone. Running statistics are those of the whole batch, the same on each rank.
+
+    All ranks must go through the same norms. Those of a ``model`` in training are noted, and at the
+    end UserError is raised where ranks went through others.
     """
+
+    def __init__(self, model: nn.Module | None = None) -> None:
+        super().__init__()
+        self._model, self._way = model, 0
+        buffers = () if model is None else model.buffers()
+        self._number = {id(buffer): number for number, buffer in enumerate(buffers)}
+
+    def __enter__(self) -> Synchronised:
+        self._way = 0
+        super().__enter__()
+        return self
+
+    def __exit__(self, kind: Any, *raised: Any) -> None:
+        super().__exit__(kind, *raised)
+        if kind is not None or self._model is None:
+            return
+        if not is_same(self._way, next(self._model.parameters()).device):
+            raise UserError(
+                "the ranks went through different batch norms in one step, and each of these goes "
+                "by the samples of all ranks: for a model that leaves layers out at random, or "
+                "chooses them by the sample, there is train.sync_batch_norm=false"
+            )
 
     def __torch_function__(
         self,
@@ -28,8 +55,12 @@ class Synchronised(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        own = _batch_norm if func is F.batch_norm else func
-        return own(*args, **(kwargs or {}))
+        named = kwargs or {}
+        if func is not F.batch_norm:
+            return func(*args, **named)
+        running = args[1] if len(args) > 1 else named.get("running_mean")
+        self._way = crc32(repr(self._number.get(id(running))).encode(), self._way)
+        return _batch_norm(*args, **named)
 
 
 def _batch_norm(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -43,8 +44,8 @@ def severed_within() -> Iterator[None]:
         raise Severed(str(error).strip().splitlines()[0]) from error
 
 
-def connect(rank: Rank, backend: str, store: dist.Store, device: torch.device) -> None:
-    """Makes the connections that sums go through, once all ranks do."""
+def connect(rank: Rank, backend: str, store: dist.Store, device: torch.device) -> Any:
+    """Makes the connections that sums go through, once all ranks do; gives those of gradients."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group(
@@ -54,6 +55,7 @@ def connect(rank: Rank, backend: str, store: dist.Store, device: torch.device) -
         world_size=rank.num,
         timeout=PATIENCE,
     )
+    return dist.new_group(timeout=PATIENCE)
 
 
 def summed(values: Tensor) -> Tensor:
@@ -71,3 +73,11 @@ def widest(device: torch.device) -> torch.dtype:
 def summed_number(value: float, device: torch.device) -> float:
     """Adds up a number over the ranks."""
     return float(summed(torch.tensor(value, dtype=widest(device), device=device)))
+
+
+def is_same(value: int, device: torch.device) -> bool:
+    """Whether a number is the same on all ranks."""
+    most = torch.tensor([value, -value], device=device)
+    with severed():
+        dist.all_reduce(most, dist.ReduceOp.MAX)
+    return most.sum().item() == 0

@@ -27,8 +27,7 @@ from lth_runner.training.engines.distributed.orders import (
 )
 from lth_runner.training.engines.distributed.shared_training import (
     SharedTraining,
-    replicated,
-    sharded,
+    begun,
 )
 from lth_runner.training.engines.engine import Together
 from lth_runner.training.job import Job
@@ -63,8 +62,9 @@ class Distributed:
         leader, number = self.leader, self.leader.next_number()
         forgotten, is_sharded = leader.forgotten(), self.is_sharded
         leader.tell(Begin.of(number, forgotten, job, recipe, checkpoint, is_sharded=is_sharded))
-        make = sharded if is_sharded else replicated
-        training = make(job, recipe, checkpoint, leader.rank)
+        training = begun(
+            job, recipe, checkpoint, leader.rank, leader.gradients, is_sharded=is_sharded
+        )
         loop = training.loop
         if is_sharded:
             loop.elsewhere = _elsewhere(leader, number)

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lth_runner.training.engines.distributed.collectives import severed
+from lth_runner.values.errors import UserError
 
 BUCKET = 25 * 2**20  # bytes that are sent at once
 
@@ -18,22 +19,23 @@ BUCKET = 25 * 2**20  # bytes that are sent at once
 class SummedGradients:
     """Adds up the gradients of some parameters over the ranks, in buckets of ``BUCKET`` bytes.
 
-    A bucket goes out as soon as its gradients are there and those before it have gone, as torch's
-    DistributedDataParallel has it; the order is the same on all ranks, whatever order gradients
-    come in. This one takes what the loop trains and not what a module owns: scores of a masking,
-    parts of a batch that add up, and gradients that stay None where no rank has any, so that the
-    optimizer passes them over as it does in one process. ``early``: buckets may go out during a
-    backward pass, which is then the only one of its step.
+    In the last backward pass of a step a bucket goes out as soon as its gradients are there and
+    those before it have gone, as torch's DistributedDataParallel has it; the order is the same on
+    all ranks, whatever order gradients come in. This one takes what the loop trains and not what a
+    module owns: scores of a masking, parts of a batch that add up, and gradients that stay None
+    where no rank has any, so that the optimizer passes them over as it does in one process.
+    ``group``: connections of their own, since the sums of batch norms go between the buckets, and
+    where ranks go through different layers, not between the same ones.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], *, early: bool) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], group: Any) -> None:
         self._buckets = list(_buckets([p for p in parameters if p.requires_grad]))
-        self._next = 0
-        self._handles = []
-        for number, bucket in enumerate(self._buckets) if early else ():
-            for parameter in bucket.parameters:
-                there = self._noting(number)
-                self._handles.append(parameter.register_post_accumulate_grad_hook(there))
+        self._group, self._next, self._is_last_pass = group, 0, False
+        self._handles = [
+            parameter.register_post_accumulate_grad_hook(self._noting(number))
+            for number, bucket in enumerate(self._buckets)
+            for parameter in bucket.parameters
+        ]
 
     @property
     def way(self) -> int:
@@ -46,26 +48,36 @@ class SummedGradients:
             handle.remove()
 
     def expect(self) -> None:
-        """Waits for the gradients of another step."""
-        self._next = 0
+        """Has buckets go out from here on: the step's last backward pass begins."""
+        self._next, self._is_last_pass = 0, True
         for bucket in self._buckets:
-            bucket.num_awaited = len(bucket.parameters)
+            bucket.awaited = set(map(id, bucket.parameters))
 
     def _noting(self, number: int) -> Callable[[Tensor], None]:
         def there(parameter: Tensor) -> None:
-            self._buckets[number].num_awaited -= 1
-            while self._next < len(self._buckets) and not self._buckets[self._next].num_awaited:
+            if not self._is_last_pass:
+                return
+            if number < self._next:
+                raise UserError(
+                    f"train.engine=distributed: a parameter of shape {tuple(parameter.shape)} gets "
+                    "its gradient in several goes of one backward pass, and this one after it was "
+                    "sent, as torch.utils.checkpoint does with use_reentrant=True for a parameter "
+                    "that is used in two of its parts: give use_reentrant=False"
+                )
+            self._buckets[number].awaited.discard(id(parameter))
+            while self._next < len(self._buckets) and not self._buckets[self._next].awaited:
                 self._send_next()
 
         return there
 
     def _send_next(self) -> None:
-        self._buckets[self._next].send()
+        self._buckets[self._next].send(self._group)
         self._next += 1
 
     @torch.no_grad()
     def finish(self) -> None:
         """Adds up what has not gone out, and puts all sums in the gradients' places."""
+        self._is_last_pass = False
         while self._next < len(self._buckets):
             self._send_next()
         for bucket in self._buckets:
@@ -80,12 +92,12 @@ class _Bucket:
     """
 
     parameters: Sequence[nn.Parameter]
-    num_awaited: int = 0
+    awaited: set[int] = field(default_factory=set)  # whose gradients are to come
     _sent: Tensor | None = field(default=None, init=False)
     _work: Any = field(default=None, init=False)
 
     @torch.no_grad()
-    def send(self) -> None:
+    def send(self, group: Any) -> None:
         like = self.parameters[0]
         flat = [
             torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten()
@@ -94,7 +106,7 @@ class _Bucket:
         known = torch.tensor([float(p.grad is not None) for p in self.parameters])
         self._sent = torch.cat([*flat, known.to(like)])
         with severed():
-            self._work = dist.all_reduce(self._sent, async_op=True)
+            self._work = dist.all_reduce(self._sent, group=group, async_op=True)
 
     def receive(self) -> None:
         assert self._sent is not None

@@ -49,6 +49,7 @@ class Leader:
     ) -> None:
         self.rank, self.me, self.others, self.store = rank, me, tuple(lines.values()), store
         self.known: tuple[object, ...] = ()
+        self.gradients: Any = None  # connections that their sums go through
         self._lines = dict(zip(lines, range(len(lines)), strict=True))
         self._answers: list[queue.SimpleQueue[Any]] = [queue.SimpleQueue() for _ in lines]
         self._failures: dict[int, Failure | None] = {}  # None: gone without a word
@@ -186,6 +187,7 @@ class Follower:
     def __init__(self, rank: Rank, first: Who, line: Connection, store: Any) -> None:
         self.rank, self.first, self.store = rank, first, store
         self.known: tuple[object, ...] = ()
+        self.gradients: Any = None  # connections that their sums go through
         self.device = CPU
         self._line, self._sending = line, Line(line)
         self._orders: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()

@@ -18,8 +18,7 @@ from lth_runner.training.engines.distributed.lines import Follower
 from lth_runner.training.engines.distributed.shared_training import (
     SharedTraining,
     Standing,
-    replicated,
-    sharded,
+    begun,
 )
 from lth_runner.training.engines.distributed.telling import End
 from lth_runner.training.job import Job
@@ -68,7 +67,7 @@ class Connect:
 
     def __call__(self, served: Served) -> bool:
         follower = served.follower
-        connect(follower.rank, self.backend, follower.store, follower.device)
+        follower.gradients = connect(follower.rank, self.backend, follower.store, follower.device)
         return True
 
 
@@ -134,9 +133,15 @@ class Begin:
             served.trainings.pop(number, None)
         ticket = Ticket(self.mask, self.weights, Start(**self.start))
         job = Job(self.task, ticket, self.masking)
-        rank = served.follower.rank
-        make = sharded if self.is_sharded else replicated
-        training = make(job, self.recipe, self.checkpoint, rank)
+        follower = served.follower
+        training = begun(
+            job,
+            self.recipe,
+            self.checkpoint,
+            follower.rank,
+            follower.gradients,
+            is_sharded=self.is_sharded,
+        )
         # what it has started from is looked at no more, and may be large
         start = replace(ticket.start, optimizer={})
         training.loop.job = replace(job, ticket=Ticket(self.mask, {}, start))

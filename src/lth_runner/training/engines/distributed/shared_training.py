@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +63,7 @@ class Gradients(Protocol):
         """Hashes how they came about, where that must be the same way on all ranks."""
 
     def expect(self) -> None:
-        """Waits for the gradients of another step."""
+        """Waits for the gradients of the step's last backward pass, which begins."""
 
     def finish(self) -> None:
         """Has the sums in the gradients' places."""
@@ -75,21 +75,36 @@ class Gradients(Protocol):
 Measure = Callable[[nn.Module, Iterable[Iterable[Batch]], Objective], list[list[Tensor]]]
 
 
-def replicated(
-    job: Job, recipe: Recipe, checkpoint: Checkpoint | None, rank: Rank
+def begun(
+    job: Job,
+    recipe: Recipe,
+    checkpoint: Checkpoint | None,
+    rank: Rank,
+    group: Any,
+    *,
+    is_sharded: bool,
 ) -> SharedTraining:
-    """Makes a training of which each rank has the whole network."""
+    """Makes a training of which each rank has the whole network, or a part of it.
+
+    ``group``: connections that the gradients of whole networks go through.
+    """
+    if is_sharded:
+        return _sharded(job, recipe, checkpoint, rank)
+    return _replicated(job, recipe, checkpoint, rank, group)
+
+
+def _replicated(
+    job: Job, recipe: Recipe, checkpoint: Checkpoint | None, rank: Rank, group: Any
+) -> SharedTraining:
     laws = job.task.laws
     # a draw of weights is one for all ranks; of activations, as of dropout, each has its own
     alike = isinstance(laws, Gaussian) and not laws.local_reparameterisation
     loop = Loop(job, recipe, checkpoint, rank=0 if alike else rank.number)
-    once = recipe.micro_batch is None and laws is None
-    gradients = SummedGradients(loop.parameters, early=once)
+    gradients = SummedGradients(loop.parameters, group)
     return SharedTraining(loop, rank, gradients, answered_in_pieces)
 
 
-def sharded(job: Job, recipe: Recipe, checkpoint: Checkpoint | None, rank: Rank) -> SharedTraining:
-    """Makes a training of which each rank has a part of the network."""
+def _sharded(job: Job, recipe: Recipe, checkpoint: Checkpoint | None, rank: Rank) -> SharedTraining:
     task = job.task
     model = network(task, recipe)
     spread = OverRanks(rank, task.device)
@@ -129,8 +144,11 @@ class SharedTraining:
         self._gradients, self._measure = gradients, measure
         norms = [m for m in self.loop.model.modules() if isinstance(m, _BatchNorm)]
         own = any(norms) or not job.task.is_shipped  # a user's own may call F.batch_norm too
-        self._is_synchronised = recipe.sync_batch_norm and own
-        equal = {id(b) for norm in norms for b in norm.buffers()} if self._is_synchronised else ()
+        is_synchronised = recipe.sync_batch_norm and own
+        self._normalised: AbstractContextManager[object] = (
+            Synchronised(loop.model) if is_synchronised else nullcontext()
+        )
+        equal = {id(b) for norm in norms for b in norm.buffers()} if is_synchronised else ()
         fixed = {id(b) for b in constants(self.loop.model).values()}  # as what deltas are added to
         self._buffers = [
             b
@@ -144,13 +162,13 @@ class SharedTraining:
         batch = self._batches[loop.step]
         terms = summed_number(loop.objective.weight(batch[1]), loop.loss.device)
         before, loop.loss = loop.loss, torch.zeros_like(loop.loss)
-        self._gradients.expect()
-        with severed_within(), self._normalised():
+        with severed_within(), self._normalised:
             loop.differentiate(
                 batch,
                 terms=terms,
                 penalised=self._rank.is_first,
                 num_passes=self._num_passes,
+                before_last=self._gradients.expect,
             )
         self._gradients.finish()
         loop.loss = before + summed(loop.loss)
@@ -158,9 +176,6 @@ class SharedTraining:
         self._average_buffers()
         with severed_within():
             loop.update()
-
-    def _normalised(self) -> AbstractContextManager[object]:
-        return Synchronised() if self._is_synchronised else nullcontext()
 
     @torch.no_grad()
     def _average_buffers(self) -> None:
