@@ -282,3 +282,29 @@ def test_what_cannot_be_merged_is_told(runs: list[str], capsys: pytest.CaptureFi
     other = Source(two.name, two.task, moved, two.end, two.own)
     with pytest.raises(UserError, match=r"started from other weights \(linear1.weight\)"):
         Merge((one, other))
+
+
+def test_heads_are_kept_apart_or_it_is_told_what_their_classes_are(runs: list[str]) -> None:
+    one, two = sources(runs)
+    assert Merge((one, two)).told == "output.bias, output.weight: each its own"
+    # one task's output layer as if nobody had named it
+    end = {**two.end, "output.weight": one.end["output.weight"]}
+
+    def unnamed(**classes: tuple[str, ...]) -> Merge:
+        found = (
+            replace(source, own=frozenset(), head=frozenset(), start=one.start, end=end,
+                    classes=classes.get(name, ()))
+            for name, source in (("one", one), ("two", two))
+        )  # fmt: skip
+        return Merge(tuple(found))
+
+    with pytest.raises(
+        UserError, match=r"one/.* by the classes good, bad, two/.* by Bad, Good, and"
+    ):
+        unnamed(one=("good", "bad"), two=("Bad", "Good"))
+    with pytest.raises(UserError, match=r"by 5, 6, and with no --head"):
+        unnamed(one=("0", "1"), two=("5", "6"))
+    assert "all of yes, no" in unnamed(one=("yes", "no"), two=("yes", "no")).told
+    told = unnamed(one=("yes", "no")).told
+    assert "as if they answered the same" in told
+    assert "of yes, no; two/" in told

@@ -128,6 +128,7 @@ def _run(arguments: argparse.Namespace) -> int:
     methods = {n: _method(n, arguments) for n in arguments.method or METHODS}
     chosen = {"round": arguments.round, "arm": arguments.arm, "seed": arguments.seed}
     merge = Merge(tuple(Source.of_run(run, arguments.head, **chosen) for run in arguments.runs))
+    show(f"head     {merge.told}")
     show("\n".join(_told(merge)))
     header = ["method", "weight", *(one.name for one in merge.sources)]
     alone = merge.alone()

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from lth_runner.problem.task import Task
-from lth_runner.runs.folder import MERGES, append_rows
+from lth_runner.runs.folder import MERGES, append_rows, read_flat_config
 from lth_runner.runs.origin import FromRun
 from lth_runner.runs.rebuilt import rebuilt
 from lth_runner.study.merging import Interference, Merging, interference
@@ -42,6 +42,8 @@ class Source:
     start: State
     end: State
     own: frozenset[str]
+    head: frozenset[str] = frozenset()  # those of its own that were named
+    classes: tuple[str, ...] = ()  # what its answers stand for, in their order, where that is known
     folder: Path = Path()  # of its run
     row: Mapping[str, Any] = field(default_factory=dict)  # its line of rounds.jsonl
 
@@ -61,7 +63,8 @@ class Source:
         name = f"{chosen.folder.parent.name}/{chosen.folder.name}"
         head = select(own, end, "--head")
         own_tensors = head | (end.keys() - _parameters(stock))
-        return cls(name, stock, start, end, own_tensors, chosen.folder, chosen.row)
+        classes = _classes(task, chosen.folder)
+        return cls(name, stock, start, end, own_tensors, head, classes, chosen.folder, chosen.row)
 
     @property
     def measure(self) -> Measure:
@@ -85,7 +88,8 @@ class Trial:
 class Merge:
     """Sources that began at the same weights, whose changes are merged.
 
-    Raises UserError for fewer than two, for networks of other tensors, and for other starts.
+    Raises UserError for fewer than two, for networks of other tensors, for other starts, and for
+    heads that are merged though they number other classes.
     """
 
     sources: tuple[Source, ...]
@@ -98,6 +102,7 @@ class Merge:
             raise UserError(f"{twice} is named twice: its change would count double")
         first = self.sources[0]
         for other in self.sources[1:]:
+            _refuse_other_classes(first, other)
             odd = sorted((first.end.keys() - first.own) ^ (other.end.keys() - other.own))
             if odd:
                 raise UserError(
@@ -118,6 +123,22 @@ class Merge:
         first = self.sources[0]
         return tuple(
             n for n, v in first.end.items() if n not in first.own and v.is_floating_point()
+        )
+
+    @property
+    def told(self) -> str:
+        """Says whose heads are kept and whose are merged, and what their answers stand for."""
+        if any(one.head for one in self.sources):
+            named = sorted({name for one in self.sources for name in one.head})
+            return f"{listed(named)}: each its own"
+        answers = {one.name: one.classes or (one.task.data.name,) for one in self.sources}
+        if len(set(answers.values())) == 1:
+            (same,) = set(answers.values())
+            return f"none is named: output layers are merged too, all of {listed(same)}"
+        told = "; ".join(f"{name} of {listed(classes)}" for name, classes in answers.items())
+        return (
+            f"none is named: output layers are merged too, as if they answered the same: {told}. "
+            "With --head PATTERN each keeps its own"
         )
 
     @cached_property
@@ -208,6 +229,30 @@ def _parameters(task: Task) -> set[str]:
     """Names what of a network's tensors is a parameter."""
     network = next(module for _, module in task.named_modules())
     return {name for name, _ in network.named_parameters()}
+
+
+def _classes(task: Task, folder: Path) -> tuple[str, ...]:
+    """Names the classes that a run's data have, or the numbers of those that it took of them."""
+    named: tuple[str, ...] = getattr(task.data, "class_names", ())  # a user's own may have none
+    taken = read_flat_config(folder).get("dataset.classes")
+    return named or (tuple(map(str, taken)) if isinstance(taken, (list, tuple)) else ())
+
+
+def _refuse_other_classes(one: Source, other: Source) -> None:
+    """Refuses to merge heads whose answers, at the same places, are known to be of other classes.
+
+    Classes of other names may be the same ones; that is told, and for the caller to know.
+    """
+    if one.head or other.head or not (one.classes and other.classes):
+        return
+    names = [[name.casefold() for name in source.classes] for source in (one, other)]
+    numbers = all(name.isdecimal() for name in (*one.classes, *other.classes))
+    if names[0] != names[1] and (sorted(names[0]) == sorted(names[1]) or numbers):
+        raise UserError(
+            f"{one.name} answers by the classes {listed(one.classes)}, {other.name} by "
+            f"{listed(other.classes)}, and with no --head their output layers would be merged into "
+            "one: name that layer's tensors in --head, so that each keeps its own"
+        )
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
