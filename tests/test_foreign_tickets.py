@@ -129,6 +129,16 @@ def test_the_zeros_of_a_sparse_checkpoint_are_its_mask_over_shards_and_in_half_p
     assert same(dict(found.trained.read()), state)
 
 
+def test_what_is_called_so_for_another_reason_is_no_torn_pruning(tmp_path: Path) -> None:
+    state = network().state_dict() | {"attention.causal_mask": torch.ones(2, 2).tril()}
+    state["0.weight"][:, 0] = 0
+    state["head.weight_orig"], state["head.weight_u"] = torch.randn(2, 2), torch.randn(2)
+    torch.save(state, tmp_path / "file")
+    found = read_ticket_from(tmp_path / "file")
+    assert found.by_zeros
+    assert torch.equal(found.masks.read()["0.weight"], state["0.weight"] != 0)
+
+
 def test_no_mask_is_read_of_values_that_are_not_finite(tmp_path: Path) -> None:
     torch.save({"0.weight": torch.full((2, 2), torch.nan)}, tmp_path / "nan.pt")
     with pytest.raises(UserError, match=r"0\.weight has values that are not finite"):
@@ -194,6 +204,19 @@ def masks_beside_weights(path: Path) -> None:
     torch.save(state | {f"{name}_mask": kept for name, kept in halves().items()}, path)
 
 
+def torn(*gone: str, **changed: Tensor) -> Callable[[Path], object]:
+    """Writes a checkpoint of torch.nn.utils.prune without some tensors, or with others."""
+
+    def write(path: Path) -> None:
+        module = network()
+        prune.l1_unstructured(module[0], "weight", 0.5)
+        state = {name: v for name, v in module.state_dict().items() if name not in gone}
+        torch.save(state | {name.replace("__", "."): v for name, v in changed.items()}, path)
+
+    return write
+
+
+SHARES = {"0.weight": torch.tensor([[0.5, 1], [0, 0.25]])}
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "nothing": (lambda path: None, r"does not exist; accepted: a ticket file or a run folder"),
     "empty": (lambda path: path.touch(), r"is empty"),
@@ -216,6 +239,24 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "no kind": (
         lambda path: torch.save({"a": torch.arange(5)}, path),
         r"holds no mask, and no weights.*accepted",
+    ),
+    "a mask alone": (
+        torn("0.weight_orig"),
+        r"file holds 0\.weight_mask without 0\.weight_orig: of what torch",
+    ),
+    "masks among pruned": (
+        torn(**{"2__weight_mask": torch.ones(3)}),
+        r"2\.weight_mask without 2\.weight_orig",
+    ),
+    "unmasked": (torn("0.weight_mask"), r"file holds 0\.weight_orig without 0\.weight_mask"),
+    "soft": (lambda path: torch.save(SHARES, path), r"file: 0\.weight holds 0\.5, where a mask"),
+    "soft by name": (
+        lambda path: torch.save({"mask.a": torch.tensor([0.0, -2])}, path),
+        r"mask\.a holds -2, where",
+    ),
+    "bytes": (
+        lambda path: torch.save({"a": torch.tensor([[0, 255]])}, path),
+        r"a holds 255, where a mask",
     ),
     "compressed": (
         lambda path: save_file(

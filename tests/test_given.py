@@ -386,6 +386,15 @@ ODD = {
         {"linear1.weight": torch.zeros(12, 16) > 0, "output.weight": torch.zeros(3, 12) > 0},
         r"keeps none of 228 weights.*1 must mean kept",
     ),
+    "of two names": (
+        changed() | {f"module.{name}": kept for name, kept in changed().items()},
+        r"each is there without module\. too: leave those out by 'pruner\.dropped=\[module",
+    ),
+    "a layer and its weight": (
+        changed() | {"linear1": torch.zeros(12, 16) > 0},
+        r"linear1 and linear1\.weight both belong to linear1\.weight|"
+        r"linear1\.weight and linear1 both belong to linear1\.weight",
+    ),
     "biases": (
         changed(output__bias=torch.zeros(3) > 0),
         r"removes weights of output\.bias, which no mask covers here.*pruner\.biases=true",

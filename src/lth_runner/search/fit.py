@@ -77,7 +77,7 @@ class Fit:
         for place, names in places.items():
             if place in spared or (place not in covered and given.by_zeros):
                 continue
-            found = _agreed(given.called, place, (held[name] for name in names))
+            found = _agreed(given.called, place, names, held)
             if place not in covered:
                 beyond += [] if bool(found.all()) else [place]
             elif found.shape != whole[covered[place]].shape:
@@ -102,7 +102,7 @@ class Fit:
         for place, names in places.items():
             if place in spared:
                 continue
-            value = _agreed(called, place, (held[name] for name in names))
+            value = _agreed(called, place, names, held)
             if value.shape != base[place].shape:
                 shapes.append(_shapes(place, value, base[place]))
                 continue
@@ -157,7 +157,7 @@ class Fit:
             else:
                 places.setdefault(found, []).append(plain[name])
         if strange:
-            told = _strange(called, sorted(strange), own, fits=bool(places))
+            told = _strange(called, sorted(strange), own, places)
             unused = self._unused(plain)
             also = f"; pruner.rename: {listed(unused)} is in no name of it" if unused else ""
             raise UserError(told + also)
@@ -192,14 +192,15 @@ def _stock_names(task: Task) -> list[str]:
     return list(task.names if task.coordinates is None else task.merged(task.init()))
 
 
-def _agreed(called: str, place: str, values: Iterable[Tensor]) -> Tensor:
+def _agreed(called: str, place: str, names: Sequence[str], held: Tensors) -> Tensor:
     """Takes the one value of what the network shares; raises UserError where two differ."""
-    found, *others = values
-    for other in others:
+    found = held[names[0]]
+    for name in names[1:]:
+        other = held[name]
         if found.shape != other.shape or not torch.equal(found, other):
             raise UserError(
-                f"{called}: two of its tensors belong to {place}, which the network shares, and "
-                "differ: leave one out by pruner.dropped"
+                f"{called}: {names[0]} and {name} both belong to {place} of the network, and "
+                "differ: leave one out by pruner.dropped, or out of the file"
             )
     return found
 
@@ -209,9 +210,17 @@ def _without_chance(kept: Tensor) -> Tensor:
     return torch.ones_like(kept) if zeros < FEW_ZEROS * kept.numel() else kept
 
 
-def _strange(called: str, names: Sequence[str], own: Collection[str], *, fits: bool) -> str:
-    prefix = _prefix(names, own)
-    if prefix is not None:
+def _strange(
+    called: str, names: Sequence[str], own: Collection[str], places: Collection[str]
+) -> str:
+    prefix, fits = _prefix(names, own), bool(places)
+    first = names[0].partition(".")[0]
+    if all(name.removeprefix(f"{first}.") in places for name in names):
+        cure = (
+            f"each is there without {first}. too: leave those out by 'pruner.dropped=[{first}.*]', "
+            "or out of the file"
+        )
+    elif prefix is not None:
         cure = f"their prefix alone differs: 'pruner.rename={prefix}' makes them fit"
     else:
         cure = (
@@ -249,6 +258,13 @@ def _refuse_shapes(called: str, shapes: Sequence[str]) -> None:
 
 
 def _refuse_beyond(task: Task, called: str, names: Sequence[str]) -> None:
+    parameters = dict(dict(task.named_modules())[""].named_parameters(remove_duplicate=False))
+    plain = task.coordinates is None
+    if buffers := [name for name in names if plain and name not in parameters]:
+        raise UserError(
+            f"{called} removes values of {listed(buffers)}, which the network keeps beside its "
+            "parameters and no mask covers: leave them out by pruner.dropped"
+        )
     if names:
         key = "covers.also" if prunes_to_zero(task.coordinates) else "coordinates.only"
         key = "pruner.biases=true" if all(name.endswith("bias") for name in names) else key

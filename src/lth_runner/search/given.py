@@ -108,7 +108,7 @@ class Given:
         log.info(
             "tickets  %s%s: sparsity %.4g%s; weights: %s",
             f"{len(given)} for each replicate, the first " if len(given) > 1 else "",
-            given[0].called, min(sparsities),
+            given[0].called + " (where its weights are zero)" * given[0].by_zeros, min(sparsities),
             f" to {max(sparsities):.4g}" if len(set(sparsities)) > 1 else "", SAID[self.weights],
         )  # fmt: skip
         if dense:

@@ -34,6 +34,7 @@ def read_ticket_from(place: Path, key: str = "pruner.ticket") -> GivenTicket:
     pruned = torch_prune.pruned_names(tensors)
     marked = [name for name in tensors if _is_marked(name, tensors)]
     if pruned and len(pruned) == len(marked):
+        torch_prune.refuse_torn(tensors, called)
         return GivenTicket(
             called,
             masks=_kept(files, called, torch_prune.masks),
@@ -50,6 +51,8 @@ def read_ticket_from(place: Path, key: str = "pruner.ticket") -> GivenTicket:
             start=start if beside else alone,
             trained=trained if beside else alone,
         )
+    zero_one.refuse_soft(tensors, called)
+    torch_prune.refuse_torn(tensors, called)
     if marked:
         raise UserError(
             f"{called} holds two kinds of content, masks ({marked[0]}) beside other tensors "
@@ -62,13 +65,13 @@ def read_ticket_from(place: Path, key: str = "pruner.ticket") -> GivenTicket:
         called,
         masks=_kept(files, called, sparse.NonZero),
         start=_only_trained(called),
-        trained=_kept(files, called, lambda found: found),
+        trained=_kept(files, called, lambda found, called: found),
         by_zeros=True,
     )
 
 
-def _kept(files: Sequence[Path], called: str, read: Callable[[Opened], Tensors]) -> Kept:
-    return Kept(tuple(files), lambda: read(Opened(files, called)))
+def _kept(files: Sequence[Path], called: str, read: Callable[[Opened, str], Tensors]) -> Kept:
+    return Kept(tuple(files), lambda: read(Opened(files, called), called))
 
 
 def _only_trained(called: str) -> Kept:

@@ -37,15 +37,15 @@ class NonZero(Mapping[str, Tensor]):
     Raises UserError for a tensor with values that are not finite.
     """
 
-    def __init__(self, tensors: Tensors) -> None:
-        self._tensors = tensors
+    def __init__(self, tensors: Tensors, called: str) -> None:
+        self._tensors, self._called = tensors, called
 
     def __getitem__(self, name: str) -> Tensor:
         value = self._tensors[name]
         if not bool(value.isfinite().all()):
             raise UserError(
-                f"{name} has values that are not finite, of which no mask can be read: take "
-                "another copy of the file"
+                f"{self._called}: {name} has values that are not finite, of which no mask can be "
+                "read: take another copy of the file"
             )
         return value != 0
 
