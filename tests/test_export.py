@@ -427,6 +427,12 @@ def test_what_a_file_that_is_read_is_not_is_said(outputs, taken, tmp_path):
 
 def test_a_packed_file_is_no_ticket_and_no_origin_and_says_what_to_take(taken, tmp_path):
     export.to_bitmask(taken, tmp_path / "bits.safetensors")
+    for read, form in (
+        (export.load_csr, "csr"), (export.TaskVector.load, "task_vector"),
+        (lambda path: export.load_semi_structured(path, taken.stock()), "semi_structured"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=f"of the form bitmask, not {form}: read it by lth_run"):
+            read(tmp_path / "bits.safetensors")
     for read in (read_ticket_from, lambda path: list(File(str(path)).tensors())):
         with pytest.raises(UserError, match=r"as bitmask, which packs .* --as checkpoint"):
             read(tmp_path / "bits.safetensors")

@@ -84,8 +84,13 @@ def test_a_prefix_is_taken_off_and_another_put_on(tmp_path: Path) -> None:
 
 def test_a_head_that_differs_is_drawn_anew_where_it_is_named(tmp_path: Path) -> None:
     path = written(tmp_path / "a.safetensors", weights(classes=9))
-    with pytest.raises(UserError, match=r"head.\w+ has shape \(9.*network's has \(3.*origin.fresh"):
+    with pytest.raises(
+        UserError, match=r"head.\w+ has shape \(9.*network's has \(3.*origin.fresh=\[head"
+    ):
         start(File(path))
+    wide = {name: torch.stack([value, value]) for name, value in weights().items()}
+    with pytest.raises(UserError, match=r"is of another network: \d of its \d tensors, in \d lay"):
+        start(File(written(tmp_path / "b.safetensors", wide)))
     one, other = (start(File(path, fresh=["head"]), seed) for seed in (0, 1))
     plain = Task(Net, data(), 0).init()
     assert torch.equal(one["head.weight"], plain["head.weight"])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lth_runner.export.agreement import Answer
 from lth_runner.export.layouts import to_bitmask
 from lth_runner.export.taken_ticket import Taken, said
-from lth_runner.export.tensor_files import opened, parts_of, whole_of
+from lth_runner.export.tensor_files import of_form, parts_of, whole_of
 from lth_runner.problem.answers import answer
 from lth_runner.problem.coordinates import Delta, own_name
 from lth_runner.values import state as states
@@ -48,9 +48,7 @@ class TaskVector:
     @classmethod
     def load(cls, path: str | Path) -> TaskVector:
         """Reads a file of the form task_vector; raises UserError for another."""
-        tensors, metadata = opened(path)
-        if metadata.get("form") != FORM:
-            raise UserError(f"{path} is of the form {metadata.get('form')}, not {FORM}")
+        tensors, metadata = of_form(path, FORM)
         shapes = {n: tuple(shape) for n, shape in json.loads(metadata[SHAPES]).items()}
         parts = {name: parts_of(tensors, name) for name in shapes}
         return cls(

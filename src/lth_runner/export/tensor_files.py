@@ -23,6 +23,7 @@ from lth_runner.values.state import State
 PARTS = "packed"  # metadata: the shape of each packed tensor
 TIED = "tied"  # metadata: names that stand for a tensor of another name
 TURNED = "turned"  # metadata: names of the packed tensors (in, out), packed as (out, in)
+DENSE = "checkpoint, csr, bitmask or semi_structured"  # the forms that ``load`` makes dense
 EXTRA = "lth-export"  # the facts of a .pt, beside the versions of its modules
 Unpack = Callable[[State, tuple[int, ...]], Tensor]
 
@@ -166,9 +167,7 @@ def load(path: str | Path) -> State:
 
 def load_csr(path: str | Path) -> State:
     """Reads a file of the form csr, its thinned tensors as torch's sparse matrices (out, rest)."""
-    tensors, metadata = opened(path)
-    if metadata["form"] != "csr":
-        raise UserError(f"{path} is of the form {metadata['form']}, not csr: use load")
+    tensors, metadata = of_form(path, "csr")
     shapes = json.loads(metadata[PARTS])
     whole = whole_of(tensors, shapes)
     for name, shape in shapes.items():
@@ -176,14 +175,17 @@ def load_csr(path: str | Path) -> State:
     return whole
 
 
-def opened(path: str | Path) -> tuple[State, dict[str, str]]:
-    """Reads a file of ours: its tensors as they lie in it, and its metadata."""
+def opened(path: str | Path, wanted: str = DENSE) -> tuple[State, dict[str, str]]:
+    """Reads a file of ours: its tensors as they lie in it, and its metadata.
+
+    ``wanted``: the forms that a message asks for; which one it is, the caller looks at.
+    """
     place = Path(path)
     try:
         if states.metadata_of(place).get("made_by") != MADE_BY:
             raise UserError(
                 f"{path} was not written by lth-export, or was cut short: give a .safetensors file "
-                "of checkpoint, csr, bitmask or semi_structured (docs/export.md)"
+                f"of the form {wanted} (docs/export.md)"
             )
         return states.load(place)
     except FileNotFoundError as error:
@@ -194,6 +196,18 @@ def opened(path: str | Path) -> tuple[State, dict[str, str]]:
         raise UserError(
             f"{path} is not what lth-export wrote: it was changed or cut short; export it again"
         ) from error
+
+
+def of_form(path: str | Path, form: str) -> tuple[State, dict[str, str]]:
+    """Reads a file of one of our forms; raises UserError for another, saying what reads that."""
+    tensors, metadata = opened(path, form)
+    if (found := metadata["form"]) != form:
+        read = "TaskVector.load" if found == "task_vector" else "lth_runner.export.load"
+        raise UserError(
+            f"{path} is of the form {found}, not {form}: read it by {read}, or export its run with "
+            f"--as {form}"
+        )
+    return tensors, metadata
 
 
 def whole_of(tensors: State, packed: Collection[str]) -> State:

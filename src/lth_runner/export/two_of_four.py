@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lth_runner.export import layouts
 from lth_runner.export.agreement import Answer
 from lth_runner.export.taken_ticket import Taken
-from lth_runner.export.tensor_files import PARTS, answering, load, opened, save_packed
+from lth_runner.export.tensor_files import PARTS, answering, load, of_form, save_packed
 from lth_runner.export.tensor_files import thinned as thinned_tensors
 from lth_runner.problem.answers import answer
 from lth_runner.problem.covers import TRANSPOSED
@@ -128,11 +128,13 @@ def load_semi_structured(
     """Loads a file into a network of its kind on a CUDA device, in half precision, and returns it.
 
     Weights of linear layers that its kernels can take become torch's semi-structured tensors, all
-    others are dense. The network is for inference. Raises UserError without such a device.
+    others are dense. The network is for inference. Raises UserError without such a device,
+    and for a file of another form.
     """
+    _, metadata = of_form(path, "semi_structured")
     if not torch.cuda.is_available():
         raise UserError("there is no CUDA device: load(path) gives the dense state_dict anywhere")
-    names = json.loads(opened(path)[1][PARTS])
+    names = json.loads(metadata[PARTS])
     placed = copy.deepcopy(module)
     placed.load_state_dict(load(path))
     return compressed(_halved(placed, device), names)

@@ -33,7 +33,7 @@ class Laying:
         own, first = lying_in(module), first_names(module)
         spared = select(self.fresh, own, "origin.fresh")
         held: set[str] = set()
-        besides = []
+        besides, shapes = [], []
         for name, value in tensors:
             place = first.get(name, name)
             if place in spared:
@@ -42,11 +42,8 @@ class Laying:
                 besides.append(name)
                 continue
             if value.shape != own[place].shape:
-                raise UserError(
-                    f"{self.called}: {name} has shape {tuple(value.shape)}, the "
-                    f"network's has {tuple(own[place].shape)}: name it in origin.fresh to draw it "
-                    "anew"
-                )
+                shapes.append((place, tuple(value.shape), tuple(own[place].shape)))
+                continue
             self._refuse_values(name, value, own[place])
             if place in held and not torch.equal(own[place], value.to(own[place])):
                 raise UserError(
@@ -57,6 +54,7 @@ class Laying:
                 )
             own[place].copy_(value)
             held.add(place)
+        refuse_shapes(self.called, shapes, len(own))
         self._refuse_besides(besides, own)
         if own and not own.keys() - spared:
             raise UserError(
@@ -93,3 +91,27 @@ class Laying:
 
     def _hint(self, held: set[str]) -> str:
         return "" if held else " (nothing in it fits: set origin.under or origin.into?)"
+
+
+def refuse_shapes(
+    called: str, found: Sequence[tuple[str, Sequence[int], Sequence[int]]], num: int
+) -> None:
+    """Raises UserError for tensors of other shapes: of one layer, a head, or of the whole network.
+
+    ``found``: name, the shape that is given and the network's; ``num``: how many tensors it has.
+    """
+    if not found:
+        return
+    name, given, own = found[0]
+    layers = {each.rpartition(".")[0] for each, *_ in found}
+    if len(layers) == 1:
+        (layer,) = layers
+        raise UserError(
+            f"{called}: {name} has shape {tuple(given)}, the network's has {tuple(own)}: to draw "
+            f"the layer anew name it in origin.fresh (origin.fresh=[{layer or name}])"
+        )
+    raise UserError(
+        f"{called} is of another network: {len(found)} of its {num} tensors, in {len(layers)} "
+        f"layers, have other shapes, as {name} with {tuple(given)} where this one has "
+        f"{tuple(own)}. Set model and dataset as its own training had them"
+    )

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from lth_runner.problem.laying import Laying
+from lth_runner.problem.laying import Laying, refuse_shapes
 from lth_runner.problem.lying import lying_in
 from lth_runner.values import state as states
 from lth_runner.values.errors import Damaged, UserError
@@ -217,13 +217,11 @@ class ModelsOwn:
                 f"origin.name={self.name}: {listed(wrong)} are in the network or in the "
                 "published weights alone: name the network's in origin.fresh to draw them anew"
             )
-        for name in own.keys() - spared:
-            if own[name].shape != self._state[name].shape:
-                raise UserError(
-                    f"origin.name={self.name}: {name} has shape {tuple(self._state[name].shape)}, "
-                    f"the network's has {tuple(own[name].shape)}: name it in origin.fresh to draw "
-                    "it anew"
-                )
+        named = sorted(own.keys() - spared)
+        other = [(name, self._state[name].shape, own[name].shape) for name in named]
+        shapes = [each for each in other if each[1] != each[2]]
+        refuse_shapes(f"origin.name={self.name}", shapes, len(own))
+        for name in named:
             own[name].copy_(self._state[name])
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lth_runner.problem.laying import refuse_shapes
 from lth_runner.problem.lying import lying_in
 from lth_runner.problem.models.model_folder import ModelFolder, library, quiet
 from lth_runner.problem.origin import Remainders, hash_file
@@ -74,12 +75,8 @@ class Pretrained:
         """Names what of a network the folder does not give, and what it has besides."""
         held, own = self._held(module), lying_in(module)
         fresh = select(self.fresh, own, "origin.fresh")
-        for name, there, wanted in held.misshapen:
-            if name not in fresh:
-                raise UserError(
-                    f"origin.path={self.path}: {name} has shape {there}, the network's has "
-                    f"{wanted}: name it in origin.fresh to draw it anew"
-                )
+        shapes = [each for each in held.misshapen if each[0] not in fresh]
+        refuse_shapes(f"origin.path={self.path}", shapes, len(own))
         absent = held.absent & own.keys()
         body = f"{module.base_model_prefix}."
         if lacking := sorted(n for n in absent - fresh if n.startswith(body) and "pooler" not in n):
