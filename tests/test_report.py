@@ -676,6 +676,13 @@ def test_same_configs_are_told_apart_by_folder_and_many_keys_are_cut(tmp_path):
         for i in range(2)
     ]
     assert labels(many) == ["k0=0", "k0=1"]
+    columns = [(0, 1, 0), (0, 1, 1), (0, 1, 0), (0, 1, 0), (0, 1, 1)]  # one by itself, one pair
+    few = [
+        FinishedRun.load(save(tmp_path / f"f{i}", [], config={f"k{j}": column[i] for j, column
+                                                              in enumerate(columns)}))
+        for i in range(3)
+    ]  # fmt: skip
+    assert labels(few) == ["k0=0, k1=0", "k0=1, k1=1", "k0=0, k1=1"]
 
 
 def test_a_control_that_takes_the_pruner_s_search_names_no_run(tmp_path):

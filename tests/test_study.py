@@ -50,7 +50,9 @@ def study(folder: Path, plan: dict[str, Any], *words: str, pictures: bool = Fals
     drawn = mock.patch("lth_runner.runs.report.comparisons.compare_runs", return_value=("", []))
     where = (f"paths.outputs={folder}/outputs", f"hydra.sweep.dir={folder}/outputs/sweeps/one")
     with contextlib.nullcontext() if pictures else drawn:
-        return lth_run("--config-dir", folder / "mine", "+study=small", *where, *words)
+        options = [word for word in words if word.startswith("--")]
+        own = [word for word in words if word not in options]
+        return lth_run(*options, "--config-dir", folder / "mine", "+study=small", *where, *own)
 
 
 # --- the plan
@@ -100,6 +102,11 @@ def test_later_words_hold_over_earlier_ones_and_those_of_the_study_are_no_points
         (changed("stages", "own", "distinct", to="yes"), "true or false"),
         (changed("name", to=None), r"study\.name"),
         (changed("stages", "source", "over", "source", to=["c"]), r"c has no setting"),
+        (
+            changed("settings", to={"0": ["seed=0"], "a": ["x=1"], "b": ["x=2"]})
+            | {"stages": {"own": {"over": {"seed": ["9"]}, "overrides": ["${over:seed}"]}}},
+            r"'\+study\.settings\.9=\[\"seed=9\"\]' for example; or write words, seed=9",
+        ),
     ],
 )  # fmt: skip
 def test_a_plan_that_makes_no_sense_is_told(plan: dict[str, Any], told: str) -> None:
@@ -148,7 +155,7 @@ def test_a_study_runs_its_stages_in_order_each_on_what_the_earlier_found(
 ) -> None:
     folder, said = done
     assert said.status == 0, said.err
-    assert "own: 2 points, 0 to run" in said.out
+    assert "own: 2 points, 0 to run or to find done" in said.out
     commands = [row["command"] for row in rows(folder / "outputs/sweeps/one/points.jsonl")]
     runs = {
         status_of(one)["command"]: one
@@ -180,6 +187,9 @@ def test_the_same_command_again_trains_nothing(done: tuple[Path, Said]) -> None:
     assert said.status == 0, said.err
     assert [row["command"] for row in rows(outputs / "sweeps/one/points.jsonl")] == commands
     assert contents(outputs / "store/entries") | contents(outputs / "carried") == before
+    with no_training():
+        dry = study(done[0], PLAN, "--dry-run")
+    assert "all      4 points: 4 done, at most 0 trainings" in dry.out, dry.out + dry.err
 
 
 def test_a_mistake_in_the_last_stage_is_told_before_the_first_trains(tmp_path: Path) -> None:
@@ -205,7 +215,7 @@ ORIGIN = ("origin=run", "origin.run=${stage:source}")
     ("words", "told"),
     [
         ((*GIVEN, "model.widths=[9]"), "a ticket of source (source=a) has other shapes: linear1"),
-        ((*ORIGIN, "model.widths=[9]"), "source (source=a): linear1.weight has shape (8, 64)"),
+        ((*ORIGIN, "model.widths=[9]"), "as linear1.weight with (8, 64)"),
         ((*ORIGIN, "origin.into=old."), "source (source=a) has old.linear1.bias, old."),
         ((*ORIGIN, "origin.unused=[nothing]"), "origin.unused: 'nothing' matches no tensor"),
     ],

@@ -13,7 +13,6 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
-from tqdm import tqdm
 
 from lth_runner.cli.arguments import DRY_RUN, OWN_FOLDER, parted, searched
 from lth_runner.cli.choose import engine_name, threads_of
@@ -22,7 +21,7 @@ from lth_runner.cli.expected import Expected, expect, told_disk, told_time
 from lth_runner.cli.launch import describe, prepared
 from lth_runner.cli.loading import untold
 from lth_runner.cli.study import master_of
-from lth_runner.cli.study_plan import Planned, plan_points, read_study, set_by_scale
+from lth_runner.cli.study_plan import plan_points, read_study, set_by_scale
 from lth_runner.cli.sweep import has_grid, points
 from lth_runner.runs.folder import ENDED, read_status
 from lth_runner.runs.record import RunFolder
@@ -102,7 +101,7 @@ def dry_run(words: Sequence[str], conf: Path) -> None:
         whole = loader.load_configuration(asked.root, overrides, RunMode.RUN)
         if "study" in whole:
             _of_study(whole, loader)
-        elif (one := _of_run(whole)) is not None:
+        elif (one := _of_run(whole)[1]) is not None:
             show("\n".join(one.lines))
     show(ENDS)
 
@@ -128,8 +127,8 @@ def _asked(words: Sequence[str]) -> Asked:
     return Asked(overrides, folder, root, is_sweep)
 
 
-def _of_run(whole: DictConfig) -> Expected | None:
-    """Says of one composed run where it stands; None where it is done."""
+def _of_run(whole: DictConfig) -> tuple[Path, Expected | None]:
+    """Says of one composed run where it stands: its folder, and None where it is done."""
     HydraConfig.instance().set_config(whole)
     config = whole.copy()
     with read_write(config), open_dict(config):
@@ -144,10 +143,10 @@ def _of_run(whole: DictConfig) -> Expected | None:
     stands = "done" if is_done else f"goes on, is {state}" if state else "new"
     show(f"run      {run.folder}  {stands}")
     if is_done:
-        return None
+        return run.folder, None
     with untold():
         recorded = RunFolder(draw=lambda folder: None).done(run)
-    return expect(parts, run, engine_name(parts, run.folder), recorded)
+    return run.folder, expect(parts, run, engine_name(parts, run.folder), recorded)
 
 
 def _of_sweep(whole: DictConfig, loader: ConfigLoader) -> None:
@@ -156,12 +155,17 @@ def _of_sweep(whole: DictConfig, loader: ConfigLoader) -> None:
     sweeper = OmegaConf.to_container(whole.hydra.sweeper, resolve=True)
     assert isinstance(sweeper, dict)
     described = points(whole.hydra.overrides.task, sweeper.get("params") or {}, loader)
-    _of_points([loader.load_sweep_config(whole, one) for one in tqdm(
-        described, "plan", unit="point", leave=False, disable=None)], len(described))  # fmt: skip
+    sums = Sums()
+    for number, one in enumerate(described, 1):
+        _of_point(loader.load_sweep_config(whole, one), number, len(described), sums)
+    show("\n".join(sums.lines(len(described))))
 
 
 def _of_study(whole: DictConfig, loader: ConfigLoader) -> None:
-    """Says of the points that need none of the others how they stand, and counts the rest."""
+    """Says how the points stand of which all that they need is done, and counts the rest.
+
+    A point that several stages have is one.
+    """
     study = read_study(whole.study)
     own = own_words(list(whole.hydra.overrides.task))
     master = master_of(whole.hydra, loader)
@@ -172,20 +176,33 @@ def _of_study(whole: DictConfig, loader: ConfigLoader) -> None:
         later = sum(bool(one.point.needs) for one in these)
         awaits = f", {later} upon what others will have trained" if later else ""
         show(f"stage    {number} of {len(stages)}  {stage}: {len(these)} points{awaits}")
-    first: dict[tuple[str, ...], Planned] = {
-        tuple(one.words({})): one for one in planned if not one.point.needs
-    }
-    _of_points([loader.load_sweep_config(master, list(one)) for one in first], len(planned))
+    num = len({one.key for one in planned})
+    sums, folders, left = Sums(), dict[int, str](), set[tuple[str, ...]]()
+    looked_at: dict[tuple[str, ...], str | None] = {}  # by words: the folder of one that is done
+    for one in planned:
+        needed = {name: folders.get(id(need)) for name, need in one.point.needs.items()}
+        if None in needed.values():
+            left.add(one.key)
+            continue
+        words = tuple(one.words({name: str(folder) for name, folder in needed.items()}))
+        if words not in looked_at:
+            config = loader.load_sweep_config(master, list(words))
+            looked_at[words] = _of_point(config, len(looked_at) + 1, num, sums)
+        if (folder := looked_at[words]) is not None:
+            folders[id(one.point)] = folder
+    if left:
+        show(
+            f"point    {len(left)} more, of which the trainings are not counted: their results "
+            "decide"
+        )
+    show("\n".join(sums.lines(len(looked_at) + len(left))))
 
 
-def _of_points(configs: Sequence[DictConfig], num_points: int) -> None:
-    sums = Sums()
-    for number, config in enumerate(configs, 1):
-        show(f"point    {number:>{len(str(num_points))}} of {num_points}")
-        one = _of_run(config)
-        if one is not None:
-            show(one.lines[0])
-        sums.add(one)
-    if left := num_points - len(configs):
-        show(f"point    {left} more, of which the trainings are not counted: their results decide")
-    show("\n".join(sums.lines(num_points)))
+def _of_point(config: DictConfig, number: int, num_points: int, sums: Sums) -> str | None:
+    """Says of one of several points where it stands; its folder where it is done."""
+    show(f"point    {number:>{len(str(num_points))}} of {num_points}")
+    folder, one = _of_run(config)
+    if one is not None:
+        show(one.lines[0])
+    sums.add(one)
+    return str(folder) if one is None else None

@@ -138,7 +138,8 @@ def _run(rows: _Rows, launch: Callable[[Sequence[list[str]], int], list[str | No
         name = stage[0].point.stage
         words = {id(one): one.words(f) for one in stage if (f := rows.needed(one)) is not None}
         new = list({tuple(w): w for w in words.values() if tuple(w) not in known}.values())
-        show(f"stage    {number} of {len(stages)}  {name}: {len(stage)} points, {len(new)} to run")
+        asked = f"{len(stage)} points, {len(new)} to run or to find done"
+        show(f"stage    {number} of {len(stages)}  {name}: {asked}")
         first = len(rows.commands)
         rows.commands += [rows.line(w) for w in new]
         replace_points(rows.folder, rows.expected(stages[:number]))

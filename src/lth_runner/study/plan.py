@@ -172,11 +172,21 @@ class Study:
         if self.group is not None:
             return (f"{self.group}={value}",)
         known = f" ({nearest(value, self.settings)})" if self.settings else ""
+        key = self._key_of_others(value)
+        group = "or whose options such names are, +study.group=dataset; " * (key == "dataset")
         raise UserError(
             f"{where}: {value} has no setting{known}: say what it stands for, "
-            f"'+study.settings.{value}=[dataset={value}]' for example; or whose options such "
-            "names are, +study.group=dataset; or write words, dataset=digits"
+            f"'+study.settings.{value}=[\"{key}={value}\"]' for example; {group}or write words, "
+            f"{key}={'digits' if group else value}"
         )
+
+    def _key_of_others(self, value: str) -> str:
+        """Finds the key that a name like this one is the value of in the settings: 9 of seed."""
+        for name, words in self.settings.items():
+            key, _, its_value = words[0].partition("=") if len(words) == 1 else ("", "", "")
+            if its_value == name and name.isdecimal() == value.isdecimal():
+                return key
+        return "dataset"
 
 
 def _meant(name: str, stage: Stage, values: Mapping[str, str], before: Sequence[Point]) -> Point:

@@ -77,14 +77,14 @@ def _is_copy(key: str, values: Mapping[str, list[Any]]) -> bool:
 def labels(runs: Sequence[FinishedRun]) -> list[str]:
     """Writes 'key=value, ...' of the keys in which runs differ; the folder's name breaks ties.
 
-    More than four such keys: only as many, in their order, as tell the runs apart. A run is not
-    named by a key that it does not have. Where this is long, 'train.optimizer.lr' is 'lr'.
+    More than four such keys: only those, in their order, that tell more runs apart than the ones
+    before. A run is not named by a key that it does not have. Where this is long,
+    'train.optimizer.lr' is 'lr'.
     """
     found = differences(runs)
     keys = list(found)
     if len(keys) > MAX_NAMED_KEYS:
-        counts = range(1, len(keys) + 1)
-        keys = next((keys[:n] for n in counts if _distinct(found, keys[:n], len(runs))), keys[:4])
+        keys = _telling(found, len(runs))
     settings = [_settings(run) for run in runs]
     names = [_named(own, {key: key for key in keys}) for own in settings]
     if max(map(len, names), default=0) > MAX_LABEL:
@@ -105,8 +105,15 @@ def _short(keys: Sequence[str]) -> dict[str, str]:
     return {k: leaf if leaves.count(leaf) == 1 else k for k, leaf in zip(keys, leaves, strict=True)}
 
 
-def _distinct(found: Mapping[str, list[Any]], keys: Sequence[str], num_runs: int) -> bool:
-    return len({tuple(str(found[key][i]) for key in keys) for i in range(num_runs)}) == num_runs
+def _telling(found: Mapping[str, list[Any]], num_runs: int) -> list[str]:
+    """Picks keys in their order, each because it tells more runs apart than those before it."""
+    keys: list[str] = []
+    names: list[tuple[str, ...]] = [()] * num_runs
+    for key, values in found.items():
+        further = [(*name, str(value)) for name, value in zip(names, values, strict=True)]
+        if len(set(further)) > len(set(names)):
+            keys, names = [*keys, key], further
+    return keys
 
 
 def plain(value: object) -> str:

@@ -42,6 +42,7 @@ from lth_runner.runs.report.progress import progress
 from lth_runner.runs.report.refused import refusals
 from lth_runner.runs.report.table import Cells, ruled, wrapped
 
+LONGEST = 50  # letters of a name that stands before its figures
 MOST_NAMED = 3  # of the runs that were judged alike
 
 
@@ -57,10 +58,18 @@ def compare(runs: Sequence[FinishedRun], folder: Path) -> tuple[str, tuple[Path,
     write(picture, drawing.png(figure or curve_figure(merged, labels=names)))
     write(numbers, csv_text(_records(runs)))
     write_page(_page(groups, merged, names, grid, folder, figure), page)
-    text = ruled(_summary(merged, names), left=0)
+    text = _runs_told(_summary(merged, names))
     if grid is not None:
         text += ["", *ruled(grid_table(grid)), *wrapped([grid_reading(grid)])]
     return "\n".join(text), (page, picture, numbers)
+
+
+def _runs_told(cells: Cells) -> list[str]:
+    """Aligns a table of runs; names that fill most of a terminal come last, with nothing beside."""
+    header, body = cells
+    if max(len(line[0]) for line in body) <= LONGEST:
+        return ruled(cells, left=0)
+    return ruled(([*header[1:], header[0]], [[*line[1:], line[0]] for line in body]))
 
 
 def _merged(group: tuple[FinishedRun, ...]) -> FinishedRun:
