@@ -3,7 +3,8 @@
     make bench                          # everything, some minutes on two quiet cores
     python scripts/bench.py step pack   # some of it: step pack bayesian sparse convolution
                                         # transformer finetune lota compile overhead shares
-                                        # prune memory large stream waiting open_lth gpu
+                                        # prune memory large stream waiting open_lth
+                                        # dead_channels gpu
 
 Absolute times depend on the machine and on what else it does; every claim is a ratio of two
 things measured in turns. The ceiling is the rate of a large matrix product in the same process.
@@ -307,6 +308,13 @@ def bench_waiting() -> None:
     bench_waiting.main()
 
 
+def bench_dead_channels() -> None:
+    """Trainings without the channels that a mask has cut off."""
+    import bench_dead_channels
+
+    bench_dead_channels.main()
+
+
 def bench_open_lth() -> None:
     """LeNet-300-100 and ResNet-20 against OpenLTH, whose clone's folder is OPEN_LTH."""
     import bench_open_lth
@@ -321,7 +329,8 @@ BENCHES = {
     "compile": bench_compile,
     "overhead": bench_overhead, "shares": bench_shares, "prune": bench_prune,
     "memory": bench_memory, "large": bench_large, "stream": bench_stream,
-    "waiting": bench_waiting, "open_lth": bench_open_lth, "gpu": bench_gpu,
+    "waiting": bench_waiting, "open_lth": bench_open_lth,
+    "dead_channels": bench_dead_channels, "gpu": bench_gpu,
 }  # fmt: skip
 
 

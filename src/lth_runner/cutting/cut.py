@@ -11,6 +11,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from lth_runner.cutting.dead import Dead
 from lth_runner.cutting.double import Exact
+from lth_runner.cutting.stays import stays
 from lth_runner.cutting.trace import Found, Product
 
 
@@ -23,36 +24,13 @@ def cut(module: nn.Module, found: Found, dead: Dead) -> dict[str, Exact]:
     places = _places(module)
     for name, slots in axes.items():
         old = tensors.pop(name)  # one by one, so that few are in memory beside their old selves
-        new = _cut_axes(old, slots, dead)
         if name in biases:
-            exact[name] = Exact(_cut_axes(biases[name], slots, dead))
-        if name in found.grouped:
-            new = _cut_groups(old, found, name, dead)
-        if new is not old:
-            _replace(places[id(old)], old, new)
+            exact[name] = Exact(stays(name, slots, found, dead)(biases[name]))
+        if chosen := stays(name, slots, found, dead):
+            _replace(places[id(old)], old, chosen(old))
     for name, part in module.named_modules():
         _tell(name, part, found, dead)
     return exact
-
-
-def _cut_axes(value: Tensor, slots: list[Tensor | None], dead: Dead) -> Tensor:
-    for axis, labels in enumerate(slots):
-        if labels is not None and bool((goes := dead.goes(labels)).any()):
-            stay = (~goes).nonzero().reshape(-1).to(value.device)
-            value = value.index_select(axis, stay)
-    return value
-
-
-def _cut_groups(value: Tensor, found: Found, name: str, dead: Dead) -> Tensor:
-    """Cuts the weight of a grouped convolution: each group's own inputs and outputs."""
-    grouped = found.grouped[name]
-    groups = len(grouped.inputs)
-    parts = []
-    for weight, ins, outs in zip(value.chunk(groups), grouped.inputs, grouped.outputs, strict=True):
-        stay, heard = ~dead.goes(outs), ~dead.goes(ins)
-        if bool(stay.any()):
-            parts.append(weight[stay.to(value.device)][:, heard.to(value.device)])
-    return torch.cat(parts)
 
 
 def _places(module: nn.Module) -> dict[int, list[tuple[dict[str, Any], str]]]:

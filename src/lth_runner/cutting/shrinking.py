@@ -19,9 +19,17 @@ from lth_runner.cutting.answers import (
     tensors,
 )
 from lth_runner.cutting.cut import cut
-from lth_runner.cutting.dead import Dead, find_dead, producers
+from lth_runner.cutting.dead import Dead, find_dead
 from lth_runner.cutting.double import Exact
 from lth_runner.cutting.heads import KINDS, Numbers, needed, numbers_cut, tell, untell
+from lth_runner.cutting.parts import (
+    beside,
+    layers_of,
+    num_parameters,
+    parts_that_go,
+    reasons,
+    widths,
+)
 from lth_runner.cutting.plain import additions, check_mask, masked_copy, plain_copy
 from lth_runner.cutting.rules import rule_of
 from lth_runner.cutting.trace import Found, Trace
@@ -89,7 +97,7 @@ def shrink(
     Raises UserError for a mask that does not fit, and for a network that answers at random, that
     fails on the example or in float64, or whose hooks change what it answers.
     """
-    return _Shrinking(module, mask, example, seed, copied).result()
+    return Shrinking(module, mask, example, seed=seed, copied=copied).result()
 
 
 @dataclass(frozen=True)
@@ -101,37 +109,48 @@ class _Attempt:
     numbers: Numbers = field(default_factory=dict)
 
 
-class _Shrinking:
+class Shrinking:
+    """One network being shrunk; what was found of it, and what of that went, is kept.
+
+    ``seen`` is what of the found is gone by.
+    """
+
+    found: Found
+    dead: Dead
+
     def __init__(
         self,
         module: nn.Module,
         mask: Mapping[str, Tensor],
         example: Any,
-        seed: int,
-        copied: Callable[[], object],
+        *,
+        seed: int = 0,
+        copied: Callable[[], object] = lambda: None,
+        seen: Callable[[Found], Found] = lambda found: found,
     ) -> None:
         check_mask(module, mask)
-        self._module, self._mask, self._copied = module, mask, copied
+        self._module, self._mask, self._copied, self._seen = module, mask, copied, seen
         self._inputs = [example, random_like(example, seed)]
 
     def result(self) -> Shrunk:
+        """Shrinks the network; raises as ``shrink`` does."""
         with _failures_told():
             given = self._as_given()
             masked = self._copy()
-            self._before = _widths(masked), _num_parameters(masked)
+            self._before = widths(masked), num_parameters(masked)
             self._expected = [ask(masked, inputs, {}) for inputs in self._inputs]
-            self._found = self._traced(masked)
+            self.found = self._seen(self._traced(masked))
         self._refuse_others(given)
-        dead = find_dead(self._found)
+        self.dead = find_dead(self.found)
         blocked: dict[str, str] = {}
-        done = self._attempt(masked, dead)
+        done = self._attempt(masked, self.dead)
         if done.module is None:
             del masked
-            blocked, dead = self._part_by_part(dead)
-            done = self._attempt(self._copy(), dead)
+            blocked, self.dead = self._part_by_part(self.dead)
+            done = self._attempt(self._copy(), self.dead)
         if done.module is None:
             raise UserError(f"the network cannot be shrunk: {done.failure} when nothing is cut")
-        return self._told(done.module, done.numbers, dead, blocked)
+        return self._told(done.module, done.numbers, blocked)
 
     def _copy(self) -> nn.Module:
         copy = plain_copy(self._module, self._mask)
@@ -158,25 +177,22 @@ class _Shrinking:
                 )
 
     def _traced(self, masked: nn.Module) -> Found:
-        trace = Trace(masked, rule_of)
-        with plain_attention(), trace.watching(tensors(self._inputs[0])):
-            answers = tensors(call(masked, self._inputs[0]))
-        trace.answered(answers)
+        found, answers = traced(masked, self._inputs[0])
         if difference(self._expected[0], Answers(self._expected[0].own, answers)):
             raise UserError(
                 "the network cannot be shrunk: in evaluation it answers the same input differently "
                 "each time, so nothing can be compared; switch off what is random in it"
             )
-        return trace.found
+        return found
 
     def _attempt(self, masked: nn.Module, dead: Dead) -> _Attempt:
         """Cuts a masked network, compares it, and tells its modules of it where it fails else."""
-        exact = cut(masked, self._found, dead)
+        exact = cut(masked, self.found, dead)
         failure = self._failure(masked, exact)
         if not failure:
             return _Attempt(masked)
         for kinds in KINDS:
-            numbers = numbers_cut(masked, self._found, dead, kinds)
+            numbers = numbers_cut(masked, self.found, dead, kinds)
             tell(masked, numbers)
             if numbers and not self._failure(masked, exact):
                 kept = needed(masked, numbers, lambda: not self._failure(masked, exact))
@@ -197,29 +213,36 @@ class _Shrinking:
     def _part_by_part(self, dead: Dead) -> tuple[dict[str, str], Dead]:
         """Cuts one part more at a time, and leaves those whole with which it fails."""
         blocked: dict[str, str] = {}
-        parts = list(_parts(self._found, dead))
+        parts = list(parts_that_go(self.found, dead))
         for part in list(parts):
             parts.remove(part)
-            tried = find_dead(self._found, _whole(self._found, dead, parts))
+            tried = find_dead(self.found, beside(self.found, dead, parts))
             failure = self._attempt(self._copy(), tried).failure
             if failure:
                 parts.append(part)
-                for layer in _layers(self._found, list(part), dead):
+                for layer in layers_of(self.found, list(part), dead):
                     blocked[layer] = f"stays whole, as otherwise {failure}"
-        found = find_dead(self._found, _whole(self._found, dead, parts))
+        found = find_dead(self.found, beside(self.found, dead, parts))
         still = {each: why for each, why in dead.why.items() if not found.gone[each]}
         return blocked, replace(found, why=still | found.why)
 
-    def _told(
-        self, shrunk: nn.Module, numbers: Numbers, dead: Dead, blocked: dict[str, str]
-    ) -> Shrunk:
-        (old, num), new = self._before, _widths(shrunk)
-        widths = {name: (old[name], new[name]) for name in old if old[name] != new[name]}
+    def _told(self, shrunk: nn.Module, numbers: Numbers, blocked: dict[str, str]) -> Shrunk:
+        (old, num), new = self._before, widths(shrunk)
+        changed = {name: (old[name], new[name]) for name in old if old[name] != new[name]}
         training = {name: part.training for name, part in self._module.named_modules()}
         for name, part in shrunk.named_modules():
             part.training = training[name]
-        return Shrunk(shrunk, widths | dict(numbers), (num, _num_parameters(shrunk)),
-                      _reasons(self._found, dead) | blocked)  # fmt: skip
+        return Shrunk(shrunk, changed | dict(numbers), (num, num_parameters(shrunk)),
+                      reasons(self.found, self.dead) | blocked)  # fmt: skip
+
+
+def traced(masked: nn.Module, example: Any) -> tuple[Found, list[Tensor]]:
+    """Runs a plain network once, in evaluation, and finds what goes together; with its answers."""
+    trace = Trace(masked, rule_of)
+    with plain_attention(), trace.watching(tensors(example)):
+        answers = tensors(call(masked, example))
+    trace.answered(answers)
+    return trace.found, answers
 
 
 @contextmanager
@@ -234,76 +257,3 @@ def _failures_told() -> Iterator[None]:
             f"the network cannot be shrunk: on the example, or in float64, it fails: "
             f"{first_line(error)}"
         ) from error
-
-
-def _num_parameters(module: nn.Module) -> int:
-    return sum(value.numel() for value in module.parameters())
-
-
-def _widths(module: nn.Module) -> dict[str, int]:
-    """Reads the number of outputs of each layer that has weights for them."""
-    found = {}
-    for name, part in module.named_modules():
-        for attribute in ("out_features", "out_channels"):
-            if isinstance(getattr(part, attribute, None), int):
-                found[name] = getattr(part, attribute)
-    return found
-
-
-def _parts(found: Found, dead: Dead) -> Iterator[set[int]]:
-    """Groups the classes that go by the axes that they lie on."""
-    waiting = [
-        {int(each) for each in dead.classes[slots.numpy()] if dead.gone[each]}
-        for own in found.axes.values()
-        for slots in own
-        if slots is not None
-    ]
-    parts: list[set[int]] = []
-    for classes in filter(None, waiting):
-        for part in [part for part in parts if part & classes]:
-            classes |= part
-            parts.remove(part)
-        parts.append(classes)
-    yield from parts
-
-
-def _whole(found: Found, dead: Dead, parts: list[set[int]]) -> set[int]:
-    """Lists all classes on the axes that some parts lie on.
-
-    One that stayed, because one must, could go once the others stay.
-    """
-    fixed = set().union(*parts)
-    classes = [
-        dead.classes[slots.numpy()]
-        for own in found.axes.values()
-        for slots in own
-        if slots is not None
-    ]
-    return fixed.union(
-        *({int(each) for each in own} for own in classes if not fixed.isdisjoint(own.tolist()))
-    )
-
-
-def _layers(found: Found, classes: Any, dead: Dead) -> set[str]:
-    """Names the layers that have some of these classes (a list, or flags) among their outputs."""
-    wanted = torch.zeros(len(dead.gone), dtype=torch.bool)
-    wanted[torch.as_tensor(classes)] = True
-    return {
-        layer
-        for layer, slots in producers(found)
-        if bool(wanted[torch.from_numpy(dead.classes[slots.numpy()])].any())
-    }
-
-
-def _reasons(found: Found, dead: Dead) -> dict[str, str]:
-    """Says for each layer how many of its outputs stay though dead, and why."""
-    told: dict[str, dict[str, int]] = {}
-    for layer, slots in producers(found):
-        for each in dead.classes[slots.numpy()]:
-            if why := dead.why.get(int(each)):
-                counts = told.setdefault(layer, {})
-                counts[why] = counts.get(why, 0) + 1
-    return {
-        layer: "; ".join(f"{num} dead stay: {why}" for why, num in counts.items())
-        for layer, counts in told.items()
-    }

@@ -17,7 +17,6 @@ from lth_runner.problem.gaussian import is_rho
 from lth_runner.problem.norm_layers import is_norm
 from lth_runner.problem.objective import smoothed
 from lth_runner.problem.retained import refuse_other_answers
-from lth_runner.problem.task import Task
 from lth_runner.store.checkpoint import Checkpoint, Outcome
 from lth_runner.training import moments
 from lth_runner.training.elsewhere import Elsewhere
@@ -75,6 +74,7 @@ class Loop:
         self.model = (fresh_network(task, recipe) if model is None else model).train()
         lay = states.write if spread is None else spread.lay
         lay(self.model, checkpoint.weights if checkpoint else ticket.masked)
+        self.network = self.model  # what is run: another that does the same may stand for it
         self._laws = task.laws
         if self._laws is not None:
             self._laws.settle(self.model)
@@ -109,7 +109,7 @@ class Loop:
         # a network trained elsewhere, as part of another: what brings this one up to date, and
         # what measures it there
         self.bring_up_to_date: Callable[[], None] = lambda: None
-        self.measure: Callable[[str], dict[str, float]] = partial(_measured, self.model, task)
+        self.measure: Callable[[str], dict[str, float]] = self._measured
 
     def batch(self) -> Batch:
         """Returns this step's training batch."""
@@ -164,7 +164,7 @@ class Loop:
             ))  # fmt: skip
             for number, (share, (inputs, targets)) in enumerate(parts):
                 with self.cast:
-                    loss = self.objective.loss(answer(self.model, inputs), targets)
+                    loss = self.objective.loss(answer(self.network, inputs), targets)
                 if share is not None:  # a mean of no terms may be no number
                     loss = loss * share if share else 0.0 * loss.nan_to_num()
                 self.loss += loss.detach()
@@ -276,6 +276,9 @@ class Loop:
             are_finite = self.elsewhere.are_finite(are_finite)
         return self._history.add(row, are_weights_finite=are_finite)
 
+    def _measured(self, split: str) -> dict[str, float]:
+        return evaluate(self.network, self.job.task.evaluated(split), self.job.task.objective)
+
     def _is_tested(self, val_loss: float | None) -> bool:
         """Whether the test split is measured beside this validation loss; None: of no samples."""
         if self.recipe.test_at == "each" or val_loss is None or self.step == self.clock.total:
@@ -335,7 +338,3 @@ class Loop:
             seconds=self._seconds,
             diverged=self.diverged,
         )
-
-
-def _measured(model: nn.Module, task: Task, split: str) -> dict[str, float]:
-    return evaluate(model, task.evaluated(split), task.objective)

@@ -44,7 +44,7 @@ def fresh_network(task: Task, recipe: Recipe) -> nn.Module:
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     kind = torch.device(task.device).type
     plain = kind == "cuda" and recipe.precision == "fp32"
-    unsafe = kind == "cpu" and any(map(_writes_beyond, convolutions))
+    unsafe = kind == "cpu" and any(map(writes_beyond, convolutions))
     if convolutions and not plain and not unsafe and _answers_channels_last(task):
         return model.to(memory_format=torch.channels_last)
     return model
@@ -67,7 +67,7 @@ def _answers_channels_last(task: Task) -> bool:
     return True
 
 
-def _writes_beyond(convolution: nn.Conv2d) -> bool:
+def writes_beyond(convolution: nn.Conv2d) -> bool:
     """Whether oneDNN's gradient of a weight, channels-last, may write beyond its memory.
 
     It did for kernels of 1x1 with strides and fewer input channels than a vector register has

@@ -35,7 +35,7 @@ class Recipe:
     weights alone, or side by side in one CUDA graph (auto: as pays); or one by one over all ranks
     that ``torchrun`` has started, each of which has the whole network (distributed) or a part of
     it (sharded), where ``sync_batch_norm`` normalises by the whole batch and not by each rank's
-    part of it.
+    part of it. ``cut_dead``: what a mask has cut off for good is left out of the computation.
     """
 
     length: Duration | str
@@ -54,6 +54,7 @@ class Recipe:
     shrink_to: Duration | str | None = None
     deterministic: bool = False
     sync_batch_norm: bool = True
+    cut_dead: bool = False
     # these decide no result, or have a place of their own in its identity (the engine)
     engine: Literal[
         "auto", "sequential", "packed", "sparse", "graphed", "distributed", "sharded"

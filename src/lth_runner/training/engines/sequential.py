@@ -9,6 +9,7 @@ from lth_runner.store.checkpoint import Checkpoint
 from lth_runner.training.engines.engine import Together
 from lth_runner.training.job import Job
 from lth_runner.training.loop import Loop
+from lth_runner.training.narrow import narrowed
 from lth_runner.training.recipe import Recipe
 
 
@@ -26,6 +27,8 @@ class Sequential:
     ) -> Together:
         [job], [checkpoint] = jobs, checkpoints
         loop = Loop(job, recipe, checkpoint)
+        if recipe.cut_dead and (smaller := narrowed(job, loop.model)) is not None:
+            loop.network, loop.bring_up_to_date = smaller.train(), smaller.push
 
         def advance() -> None:
             loop.backward()

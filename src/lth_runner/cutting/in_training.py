@@ -1,0 +1,139 @@
+"""What stays dead in a masked network however it is trained."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lth_runner.cutting.plain import plain_copy
+from lth_runner.cutting.shrinking import Shrinking, Shrunk, traced
+from lth_runner.cutting.stays import Stays, stays
+from lth_runner.cutting.trace import Found, Product
+
+SHARES = (1.0, 0.5, 0.1, 0.0)  # of the values of vectors: weight decay takes them towards 0
+SPREAD = 0.3  # of what is drawn for vectors
+
+
+@dataclass(frozen=True)
+class NeverHeard:
+    """A smaller network for the trainings of a masked one, whose own values mean nothing.
+
+    ``stays`` maps parameters and buffers to what of them the smaller network has; those that are
+    not named it has whole.
+    """
+
+    shrunk: Shrunk
+    stays: dict[str, Stays]
+
+
+def shrink_in_training(
+    module: nn.Module,
+    mask: Mapping[str, Tensor],
+    example: Any,
+    loss: Callable[[nn.Module], Tensor],
+    *,
+    seed: int = 0,
+    has_moments: bool = False,
+) -> NeverHeard:
+    """Cuts out of a network what is dead for as long as its mask stands.
+
+    That is a channel, unit or head all of whose ways out the mask closes, and one that sends 0 and
+    always will: the mask closes all ways in, and behind its bias, or the norm's scale and shift, is
+    a ReLU that lets neither them nor their gradient through. A constant that could be learned
+    stays, which ``shrink`` would move. What goes gets no gradient, and what stays gets the same.
+
+    What is trained has other values later, so that dead is what is so with values drawn by
+    ``seed``: all of them but biases, scales and shifts that no gradient comes to, at their own
+    value or, as weight decay may have them, between that and 0. ``has_moments``: the optimizer
+    begins with moments, and may move those too. ``module`` is written to. ``loss`` runs it in
+    training mode on a batch. Raises what ``shrink`` raises.
+    """
+    values = _Values(module, mask, seed)
+    held = {} if has_moments else _held(values, loss)
+    values.draw(1, held, share=1.0, sign=-1.0)
+    other = plain_copy(module, {})
+    for name, value in other.named_buffers():  # which go to 0 where nothing comes in
+        value.zero_() if name.endswith("running_mean") else None
+    found, _ = traced(other, example)
+    values.draw(0, held, share=1.0)
+    work = Shrinking(module, {}, example, seed=seed, seen=lambda own: _for_good(own, found))
+    shrunk = work.result()
+    chosen = {name: stays(name, slots, work.found, work.dead)
+              for name, slots in work.found.axes.items()}  # fmt: skip
+    return NeverHeard(shrunk, {name: one for name, one in chosen.items() if one})
+
+
+def _for_good(found: Found, other: Found) -> Found:
+    """Keeps what either values let through, and leaves constants that are not 0 where they are."""
+    pairs = zip(found.products, other.products, strict=True)
+    return replace(found, products=[_immovable(*pair) for pair in pairs])
+
+
+def _immovable(product: Product, other: Product) -> Product:
+    none = torch.zeros_like(product.movable)
+    return replace(
+        product, varies=product.varies | other.varies, nonzero=product.nonzero | other.nonzero,
+        movable=none, carried=none, constants=product.constants[:0],
+        sent=None if product.sent is None else product.sent[:, :0],
+    )  # fmt: skip
+
+
+def _held(values: _Values, loss: Callable[[nn.Module], Tensor]) -> dict[str, Tensor]:
+    """Finds the entries of biases, scales and shifts that no gradient comes to.
+
+    All are held at first; those with a gradient are drawn from then on, until there is none with
+    any share of their values.
+    """
+    module = values.module.train()
+    held = {name: torch.ones_like(value, dtype=torch.bool) for name, value in values.own.items()}
+    alike = 0
+    for number in itertools.count():
+        values.draw(number, held, share=SHARES[number % len(SHARES)])
+        module.zero_grad()
+        loss(module).backward()
+        left = {}
+        for name, flags in held.items():
+            gradient = module.get_parameter(name).grad
+            left[name] = flags if gradient is None else flags & (gradient == 0)
+        alike = alike + 1 if all(torch.equal(left[name], held[name]) for name in held) else 0
+        held = left
+        if alike == len(SHARES):
+            break
+    module.zero_grad()
+    return held
+
+
+class _Values:
+    """Draws other values for what is trained in a masked network; ``own``: those of vectors."""
+
+    def __init__(self, module: nn.Module, mask: Mapping[str, Tensor], seed: int) -> None:
+        self.module, self._mask, self._seed = module, mask, seed
+        self._trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        self.own = {n: p.detach().clone() for n, p in self._trained.items() if p.ndim < 2}
+
+    @torch.no_grad()
+    def draw(
+        self, number: int, held: Mapping[str, Tensor], *, share: float, sign: float = 1.0
+    ) -> None:
+        """Writes values: a share of their own where held, 0 where the mask removes, else drawn.
+
+        Matrices and kernels are normal with a variance of 2 over the inputs; vectors have all the
+        same sign.
+        """
+        generator = torch.Generator().manual_seed(self._seed + number)
+        for name, value in self._trained.items():
+            noise = torch.randn(value.shape, generator=generator).to(value)
+            if name in self.own:
+                own = self.own[name]
+                drawn = sign * (0.5 + noise.abs() * SPREAD)
+                value.copy_(torch.where(held[name], share * own, drawn) if name in held else drawn)
+            else:
+                value.copy_(noise * math.sqrt(2 / max(1, value[0].numel())))
+            if name in self._mask:
+                value.masked_fill_(~self._mask[name].to(value.device), 0)

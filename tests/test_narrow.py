@@ -1,0 +1,181 @@
+"""Trainings without what their masks have cut off are those of the whole networks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import lanes
+from lth_runner.masking import Set, Static
+from lth_runner.problem import models
+from lth_runner.problem.task import Task
+from lth_runner.search.ticket import Start, Ticket
+from lth_runner.training.engines.choose import choose
+from lth_runner.training.engines.sequential import Sequential
+from lth_runner.training.job import Job
+from lth_runner.training.narrow import narrowed
+from lth_runner.training.network import fresh_network
+from lth_runner.values.errors import UserError
+from lth_runner.values.mask import Mask
+
+SMALL = {"shape": (3, 8, 8), "num_classes": 3}
+
+
+class Grouped(nn.Module):
+    """A depthwise and a grouped convolution, a concatenation, and an activation of one's own."""
+
+    def __init__(self, act):
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.own, self.grouped = (
+            nn.Conv2d(8, 8, 3, padding=1, groups=8),
+            nn.Conv2d(8, 12, 1, groups=2),
+        )
+        self.last, self.act = nn.Linear(20, 3), act
+
+    def forward(self, x):
+        x = self.act(self.norm(self.first(x)))
+        x = torch.cat([self.act(self.own(x)), self.act(self.grouped(x))], 1)
+        return self.last(x.mean((2, 3)))
+
+
+def relu_groups():
+    return Grouped(nn.ReLU())
+
+
+def gelu_groups():
+    return Grouped(nn.GELU())
+
+
+def conv(norm="batch"):
+    return models.conv(**SMALL, depth=2, norm=norm)
+
+
+def plain():
+    return conv("none")
+
+
+def dropped():
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.Dropout(), nn.Linear(8, 3))
+
+
+MODELS = {
+    "conv": conv,
+    "plain": plain,
+    "resnet": lanes.resnet,
+    "groups": relu_groups,
+}
+
+
+def job(model, *, share=0.5, columns=0.0, start=None, seed=0):
+    """A ticket whose layers have lost whole channels, and whole inputs too."""
+    task = Task(model, lanes.pictures(), seed)
+    generator, mask = torch.Generator().manual_seed(seed), dict(task.dense())
+    for name in list(mask)[:-1]:
+        kept = mask[name]
+        rows = torch.rand(len(kept), generator=generator) >= share
+        rows[0] = True
+        mask[name] = kept & rows.view(-1, *[1] * (kept.ndim - 1))
+    for name in list(mask)[1:] if columns else ():
+        kept = mask[name]
+        heard = torch.rand(kept.shape[1], generator=generator) >= columns
+        heard[0] = True
+        mask[name] = kept & heard.view(1, -1, *[1] * (kept.ndim - 2))
+    return Job(task, Ticket(Mask(mask), task.init(), start or Start()), Static())
+
+
+def both(chosen, **changes):
+    whole, small = (
+        lanes.trained([chosen], lanes.recipe(cut_dead=cut, **changes), by=Sequential())[0]
+        for cut in (False, True)
+    )
+    return whole, small
+
+
+def assert_alike(whole, small, *, atol=2e-4):
+    parameters = [n for n in whole.weights if "running" not in n]
+    for name in parameters:
+        torch.testing.assert_close(small.weights[name], whole.weights[name], atol=atol, rtol=1e-2)
+    for row, other in zip(whole.history, small.history, strict=True):
+        assert row["val_loss"] == pytest.approx(other["val_loss"], abs=1e-3)
+
+
+def narrow(chosen):
+    return narrowed(chosen, fresh_network(chosen.task, lanes.recipe()))
+
+
+def widths(chosen):
+    found = narrow(chosen)
+    network = chosen.task.module() if found is None else found.small
+    return {n: m.out_channels for n, m in network.named_modules() if isinstance(m, nn.Conv2d)}
+
+
+@pytest.mark.parametrize("optimizer", [lanes.SGD, lanes.ADAMW])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_training_without_dead_channels_is_that_of_the_whole_network(name, optimizer):
+    chosen = job(MODELS[name], columns=0.3)
+    assert narrow(chosen) is not None
+    assert_alike(*both(chosen, optimizer=optimizer, length="8it"))
+
+
+def test_a_channel_that_sends_a_constant_goes_behind_a_relu_alone():
+    with_relu, with_gelu = (widths(job(model)) for model in (relu_groups, gelu_groups))
+    assert with_relu["first"] < 8
+    assert with_gelu["first"] == 8  # its shift could be learned
+
+
+def test_a_shift_above_0_is_learned_and_below_0_is_not():
+    chosen = job(conv)
+    weights = chosen.ticket.weights
+    weights["norm1.bias"][:] = 0.1
+    weights["norm2.bias"][:] = -0.1
+    chosen = replace(chosen, ticket=replace(chosen.ticket, weights=weights))
+    found = widths(chosen)
+    assert found["conv1"] == 64
+    assert found["conv2"] == int(chosen.ticket.mask["conv2.weight"].flatten(1).any(1).sum())
+    assert_alike(*both(chosen, length="8it"))
+
+
+def test_moments_of_an_earlier_training_keep_what_they_would_move():
+    moments = {"norm1.bias.exp_avg": torch.ones(64)}
+    plain, moved = (widths(job(conv, start=start)) for start in (Start(), Start(optimizer=moments)))
+    assert plain["conv1"] < moved["conv1"] == 64
+
+
+def test_a_training_goes_on_with_equal_bits():
+    chosen, how = job(lanes.resnet, columns=0.3), lanes.recipe(cut_dead=True, length="8it")
+    [whole] = lanes.trained([chosen], how, by=Sequential())
+    keeper = lanes.Memory()
+    half = replace(chosen, snapshots=(5,))
+    lanes.trained([half], how, by=Sequential(), keepers=[keeper])
+    keeper.checkpoint = keeper.snapshots[5]
+    [continued] = lanes.trained([chosen], how, by=Sequential(), keepers=[keeper])
+    assert lanes.prints([whole]) == lanes.prints([continued])
+
+
+def test_nothing_is_cut_where_no_channel_is_dead():
+    [dense] = lanes.jobs(1, full=True)
+    mask = dense.ticket.mask
+    one = Mask({name: kept.clone() for name, kept in mask.items()})
+    one["conv1.weight"][0, 0, 0, 0] = False
+    scattered = replace(dense, ticket=replace(dense.ticket, mask=one))
+    assert narrow(scattered) is None
+    assert narrow(dense) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"engine": "packed"}, "it is for train.engine=sequential, and this run has packed"),
+        ({"masking": Set()}, "Set moves the mask"),
+        ({"model": dropped}, "draws random numbers"),
+    ],
+)
+def test_what_cannot_be_cut_is_refused_before_any_training(change, told):
+    task = Task(change.get("model", conv), lanes.pictures())
+    how = lanes.recipe(cut_dead=True, engine=change.get("engine", "auto"))
+    with pytest.raises(UserError, match=told):
+        choose(how, task, change.get("masking", Static()))
