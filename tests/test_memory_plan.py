@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,16 @@ def test_the_moments_of_a_sharded_training_need_not_fit_one_device(
         else:
             with pytest.raises(UserError, match="do not fit"):
                 found.check()
+
+
+def test_ranks_of_one_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "total_memory", lambda device="cpu": 40e9)
+    both = replace(plan(ADAM), num_ranks=2)
+    with pytest.raises(UserError, match=r"each of 2 ranks.* 44\.0 GB of 40\.0.*fewer ranks on"):
+        both.check()
+    replace(both, device=torch.device("cuda")).check()  # each has its own
+    with pytest.raises(UserError, match=r"of each rank, 44\.0 GB"):
+        replace(both, num_ranks=5, is_sharded=True).check_whole()
 
 
 def test_a_network_too_large_to_be_looked_at_whole_is_not_sharded(

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ from lth_runner.training.engines.choose import by_ranks, chosen_before
 from lth_runner.training.engines.distributed.engine import Distributed
 from lth_runner.training.job import Job
 from lth_runner.values import state as states
-from lth_runner.values.errors import UserError
+from lth_runner.values.errors import RankLost, UserError
 from lth_runner.values.ranks import Rank
 from second_rank import HOST, free_port, two_ranks
 
@@ -177,6 +178,32 @@ def test_a_weight_used_outside_of_its_block_is_refused(tmp_path: Path) -> None:
             Distributed(leader, is_sharded=True).begin([chosen], small.recipe(), [None])
 
     with pytest.raises(AssertionError, match=said):  # of the second rank, which ends by it too
+        begin()
+
+
+class Greedy(nn.Module):
+    """Has no memory on one of the ranks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        if dist.is_initialized() and dist.get_rank() == 1:
+            raise MemoryError
+        self.layer = nn.Linear(16, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(images.flatten(1))
+
+
+def test_a_rank_without_memory_is_told_while_weights_are_sent_to_it(tmp_path: Path) -> None:
+    task = small.task(model=Greedy)
+    chosen = Job(task, Ticket(task.dense(), task.init()), Static())
+    said = r"rank 1 \(.*\): out of memory: .*goes on from the last checkpoint"
+
+    def begin() -> None:
+        with two_ranks(tmp_path) as leader, pytest.raises(RankLost, match=said):
+            Distributed(leader, is_sharded=True).begin([chosen], small.recipe(), [None])
+
+    with pytest.raises(AssertionError, match="MemoryError"):  # of the second rank
         begin()
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 
-from command import lth_run, parts_of
-from lth_runner.cli.messages import explain
+from command import SMALL as RUN
+from command import lth_run, no_training, parts_of
+from lth_runner.cli.messages import explain, explain_bug
 from lth_runner.cli.signatures import check_targets, without_what_data_lack
 from lth_runner.parts.task import pick_device
 from lth_runner.values.errors import UserError
@@ -446,6 +449,35 @@ def test_a_device_number_beyond_the_last_is_refused(monkeypatch):
 def test_a_failing_disk_is_told_with_its_file(number, why):
     message = explain(OSError(number, os.strerror(number), "/somewhere"), CONF)
     assert re.search(why, message)
+
+
+def test_a_disk_that_takes_not_one_training_is_told_before_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr("lth_runner.cli.expected.shutil.disk_usage", lambda place: full)
+    with no_training():
+        said = lth_run(*RUN, "record=local", f"paths.outputs={tmp_path}")
+    assert said.status == 2
+    assert "the end of one training takes" in said.err
+    assert "100 B are free: free some, or choose another disk with paths.outputs" in said.err
+
+
+@pytest.mark.parametrize(
+    ("error", "asked"),
+    [
+        (RuntimeError("can't allocate memory: you tried to allocate 8000 bytes. Code 12"), "8000 "),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU"), "2.00 GiB"),
+        (MemoryError("Unable to allocate 7 GiB for an array"), "7 GiB"),
+        (MemoryError(), "."),
+        (RuntimeError("mmap failed (os error 12)"), ""),
+    ],
+)
+def test_memory_that_is_not_there_is_no_bug(error: Exception, asked: str) -> None:
+    message = explain_bug(error)
+    assert re.match(rf"out of memory.*{re.escape(asked)}.*train\.micro_batch", message), message
+    assert "goes on from there" in message
+    assert "bug" not in message
 
 
 def test_a_value_that_follows_one_that_is_null_is_asked_for_by_its_own_key(tmp_path: Path) -> None:

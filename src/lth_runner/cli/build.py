@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Parts:
     recipe: Recipe
     run_id: str
     probes: str  # digest
+    num_ranks: int = 1  # of this machine
 
     @property
     def task(self) -> Task:
@@ -56,7 +57,8 @@ class Parts:
         """What the trainings of a round take."""
         copies = len(self.experiment.tasks) * (1 + len(self.experiment.controls))
         num_bytes = bytes_of(self.task)
-        return MemoryPlan.of(num_bytes, self.recipe, copies, torch.device(self.task.device))
+        plan = MemoryPlan.of(num_bytes, self.recipe, copies, torch.device(self.task.device))
+        return replace(plan, num_ranks=self.num_ranks)
 
     @property
     def outputs(self) -> Path:

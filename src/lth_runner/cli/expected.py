@@ -52,6 +52,7 @@ class Expected:
     timing: Timing | None
     num_bytes: float
     place: Path
+    num_bytes_each: int = 0  # of the end of one training, at least
 
     @property
     def num_stored(self) -> int:
@@ -75,6 +76,16 @@ class Expected:
         """Writes three lines: trainings, time, disk."""
         return [self._plan, f"time     {told_time(self.num_to_train, self.seconds, self.timing)}",
                 told_disk(self.num_bytes, self.place)]  # fmt: skip
+
+    def check(self) -> None:
+        """Raises UserError where not even one of the trainings can be kept."""
+        free = _free(self.place)
+        if self.num_to_train and self.num_bytes_each > free:
+            raise UserError(
+                f"no space left in {self.place}: the end of one training takes "
+                f"{size(self.num_bytes_each)}, and {size(free)} are free: free some, or choose "
+                "another disk with paths.outputs=..."
+            )
 
     @property
     def _plan(self) -> str:
@@ -114,6 +125,7 @@ def expect(
         timing=timing_of_like(parts.outputs, run.config, run.environment, engine),
         num_bytes=0.0,
         place=parts.outputs,
+        num_bytes_each=bytes_of(parts.task),
     )
     return replace(expected, num_bytes=_bytes(parts, run, expected, recorded))
 
@@ -216,7 +228,12 @@ def told_time(num_to_train: int, seconds: float | None, timing: Timing | None) -
 
 def told_disk(num_bytes: float, place: Path) -> str:
     """Says how much disk is needed, and whether it is there."""
-    existing = next((one for one in (place, *place.absolute().parents) if one.is_dir()), place)
-    free = shutil.disk_usage(existing).free
+    free = _free(place)
     short = ": TOO LITTLE" if num_bytes > free else ""
     return f"disk     about {size(num_bytes)} in {place}, {size(free)} free{short}"
+
+
+def _free(place: Path) -> int:
+    """Counts the bytes that are free where a folder is, or is to be."""
+    existing = next((one for one in (place, *place.absolute().parents) if one.is_dir()), place)
+    return shutil.disk_usage(existing).free

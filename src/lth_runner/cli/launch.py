@@ -225,8 +225,10 @@ def _run(
         with stop_requested(patient=leader is not None) as stop:
             log.info("engine   %s (%s)", engine.name, told)
             remark(parts, run)
-            for line in expect(parts, run, engine.name, record.done, is_about_to_run=True).lines:
+            expected = expect(parts, run, engine.name, record.done, is_about_to_run=True)
+            for line in expected.lines:
                 log.info("%s", line)
+            expected.check()
             warn_if_slow(parts.experiment, recipe, engine, run.num_steps)
             pace = Pace(stop, recipe.checkpoint_minutes * 60, record.watch, folder.replayed)
             trainer = Trainer(recipe, store, engine, pace, run=run.run_id)

@@ -21,6 +21,10 @@ MISTAKES = (
     UserError, RankLost, HydraException, OmegaConfBaseException, OSError, Damaged, yaml.YAMLError,
 )  # fmt: skip
 ENTRY = str(Path("cli", "main.py"))
+LESS = (
+    ". A smaller train.micro_batch or model takes less; what was finished is kept, the same "
+    "command goes on from there"
+)
 LONGEST = 400  # characters of an unforeseen exception's text
 
 
@@ -89,9 +93,13 @@ def _ambiguous(override: str) -> str:
 
 def explain_bug(error: Exception) -> str:
     """Tells of an exception that nobody foresaw: its type, its text, where it was raised."""
+    from lth_runner.values.memory import is_out_of_memory, out_of_memory  # loads torch
+
     text = " ".join(str(error).split())
     if match := re.search(r"\(os error (\d+)\)", text):  # safetensors wraps what the system says
         return _explain_os(int(match[1]), os.strerror(int(match[1])), None)
+    if is_out_of_memory(error):
+        return f"{out_of_memory(error)}{LESS}"
     text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
     where = innermost(error)
     own = where is not None and not where.filename.startswith(OURS)
@@ -207,6 +215,8 @@ def _explain_os(number: int | None, reason: str, path: str | bytes | None) -> st
             f"no space left to write {where}: free some, or choose another disk with "
             "paths.outputs=...; what was finished is kept, the same command goes on from there"
         )
+    if number == errno.ENOMEM:
+        return f"out of memory, for {where}{LESS}"
     if number in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
         return f"{where} cannot be written ({reason}): choose a folder with paths.outputs=..."
     return reason if path is None else f"{where}: {reason}"

@@ -36,10 +36,11 @@ from lth_runner.parts.task import build_task
 from lth_runner.problem.task import Task
 from lth_runner.training.engines.distributed.collectives import connect
 from lth_runner.training.engines.distributed.joining import JOIN, await_others, join
-from lth_runner.training.engines.distributed.lines import AGAIN, Leader, others_that
+from lth_runner.training.engines.distributed.lines import AGAIN, Leader, others_that, told
 from lth_runner.training.engines.distributed.orders import Connect, Served, serve
 from lth_runner.training.engines.distributed.shared_sums import ByRanks
 from lth_runner.training.engines.distributed.telling import Who
+from lth_runner.training.memory import MemoryPlan
 from lth_runner.training.recipe import Recipe
 from lth_runner.values import identity
 from lth_runner.values import state as states
@@ -142,7 +143,12 @@ class Build:
         device = device_of(follower.rank, str(self.values["device"]))
         values = {**self.values, "device": device}
         recipe: Recipe = part(values, "train", Recipe)
-        first = build_task(values)
+
+        def weigh(num_bytes: int, on: torch.device) -> None:
+            plan = MemoryPlan.of(num_bytes, recipe, 0, on)  # what trainings start from rank 0 holds
+            replace(plan, checkpoint=0, num_ranks=follower.rank.num_local).check()
+
+        first = build_task(values, weigh)
         tasks = [first.with_seed(first.seed + index) for index in range(values["replicates"])]
         follower.known, follower.device = (first.data, *tasks), torch.device(first.device)
         served.lasting.enter_context(recipe.arithmetic(follower.device))
@@ -152,9 +158,11 @@ class Build:
 def muster(leader: Leader, parts: Parts) -> Parts:
     """Has all ranks build the run's problem, and connects them; gives the parts that they share.
 
-    Raises UserError where one cannot, or comes to another problem.
+    Raises UserError where one cannot, comes to another problem, or has no memory for it.
     """
     rank, task = leader.rank, parts.task
+    parts = replace(parts, num_ranks=rank.num_local)
+    parts.memory.check()
     device = torch.device(task.device)
     kind = "cuda" if device.type == "cuda" else "cpu"
     try:
@@ -177,7 +185,8 @@ def muster(leader: Leader, parts: Parts) -> Parts:
     leader.known = (task.data, *tasks)
     backend = "nccl" if kind == "cuda" else "gloo"
     leader.tell(Connect(backend))
-    leader.gradients = connect(rank, backend, leader.store, device)
+    with told(leader):
+        leader.gradients = connect(rank, backend, leader.store, device)
     leader.answers()
     return replace(parts, experiment=replace(parts.experiment, tasks=tasks))
 

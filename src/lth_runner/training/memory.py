@@ -23,7 +23,8 @@ class MemoryPlan:
     ``starts`` are the weights that the trainings of a round start from. A ``checkpoint`` holds the
     weights once more while it is written. On a GPU these two lie in the machine's own memory, and
     the checkpoint holds the moments too. Of a sharded training a device has to hold the weights and
-    gradients once, for what is looked at before it begins.
+    gradients once, for what is looked at before it begins. ``num_ranks`` of one training share this
+    machine; each has a GPU of its own, or takes what a training takes from the machine's memory.
     """
 
     weights: int
@@ -33,6 +34,7 @@ class MemoryPlan:
     checkpoint: int
     device: torch.device
     is_sharded: bool = False  # no device holds all moments: each rank has a part
+    num_ranks: int = 1
 
     @classmethod
     def of(
@@ -64,10 +66,12 @@ class MemoryPlan:
             f"{_gb(self.moments)}"
         )
         trained += " (in parts on the ranks)" if self.is_sharded else ""
+        if self.num_ranks > 1:
+            trained = f"each of {self.num_ranks} ranks of this machine: {trained}"
         kept = f"{self._num_starts} to start from {_gb(self.starts)}, a checkpoint "
         kept += _gb(self.checkpoint)
         if self.device.type != "cuda":
-            whole = self._trained + self._kept
+            whole = self.num_ranks * self._trained + self._kept
             return f"{trained}; {kept}: {_gb(whole)} of {_gb(there)}, and activations"
         own = f"{trained}: {_gb(self._trained)} of {_gb(there)} on {self.device}, and activations"
         return f"{own}; {kept}: {_gb(self._kept)} of this machine's {_gb(total_memory())}"
@@ -79,16 +83,18 @@ class MemoryPlan:
         if self.device.type == "cuda":
             fits = trained <= total_memory(self.device) and kept <= machine
         else:
-            fits = trained + kept <= machine
+            fits = self.num_ranks * trained + kept <= machine
         if self.is_large and not fits:
             raise UserError(
                 f"the trainings do not fit into memory: {self.told}. Take fewer replicates or "
-                "controls, an optimizer with fewer moments (train=sgd), or a smaller model"
+                "controls, an optimizer with fewer moments (train=sgd), "
+                f"{'fewer ranks on a machine, ' if self.num_ranks > 1 else ''}or a smaller model"
             )
 
     def check_whole(self) -> None:
         """Raises UserError where a training is sharded of which a device cannot hold the whole."""
-        needed, there = self.weights + self.gradients, total_memory(self.device)
+        num_here = 1 if self.device.type == "cuda" else self.num_ranks
+        needed, there = num_here * (self.weights + self.gradients), total_memory(self.device)
         if self.is_sharded and needed > there:
             raise UserError(
                 "train.engine=sharded lays out trainings, and not what is looked at before the "

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +19,7 @@ from lth_runner.values.errors import UserError
 
 LARGE = 2**24  # values of a network whose copies are felt
 PAGEOUT = 21  # Linux's MADV_PAGEOUT, which Python's own mmap has no name for
+ASKED = re.compile(r"(?:tried|unable) to allocate ([\d.]+ \w+)", re.IGNORECASE)
 LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container, or of a job on a cluster
 
 
@@ -86,4 +89,14 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     if error is None:
         return False
     told = isinstance(error, kinds) or "can't allocate memory" in str(error)
+    told = told or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
     return told or is_out_of_memory(error.__context__)
+
+
+def out_of_memory(error: BaseException | None) -> str:
+    """Says, of an error that memory is what it is about, how much was asked for at last."""
+    while error is not None:
+        if match := ASKED.search(str(error)):
+            return f"out of memory: {match[1]} more were asked for"
+        error = error.__context__
+    return "out of memory"

@@ -48,14 +48,15 @@ def connect(rank: Rank, backend: str, store: dist.Store, device: torch.device) -
     """Makes the connections that sums go through, once all ranks do; gives those of gradients."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group(
-        backend,
-        store=dist.PrefixStore("sums", store),
-        rank=rank.number,
-        world_size=rank.num,
-        timeout=PATIENCE,
-    )
-    return dist.new_group(timeout=PATIENCE)
+    with severed():
+        dist.init_process_group(
+            backend,
+            store=dist.PrefixStore("sums", store),
+            rank=rank.number,
+            world_size=rank.num,
+            timeout=PATIENCE,
+        )
+        return dist.new_group(timeout=PATIENCE)
 
 
 def summed(values: Tensor) -> Tensor:

@@ -62,9 +62,9 @@ class Distributed:
         leader, number = self.leader, self.leader.next_number()
         forgotten, is_sharded = leader.forgotten(), self.is_sharded
         leader.tell(Begin.of(number, forgotten, job, recipe, checkpoint, is_sharded=is_sharded))
-        training = begun(
-            job, recipe, checkpoint, leader.rank, leader.gradients, is_sharded=is_sharded
-        )
+        rank, group = leader.rank, leader.gradients
+        with told(leader):
+            training = begun(job, recipe, checkpoint, rank, group, is_sharded=is_sharded)
         loop = training.loop
         if is_sharded:
             loop.elsewhere = _elsewhere(leader, number)

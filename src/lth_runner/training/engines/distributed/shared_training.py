@@ -88,9 +88,10 @@ def begun(
 
     ``group``: connections that the gradients of whole networks go through.
     """
-    if is_sharded:
-        return _sharded(job, recipe, checkpoint, rank)
-    return _replicated(job, recipe, checkpoint, rank, group)
+    with severed_within():
+        if is_sharded:
+            return _sharded(job, recipe, checkpoint, rank)
+        return _replicated(job, recipe, checkpoint, rank, group)
 
 
 def _replicated(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from lth_runner.training.engines.distributed.collectives import Severed
 from lth_runner.values.errors import UserError
-from lth_runner.values.memory import is_out_of_memory
+from lth_runner.values.memory import is_out_of_memory, out_of_memory
 from lth_runner.values.ranks import Rank
 
 
@@ -44,7 +44,8 @@ class Failure:
         if isinstance(error, UserError):
             text = str(error)
         if is_out_of_memory(error):
-            text = f"out of memory: {text}: a smaller train.micro_batch, or more ranks, take less"
+            less = "a smaller train.micro_batch, or more ranks, take less"
+            text = f"{out_of_memory(error)}: {less}"
         return cls(text, isinstance(error, Severed))
 
 
