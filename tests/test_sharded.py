@@ -29,7 +29,7 @@ from lth_runner.training.engines.choose import choose
 from lth_runner.training.engines.distributed.engine import Distributed
 from lth_runner.training.engines.distributed.lines import Leader
 from lth_runner.training.engines.distributed.orders import Begin
-from lth_runner.training.engines.distributed.sending import packed
+from lth_runner.training.engines.distributed.sending import packed, unpacked
 from lth_runner.training.engines.distributed.sharded import blocks, network
 from lth_runner.training.engines.sequential import Sequential
 from lth_runner.training.job import Job
@@ -44,6 +44,11 @@ from lth_runner.values.shards import is_shard
 from second_rank import two_ranks
 
 STEPS = "6it"
+KINDS = (
+    torch.arange(5, dtype=torch.int16), torch.tensor([True, False]), torch.tensor(3),
+    torch.zeros(0, 4), torch.tensor(0.1).bfloat16(), torch.tensor([1j]),
+    torch.arange(12.0).reshape(3, 4).T,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +162,14 @@ def hooked() -> nn.Module:
     return made
 
 
+def of_all_kinds() -> nn.Module:
+    """Buffers of types that sums over ranks do not know, without axes, and without values."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    for number, value in enumerate(KINDS):
+        model.register_buffer(f"kind{number}", value.clone())
+    return model
+
+
 def small_job(model: Any) -> Job:
     task = small.task(model=model)
     return Job(task, Ticket(task.dense(), task.init()), Static())
@@ -197,6 +210,7 @@ PROBLEMS = {
     "one_batch": uneven(transformer, num=3),
     "change": change(),
     "odd": small_job(Odd),
+    "kinds": small_job(of_all_kinds),
 }
 RECIPES: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -268,6 +282,13 @@ def test_the_order_to_begin_holds_neither_weights_nor_moments(leader: Leader) ->
     for before in (None, checkpoint):
         order = Begin.of(1, [], chosen, how, before, is_sharded=True)
         assert len(packed(order, known)) < chosen.task.num_parameters  # bytes
+
+
+@pytest.mark.parametrize("value", KINDS, ids=lambda value: f"{value.dtype} {value.dim()}")
+def test_a_tensor_is_sent_as_it_is(value: torch.Tensor) -> None:
+    found = unpacked(packed(value, ()), (), torch.device("cpu"))
+    assert found.dtype == value.dtype
+    assert torch.equal(found, value)
 
 
 def test_a_checkpoint_is_one_that_other_engines_read(leader: Leader) -> None:

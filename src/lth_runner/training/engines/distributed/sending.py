@@ -89,6 +89,8 @@ def _data(own: Mapping[str, Any], fingerprint: str, device: torch.device) -> Dat
 
 
 def _tensor(plain: numpy.ndarray, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    if not plain.size:  # which torch reads as no other type
+        return torch.empty(shape, dtype=dtype)
     return torch.from_numpy(plain.copy()).view(dtype).reshape(shape)
 
 

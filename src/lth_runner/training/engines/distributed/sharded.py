@@ -75,8 +75,9 @@ class OverRanks:
 
     def _sent(self, value: Tensor) -> Tensor:
         placed = value.to(self.device).contiguous()
-        with severed():
-            dist.broadcast(placed, 0)
+        if placed.numel():
+            with severed():  # as bytes: gloo and NCCL do not know all types
+                dist.broadcast(placed.view(-1).view(torch.uint8), 0)
         return placed
 
 
