@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -199,6 +200,13 @@ class Evil:
         return os.mkdir, ("evil",)
 
 
+def program(path: Path) -> None:
+    """Writes what tells an archive of torch.export from one of torch.save."""
+    with zipfile.ZipFile(path, "w") as opened:
+        opened.writestr("archive/archive_format", "pt2")
+        opened.writestr("archive/data/weights/weight_0", bytes(4))
+
+
 def masks_beside_weights(path: Path) -> None:
     state = network().state_dict()
     torch.save(state | {f"{name}_mask": kept for name, kept in halves().items()}, path)
@@ -225,6 +233,7 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "a folder": (lambda path: path.mkdir(), r"holds no ticket: give one; accepted"),
     "cut": (lambda path: path.write_bytes(b"\x40" + b"\0" * 7 + b'{"a'), r"damaged safetensors"),
     "cut zip": (lambda path: path.write_bytes(b"PK\x03\x04" + b"\0" * 40), r"no whole file"),
+    "a program": (program, r"file is a program of torch\.export.*--as checkpoint"),
     "code": (
         lambda path: path.write_bytes(pickle.dumps({"a": Evil()}, protocol=2)),
         r"would run code when it is opened",

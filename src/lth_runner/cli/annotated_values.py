@@ -118,7 +118,7 @@ def _check_text(path: str, value: Any, kinds: Collection[Any]) -> None:
 def _check_container(path: str, value: Any, kinds: Collection[Any]) -> None:
     origins = {get_origin(kind) for kind in kinds}
     if origins <= {Mapping, dict} and not isinstance(value, Mapping):
-        raise UserError(f"{path}={value!r} must be a mapping, such as {{output: 0.1}}")
+        raise UserError(f"{path}={value!r} must be a mapping, such as {{name: value}}")
     if not origins <= {Sequence, list, tuple} or isinstance(value, (list, tuple)):
         return
     one_pattern = value and isinstance(value, str) and all(get_args(k) == (str,) for k in kinds)

@@ -136,7 +136,8 @@ class File:
             except (SafetensorError, OSError) as error:
                 raise UserError(
                     f"origin.path={file} is no safetensors file ({error}): write a state_dict of "
-                    "torch's own format again with safetensors.torch.save_file"
+                    "torch's own format again with safetensors.torch.save_file; of lth-export take "
+                    "--as checkpoint --to FILE.safetensors"
                 ) from error
 
     def _under(self, names: Sequence[str]) -> str:

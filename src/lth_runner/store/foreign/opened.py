@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -94,13 +95,30 @@ class _Pickled:
                 "torch.save(model.state_dict(), ...), or a .safetensors file"
             ) from error
         except (RuntimeError, EOFError, ValueError, LookupError, TypeError, OSError) as error:
-            reason = str(error).strip().partition("\n")[0]
+            _refuse_other_zip(path)
+            reason = str(error).strip().partition("\n")[0].partition(". This is an internal")[0]
             raise UserError(f"{path} is no whole file of torch.save: {reason}") from error
         self._tensors = _one_of(path, list(_dictionaries(found, "", DEPTH)))
         self.names = list(self._tensors)
 
     def tensor(self, name: str) -> Tensor:
         return self._tensors[name].detach()
+
+
+def _refuse_other_zip(path: Path) -> None:
+    """Raises UserError for a whole zip file that torch.save has not written, such as a program."""
+    try:
+        with zipfile.ZipFile(path) as opened:
+            names = opened.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return
+    if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
+        program = any(name.rpartition("/")[2] == "archive_format" for name in names)
+        what = "a program of torch.export (.pt2)" if program else "a zip file of something else"
+        raise UserError(
+            f"{path} is {what} and no file of torch.save: give the tensors themselves, as a "
+            "state_dict (of lth-export: --as checkpoint)"
+        )
 
 
 def _loaded(path: Path, *, mapped: bool) -> object:
