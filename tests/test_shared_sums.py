@@ -104,8 +104,12 @@ CASES: dict[str, tuple[Any, Task, bool]] = {  # score, problem, whether ranks sh
     "obd": (Obd(num_batches=2, batch_size=9), PLAIN, True),
     "fisher": (Obd("fisher", num_batches=2, batch_size=9), PLAIN, True),
     "hutchinson": (Obd("hutchinson", num_batches=2, batch_size=9, num_draws=3), PLAIN, True),
-    "drawn_weights": (
-        Snip(num_batches=2, batch_size=9), replace(PLAIN, coordinates=Gaussian()), True,
+    "drawn_weights": (Snip(batch_size=9), replace(PLAIN, coordinates=Gaussian()), True),
+    "drawn_weights_by_batch_statistics": (
+        Force(batch_size=16), replace(RESNET, coordinates=Gaussian()), True,
+    ),
+    "grasp_of_drawn_weights": (
+        Grasp(num_batches=1), replace(PLAIN, coordinates=Gaussian()), True,
     ),
 }  # fmt: skip
 

@@ -59,7 +59,7 @@ class Gradient:
         mixing = derivatives.mixing(task, batch_statistics=self.batch_statistics)
         # a class with a forward pass of its own may compute statistics in another way
         known = all(type(module).forward is _BatchNorm.forward for module in mixing)
-        return known and not self.absolute and task.laws is None
+        return known and not self.absolute
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,10 @@ class HessianProduct:
 def is_divisible(task: Task, *, batch_statistics: bool) -> bool:
     """Whether a loss is the mean of those of parts of a batch, each computed by itself.
 
-    Not so where samples meet: in batch statistics, or in draws that are one for a batch.
+    Not so where samples meet in batch statistics. Weights that are drawn in training are not drawn
+    here: a score asks a network that evaluates, whose draws are the same for every sample.
     """
-    return not derivatives.mixing(task, batch_statistics=batch_statistics) and task.laws is None
+    return not derivatives.mixing(task, batch_statistics=batch_statistics)
 
 
 def mean(task: Task, terms: Means, batches: Iterable[Batch]) -> State:
