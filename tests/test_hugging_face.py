@@ -297,6 +297,20 @@ def test_a_head_that_numbers_the_classes_otherwise_is_refused_unless_it_is_to_be
                     ).remainders.classes  # fmt: skip
 
 
+def test_a_head_is_drawn_anew_by_its_own_name_and_given_in_whole_or_not_at_all(
+    tmp_path: Path,
+) -> None:
+    named = {"num_labels": 3, "id2label": {0: "fair", 1: "bad", 2: "good"}}
+    for family, head in (("gpt2", "score"), ("distilbert", "pre_classifier,classifier")):
+        path = pretrained.folder(tmp_path / family, family, "ForSequenceClassification", **named)
+        model = pretrained.sequence_classifier(path)
+        data = replace(pretrained.sentences(), class_names=("bad", "fair", "good"))
+        with pytest.raises(UserError, match=rf"\(origin\.fresh=\[{head}\]\)"):
+            check_fits(Task(model, data, origin=Pretrained(path)))
+        fresh = [head.split(",")[-1]]
+        check_fits(Task(model, data, origin=Pretrained(path, fresh=fresh)))
+
+
 def test_weights_of_another_body_and_networks_of_another_library_are_refused(
     bert: str, tmp_path: Path
 ) -> None:

@@ -83,9 +83,8 @@ def _on_origin(parts: Parts) -> None:
     own, theirs = getattr(task.data, "class_names", ()), task.remainders.classes
     if own and theirs and own != theirs:
         log.info(
-            "origin   its head's classes %s are taken for %s: origin.fresh=[classifier] draws it "
-            "anew",
-            listed(theirs), listed(own),
+            "origin   its head's classes %s are taken for %s: %s draws it anew",
+            listed(theirs), listed(own), task.remainders.fresh_head,
         )  # fmt: skip
 
 

@@ -74,7 +74,7 @@ def _check_classes(task: Task) -> None:
         raise UserError(
             f"the pretrained head's classes are {', '.join(theirs)} in this order, and those of "
             f"{task.data.name} {', '.join(own)}: its answers would be taken for others. Have it "
-            "drawn anew (origin.fresh=[classifier]), or number the data's classes as it does"
+            f"drawn anew ({task.remainders.fresh_head}), or number the data's classes as it does"
         )
 
 

@@ -47,12 +47,18 @@ class Remainders:
     """What of a network an origin does not give, and what it holds that has no place there.
 
     ``classes``: what the head that it does give calls its classes, by number; empty where it gives
-    none, or says nothing of them.
+    none in whole, or says nothing of them. ``head``: the modules that such a head consists of.
     """
 
     drawn: tuple[str, ...]  # by the seed, as without an origin
     unused: tuple[str, ...]
     classes: tuple[str, ...] = ()
+    head: tuple[str, ...] = ()
+
+    @property
+    def fresh_head(self) -> str:
+        """The words by which the head is drawn anew."""
+        return f"origin.fresh=[{','.join(self.head)}]"
 
 
 @runtime_checkable

@@ -85,9 +85,14 @@ class Pretrained:
                 "config is of? Name them in origin.fresh to draw them anew"
             )
         drawn = absent | fresh
-        has_head = any(not name.startswith(body) and name not in drawn for name in own)
-        classes = self._classes if has_head else ()
-        return Remainders(tuple(n for n in own if n in drawn), tuple(held.unused), classes)
+        of_head = [name for name in own if not name.startswith(body)]
+        is_given = bool(of_head) and drawn.isdisjoint(of_head)
+        return Remainders(
+            drawn=tuple(name for name in own if name in drawn),
+            unused=tuple(held.unused),
+            classes=self._classes if is_given else (),
+            head=tuple(dict.fromkeys(name.partition(".")[0] for name in of_head)),
+        )
 
     @cached_property
     def _folder(self) -> ModelFolder:
