@@ -23,12 +23,15 @@ from torch.sparse import _semi_structured_conversions as conversions
 
 from command import lth_run
 from documents import blocks, section, table
+from full_disk import full_disk
 from lth_runner import export
 from lth_runner.cli.export import main
 from lth_runner.export import agreement, layouts, taken_ticket
 from lth_runner.export.agreement import compared
 from lth_runner.export.form import exported
+from lth_runner.export.latency import Latency
 from lth_runner.export.programs import blocked_by
+from lth_runner.export.report import Report, write
 from lth_runner.export.to_forms import TO_FORMS
 from lth_runner.export.two_of_four import check_round_trip
 from lth_runner.export.whole_file import finished
@@ -467,6 +470,27 @@ def test_a_file_that_cannot_be_asked_or_answers_no_tensor_is_told(taken, tmp_pat
     with pytest.raises(export.Disagreement, match=told):
         exported(taken, tmp_path / "t.x", Broken(answers))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("form", "file"),
+    [("checkpoint", "t.safetensors"), ("checkpoint", "t.pt"), ("shrink", "t.pt2"),
+     ("csr", "t.safetensors")],
+)  # fmt: skip
+def test_a_full_disk_is_told_and_leaves_nothing(taken, tmp_path, form, file):
+    with full_disk(), pytest.raises(UserError, match=f"{file} cannot be written: File too large"):
+        TO_FORMS[form](taken, tmp_path / file)
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_a_report_that_a_full_disk_does_not_take_nothing_is_left(tmp_path):
+    of = {"name": "n", "run": "r", "round": 1, "sparsity": 0.5}
+    machine = {"processor": "x", "threads": 1, "gpu": None, "torch": "2", "lth_runner": "0"}
+    found = Report(of, machine, 30, [], [Latency("dense", 1, 1.0, 0.9, 1.1)], {})
+    write(found, tmp_path / "first.json")  # pictures have files of their own to write at first
+    with full_disk(100), pytest.raises(UserError, match="cannot be written: File too large"):
+        write(found, tmp_path / "r.json")
+    assert {one.name for one in tmp_path.iterdir()} == {"first.json", "first.png"}
 
 
 def test_an_extra_that_is_not_installed_is_named(outputs, tmp_path, capsys):

@@ -13,6 +13,7 @@ import torch
 
 import pretrained
 import small
+from full_disk import full_disk
 from lth_runner import export
 from lth_runner.export.taken_ticket import Taken
 from lth_runner.export.to_forms import TO_FORMS
@@ -73,6 +74,13 @@ def test_weights_that_lie_at_odd_places_are_compared_as_torch_would_lay_them(
     assert export.to_pretrained(ticket, tmp_path / "folder").agreement.largest == 0
     places = [value.data_ptr() for _, value in states.named_tensors(read[-1])]
     assert not any(place % states.ALIGNMENT for place in places)
+
+
+def test_a_full_disk_leaves_no_folder(tmp_path: Path) -> None:
+    ticket = taken(tmp_path / "model", "bert")
+    with full_disk(), pytest.raises(UserError, match="folder cannot be written"):
+        export.to_pretrained(ticket, tmp_path / "folder")
+    assert [one.name for one in tmp_path.iterdir()] == ["model"]
 
 
 @pytest.mark.parametrize("family", HEADS)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import pretrained
 from command import SMALL, folders, lth_run, rows
+from full_disk import full_disk
 from lth_runner import export
 from lth_runner.cli.export import main
 from lth_runner.export.taken_ticket import Taken
@@ -103,6 +104,8 @@ def test_peft_reads_an_adapter_that_answers_as_the_run_does(
 ) -> None:
     peft = pytest.importorskip("peft")
     ticket = adapter(tmp_path / "model", family, targets, head)
+    with full_disk(), pytest.raises(UserError, match="adapter cannot be written"):
+        export.to_peft(ticket, tmp_path / "adapter")
     done = export.to_peft(ticket, tmp_path / "adapter")
     assert done.agreement.largest <= 1e-5 * done.agreement.scale
     network = ticket.fresh()

@@ -92,7 +92,11 @@ def test_later_words_hold_over_earlier_ones_and_those_of_the_study_are_no_points
         (changed("stages", to={}), "name at least one stage"),
         (changed("stages", "own", "ovr", to={}), r"study\.stages\.own\.ovr .*over"),
         (changed("stages", "own", "over", "target", to=["a", "a"]), "names a twice"),
-        (changed("stages", "own", "over", "target", to=[]), "own has no point"),
+        (changed("stages", "own", "over", "target", to=[]), r"own has no point.*target=\[\]"),
+        (
+            changed("stages", "own", to={"over": {"x": ["a"], "y": ["a"]}, "distinct": True}),
+            r"each combination of x=\[a\], y=\[a\] has a value twice",
+        ),
         (changed("stages", "own", "overrides", to=["${over:source}"]), "no value of its over"),
         (changed("stages", "own", "overrides", to=[{"a": 1}]), "each in quotes"),
         (changed("stages", "source", "overrides", to=["x=${stage:more}"]), "no earlier stage"),

@@ -119,7 +119,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from lth_runner.export.whole_file import check_target
+    from lth_runner.export.whole_file import check_target, finished
     from lth_runner.study.merged import Merge, Source, training_of, write_merged
 
     target = None
@@ -144,7 +144,8 @@ def _run(arguments: argparse.Namespace) -> int:
         rows.append({**facts, "options": vars(method), "sources": sources})
         if target is not None:
             written = {"method": name, "weight": weight, "runs": [s.name for s in merge.sources]}
-            write_merged(target, merge.networks(method, weight)[0], written)
+            with finished(target) as scratch:
+                write_merged(scratch, merge.networks(method, weight)[0], written)
     _table(header, body)
     _keep(merge, rows)
     if target is not None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lth_runner.cutting import Shrunk, shrink
 from lth_runner.export.agreement import Answer
 from lth_runner.export.taken_ticket import Taken, said
+from lth_runner.export.whole_file import written
 from lth_runner.problem.answers import answer
 from lth_runner.values.errors import UserError
 from lth_runner.values.export_forms import SUFFIXES
@@ -51,7 +52,7 @@ class ShrunkProgram:
         with blocked_by(small, (args, named), "shrink"):
             program = torch.export.export(small, args, named, dynamic_shapes=dynamic)
         facts = json.dumps({**ticket.facts, "form": self.name, "made_by": "lth-export"})
-        with path.open("xb") as opened, warnings.catch_warnings():
+        with written(path) as opened, warnings.catch_warnings():
             # of tensors that lie channels last, each of which has its memory to itself
             warnings.filterwarnings("ignore", message="No complete tensor found")
             torch.export.save(program, opened, extra_files={FACTS: facts})

@@ -29,13 +29,12 @@ from lth_runner.export.programs import (
 from lth_runner.export.size import FormSize, form_sizes
 from lth_runner.export.taken_ticket import Taken
 from lth_runner.export.two_of_four import is_two_of_four, on_gpu, timed_on_gpu
-from lth_runner.export.whole_file import check_target
+from lth_runner.export.whole_file import check_target, finished
 from lth_runner.problem.answers import answer
 from lth_runner.runs import quantities
 from lth_runner.runs.aligned_text import aligned
 from lth_runner.values.errors import UserError
 from lth_runner.values.export_forms import BATCHES, REPETITIONS
-from lth_runner.values.files import write_whole
 from lth_runner.values.machine import processor
 from lth_runner.values.raised import first_line
 from lth_runner.values.tree import Tree
@@ -235,9 +234,10 @@ def write(report: Report, path: str | Path) -> tuple[Path, Path]:
     """Writes ``FILE.json``, and a picture beside it; raises UserError where one is there."""
     target = check_target(path, (".json",), "a report")
     picture = check_target(target.with_suffix(".png"), (".png",), "a report's picture")
-    drawn = _drawn(report)
-    write_whole(picture, drawn)
-    write_whole(target, (json.dumps(dataclasses.asdict(report), indent=2) + "\n").encode())
+    drawn, told = _drawn(report), json.dumps(dataclasses.asdict(report), indent=2) + "\n"
+    with finished(picture) as picture_piece, finished(target) as piece:
+        picture_piece.write_bytes(drawn)
+        piece.write_text(told)
     return target, picture
 
 

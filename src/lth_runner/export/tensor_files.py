@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lth_runner.export import layouts
 from lth_runner.export.agreement import Answer, Disagreement
 from lth_runner.export.taken_ticket import Taken, said
+from lth_runner.export.whole_file import written
 from lth_runner.problem.answers import answer
 from lth_runner.values import state as states
 from lth_runner.values.errors import Damaged, UserError
@@ -46,7 +47,7 @@ class Checkpoint:
             states.save(path, tensors, said(ticket.facts, self.name))
             return ()
         tensors._metadata[EXTRA] = dict(ticket.facts)  # type: ignore[attr-defined]
-        with path.open("xb") as opened:
+        with written(path) as opened:
             torch.save(tensors, opened)
         return ()
 

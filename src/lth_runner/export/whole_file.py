@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
+
+from safetensors import SafetensorError
 
 from lth_runner.values.errors import UserError
 from lth_runner.values.pieces import clear_pieces, create, piece
@@ -54,10 +58,54 @@ def finished(target: Path) -> Iterator[Path]:
         if error.filename is not None and Path(error.filename).parent != target.parent:
             raise
         raise UserError(f"{target} cannot be written: {error.strerror or error}") from error
+    except SafetensorError as error:  # of the library's own writer, which folders of models take
+        raise UserError(f"{target} cannot be written: {error}") from error
     finally:
         if scratch.is_dir():
             shutil.rmtree(scratch)
         scratch.unlink(missing_ok=True)
+
+
+class _Written(io.RawIOBase):
+    """A file to write to that keeps a failure of the disk until somebody asks."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.failure: OSError | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except OSError as error:  # which wrote what was waiting
+            self.failure = self.failure or error
+            return offset
+
+    def write(self, content: Any) -> int:
+        if self.failure is None:
+            try:
+                self._file.write(content)
+            except OSError as error:
+                self.failure = error
+        return memoryview(content).nbytes
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Any]:
+    """Opens a new file for torch's writers of archives, which a full disk must not reach.
+
+    They raise something else then, or end the process. Raises OSError behind them.
+    """
+    with path.open("xb") as opened:
+        file = _Written(opened)
+        yield file
+        if file.failure is not None:
+            raise file.failure
 
 
 def files_of(path: Path) -> list[Path]:

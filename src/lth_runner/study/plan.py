@@ -77,6 +77,13 @@ class Stage:
             if not self.distinct or len(set(chosen)) == len(chosen):
                 yield dict(zip(self.over, chosen, strict=True))
 
+    def why_none(self) -> str:
+        """Says, of a stage without a point, what to change."""
+        told = ", ".join(f"{key}=[{','.join(values)}]" for key, values in self.over.items())
+        if all(self.over.values()):
+            return f"each combination of {told} has a value twice (distinct): name another value"
+        return f"give its over some values ({told})"
+
 
 @dataclass(frozen=True)
 class Study:
@@ -118,9 +125,7 @@ class Study:
             values = stage.combinations()
             new = [self._point(stage, one, own, held, found) for one in values]
             if not new:
-                raise UserError(
-                    f"study.stages.{stage.name} has no point: give its over some values"
-                )
+                raise UserError(f"study.stages.{stage.name} has no point: {stage.why_none()}")
             found += new
             if len(found) > MOST_POINTS:
                 raise UserError(f"study={self.name} has more than {MOST_POINTS} points: name fewer")
