@@ -22,6 +22,7 @@ from command import SMALL, folders, lth_run, no_training, rows
 from finished import random_mask
 from lth_runner.cli.main import conf_dir
 from lth_runner.masking import Static
+from lth_runner.problem.low_rank import LowRank
 from lth_runner.problem.models import resnet_cifar
 from lth_runner.problem.task import Task
 from lth_runner.runs.folder import replace_rows, write_status
@@ -406,6 +407,14 @@ ODD = {
 def test_a_mask_that_does_not_fit_is_refused_by_name(masks: Names, says: str) -> None:
     with pytest.raises(UserError, match=says):
         Given(Held([ticket(masks)])).check_replicates([small.task()])
+
+
+def test_a_mask_of_weights_does_not_fit_where_adapters_are_masked() -> None:
+    adapters = replace(small.task(), coordinates=LowRank(targets=("linear1",), rank=2))
+    with pytest.raises(UserError, match=r"masks the weights linear1\.weight.*coordinates=LowRank"):
+        Given(Held([ticket({"linear1.weight": changed()["linear1.weight"]})])).check_replicates(
+            [adapters]
+        )
 
 
 def test_few_zeros_are_chance_and_no_mask() -> None:

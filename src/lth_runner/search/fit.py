@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lth_runner.problem.coordinates import prunes_to_zero, stock_name
+from lth_runner.problem.coordinates import stock_name
 from lth_runner.problem.lying import first_names
 from lth_runner.problem.task import Task
 from lth_runner.search.given_ticket import GivenTicket, Tensors
-from lth_runner.values.errors import UserError, nearest
+from lth_runner.search.misfit import (
+    FEW_ZEROS,
+    ROOT,
+    refuse_beyond,
+    refuse_coordinates,
+    refuse_shapes,
+    refuse_values,
+    refuse_whole_or_empty,
+    shapes_told,
+    strangers_told,
+)
+from lth_runner.values.errors import UserError
 from lth_runner.values.listed import listed
 from lth_runner.values.mask import Mask
 from lth_runner.values.name_patterns import matches, select
 from lth_runner.values.state import State
 from lth_runner.values.wrapped_names import matched
 
-ROOT = "."  # the key of what all names are put under
-FEW_ZEROS = 0.01  # share of a tensor's values below which its zeros are taken for chance
 log = logging.getLogger(__name__)
 
 
@@ -73,7 +82,7 @@ class Fit:
         places = self._places(task, given.called, held, own)
         whole = dict(task.dense())
         kept: dict[str, Tensor] = {}
-        beyond, shapes = [], []
+        beyond, shapes, unlike = [], [], dict[str, torch.Size]()
         for place, names in places.items():
             if place in spared or (place not in covered and given.by_zeros):
                 continue
@@ -81,13 +90,15 @@ class Fit:
             if place not in covered:
                 beyond += [] if bool(found.all()) else [place]
             elif found.shape != whole[covered[place]].shape:
-                shapes.append(_shapes(place, found, whole[covered[place]]))
+                shapes.append(shapes_told(place, found, whole[covered[place]]))
+                unlike[place] = found.shape
             else:
                 kept[covered[place]] = _without_chance(found) if given.by_zeros else found
-        _refuse_shapes(given.called, shapes)
-        _refuse_beyond(task, given.called, beyond)
+        refuse_coordinates(task, given.called, unlike)
+        refuse_shapes(given.called, shapes)
+        refuse_beyond(task, given.called, beyond)
         mask = Mask({name: kept.get(name, whole[name]) for name in whole})
-        _refuse_whole_or_empty(given, mask)
+        refuse_whole_or_empty(given, mask)
         return Fitted(mask, tuple(name for name in whole if name not in kept))
 
     def weights(self, task: Task, called: str, held: Tensors, base: State) -> State:
@@ -104,11 +115,11 @@ class Fit:
                 continue
             value = _agreed(called, place, names, held)
             if value.shape != base[place].shape:
-                shapes.append(_shapes(place, value, base[place]))
+                shapes.append(shapes_told(place, value, base[place]))
                 continue
-            _refuse_values(called, place, value, base[place])
+            refuse_values(called, place, value, base[place])
             found[place] = value.to(base[place]).clone()
-        _refuse_shapes(called, shapes)
+        refuse_shapes(called, shapes)
         if lacking := sorted(base.keys() - places.keys() - spared):
             raise UserError(
                 f"{called} lacks the weights of {listed(lacking)}: name them in pruner.fresh to "
@@ -157,7 +168,7 @@ class Fit:
             else:
                 places.setdefault(found, []).append(plain[name])
         if strange:
-            told = _strange(called, sorted(strange), own, places)
+            told = strangers_told(called, sorted(strange), own, places)
             unused = self._unused(plain)
             also = f"; pruner.rename: {listed(unused)} is in no name of it" if unused else ""
             raise UserError(told + also)
@@ -208,100 +219,3 @@ def _agreed(called: str, place: str, names: Sequence[str], held: Tensors) -> Ten
 def _without_chance(kept: Tensor) -> Tensor:
     zeros = kept.numel() - int(kept.sum())
     return torch.ones_like(kept) if zeros < FEW_ZEROS * kept.numel() else kept
-
-
-def _strange(
-    called: str, names: Sequence[str], own: Collection[str], places: Collection[str]
-) -> str:
-    prefix, fits = _prefix(names, own), bool(places)
-    first = names[0].partition(".")[0]
-    if all(name.removeprefix(f"{first}.") in places for name in names):
-        cure = (
-            f"each is there without {first}. too: leave those out by 'pruner.dropped=[{first}.*]', "
-            "or out of the file"
-        )
-    elif prefix is not None:
-        cure = f"their prefix alone differs: 'pruner.rename={prefix}' makes them fit"
-    else:
-        cure = (
-            f"{nearest(names[0], own)}; map names by pruner.rename={{theirs: ours}}, or leave them "
-            "out by pruner.dropped"
-        )
-    nothing = "" if fits else ": no tensor of it fits"
-    return f"{called} has {listed(names)}, which the network has not{nothing} ({cure})"
-
-
-def _prefix(names: Sequence[str], own: Collection[str]) -> str | None:
-    """Finds what takes all names to the network's by a common prefix; None where nothing does."""
-    for one in own:
-        if names[0].endswith(f".{one}"):
-            prefix = names[0].removesuffix(f".{one}")
-            if all(name.removeprefix(f"{prefix}.") in own for name in names):
-                return f'{{{prefix}: ""}}'
-        if one.endswith(f".{names[0]}"):
-            prefix = one.removesuffix(f".{names[0]}")
-            if all(f"{prefix}.{name}" in own for name in names):
-                return f"{{{ROOT}: {prefix}}}"
-    return None
-
-
-def _shapes(place: str, found: Tensor, own: Tensor) -> str:
-    return f"{place} {tuple(found.shape)} where the network has {tuple(own.shape)}"
-
-
-def _refuse_shapes(called: str, shapes: Sequence[str]) -> None:
-    if shapes:
-        raise UserError(
-            f"{called} has other shapes: {'; '.join(shapes)}. Take the model that it was found in, "
-            "or name in pruner.fresh what is to come from this task, unpruned (a head)"
-        )
-
-
-def _refuse_beyond(task: Task, called: str, names: Sequence[str]) -> None:
-    parameters = dict(dict(task.named_modules())[""].named_parameters(remove_duplicate=False))
-    plain = task.coordinates is None
-    if buffers := [name for name in names if plain and name not in parameters]:
-        raise UserError(
-            f"{called} removes values of {listed(buffers)}, which the network keeps beside its "
-            "parameters and no mask covers: leave them out by pruner.dropped"
-        )
-    if names:
-        key = "covers.also" if prunes_to_zero(task.coordinates) else "coordinates.only"
-        key = "pruner.biases=true" if all(name.endswith("bias") for name in names) else key
-        raise UserError(
-            f"{called} removes weights of {listed(names)}, which no mask covers here: cover them "
-            f"({key}), or leave them dense by pruner.fresh"
-        )
-
-
-def _refuse_whole_or_empty(given: GivenTicket, mask: Mask) -> None:
-    if given.by_zeros and mask.sparsity < FEW_ZEROS:
-        raise UserError(
-            f"{given.called} has hardly any zeros in the {mask.num_prunable} weights that a mask "
-            "covers, and no mask beside them: it is no sparse checkpoint. Give one whose pruned "
-            "weights are zero, or a file of masks"
-        )
-    if mask.num_kept == mask.num_prunable:
-        raise UserError(
-            f"{given.called} keeps all of {mask.num_prunable} weights, and is no ticket: give a "
-            "later round, or name less in pruner.fresh and pruner.dropped"
-        )
-    if not mask.num_kept:
-        raise UserError(
-            f"{given.called} keeps none of {mask.num_prunable} weights: nothing is left to train "
-            "(1 must mean kept)"
-        )
-
-
-def _refuse_values(called: str, place: str, value: Tensor, own: Tensor) -> None:
-    floating: Callable[[Tensor], bool] = torch.is_floating_point
-    if value.dtype != own.dtype and not (floating(value) and floating(own)):
-        raise UserError(
-            f"{called}: {place} is {value.dtype}, the network's is {own.dtype}: save it as the "
-            "network has it"
-        )
-    if floating(value) and not bool(value.isfinite().all()):
-        raise UserError(
-            f"{called}: {place} has values that are not finite: the training that it comes from "
-            "has diverged, so take another"
-        )
