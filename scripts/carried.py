@@ -14,8 +14,8 @@ from lth_runner.runs.evidence.differences import Differences
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.transfer import OWN, Carried, Transfer
 from lth_runner.runs.evidence.transfer_runs import find_transfers
-from lth_runner.runs.report.transfer_figures import curves_figure, matrix_figure
-from lth_runner.runs.report.transfer_page import best
+from lth_runner.runs.study_pages.transfer import best
+from lth_runner.runs.study_pages.transfer_figures import curves_figure, matrix_figure
 
 Runs = Mapping[str, FinishedRun]
 

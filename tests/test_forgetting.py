@@ -20,8 +20,8 @@ from lth_runner.runs.evidence.forgetting import find_forgetting
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.origin import FromRun
 from lth_runner.runs.rebuilt import rebuilt
-from lth_runner.runs.report import forgetting_page
 from lth_runner.runs.retention import Retention
+from lth_runner.runs.study_pages import forgetting as forgetting_page
 from lth_runner.store.ticket_file import read_ticket
 from lth_runner.values.errors import UserError
 

@@ -16,7 +16,7 @@ from lth_runner.runs.evidence.merges import find_merges
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.one_run import trained_path
 from lth_runner.runs.origin import FromRun
-from lth_runner.runs.report import merge_page
+from lth_runner.runs.study_pages import merges as merge_page
 from lth_runner.study.merged import Merge, Source
 from lth_runner.study.merging import Dare, TaskArithmetic, Ties, interference, trim
 from lth_runner.values.errors import UserError

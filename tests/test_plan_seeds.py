@@ -12,6 +12,7 @@ import pytest
 import torch
 from scipy.special import stdtrit
 
+from lth_runner.cli.report import main
 from lth_runner.problem.outcomes import Outcomes
 from lth_runner.runs.evidence.estimate import Estimate
 from lth_runner.runs.evidence.judge import judge
@@ -19,7 +20,6 @@ from lth_runner.runs.evidence.needed import seeds_needed
 from lth_runner.runs.evidence.planning import losses, plan
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.folder import append_rows
-from lth_runner.runs.report.command import main
 from lth_runner.runs.report.planning_text import planned
 from lth_runner.runs.samples import samples_row
 

@@ -13,15 +13,15 @@ import yaml
 from omegaconf import OmegaConf
 
 from command import SMALL, lth_run, rows, status_of
+from lth_runner.cli.report import main
 from lth_runner.cli.sweep import ROOT_CHOICES, ROOT_NAME, run_name
+from lth_runner.runs.comparisons import compare_runs
 from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.evidence.pruners import find_pruners
 from lth_runner.runs.evidence.rows import find_runs
 from lth_runner.runs.evidence.sanity import checks
 from lth_runner.runs.evidence.settings import labels
 from lth_runner.runs.report import FinishedRun
-from lth_runner.runs.report.command import main
-from lth_runner.runs.report.comparisons import compare_runs
 from lth_runner.runs.report.headline import headline
 from lth_runner.runs.report.pruner_page import best
 from lth_runner.runs.report.sanity_text import sentence, sentences

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from command import SMALL, folders, lth_run, no_training, rows, status_of
 from documents import blocks, commands, section, table, workshop_of
 from lth_runner.cli.main import conf_dir
-from lth_runner.runs.status.command import main as lth_status
+from lth_runner.cli.status import main as lth_status
 from lth_runner.store.ticket_file import read_ticket
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))

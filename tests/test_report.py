@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from lth_runner.cli.report import main
 from lth_runner.runs.evidence.estimate import paired
 from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.evidence.rows import find_runs
 from lth_runner.runs.evidence.settings import labels
 from lth_runner.runs.report import FinishedRun, aggregate, write
-from lth_runner.runs.report.command import main
 from lth_runner.runs.report.curve import curve_figure
 from lth_runner.runs.report.drawing import png, spread
 from lth_runner.runs.report.headline import headline

@@ -8,12 +8,12 @@ from itertools import pairwise
 
 import pytest
 
+from lth_runner.cli.report import main
 from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.evidence.rows import find_runs
 from lth_runner.runs.evidence.settings import labels, natural, seed_groups, sorted_by_settings
 from lth_runner.runs.evidence.sweep import find_sweeps
 from lth_runner.runs.report import FinishedRun, write
-from lth_runner.runs.report.command import main
 from lth_runner.runs.report.compare import compare
 from lth_runner.runs.report.curve import drawn_curve
 from lth_runner.runs.report.headline import headline

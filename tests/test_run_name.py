@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from command import SMALL, lth_run
+from lth_runner.cli.status import main as lth_status
 from lth_runner.runs.run_name import check_name
-from lth_runner.runs.status.command import main as lth_status
 from lth_runner.values.errors import UserError
 
 OUTSIDE = ["..", ".", "a/b", "/tmp/x", "../x", "a\\b", "", "~/x"]

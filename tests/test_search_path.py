@@ -50,9 +50,8 @@ def left_by(folder: Path) -> list[str]:
         (["-m", "lth_runner", "--version"], 0),
         (["-m", "lth_runner", "--help"], 0),
         (["-m", "lth_runner", "--cfg", "job"], 0),
-        (["-m", "lth_runner.runs.status.command", "."], 2),
-        (["-m", "lth_runner.runs.report", "."], 2),
-        (["-m", "lth_runner.runs.report.command", "."], 2),
+        (["-m", "lth_runner.cli.status", "."], 2),
+        (["-m", "lth_runner.cli.report", "."], 2),
     ],
 )
 def test_modules_of_the_working_folder_stand_in_for_none(

@@ -22,8 +22,9 @@ import pexpect
 import pytest
 import yaml
 
+from lth_runner.cli import status as command
 from lth_runner.runs.quantities import duration, size
-from lth_runner.runs.status import command, drawing, liveness, retry
+from lth_runner.runs.status import drawing, liveness, retry
 from lth_runner.runs.status.naming import labels
 from lth_runner.runs.status.point import Point
 from lth_runner.runs.status.reading import read_points
@@ -31,7 +32,7 @@ from lth_runner.runs.status.store_care import remove, survey
 from lth_runner.values.errors import UserError
 
 NOW = datetime(2100, 1, 2, 12, 0, tzinfo=timezone.utc)
-PROGRAM = [sys.executable, "-m", "lth_runner.runs.status.command"]
+PROGRAM = [sys.executable, "-m", "lth_runner.cli.status"]
 DAY = 24 * 3600
 
 
@@ -470,7 +471,7 @@ def test_a_mistaken_command_exits_with_2(
 def test_it_loads_neither_torch_nor_hydra(tmp_path: Path) -> None:
     run(tmp_path, "0")
     code = (
-        "import sys; from lth_runner.runs.status.command import main; main(sys.argv[1:]); "
+        "import sys; from lth_runner.cli.status import main; main(sys.argv[1:]); "
         "print({'torch', 'numpy', 'hydra', 'omegaconf', 'safetensors'} & set(sys.modules))"
     )
     done = subprocess.run(

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from command import SMALL, Said, contents, lth_run, no_training, rows, status_of
-from lth_runner.runs.status.command import main as lth_status
+from lth_runner.cli.status import main as lth_status
 from lth_runner.study import Study
 from lth_runner.study.plan import own_words
 from lth_runner.values.errors import UserError
@@ -47,7 +47,7 @@ def study(folder: Path, plan: dict[str, Any], *words: str, pictures: bool = Fals
     """Runs a plan as a yaml of one's own, in this folder."""
     (folder / "mine" / "study").mkdir(parents=True, exist_ok=True)
     (folder / "mine" / "study" / "small.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
-    drawn = mock.patch("lth_runner.runs.report.comparisons.compare_runs", return_value=("", []))
+    drawn = mock.patch("lth_runner.runs.comparisons.compare_runs", return_value=("", []))
     where = (f"paths.outputs={folder}/outputs", f"hydra.sweep.dir={folder}/outputs/sweeps/one")
     with contextlib.nullcontext() if pictures else drawn:
         options = [word for word in words if word.startswith("--")]

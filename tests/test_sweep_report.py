@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from lth_runner.cli.report import main
 from lth_runner.runs.evidence.overlap import step_overlaps
 from lth_runner.runs.evidence.rows import FinishedRun, find_runs, rewind_step
 from lth_runner.runs.evidence.settings import differences
 from lth_runner.runs.evidence.sweep import find_sweeps, thinned
-from lth_runner.runs.report.command import main
 from lth_runner.runs.report.sweep_matching import matching, matching_table
 from lth_runner.runs.report.sweep_page import write_sweep
 from lth_runner.runs.report.sweep_text import extent, model_sentence, text

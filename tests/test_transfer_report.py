@@ -19,8 +19,8 @@ from lth_runner.runs.evidence.sources import alike, universality
 from lth_runner.runs.evidence.transfer import OWN, Transfer
 from lth_runner.runs.evidence.transfer_runs import find_transfers
 from lth_runner.runs.folder import append_rows
-from lth_runner.runs.report.transfer_page import text, write_transfer
 from lth_runner.runs.samples import KeptSamples, samples_row
+from lth_runner.runs.study_pages.transfer import text, write_transfer
 
 DENSITIES = (1.0, 0.3, 0.03)
 SPARSEST = DENSITIES[-1]

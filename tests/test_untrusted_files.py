@@ -16,9 +16,9 @@ from unittest import mock
 import pytest
 
 from command import SMALL, lth_run
+from lth_runner.cli.report import main as lth_report
+from lth_runner.cli.status import main as lth_status
 from lth_runner.runs.folder import read_flat_config
-from lth_runner.runs.report.command import main as lth_report
-from lth_runner.runs.status.command import main as lth_status
 from lth_runner.runs.status.retry import quoted
 from lth_runner.values import json_files, yaml_files
 from lth_runner.values.terminal import show_traceback, visible, visible_lines
@@ -159,7 +159,7 @@ def undrawn() -> Any:
 
     with (
         mock.patch("lth_runner.runs.report.run_page.write_run", leave),
-        mock.patch("lth_runner.runs.report.comparisons.compare_runs", return_value=("", [])),
+        mock.patch("lth_runner.runs.comparisons.compare_runs", return_value=("", [])),
     ):
         yield
 

@@ -166,8 +166,8 @@ def _tell_lost(rows: _Rows, point: Point) -> None:
 
 def _conclude(rows: _Rows) -> None:
     """Draws the pages of all runs together, and tells of what failed."""
+    from lth_runner.runs.comparisons import compare_runs
     from lth_runner.runs.evidence.merged import common_parent
-    from lth_runner.runs.report.comparisons import compare_runs
 
     folders = dict.fromkeys(Path(folder) for folder in rows.folders.values())
     runs = [FinishedRun.load(folder) for folder in folders if (folder / ROUNDS).is_file()]

@@ -1,1 +1,1 @@
-"""The files of run folders: written (record), judged (evidence), drawn (report), looked after."""
+"""The files of run folders: written (record), judged (evidence), drawn (report, study_pages)."""

@@ -14,17 +14,9 @@ from lth_runner.runs.evidence.pruners import Comparison, find_pruners
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.sweep import Sweep, find_sweeps
 from lth_runner.runs.evidence.transfer_runs import find_transfers
-from lth_runner.runs.report import (
-    forgetting_page,
-    generated_networks,
-    generated_page,
-    merge_page,
-    pruner_page,
-    sweep_page,
-    sweep_text,
-    transfer_page,
-)
+from lth_runner.runs.report import generated_networks, pruner_page, sweep_page, sweep_text
 from lth_runner.runs.report.compare import compare
+from lth_runner.runs.study_pages import forgetting, generated, merges, transfer
 
 T = TypeVar("T")
 
@@ -62,12 +54,12 @@ def compare_runs(
     """
     text, files = compare(runs, folder)
     written = _Written(folder, [text], list(files))
-    transfers, forgotten = find_transfers(runs), find_forgetting(runs)
-    generated, merges = find_generated(runs), find_merges(runs)
-    told_of = {cell.run.folder for transfer in transfers for cell in transfer.cells}
-    told_of |= {run.folder for found in forgotten for run in found.runs}
-    told_of |= {run.folder for made in generated for run in made.runs}
-    told_of |= {run.folder for made in merges for run in made.runs}
+    carried, forgot = find_transfers(runs), find_forgetting(runs)
+    made, merged = find_generated(runs), find_merges(runs)
+    told_of = {cell.run.folder for one in carried for cell in one.cells}
+    told_of |= {run.folder for one in forgot for run in one.runs}
+    told_of |= {run.folder for one in made for run in one.runs}
+    told_of |= {run.folder for one in merged for run in one.runs}
     others = [run for run in runs if run.folder not in told_of]
     comparisons = find_pruners(others)
     compared = {run.folder for comparison in comparisons for run in comparison.sweep.runs}
@@ -83,10 +75,10 @@ def compare_runs(
     swept = _largest(sweeps, most, _runs_swept)
     written.add(swept, "sweep", sweep_page.write_sweep, sweep_text.text)
     written.told.extend(_left(sweeps, most, "but for sparsity and rewind step"))
-    written.add(transfers, "transfer", transfer_page.write_transfer, transfer_page.text)
-    written.add(forgotten, "forgetting", forgetting_page.write_forgetting, forgetting_page.text)
-    written.add(merges, "merges", merge_page.write_merges, merge_page.text)
-    written.add(generated, "generated", generated_page.write_generated, generated_networks.text)
+    written.add(carried, "transfer", transfer.write_transfer, transfer.text)
+    written.add(forgot, "forgetting", forgetting.write_forgetting, forgetting.text)
+    written.add(merged, "merges", merges.write_merges, merges.text)
+    written.add(made, "generated", generated.write_generated, generated_networks.text)
     return "\n\n".join(written.told), written.files
 
 

@@ -157,8 +157,8 @@ def _report(paths: Sequence[str], out: str | None, *, pages: bool) -> tuple[int,
             f"--out {out} is where several runs are compared, but only {folders[0]} was found; "
             "leave --out away, or name more runs."
         )
+    from lth_runner.runs.comparisons import MOST, compare_runs
     from lth_runner.runs.evidence.judge import judge
-    from lth_runner.runs.report.comparisons import MOST, compare_runs
     from lth_runner.runs.report.drawn import stale
     from lth_runner.runs.report.run_page import write_run
     from lth_runner.runs.report.run_text import run_text

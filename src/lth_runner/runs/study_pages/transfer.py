@@ -16,7 +16,7 @@ from lth_runner.runs.report.headline import Headline
 from lth_runner.runs.report.page import Cell, Page, Records, Section, Table, link, write_page
 from lth_runner.runs.report.refused import refusals
 from lth_runner.runs.report.table import Cells, ruled, wrapped
-from lth_runner.runs.report.transfer_figures import curves_figure, matrix_figure
+from lth_runner.runs.study_pages.transfer_figures import curves_figure, matrix_figure
 
 READING_MATRIX = (
     "Rows are the tasks that tickets come from, columns those that they are trained on; the number "

@@ -10,11 +10,11 @@ from lth_runner.runs.evidence.forgetting import mean
 from lth_runner.runs.evidence.merges import Meeting, Merged, Merges
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.forgetting_page import level_text, run_table
 from lth_runner.runs.report.headline import Headline
 from lth_runner.runs.report.page import Page, Records, Section, Table, write_page
 from lth_runner.runs.report.refused import refusals
 from lth_runner.runs.report.table import Cells, ruled, wrapped
+from lth_runner.runs.study_pages.forgetting import level_text, run_table
 
 WIDTH, ROW, ROOM = 10.0, 0.5, 1.5  # inches
 READING = (

@@ -1,0 +1,1 @@
+"""Pages of what takes several finished trainings: carried, merged and generated networks."""
