@@ -1,4 +1,4 @@
-"""Steps through torch.compile against plain ones, and after how many steps compiling has paid.
+"""Steps with train.compile=true against plain ones, and after how many of them it has paid.
 
 All in the processor's time: what compiles is other processes too, and the machine may be shared.
 """
@@ -10,67 +10,47 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
-from measuring import Timed, in_turns, ratios, repeated, say
-from torch import Tensor, nn
+from bench_convolution import BATCH, RESNET, SGD
+from bench_transformer import LENGTH, RECIPE, VOCABULARY, sentences
+from measuring import Timed, images, in_turns, kept, ratios, repeated, say
 
+from lth_runner.masking import Static
 from lth_runner.problem import models
-from lth_runner.values.seeds import stream
+from lth_runner.problem.task import Task
+from lth_runner.search.ticket import Ticket
+from lth_runner.training.engines.sequential import Sequential
+from lth_runner.training.job import Job
+from lth_runner.training.recipe import Recipe
 
 TURNS = 7
 
 
 def main() -> None:
-    """A small transformer, one of MiniLM's size, and ResNet-20: forward, backward, AdamW."""
-    numbers = functools.partial(torch.randint, generator=stream(0, "compile"))
-    tokens, classes = numbers(0, 4000, (32, 32)), numbers(0, 2, (32,))
-    texts = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+    """A small transformer, one of MiniLM's size, and ResNet-20, half of the weights masked."""
     transformer = functools.partial(
-        models.transformer_classifier, vocabulary=4000, length=32, num_classes=2
+        models.transformer_classifier, vocabulary=VOCABULARY, length=LENGTH, num_classes=2
     )
-    resnet = models.resnet_cifar(
-        depth=20, width=16, norm="batch", shape=(3, 32, 32), num_classes=10
-    )
-    images = torch.randn(128, 3, 32, 32, generator=stream(0, "images"))
-    compare("transformer 64 x 2", transformer(), texts, classes, num=20)
-    compare("transformer 384 x 6", transformer(width=384, depth=6, heads=12), texts, classes, num=2)
-    compare(
-        "ResNet-20", resnet.to(memory_format=torch.channels_last),
-        images.to(memory_format=torch.channels_last), numbers(0, 10, (128,)), num=2,
-    )  # fmt: skip
+    large = functools.partial(transformer, width=384, depth=6, heads=12)
+    texts, pictures = sentences().to("cpu"), images(2_000, (3, 32, 32)).to("cpu")
+    compare("transformer 64 x 2", Task(transformer, texts), RECIPE, num=20)
+    compare("transformer 384 x 6", Task(large, texts), RECIPE, num=2)
+    compare("ResNet-20", Task(RESNET, pictures), Recipe("9999it", BATCH, SGD), num=2)
 
 
-def compare(
-    label: str,
-    model: nn.Module,
-    inputs: Tensor | Mapping[str, Tensor],
-    targets: Tensor,
-    *,
-    num: int,
-) -> None:
+def compare(label: str, task: Task, recipe: Recipe, *, num: int) -> None:
     """Times ``num`` steps a turn, and a first compiled step with an empty cache and a full one."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-
-    def steps(network: Callable[..., Tensor]) -> Timed:
-        def step() -> None:
-            optimizer.zero_grad()
-            given = network(**inputs) if isinstance(inputs, Mapping) else network(inputs)
-            F.cross_entropy(given, targets).backward()
-            optimizer.step()
-
-        return step
-
+    job = Job(task, Ticket(kept(task, 0.5), task.init()), Static())
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
         os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # so that its time is counted
-        seconds = [warm_up(steps(torch.compile(model))) for _ in range(2)]
-        compiled = torch.compile(model)
-        plain, other = repeated(steps(model), num), repeated(steps(compiled), num)
+        begun = functools.partial(step, job, replace(recipe, compile=True))
+        seconds = [warm_up(begun()) for _ in range(2)]
+        plain, compiled = repeated(step(job, recipe), num), repeated(begun(), num)
         times = in_turns(
-            {"plain": plain, "compiled": other}, repeats=TURNS, clock=time.process_time
+            {"plain": plain, "compiled": compiled}, repeats=TURNS, clock=time.process_time
         )
     say(f"{label}: plain step", [1e3 * t / num for t in times["plain"]], "ms")
     say(f"{label}: compiled, faster", ratios(times["plain"], times["compiled"]), "x")
@@ -80,11 +60,21 @@ def compare(
         print(f"  {label}: compiling {when} {spent:.1f} s of processor time, {pays}", flush=True)
 
 
-def warm_up(step: Timed) -> float:
+def step(job: Job, recipe: Recipe) -> Timed:
+    together = Sequential().begin([job], recipe, [None])
+
+    def advance() -> None:
+        with recipe.arithmetic(torch.device("cpu")):
+            together.advance()
+
+    return advance
+
+
+def warm_up(advance: Timed) -> float:
     """Seconds of this process and its children that a first compiled step takes."""
     torch.compiler.reset()
     before, began = os.times(), time.process_time()
-    step()
+    advance()
     after = os.times()
     children = after.children_user + after.children_system
     spent = time.process_time() - began + children

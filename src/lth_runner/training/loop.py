@@ -74,7 +74,8 @@ class Loop:
         self.model = (fresh_network(task, recipe) if model is None else model).train()
         lay = states.write if spread is None else spread.lay
         lay(self.model, checkpoint.weights if checkpoint else ticket.masked)
-        self.network = self.model  # what is run: another that does the same may stand for it
+        # what is run, and what runs it in steps: others that do the same may stand for them
+        self.network = self.stepped = self.model
         self._laws = task.laws
         if self._laws is not None:
             self._laws.settle(self.model)
@@ -164,7 +165,7 @@ class Loop:
             ))  # fmt: skip
             for number, (share, (inputs, targets)) in enumerate(parts):
                 with self.cast:
-                    loss = self.objective.loss(answer(self.network, inputs), targets)
+                    loss = self.objective.loss(answer(self.stepped, inputs), targets)
                 if share is not None:  # a mean of no terms may be no number
                     loss = loss * share if share else 0.0 * loss.nan_to_num()
                 self.loss += loss.detach()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,11 +14,11 @@ from lth_runner.cutting import shrink_in_training
 from lth_runner.cutting.in_training import NeverHeard
 from lth_runner.cutting.stays import Stays
 from lth_runner.masking import Masking
-from lth_runner.problem.answers import answer
 from lth_runner.problem.task import Task
 from lth_runner.training.job import Job
 from lth_runner.training.network import writes_beyond
 from lth_runner.training.recipe import Recipe
+from lth_runner.training.same_step import TrialStep, refuse_another_step
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 from lth_runner.values.state import State
@@ -26,9 +26,6 @@ from lth_runner.values.state import State
 log = logging.getLogger(__name__)
 
 SAMPLES = 8  # of a step that is tried, and of one that is compared
-TOLERANCE = 1e-3  # of the largest gradient of a tensor, in single precision
-ROUNDING = 1e-6
-LOSS = "the loss"
 
 
 class Narrow(nn.Module):
@@ -129,46 +126,15 @@ def _found(
     """Finds what is dead for good, and tries a step without it, with its values and others."""
     module = task.module()
     states.write(module, weights)
-    inputs, targets = task.data.sample(min(SAMPLES, task.data.num_train), 0)
-
-    def loss(network: nn.Module) -> Tensor:
-        return task.objective.loss(answer(network, inputs), targets)
-
+    batch = task.data.sample(min(SAMPLES, task.data.num_train), 0)
+    step = TrialStep(task.objective, batch)
     found = shrink_in_training(
-        module, mask, inputs, loss, seed=task.seed, has_moments=has_moments
+        module, mask, batch[0], step, seed=task.seed, has_moments=has_moments
     )  # fmt: skip
     if found.stays:
-        _compare(module, mask, found, loss)
-        states.write(module, weights)
-        _compare(module, mask, found, loss)
+        for values in (None, weights):  # those drawn, then its own
+            if values is not None:
+                states.write(module, values)
+            narrow = Narrow(module, found.shrunk.module, found.stays)
+            refuse_another_step(module, narrow, step, mask)
     return found
-
-
-def _compare(
-    module: nn.Module,
-    mask: Mapping[str, Tensor],
-    found: NeverHeard,
-    loss: Callable[[nn.Module], Tensor],
-) -> None:
-    """Raises UserError where a step of the smaller network is not the whole one's.
-
-    The gradients of removed weights may differ, which no kept one depends on.
-    """
-    narrow = Narrow(module, found.shrunk.module, found.stays).train()
-    steps = []
-    for network in (module.train(), narrow):
-        module.zero_grad()
-        value = loss(network)
-        value.backward()
-        steps.append({LOSS: value.detach()} | {
-            name: p.grad * mask[name].to(p.device) if name in mask else p.grad
-            for name, p in module.named_parameters() if p.grad is not None
-        })  # fmt: skip
-    module.zero_grad()
-    whole, small = steps
-    for name, expected in whole.items():
-        given = small.get(name)
-        away = float("inf") if given is None else float((given - expected).abs().max())
-        if not away <= TOLERANCE * float(expected.abs().max()) + ROUNDING:
-            what = name if name == LOSS else f"the gradient of {name}"
-            raise UserError(f"in a step without what is dead {what} differs by {away:.1e}")

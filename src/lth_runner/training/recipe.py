@@ -36,6 +36,7 @@ class Recipe:
     that ``torchrun`` has started, each of which has the whole network (distributed) or a part of
     it (sharded), where ``sync_batch_norm`` normalises by the whole batch and not by each rank's
     part of it. ``cut_dead``: what a mask has cut off for good is left out of the computation.
+    ``compile``: steps go through torch.compile.
     """
 
     length: Duration | str
@@ -55,6 +56,7 @@ class Recipe:
     deterministic: bool = False
     sync_batch_norm: bool = True
     cut_dead: bool = False
+    compile: bool = False
     # these decide no result, or have a place of their own in its identity (the engine)
     engine: Literal[
         "auto", "sequential", "packed", "sparse", "graphed", "distributed", "sharded"

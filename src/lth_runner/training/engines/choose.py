@@ -15,7 +15,7 @@ from torch import nn
 
 from lth_runner.masking import Masking
 from lth_runner.problem.task import Task
-from lth_runner.training import narrow
+from lth_runner.training import compiling, narrow
 from lth_runner.training.engines.cuda_graph_trial import Trial, tried
 from lth_runner.training.engines.distributed.engine import Distributed
 from lth_runner.training.engines.distributed.lines import Leader
@@ -101,6 +101,8 @@ def choose(recipe: Recipe, task: Task, masking: Masking, rank: Rank | None = Non
     asked = recipe.engine
     if recipe.cut_dead:
         narrow.check(recipe, task, masking)
+    if recipe.compile:
+        compiling.check(recipe, task, masking)
     if asked in BY_RANKS or (rank is not None and rank.num > 1):
         return by_ranks(recipe, task, masking, rank)
     if not recipe.sync_batch_norm:
@@ -110,8 +112,9 @@ def choose(recipe: Recipe, task: Task, masking: Masking, rank: Rank | None = Non
         )
     if asked == "sequential":
         return Choice("sequential", "asked for")
-    if recipe.cut_dead:
-        return Choice("sequential", "train.cut_dead=true goes one by one")
+    if recipe.cut_dead or recipe.compile:
+        key = "cut_dead" if recipe.cut_dead else "compile"
+        return Choice("sequential", f"train.{key}=true goes one by one")
     if asked == "graphed":
         return _recorded(recipe, task, masking)
     unpacked = obstacle(task, masking, recipe)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lth_runner.store.checkpoint import Checkpoint
+from lth_runner.training.compiling import compiled
 from lth_runner.training.engines.engine import Together
 from lth_runner.training.job import Job
 from lth_runner.training.loop import Loop
@@ -28,7 +29,10 @@ class Sequential:
         [job], [checkpoint] = jobs, checkpoints
         loop = Loop(job, recipe, checkpoint)
         if recipe.cut_dead and (smaller := narrowed(job, loop.model)) is not None:
-            loop.network, loop.bring_up_to_date = smaller.train(), smaller.push
+            loop.network = loop.stepped = smaller.train()
+            loop.bring_up_to_date = smaller.push
+        if recipe.compile:
+            loop.stepped = compiled(loop.network)
 
         def advance() -> None:
             loop.backward()
