@@ -23,7 +23,7 @@ from torch.sparse import _semi_structured_conversions as conversions
 
 from command import lth_run
 from documents import blocks, section, table
-from full_disk import full_disk
+from file_size import full_disk
 from lth_runner import export
 from lth_runner.cli.export import main
 from lth_runner.export import agreement, layouts, taken_ticket

@@ -13,7 +13,7 @@ import torch
 
 import pretrained
 import small
-from full_disk import full_disk
+from file_size import full_disk
 from lth_runner import export
 from lth_runner.export.taken_ticket import Taken
 from lth_runner.export.to_forms import TO_FORMS

@@ -178,3 +178,9 @@ def test_no_module_loads_the_libraries_of_language_models_when_it_is_imported():
     for path, parts in modules():
         outside = {full.partition(".")[0] for full in imported(path, parts, at_start=True)}
         assert not outside & late, path
+
+
+def test_no_module_of_the_tests_stands_in_for_one_of_the_scripts():
+    root = Path(__file__).parents[1]
+    scripts = {path.name for path in (root / "scripts").glob("*.py")}
+    assert not scripts & {path.name for path in (root / "tests").glob("*.py")}
