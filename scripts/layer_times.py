@@ -72,7 +72,9 @@ def main() -> int:
     inputs = ticket.inputs(chosen.batch)
     assert isinstance(inputs, Tensor)
     networks = {"masked": ticket.module(), "shrunk": small}
-    last = {f"{name}, last": channels_last(copy.deepcopy(m)) for name, m in networks.items()}
+    last = {
+        f"{name}, last": channels_last(copy.deepcopy(m), inputs) for name, m in networks.items()
+    }
     found = measured(networks | last, inputs, chosen.repetitions)
     widths = dict(small.named_modules())
     rows = [("layer", "channels left", *found)]
