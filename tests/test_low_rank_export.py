@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import pretrained
 from command import SMALL, folders, lth_run, rows
-from full_disk import full_disk
+from file_size import full_disk
 from lth_runner import export
 from lth_runner.cli.export import main
 from lth_runner.export.taken_ticket import Taken
