@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import pytest
@@ -40,6 +41,52 @@ class Grouped(nn.Module):
         x = self.act(self.norm(self.first(x)))
         x = torch.cat([self.act(self.own(x)), self.act(self.grouped(x))], 1)
         return self.last(x.mean((2, 3)))
+
+
+class Watched(nn.Module):
+    """Two layers, what is between them watched in training alone."""
+
+    def __init__(self, watch):
+        super().__init__()
+        self.first, self.last, self.watch = nn.Linear(192, 8), nn.Linear(8, 3), watch()
+
+    def forward(self, x):
+        between = self.first(x.flatten(1)).relu()
+        if self.training:
+            return self.last(between) + self.watch(between)
+        return self.last(between)
+
+
+class Average(nn.Module):
+    """A moving average of what it is given, which answers 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(8))
+
+    def forward(self, x):
+        self.mean.lerp_(x.detach().mean(0), 0.1)
+        return 0.0
+
+
+def with_second_head():
+    return Watched(lambda: nn.Linear(8, 3))
+
+
+def with_average():
+    return Watched(Average)
+
+
+def biased():
+    """A bias before a norm, which takes it off again but for rounding."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 1, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(512, 3)
+    )
+
+
+def computed():
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(192, 8))
+    return nn.Sequential(nn.Flatten(), layer, nn.ReLU(), nn.Linear(8, 3))
 
 
 def relu_groups():
@@ -87,6 +134,15 @@ def job(model, *, share=0.5, columns=0.0, start=None, seed=0):
     return Job(task, Ticket(Mask(mask), task.init(), start or Start()), Static())
 
 
+def begun(model, values):
+    """A ticket some of whose tensors begin with one value all over."""
+    chosen = job(model)
+    weights = chosen.ticket.weights
+    for name, value in values.items():
+        weights[name][:] = value
+    return replace(chosen, ticket=replace(chosen.ticket, weights=weights))
+
+
 def both(chosen, **changes):
     whole, small = (
         lanes.trained([chosen], lanes.recipe(cut_dead=cut, **changes), by=Sequential())[0]
@@ -103,12 +159,13 @@ def assert_alike(whole, small, *, atol=2e-4):
         assert row["val_loss"] == pytest.approx(other["val_loss"], abs=1e-3)
 
 
-def narrow(chosen):
-    return narrowed(chosen, fresh_network(chosen.task, lanes.recipe()))
+def narrow(chosen, **changes):
+    how = lanes.recipe(**changes)
+    return narrowed(chosen, how, fresh_network(chosen.task, how))
 
 
-def widths(chosen):
-    found = narrow(chosen)
+def widths(chosen, **changes):
+    found = narrow(chosen, **changes)
     network = chosen.task.module() if found is None else found.small
     return {n: m.out_channels for n, m in network.named_modules() if isinstance(m, nn.Conv2d)}
 
@@ -128,15 +185,44 @@ def test_a_channel_that_sends_a_constant_goes_behind_a_relu_alone():
 
 
 def test_a_shift_above_0_is_learned_and_below_0_is_not():
-    chosen = job(conv)
-    weights = chosen.ticket.weights
-    weights["norm1.bias"][:] = 0.1
-    weights["norm2.bias"][:] = -0.1
-    chosen = replace(chosen, ticket=replace(chosen.ticket, weights=weights))
+    chosen = begun(conv, {"norm1.bias": 0.1, "norm2.bias": -0.1})
     found = widths(chosen)
     assert found["conv1"] == 64
     assert found["conv2"] == int(chosen.ticket.mask["conv2.weight"].flatten(1).any(1).sum())
     assert_alike(*both(chosen, length="8it"))
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        functools.partial(torch.optim.Adam, lr=2**-7, weight_decay=1e-3),
+        functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=0.1),
+    ],
+)
+def test_a_shift_that_weight_decay_takes_past_0_stays(optimizer):
+    zero, below = job(conv), begun(conv, {"norm1.bias": -1e-3})
+    assert widths(zero, optimizer=optimizer)["conv1"] < 64
+    assert widths(below, optimizer=optimizer)["conv1"] == 64
+    assert widths(below)["conv1"] < 64
+
+
+def test_what_a_running_mean_sends_in_evaluation_stays():
+    chosen = begun(conv, {"norm1.bias": -0.1, "norm1.running_mean": -0.15})
+    assert widths(chosen)["conv1"] == 64
+    inputs, _ = chosen.task.data.sample(4, 0)
+    whole, small = (chosen.task.outputs(one.weights, inputs) for one in both(chosen, length="1it"))
+    torch.testing.assert_close(small, whole)
+
+
+def test_what_a_norm_leaves_of_a_constant_stays():
+    assert widths(begun(biased, {"0.bias": 0.0}))["0"] < 8
+    assert widths(begun(biased, {"0.bias": -0.25}))["0"] == 8
+
+
+@pytest.mark.parametrize("model", [with_second_head, with_average])
+def test_a_step_that_fails_without_what_is_dead_is_told(model, caplog):
+    assert narrow(job(model)) is None
+    assert "trained whole: a step without what is dead fails: " in caplog.text
 
 
 def test_moments_of_an_earlier_training_keep_what_they_would_move():
@@ -172,10 +258,12 @@ def test_nothing_is_cut_where_no_channel_is_dead():
         ({"engine": "packed"}, "it is for train.engine=sequential, and this run has packed"),
         ({"masking": Set()}, "Set moves the mask"),
         ({"model": dropped}, "draws random numbers"),
+        ({"model": computed}, "the hooks or parametrisations of 1 "),
+        ({"optimizer": torch.optim.Adafactor}, "Adafactor may look at a whole tensor"),
     ],
 )
 def test_what_cannot_be_cut_is_refused_before_any_training(change, told):
     task = Task(change.get("model", conv), lanes.pictures())
-    how = lanes.recipe(cut_dead=True, engine=change.get("engine", "auto"))
+    how = {name: change[name] for name in change.keys() & {"engine", "optimizer"}}
     with pytest.raises(UserError, match=told):
-        choose(how, task, change.get("masking", Static()))
+        choose(lanes.recipe(cut_dead=True, **how), task, change.get("masking", Static()))

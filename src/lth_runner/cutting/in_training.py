@@ -11,13 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lth_runner.cutting import norms
+from lth_runner.cutting.labels import Shadow
 from lth_runner.cutting.plain import plain_copy
+from lth_runner.cutting.rules import rule_of
 from lth_runner.cutting.shrinking import Shrinking, Shrunk, traced
 from lth_runner.cutting.stays import Stays, stays
-from lth_runner.cutting.trace import Found, Product
+from lth_runner.cutting.trace import Call, Found, Product, Rule, Trace
 
 SHARES = (1.0, 0.5, 0.1, 0.0)  # of the values of vectors: weight decay takes them towards 0
 SPREAD = 0.3  # of what is drawn for vectors
+BY_CHANNEL = (norms.batch_norm, norms.group_norm)  # what takes the mean of a channel off it
 
 
 @dataclass(frozen=True)
@@ -38,29 +42,30 @@ def shrink_in_training(
     example: Any,
     loss: Callable[[nn.Module], Tensor],
     *,
+    settles: Callable[[Tensor], Tensor],
     seed: int = 0,
-    has_moments: bool = False,
 ) -> NeverHeard:
     """Cuts out of a network what is dead for as long as its mask stands.
 
     That is a channel, unit or head all of whose ways out the mask closes, and one that sends 0 and
     always will: the mask closes all ways in, and behind its bias, or the norm's scale and shift, is
     a ReLU that lets neither them nor their gradient through. A constant that could be learned
-    stays, which ``shrink`` would move. What goes gets no gradient, and what stays gets the same.
+    stays, which ``shrink`` would move, and so does what a norm makes of a constant that is not 0:
+    in training that is as rounding has it. What goes gets no gradient, and what stays the same.
 
     What is trained has other values later, so that dead is what is so with values drawn by
     ``seed``: all of them but biases, scales and shifts that no gradient comes to, at their own
-    value or, as weight decay may have them, between that and 0. ``has_moments``: the optimizer
-    begins with moments, and may move those too. ``module`` is written to. ``loss`` runs it in
-    training mode on a batch. Raises what ``shrink`` raises.
+    value or, as weight decay may have them, between that and 0. ``settles`` says of which values
+    that is so by the optimizer, which may go beyond 0, or begin with moments. ``module`` is written
+    to. ``loss`` runs it in training mode on a batch. Raises what ``shrink`` raises, and ``loss``.
     """
     values = _Values(module, mask, seed)
-    held = {} if has_moments else _held(values, loss)
+    held = _held(values, {name: settles(own) for name, own in values.own.items()}, loss)
     values.draw(1, held, share=1.0, sign=-1.0)
     other = plain_copy(module, {})
     for name, value in other.named_buffers():  # which go to 0 where nothing comes in
         value.zero_() if name.endswith("running_mean") else None
-    found, _ = traced(other, example)
+    found, _ = traced(other, example, _rounding)
     values.draw(0, held, share=1.0)
     work = Shrinking(module, {}, example, seed=seed, seen=lambda own: _for_good(own, found))
     shrunk = work.result()
@@ -84,14 +89,29 @@ def _immovable(product: Product, other: Product) -> Product:
     )  # fmt: skip
 
 
-def _held(values: _Values, loss: Callable[[nn.Module], Tensor]) -> dict[str, Tensor]:
-    """Finds the entries of biases, scales and shifts that no gradient comes to.
+def _rounding(op: Any) -> Rule:
+    """Finds an operation's rule; of a constant that is not 0, norms make what varies."""
+    rule = rule_of(op)
+    if rule not in BY_CHANNEL:
+        return rule
 
-    All are held at first; those with a gradient are drawn from then on, until there is none with
-    any share of their values.
+    def by_channel(trace: Trace, call: Call) -> list[Shadow]:
+        value, shadow = call.args["input"], call.shadow("input")
+        varying = replace(shadow, varies=shadow.varies | (value != 0))
+        return rule(trace, replace(call, shadows={**call.shadows, id(value): varying}))
+
+    return by_channel
+
+
+def _held(
+    values: _Values, held: dict[str, Tensor], loss: Callable[[nn.Module], Tensor]
+) -> dict[str, Tensor]:
+    """Finds those of the held entries of biases, scales and shifts that no gradient comes to.
+
+    Those with a gradient are drawn from then on, until there is none with any share of the values.
     """
     module = values.module.train()
-    held = {name: torch.ones_like(value, dtype=torch.bool) for name, value in values.own.items()}
+    statistics = [(value, value.clone()) for value in module.buffers()]
     alike = 0
     for number in itertools.count():
         values.draw(number, held, share=SHARES[number % len(SHARES)])
@@ -106,7 +126,14 @@ def _held(values: _Values, loss: Callable[[nn.Module], Tensor]) -> dict[str, Ten
         if alike == len(SHARES):
             break
     module.zero_grad()
+    for value, before in statistics:
+        value.copy_(before)
     return held
+
+
+def _is_vector(value: Tensor) -> bool:
+    """Whether a tensor is a number for each channel, whatever axes of 1 it has beside them."""
+    return value.numel() == max(value.shape, default=1)
 
 
 class _Values:
@@ -115,7 +142,7 @@ class _Values:
     def __init__(self, module: nn.Module, mask: Mapping[str, Tensor], seed: int) -> None:
         self.module, self._mask, self._seed = module, mask, seed
         self._trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
-        self.own = {n: p.detach().clone() for n, p in self._trained.items() if p.ndim < 2}
+        self.own = {n: p.detach().clone() for n, p in self._trained.items() if _is_vector(p)}
 
     @torch.no_grad()
     def draw(

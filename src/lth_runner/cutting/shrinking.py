@@ -32,7 +32,7 @@ from lth_runner.cutting.parts import (
 )
 from lth_runner.cutting.plain import additions, check_mask, masked_copy, plain_copy
 from lth_runner.cutting.rules import rule_of
-from lth_runner.cutting.trace import Found, Trace
+from lth_runner.cutting.trace import Found, Rule, Trace
 from lth_runner.problem.answers import plain_attention
 from lth_runner.values.errors import UserError
 from lth_runner.values.listed import listed
@@ -236,9 +236,11 @@ class Shrinking:
                       reasons(self.found, self.dead) | blocked)  # fmt: skip
 
 
-def traced(masked: nn.Module, example: Any) -> tuple[Found, list[Tensor]]:
+def traced(
+    masked: nn.Module, example: Any, rules: Callable[[Any], Rule] = rule_of
+) -> tuple[Found, list[Tensor]]:
     """Runs a plain network once, in evaluation, and finds what goes together; with its answers."""
-    trace = Trace(masked, rule_of)
+    trace = Trace(masked, rules)
     with plain_attention(), trace.watching(tensors(example)):
         answers = tensors(call(masked, example))
     trace.answered(answers)

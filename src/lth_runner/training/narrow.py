@@ -9,18 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.optim import Optimizer
 
 from lth_runner.cutting import shrink_in_training
 from lth_runner.cutting.in_training import NeverHeard
+from lth_runner.cutting.plain import additions
 from lth_runner.cutting.stays import Stays
 from lth_runner.masking import Masking
 from lth_runner.problem.task import Task
+from lth_runner.search.ticket import Start
 from lth_runner.training.job import Job
 from lth_runner.training.network import writes_beyond
+from lth_runner.training.optimizers import looks_further, passes_zero
 from lth_runner.training.recipe import Recipe
 from lth_runner.training.same_step import TrialStep, refuse_another_step
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
+from lth_runner.values.listed import listed
+from lth_runner.values.memory import is_out_of_memory
+from lth_runner.values.raised import first_line
 from lth_runner.values.state import State
 
 log = logging.getLogger(__name__)
@@ -80,7 +87,10 @@ def check(recipe: Recipe, task: Task, masking: Masking) -> None:
     reason = _obstacle(recipe, task, masking)
     if reason is not None:
         raise UserError(f"train.cut_dead=true: {reason}; leave it out")
-    _found(task, task.dense(), task.init(), has_moments=False)
+    try:
+        _found(task, task.dense(), task.init(), _all)
+    except UserError as error:
+        raise UserError(f"train.cut_dead=true: {error}; leave it out") from error
 
 
 def _obstacle(recipe: Recipe, task: Task, masking: Masking) -> str | None:
@@ -93,10 +103,20 @@ def _obstacle(recipe: Recipe, task: Task, masking: Masking) -> str | None:
         return f"what is trained are other numbers than weights ({kind}), and 0 there removes none"
     if task.is_random:
         return "the network draws random numbers (dropout), and a narrower one draws others"
+    if hooked := list(additions(task.module())):
+        return f"a smaller network has not the hooks or parametrisations of {listed(hooked)}"
+    optimizer = _trial_optimizer(recipe)
+    if looks_further(optimizer):
+        return f"{type(optimizer).__name__} may look at a whole tensor, removed weights included"
     return None
 
 
-def narrowed(job: Job, whole: nn.Module) -> Narrow | None:
+def _trial_optimizer(recipe: Recipe) -> Optimizer:
+    """Makes the optimizer over a vector and a matrix of one number each."""
+    return recipe.make_optimizer([{"params": [nn.Parameter(torch.zeros([1] * n)) for n in (1, 2)]}])
+
+
+def narrowed(job: Job, recipe: Recipe, whole: nn.Module) -> Narrow | None:
     """Makes what is trained in a network's place; None where nothing of it is dead for good.
 
     It follows from the job alone, so that a training which goes on goes on with the same.
@@ -106,10 +126,9 @@ def narrowed(job: Job, whole: nn.Module) -> Narrow | None:
         return None
     where = f"round {slot.round}, {slot.arm}, seed {job.task.seed}"
     try:
-        found = _found(job.task, ticket.mask, ticket.masked,
-                       has_moments=ticket.start.has_optimizer)  # fmt: skip
+        found = _found(job.task, ticket.mask, ticket.masked, _settles(recipe, ticket.start))
     except UserError as error:
-        log.warning("cut      %s: nothing: %s", where, error)
+        log.warning("cut      %s: trained whole: %s", where, error)
         return None
     shrunk = found.shrunk
     if not found.stays:
@@ -120,21 +139,48 @@ def narrowed(job: Job, whole: nn.Module) -> Narrow | None:
     return Narrow(whole, shrunk.module, found.stays)
 
 
+def _settles(recipe: Recipe, start: Start) -> Callable[[Tensor], Tensor]:
+    """Tells which values the optimizer leaves, or takes towards 0, while no gradient comes."""
+    if start.has_optimizer:
+        return _none
+    return _zeros if passes_zero(_trial_optimizer(recipe)) else _all
+
+
+def _none(values: Tensor) -> Tensor:
+    return torch.zeros_like(values, dtype=torch.bool)
+
+
+def _zeros(values: Tensor) -> Tensor:
+    return values == 0
+
+
+def _all(values: Tensor) -> Tensor:
+    return torch.ones_like(values, dtype=torch.bool)
+
+
 def _found(
-    task: Task, mask: Mapping[str, Tensor], weights: State, *, has_moments: bool
+    task: Task,
+    mask: Mapping[str, Tensor],
+    weights: State,
+    settles: Callable[[Tensor], Tensor],
 ) -> NeverHeard:
-    """Finds what is dead for good, and tries a step without it, with its values and others."""
+    """Finds what is dead for good, and tries a step without it, with its values and others.
+
+    Raises UserError where the network cannot be shrunk, or a step fails or differs.
+    """
     module = task.module()
     states.write(module, weights)
     batch = task.data.sample(min(SAMPLES, task.data.num_train), 0)
     step = TrialStep(task.objective, batch)
-    found = shrink_in_training(
-        module, mask, batch[0], step, seed=task.seed, has_moments=has_moments
-    )  # fmt: skip
-    if found.stays:
-        for values in (None, weights):  # those drawn, then its own
+    try:
+        found = shrink_in_training(module, mask, batch[0], step, settles=settles, seed=task.seed)
+        for values in (None, weights) if found.stays else ():  # those drawn, then its own
             if values is not None:
                 states.write(module, values)
             narrow = Narrow(module, found.shrunk.module, found.stays)
             refuse_another_step(module, narrow, step, mask)
+    except Exception as error:  # of a forward that may be anyone's
+        if isinstance(error, UserError) or is_out_of_memory(error):
+            raise
+        raise UserError(f"a step without what is dead fails: {first_line(error)}") from error
     return found

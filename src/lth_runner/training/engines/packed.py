@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn, optim
+from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from lth_runner.masking import Masking
@@ -23,6 +23,7 @@ from lth_runner.training.engines.packed_evaluation import EVALUATED
 from lth_runner.training.engines.packed_gaussian import gaussian_obstacle
 from lth_runner.training.engines.packed_loop import Pack
 from lth_runner.training.job import Job
+from lth_runner.training.optimizers import looks_further
 from lth_runner.training.recipe import Recipe
 from lth_runner.values import identity, tree
 from lth_runner.values.errors import UserError
@@ -31,11 +32,6 @@ from lth_runner.values.errors import UserError
 ELEMENTWISE = (
     nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU,
     nn.Mish, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Softsign, nn.Hardtanh, nn.Hardswish,
-)  # fmt: skip
-# optimizers that do so too: the update of a weight needs no other weight
-OPTIMIZERS = (
-    optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Adagrad, optim.Adadelta, optim.Adamax,
-    optim.NAdam, optim.RAdam,
 )  # fmt: skip
 
 SAMPLED = 64  # samples by which data that are not in memory are judged
@@ -144,7 +140,7 @@ def obstacle(task: Task, masking: Masking, recipe: Recipe) -> str | None:
     if reason is not None:
         return reason
     optimizer = recipe.make_optimizer([{"params": list(module.parameters())}])
-    if type(optimizer) not in OPTIMIZERS:
+    if looks_further(optimizer):
         return f"{type(optimizer).__name__} may look at a whole tensor"
     if (carried := burden(module)) is not None:
         return carried

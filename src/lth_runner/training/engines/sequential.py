@@ -28,7 +28,7 @@ class Sequential:
     ) -> Together:
         [job], [checkpoint] = jobs, checkpoints
         loop = Loop(job, recipe, checkpoint)
-        if recipe.cut_dead and (smaller := narrowed(job, loop.model)) is not None:
+        if recipe.cut_dead and (smaller := narrowed(job, recipe, loop.model)) is not None:
             loop.network = loop.stepped = smaller.train()
             loop.bring_up_to_date = smaller.push
         if recipe.compile:
