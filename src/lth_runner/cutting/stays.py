@@ -32,6 +32,12 @@ class Stays:
             ])  # fmt: skip
         return _chosen(value, self.axes)
 
+    def on(self, device: torch.device) -> Stays:
+        """Returns the same with its places on a device, where no step has to wait for them."""
+        axes = tuple((axis, places.to(device)) for axis, places in self.axes)
+        pairs = (pair and (pair[0].to(device), pair[1].to(device)) for pair in self.groups)
+        return Stays(axes, tuple(pairs))
+
     def __bool__(self) -> bool:
         return bool(self.axes or self.groups)
 

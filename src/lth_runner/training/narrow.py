@@ -46,7 +46,8 @@ class Narrow(nn.Module):
     def __init__(self, whole: nn.Module, small: nn.Module, stays: Mapping[str, Stays]) -> None:
         super().__init__()
         self._whole = (whole,)  # a tuple: whose parameters are not this module's
-        self._stays = dict(stays)
+        held = dict([*whole.named_parameters(), *whole.named_buffers()])
+        self._stays = {name: one.on(held[name].device) for name, one in stays.items()}
         self.small = small
         convolutions = [part for part in small.modules() if isinstance(part, nn.Conv2d)]
         self._contiguous = any(map(writes_beyond, convolutions))
@@ -105,6 +106,8 @@ def _obstacle(recipe: Recipe, task: Task, masking: Masking) -> str | None:
         return "the network draws random numbers (dropout), and a narrower one draws others"
     if hooked := list(additions(task.module())):
         return f"a smaller network has not the hooks or parametrisations of {listed(hooked)}"
+    if recipe.recompute:
+        return "train.recompute=true computes activations again when the smaller weights are gone"
     optimizer = _trial_optimizer(recipe)
     if looks_further(optimizer):
         return f"{type(optimizer).__name__} may look at a whole tensor, removed weights included"
