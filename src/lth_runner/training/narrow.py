@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -78,7 +78,9 @@ class Narrow(nn.Module):
         for name, value in self._whole[0].named_buffers():
             if name in self._stays:
                 places = torch.arange(value.numel(), device=value.device).reshape(value.shape)
-                value.view(-1)[self._stays[name](places).reshape(-1)] = own[name].reshape(-1)
+                whole = value.flatten()
+                whole[self._stays[name](places).flatten()] = own[name].flatten()
+                value.copy_(whole.view(value.shape))
             else:
                 value.copy_(own[name])
 
