@@ -240,15 +240,16 @@ def test_what_a_run_to_come_will_not_have_is_told_before_it_trains(
 def test_a_failed_point_takes_those_that_need_it_with_it_and_no_other(tmp_path: Path) -> None:
     from lth_runner.cli.launch import execute
 
-    def failing(config: Any, *rest: Any) -> Any:
+    def failing(config: Any, *rest: Any, **named: Any) -> Any:
         if config.dataset.seed == 1 and config.origin is None:
             raise UserError("it is not to be")
-        return execute(config, *rest)
+        return execute(config, *rest, **named)
 
     with mock.patch("lth_runner.cli.launch.execute", failing):
         said = study(tmp_path, PLAN)
     assert said.status == 1
     assert "target (source=b, target=a) cannot run: it needs source (source=b)" in said.err
+    assert "2 of 4 points failed" in said.err
     done = [one for one in (tmp_path / "outputs/carried").iterdir() if one.is_dir()]
     assert len(done) == 2  # source a, and what was carried from it
     assert lth_status([str(tmp_path / "outputs")]) == 1

@@ -97,6 +97,7 @@ class _Rows:
         self.outputs = Path(str(master.paths.outputs))
         self.folders: dict[int, str] = {}  # of points that are done
         self.commands: list[str] = []
+        self.num_lost = 0  # points without a command, since what they need did not end well
         own = named_folders(master.hydra)
         self._line = lambda words: command_line(own, master.hydra.job.config_name, words)
 
@@ -117,7 +118,7 @@ class _Rows:
         """
         seen = {one.key for stage in begun for one in stage}
         later = {one.key for one in self.planned} - seen
-        return [*self.commands, *[self.whole] * len(later)]
+        return [*self.commands, *[self.whole] * (len(later) + self.num_lost)]
 
     def line(self, words: Sequence[str]) -> str:
         """Writes the command of a point."""
@@ -140,6 +141,7 @@ def _run(rows: _Rows, launch: Callable[[Sequence[list[str]], int], list[str | No
         new = list({tuple(w): w for w in words.values() if tuple(w) not in known}.values())
         asked = f"{len(stage)} points, {len(new)} to run or to find done"
         show(f"stage    {number} of {len(stages)}  {name}: {asked}")
+        rows.num_lost += len(stage) - len(words)
         first = len(rows.commands)
         rows.commands += [rows.line(w) for w in new]
         replace_points(rows.folder, rows.expected(stages[:number]))
