@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import lanes
+from lth_runner.cutting import parts
 from lth_runner.masking import Set, Static
 from lth_runner.problem import models
 from lth_runner.problem.task import Task
@@ -84,6 +85,13 @@ def biased():
     )
 
 
+def by_one():
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(192, 12), nn.LeakyReLU(), nn.Linear(12, 8), nn.ReLU(),
+        nn.Linear(8, 3)
+    )  # fmt: skip
+
+
 def computed():
     layer = nn.utils.parametrizations.weight_norm(nn.Linear(192, 8))
     return nn.Sequential(nn.Flatten(), layer, nn.ReLU(), nn.Linear(8, 3))
@@ -134,9 +142,9 @@ def job(model, *, share=0.5, columns=0.0, start=None, seed=0):
     return Job(task, Ticket(Mask(mask), task.init(), start or Start()), Static())
 
 
-def begun(model, values):
+def begun(model, values, *, seed=0):
     """A ticket some of whose tensors begin with one value all over."""
-    chosen = job(model)
+    chosen = job(model, seed=seed)
     weights = chosen.ticket.weights
     for name, value in values.items():
         weights[name][:] = value
@@ -166,8 +174,7 @@ def narrow(chosen, **changes):
 
 def widths(chosen, **changes):
     found = narrow(chosen, **changes)
-    network = chosen.task.module() if found is None else found.small
-    return {n: m.out_channels for n, m in network.named_modules() if isinstance(m, nn.Conv2d)}
+    return parts.widths(chosen.task.module() if found is None else found.small)
 
 
 @pytest.mark.parametrize("optimizer", [lanes.SGD, lanes.ADAMW])
@@ -218,6 +225,15 @@ def test_what_a_norm_leaves_of_a_constant_stays():
     assert widths(begun(biased, {"0.bias": 0.0}))["0"] < 8
     below = begun(biased, {"0.bias": torch.linspace(-2, -0.1, 8)})
     assert widths(below)["0"] == 8
+
+
+def test_what_could_learn_stays_though_who_hears_it_is_off_by_chance():
+    chosen = begun(by_one, {"1.bias": 0.0, "3.bias": 0.0}, seed=3)
+    mask = {name: torch.ones_like(kept) for name, kept in chosen.ticket.mask.items()}
+    mask["1.weight"][:6] = False
+    mask["3.weight"] = torch.rand(8, 12, generator=torch.Generator().manual_seed(103)) < 0.4
+    mask["3.weight"][:, :6] = torch.eye(8, 6)
+    assert widths(replace(chosen, ticket=replace(chosen.ticket, mask=Mask(mask))))["1"] == 12
 
 
 @pytest.mark.parametrize("model", [with_second_head, with_average])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from lth_runner.cutting import norms
 from lth_runner.cutting.labels import Shadow
@@ -62,16 +64,23 @@ def shrink_in_training(
     values = _Values(module, mask, seed)
     held = _held(values, {name: settles(own) for name, own in values.own.items()}, loss)
     values.draw(1, held, share=1.0, sign=-1.0)
-    other = plain_copy(module, {})
-    for name, value in other.named_buffers():  # which go to 0 where nothing comes in
-        value.zero_() if name.endswith("running_mean") else None
-    found, _ = traced(other, example, _rounding)
+    found = _later(module, example)
     values.draw(0, held, share=1.0)
     work = Shrinking(module, {}, example, seed=seed, seen=lambda own: _for_good(own, found))
     shrunk = work.result()
     chosen = {name: stays(name, slots, work.found, work.dead)
               for name, slots in work.found.axes.items()}  # fmt: skip
     return NeverHeard(shrunk, {name: one for name, one in chosen.items() if one})
+
+
+def _later(module: nn.Module, example: Any) -> Found:
+    """Traces a network as it is once running means are 0 where nothing comes in."""
+    other = plain_copy(module, {})
+    for name, value in other.named_buffers():
+        if name.endswith("running_mean"):
+            value.zero_()
+    found, _ = traced(other, example, _rounding)
+    return found
 
 
 def _for_good(found: Found, other: Found) -> Found:
@@ -116,7 +125,9 @@ def _held(
     for number in itertools.count():
         values.draw(number, held, share=SHARES[number % len(SHARES)])
         module.zero_grad()
-        loss(module).backward()
+        with _layers_asked(module, number) as sums:
+            value = loss(module)
+        torch.stack([value, *sums]).sum().backward()
         left = {}
         for name, flags in held.items():
             gradient = module.get_parameter(name).grad
@@ -134,6 +145,31 @@ def _held(
 def _is_vector(value: Tensor) -> bool:
     """Whether a tensor is a number for each channel, whatever axes of 1 it has beside them."""
     return value.numel() == max(value.shape, default=1)
+
+
+@contextmanager
+def _layers_asked(module: nn.Module, seed: int) -> Iterator[list[Tensor]]:
+    """Sums up, with random factors, what each layer with weights is given, and gathers the sums.
+
+    A gradient by them comes to what a layer hears, though by chance its outputs be behind a ReLU
+    that lets none of the few samples through.
+    """
+    generator, sums = torch.Generator().manual_seed(seed), list[Tensor]()
+
+    def ask(layer: nn.Module, args: Any, named: Any) -> None:
+        for value in pytree.tree_leaves((args, named)):
+            if isinstance(value, Tensor) and value.requires_grad:
+                factors = torch.randn(value.shape, generator=generator).to(value)
+                sums.append((factors * value).sum())
+
+    layers = [part for part in module.modules()
+              if not all(map(_is_vector, part.parameters(recurse=False)))]  # fmt: skip
+    handles = [part.register_forward_pre_hook(ask, with_kwargs=True) for part in layers]
+    try:
+        yield sums
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class _Values:
