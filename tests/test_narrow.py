@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -285,3 +287,15 @@ def test_what_cannot_be_cut_is_refused_before_any_training(change, told):
     how = {name: change[name] for name in change.keys() - {"masking", "model"}}
     with pytest.raises(UserError, match=told):
         choose(lanes.recipe(cut_dead=True, **how), task, change.get("masking", Static()))
+
+
+@pytest.mark.parametrize("cut_dead", [False, True])
+def test_a_training_is_gone_as_soon_as_nobody_holds_it(cut_dead):
+    together = Sequential().begin([job(conv)], lanes.recipe(cut_dead=cut_dead), [None])
+    network = weakref.ref(together.lanes[0].model)
+    gc.disable()  # a circle would wait for it, beside the next training
+    try:
+        del together
+        assert network() is None
+    finally:
+        gc.enable()

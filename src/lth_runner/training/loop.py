@@ -110,7 +110,7 @@ class Loop:
         # a network trained elsewhere, as part of another: what brings this one up to date, and
         # what measures it there
         self.bring_up_to_date: Callable[[], None] = lambda: None
-        self.measure: Callable[[str], dict[str, float]] = self._measured
+        self.measure: Callable[[str], dict[str, float]] | None = None
 
     def batch(self) -> Batch:
         """Returns this step's training batch."""
@@ -269,9 +269,10 @@ class Loop:
         self.num_losses = 0
         self.bring_up_to_date()
         self.forget_gradients()  # room for what an evaluation takes
-        row |= {f"val_{name}": value for name, value in self.measure("val").items()}
+        measure = self.measure or self._measured
+        row |= {f"val_{name}": value for name, value in measure("val").items()}
         if self._is_tested(row.get("val_loss")):
-            row |= {f"test_{name}": value for name, value in self.measure("test").items()}
+            row |= {f"test_{name}": value for name, value in measure("test").items()}
         are_finite = self.are_finite_here()
         if self.elsewhere is not None:
             are_finite = self.elsewhere.are_finite(are_finite)
