@@ -24,6 +24,7 @@ from lth_runner.training.history import History, Row
 from lth_runner.training.job import Job
 from lth_runner.training.loss_scale import LossScale
 from lth_runner.training.network import autocast, fresh_network
+from lth_runner.training.optimizers import begin_late
 from lth_runner.training.pieces import pieces
 from lth_runner.training.recipe import Recipe, comes_with_torch
 from lth_runner.values import state as states
@@ -207,6 +208,7 @@ class Loop:
     def update(self) -> None:
         """Takes one step of the optimizer and of the mask; the clock moves on."""
         if self.before_step():
+            begin_late(self.optimizer)
             with self._noise():
                 self.optimizer.step()
         self.after_step()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import optim
 from torch.optim import Optimizer
 
@@ -28,6 +29,25 @@ def passes_zero(optimizer: Optimizer) -> bool:
     and with momentum mu by SGD where lr * decay > (1 - sqrt(mu))^2: it then swings about 0.
     """
     return any(_passes_zero(optimizer, group) for group in optimizer.param_groups)
+
+
+@torch.no_grad()
+def begin_late(optimizer: Optimizer) -> None:
+    """Gives a buffer to parameters whose first gradient comes later than others', for fused SGD.
+
+    Torch's takes all of a group without one, or none. It begins as that of the others did: a step
+    makes mu b + (1 - dampening) g of a buffer b, which is g where b = dampening g / mu.
+    """
+    for group in optimizer.param_groups if isinstance(optimizer, optim.SGD) else ():
+        if not group["fused"] or not group["momentum"]:
+            continue
+        given = [p for p in group["params"] if p.grad is not None]
+        late = [p for p in given if optimizer.state.get(p, {}).get("momentum_buffer") is None]
+        for p in late if len(late) < len(given) else ():
+            gradient = -p.grad if group["maximize"] else p.grad
+            share = group["dampening"] / group["momentum"]
+            buffer = share * gradient.add(p, alpha=group["weight_decay"])
+            optimizer.state[p]["momentum_buffer"] = buffer
 
 
 def _passes_zero(optimizer: Optimizer, group: dict[str, Any]) -> bool:
