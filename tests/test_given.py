@@ -286,6 +286,10 @@ def test_names_of_open_lth_fit_the_same_networks_here() -> None:
     mask, state = random_mask(task, 0.5), task.init(seed=7)
     given = ticket({named(name): mask[name] for name in mask})
     assert "blocks.3.shortcut.0.weight" in given.masks.read()
+    with pytest.raises(
+        UserError, match=r"renamed by \+pruner/rename=open_lth_cifar_resnet_20 with"
+    ):
+        Fit({}).mask(task, given)
     fit = Fit(rename)
     assert fit.mask(task, given).mask == mask
     written = {named(name): value for name, value in state.items()}

@@ -16,6 +16,10 @@ from lth_runner.values.mask import Mask
 
 FEW_ZEROS = 0.01  # share of a tensor's values below which its zeros are taken for chance
 ROOT = "."  # the key of what all names are put under
+OPEN_LTH = {  # how names of its networks begin, and what renames them
+    "fc_layers.": "+pruner/rename=open_lth_mnist_lenet with model=lenet300",
+    "blocks.": "+pruner/rename=open_lth_cifar_resnet_20 with model=resnet20",
+}
 
 
 def strangers_told(
@@ -34,6 +38,8 @@ def strangers_told(
         )
     elif prefix is not None:
         cure = f"their prefix alone differs: 'pruner.rename={prefix}' makes them fit"
+    elif theirs := [cure for first, cure in OPEN_LTH.items() if _any_begins(names, first)]:
+        cure = f"of OpenLTH's networks they would be renamed by {theirs[0]}"
     else:
         cure = (
             f"{nearest(names[0], own)}; map names by pruner.rename={{theirs: ours}}, or leave them "
@@ -41,6 +47,10 @@ def strangers_told(
         )
     nothing = "" if fits else ": no tensor of it fits"
     return f"{called} has {listed(names)}, which the network has not{nothing} ({cure})"
+
+
+def _any_begins(names: Sequence[str], first: str) -> bool:
+    return any(name.startswith(first) for name in names)
 
 
 def _prefix(names: Sequence[str], own: Collection[str]) -> str | None:
