@@ -64,6 +64,12 @@ def test_a_compiler_that_fails_is_told():
         chosen()
 
 
+def test_memory_that_does_not_suffice_is_no_compiler_that_fails():
+    small = mock.patch.object(torch, "compile", side_effect=torch.OutOfMemoryError("tried"))
+    with small, pytest.raises(torch.OutOfMemoryError):
+        chosen()
+
+
 def test_what_is_as_good_as_compiled_trains_in_its_place_and_is_evaluated_plain():
     seen = []
 

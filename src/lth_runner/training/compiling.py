@@ -16,6 +16,7 @@ from lth_runner.training.recipe import Recipe
 from lth_runner.training.same_step import TrialStep, refuse_another_step
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
+from lth_runner.values.memory import is_out_of_memory
 from lth_runner.values.raised import first_line
 
 
@@ -66,5 +67,7 @@ def _difference(recipe: Recipe, task: Task) -> str | None:
     except UserError as error:
         return str(error)
     except Exception as error:  # of a compiler, of which there are several, or a user's forward
+        if is_out_of_memory(error):
+            raise
         return f"torch.compile fails on this network: {first_line(error)}"
     return None
