@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from command import SMALL, folders, lth_run
-from lth_runner.runs.diff.command import main
+from lth_runner.cli.diff import main
 
 
 @pytest.fixture(scope="module")
