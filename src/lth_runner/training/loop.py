@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +16,7 @@ from lth_runner.problem.norm_layers import is_norm
 from lth_runner.problem.objective import smoothed
 from lth_runner.problem.retained import refuse_other_answers
 from lth_runner.store.checkpoint import Checkpoint, Outcome
-from lth_runner.training import moments
+from lth_runner.training import moments, step_streams
 from lth_runner.training.elsewhere import Elsewhere
 from lth_runner.training.history import History, Row
 from lth_runner.training.job import Job
@@ -26,23 +24,12 @@ from lth_runner.training.loss_scale import LossScale
 from lth_runner.training.network import autocast, fresh_network
 from lth_runner.training.optimizers import begin_late
 from lth_runner.training.pieces import pieces
-from lth_runner.training.recipe import Recipe, comes_with_torch
+from lth_runner.training.recipe import Recipe
+from lth_runner.training.spread import Spread
 from lth_runner.values import state as states
-from lth_runner.values.global_streams import TORCH, all_seeded, torch_seeded
-from lth_runner.values.seeds import derive
 from lth_runner.values.shards import local
 from lth_runner.values.state import State
 from lth_runner.values.tree import Batch
-
-
-class Spread(Protocol):
-    """Lays a network out over several processes, of which the first alone has what it begins by."""
-
-    def lay(self, model: nn.Module, weights: State) -> None:
-        """Gives the network its weights, and each process its part of it."""
-
-    def sent(self, state: State) -> Iterable[tuple[str, Tensor]]:
-        """Goes through the first one's state; the others know names, types and shapes of it."""
 
 
 class Loop:
@@ -155,7 +142,7 @@ class Loop:
         ``before_last``: what is called before the last one's backward pass.
         """
         self.forget_gradients()
-        with self._draws():
+        with step_streams.of_forward(self.job, self.step, self._rank):
             parts = list(pieces(
                 batch,
                 self.objective,
@@ -190,35 +177,18 @@ class Loop:
         for parameter in self.parameters:
             parameter.grad = None
 
-    def _draws(self) -> AbstractContextManager[None]:
-        """Seeds, for this step, the global streams that dropout and the like draw from."""
-        task = self.job.task
-        if not task.is_random:
-            return nullcontext()
-        if task.drawn_from == {TORCH}:
-            return torch_seeded(self.seed_of_draws, task.device)
-        return all_seeded(self.seed_of_draws, task.device)
-
     @property
     def seed_of_draws(self) -> int:
         """The seed of this step's forward pass."""
-        own = ("rank", self._rank) if self._rank else ()
-        return derive(self.job.task.seed, "forward", self.job.ticket.start.order, self.step, *own)
+        return step_streams.forward_seed(self.job, self.step, self._rank)
 
     def update(self) -> None:
         """Takes one step of the optimizer and of the mask; the clock moves on."""
         if self.before_step():
             begin_late(self.optimizer)
-            with self._noise():
+            with step_streams.of_optimizer(self.job, self.step, self.optimizer):
                 self.optimizer.step()
         self.after_step()
-
-    def _noise(self) -> AbstractContextManager[None]:
-        """Seeds, for this step, the global streams that an optimizer of one's own may draw from."""
-        if comes_with_torch(self.optimizer):
-            return nullcontext()
-        task, start = self.job.task, self.job.ticket.start
-        return all_seeded(derive(task.seed, "optimizer", start.order, self.step), task.device)
 
     def before_step(self) -> bool:
         """Does what comes before the optimizer's step; says whether there is to be one."""
