@@ -148,8 +148,8 @@ def test_the_reading_sees_every_way_to_import(tmp_path):
     assert "torch" not in list(imported(path, ("package", "module"), at_start=True))
 
 
-@pytest.mark.parametrize("entry", ["cli.main", "cli.export", "cli.report", "cli.status"])
-def test_the_command_line_answers_without_loading_torch(entry):
+def loaded_with(entry):
+    """The libraries that come with a module as it is imported."""
     waiting, seen, outside = [entry], set(), set()
     while waiting:
         name = waiting.pop()
@@ -169,8 +169,19 @@ def test_the_command_line_answers_without_loading_torch(entry):
             else:
                 outside.add(head)
     assert len(seen) > 1
-    heavy = {"torch", "torchvision", "matplotlib", "scipy", "sklearn", "wandb", "hydra"}
-    assert not outside & heavy
+    return outside
+
+
+SHOWN_WITH = {"torchvision", "matplotlib", "scipy", "sklearn", "wandb", "pandas"}
+
+
+@pytest.mark.parametrize("entry", ["cli.main", "cli.export", "cli.report", "cli.status"])
+def test_the_command_line_answers_without_loading_torch(entry):
+    assert not loaded_with(entry) & (SHOWN_WITH | {"torch", "hydra"})
+
+
+def test_a_run_begins_without_what_only_shows_or_reads_results():
+    assert not loaded_with("cli.launch") & SHOWN_WITH
 
 
 def test_no_module_loads_the_libraries_of_language_models_when_it_is_imported():

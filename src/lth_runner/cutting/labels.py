@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 NONE = 0  # the label of what belongs to no slot
@@ -220,6 +218,10 @@ class Ties:
 
         Without ``whole`` those that stand for one place, of which a whole has several.
         """
+        # late: trainings load this module, and few of them cut
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
         held = [*self._pairs, *(self._wholes if whole else ())]
         pairs = torch.cat([torch.empty(2, 0, dtype=torch.int64), *held], 1).numpy()
         graph = coo_array((np.ones(pairs.shape[1], bool), pairs), shape=(self.num, self.num))
