@@ -28,6 +28,12 @@ from lth_runner.values.mask import Mask
 SMALL = {"shape": (3, 8, 8), "num_classes": 3}
 
 
+@pytest.fixture(autouse=True)
+def of_any_width(monkeypatch):
+    """Small networks are cut to any width, which large ones are not."""
+    monkeypatch.setattr("lth_runner.training.narrow.MULTIPLE", 1)
+
+
 class Grouped(nn.Module):
     """A depthwise and a grouped convolution, a concatenation, and an activation of one's own."""
 
@@ -299,3 +305,13 @@ def test_a_training_is_gone_as_soon_as_nobody_holds_it(cut_dead):
         assert network() is None
     finally:
         gc.enable()
+
+
+def test_dead_channels_stay_that_fill_a_vector(monkeypatch):
+    free = widths(job(conv, share=0.7))
+    monkeypatch.setattr("lth_runner.training.narrow.MULTIPLE", 8)
+    chosen = job(conv, share=0.7)
+    assert widths(chosen) == {
+        name: num if name == "output" else -(-num // 8) * 8 for name, num in free.items()
+    }
+    assert_alike(*both(chosen, length="8it"))

@@ -112,7 +112,7 @@ class _Attempt:
 class Shrinking:
     """One network being shrunk; what was found of it, and what of that went, is kept.
 
-    ``seen`` is what of the found is gone by.
+    ``seen`` is what of the found is gone by, ``spared`` says which dead classes stay all the same.
     """
 
     found: Found
@@ -127,9 +127,11 @@ class Shrinking:
         seed: int = 0,
         copied: Callable[[], object] = lambda: None,
         seen: Callable[[Found], Found] = lambda found: found,
+        spared: Callable[[Found, Dead], set[int]] = lambda found, dead: set(),
     ) -> None:
         check_mask(module, mask)
-        self._module, self._mask, self._copied, self._seen = module, mask, copied, seen
+        self._module, self._mask, self._copied = module, mask, copied
+        self._seen, self._spared = seen, spared
         self._inputs = [example, random_like(example, seed)]
 
     def result(self) -> Shrunk:
@@ -142,6 +144,8 @@ class Shrinking:
             self.found = self._seen(self._traced(masked))
         self._refuse_others(given)
         self.dead = find_dead(self.found)
+        self._staying = self._spared(self.found, self.dead)
+        self.dead = find_dead(self.found, self._staying)
         blocked: dict[str, str] = {}
         done = self._attempt(masked, self.dead)
         if done.module is None:
@@ -216,15 +220,18 @@ class Shrinking:
         parts = list(parts_that_go(self.found, dead))
         for part in list(parts):
             parts.remove(part)
-            tried = find_dead(self.found, beside(self.found, dead, parts))
+            tried = self._without(beside(self.found, dead, parts))
             failure = self._attempt(self._copy(), tried).failure
             if failure:
                 parts.append(part)
                 for layer in layers_of(self.found, list(part), dead):
                     blocked[layer] = f"stays whole, as otherwise {failure}"
-        found = find_dead(self.found, beside(self.found, dead, parts))
+        found = self._without(beside(self.found, dead, parts))
         still = {each: why for each, why in dead.why.items() if not found.gone[each]}
         return blocked, replace(found, why=still | found.why)
+
+    def _without(self, fixed: set[int]) -> Dead:
+        return find_dead(self.found, fixed | self._staying)
 
     def _told(self, shrunk: nn.Module, numbers: Numbers, blocked: dict[str, str]) -> Shrunk:
         (old, num), new = self._before, widths(shrunk)

@@ -32,6 +32,7 @@ from lth_runner.values.state import State
 
 log = logging.getLogger(__name__)
 
+MULTIPLE = 8  # of places stays of each axis: others are slower than more of them
 SAMPLES = 8  # of a step that is tried, and of one that is compared
 
 
@@ -178,7 +179,9 @@ def _found(
     batch = task.data.sample(min(SAMPLES, task.data.num_train), 0)
     step = TrialStep(task.objective, batch)
     try:
-        found = shrink_in_training(module, mask, batch[0], step, settles=settles, seed=task.seed)
+        found = shrink_in_training(
+            module, mask, batch[0], step, settles=settles, seed=task.seed, multiple=MULTIPLE
+        )
         for values in (None, weights) if found.stays else ():  # those drawn, then its own
             if values is not None:
                 states.write(module, values)
