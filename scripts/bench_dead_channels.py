@@ -54,7 +54,21 @@ def step(job: Job, *, cut_dead: bool) -> Timed:
     return repeated(advance, 2)
 
 
+def norm(num: int) -> Timed:
+    """Both passes of a batch norm and a ReLU, channels last."""
+    module = nn.BatchNorm2d(num)
+    inputs = torch.randn(BATCH, num, 32, 32).to(memory_format=torch.channels_last).requires_grad_()
+
+    def passes() -> None:
+        module(inputs).relu().sum().backward()
+
+    return passes
+
+
 def main() -> None:
+    things = {f"batch norm of {num} channels": norm(num) for num in (8, 9, 16)}
+    for label, seconds in in_turns(things, clock=own_clock()).items():
+        say(label, [1e3 * one for one in seconds], "ms")
     data = images(2_000, (3, 32, 32)).to("cpu")
     for label, factory in NETWORKS.items():
         task = Task(factory, data)

@@ -85,7 +85,7 @@ def _multiples(multiple: int, found: Found, dead: Dead) -> set[int]:
     """Chooses classes that stay though they are dead, so that each axis has a multiple of places.
 
     Kernels take as many places at once: on a CPU the batch norm of 9 channels, channels-last, takes
-    five times as long as that of 16.
+    longer than that of 16.
     """
     spared: set[int] = set()
     for slots in (slots for axes in found.axes.values() for slots in axes if slots is not None):
