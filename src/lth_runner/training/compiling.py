@@ -13,7 +13,7 @@ from lth_runner.problem.objective import smoothed
 from lth_runner.problem.task import Task
 from lth_runner.training.network import autocast, fresh_network
 from lth_runner.training.recipe import Recipe
-from lth_runner.training.same_step import TrialStep, refuse_another_step
+from lth_runner.training.same_step import TrialStep, obstacle, refuse_another_step
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 from lth_runner.values.memory import is_out_of_memory
@@ -42,17 +42,10 @@ def check(recipe: Recipe, task: Task, masking: Masking) -> None:
 
 
 def _obstacle(recipe: Recipe, task: Task, masking: Masking) -> str | None:
-    if recipe.engine not in ("auto", "sequential"):
-        return f"it is for train.engine=sequential, and this run has {recipe.engine}"
     if not masking.packs:
         does = "does more in a step than to train the network's own parameters"
         return f"{type(masking).__name__} {does}"
-    if task.coordinates is not None:
-        kind = type(task.coordinates).__name__
-        return f"what is trained are other numbers than the network's own parameters ({kind})"
-    if task.is_random:
-        return "the network draws random numbers (dropout), and a compiled one draws others"
-    return None
+    return obstacle(recipe, task)
 
 
 def _difference(recipe: Recipe, task: Task) -> str | None:

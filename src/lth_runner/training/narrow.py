@@ -22,7 +22,7 @@ from lth_runner.training.job import Job
 from lth_runner.training.network import writes_beyond
 from lth_runner.training.optimizers import looks_further, passes_zero
 from lth_runner.training.recipe import Recipe
-from lth_runner.training.same_step import TrialStep, refuse_another_step
+from lth_runner.training.same_step import TrialStep, obstacle, refuse_another_step
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 from lth_runner.values.listed import listed
@@ -98,15 +98,10 @@ def check(recipe: Recipe, task: Task, masking: Masking) -> None:
 
 
 def _obstacle(recipe: Recipe, task: Task, masking: Masking) -> str | None:
-    if recipe.engine not in ("auto", "sequential"):
-        return f"it is for train.engine=sequential, and this run has {recipe.engine}"
     if not masking.still:
         return f"{type(masking).__name__} moves the mask in a training, and with it what is dead"
-    if task.coordinates is not None:
-        kind = type(task.coordinates).__name__
-        return f"what is trained are other numbers than weights ({kind}), and 0 there removes none"
-    if task.is_random:
-        return "the network draws random numbers (dropout), and a narrower one draws others"
+    if reason := obstacle(recipe, task):
+        return reason
     if hooked := list(additions(task.module())):
         return f"a smaller network has not the hooks or parametrisations of {listed(hooked)}"
     if recipe.recompute:

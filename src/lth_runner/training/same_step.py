@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from lth_runner.problem.answers import answer
 from lth_runner.problem.objective import Objective
+from lth_runner.problem.task import Task
+from lth_runner.training.recipe import Recipe
 from lth_runner.values.errors import UserError
 from lth_runner.values.tree import Batch, each
 
@@ -38,6 +40,18 @@ class TrialStep:
         """Returns the same step in double precision."""
         inputs, targets = (each(_doubled, part) for part in self.batch)
         return replace(self, batch=(inputs, targets), cast=nullcontext)
+
+
+def obstacle(recipe: Recipe, task: Task) -> str | None:
+    """Says what stands in the way of computing the steps otherwise, in whatever way."""
+    if recipe.engine not in ("auto", "sequential"):
+        return f"it is for train.engine=sequential, and this run has {recipe.engine}"
+    if task.coordinates is not None:
+        kind = type(task.coordinates).__name__
+        return f"what is trained are other numbers than the network's own weights ({kind})"
+    if task.is_random:
+        return "the network draws random numbers (dropout), and computed otherwise it draws others"
+    return None
 
 
 def refuse_another_step(
