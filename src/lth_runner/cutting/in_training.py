@@ -63,8 +63,8 @@ def shrink_in_training(
     ``seed``: all of them but biases, scales and shifts that no gradient comes to, at their own
     value or, as weight decay may have them, between that and 0. ``settles`` says of which values
     that is so by the optimizer, which may go beyond 0, or begin with moments. Of each axis a
-    ``multiple`` of places stays, dead ones among them, or all. ``module`` is written
-    to. ``loss`` runs it in training mode on a batch. Raises what ``shrink`` raises, and ``loss``.
+    ``multiple`` of places stays, dead ones among them, or all. ``module`` is written to.
+    ``loss`` runs it in training mode on a batch. Raises what ``shrink`` raises, and ``loss``.
     """
     values = _Values(module, mask, seed)
     held = _held(values, {name: settles(own) for name, own in values.own.items()}, loss)
