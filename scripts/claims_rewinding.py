@@ -113,7 +113,7 @@ REWINDING = {
         "LeNet-300-100 and perceptrons of five layers do as well from the start.",
         _claims(),
         found="A network for two cores that needs rewinding, and only just: trainings that part at "
-        "the start are 18 points apart, at one hundredth of the training not at all, and from "
+        "the start are 16 points apart, at one hundredth of the training not at all, and from "
         "there on tickets of 3 % and less are better, the first of these steps most of all. So the "
         "model, in which later is never worse, does not hold. The one ticket of step 33 that fails "
         "(58 %) has a training loss as low as the others': its running statistics do not fit it.",
