@@ -23,6 +23,7 @@ from lth_runner.runs.report.lines import PERCENT, Frame, Line, Reference, by_den
 CURVES = ("lenet300_mnist_imp", "resnet20_imp", "resnet20_rewind_init", "resnet20_lrr")
 TICKETS = "lenet300_mnist_imp"
 PRETRAINED = "minilm_tickets"
+SMALL = 110  # dots an inch, of pictures that are many
 COLOURS = 80  # of a palette: lines and letters look the same, a third of the bytes
 PUBLISHED = (0.513, 0.211, 0.070, 0.036, 0.019)  # weights kept: Frankle & Carbin, arXiv:1803.03635
 SAID = """Dashed: the dense network. Dotted: the shares of
@@ -151,11 +152,14 @@ def _lines(run: FinishedRun, field: Field) -> list[Line]:
     return lines
 
 
-def save(figures: dict[str, tuple[Figure, str]], folder: Path) -> dict[str, str]:
+def save(
+    figures: dict[str, tuple[Figure, str]], folder: Path, dpi: int = drawing.DPI
+) -> dict[str, str]:
     """Writes each as <stem>.png; file name -> what it shows."""
-    folder.mkdir(parents=True, exist_ok=True)
     for stem, (figure, _) in figures.items():
-        image = Image.open(io.BytesIO(drawing.png(figure))).convert("RGB")
+        image = Image.open(io.BytesIO(drawing.png(figure, dpi))).convert("RGB")
         small = image.quantize(COLOURS, dither=Image.Dither.NONE)
-        small.save(folder / f"{stem}.png", optimize=True)
+        file = folder / f"{stem}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        small.save(file, optimize=True)
     return {f"{stem}.png": text for stem, (_, text) in figures.items()}

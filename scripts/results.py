@@ -26,8 +26,9 @@ from claims import CLAIMS
 from evidence import command, extent, hardware, images, keep, load, readable
 from forest import forest
 from measures import Found
-from pictures import curves, save
+from pictures import SMALL, curves, save
 from sections import SECTIONS, drawn, table, written
+from topic_curves import topic_curves
 
 from lth_runner.runs.evidence.estimate import LEVEL, Word, holm
 from lth_runner.runs.evidence.means import number
@@ -37,7 +38,10 @@ from lth_runner.values.errors import UserError
 BEGIN, END = "<!-- results: written by `make results` -->", "<!-- /results -->"
 NOT_MEASURED: Literal["not measured here"] = "not measured here"
 FOREST = "claims"  # the picture of all of them
-HEADER = ("claim", "published", "ours", "what is to be shown", "verdict", "command", "hardware")
+CURVES = "curves"  # the folder of those behind each topic
+HEADER = (
+    "claim", "published", "ours", "what is to be shown", "verdict", "curve", "command", "hardware",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class Row:
         """What is claimed."""
         return self.claim.text
 
-    def cells(self) -> tuple[str, ...]:
+    def cells(self, curve: str | None = None) -> tuple[str, ...]:
+        """The row's columns; ``curve``: the picture of what its rule reads."""
         claim, found = self.claim, self.found
         parts = [] if found is None else [found.ours]
         parts += dict.fromkeys(f"on {name}" for run in self.runs if (name := images(run)))
@@ -66,6 +71,7 @@ class Row:
         verdict = f"**{self.verdict}**" if measured else self.verdict
         return (
             claim.text, claim.published, "; ".join(parts), claim.rule, verdict,
+            f"[curve]({curve})" if curve and measured else "",
             ", ".join(f"`{one}`" for one in commands or [claim.command]), ", ".join(machines),
         )  # fmt: skip
 
@@ -174,10 +180,12 @@ def block(
     if text := shown.pop(f"{FOREST}.png", None):
         parts.append(f"![{text}](images/{FOREST}.png)")
     for title, group in rows.items():
+        name = f"{CURVES}/{anchor(title)}.png"
+        curve = f"images/{name}" if shown.pop(name, None) else None
         parts += [
             f"## {title}",
             claims[title].sources,
-            table(HEADER, [row.cells() for row in group]),
+            table(HEADER, [row.cells(curve) for row in group]),
         ]
         parts += [claims[title].found] if claims[title].found else []
     placed: set[str] = set()
@@ -241,7 +249,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             figures |= drawn(section, runs)
         if (figure := forest(rows)) is not None:
             figures[FOREST] = (figure, "Claims about shares, beside what their rules ask for")
-        shown = save(figures, folder / "images")
+        shown = save(figures, folder / "images") | save(
+            {f"{CURVES}/{anchor(title)}": (figure, title) for title, group in rows.items()
+             if (figure := topic_curves(group, runs)) is not None},
+            folder / "images", dpi=SMALL,
+        )  # fmt: skip
         page = rewritten(arguments.page.read_text(), block(runs, CLAIMS, shown, rows))
     except UserError as error:
         print(f"results: {error}", file=sys.stderr)

@@ -180,10 +180,10 @@ def title(axes: Axes, text: str, detail: str = "") -> None:
                       parse_math=False, annotation_clip=False)  # fmt: skip
 
 
-def png(figure: Figure) -> bytes:
+def png(figure: Figure, dpi: int = DPI) -> bytes:
     """Writes a figure as the bytes of a PNG."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
+    figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
 
 

@@ -1,0 +1,307 @@
+"""The curves behind the claims of a topic: what its rules read, over the weights that remain."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import PurePath
+from typing import Any, Protocol
+
+from claim import Claim
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from measures import ACCURACY
+
+from lth_runner.runs.evidence.judge import judge
+from lth_runner.runs.evidence.means import density, mean, number, std
+from lth_runner.runs.evidence.rows import TICKET, FinishedRun
+from lth_runner.runs.evidence.settings import differences, natural, plain, sorted_by_settings
+from lth_runner.runs.folder import Row
+from lth_runner.runs.incidental import is_incidental
+from lth_runner.runs.report import drawing
+from lth_runner.runs.report import wording as say
+from lth_runner.runs.report.curve import dense_reference
+from lth_runner.runs.report.drawing import INK
+from lth_runner.runs.report.lines import PERCENT, Frame, Line, by_count, by_density, paint
+
+MOST = 12  # lines of a panel
+BANDED = 5  # lines that are told apart with their bands
+WITH_CONTROLS = 3  # runs of a panel, of more the tickets alone are drawn
+# in what runs may differ that are one line
+UNTOLD = re.compile(r"name|seed|replicates|device|dataset\.root|control(\..*)?|(.+\.)?sparsity")
+NO_CURVE = ("start_step", "sign_preservation_dense")  # the same in every round
+WIDE, HIGH, TITLE, BELOW, ENTRY = 3.9, 2.4, 0.42, 0.55, 0.135  # inches of a panel and its parts
+LETTERS = 62  # of a legend's line
+THICK = 1.9  # the width of a ticket's line
+
+
+class Judged(Protocol):
+    """A claim with the runs that it is held against."""
+
+    @property
+    def claim(self) -> Claim: ...
+    @property
+    def found(self) -> object | None: ...
+    @property
+    def runs(self) -> tuple[FinishedRun, ...]: ...
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Runs that differ in sparsity and seed: one line for each arm."""
+
+    label: str  # what tells them from the others of a panel; "" where there are no others
+    runs: tuple[FinishedRun, ...]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A field of the rows of some runs, under a heading; `field` None: the headline measure."""
+
+    heading: str
+    lines: tuple[Line, ...]
+    field: str | None
+    kinds: tuple[Kind, ...]
+
+    @property
+    def run(self) -> FinishedRun:
+        return self.kinds[0].runs[0]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(line.label for line in self.lines)
+
+    @property
+    def scale(self) -> float:
+        is_share = self.field is None or self.field.endswith("accuracy")
+        return self.run.measure.scale if is_share else 1.0
+
+    @property
+    def along(self) -> str:
+        """What is along the x axis: values by a key of their own have that."""
+        name = self.field or self.run.outcome
+        keyed = any(isinstance(row.get(name), Mapping) for row in self.run.rows)
+        return "weights remaining (%)" if not keyed else "step" if "_by_step" in name else "layer"
+
+
+def topic_curves(rows: Sequence[Judged], every: Sequence[FinishedRun]) -> Figure | None:
+    """Draws the panels of a topic's claims; None where no run reaches one.
+
+    A panel for each problem and each field that a rule names; of one with too many lines one for
+    each value of the setting that has the fewest. ``every``: the runs that others start from.
+    """
+    measured = [row for row in rows if row.found is not None]
+    own = {(run.name, run.folder.name): run for row in measured for run in row.runs}
+    if not own:
+        return None
+    known = {run.folder.name: run for run in every}
+    runs = [replace(run, config=_named(run.config, known)) for run in own.values()]
+    asked = list(dict.fromkeys(name for row in measured for name in _fields(row.claim, runs)))
+    panels = [panel for panel in _panels(sorted_by_settings(runs), asked) if panel.lines]
+    return _figure(panels) if panels else None
+
+
+def _fields(claim: Claim, runs: Sequence[FinishedRun]) -> Iterator[str]:
+    """The fields of rows that a claim's rule names, besides the accuracy at the last step."""
+    known = {name for run in runs for row in run.rows for name in row}
+    for text in _texts(claim.measure):
+        if text in known and text != ACCURACY and text not in NO_CURVE:
+            yield text
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif is_dataclass(value):
+        yield from _texts([getattr(value, one.name) for one in fields(value)])
+    elif isinstance(value, Mapping):
+        yield from _texts(list(value.values()))
+    elif isinstance(value, (tuple, list)):
+        yield from itertools.chain.from_iterable(map(_texts, value))
+
+
+def _named(value: Any, known: Mapping[str, FinishedRun]) -> Any:
+    """The same config with the data of another run in place of that run's id."""
+    if isinstance(value, Mapping):
+        return {key: _named(one, known) for key, one in value.items()}
+    run = known.get(PurePath(value).name) if isinstance(value, str) and value else None
+    return value if run is None else f"from {run.option('dataset', 'name') or run.name}"
+
+
+# --- panels and their lines
+
+
+def _panels(runs: Sequence[FinishedRun], asked: Sequence[str]) -> Iterator[Panel]:
+    groups: dict[tuple[str, ...], list[FinishedRun]] = {}
+    for run in runs:
+        key = (run.name, str(run.option("dataset", "name") or ""), run.measure.name)
+        groups.setdefault(key, []).append(run)
+    for (name, dataset, _), own in sorted(groups.items()):
+        heading = f"{name} · {dataset}" if dataset and dataset not in name else name
+        for part, kinds in _split(heading, own):
+            for field in (None, *asked):
+                panel = Panel(part, (), field, kinds)
+                yield replace(panel, lines=_lines(panel))
+
+
+def _split(heading: str, runs: Sequence[FinishedRun]) -> Iterator[tuple[str, tuple[Kind, ...]]]:
+    """All as one panel, or, where that has too many lines, one for each value of a setting."""
+    kinds = _kinds(runs)
+    found = _differing(runs)
+    counts = {key: len(set(map(str, values))) for key, values in found.items()}
+    fewest = min((key for key in counts if 1 < counts[key] < len(kinds)),
+                 key=lambda key: counts[key], default=None)  # fmt: skip
+    if len(kinds) <= MOST or fewest is None:
+        yield heading, kinds
+        return
+    for value in sorted(dict.fromkeys(map(str, found[fewest])), key=natural):
+        own = [run for run, its in zip(runs, found[fewest], strict=True) if str(its) == value]
+        yield from _split(f"{heading} · {_told(fewest, found[fewest][runs.index(own[0])])}", own)
+
+
+def _differing(runs: Sequence[FinishedRun]) -> dict[str, list[Any]]:
+    """The settings in which runs differ that tell lines and panels apart, each one more of them.
+
+    One that some runs do not have counts where the others differ in it: their program may have
+    been older.
+    """
+    found: dict[str, list[Any]] = {}
+    apart: list[tuple[str, ...]] = [()] * len(runs)
+    for key, values in differences(runs).items():
+        known = {str(value) for value in values if value is not None}
+        if is_incidental(key) or UNTOLD.fullmatch(key) or len(known) < 2:
+            continue
+        further = [(*own, str(value)) for own, value in zip(apart, values, strict=True)]
+        if len(set(further)) > len(set(apart)):
+            found, apart = found | {key: values}, further
+    return found
+
+
+def _kinds(runs: Sequence[FinishedRun]) -> tuple[Kind, ...]:
+    found = _differing(runs)
+    groups: dict[tuple[str, ...], list[FinishedRun]] = {}
+    for place, run in enumerate(runs):
+        told = [_told(key, its[place]) for key, its in found.items() if its[place] is not None]
+        groups.setdefault(tuple(dict.fromkeys(told)), []).append(run)
+    return tuple(Kind(", ".join(told), tuple(own)) for told, own in groups.items())
+
+
+def _told(key: str, value: object) -> str:
+    """A word tells itself, a number or a duration with the name that it has."""
+    is_word = isinstance(value, str) and not value[:1].isdigit()
+    return f"{value}" if is_word else f"{key.rsplit('.', 1)[-1]} {plain(value)}"
+
+
+def _lines(panel: Panel) -> tuple[Line, ...]:
+    """The tickets, and where few runs are drawn their controls, but those that read the same."""
+    few = len(panel.kinds) <= WITH_CONTROLS
+    found = [
+        line for kind in panel.kinds for line in _of_arms(panel, kind) if few or line.width == THICK
+    ]
+    return tuple(
+        replace(line, colour=drawing.colour(place), marker=drawing.marker(place),
+                style=drawing.style(place),
+                spread=line.spread if len(found) <= BANDED else (0.0,) * len(line.x))
+        for place, line in enumerate(found)
+    )  # fmt: skip
+
+
+def _of_arms(panel: Panel, kind: Kind) -> Iterator[Line]:
+    """One line for each arm that reads anything else than those before."""
+    seen: set[tuple[float, ...]] = set()
+    for arm in dict.fromkeys(arm for run in kind.runs for arm in run.arms):
+        own = arm == TICKET
+        words = [kind.label] * bool(kind.label) + [arm] * (not own or not kind.label)
+        line = Line(", ".join(words)[-LETTERS:], "", width=THICK if own else 1.4)
+        line = line.through(_points(panel, kind.runs, arm))
+        if line.x and line.y not in seen:
+            seen |= {line.y}
+            yield line
+
+
+def _points(
+    panel: Panel, runs: Iterable[FinishedRun], arm: str
+) -> list[tuple[float, float, float]]:
+    """Mean and standard deviation by the weights that remain; by a key of the last that has one."""
+    by_x: dict[float, list[float]] = {}
+    for run in runs:
+        name = panel.field or run.outcome
+        for rows in (run.at(arm, round) for round in run.rounds(arm)):
+            if by_key := _by_key(rows, name):
+                by_x = by_key
+                continue
+            kept = [x for row in rows if (x := density(row))]
+            values = [y for row in rows if (y := number(row.get(name))) is not None]
+            if kept and values:
+                by_x.setdefault(float(f"{PERCENT * mean(kept):.4g}"), []).extend(values)
+    scale = panel.scale
+    found = [(x, scale * mean(ys), scale * (std(ys) or 0.0)) for x, ys in by_x.items()]
+    return sorted(found, reverse=panel.along.startswith("weights"))
+
+
+def _by_key(rows: Sequence[Row], name: str) -> dict[float, list[float]]:
+    """Values by step, or by the place of a layer."""
+    found: dict[float, list[float]] = {}
+    for values in (row[name] for row in rows if isinstance(row.get(name), Mapping)):
+        for place, (key, value) in enumerate(values.items()):
+            if (y := number(value)) is not None:
+                found.setdefault(float(key) if key.isdigit() else place + 1, []).append(y)
+    return found
+
+
+# --- the figure
+
+
+def _figure(panels: Sequence[Panel]) -> Figure:
+    """Panels in rows of three, each with its legend below, unless the one before has the same."""
+    columns = min(3, len(panels))
+    named = [
+        place == 0 or panels[place - 1].labels != panel.labels for place, panel in enumerate(panels)
+    ]
+    entries = [len(panel.lines) * own for panel, own in zip(panels, named, strict=True)]
+    heights = [
+        TITLE + HIGH + BELOW + ENTRY * max(entries[first : first + columns])
+        for first in range(0, len(panels), columns)
+    ]
+    wide, top = WIDE * columns, sum(heights)
+    figure = drawing.new_figure(wide, top)
+    for place, (panel, own) in enumerate(zip(panels, named, strict=True)):
+        low = top - sum(heights[: place // columns]) - TITLE - HIGH
+        box = (WIDE * (place % columns) + 0.5) / wide, low / top, (WIDE - 0.62) / wide, HIGH / top
+        axes = figure.add_axes(box)
+        _draw(axes, panel)
+        if own:
+            axes.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.16), fontsize=6.8,
+                        frameon=False, borderpad=0, labelspacing=0.25)  # fmt: skip
+    return figure
+
+
+def _draw(axes: Axes, panel: Panel) -> None:
+    measure, headline = panel.run.measure, panel.field is None
+    references = []
+    if headline and len(panel.kinds) == 1:
+        verdict = judge(panel.run)
+        references = dense_reference(measure, verdict.dense, verdict.tolerance)
+    frame = Frame("", panel.along, references=references,
+                  logarithmic_y=headline and measure.better == "lower")  # fmt: skip
+    paint(axes, panel.lines, frame)
+    (by_density if panel.along.startswith("weights") else by_count)(axes, panel.lines)
+    if headline and measure.unit == "%":
+        _keep_in_sight(axes, panel.lines)
+    unit = " (%)" if panel.field and panel.scale == PERCENT else ""
+    said = say.axis(measure) if panel.field is None else f"{panel.field.replace('_', ' ')}{unit}"
+    axes.set_title(f"{panel.heading}\n{said}", loc="left", fontsize=7.8, color=INK)
+    axes.tick_params(labelsize=7)
+    axes.xaxis.label.set_fontsize(7.8)
+    axes.xaxis.labelpad = 2
+
+
+def _keep_in_sight(axes: Axes, lines: Sequence[Line]) -> None:
+    """The tickets fill the axes: controls that collapse may leave them."""
+    bold = [y for line in lines if line.width == THICK for y in line.y]
+    top = max(y for line in lines for y in line.y)
+    lowest = min([*bold, top - 1])
+    pad = 0.1 * (top - lowest)
+    axes.set_ylim(lowest - 3 * pad, top + pad)

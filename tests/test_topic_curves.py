@@ -1,0 +1,122 @@
+"""The curves of a topic: which lines stand in which panel, made up here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from lth_runner.runs.evidence.rows import FinishedRun
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+from claim import Claim
+from results import Row
+from topic_curves import topic_curves
+
+
+@dataclass(frozen=True)
+class Reads:
+    """A rule that names what it reads."""
+
+    field: str = "test_accuracy"
+    arm: str = "ticket"
+
+    def __call__(self, runs: Mapping[str, FinishedRun]) -> None:
+        return None
+
+
+def run(folder: str, accuracies: Mapping[float, float], *, name="one", arm="ticket", extra=None,
+        **config) -> FinishedRun:  # fmt: skip
+    rows = [
+        {"round": place, "arm": arm if density < 1 else "ticket", "seed": config.get("seed", 0),
+         "density": density, "test_accuracy": accuracy, **(extra or {})}
+        for place, (density, accuracy) in enumerate(accuracies.items())
+    ]  # fmt: skip
+    config = {"dataset": {"name": "mnist"}, "seed": 0} | config
+    return FinishedRun(Path(folder), {"name": name, **config}, {"state": "done"}, {}, tuple(rows))
+
+
+def row(*runs: FinishedRun, reads: Reads | None = None) -> Row:
+    claim = Claim("id", "text", "", "", "", {}, reads or Reads())
+    return Row(claim, found=object(), runs=runs)  # type: ignore[arg-type]
+
+
+def panels(*rows: Row, every: tuple[FinishedRun, ...] = ()) -> dict[str, dict[str, list]]:
+    figure = topic_curves(rows, every)
+    assert figure is not None
+    return {
+        axes.get_title(loc="left"): {
+            line.get_label(): [tuple(map(float, point)) for point in line.get_xydata()]
+            for line in axes.lines if not str(line.get_label()).startswith("_")
+        }
+        for axes in figure.axes
+    }  # fmt: skip
+
+
+def test_runs_that_differ_in_sparsity_and_seed_are_one_line_of_means() -> None:
+    found = panels(row(
+        run("a", {1.0: 0.9, 0.5: 0.8}, seed=0, pruner={"sparsity": 0.5}),
+        run("b", {1.0: 0.92, 0.5: 0.82}, seed=1, pruner={"sparsity": 0.5}),
+        run("c", {1.0: 0.9, 0.25: 0.7}, seed=0, pruner={"sparsity": 0.75}),
+    ))  # fmt: skip
+    [lines] = found.values()
+    [points] = lines.values()
+    assert points == [pytest.approx(point) for point in
+                      ((100, 100 * (0.9 + 0.92 + 0.9) / 3), (50, 81), (25, 70))]  # fmt: skip
+
+
+def test_lines_are_told_apart_by_the_setting_in_which_runs_differ() -> None:
+    found = panels(row(
+        run("a", {1.0: 0.9, 0.5: 0.8}, train={"length": "10it"}),
+        run("b", {1.0: 0.92, 0.5: 0.82}, train={"length": "20it"}),
+    ))  # fmt: skip
+    assert [sorted(lines) for lines in found.values()] == [["length 10it", "length 20it"]]
+
+
+def test_a_setting_that_an_older_program_did_not_have_tells_nothing_apart() -> None:
+    old = run("a", {1.0: 0.9, 0.5: 0.8}, train={"length": "10it"})
+    new = run("b", {1.0: 0.92, 0.25: 0.82}, train={"length": "10it", "sync": True}, seed=1)
+    assert [list(lines) for lines in panels(row(old, new)).values()] == [["ticket"]]
+
+
+def test_each_problem_and_each_field_that_a_rule_reads_has_its_panel() -> None:
+    mnist = run("a", {1.0: 0.9, 0.5: 0.8}, extra={"chi": 0.3, "other": 1.0})
+    digits = run("b", {1.0: 0.9, 0.5: 0.8}, dataset={"name": "digits"})
+    found = panels(row(mnist, digits, reads=Reads("chi")))
+    assert list(found) == [
+        "one · digits\ntest accuracy (%)", "one · mnist\ntest accuracy (%)", "one · mnist\nchi",
+    ]  # fmt: skip
+    assert list(found["one · mnist\nchi"].values()) == [[(100.0, 0.3), (50.0, 0.3)]]
+
+
+def test_values_by_step_are_drawn_over_steps() -> None:
+    by_step = {"instability_by_step": {"100": 0.1, "0": 0.4}}
+    found = panels(row(run("a", {1.0: 0.9}, extra=by_step), reads=Reads("instability_by_step")))
+    assert found["one · mnist\ninstability by step"] == {"ticket": [(0.0, 0.4), (100.0, 0.1)]}
+
+
+def test_many_lines_part_by_the_setting_with_the_fewest_values() -> None:
+    runs = [
+        run(f"{norm}{rate}", {1.0: 0.9, 0.5: 0.8}, model={"norm": norm}, train={"lr": rate})
+        for norm in ("batch", "layer") for rate in range(1, 9)
+    ]  # fmt: skip
+    found = panels(row(*runs))
+    assert [title.splitlines()[0] for title in found] == [
+        "one · mnist · batch", "one · mnist · layer",
+    ]  # fmt: skip
+    assert {len(lines) for lines in found.values()} == {8}
+
+
+def test_a_run_that_another_starts_from_is_named_by_its_data() -> None:
+    source = run("0123456789ab", {1.0: 0.9}, dataset={"name": "fashion"})
+    given = run("x", {1.0: 0.9, 0.5: 0.8}, pruner={"ticket": "outputs/one/0123456789ab"})
+    own = run("y", {1.0: 0.9, 0.5: 0.8}, pruner={"ticket": "none"})
+    [lines] = panels(row(given, own), every=(source,)).values()
+    assert sorted(lines) == ["from fashion", "none"]
+
+
+def test_a_topic_that_no_run_reaches_has_no_picture() -> None:
+    assert topic_curves([replace(row(run("a", {1.0: 0.9})), found=None)], []) is None
