@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lth_runner.problem.coordinates import Coordinates, Probabilistic, constants
+from lth_runner.problem.covers import Covers, kind_by_name
+from lth_runner.problem.held import held_fingerprint, is_shipped
+from lth_runner.problem.objective import Objective
+from lth_runner.problem.origin import Origin
+from lth_runner.problem.places import moved
 from lth_runner.values import state as states
 
 
@@ -29,13 +35,20 @@ class Blueprint:
     trains: tuple[bool, ...] = ()  # whether each module was in training mode when it was built
     fixed: frozenset[str] = frozenset()
 
-    def without_values(self, module: nn.Module) -> nn.Module:
-        """Copies the network, as ``module`` holds it, without what a State holds.
+    def bare(self, model: Callable[[], nn.Module], device: torch.device | str) -> Blueprint:
+        """Returns the network on a device without what a State holds, and hashes what else it has.
 
-        Who runs such a copy gives it all of these tensors (``functional_call``); one that keeps a
-        tensor elsewhere than where it is registered cannot be run, instead of with values of its
-        own. A network that cannot be copied is returned as it is.
+        Who runs it gives it all of these tensors (``functional_call``); one that keeps a tensor
+        elsewhere than where it is registered cannot be run, instead of with values of its own. A
+        network that cannot be copied keeps them. ``model``: what has built it.
         """
+        shipped = is_shipped(model, self.classes)
+        held = None if shipped else held_fingerprint(self.module)  # before anybody runs it
+        trains = tuple(part.training for part in self.module.modules())
+        module = self._without_values(moved(self.module, device))
+        return replace(self, module=module, held=held, trains=trains)
+
+    def _without_values(self, module: nn.Module) -> nn.Module:
         bare: dict[int, Any] = self._shared(module)
         for _, value in states.named_tensors(module):
             bare[id(value)] = _as_registered(torch.empty_like(value, device="meta"), value)
@@ -54,7 +67,7 @@ class Blueprint:
         for _, value in states.named_tensors(self.module):
             if value.device.type != "meta":
                 return None
-            room = nothing_like(value) if hollow else torch.zeros_like(value, device="cpu")
+            room = _nothing_like(value) if hollow else torch.zeros_like(value, device="cpu")
             zeros[id(value)] = _as_registered(room, value)
         module = copy.deepcopy(self.module, zeros)
         for part, trains in zip(module.modules(), self.trains, strict=True):
@@ -67,7 +80,40 @@ class Blueprint:
         return {id(named[name]): named[name] for name in self.fixed}
 
 
-def nothing_like(value: Tensor) -> Tensor:
+def build(
+    model: Callable[[], nn.Module],
+    origin: Origin | None,
+    coordinates: Coordinates | None,
+    covers: Covers,
+    objective: Objective,
+    *,
+    biases: bool,
+) -> Blueprint:
+    """Builds a network by torch's global streams and an origin, in its coordinates."""
+    module = model()
+    # of the stock network: coordinates put classes of torch in their place
+    classes = frozenset(type(part) for part in module.modules())
+    kinds = kind_by_name(module)
+    if origin is not None:
+        origin.lay(module)
+    if coordinates is None:
+        return Blueprint(module, covers.names(module, biases=biases), classes, kinds)
+    own = constants(module)
+    covered = coordinates.install(module)
+    if isinstance(coordinates, Probabilistic):
+        coordinates.answer_by(module, objective)
+    fixed = frozenset(constants(module).keys() - own.keys())
+    return Blueprint(module, covered, classes, kinds, fixed=fixed)
+
+
+def hollowed(module: nn.Module) -> nn.Module:
+    """Has a network's tensors take no memory; none of them can be written to."""
+    for _, value in states.named_tensors(module):
+        value.data = _nothing_like(value)
+    return module
+
+
+def _nothing_like(value: Tensor) -> Tensor:
     """Makes a tensor on the CPU that takes no memory, as large as another."""
     return torch.zeros((), dtype=value.dtype).expand(value.shape)
 

@@ -1,4 +1,4 @@
-"""The gradient of a loss in a network's parameters, over a batch that may come in parts."""
+"""The gradient of a loss in a network's parameters: of a batch in parts, or of several batches."""
 
 from __future__ import annotations
 
@@ -35,3 +35,16 @@ def parameter_gradient(
         for name, gradient in zip(parameters, found, strict=True):
             total[name] = total[name].add_(gradient) if name in total else gradient
     return {name: value.cpu() for name, value in total.items()}
+
+
+def averaged_gradient(
+    gradient: Callable[[Batch], State], batches: Sequence[Batch], objective: Objective
+) -> State:
+    """Averages the gradients of batches, each counted by what its mean loss is over."""
+    total: State = {}
+    counts = [objective.weight(targets) for _, targets in batches]
+    for batch, count in zip(batches, counts, strict=True):
+        share = count * len(batches) / (sum(counts) or 1)
+        total = {n: total[n] + share * g if n in total else share * g
+                 for n, g in gradient(batch).items()}  # fmt: skip
+    return {name: value / len(batches) for name, value in total.items()}

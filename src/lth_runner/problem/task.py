@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lth_runner.problem.answers import answered, drawn_in_a_step, figures
-from lth_runner.problem.blueprint import Blueprint, nothing_like
+from lth_runner.problem.blueprint import Blueprint, build, hollowed
 from lth_runner.problem.coordinates import (
     Coordinates,
     Probabilistic,
@@ -20,19 +20,17 @@ from lth_runner.problem.coordinates import (
     merged,
     stock_name,
 )
-from lth_runner.problem.covers import Covers, kind_by_name
+from lth_runner.problem.covers import Covers
 from lth_runner.problem.data import Dataset
 from lth_runner.problem.data.dataset import dealt
 from lth_runner.problem.evaluated import for_evaluation, for_gradient, num_at_once
-from lth_runner.problem.functional import outputs
+from lth_runner.problem.functional import Functional
 from lth_runner.problem.gaussian import is_rho
-from lth_runner.problem.held import held_fingerprint, is_shipped
 from lth_runner.problem.low_rank import is_of_a_pair, stock_mask
-from lth_runner.problem.norm_layers import is_norm
 from lth_runner.problem.objective import CrossEntropy, Objective
 from lth_runner.problem.origin import LeavesRemainders, Origin, Remainders
-from lth_runner.problem.parameter_gradient import parameter_gradient
-from lth_runner.problem.places import moved, places
+from lth_runner.problem.parameter_gradient import averaged_gradient, parameter_gradient
+from lth_runner.problem.places import moved
 from lth_runner.problem.sharing import Sharing
 from lth_runner.values import identity, tree
 from lth_runner.values import state as states
@@ -94,12 +92,7 @@ class Task:
 
     @cached_property
     def _blueprint(self) -> Blueprint:
-        built = self._built(self._constants_seed)
-        shipped = is_shipped(self.model, built.classes)
-        held = None if shipped else held_fingerprint(built.module)  # before anybody runs it
-        trains = tuple(part.training for part in built.module.modules())
-        bare = built.without_values(moved(built.module, self.device))
-        return replace(built, module=bare, held=held, trains=trains)
+        return self._built(self._constants_seed).bare(self.model, self.device)
 
     @property
     def is_shipped(self) -> bool:
@@ -127,21 +120,14 @@ class Task:
     def _built(self, seed: int | None, *, from_origin: bool = True) -> Blueprint:
         """Builds the network in its coordinates, drawn by a seed, and names what a mask covers."""
         with all_seeded(0 if seed is None else derive(seed, "init"), self.device):
-            module = self.model()
-            # of the stock network: coordinates put classes of torch in their place
-            classes = frozenset(type(part) for part in module.modules())
-            kinds = kind_by_name(module)
-            if from_origin and self.origin is not None and seed is not None:
-                self.origin.lay(module)
-            if self.coordinates is not None:
-                own = constants(module)
-                covered = self.coordinates.install(module)
-                if isinstance(self.coordinates, Probabilistic):
-                    self.coordinates.answer_by(module, self.objective)
-                fixed = frozenset(constants(module).keys() - own.keys())
-                return Blueprint(module, covered, classes, kinds, fixed=fixed)
-        covered = self.covers.names(module, biases=self.biases)
-        return Blueprint(module, covered, classes, kinds)
+            return build(
+                self.model,
+                self.origin if from_origin and seed is not None else None,
+                self.coordinates,
+                self.covers,
+                self.objective,
+                biases=self.biases,
+            )
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -198,15 +184,10 @@ class Task:
         _, targets = self.data.sample(num, 0)
         return self.objective.weight(targets) * self.data.num_train / num
 
-    @cached_property
+    @property
     def norm(self) -> frozenset[str]:
         """Scales, shifts and running statistics of the normalisation layers."""
-        return frozenset(
-            f"{path}.{name}" if path else name
-            for path, module in self._template.named_modules()
-            if is_norm(module)
-            for name, _ in states.named_tensors(module)
-        )
+        return self._function.norm
 
     def init(self, seed: int | None = None) -> State:
         """Draws fresh weights by a seed and writes the origin's over them.
@@ -235,12 +216,7 @@ class Task:
     def hollow(self) -> nn.Module:
         """Makes a network whose tensors take no memory: each of them is to be assigned anew."""
         copied = self._blueprint.copied(hollow=True) if self.is_shipped else None
-        if copied is not None:
-            return copied
-        module = self._built(self._constants_seed).module
-        for _, value in states.named_tensors(module):
-            value.data = nothing_like(value)
-        return module
+        return hollowed(self._built(self._constants_seed).module) if copied is None else copied
 
     def merged(self, weights: State) -> State:
         """Computes the stock network's tensors, whatever the coordinates: for files, for others.
@@ -281,18 +257,11 @@ class Task:
         """Computes f(x; theta), normalised by running or by the batch's statistics."""
         drawing = batch_statistics and self.is_random  # a norm of one's own may, in training
         with all_seeded(0, self.device) if drawing else nullcontext():
-            return outputs(
-                self._template,
-                self._places,
-                weights,
-                inputs,
-                batch_statistics=batch_statistics,
-                norm=self.norm,
-            )
+            return self._function(weights, inputs, batch_statistics=batch_statistics)
 
     @cached_property
-    def _places(self) -> dict[str, str]:
-        return places(self._template)
+    def _function(self) -> Functional:
+        return Functional(self._template)
 
     def loss(
         self,
@@ -319,15 +288,11 @@ class Task:
 
     def grad(self, weights: State, num_batches: int, *, batch_statistics: bool = False) -> State:
         """Averages the gradient of the loss over ``num_batches`` seeded batches, by parameter."""
-        total: State = {}
-        batches = self.batches(num_batches, 0)
-        counts = [self.objective.weight(targets) for _, targets in batches]
-        for batch, count in zip(batches, counts, strict=True):
-            share = count * len(batches) / (sum(counts) or 1)
-            gradient = self.gradient(weights, batch, batch_statistics=batch_statistics)
-            total = {n: total[n] + share * g if n in total else share * g
-                     for n, g in gradient.items()}  # fmt: skip
-        return {name: value / len(batches) for name, value in total.items()}
+        return averaged_gradient(
+            lambda batch: self.gradient(weights, batch, batch_statistics=batch_statistics),
+            self.batches(num_batches, 0),
+            self.objective,
+        )
 
     def gradient(self, weights: State, batch: Batch, *, batch_statistics: bool = False) -> State:
         """Computes the loss's gradient on one batch in every parameter, pruned ones too.
