@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from lth_runner.problem.answers import answer, evaluate
 from lth_runner.problem.data.dataset import Batches
-from lth_runner.problem.gaussian import is_rho
-from lth_runner.problem.norm_layers import is_norm
 from lth_runner.problem.objective import smoothed
 from lth_runner.problem.retained import refuse_other_answers
 from lth_runner.store.checkpoint import Checkpoint, Outcome
@@ -21,13 +19,12 @@ from lth_runner.training.elsewhere import Elsewhere
 from lth_runner.training.history import History, Row
 from lth_runner.training.job import Job
 from lth_runner.training.loss_scale import LossScale
-from lth_runner.training.network import autocast, fresh_network
+from lth_runner.training.network import are_finite_here, autocast, fresh_network, optimizer_of
 from lth_runner.training.optimizers import begin_late
 from lth_runner.training.pieces import pieces
 from lth_runner.training.recipe import Recipe
 from lth_runner.training.spread import Spread
 from lth_runner.values import state as states
-from lth_runner.values.shards import local
 from lth_runner.values.state import State
 from lth_runner.values.tree import Batch
 
@@ -68,10 +65,7 @@ class Loop:
         if self._laws is not None:
             self._laws.settle(self.model)
         self.live = job.masking.install(self.model, ticket.mask, task.seed)
-        norms = [part for part in self.model.modules() if is_norm(part)]
-        scales = [p for part in norms for p in part.parameters(recurse=False)]
-        widths = [p for name, p in self.model.named_parameters() if is_rho(name)]
-        self.optimizer = recipe.make_optimizer(self.live.trainable(), norm=scales, never=widths)
+        self.optimizer = optimizer_of(self.model, self.live.trainable(), recipe)
         if spread is not None:
             moments.unfuse(self.optimizer)
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -245,7 +239,7 @@ class Loop:
         row |= {f"val_{name}": value for name, value in measure("val").items()}
         if self._is_tested(row.get("val_loss")):
             row |= {f"test_{name}": value for name, value in measure("test").items()}
-        are_finite = self.are_finite_here()
+        are_finite = are_finite_here(self.model)
         if self.elsewhere is not None:
             are_finite = self.elsewhere.are_finite(are_finite)
         return self._history.add(row, are_weights_finite=are_finite)
@@ -258,11 +252,6 @@ class Loop:
         if self.recipe.test_at == "each" or val_loss is None or self.step == self.clock.total:
             return True
         return self._history.is_lowest(val_loss)
-
-    def are_finite_here(self) -> bool:
-        """Whether the weights that lie in this process are."""
-        weights = [local(w) for w in self.model.state_dict().values() if w.is_floating_point()]
-        return all(torch.isfinite(torch.stack(torch._foreach_norm(weights))).tolist())
 
     @property
     def diverged(self) -> bool:

@@ -1,18 +1,23 @@
-"""The network of a training as it is made, and the precision that it computes in."""
+"""The network of a training: as it is made, how it computes, what of it is stepped."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from lth_runner.problem.answers import answer
+from lth_runner.problem.gaussian import is_rho
+from lth_runner.problem.norm_layers import is_norm
 from lth_runner.problem.task import Task
 from lth_runner.training.recipe import Recipe
 from lth_runner.values.errors import UserError
 from lth_runner.values.global_streams import all_seeded
+from lth_runner.values.shards import local
 
 VECTOR = 16  # single-precision numbers of the largest vector registers
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -48,6 +53,22 @@ def fresh_network(task: Task, recipe: Recipe) -> nn.Module:
     if convolutions and not plain and not unsafe and _answers_channels_last(task):
         return model.to(memory_format=torch.channels_last)
     return model
+
+
+def optimizer_of(
+    model: nn.Module, trainable: Iterable[dict[str, Any]], recipe: Recipe
+) -> Optimizer:
+    """Makes the optimizer of what is trained of a network; the recipe says what decays of it."""
+    norms = [part for part in model.modules() if is_norm(part)]
+    scales = [p for part in norms for p in part.parameters(recurse=False)]
+    widths = [p for name, p in model.named_parameters() if is_rho(name)]
+    return recipe.make_optimizer(trainable, norm=scales, never=widths)
+
+
+def are_finite_here(model: nn.Module) -> bool:
+    """Whether the weights of a network are, those that lie in this process."""
+    weights = [local(w) for w in model.state_dict().values() if w.is_floating_point()]
+    return all(torch.isfinite(torch.stack(torch._foreach_norm(weights))).tolist())
 
 
 def _answers_channels_last(task: Task) -> bool:

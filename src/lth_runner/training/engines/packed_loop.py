@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lth_runner.problem.data import Data, Stream
+from lth_runner.problem.data import Data
 from lth_runner.problem.gaussian import Gaussian, mu_of
 from lth_runner.problem.objective import Separable, smoothed
 from lth_runner.store.checkpoint import Checkpoint
 from lth_runner.training.engines.compiled import (
-    SAMPLES,
     Survivors,
     WholeLinear,
-    by_feature,
     can_fuse_step,
     fused_step,
-    gather,
-    padded,
 )
-from lth_runner.training.engines.packed_evaluation import Evaluation, plain
+from lth_runner.training.engines.packed_batches import ByFeature, Stacked
+from lth_runner.training.engines.packed_evaluation import Evaluation
 from lth_runner.training.engines.packed_gaussian import Noise, divergences, pack_gaussians
 from lth_runner.training.engines.packed_layers import (
     pack_networks,
@@ -85,14 +82,14 @@ class Pack:
         for lane, loss in zip(self.lanes, self._losses.unbind(), strict=True):
             lane.loss = loss  # a view: added to by all, read and reset by each
         self._cast = autocast(recipe, jobs[0].task.device)
-        self._compiled = compiled
-        self._buffer: Tensor | None = None
+        self._batch: Callable[[], tuple[Tensor, Tensor]] = Stacked(self.lanes)
         if compiled:
+            data = jobs[0].task.data
+            assert isinstance(data, Data)  # compiled loops are for nothing else
+            self._batch = ByFeature(self.lanes, data, recipe.batch_size)
             self._up_to_date_at = -1
             self._evaluations: dict[str, tuple[int, list[dict[str, float]]]] = {}
-            self._evaluate = Evaluation(
-                self._network, self._data, jobs[0].task.objective, len(jobs)
-            )
+            self._evaluate = Evaluation(self._network, data, jobs[0].task.objective, len(jobs))
             pack = weakref.ref(self)  # a lane that held it would keep both for long
             for index, lane in enumerate(self.lanes):
                 lane.bring_up_to_date = partial(_bring_up_to_date, pack)
@@ -193,38 +190,6 @@ class Pack:
         if self._laws is not None:
             self._noise.seed([lane.seed_of_draws for lane in self.lanes])
 
-    def _batch(self) -> tuple[Tensor, Tensor]:
-        """Gathers this step's inputs [replicates, samples, ...] and targets, lane after lane.
-
-        For compiled loops the inputs lie feature by feature, padded to whole vectors of samples.
-        One buffer for all steps: a fresh one of this size is a page fault a page.
-        """
-        if not self._compiled:
-            inputs, targets = zip(*(plain(lane.batch()) for lane in self.lanes), strict=True)
-            self._buffer = torch.stack(inputs, out=self._buffer)
-            return self._buffer, torch.cat(targets)
-        data, num = self._data, self._recipe.batch_size
-        if self._buffer is None:
-            size = len(self.lanes), torch.Size(data.shape).numel(), padded(num, SAMPLES)
-            self._buffer = torch.zeros(size)
-        whole, wanted = plain(data.train)
-        as_it_is = whole.is_contiguous() and whole.dtype == torch.float32
-        if data.normalised and as_it_is:  # nothing is to be done to a sample but to lay it there
-            index = torch.stack([_drawn(lane) for lane in self.lanes])
-            gather(whole, index, self._buffer)
-            together = wanted.index_select(0, index.view(-1))
-        else:
-            inputs, targets = zip(*(plain(lane.batch()) for lane in self.lanes), strict=True)
-            self._buffer = torch.stack([by_feature(batch) for batch in inputs], out=self._buffer)
-            together = torch.cat(targets)
-        return self._buffer.transpose(1, 2).unflatten(2, data.shape), together
-
-    @property
-    def _data(self) -> Data:
-        data = self.lanes[0].job.task.data
-        assert isinstance(data, Data)  # compiled loops are for nothing else
-        return data
-
     def update(self) -> None:
         """Takes one step of the optimizer and of every lane's mask; the clocks move on."""
         if self._still:
@@ -290,12 +255,6 @@ class Pack:
         if self._evaluations.get(split, (-1, []))[0] != step:
             self._evaluations[split] = step, self._evaluate(split)
         return self._evaluations[split][1][lane]
-
-
-def _drawn(lane: Loop) -> Tensor:
-    """Draws the numbers of the samples of a lane's step."""
-    assert isinstance(lane.stream, Stream)
-    return lane.stream.draw(lane.step)[0]
 
 
 def _bring_up_to_date(pack: weakref.ref[Pack]) -> None:

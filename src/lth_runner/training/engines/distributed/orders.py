@@ -22,6 +22,7 @@ from lth_runner.training.engines.distributed.shared_training import (
 )
 from lth_runner.training.engines.distributed.telling import End
 from lth_runner.training.job import Job
+from lth_runner.training.network import are_finite_here
 from lth_runner.training.recipe import Recipe
 from lth_runner.values.errors import RankLost
 from lth_runner.values.mask import Mask
@@ -196,7 +197,7 @@ class AskFinite:
     number: int
 
     def __call__(self, served: Served) -> bool:
-        return served.trainings[self.number].loop.are_finite_here()
+        return are_finite_here(served.trainings[self.number].loop.model)
 
 
 @dataclass(frozen=True)
