@@ -20,7 +20,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from lth_runner.cli.arguments import refuse_misplaced
-from lth_runner.cli.main import EXIT_USER, conf_dir
+from lth_runner.cli.conf_dir import conf_dir
+from lth_runner.cli.ending import EXIT_USER
 from lth_runner.cli.messages import MISTAKES, explain
 from lth_runner.cli.sweep import command_line, has_grid, points, with_snapshots
 from lth_runner.runs.sweep_folder import write_points

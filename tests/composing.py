@@ -16,7 +16,7 @@ from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.defaults_list import DefaultsList, Overrides
 
-from lth_runner.cli.main import conf_dir
+from lth_runner.cli.conf_dir import conf_dir
 
 SHIPPED = {"", "hydra.conf", str(conf_dir())}
 

@@ -31,7 +31,7 @@ from lth_runner.allocate import (
     empty_layers,
 )
 from lth_runner.allocate.budget import Budget
-from lth_runner.cli.main import conf_dir
+from lth_runner.cli.conf_dir import conf_dir
 from lth_runner.problem import models
 from lth_runner.problem.covers import Covers
 from lth_runner.problem.fits import check_fits

@@ -18,7 +18,7 @@ import command
 import small
 from lth_runner.allocate import Channels, Global, channels, count, empty_layers
 from lth_runner.cli.check import resolve
-from lth_runner.cli.main import conf_dir
+from lth_runner.cli.conf_dir import conf_dir
 from lth_runner.masking import ScalePenalty, Static
 from lth_runner.parts.make import make
 from lth_runner.score import FilterNorm, Magnitude, NormScale

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from command import parts_of
 from lth_runner.cli.check import EXAMPLES, resolve
-from lth_runner.cli.main import conf_dir
+from lth_runner.cli.conf_dir import conf_dir
 from lth_runner.cli.signatures import check_targets
 from lth_runner.cli.study_plan import read_study, set_by_scale
 from lth_runner.parts.make import make

@@ -14,8 +14,8 @@ from torch import nn
 
 import small
 from command import SMALL, parts_of
+from lth_runner.cli.conf_dir import conf_dir
 from lth_runner.cli.launch import describe
-from lth_runner.cli.main import conf_dir
 from lth_runner.masking import Static
 from lth_runner.probe import Instability, InstabilityByStep, StartEnd
 from lth_runner.probe.connectivity import barrier, between, children, line

@@ -23,8 +23,8 @@ from safetensors.torch import load_file
 import pretrained
 from command import lth_run, rows, without_pictures
 from lth_runner.cli.check import resolve
+from lth_runner.cli.conf_dir import conf_dir
 from lth_runner.cli.launch import execute
-from lth_runner.cli.main import conf_dir
 from lth_runner.cli.signatures import check_targets
 from lth_runner.parts.make import make
 from lth_runner.store.ticket_file import read_ticket

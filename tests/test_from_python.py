@@ -37,7 +37,7 @@ from command import (
     without_pictures,
 )
 from lth_runner import Result, UserError, api, compose, run
-from lth_runner.cli.main import conf_dir
+from lth_runner.cli.conf_dir import conf_dir
 from lth_runner.runs.record import Console, console
 from lth_runner.runs.record.console import is_of_a_notebook
 

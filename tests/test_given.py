@@ -20,7 +20,7 @@ from torch import Tensor
 import small
 from command import SMALL, folders, lth_run, no_training, rows
 from finished import random_mask
-from lth_runner.cli.main import conf_dir
+from lth_runner.cli.conf_dir import conf_dir
 from lth_runner.masking import Static
 from lth_runner.problem.low_rank import LowRank
 from lth_runner.problem.models import resnet_cifar

@@ -14,7 +14,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from lth_runner.cli.main import conf_dir
+from lth_runner.cli.conf_dir import conf_dir
 from lth_runner.problem.data import Words, glue
 from lth_runner.problem.data.glue import FORMATS
 from lth_runner.problem.fits import check_fits

@@ -16,7 +16,7 @@ from torch import nn
 
 from command import SMALL, folders, lth_run, no_training, parts_of, rows
 from fake_past import data
-from lth_runner.cli.main import conf_dir
+from lth_runner.cli.conf_dir import conf_dir
 from lth_runner.problem.fits import check_fits
 from lth_runner.problem.origin import File
 from lth_runner.problem.task import Task

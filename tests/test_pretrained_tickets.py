@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 import pretrained
 from command import Said, lth_run, no_training, rows
-from lth_runner.cli.main import conf_dir
+from lth_runner.cli.conf_dir import conf_dir
 from test_text import BERT_TOKENS, bert_file
 
 pytest.importorskip("transformers")

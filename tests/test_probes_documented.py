@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from command import SMALL, folders, lth_run, rows
-from lth_runner.cli.main import conf_dir
+from lth_runner.cli.conf_dir import conf_dir
 
 TEXT = (Path(__file__).parents[1] / "docs/probes.md").read_text()
 FULL = yaml.safe_load((conf_dir() / "probe/full.yaml").read_text())["defaults"]

@@ -16,8 +16,8 @@ from hydra import compose, initialize_config_dir
 from command import parts_of, without_pictures
 from lth_runner.allocate import count
 from lth_runner.cli.check import resolve
+from lth_runner.cli.conf_dir import conf_dir
 from lth_runner.cli.launch import describe, execute
-from lth_runner.cli.main import conf_dir
 from lth_runner.parts.make import make
 from lth_runner.search import AtInit, Iterative
 from lth_runner.values.errors import UserError

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from command import SMALL, folders, lth_run, no_training, rows, status_of
 from documents import blocks, commands, section, table, workshop_of
-from lth_runner.cli.main import conf_dir
+from lth_runner.cli.conf_dir import conf_dir
 from lth_runner.cli.status import main as lth_status
 from lth_runner.store.ticket_file import read_ticket
 

@@ -14,7 +14,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from lth_runner.cli.check import resolve
-from lth_runner.cli.main import conf_dir
+from lth_runner.cli.conf_dir import conf_dir
 from lth_runner.cli.study_plan import read_study
 from lth_runner.runs.evidence.published import beside, counterpart, names, published
 from lth_runner.runs.report import FinishedRun

@@ -14,7 +14,7 @@ from torch import nn
 import small
 from command import parts_of
 from lth_runner.allocate import Global, LayerWise, count
-from lth_runner.cli.main import conf_dir
+from lth_runner.cli.conf_dir import conf_dir
 from lth_runner.control import Reinit, Shuffle
 from lth_runner.experiment import Experiment, next_jobs
 from lth_runner.masking import (

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 
 from command import lth_run, no_training
 from documents import commands, workshop_of
-from lth_runner.cli.main import conf_dir
+from lth_runner.cli.conf_dir import conf_dir
 from lth_runner.cli.study_plan import read_study
 
 PAGE = (Path(__file__).parents[1] / "docs/studies.md").read_text()

@@ -16,7 +16,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from command import parts_of
-from lth_runner.cli.main import conf_dir
+from lth_runner.cli.conf_dir import conf_dir
 from lth_runner.problem.data import Bytes, Characters, TokenizerFile, Words, corpus, text_files
 from lth_runner.problem.data.tokenizers import MASK, NUM_SPECIAL, SEPARATOR, UNKNOWN
 from lth_runner.problem.fits import check_fits

@@ -9,7 +9,7 @@ import pytest
 
 from command import folders, lth_run, rows
 from documents import commands, workshop_of
-from lth_runner.cli.main import conf_dir
+from lth_runner.cli.conf_dir import conf_dir
 
 TEXT = (Path(__file__).parents[1] / "docs/tickets.md").read_text()
 QUICK = [

@@ -13,7 +13,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from lth_runner.cli.main import Lines
+from lth_runner.cli.log_lines import Lines
 from lth_runner.values.cublas import WORKSPACE, fix_workspace
 from lth_runner.values.search_path import user_code_last
 

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from lth_runner.api.borrowed import COMPOSING, known_to_hydra
 from lth_runner.cli.arguments import OWN_FOLDER, refuse_misplaced, searched
 from lth_runner.cli.composed import Composed, composed
-from lth_runner.cli.main import conf_dir
+from lth_runner.cli.conf_dir import conf_dir
 from lth_runner.cli.messages import explain
 from lth_runner.values.errors import UserError
 

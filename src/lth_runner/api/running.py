@@ -14,8 +14,9 @@ from lth_runner.api.borrowed import alone_in_process, as_before, known_to_hydra,
 from lth_runner.api.composing import compose, refuse_keys
 from lth_runner.api.result import Result
 from lth_runner.cli.composed import Composed
+from lth_runner.cli.conf_dir import conf_dir
+from lth_runner.cli.ending import DIVERGED, traceback_wanted
 from lth_runner.cli.launch import Ended, carry_out, prepared
-from lth_runner.cli.main import DIVERGED, conf_dir, traceback_wanted
 from lth_runner.cli.messages import MISTAKES, explain
 from lth_runner.cli.stopping import interruption_told
 from lth_runner.cli.view import Quiet, Terminal, View

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lth_runner.cli.ending import EXIT_INTERRUPTED, EXIT_USER
 from lth_runner.cli.stopping import terminated_as_interrupted
 from lth_runner.values.errors import UserError
 from lth_runner.values.export_forms import BATCHES, REPETITIONS, SUFFIXES
@@ -21,7 +22,7 @@ from lth_runner.values.terminal import Arguments, show
 if TYPE_CHECKING:
     from lth_runner.export import Exported, Taken
 
-EXIT_DISAGREES, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_DISAGREES = 1
 MOST_BATCH = 65536
 
 DESCRIPTION = """\

@@ -2,59 +2,35 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lth_runner import __version__
 from lth_runner.cli.arguments import DRY_RUN, as_overrides, own_folders, refuse_misplaced
 from lth_runner.cli.completion import completes_option
+from lth_runner.cli.conf_dir import conf_dir
+from lth_runner.cli.ending import EXIT_INTERRUPTED, TOLD, tell, traceback_wanted
 from lth_runner.cli.help import help_text
 from lth_runner.cli.lazy_help import help_as_text
 from lth_runner.cli.loading import uncollected
+from lth_runner.cli.log_lines import set_up_logging
 from lth_runner.values.cublas import fix_workspace
-from lth_runner.values.errors import RankLost, UserError
+from lth_runner.values.errors import UserError
 from lth_runner.values.ranks import Rank
 from lth_runner.values.search_path import user_code_last
 from lth_runner.values.spinning import wait_briefly_beside_others
-from lth_runner.values.terminal import show, show_traceback, visible_lines
+from lth_runner.values.terminal import show, show_traceback
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from lth_runner.cli.launch import Ended
     from lth_runner.training.engines.distributed.lines import Leader
 
-EXIT_BUG, EXIT_USER, EXIT_DIVERGED, EXIT_INTERRUPTED = 1, 2, 3, 130
 ALONE = {f"train.engine={engine}" for engine in ("distributed", "sharded")}  # of one rank too
 BEFORE = "before the run began: nothing was changed"
-TOLD = "told"  # of an interruption that has been
-DIVERGED = (
-    "a ticket diverged: its loss became NaN or infinite, and its replicate has no later rounds; a "
-    "lower train.optimizer.lr, or train.clip_norm, may keep it finite"
-)
-
-
-class Lines(logging.Handler):
-    """Prints log records as plain lines on stdout, above the live bar where there is one."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        from tqdm import tqdm
-
-        tqdm.write(visible_lines(self.format(record)), file=sys.stdout)
-        sys.stdout.flush()
-
-
-def conf_dir() -> Path:
-    """Returns the packaged conf/ where there is one, else the checkout's."""
-    package = Path(__file__).parents[1]
-    packaged = package / "conf"
-    return packaged if packaged.is_dir() else package.parents[1] / "conf"
 
 
 def main() -> None:
@@ -160,29 +136,6 @@ def _typed() -> str:
     return shlex.join(["lth-run", *sys.argv[1:]])
 
 
-def set_up_logging() -> None:
-    """Logs plain lines: ours from INFO on, the libraries' warnings; a worker starts without."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[Lines()])
-    logging.getLogger("lth_runner").setLevel(logging.INFO)
-    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # says again what errors say
-
-
-def traceback_wanted() -> bool:
-    """Whether errors are to show where they come from."""
-    return bool(os.environ.get("LTH_TRACEBACK"))
-
-
-def tell(error: Exception) -> int:
-    """Prints what went wrong in one message, and returns the exit status."""
-    from lth_runner.cli.messages import MISTAKES, explain, explain_bug, is_ours
-
-    # what Hydra cannot compose is the command's or a yaml's, whatever it raises
-    known = isinstance(error, MISTAKES) or not is_ours(error)
-    message = explain(error, conf_dir(), sys.argv[1:]) if known else explain_bug(error)
-    show(f"error: {message}", sys.stderr)
-    return EXIT_USER if known and not isinstance(error, RankLost) else EXIT_BUG
-
-
 def launch(config: DictConfig, leader: Leader | None = None) -> float | None:
     """One run; returns the last ticket's mean test accuracy, for sweepers to optimise.
 
@@ -198,6 +151,8 @@ def launch(config: DictConfig, leader: Leader | None = None) -> float | None:
     if "study" in config:
         launch_study(config)
         return None
+    with uncollected():
+        from lth_runner.cli.attempt import attempt
     ended = attempt(config, leader)
     return None if ended is None else ended.value
 
@@ -226,84 +181,7 @@ def launch_study(config: DictConfig) -> None:
 
 def launch_point(config: DictConfig) -> str | None:
     """One run of a study; returns its folder, None where it failed, which has been told."""
+    with uncollected():
+        from lth_runner.cli.attempt import attempt
     ended = attempt(config)
     return None if ended is None else str(ended.folder)
-
-
-def attempt(config: DictConfig, leader: Leader | None = None) -> Ended | None:
-    """One run; None where it is a sweep's point that failed, and the others run on."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    with uncollected():
-        from lth_runner.cli.launch import execute
-    from lth_runner.cli.composed import composed
-    from lth_runner.cli.ranks import device_of
-    from lth_runner.cli.stopping import interruption_told, nobody_reads, say
-    from lth_runner.cli.sweep import (
-        command,
-        has_grid,
-        note_failure,
-        place,
-        snapshots,
-        whole_command,
-    )
-    from lth_runner.runs.sweep_time import sweep_line
-    from lth_runner.values.errors import UnderWay
-
-    fix_workspace()
-    set_up_logging()
-    user_code_last()  # in a worker too, which a launcher may have started with `python -m`
-    known = HydraConfig.get()
-    sweeps = known.mode == RunMode.MULTIRUN
-    own = command(known, known.overrides.task)
-    if leader is not None:
-        own = own.replace("lth-run", shlex.join(leader.rank.program), 1)
-    try:
-        if leader is not None:
-            config.device = device_of(leader.rank, str(config.device))
-        if sweeps:
-            if line := place(known):
-                show(line)
-            told = sweep_line(
-                Path(known.sweep.dir), Path(config.paths.outputs), int(known.job.num),
-                datetime.now(timezone.utc),
-            )  # fmt: skip
-            if told:
-                show(told)
-            config.device = spread(str(config.device), int(known.job.num))
-            config.train.snapshots = snapshots(known, config.train.snapshots)
-        one = composed(config, known)
-        with interruption_told():
-            ended = execute(one.config, one.command, one.choices, leader=leader)
-    except (KeyboardInterrupt, SystemExit) as stop:  # the latter a launcher's: it queues it again
-        whole = whole_command(known) if sweeps else None
-        say(f"interrupted; continue with:\n  {whole or own}")
-        if isinstance(stop, KeyboardInterrupt):
-            raise KeyboardInterrupt(TOLD) from None
-        raise
-    except Exception as error:
-        if traceback_wanted() or nobody_reads(error):
-            raise
-        if sweeps and isinstance(error, UnderWay):
-            show(f"point    left to another process: {error}")
-            return None
-        status = tell(error)
-        if sweeps and not has_grid(known):
-            raise  # to a sweeper that chooses its points, and may mark this one
-        if not sweeps or not note_failure(known, known.overrides.task, error, status):
-            sys.exit(status)  # past Hydra, which would add lines of its own
-        return None  # the others run on; the sweep's end tells of it
-    if ended.diverged:
-        print(f"warning: {DIVERGED}", file=sys.stderr, flush=True)
-        if not sweeps:
-            sys.exit(EXIT_DIVERGED)
-    return ended
-
-
-def spread(device: str, point: int) -> str:
-    """The device of one point of a sweep: points go round where there are several CUDA devices."""
-    import torch
-
-    count = torch.cuda.device_count()
-    return f"cuda:{point % count}" if device in ("auto", "cuda") and count > 1 else device

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from lth_runner.cli.ending import EXIT_INTERRUPTED, EXIT_USER
 from lth_runner.cli.stopping import terminated_as_interrupted
 from lth_runner.values.errors import UserError
 from lth_runner.values.search_path import user_code_last
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from lth_runner.study.merged import Merge
     from lth_runner.study.merging import Merging
 
-EXIT_USER, EXIT_INTERRUPTED = 2, 130
 GRID = tuple(round(0.1 * number, 1) for number in range(1, 11))
 METHODS = ("task_arithmetic", "sum", "ties", "dare")
 DENSITY, DROP = 0.2, 0.9

@@ -24,6 +24,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from lth_runner.cli.arguments import named_folders
+from lth_runner.cli.ending import EXIT_BUG
 from lth_runner.cli.study_plan import Planned, plan_points, read_study, set_by_scale
 from lth_runner.cli.sweep import command, command_line, conclude, hold
 from lth_runner.runs.evidence.rows import FinishedRun
@@ -32,8 +33,6 @@ from lth_runner.runs.sweep_folder import add_failure, replace_points, write_poin
 from lth_runner.study.plan import Point, own_words
 from lth_runner.values.errors import UserError
 from lth_runner.values.terminal import show
-
-EXIT_BUG = 1
 
 
 def run_study(config: DictConfig, known: Any, task: Callable[[DictConfig], Any]) -> None:

@@ -26,9 +26,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lth_runner.cli.arguments import named_folders
+from lth_runner.cli.ending import EXIT_DIVERGED, EXIT_USER
 from lth_runner.cli.planning import plan
 from lth_runner.runs.folder import DIVERGED, STATUS, read_status
-from lth_runner.runs.status.sweeps import EXIT_USER, meaning
+from lth_runner.runs.status.sweeps import meaning
 from lth_runner.runs.sweep_folder import (
     LEASE,
     add_failure,
@@ -43,7 +44,6 @@ from lth_runner.values.terminal import show
 if TYPE_CHECKING:
     from lth_runner.store.lease import Lease
 
-EXIT_DIVERGED = 3  # as of a run of its own
 ROOT_NAME = "digits_imp"  # conf/config.yaml's, and what it chooses
 ROOT_CHOICES = MappingProxyType({"model": "lenet300", "dataset": "digits", "pruner": "imp"})
 
