@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-slurm bench check lint types report results options docs wheel release clean
+.PHONY: help install run test test-slow test-slurm bench check lint types report results anew options docs wheel release clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ check: lint types test ## lint, types and tests
 
 report: install ## redraw and compare all finished runs
 	$(BIN)/lth-report outputs
+
+anew: install ## what trains everything behind docs/results.md anew and its hours; ARGS=--train: trains it
+	$(BIN)/python scripts/anew.py $(ARGS)
 
 results: install ## rewrite docs/results.md from outputs/ and docs/runs/; ARGS=--keep: keep finished runs there
 	$(BIN)/python scripts/results.py $(ARGS)

@@ -3,12 +3,12 @@
     make results                     # from outputs/ and from the runs kept in docs/runs/
     make results ARGS=--keep         # and keep the finished ones of outputs/ there, to be committed
     make results ARGS=--keep=all     # the unfinished ones too
-    make results ARGS=--commands     # what makes all of it anew: | grep -E '^(lth-run|python)' | sh
     python scripts/results.py outputs docs/results.md
 
 Reads runs and trains nothing. Between the two marks of the page every line is rewritten; a claim
 that is refuted stays in the table, and one without runs says so. The claims are in claims*.py,
-what is read off runs for them in measures.py and one_task.py, which runs there are in evidence.py.
+what is read off runs for them in measures.py and one_task.py, which runs there are in evidence.py,
+and what makes them in costs.py and anew.py.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Literal
 
 from claim import Claim, Group
 from claims import CLAIMS
+from costs import hours, made
 from evidence import command, extent, hardware, images, keep, load, readable
 from forest import forest
 from measures import Found
@@ -31,7 +32,6 @@ from sections import SECTIONS, drawn, table, written
 from topic_curves import topic_curves
 
 from lth_runner.runs.evidence.estimate import LEVEL, Word, holm
-from lth_runner.runs.evidence.means import number
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.values.errors import UserError
 
@@ -112,12 +112,13 @@ def decided(group: Group, runs: Sequence[FinishedRun]) -> list[Row]:
     return [replace(row, verdict=word(row.claim.id)) if row.found else row for row in rows]
 
 
-def summary(rows: Mapping[str, Sequence[Row]]) -> list[str]:
+def summary(rows: Mapping[str, Sequence[Row]], runs: Sequence[FinishedRun]) -> list[str]:
     """How many claims of each topic have which verdict, and how many chance may have made."""
     words = ("shown", "refuted", "undecided", NOT_MEASURED)
     verdicts = [row.verdict for group in rows.values() for row in group]
     counts = [f"{verdicts.count(one)} {one}" for one in words]
     measured = sum(any(row.found for row in group) for group in rows.values())
+    spent = made((row for group in rows.values() for row in group), runs)
     lines = [
         [f"[{title}](#{anchor(title)})", str(len(group)),
          *(str([row.verdict for row in group].count(one) or "") for one in words)]
@@ -128,34 +129,11 @@ def summary(rows: Mapping[str, Sequence[Row]]) -> list[str]:
         f"In each of the {measured} topics that runs reach, that any *shown* is wrong has a chance "
         f"of at most {LEVEL:.0%}, and so has any *refuted*: {LEVEL * measured:.1f} topics with a "
         "wrong word of either kind are what chance alone would make at the most.",
-        f"The trainings of the runs behind them took {hours(rows):,.0f} hours of their machines; "
-        "`make results ARGS=--commands` prints what makes them anew.",
+        f"The trainings of the runs behind this page took {sum(map(hours, spent.values())):,.0f} "
+        f"hours of their machines; `make anew` lists its {len(spent)} commands with their hours, "
+        "and `make anew ARGS=--train` trains all of it.",
         table(("topic", "claims", *words), lines),
     ]
-
-
-def hours(rows: Mapping[str, Sequence[Row]]) -> float:
-    """What the trainings of all runs that rows go by took, each counted where it was done."""
-    runs = {run.folder: run for group in rows.values() for row in group for run in row.runs}
-    seconds = (
-        number(one.get("seconds")) or 0.0
-        for run in runs.values()
-        for one in run.rows
-        if not one.get("reused")
-    )
-    return sum(seconds) / 3600
-
-
-def commands(rows: Mapping[str, Sequence[Row]]) -> list[str]:
-    """What makes the runs that rows go by, and those of the sections, each once: studies whole."""
-    found: list[str] = []
-    for row in (row for group in rows.values() for row in group if row.found):
-        if "+study=" in row.claim.command:
-            found += row.claim.command.split(", then ")
-        else:
-            found += [command(run) for run in row.runs]
-    found += [one for section in SECTIONS for one in section.commands]
-    return list(dict.fromkeys(found))
 
 
 def anchor(title: str) -> str:
@@ -176,7 +154,7 @@ def block(
     """
     shown = dict(shown or {})
     rows = rows or {title: decided(group, runs) for title, group in claims.items()}
-    parts = summary(rows)
+    parts = summary(rows, runs)
     if text := shown.pop(f"{FOREST}.png", None):
         parts.append(f"![{text}](images/{FOREST}.png)")
     for title, group in rows.items():
@@ -227,10 +205,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--keep", nargs="?", choices=("done", "all"), const="done",
         help="put the runs that the page speaks of into runs/ beside it: done ones, or all",
     )  # fmt: skip
-    parser.add_argument(
-        "--commands", action="store_true",
-        help="print the commands that make the runs of the page, each once, and write nothing",
-    )  # fmt: skip
     arguments = parser.parse_args(argv)
     folder = arguments.page.parent
     try:
@@ -241,9 +215,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"kept: {file}, {file.stat().st_size / 1000:,.0f} kB")
         runs = readable(every)
         rows = {title: decided(group, runs) for title, group in CLAIMS.items()}
-        if arguments.commands:
-            print("\n".join(commands(rows)))
-            return 0
         figures = curves(runs)
         for section in SECTIONS:
             figures |= drawn(section, runs)

@@ -1,0 +1,152 @@
+"""Everything behind docs/results.md trained anew: its commands with their hours, or all of them.
+
+    make anew                                  # the commands, what each took, and the total
+    make anew ARGS="--train"                   # all of them, one after another, into outputs/
+    make anew ARGS="--train --only lenet300_mnist_signs digits_strong"
+    make anew ARGS="--train --for imagefolder dataset.root=/data/cifar10 \
+        --for smollm2 model.path=/models/smollm2 -- paths.data=/data record=local"
+
+A command that was stopped goes on where it was, and one that is done returns at once, so the same
+call goes on after it was killed. ``--for TEXT WORDS`` adds words to the commands that hold a text,
+those after ``--`` to every run. What a command lacks (where images lie, the folder of a pretrained
+model) is told, and it is left out. Then `make results`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from claims import CLAIMS
+from costs import STUDY, hours, made
+from evidence import images, load, readable
+from results import decided
+
+from lth_runner.runs.evidence.rows import FinishedRun
+from lth_runner.values.errors import UserError
+
+RUNNER = (sys.executable, "-m", "lth_runner")
+ROOT, PATH = "dataset.root=", "model.path="  # what no command of the page says
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of the page with the runs that it made; `added`: words that it does not say."""
+
+    text: str
+    runs: tuple[FinishedRun, ...]
+    added: tuple[str, ...] = ()
+
+    @property
+    def lacks(self) -> str:
+        """What it cannot do without: where its images lie, or its pretrained model."""
+        if STUDY not in self.text and ROOT not in self._starts and any(map(images, self.runs)):
+            return f"{ROOT}FOLDER, the images"
+        named = {str(path) for run in self.runs if (path := run.option("model", "path"))}
+        if named and PATH not in self._starts:
+            return f"{PATH}FOLDER, the model {', '.join(sorted(named))}"
+        return ""
+
+    @property
+    def _starts(self) -> set[str]:
+        return {f"{word.partition('=')[0]}=" for word in self.added}
+
+    def words(self, everywhere: Sequence[str]) -> list[str]:
+        """What is executed, by this Python; ``everywhere``: words of every run."""
+        program, *own = shlex.split(self.text)
+        if program != "lth-run":
+            return [sys.executable, *own]
+        said = [word for word in own if f"{word.partition('=')[0]}=" not in self._starts]
+        return [*RUNNER, *said, *self.added, *everywhere]
+
+
+def commands(
+    every: Sequence[FinishedRun], added: Sequence[Sequence[str]], only: Sequence[str]
+) -> list[Command]:
+    """The page's commands that hold any of the texts of `only`, in its order.
+
+    ``added``: a text, and the words for the commands that hold it; raises `UserError` where a text
+    is in none.
+    """
+    rows = [row for group in CLAIMS.values() for row in decided(group, every)]
+    found = made(rows, every)
+    for text in [*only, *(text for text, *_ in added)]:
+        if not any(text in command for command in found):
+            raise UserError(f"no command holds {text!r}: see all of them with `make anew`")
+    return [
+        Command(command, tuple(runs), tuple(w for text, *words in added if text in command
+                                            for w in words))
+        for command, runs in found.items()
+        if not only or any(text in command for text in only)
+    ]  # fmt: skip
+
+
+def plan(found: Sequence[Command]) -> str:
+    """A line for each command, and the total; those without runs share those of one above."""
+    lines = [
+        (f"{hours(one.runs):7.2f} h  " if one.runs else f"{'above':>9}  ")
+        + one.text + (f"   (lacks {one.lacks})" if one.lacks else "")
+        for one in found
+    ]  # fmt: skip
+    ready = [one for one in found if not one.lacks]
+    lines += [f"{sum(hours(one.runs) for one in found):7.2f} h  in all: {len(found)} commands"]
+    if len(ready) < len(found):
+        lines += [f"{sum(hours(one.runs) for one in ready):7.2f} h  of the {len(ready)} of them "
+                  "that lack nothing"]  # fmt: skip
+    return "\n".join(lines)
+
+
+def train(
+    found: Sequence[Command], everywhere: Sequence[str], execute: Callable[[list[str]], int]
+) -> list[str]:
+    """Runs those that lack nothing, one after another; says which failed or were left out."""
+    wrong = []
+    for place, one in enumerate(found, 1):
+        if one.lacks:
+            wrong += [f"left out, lacks {one.lacks}: {one.text}"]
+            continue
+        print(f"[{place}/{len(found)}] {one.text}", flush=True)
+        started = time.monotonic()
+        status = execute(one.words(everywhere))
+        seconds = time.monotonic() - started
+        print(f"[{place}/{len(found)}] exit {status} after {seconds:,.0f} s", flush=True)
+        wrong += [f"failed with exit {status}: {one.text}"] if status else []
+    return wrong
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--train", action="store_true", help="run them; else they are listed")
+    parser.add_argument("--only", nargs="+", default=[], metavar="TEXT",
+                        help="the commands that hold such a text")  # fmt: skip
+    parser.add_argument("--for", nargs="+", action="append", default=[], metavar=("TEXT", "WORD"),
+                        dest="added", help="words for those that hold a text")  # fmt: skip
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"))
+    parser.add_argument("--archive", type=Path, default=Path("docs/runs"))
+    parser.add_argument("everywhere", nargs="*", help="after --: words for every run")
+    arguments = parser.parse_args(argv)
+    try:
+        every = readable(load(arguments.outputs, arguments.archive))
+        found = commands(every, arguments.added, arguments.only)
+    except UserError as error:
+        print(f"anew: {error}", file=sys.stderr)
+        return 2
+    print(plan(found), flush=True)
+    if not arguments.train:
+        return 0
+    wrong = train(
+        found, [*arguments.everywhere, f"paths.outputs={arguments.outputs}"],
+        lambda words: subprocess.run(words, check=False).returncode,
+    )  # fmt: skip
+    print("\n".join(wrong), file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""What makes the runs behind docs/results.md: its commands, their runs and the hours they took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from claim import Claim
+from evidence import command
+from sections import SECTIONS
+
+from lth_runner.runs.evidence.means import number
+from lth_runner.runs.evidence.rows import FinishedRun
+
+STUDY = "+study="
+Made = dict[str, list[FinishedRun]]
+
+
+class Judged(Protocol):
+    """A claim with the runs that it is held against."""
+
+    @property
+    def claim(self) -> Claim: ...
+    @property
+    def found(self) -> object | None: ...
+    @property
+    def runs(self) -> tuple[FinishedRun, ...]: ...
+
+
+def made(rows: Iterable[Judged], every: Sequence[FinishedRun]) -> Made:
+    """The commands that make the page's runs, each once, with the runs that it made.
+
+    A run stands where it is met first. A study has besides all of `every` run of its name that no
+    other command made, and the first command of a section too: its others have none.
+    """
+    found: Made = {}
+    names: dict[str, set[str]] = {}  # of the commands whose runs are known by their name alone
+    for row in (row for row in rows if row.found is not None):
+        if STUDY in row.claim.command:
+            parts = row.claim.command.split(", then ")
+            for part in parts:
+                found.setdefault(part, [])
+                names.setdefault(part, set()).update(name for name, _ in row.claim.runs.values())
+            found[parts[0]] += row.runs
+        else:
+            for run in row.runs:
+                found.setdefault(command(run), []).append(run)
+    for section in SECTIONS:
+        for part in section.commands:
+            found.setdefault(part, [])
+            names.setdefault(part, set()).add(section.name)
+    known: set[tuple[str, str]] = set()
+    own = {part: _new(runs, known) for part, runs in found.items()}
+    for part, its in names.items():
+        own[part] += _new([run for run in every if run.name in its], known)
+    return own
+
+
+def _new(runs: Iterable[FinishedRun], known: set[tuple[str, str]]) -> list[FinishedRun]:
+    """Those that are not known yet, which are then."""
+    first = {(run.name, run.folder.name): run for run in runs}
+    new = [run for key, run in first.items() if key not in known]
+    known |= set(first)
+    return new
+
+
+def hours(runs: Iterable[FinishedRun]) -> float:
+    """What their trainings took, each counted where it was done."""
+    rows = [row for run in runs for row in run.rows if not row.get("reused")]
+    return sum(number(row.get("seconds")) or 0.0 for row in rows) / 3600

@@ -1,0 +1,103 @@
+"""What trains all that is behind the results anew: which commands, their cost, what they lack."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from lth_runner.runs.evidence.rows import FinishedRun
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+import anew
+from anew import Command, commands, plan, train
+from claim import Claim
+from costs import hours, made
+from evidence import archived, readable
+from results import Row
+
+ARCHIVE = Path(__file__).parents[1] / "docs/runs"
+
+
+def run(folder: str, name: str, seconds: float, **config) -> FinishedRun:
+    rows = [{"round": 0, "arm": "ticket", "seed": 0, "seconds": seconds, "density": 1.0},
+            {"round": 1, "arm": "ticket", "seed": 0, "seconds": 9e9, "density": 0.5,
+             "reused": True}]  # fmt: skip
+    status = {"state": "done", "command": f"lth-run +experiment={name} seed={folder}"}
+    return FinishedRun(Path(folder), {"name": name, **config}, status, {}, tuple(rows))
+
+
+def row(command: str, *runs: FinishedRun) -> Row:
+    def nothing(_: Mapping[str, FinishedRun]) -> None:
+        return None
+
+    claim = Claim("id", "", "", "", command, {one.name: (one.name, None) for one in runs}, nothing)
+    return Row(claim, found=object(), runs=runs)  # type: ignore[arg-type]
+
+
+def test_a_run_is_made_once_and_a_training_counts_where_it_was_done() -> None:
+    one, two = run("1", "a", 1800), run("2", "a", 3600)
+    found = made([row("lth-run +experiment=a", one), row("lth-run +experiment=a", one, two)], [])
+    alone = {command: hours(runs) for command, runs in found.items() if runs}
+    assert alone == {
+        "lth-run +experiment=a seed=1": 0.5, "lth-run +experiment=a seed=2": 1.0,
+    }  # fmt: skip
+
+
+def test_a_study_has_the_runs_of_its_name_that_no_other_command_made() -> None:
+    read, beside, other = run("1", "a", 3600), run("2", "a", 3600), run("3", "b", 3600)
+    found = made([row("lth-run +study=a", read)], [read, beside, other])
+    assert found["lth-run +study=a"] == [read, beside]
+
+
+def test_all_commands_of_the_page_can_be_read_and_their_hours_are_all_of_them() -> None:
+    every = readable(archived(ARCHIVE))
+    found = commands(every, [], [])
+    runs = [run for one in found for run in one.runs]
+    assert len({(run.name, run.folder.name) for run in runs}) == len(runs)
+    assert {shlex.split(one.text)[0] for one in found} == {"lth-run", "python"}
+    [total] = [line for line in plan(found).splitlines() if "in all" in line]
+    assert total.split()[0] == f"{hours(runs):.2f}"
+
+
+def test_what_a_command_lacks_is_told_and_what_is_given_ends_it() -> None:
+    images = {"dataset": {"_target_": "lth_runner.data.imagefolder", "root": "cifar10-jpeg"}}
+    model = {"model": {"path": "smollm2"}}
+    bare = Command("lth-run +experiment=a", (run("1", "a", 1, **images), run("2", "a", 1, **model)))
+    assert "dataset.root=" in bare.lacks
+    half = Command(bare.text, bare.runs, ("dataset.root=/x",))
+    assert "model.path=" in half.lacks
+    assert "smollm2" in half.lacks
+    assert not Command(bare.text, bare.runs, ("dataset.root=/x", "model.path=/y")).lacks
+
+
+def test_given_words_take_the_place_of_the_commands_own() -> None:
+    one = Command("lth-run +experiment=a model.path=there 'control=[a,b]'", (), ("model.path=/y",))
+    words = one.words(["record=local"])
+    assert words[3:] == ["+experiment=a", "control=[a,b]", "model.path=/y", "record=local"]
+    assert Command("python scripts/merged.py x", ()).words(["record=local"])[1:] == [
+        "scripts/merged.py", "x",
+    ]  # fmt: skip
+
+
+def test_a_command_that_fails_is_named_and_the_others_are_run(capsys: object) -> None:
+    found = [Command("lth-run a", ()), Command("lth-run b", ()),
+             Command("lth-run c", (run("1", "c", 1, model={"path": "m"}),))]  # fmt: skip
+    ran: list[str] = []
+
+    def execute(words: list[str]) -> int:
+        ran.append(words[3])
+        return 3 if words[3] == "a" else 0
+
+    wrong = train(found, [], execute)
+    assert ran == ["a", "b"]
+    assert wrong[0] == "failed with exit 3: lth-run a"
+    assert wrong[1].startswith("left out, lacks model.path=")
+
+
+def test_a_text_that_is_in_no_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert anew.main(["--archive", str(ARCHIVE), "--outputs", "none", "--only", "lenet3000"]) == 2
+    assert "'lenet3000'" in capsys.readouterr().err
