@@ -8,12 +8,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from lth_runner.runs.folder import CURVE, PAGE, STATUS, read_status
 from lth_runner.values.errors import UserError
 from lth_runner.values.terminal import Arguments, show, show_traceback
+
+if TYPE_CHECKING:
+    from lth_runner.runs.evidence.rows import FinishedRun
 
 MOST_PAGES = 50  # of single runs that are drawn unasked
 DESCRIPTION = """\
@@ -142,7 +146,6 @@ def _report(paths: Sequence[str], out: str | None, *, pages: bool) -> tuple[int,
     And the page that says most of all that was asked for.
     """
     # Matplotlib loads for most of a second: --help and a wrong path answer without it.
-    from lth_runner.runs.evidence.merged import common_parent
     from lth_runner.runs.evidence.rows import FinishedRun, find_runs
 
     folders, bad = find_runs(paths), 0
@@ -157,7 +160,6 @@ def _report(paths: Sequence[str], out: str | None, *, pages: bool) -> tuple[int,
             f"--out {out} is where several runs are compared, but only {folders[0]} was found; "
             "leave --out away, or name more runs."
         )
-    from lth_runner.runs.comparisons import MOST, compare_runs
     from lth_runner.runs.evidence.judge import judge
     from lth_runner.runs.report.drawn import stale
     from lth_runner.runs.report.run_page import write_run
@@ -181,26 +183,34 @@ def _report(paths: Sequence[str], out: str | None, *, pages: bool) -> tuple[int,
         except Exception as error:  # one folder of nonsense must not take the others' report
             reason = f"{run.folder} cannot be reported: {type(error).__name__}: {error}"
             bad += _left_out(reason, of=len(folders))
-    page = None
     if len(drawn) == 1:
         [(run, picture, page)] = drawn
         show(run_text(run))
         show(f"\nwritten: {picture}\n         {page}")
-    elif drawn:
-        runs = [run for run, *_ in drawn]
-        place = _made(Path(out)) if out is not None else common_parent(runs)
-        text, written = compare_runs(runs, place, most=len(runs) if pages else MOST)
-        show(text)
-        show("\nwritten: " + "\n         ".join(map(str, written)))
-        page = next((file for file in written if file.suffix == ".html"), None)
-        if old and writes:
-            show(f"         and curve.png, report.html in {len(old)} of {len(runs)} run folders")
-        elif old:
-            show(
-                f"{len(old)} of {len(runs)} runs have no page of their present rows, each takes "
-                "half a second: --pages draws them"
-            )
-    return bad, page
+        return bad, page
+    if not drawn:
+        return bad, None
+    shown = _compare([run for run, *_ in drawn], out, every=pages)
+    if old and writes:
+        show(f"         and curve.png, report.html in {len(old)} of {len(drawn)} run folders")
+    elif old:
+        show(
+            f"{len(old)} of {len(drawn)} runs have no page of their present rows, each takes "
+            "half a second: --pages draws them"
+        )
+    return bad, shown
+
+
+def _compare(runs: Sequence[FinishedRun], out: str | None, *, every: bool) -> Path | None:
+    """Draws and prints what several runs show together; returns the page, if there is one."""
+    from lth_runner.runs.comparisons import MOST, compare_runs
+    from lth_runner.runs.evidence.merged import common_parent
+
+    place = _made(Path(out)) if out is not None else common_parent(runs)
+    text, written = compare_runs(runs, place, most=len(runs) if every else MOST)
+    show(text)
+    show("\nwritten: " + "\n         ".join(map(str, written)))
+    return next((file for file in written if file.suffix == ".html"), None)
 
 
 def _left_out(reason: str, *, of: int) -> int:

@@ -39,6 +39,22 @@ def try_a_step(task: Task, recipe: Recipe) -> None:
             f"the model's parameter {odd[0]} is of complex numbers, which have no order to prune "
             "or optimise by here: give its real and imaginary parts as two parameters"
         )
+    optimizer = _optimizer(module, recipe)
+    _check_parts_of_batches(module, recipe)
+    if recipe.recompute and task.laws is not None:
+        raise UserError(
+            "train.recompute=true: what is computed again would be of other draws of the weights "
+            "(coordinates=gaussian): leave it out; a smaller train.micro_batch takes less memory"
+        )
+    if recipe.recompute:
+        recomputing(module)
+    _differentiate(module, task, recipe)
+    if recipe.engine == "sharded":
+        _forget_large_gradients(module)
+    _step(optimizer, task)
+
+
+def _optimizer(module: nn.Module, recipe: Recipe) -> Optimizer:
     try:
         optimizer = recipe.make_optimizer([{"params": list(module.parameters())}])
         if not isinstance(optimizer, torch.optim.Optimizer):
@@ -48,14 +64,10 @@ def try_a_step(task: Task, recipe: Recipe) -> None:
             f"train.optimizer cannot train this network: {_said(error)}: choose another, as by "
             "train=sgd"
         ) from error
-    _check_parts_of_batches(module, recipe)
-    if recipe.recompute and task.laws is not None:
-        raise UserError(
-            "train.recompute=true: what is computed again would be of other draws of the weights "
-            "(coordinates=gaussian): leave it out; a smaller train.micro_batch takes less memory"
-        )
-    if recipe.recompute:
-        recomputing(module)
+    return optimizer
+
+
+def _differentiate(module: nn.Module, task: Task, recipe: Recipe) -> None:
     num = min(2, recipe.batch_size, task.data.num_train)
     inputs, targets = task.data.sample(num, 0)
     try:
@@ -74,8 +86,9 @@ def try_a_step(task: Task, recipe: Recipe) -> None:
             f"the model cannot be trained by {type(task.objective).__name__} on {of}: "
             f"{_said(error)}{more}"
         ) from error
-    if recipe.engine == "sharded":
-        _forget_large_gradients(module)
+
+
+def _step(optimizer: Optimizer, task: Task) -> None:
     before = _beside_its_state(optimizer)
     try:
         with all_seeded(1, task.device):

@@ -71,11 +71,11 @@ def corpus(
     parts = text[:first], text[first:second], text[second:]
     made_by = Characters(vocabulary) if tokenizer is None else tokenizer
     special = special_of(made_by)
-    framed = (*special.before, *special.after) if share is not None else ()
-    if length <= len(framed):
+    num_framing = 0 if share is None else len(special.before) + len(special.after)
+    if length <= num_framing:
         raise UserError(
-            f"dataset.length={length} has no room beside the {len(framed)} tokens that a model "
-            f"expects around a text: give at least {len(framed) + 1}"
+            f"dataset.length={length} has no room beside the {num_framing} tokens that a model "
+            f"expects around a text: give at least {num_framing + 1}"
         )
     if share is not None and special.mask is None:
         raise UserError(
@@ -87,14 +87,8 @@ def corpus(
 
     def split(number: int) -> Samples:
         begin, end = [0, *ends][number : number + 2]
-        whole = Tokens(str(file), length - len(framed), vocabulary, begin, end, dtype)
-        if share is None:
-            return whole
-        inner = Framed(whole, special.before, special.after) if framed else whole
-        assert special.mask is not None
-        # of our own tokenizers the first numbers: so they are told in a fingerprint
-        own = NUM_SPECIAL if special == Special() else special.all
-        return Masked(inner, special.mask, vocabulary, own, share)
+        whole = Tokens(str(file), length - num_framing, vocabulary, begin, end, dtype)
+        return whole if share is None else _masked(whole, special, share)
 
     return SampledData(
         train=split(0),
@@ -104,6 +98,16 @@ def corpus(
         name=name,
         evaluated=max(1, min(EVALUATED, LOGITS // (length * vocabulary))),
     )
+
+
+def _masked(windows: Tokens, special: Special, share: float) -> Masked:
+    """Puts windows of tokens between those around a text, and masks a share of them."""
+    framed = (*special.before, *special.after)
+    inner = Framed(windows, special.before, special.after) if framed else windows
+    assert special.mask is not None
+    # of our own tokenizers the first numbers: so they are told in a fingerprint
+    own = NUM_SPECIAL if special == Special() else special.all
+    return Masked(inner, special.mask, windows.vocabulary, own, share)
 
 
 def _manual() -> str:

@@ -82,39 +82,27 @@ def imagefolder(
         workers=workers,
         cache=cache,
     )
-    if stream is not None and not isinstance(stream, bool):
-        raise UserError(f"dataset.stream={stream!r}: accepted: true, false, null (as memory asks)")
     place = Path(root).expanduser()
-    wanted = bool(stream) or transforms is not None or broken != "refuse"
-    pictures: Pictures | None = None
-    # what is compressed cannot be streamed, and to list it all of it is unpacked
-    if stream is not False and (wanted or not place.is_file() or is_packed(place) is None):
-        pictures = find(place, max_pixels * BYTES_A_PIXEL)
-        why = _why_streamed(pictures, decoding, asked=bool(stream))
-        if why is not None:
-            lists = (listed_archive if place.is_file() else listed_folder)(place, pictures, cache)
-            return streamed(
-                lists["train"],
-                lists["test"],
-                None,
-                decoding=decoding,
-                name=name,
-                num_classes=num_classes,
-                found_classes=len(pictures["train"]),
-                validation=validation,
-                split_seed=split_seed,
-                subset=subset,
-                classes=classes,
-                augment_flip=augment_flip,
-                augment_crop=augment_crop,
-                augment=augment,
-                told=f"{place} ({why})",
-            )
-    elif wanted:
-        key = "transforms" if transforms is not None else "broken"
-        raise UserError(
-            f"dataset.{key} is for images that are decoded when asked for: leave "
-            "dataset.stream=false out, or the other"
+    pictures = _found(place, decoding, stream=stream)
+    why = None if pictures is None else _why_streamed(pictures, decoding, asked=bool(stream))
+    if pictures is not None and why is not None:
+        lists = (listed_archive if place.is_file() else listed_folder)(place, pictures, cache)
+        return streamed(
+            lists["train"],
+            lists["test"],
+            None,
+            decoding=decoding,
+            name=name,
+            num_classes=num_classes,
+            found_classes=len(pictures["train"]),
+            validation=validation,
+            split_seed=split_seed,
+            subset=subset,
+            classes=classes,
+            augment_flip=augment_flip,
+            augment_crop=augment_crop,
+            augment=augment,
+            told=f"{place} ({why})",
         )
     folder = cache_folder(cache)
     tensors, num_found = _cached(place, pictures, tuple(shape), folder, max_pixels)
@@ -138,6 +126,23 @@ def imagefolder(
         augment_crop=augment_crop,
         augment=augment,
     )
+
+
+def _found(place: Path, decoding: Decoding, *, stream: bool | None) -> Pictures | None:
+    """Lists the images; None where they are decoded into memory whatever they are."""
+    if stream is not None and not isinstance(stream, bool):
+        raise UserError(f"dataset.stream={stream!r}: accepted: true, false, null (as memory asks)")
+    wanted = bool(stream) or decoding.transforms is not None or decoding.broken != "refuse"
+    # what is compressed cannot be streamed, and to list it all of it is unpacked
+    if stream is not False and (wanted or not place.is_file() or is_packed(place) is None):
+        return find(place, decoding.max_pixels * BYTES_A_PIXEL)
+    if wanted:
+        key = "transforms" if decoding.transforms is not None else "broken"
+        raise UserError(
+            f"dataset.{key} is for images that are decoded when asked for: leave "
+            "dataset.stream=false out, or the other"
+        )
+    return None
 
 
 def _why_streamed(pictures: Pictures, decoding: Decoding, *, asked: bool) -> str | None:

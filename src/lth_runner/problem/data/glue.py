@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -76,22 +76,7 @@ def glue(
     counted in the log. All else is said by ``Sentences``. Raises UserError for a folder that is
     not there, and for classes that are not the task's.
     """
-    if task not in FORMATS:
-        raise UserError(f"dataset.task={task}: {nearest(str(task), FORMATS)}")
-    layout = FORMATS[task]
-    if num_classes != layout.num_classes:
-        told = "null" if layout.num_classes is None else str(layout.num_classes)
-        what = "scores" if layout.num_classes is None else f"{told} classes"
-        raise UserError(
-            f"dataset.num_classes={'null' if num_classes is None else num_classes}, but the labels "
-            f"of dataset.task={task} are {what}: set dataset.num_classes={told} "
-            f"objective={layout.objective}"
-        )
-    if mismatched and "_matched" not in layout.test:
-        raise UserError(
-            f"dataset.mismatched=true, but dataset.task={task} has one test split, {layout.test}: "
-            "leave it out, or choose dataset.task=mnli"
-        )
+    layout = _format(task, num_classes, mismatched=mismatched)
     folder = Path(root).expanduser() / layout.folder
     if not folder.is_dir():
         raise UserError(
@@ -99,8 +84,7 @@ def glue(
             "is downloaded in a run: `python scripts/fetch_data.py glue --root data` fetches it "
             "where there is internet; copy the folder, and give dataset.root=<data>/glue"
         )
-    test = layout.test.replace("_matched", "_mismatched") if mismatched else layout.test
-    files = {"train": folder / "train.tsv", "test": folder / test}
+    files = {"train": folder / "train.tsv", "test": folder / layout.test}
     made_by = Sentences(
         name=name,
         length=length,
@@ -119,6 +103,29 @@ def glue(
         return {split: _rows(path, layout) for split, path in files.items()}
 
     return made_by.of(read, lambda: [task, contents(files)])
+
+
+def _format(task: str, num_classes: int | None, *, mismatched: bool) -> Format:
+    """Finds how a task's files are laid out; raises UserError where the config does not fit."""
+    if task not in FORMATS:
+        raise UserError(f"dataset.task={task}: {nearest(str(task), FORMATS)}")
+    layout = FORMATS[task]
+    if num_classes != layout.num_classes:
+        told = "null" if layout.num_classes is None else str(layout.num_classes)
+        what = "scores" if layout.num_classes is None else f"{told} classes"
+        raise UserError(
+            f"dataset.num_classes={'null' if num_classes is None else num_classes}, but the labels "
+            f"of dataset.task={task} are {what}: set dataset.num_classes={told} "
+            f"objective={layout.objective}"
+        )
+    if not mismatched:
+        return layout
+    if "_matched" not in layout.test:
+        raise UserError(
+            f"dataset.mismatched=true, but dataset.task={task} has one test split, {layout.test}: "
+            "leave it out, or choose dataset.task=mnli"
+        )
+    return replace(layout, test=layout.test.replace("_matched", "_mismatched"))
 
 
 def _rows(path: Path, layout: Format) -> list[Labelled]:
