@@ -29,6 +29,17 @@ STABLE_COMMAND = (
     "device=cpu probe=instability_by_step "
     f"'probe.instability_by_step.steps=[0it,{','.join(f'{step}it' for step in STEPS)}]'"
 )
+PARTIAL, BACK = "deep_norm_partial", 17  # a name, and the step that its layers go back to
+PARTS = {  # rewind.layers -> its words, and whether it is said to be as good as all of them
+    "first": ("the first layer", True),
+    "early_half": ("the first half of the layers", True),
+    "late_half": ("the second half of the layers", False),
+    "last": ("the last layer", False),
+}
+PARTIAL_COMMAND = (
+    f"lth-run -m +experiment={NAME} rewind=partial rewind.step={BACK}it "
+    f"rewind.layers={','.join(PARTS)} name={PARTIAL} threads=1 device=cpu"
+)
 EARLY, LATE, NOT_WORSE = 33, 166, -0.005
 DENSE, SPARSE, SPARSEST = 0.25, 0.03125, 0.015625
 
@@ -77,6 +88,42 @@ class Trusted:
         return counted(f"no doubt; k* = {told}", right=True)
 
 
+@dataclass(frozen=True)
+class Alone:
+    """The ticket of which these layers alone went back less that of which all did.
+
+    ``as_good``: above what a ticket may lose; else the reverse, above 0.
+    """
+
+    layers: str
+    kept: float
+    as_good: bool
+
+    def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
+        part, whole = runs["part"], runs["whole"]
+        if part.option("rewind", "layers") != self.layers or rewind_step(whole) != BACK:
+            return None
+        pair = (part, whole) if self.as_good else (whole, part)
+        found: Found | None = Apart(self.kept, NOT_WORSE if self.as_good else 0.0)(
+            dict(zip(("first", "second"), pair, strict=True))
+        )
+        return found
+
+
+def _parts() -> tuple[Claim, ...]:
+    roles = {"part": (PARTIAL, None), "whole": (NAME, None)}
+    return tuple(
+        Claim(f"rewinding-{layers}-{words[:-2]}",
+              f"tickets of {words}: {part} alone rewound less all of them" if as_good
+              else f"tickets of {words}: all layers rewound less {part} alone",
+              "nearly as good (often said)" if as_good else "above (often said)",
+              "less than 0.5 points below" if as_good else "difference above 0",
+              PARTIAL_COMMAND, roles, Alone(layers, kept, as_good))
+        for kept, words in ((SPARSE, "3.1 %"), (SPARSEST, "1.6 %"))
+        for layers, (part, as_good) in PARTS.items()
+    )  # fmt: skip
+
+
 def _claims() -> tuple[Claim, ...]:
     roles = {"late": (NAME, None), "start": (NAME, None)}
     claims = [
@@ -117,5 +164,11 @@ REWINDING = {
         "there on tickets of 3 % and less are better, the first of these steps most of all. So the "
         "model, in which later is never worse, does not hold. The one ticket of step 33 that fails "
         "(58 %) has a training loss as low as the others': its running statistics do not fit it.",
-    )
+    ),
+    "Rewinding a part of the layers": Group(
+        "Said of partial rewinding without a paper to hold it against; the same network, layers "
+        f"that go back to step {BACK} of 1,660, the others and normalisation as trained. Written "
+        "before the runs.",
+        _parts(),
+    ),
 }
