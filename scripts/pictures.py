@@ -148,7 +148,7 @@ def _lines(run: FinishedRun, field: Field) -> list[Line]:
             index = column if field.arms or not row else row + len(run.arms)
             line = Line(label or arm, drawing.colour(index), marker=drawing.marker(index),
                         width=1.4)  # fmt: skip
-            lines.append(line.through(means_by_density(summaries, arm, name, field.factor)))
+            lines.append(line.through(means_by_density(summaries, arm, name)).scaled(field.factor))
     return lines
 
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from lth_runner.runs.evidence.correlations import Point, correlations, ranks, spearman, within
+from lth_runner.runs.evidence.grid import grid_of
 from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.evidence.overlap import seed_overlaps
 from lth_runner.runs.evidence.rows import TICKET
 from lth_runner.runs.report import FinishedRun, write
 from lth_runner.runs.report.compare import compare
-from lth_runner.runs.report.grid import grid_of
 from lth_runner.runs.report.instruments import INSTRUMENTS, panels
 from lth_runner.runs.report.learning import learning_sentence
 from lth_runner.runs.report.table import table

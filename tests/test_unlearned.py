@@ -69,5 +69,5 @@ def test_a_network_that_does_as_the_most_frequent_class_has_learned_nothing(
     assert verdict.at_chance == at_chance
     said = "The most frequent class alone reaches 90.00 %, guessing 50.00 %."
     assert (said in " ".join(table(run).split())) == (most == 0.9)
-    facts = " ".join(run_page(run, verdict).facts)
+    facts = " ".join(run_page(run, verdict, None).facts)
     assert ("the most frequent class alone reaches" in facts) == (most is not None)

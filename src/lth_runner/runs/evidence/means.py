@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lth_runner.runs.folder import Row
@@ -11,6 +11,7 @@ from lth_runner.runs.measure import BEYOND
 
 FIRST_ROUND = 0  # the dense network's, unless its mask keeps less than all: see `is_dense`
 IDENTITY = ("round", "arm", "seed")
+Points = Sequence[tuple[float, float, float]]  # x, mean, standard deviation
 
 
 @dataclass(frozen=True)
@@ -98,3 +99,21 @@ def object_means(rows: Iterable[Row], field: str) -> dict[str, tuple[float, floa
             if (value := number(raw)) is not None:
                 found.setdefault(str(name), []).append(value)
     return {name: (mean(values), std(values) or 0.0) for name, values in found.items()}
+
+
+def list_means(
+    rows: Iterable[Row], field: str, places: Callable[[Row, int], Sequence[float]]
+) -> Points:
+    """Averages a field that is a list, over the rows whose lists are as long as the longest.
+
+    ``places``: where the values of a row lie, as many as they are.
+    """
+    lists = [(row, row[field]) for row in rows if isinstance(row.get(field), list)]
+    longest = max((len(values) for _, values in lists), default=0)
+    whole = [(row, values) for row, values in lists if len(values) == longest]
+    points = []
+    for i, place in enumerate(places(whole[0][0], longest) if longest else ()):
+        found = [y for _, values in whole if (y := number(values[i])) is not None]
+        if found:
+            points.append((place, mean(found), std(found) or 0.0))
+    return points

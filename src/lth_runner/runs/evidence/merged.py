@@ -23,6 +23,16 @@ def common_parent(runs: Sequence[FinishedRun]) -> Path:
     return Path(os.path.commonpath([run.folder.resolve().parent for run in runs]))
 
 
+def replicated(runs: Sequence[FinishedRun]) -> FinishedRun:
+    """Merges runs that differ in their seeds alone into one run with more replicates."""
+    if len(runs) == 1:
+        return runs[0]
+    states = {run.state for run in runs}
+    state = states.pop() if len(states) == 1 else "in part done"
+    rows = tuple(row for run in runs for row in run.rows)
+    return replace(runs[0], rows=rows, status={"state": state}, kept_samples=kept_by_all(runs))
+
+
 def merged_run(runs: Sequence[FinishedRun]) -> FinishedRun:
     """Merges the dense trainings of several runs into one run, for settings to add rows to.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from lth_runner.runs.evidence.grid import Grid, grid_of
 from lth_runner.runs.evidence.judge import judge
-from lth_runner.runs.evidence.merged import kept_by_all
+from lth_runner.runs.evidence.merged import replicated
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.settings import (
     differences,
@@ -24,8 +24,8 @@ from lth_runner.runs.evidence.verdict import Verdict, sparsest_of
 from lth_runner.runs.folder import PAGE
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.curve import curve_figure, drawn_curve
-from lth_runner.runs.report.grid import Grid, grid_figure, grid_of, grid_reading, grid_table
+from lth_runner.runs.report.curve import drawn_curve, no_curve
+from lth_runner.runs.report.grid import grid_figure, grid_reading, grid_table
 from lth_runner.runs.report.headline import Headline, headline, picked
 from lth_runner.runs.report.method import method
 from lth_runner.runs.report.page import (
@@ -50,12 +50,12 @@ def compare(runs: Sequence[FinishedRun], folder: Path) -> tuple[str, tuple[Path,
     """Writes comparison.html, .png and .csv into the folder; returns the table and the files."""
     runs = sorted_by_settings(runs)
     groups = seed_groups(runs)
-    merged = [_merged(group) for group in groups]
+    merged = [replicated(group) for group in groups]
     names = labels(merged) if len(merged) > 1 else [merged[0].name]
     grid = grid_of(merged, differences(merged))
     page, picture, numbers = (folder / f"comparison.{kind}" for kind in ("html", "png", "csv"))
     figure = drawn_curve(merged, labels=names)
-    write(picture, drawing.png(figure or curve_figure(merged, labels=names)))
+    write(picture, drawing.png(figure or no_curve(merged)))
     write(numbers, csv_text(_records(runs)))
     write_page(_page(groups, merged, names, grid, folder, figure), page)
     text = _runs_told(_summary(merged, names))
@@ -70,17 +70,6 @@ def _runs_told(cells: Cells) -> list[str]:
     if max(len(line[0]) for line in body) <= LONGEST:
         return ruled(cells, left=0)
     return ruled(([*header[1:], header[0]], [[*line[1:], line[0]] for line in body]))
-
-
-def _merged(group: tuple[FinishedRun, ...]) -> FinishedRun:
-    """Runs of other seeds as one run with more replicates."""
-    if len(group) == 1:
-        return group[0]
-    states = {run.state for run in group}
-    state = states.pop() if len(states) == 1 else "in part done"
-    rows = [row for run in group for row in run.rows]
-    status, kept = {"state": state}, kept_by_all(group)
-    return replace(group[0], rows=tuple(rows), status=status, kept_samples=kept)
 
 
 def _page(

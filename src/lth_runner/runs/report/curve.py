@@ -24,11 +24,13 @@ MAX_COLOURED_RUNS = 7  # more are shaded in their order
 DASHED: LineStyle = (0, (5, 1.5))
 
 
-def curve_figure(runs: Sequence[FinishedRun], *, labels: Sequence[str] | None = None) -> Figure:
+def curve_figure(runs: Sequence[FinishedRun]) -> Figure:
     """Draws what `drawn_curve` draws, or says in words that there is nothing to draw yet."""
-    figure = drawn_curve(runs, labels=labels)
-    if figure is not None:
-        return figure
+    return drawn_curve(runs) or no_curve(runs)
+
+
+def no_curve(runs: Sequence[FinishedRun]) -> Figure:
+    """Says in words why there is no curve to draw yet."""
     figure = drawing.new_figure(*LARGE.inches)
     seen = any(run.rows for run in runs)
     words = "one round so far: a curve needs two" if seen else "no finished round yet"
@@ -63,7 +65,7 @@ def drawn_curve(
             if alone else (),
         ),
         size=LARGE,
-        title=(_shortened(names[0], 70), _detail(runs[0])) if alone
+        title=(say.shortened(names[0], 70), _detail(runs[0])) if alone
         else ("Tickets side by side", _ringed(verdicts)),
     )  # fmt: skip
     if figure is None:
@@ -223,14 +225,10 @@ def _detail(run: FinishedRun) -> str:
         "line: mean, band: ± 1 standard deviation, thin: each seed" if several else "",
         "" if run.state == "done" else run.state,
     ]
-    return _shortened(" · ".join(filter(None, parts)), 110)
+    return say.shortened(" · ".join(filter(None, parts)), 110)
 
 
 def _named(node: object) -> str:
     if isinstance(node, dict):
         return str(node.get("name") or class_name(node))
     return "" if node is None else str(node)
-
-
-def _shortened(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -84,12 +84,8 @@ def _each_once(found: Generation) -> Iterator[tuple[Flow, list[Kind]]]:
 
 
 def _mean(measure: Measure, kind: Kind) -> str:
-    form = f".{say.digits(measure, kind.value)}f"
-    text = f"{measure.scale * kind.value:{form}}"
-    spread = kind.figures.get("spread")
-    if spread is not None and kind.name != "mean":
-        text += f" ± {measure.scale * spread:{form}}"
-    return f"{text} {measure.unit}".rstrip()
+    spread = None if kind.name == "mean" else kind.figures.get("spread")
+    return say.averaged(measure, kind.value, spread)
 
 
 def _ensemble(measure: Measure, kind: Kind) -> str:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lth_runner.runs.evidence.means import Summary, aggregate, mean, number, object_means, std
+from lth_runner.runs.evidence.means import Points, Summary, aggregate, list_means, object_means
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.verdict import Verdict
 from lth_runner.runs.folder import Row
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.drawing import INK, MUTED, LineStyle
+from lth_runner.runs.report.drawing import MUTED, LineStyle
 from lth_runner.runs.report.heat import tail
 from lth_runner.runs.report.lines import (
-    DASHED,
     DOTTED,
     PERCENT,
     Frame,
@@ -27,11 +26,8 @@ from lth_runner.runs.report.lines import (
     by_count,
     line_figure,
 )
+from lth_runner.runs.report.round_lines import kept_label, lines_of_rounds, marked_round
 from lth_runner.values.measure import Measure
-
-MAX_SHADES = 4  # rounds of one figure
-Points = Sequence[tuple[float, float, float]]  # x, mean, standard deviation
-Series = Mapping[tuple[str, int], Points]  # by arm and round
 
 
 @dataclass(frozen=True)
@@ -56,13 +52,12 @@ class Each:
 
 @dataclass(frozen=True)
 class Beside:
-    """A field of the ticket's rows to compare with; grey without a `shade`, a colour's index."""
+    """A field of the ticket's rows to compare with."""
 
     field: str
     label: str
     style: LineStyle = DOTTED
-    shade: int | None = None
-    strong: bool = False  # in ink
+    colour: str = MUTED
 
 
 def field_of(run: FinishedRun, one: Each | Beside) -> str:
@@ -79,18 +74,16 @@ def density_lines(
     """Means over the replicates by density, bands of one standard deviation."""
     summaries = aggregate(run.rows)
     lines = [
-        line.through(_drawable(means_by_density(summaries, arm, field, one.factor(run)), frame))
+        line.through(_drawable(means_by_density(summaries, arm, field), frame))
         for arm, field, line in _each(run, one)
     ]
     return lines, frame
 
 
-def means_by_density(
-    summaries: Mapping[tuple[str, int], Summary], arm: str, field: str, factor: float
-) -> Points:
+def means_by_density(summaries: Mapping[tuple[str, int], Summary], arm: str, field: str) -> Points:
     """Lists a field's means over the rounds of an arm by falling density (%)."""
     found = [
-        (PERCENT * (1 - of.sparsity), factor * of.mean[field], factor * (of.std[field] or 0.0))
+        (PERCENT * (1 - of.sparsity), of.mean[field], of.std[field] or 0.0)
         for (other, _), of in summaries.items()
         if other == arm and of.sparsity is not None and field in of.mean
     ]
@@ -111,10 +104,9 @@ def layer_lines(
     found = [(line, object_means(run.at(arm, round), field)) for arm, field, line in wanted]
     names = list(dict.fromkeys(name for _, layers in found for name in layers))
     lines = [
-        line.through(_drawable([(float(names.index(n)), one.factor(run) * y, one.factor(run) * s)
-                                for n, (y, s) in layers.items()], frame))
+        line.through(_drawable([(names.index(n), *of) for n, of in layers.items()], frame))
         for line, layers in found
-    ]  # fmt: skip
+    ]
 
     def by_layer(axes: Axes, drawn: Sequence[Line]) -> None:
         many = len(names) > 6
@@ -155,10 +147,9 @@ def step_lines(
     """Draws an object by step of the ticket's rows, step 0 on the same axis."""
     rows = [row for row in run.rows if row["arm"] == TICKET]
     lines = [
-        line.through(sorted((float(step), one.factor(run) * y, one.factor(run) * s)
-                            for step, (y, s) in object_means(rows, field).items()))
+        line.through(sorted((float(step), *of) for step, of in object_means(rows, field).items()))
         for _, field, line in _each(run, one)
-    ]  # fmt: skip
+    ]
     return lines, replace(frame, set_x=by_count)
 
 
@@ -167,15 +158,13 @@ def bin_lines(
 ) -> tuple[list[Line], Frame]:
     """Draws an object by place from 0 to 1, beside the line on which both axes are equal."""
     field = field_of(run, one.fields[0])
-    series = _by_round(run, lambda rows: sorted(
-        (float(place), y, s) for place, (y, s) in object_means(rows, field).items()
+    lines = lines_of_rounds(run, verdict, lambda rows: sorted(
+        (float(place), *of) for place, of in object_means(rows, field).items()
     ))  # fmt: skip
-    if not series:
+    if not lines:
         return [], frame
-    shown = shown_rounds([round for arm, round in series if arm == TICKET], verdict)
     equal = Line(one.fields[0].label, MUTED, style=DOTTED, marker="")
-    lines = [*shaded_lines(run, verdict, series, shown), equal.through([(0, 0, 0), (1, 1, 0)])]
-    return lines, replace(frame, set_x=by_count)
+    return [*lines, equal.through([(0, 0, 0), (1, 1, 0)])], replace(frame, set_x=by_count)
 
 
 def along(
@@ -187,37 +176,10 @@ def along(
         run: FinishedRun, verdict: Verdict, one: Instrument, frame: Frame
     ) -> tuple[list[Line], Frame]:
         field = field_of(run, one.fields[0])
-        series = _by_round(run, lambda rows: _list_means(rows, field, places, one.factor(run)))
-        shown = shown_rounds([round for arm, round in series if arm == TICKET], verdict)
-        return shaded_lines(run, verdict, series, shown), replace(frame, set_x=by_count)
+        lines = lines_of_rounds(run, verdict, lambda rows: list_means(rows, field, places))
+        return lines, replace(frame, set_x=by_count)
 
     return draw
-
-
-def _by_round(run: FinishedRun, points: Callable[[Iterable[Row]], Points]) -> Series:
-    """Gathers the points of every arm and round that has some."""
-    return {
-        (arm, round): found
-        for arm in run.arms
-        for round in run.rounds(arm)
-        if (found := points(run.at(arm, round)))
-    }
-
-
-def shaded_lines(
-    run: FinishedRun, verdict: Verdict, series: Series, rounds: Sequence[int]
-) -> list[Line]:
-    """Rounds of the ticket, darker is sparser; dashed: the controls of the marked one."""
-    marked, lines = marked_round(rounds, verdict), []
-    for place, round in enumerate(rounds):
-        line = Line(kept_label(run, round), drawing.shade(place, len(rounds)), marker="")
-        lines.append(line.through(series[TICKET, round]))
-    for index, arm in enumerate(run.arms):
-        if arm != TICKET and marked is not None and (arm, marked) in series:
-            name = f"{arm} at {kept_label(run, marked)}"
-            line = Line(name, drawing.colour(index), style=DASHED, marker="", width=1.4)
-            lines.append(line.through(series[arm, marked]))
-    return lines
 
 
 def _each(run: FinishedRun, one: Instrument) -> list[tuple[str, str, Line]]:
@@ -226,9 +188,7 @@ def _each(run: FinishedRun, one: Instrument) -> list[tuple[str, str, Line]]:
     for field in one.fields:
         name = field_of(run, field)
         if isinstance(field, Beside):
-            grey = INK if field.strong else MUTED
-            colour = grey if field.shade is None else drawing.colour(field.shade)
-            line = Line(field.label, colour, style=field.style, marker="")
+            line = Line(field.label, field.colour, style=field.style, marker="")
             found.append((TICKET, name, line))
             continue
         for index, arm in enumerate(run.arms):
@@ -238,43 +198,6 @@ def _each(run: FinishedRun, one: Instrument) -> list[tuple[str, str, Line]]:
             line = Line(label, drawing.colour(index), style=field.style, marker=mark, width=width)
             found.append((arm, name, line))
     return found
-
-
-def kept_label(run: FinishedRun, round: int) -> str:
-    """Writes what a round keeps, and whether it is the dense one: '51.2 %'."""
-    kept = run.density(TICKET, round)
-    text = f"round {round}" if kept is None else f"{PERCENT * kept:.3g} %"
-    return f"{text}, dense" if round == run.dense_round else text
-
-
-def marked_round(rounds: Iterable[int], verdict: Verdict) -> int | None:
-    """Picks the sparsest match where it is one of these; else the last; None of none."""
-    best, found = verdict.marked(), set(rounds)
-    return best.round if best is not None and best.round in found else max(found, default=None)
-
-
-def shown_rounds(rounds: Iterable[int], verdict: Verdict) -> list[int]:
-    """Picks four of them at most: the first, the last, the marked one, and what lies between."""
-    found = sorted(set(rounds))
-    marked = marked_round(found, verdict)
-    if len(found) <= MAX_SHADES or marked is None:
-        return found
-    return sorted({found[0], found[(len(found) - 1) // 2], found[-1], marked})
-
-
-def _list_means(
-    rows: Iterable[Row], field: str, x: Callable[[Row, int], Sequence[float]], factor: float
-) -> Points:
-    """Averages lists by place, over the replicates whose lists are as long as the longest."""
-    lists = [(row, row[field]) for row in rows if isinstance(row.get(field), list)]
-    longest = max((len(values) for _, values in lists), default=0)
-    whole = [(row, values) for row, values in lists if len(values) == longest]
-    points = []
-    for i, place in enumerate(x(whole[0][0], longest) if longest else ()):
-        found = [factor * y for _, values in whole if (y := number(values[i])) is not None]
-        if found:
-            points.append((place, mean(found), std(found) or 0.0))
-    return points
 
 
 def _drawable(points: Points, frame: Frame) -> Points:
@@ -305,16 +228,13 @@ class Instrument:
     note: Callable[[FinishedRun], str] = lambda run: ""
     hidden: Callable[[FinishedRun], bool] = lambda run: False
 
-    def factor(self, run: FinishedRun) -> float:
-        """By what values are multiplied before they are drawn."""
-        return run.measure.scale if self.scaled else 1.0
-
     def panel(self, run: FinishedRun, verdict: Verdict) -> Panel:
         """Draws the panel of a run."""
         names = _names(run.measure) if self.scaled else {}
         frame = replace(self.frame, ylabel=self.frame.ylabel.format(**names))
         lines, frame = self.draw(run, verdict, self, frame)
-        level, drawn = self.level(run), [line for line in lines if line.x]
+        factor = run.measure.scale if self.scaled else 1.0
+        level, drawn = self.level(run), [line.scaled(factor) for line in lines if line.x]
         figure = line_figure(drawn, replace(frame, references=[level] if level else []))
         reading = f"{self.reading} {self.note(run)}".strip()
         return Panel(self.key, self.heading, reading, figure, tuple(drawn))

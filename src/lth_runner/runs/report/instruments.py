@@ -1,4 +1,4 @@
-"""The table of what probes measured and how each is drawn."""
+"""The tables of what probes measured, and how each is drawn."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.verdict import Verdict
 from lth_runner.runs.report import instrument_levels as levels
+from lth_runner.runs.report.drawing import COLOURS, INK
 from lth_runner.runs.report.instrument_lines import (
     Beside,
     Each,
@@ -17,17 +18,15 @@ from lth_runner.runs.report.instrument_lines import (
     field_of,
     layer_lines,
     relative_lines,
-    step_lines,
 )
 from lth_runner.runs.report.lines import DASHED, Frame
+from lth_runner.runs.report.path_instruments import BETWEEN
+from lth_runner.runs.report.round_lines import ROUNDS
 from lth_runner.runs.report.wording import MARKED
 
+BLUE, ORANGE, GREEN, *_ = COLOURS
 SHARE = Frame("share")
-BARRIER = Frame("barrier ({errors})")
-ERROR = Frame("{error}", "place on the line, from one end to the other")
-STEPS = Frame("cosine", "steps after the start (log scale)", logarithmic_x=True)
 LAYER = f"Drawn is the sparsest round that is {MARKED}."
-ROUNDS = f"Darker is sparser; dashed: the controls of the sparsest round that is {MARKED}."
 
 DEFAULT: tuple[Instrument, ...] = (
     Instrument(
@@ -37,7 +36,7 @@ DEFAULT: tuple[Instrument, ...] = (
         Frame("signs kept"),
         (Each("sign_preservation", "its survivors"),
          Beside("sign_preservation_dense_on_ticket", "dense, on the\nticket's weights", DASHED,
-                strong=True),
+                INK),
          Beside("sign_preservation_dense", "dense, all weights", DASHED)),
         level=levels.at(0.5, "chance"),
     ),
@@ -46,14 +45,14 @@ DEFAULT: tuple[Instrument, ...] = (
         "Overlap |A ∩ B| / |A ∪ B| of the mask with equally many weights of largest early "
         "gradient; what exceeds the shuffled mask is not explained by the layer densities.",
         Frame("Jaccard index"),
-        (Beside("jaccard_early_gradient", "ticket", "-", 0),
-         Beside("jaccard_null", "mask shuffled\nwithin layers", DASHED, 1),
+        (Beside("jaccard_early_gradient", "ticket", "-", BLUE),
+         Beside("jaccard_null", "mask shuffled\nwithin layers", DASHED, ORANGE),
          Beside("jaccard_chance", "two random masks")),
     ),
     Instrument(
         "overlap", "Mask against the round before",
         "Overlap of each mask with that of the round before: weights that had gone come back.",
-        Frame("overlap"), (Beside("mask_overlap_previous", "ticket", "-", 0),),
+        Frame("overlap"), (Beside("mask_overlap_previous", "ticket", "-", BLUE),),
         hidden=levels.nested,
     ),
     Instrument(
@@ -87,85 +86,7 @@ INSTRUMENTS: tuple[Instrument, ...] = (
         Frame("standard deviations"), (Each("gradient_energy_z"),),
         level=levels.at(0, "mask shuffled\nwithin layers"),
     ),
-    Instrument(
-        "trajectory", "Does the ticket move like the dense network?",
-        "Cosine of the moves of the same weights, within the dense network and alone, from the "
-        f"start to each step: 1 is the same direction, 0 an unrelated one. {ROUNDS}",
-        STEPS, (Each("trajectory_cosine_curve"),), draw=along(levels.trajectory_steps),
-        level=levels.at(0, "unrelated"),
-    ),
-    Instrument(
-        "trajectory-norm", "How far the ticket moves",
-        f"Length of its move over that of the same weights within the dense network. {ROUNDS}",
-        Frame("ratio of lengths", STEPS.xlabel, logarithmic_x=True),
-        (Each("trajectory_norm_ratio_curve"),), draw=along(levels.trajectory_steps),
-        level=levels.at(1, "as far"),
-    ),
-    Instrument(
-        "trajectory-end", "The same direction at the end of training",
-        "Cosine of the whole moves, from start to end, by density.",
-        Frame("cosine"), (Each("trajectory_cosine"),), level=levels.at(0, "unrelated"),
-    ),
-    Instrument(
-        "barrier", "Error barrier between two data orders",
-        "Largest error on the straight line between two trainings of the same ticket, less the "
-        "mean of its ends (test split). Below the dotted line the ticket is stable: both reach "
-        "the same linearly connected minimum. Dashed: running statistics computed anew.",
-        BARRIER, (Each("barrier_test"), Each("barrier_test_recomputed", "recomputed", DASHED)),
-        level=levels.stable_below("instability"), scaled=True,
-    ),
-    Instrument(
-        "barrier-train", "The same barrier on training samples",
-        "As above, with the error on the training samples. Dashed: statistics computed anew.",
-        BARRIER, (Each("barrier_train"), Each("barrier_train_recomputed", "recomputed", DASHED)),
-        level=levels.stable_below("instability"), scaled=True,
-    ),
-    Instrument(
-        "path", "Test error along that line",
-        f"Flat is no barrier, a hump is one. {ROUNDS}",
-        ERROR, (Each("error_test_curve"),), draw=along(levels.path), scaled=True,
-    ),
-    Instrument(
-        "path-recomputed", "Test error along that line, statistics computed anew",
-        f"A hump above that is none here comes from the statistics of norm layers. {ROUNDS}",
-        ERROR, (Each("error_test_recomputed_curve"),), draw=along(levels.path), scaled=True,
-    ),
-    Instrument(
-        "instability-step", "Instability of the dense network by step",
-        "Two trainings part at a step and go on with batches of their own: the barrier between "
-        "their ends. From where it stays below the dotted line, tickets rewound to that step can "
-        "be expected to match.",
-        Frame(BARRIER.ylabel, "step at which they part"),
-        (Beside("instability_by_step", "test", "-", 0),
-         Beside("instability_recomputed_by_step", "test,\nrecomputed", DASHED, 0),
-         Beside("instability_train_by_step", "training", "-", 1),
-         Beside("instability_train_recomputed_by_step", "training,\nrecomputed", DASHED, 1)),
-        draw=step_lines, level=levels.stable_below("instability_by_step"), note=levels.stable_from,
-        scaled=True,
-    ),
-    Instrument(
-        "start-end", "Error barrier from start to end",
-        "Largest error on the line from where each training starts to where it ends, less the "
-        "mean of its ends (test split). Half the fall in error is its least value: only what "
-        "exceeds that is a hump on the way.",
-        BARRIER,
-        (Each("start_end_barrier_test"),
-         Each("start_end_barrier_test_recomputed", "recomputed", DASHED)), scaled=True,
-    ),
-    Instrument(
-        "start-end-path", "Test error from start to end",
-        f"Left is the start of the training, right its end. {ROUNDS}",
-        Frame("{error}", "place on the line, from start to end"),
-        (Each("start_end_error_test_curve"),), draw=along(levels.path), scaled=True,
-    ),
-    Instrument(
-        "rebasin", "Error barrier to another training, before and after matching",
-        "Largest error on the line to the other training, less the mean of its ends (test split): "
-        "solid as it is, dashed with its units in the order in which the weights are nearest.",
-        BARRIER,
-        (Each("rebasin_barrier_before", "as it is"),
-         Each("rebasin_barrier_after", "matched", DASHED)), scaled=True,
-    ),
+    *BETWEEN,
     Instrument(
         "preactivation", "Pre-activation variance by layer, at the start of training",
         "Solid: measured; dashed: predicted from the kept weights; dotted: what a random mask of "
@@ -281,9 +202,9 @@ INSTRUMENTS: tuple[Instrument, ...] = (
         "The ticket's starting weights under its mask, their signs with one magnitude a layer, "
         "and their magnitudes with random signs, against the trained ticket (test split).",
         Frame("{value}"),
-        (Beside("supermask_{measure}", "untrained", "-", 0),
-         Beside("supermask_signed_constant_{measure}", "signs only", DASHED, 2),
-         Beside("supermask_random_signs_{measure}", "random signs", DASHED, 1),
+        (Beside("supermask_{measure}", "untrained", "-", BLUE),
+         Beside("supermask_signed_constant_{measure}", "signs only", DASHED, GREEN),
+         Beside("supermask_random_signs_{measure}", "random signs", DASHED, ORANGE),
          Beside("test_{measure}", "trained", "-")), level=levels.guessing, scaled=True,
     ),
     Instrument(

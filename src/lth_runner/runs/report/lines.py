@@ -44,6 +44,11 @@ class Line:
         columns = tuple(zip(*points, strict=True)) or ((), (), ())
         return replace(self, x=columns[0], y=columns[1], spread=columns[2])
 
+    def scaled(self, factor: float) -> Line:
+        """Returns the same line with its values in another unit."""
+        y, spread = (tuple(factor * value for value in own) for own in (self.y, self.spread))
+        return replace(self, y=y, spread=spread)
+
     def edge(self, side: int) -> list[float]:
         """Lists the upper (1) or lower (-1) edge of the band."""
         return [y + side * s for y, s in zip(self.y, self.spread, strict=True)]

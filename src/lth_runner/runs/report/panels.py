@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from lth_runner.runs.evidence.means import mean, number
+from lth_runner.runs.evidence.learning import step_means
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.verdict import Verdict
-from lth_runner.runs.folder import Row
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.drawing import MUTED
-from lth_runner.runs.report.instrument_lines import (
-    Panel,
-    Points,
-    marked_round,
-    shaded_lines,
-    shown_rounds,
-)
+from lth_runner.runs.report.instrument_lines import Panel
 from lth_runner.runs.report.lines import PERCENT, Frame, Line, Reference, by_count, line_figure
+from lth_runner.runs.report.round_lines import marked_round, shaded_lines, shown_rounds
 
 DIFFERENCE = (
     "Zero is the dense network, above it is better; bars are 95 % t intervals of the difference, "
@@ -88,12 +82,16 @@ def learning_panels(run: FinishedRun, verdict: Verdict) -> list[Panel]:
             f"were measured; darker is sparser. Dashed: the controls of the sparsest round that is "
             f"{say.MARKED}. The axis leaves out the first steep steps."
         )
-        series = _mean_series(rows, f"{split}_{run.measure.name}", run.measure.scale)
-        rounds = shown_rounds([round for arm, round in series if arm == TICKET], verdict)
+        series = step_means(rows, f"{split}_{run.measure.name}")
+        rounds = shown_rounds(series, verdict)
         marked = marked_round(run.rounds(TICKET), verdict)
         if marked is not None and (TICKET, marked) in series:
             rounds = sorted({*rounds, marked})
-        lines = [x for x in shaded_lines(run, verdict, series, rounds) if len(x.x) > 1]
+        lines = [
+            line.scaled(run.measure.scale)
+            for line in shaded_lines(run, verdict, series, rounds)
+            if len(line.x) > 1
+        ]
         frame = Frame(say.axis(run.measure, what), "training step", set_x=by_count,
                       limits=_late(run, lines) if lines else None)  # fmt: skip
         key, heading = f"learning-{what}", f"Learning curves ({what})"
@@ -112,31 +110,3 @@ def _late(run: FinishedRun, lines: Sequence[Line]) -> tuple[float, float]:
     pad = 0.05 * max(top - bottom, least / 3)
     bottom, top = bottom - pad, top + pad
     return (bottom, top) if sign > 0 else (-top, -bottom)
-
-
-def _mean_series(rows: Iterable[Row], field: str, factor: float) -> dict[tuple[str, int], Points]:
-    """Averages over seeds: (arm, round) -> (step, mean, no band).
-
-    A step written twice counts once, the later one. A step at which some seed was not measured is
-    left out: its mean would be of other seeds than that before.
-    """
-    latest: dict[tuple[str, int], dict[int, dict[int, float]]] = {}
-    left_out = set()
-    for row in rows:
-        value, step, round = number(row.get(field)), row.get("step"), row.get("round")
-        if not isinstance(step, int) or not isinstance(round, int):
-            continue
-        key = row.get("arm", TICKET), round
-        if field not in row:
-            left_out.add((key, step))
-        elif value is not None:
-            latest.setdefault(key, {}).setdefault(step, {})[row.get("seed", 0)] = value
-    series = {
-        key: [
-            (step, factor * mean(seeds.values()), 0.0)
-            for step, seeds in sorted(steps.items())
-            if (key, step) not in left_out
-        ]
-        for key, steps in latest.items()
-    }
-    return {key: points for key, points in series.items() if points}

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import yaml
+from matplotlib.figure import Figure
 
 from lth_runner.runs.evidence.correlations import correlations
 from lth_runner.runs.evidence.generated import find_generated
@@ -20,7 +21,7 @@ from lth_runner.runs.evidence.verdict import Verdict
 from lth_runner.runs.folder import CURVE, PAGE, Row
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.curve import curve_figure, drawn_curve
+from lth_runner.runs.report.curve import drawn_curve, no_curve
 from lth_runner.runs.report.generated_networks import section as generated_section
 from lth_runner.runs.report.headline import headline
 from lth_runner.runs.report.heat import layers_by_round
@@ -58,15 +59,15 @@ SPLITS = ("test", "val", "train")
 
 def write_run(run: FinishedRun) -> tuple[Path, Path]:
     """Writes curve.png and report.html into the run's folder, each by one atomic replacement."""
-    picture, page = run.folder / CURVE, run.folder / PAGE
-    write(picture, drawing.png(curve_figure([run])))
-    write_page(run_page(run, judge(run)), page)
+    picture, page, curve = run.folder / CURVE, run.folder / PAGE, drawn_curve([run])
+    write(picture, drawing.png(curve or no_curve([run])))
+    write_page(run_page(run, judge(run), curve), page)
     return picture, page
 
 
-def run_page(run: FinishedRun, verdict: Verdict) -> Page:
-    """Makes the page of a run, finished or not."""
-    curve, name = drawn_curve([run]), say.label(verdict.measure)
+def run_page(run: FinishedRun, verdict: Verdict, curve: Figure | None) -> Page:
+    """Makes the page of a run, finished or not, with its curve where there is one."""
+    name = say.label(verdict.measure)
     unit = f" in {verdict.measure.unit}" if verdict.measure.unit else ""
     figures = [difference_panel(run, verdict), *panels(DEFAULT, run, verdict),
                *learning_panels(run, verdict),
@@ -176,8 +177,7 @@ def _cell(row: Row, field: str) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.5g}"
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:39]}…"
+    return say.shortened(str(value), 40)
 
 
 def _yaml(values: Mapping[str, object]) -> str:

@@ -9,7 +9,6 @@ from lth_runner.runs.evidence.planning import seeds_to_show
 from lth_runner.runs.evidence.sanity import Check
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.page import Section, Table
-from lth_runner.values.measure import Measure
 
 HINT = "By how much the ticket is better than controls that each take a part of it away."
 FINE_PRINT = (
@@ -64,11 +63,9 @@ def sentence(check: Check) -> str:
 
 def _cost(check: Check) -> str:
     """Writes a cost with its interval: '4.2 points [3.5, 4.9]', a gain as a negative one."""
-    measure, low, high = check.measure, check.cost.low, check.cost.high
-    text = f"{_number(measure, check.cost.difference)}{say.difference_unit(measure)}"
-    if low is None or high is None:
-        return text
-    return f"{text} [{_number(measure, low)}, {_number(measure, high)}]"
+    measure, cost = check.measure, check.cost
+    form, unit = ".1f" if measure.unit == "%" else ".3g", say.difference_unit(measure)
+    return say.with_interval(cost.difference, cost.bounds(), form, unit, scale=measure.scale)
 
 
 def _finding(check: Check) -> str:
@@ -88,11 +85,6 @@ def _finding(check: Check) -> str:
         else f"about {num} seeds would show it"
     )
     return f"undecided whether {told}; {needed}, were the difference seen the true one"
-
-
-def _number(measure: Measure, value: float) -> str:
-    scaled = measure.scale * value
-    return (f"{scaled:.1f}" if measure.unit == "%" else f"{scaled:.3g}").replace("-", "−")
 
 
 def sentences(found: Sequence[Check]) -> list[str]:

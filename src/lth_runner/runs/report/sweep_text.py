@@ -125,10 +125,8 @@ def outcome_table(sweep: Sweep, columns: Sequence[Column]) -> Cells:
 
 
 def _cell(sweep: Sweep, verdict: Verdict, level: Level | None) -> str:
-    if level is None or (level.mean is None and not level.num_diverged):
-        return "-"
-    if level.mean is None:
-        return "diverged"
+    if level is None or level.mean is None:
+        return say.cell(sweep.measure, level)
     marks = {"shown": "*", "undecided": "?", "refuted": " ", None: " "}
     mark = "!" if level.num_diverged else marks[level.matches]
     mark = mark if verdict.counts(level) else f" ({mark})"
@@ -176,9 +174,9 @@ def model_in_short(fit: Fit) -> str:
 
 def ranged(found: Range, form: str, *, scale: float = 1.0) -> str:
     """Writes a value with its interval, as far as there is one: '400 [320, 500]'."""
-    known = (found.value, found.low, found.high)
-    value, low, high = ("" if x is None else f"{scale * x:{form}}".replace("-", "−") for x in known)
-    return f"{value} [{low}, {high}]" if low and high else value
+    if found.value is None:
+        return ""
+    return say.with_interval(found.value, (found.low, found.high), form, scale=scale)
 
 
 def largest(fit: Fit, step: int) -> str:

@@ -12,7 +12,7 @@ from lth_runner.runs.evidence.means import aggregate
 from lth_runner.runs.evidence.overlap import MaskOverlap, seed_overlaps
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.sanity import checks
-from lth_runner.runs.evidence.verdict import Level, Verdict
+from lth_runner.runs.evidence.verdict import Verdict
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.headline import headline
 from lth_runner.runs.report.learning import learning_sentence
@@ -46,8 +46,8 @@ def table(run: FinishedRun) -> str:
         learning_sentence(run, verdict),
         *sentences(checks(run, verdict)),
         overlap_sentence(overlaps[-1]) if overlaps else "",
-        f"{covers[0].upper()}{covers[1:]}." if covers else "",
-        f"{least[0].upper()}{least[1:]}." if least else "",
+        f"{say.capital(covers)}." if covers else "",
+        f"{say.capital(least)}." if least else "",
         progress(run),
         method(verdict),
         legend(verdict),
@@ -84,8 +84,8 @@ def wrapped(sentences: Sequence[str]) -> list[str]:
 def round_table(run: FinishedRun, verdict: Verdict) -> Cells:
     """Makes header and cells: round, sparsity, each arm, same sign, Jaccard (null), mark."""
     summaries = aggregate(run.rows)
-    header = ["round", "sparsity", TICKET, *(_short(arm) for arm in run.controls)]
-    header += ["sign", "Jaccard", "match"]
+    controls = [say.shortened(control, NAME_WIDTH) for control in run.controls]
+    header = ["round", "sparsity", TICKET, *controls, "sign", "Jaccard", "match"]
     body = []
     for round in sorted({row["round"] for row in run.rows}):
         dense = round == run.dense_round
@@ -101,7 +101,7 @@ def round_table(run: FinishedRun, verdict: Verdict) -> Cells:
         body.append([
             str(round),
             f"{100 * known.sparsity:.2f}" if known else "",
-            *(_cell(verdict, level) for level in levels),
+            *(say.cell(verdict.measure, level, "±") if level else "" for level in levels),
             _fraction(means.get("sign_preservation")),
             jaccard,
             "dense" if dense else _mark(verdict, round),
@@ -130,16 +130,6 @@ def arms_table(verdict: Verdict) -> Cells:
     return header, body
 
 
-def _cell(verdict: Verdict, level: Level | None) -> str:
-    """Writes a level in a narrow column: '97.96±0.16', with '!' where a replicate diverged."""
-    if level is None:
-        return ""
-    if level.mean is None:
-        return "diverged" if level.num_diverged else "-"
-    text = say.reached(verdict.measure, level, unit=False, joint="±")
-    return f"{text}{'!' if level.num_diverged else ''}"
-
-
 def _mark(verdict: Verdict, round: int) -> str:
     ticket = verdict.at(TICKET, round)
     if verdict.at_chance:
@@ -154,7 +144,9 @@ def _mark(verdict: Verdict, round: int) -> str:
         return mark
     if len(beaten) == len(verdict.controls):
         return f"{mark} > all" if len(beaten) > 1 else f"{mark} > control"
-    return f"{mark} > {_short(beaten[0]) if len(beaten) == 1 else f'{len(beaten)} arms'}"
+    if len(beaten) > 1:
+        return f"{mark} > {len(beaten)} arms"
+    return f"{mark} > {say.shortened(beaten[0], NAME_WIDTH)}"
 
 
 def legend(verdict: Verdict) -> str:
@@ -174,10 +166,6 @@ def _fraction(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}".replace("0.", ".", 1)
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= NAME_WIDTH else f"{name[: NAME_WIDTH - 1]}…"
-
-
 # --- what was found beside the verdict
 
 
@@ -194,11 +182,8 @@ def correlation_table(found: Sequence[Quantity]) -> Cells:
 def _within(one: Within | None) -> str:
     if one is None:
         return "-"
-    text = say.signed(one.r, ".2f")
-    if one.low is None or one.high is None:
-        return text
-    low, high = (say.signed(end, ".2f") for end in (one.low, one.high))
-    return f"{text} [{low}, {high}]{'*' if one.is_told else ' '}"
+    told = "" if one.low is None else "*" if one.is_told else " "
+    return f"{say.with_interval(one.r, (one.low, one.high), '+.2f')}{told}"
 
 
 def overlap_table(found: Sequence[MaskOverlap], of: str = "round") -> Cells:

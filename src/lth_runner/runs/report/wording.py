@@ -48,6 +48,23 @@ def signed(value: float, form: str) -> str:
     return f"{value:+{form}}".replace("-", "−")
 
 
+def with_interval(
+    value: float, ends: Sequence[float | None] | None, form: str, unit: str = "",
+    *, scale: float = 1.0,
+) -> str:  # fmt: skip
+    """Writes a number with its interval, where there is one: '+0.20 points [−0.11, +0.51]'."""
+    told = f"{scale * value:{form}}{unit}"
+    if ends is not None and None not in ends:
+        low, high = (f"{scale * end:{form}}" for end in ends if end is not None)
+        told += f" [{low}, {high}]"
+    return told.replace("-", "−")
+
+
+def shortened(text: str, length: int) -> str:
+    """Cuts a text down to so many letters."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 def capital(text: str) -> str:
     """Writes a clause as the beginning of a sentence."""
     return text[:1].upper() + text[1:]
@@ -91,10 +108,27 @@ def reached(
     """Writes a level's mean with its standard deviation: '97.96 ± 0.16 %'."""
     if level.mean is None:
         return f"no {label(measure)}"
-    places = digits(measure, level.mean) if decimals is None else decimals
-    spread = "" if level.std is None else f"{joint}{measure.scale * level.std:.{places}f}"
-    text = f"{measure.scale * level.mean:.{places}f}{spread}"
+    return averaged(measure, level.mean, level.std, decimals, unit=unit, joint=joint)
+
+
+def averaged(
+    measure: Measure, mean: float, std: float | None, decimals: int | None = None, *,
+    unit: bool = True, joint: str = " ± ",
+) -> str:  # fmt: skip
+    """Writes a mean with its standard deviation, where there is one."""
+    places = digits(measure, mean) if decimals is None else decimals
+    spread = "" if std is None else f"{joint}{measure.scale * std:.{places}f}"
+    text = f"{measure.scale * mean:.{places}f}{spread}"
     return f"{text} {measure.unit}" if unit and measure.unit else text
+
+
+def cell(measure: Measure, level: Level | None, joint: str = " ± ") -> str:
+    """Writes a level in a column: '97.96 ± 0.16', with '!' where a replicate diverged."""
+    if level is None or (level.mean is None and not level.num_diverged):
+        return "-"
+    if level.mean is None:
+        return "diverged"
+    return f"{reached(measure, level, unit=False, joint=joint)}{'!' if level.num_diverged else ''}"
 
 
 def difference_unit(measure: Measure) -> str:
@@ -110,12 +144,10 @@ def amount(measure: Measure, value: float) -> str:
 
 def gain(measure: Measure, pair: Estimate) -> str:
     """Writes a difference, positive if better, with its interval: '+0.20 points [−0.1, +0.5]'."""
-    form = f".{digits(measure, pair.difference)}f"
-    text = f"{signed(measure.scale * pair.difference, form)}{difference_unit(measure)}"
-    if pair.low is None or pair.high is None:
-        return text
-    low, high = (signed(measure.scale * end, form) for end in (pair.low, pair.high))
-    return f"{text} [{low}, {high}]"
+    return with_interval(
+        pair.difference, pair.bounds(), f"+.{digits(measure, pair.difference)}f",
+        difference_unit(measure), scale=measure.scale,
+    )  # fmt: skip
 
 
 def p_value(p: float | None) -> str:
@@ -208,12 +240,3 @@ def match(verdict: Verdict, best: Level | None) -> str:
     if best is None:
         return "at chance" if verdict.at_chance else "none"
     return removed(best.density)
-
-
-def both_matches(verdict: Verdict, arm: str = TICKET) -> str:
-    """Writes the sparsest shown match with the sparsest not refuted: '89.3 % (to 96.5 %?)'."""
-    shown, possible = verdict.shown(arm), verdict.possible(arm)
-    text = match(verdict, shown)
-    if possible is None or (shown is not None and shown.round == possible.round):
-        return text
-    return f"{text} (to {removed(possible.density)}?)"

@@ -92,10 +92,7 @@ def table(found: Forgetting) -> Cells:
 
 def level_text(measure: Measure, values: Mapping[int, float]) -> str:
     """Writes a mean over seeds with its standard deviation."""
-    form, deviation = f".{say.digits(measure, mean(values))}f", spread(values)
-    text = f"{measure.scale * mean(values):{form}}"
-    text += "" if deviation is None else f" ± {measure.scale * deviation:{form}}"
-    return f"{text} {measure.unit}".rstrip()
+    return say.averaged(measure, mean(values), spread(values))
 
 
 def _figure(found: Forgetting) -> Figure:
