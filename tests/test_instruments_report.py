@@ -19,7 +19,7 @@ from lth_runner.runs.report import FinishedRun, write
 from lth_runner.runs.report.compare import compare
 from lth_runner.runs.report.instruments import INSTRUMENTS, panels
 from lth_runner.runs.report.learning import learning_sentence
-from lth_runner.runs.report.table import table
+from lth_runner.runs.report.run_text import table
 from lth_runner.values import state as states
 
 PROBE_DOCS = (Path(__file__).parents[1] / "docs").glob("*.md")

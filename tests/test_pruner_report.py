@@ -24,8 +24,8 @@ from lth_runner.runs.evidence.settings import labels
 from lth_runner.runs.report import FinishedRun
 from lth_runner.runs.report.headline import headline
 from lth_runner.runs.report.pruner_page import best
+from lth_runner.runs.report.run_text import table
 from lth_runner.runs.report.sanity_text import sentence, sentences
-from lth_runner.runs.report.table import table
 
 
 def row(round, arm, seed, accuracy, *, density, **extra):

@@ -26,7 +26,8 @@ from lth_runner.runs.report.curve import curve_figure
 from lth_runner.runs.report.drawing import png, spread
 from lth_runner.runs.report.headline import headline
 from lth_runner.runs.report.learning import learning_sentence
-from lth_runner.runs.report.table import arms_table, round_table, table
+from lth_runner.runs.report.run_text import table
+from lth_runner.runs.report.table import arms_table, round_table
 from lth_runner.runs.report.wording import kept, removed
 from lth_runner.values.errors import UserError
 

@@ -274,7 +274,7 @@ def test_unfinished_runs_show_what_they_have_and_say_so(tmp_path):
     fake_run(tmp_path / "b", step=500, sparsity=0.8, state="failed", rounds=0)
     sweep = sweep_of(tmp_path)
     assert [column.asked for column in sweep.columns] == [False, False, True]
-    assert "(1 running, 1 failed)" in text(sweep)
+    assert "(1 failed, 1 running)" in text(sweep)
     assert "so that nothing tells τ" in model_sentence(sweep)
     assert (tmp_path / "sweep-tradeoff.png") not in write_sweep(sweep, tmp_path)
 

@@ -18,7 +18,7 @@ from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.record.problem_facts import problem_facts
 from lth_runner.runs.report import FinishedRun
 from lth_runner.runs.report.run_page import run_page
-from lth_runner.runs.report.table import table
+from lth_runner.runs.report.run_text import table
 from test_pruner_report import row, save
 
 # class 1 is the most frequent in train, and has 3 of 5 in the test split

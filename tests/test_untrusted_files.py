@@ -151,7 +151,7 @@ def undrawn() -> Any:
     """Pages are worked out and not drawn."""
 
     def leave(run: Any) -> tuple[Path, Path]:
-        from lth_runner.runs.report.table import table
+        from lth_runner.runs.report.run_text import table
 
         table(run)
         run.metrics()

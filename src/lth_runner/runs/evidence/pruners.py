@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lth_runner.runs.evidence.judge import judge
+from lth_runner.runs.evidence.differences import Differences
+from lth_runner.runs.evidence.estimate import DIFFERENCE_LEVEL, Estimate, Word
+from lth_runner.runs.evidence.judge import Held, judge, words
 from lth_runner.runs.evidence.means import density, is_dense, mean, number
 from lth_runner.runs.evidence.merged import ASKED_DENSITY, levels_of, merged_run
 from lth_runner.runs.evidence.rows import (
@@ -26,6 +28,7 @@ from lth_runner.runs.evidence.sweep import (
     described,
     setting_of,
 )
+from lth_runner.runs.evidence.verdict import Level
 from lth_runner.runs.folder import Row
 
 MAX_NAMED_KEYS = 2
@@ -59,6 +62,20 @@ class Effort:
 
 
 @dataclass(frozen=True)
+class Lead:
+    """The best pruner at a sparsity with its ticket, the next one, and by how much it is better.
+
+    `word`: whether it is better, with all that it was chosen among counted in (Bonferroni).
+    """
+
+    best: Setting
+    level: Level
+    next: Setting
+    difference: Estimate
+    word: Word
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Pruners side by side; the sweep's settings are the pruners."""
 
@@ -75,6 +92,21 @@ class Comparison:
         shown = {column.level for column in self.columns}
         found = checks(one.run, one.verdict, pruner=one.label)
         return tuple(check for check in found if check.level.round in shown)
+
+    def lead(self, column: Column) -> Lead | None:
+        """Finds the best pruner at a sparsity; None where fewer than two have a ticket there."""
+        found = [(one, one.at(column)) for one in self.sweep.settings]
+        levels = [(one, level) for one, level in found if level and level.mean is not None]
+        if len(levels) < 2:
+            return None
+        levels.sort(key=lambda pair: self.sweep.measure.gain(0.0, pair[1].mean or 0.0))
+        (best, top), (other, second) = levels[:2]
+        ours, theirs = Differences(best.run), Differences(other.run)
+        difference = ours.beside((TICKET, top.round), theirs, (TICKET, second.round))
+        assert difference is not None
+        held = {best.label: Held(top, second, difference)}
+        decided = words(held, 0.0, DIFFERENCE_LEVEL / (len(levels) - 1), as_good=False)
+        return Lead(best, top, other, difference, decided.get(best.label, "undecided"))
 
 
 def find_pruners(runs: Sequence[FinishedRun]) -> tuple[Comparison, ...]:

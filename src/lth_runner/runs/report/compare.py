@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-from matplotlib.figure import Figure
 
 from lth_runner.runs.evidence.grid import Grid, grid_of
 from lth_runner.runs.evidence.judge import judge
@@ -21,8 +18,6 @@ from lth_runner.runs.evidence.settings import (
     sorted_by_settings,
 )
 from lth_runner.runs.evidence.verdict import Verdict, sparsest_of
-from lth_runner.runs.folder import PAGE
-from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.curve import drawn_curve, no_curve
 from lth_runner.runs.report.grid import grid_figure, grid_reading, grid_table
@@ -33,35 +28,42 @@ from lth_runner.runs.report.page import (
     Records,
     Section,
     Table,
-    csv_text,
-    link,
-    write,
+    run_link,
     write_page,
 )
-from lth_runner.runs.report.progress import progress
-from lth_runner.runs.report.refused import refusals
+from lth_runner.runs.report.progress import progress, refusals, states
 from lth_runner.runs.report.table import Cells, ruled, wrapped
 
 LONGEST = 50  # letters of a name that stands before its figures
 MOST_NAMED = 3  # of the runs that were judged alike
 
 
-def compare(runs: Sequence[FinishedRun], folder: Path) -> tuple[str, tuple[Path, Path, Path]]:
+@dataclass(frozen=True)
+class Compared:
+    """Runs that differ in their seeds alone, as one run with its name and verdict."""
+
+    runs: tuple[FinishedRun, ...]
+    run: FinishedRun
+    name: str
+    verdict: Verdict
+
+
+def compare(runs: Sequence[FinishedRun], folder: Path) -> tuple[str, tuple[Path, ...]]:
     """Writes comparison.html, .png and .csv into the folder; returns the table and the files."""
     runs = sorted_by_settings(runs)
     groups = seed_groups(runs)
     merged = [replicated(group) for group in groups]
     names = labels(merged) if len(merged) > 1 else [merged[0].name]
+    found = [
+        Compared(group, run, name, judge(run))
+        for group, run, name in zip(groups, merged, names, strict=True)
+    ]
     grid = grid_of(merged, differences(merged))
-    page, picture, numbers = (folder / f"comparison.{kind}" for kind in ("html", "png", "csv"))
-    figure = drawn_curve(merged, labels=names)
-    write(picture, drawing.png(figure or no_curve(merged)))
-    write(numbers, csv_text(_records(runs)))
-    write_page(_page(groups, merged, names, grid, folder, figure), page)
-    text = _runs_told(_summary(merged, names))
+    files = write_page(_page(runs, found, grid, folder), folder / "comparison.html")
+    text = _runs_told(_summary(found))
     if grid is not None:
         text += ["", *ruled(grid_table(grid)), *wrapped([grid_reading(grid)])]
-    return "\n".join(text), (page, picture, numbers)
+    return "\n".join(text), files
 
 
 def _runs_told(cells: Cells) -> list[str]:
@@ -73,18 +75,17 @@ def _runs_told(cells: Cells) -> list[str]:
 
 
 def _page(
-    groups: Sequence[tuple[FinishedRun, ...]], merged: Sequence[FinishedRun], names: Sequence[str],
-    grid: Grid | None, folder: Path, figure: Figure | None,
-) -> Page:  # fmt: skip
-    runs, measure = [run for group in groups for run in group], merged[0].measure
-    verdicts = [judge(run) for run in merged]
-    told = zip(merged, names, verdicts, strict=True)
-    header, body = _summary(merged, names)
-    linked = [[link(page_of(group[0], folder), line[0]) if len(group) == 1 else line[0], *line[1:]]
-              for line, group in zip(body, groups, strict=True)]  # fmt: skip
+    runs: Sequence[FinishedRun], found: Sequence[Compared], grid: Grid | None, folder: Path
+) -> Page:
+    grouped = [run for one in found for run in one.runs]
+    measure, merged = found[0].run.measure, [one.run for one in found]
+    figure = drawn_curve(merged, [one.name for one in found]) or no_curve(merged)
+    header, body = _summary(found)
+    linked = [[run_link(one.run, folder, line[0]) if len(one.runs) == 1 else line[0], *line[1:]]
+              for line, one in zip(body, found, strict=True)]  # fmt: skip
     sections = [
         Section(f"{say.label(measure).capitalize()} against weights remaining", key="comparison",
-                figure=figure),
+                figure=figure, numbers=_records(runs)),
         Section("Runs", "Sorted by their settings; runs that differ in their seed alone are one.",
                 tables=(Table(header, linked),)),
         *([] if grid is None else [
@@ -92,56 +93,52 @@ def _page(
                     grid_figure(grid), tables=(Table(*grid_table(grid)),)),
         ]),
         Section("What each run shows", folded=True, notes=tuple(
-            f"{name}: {headline(verdict).text} {progress(run)}" for run, name, verdict in told
+            f"{one.name}: {headline(one.verdict).text} {progress(one.run)}" for one in found
         )),
-        Section("Where the configurations differ", tables=(_difference_table(runs),), folded=True),
-        Section("How it was judged", notes=_methods(names, verdicts), folded=True),
+        Section("Where the configurations differ", tables=(_difference_table(grouped),),
+                folded=True),
+        Section("How it was judged", notes=_methods(found), folded=True),
     ]  # fmt: skip
-    unlike = [name for run, name in zip(merged, names, strict=True)
-              if run.measure.name != measure.name]  # fmt: skip
+    unlike = [one.name for one in found if one.run.measure.name != measure.name]
     warnings = [f"Measured by something else, and not in the picture: {', '.join(unlike)}."
                 if unlike else "", *refusals(runs)]  # fmt: skip
-    states = ", ".join(
-        f"{n} {state}" for state, n in sorted(Counter(r.state for r in runs).items())
-    )
-    facts = (str(folder), states, _least_covered(merged, verdicts))
+    facts = (str(folder), states(runs), _least_covered(found))
     title = say.counted(len(runs), "run")
-    return Page(title, facts, _headline(names, verdicts), tuple(warnings), tuple(sections))
+    return Page(title, facts, _headline(found), tuple(warnings), tuple(sections))
 
 
-def _methods(names: Sequence[str], verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+def _methods(found: Sequence[Compared]) -> tuple[str, ...]:
     """Says how runs were judged, those that were judged differently by name."""
-    found: dict[str, list[str]] = {}
-    for name, verdict in zip(names, verdicts, strict=True):
-        found.setdefault(method(verdict), []).append(name)
-    if len(found) == 1:
-        return tuple(found)
+    methods: dict[str, list[str]] = {}
+    for one in found:
+        methods.setdefault(method(one.verdict), []).append(one.name)
+    if len(methods) == 1:
+        return tuple(methods)
     told = []
-    for text, own in found.items():
-        more = len(own) - MOST_NAMED
-        told.append(
-            f"{'; '.join(own[:MOST_NAMED])}{f' and {more} more' if more > 0 else ''}: {text}"
-        )
+    for text, names in methods.items():
+        more = len(names) - MOST_NAMED
+        rest = f" and {more} more" if more > 0 else ""
+        told.append(f"{'; '.join(names[:MOST_NAMED])}{rest}: {text}")
     return tuple(told)
 
 
-def _least_covered(runs: Sequence[FinishedRun], verdicts: Sequence[Verdict]) -> str:
+def _least_covered(found: Sequence[Compared]) -> str:
     """Says the coverage of the run whose masks cover least."""
-    found = [(run, verdict) for run, verdict in zip(runs, verdicts, strict=True) if run.covered]
-    if not found:
+    least = min((one for one in found if one.run.covered), default=None,
+                key=lambda one: one.run.covered or 0)  # fmt: skip
+    if least is None:
         return ""
-    run, verdict = min(found, key=lambda one: one[0].covered or 0)
-    last = verdict.last()
-    return say.coverage(run, last.density if last else None)
+    last = least.verdict.last()
+    return say.coverage(least.run, last.density if last else None)
 
 
-def _headline(names: Sequence[str], verdicts: Sequence[Verdict]) -> Headline:
+def _headline(found: Sequence[Compared]) -> Headline:
     """Names the sparsest ticket that is shown to match, among all of them."""
-    every = dict(zip(names, verdicts, strict=True))
+    every = {one.name: one.verdict for one in found}
     best = sparsest_of(every, among=1)
     if best is None:
         told = "No run has a ticket that is shown to match its dense network."
-        open_ones = [(level, name) for verdict, name in zip(verdicts, names, strict=True)
+        open_ones = [(level, name) for name, verdict in every.items()
                      if (level := verdict.possible()) is not None]  # fmt: skip
         if open_ones:
             level, name = max(open_ones, key=lambda one: one[0].sparsity)
@@ -159,36 +156,21 @@ def _headline(names: Sequence[str], verdicts: Sequence[Verdict]) -> Headline:
     return Headline(number, about, sentence, picked(every, "run"))
 
 
-def page_of(run: FinishedRun, folder: Path) -> Path:
-    """Finds where a run's own page lies, seen from a folder."""
-    return Path(os.path.relpath(run.folder.resolve(), folder.resolve())) / PAGE
-
-
-def _summary(runs: Sequence[FinishedRun], names: Sequence[str]) -> Cells:
+def _summary(found: Sequence[Compared]) -> Cells:
     """Tabulates runs: n, dense, sparsest match, value at the largest sparsity, state."""
-    header = [
-        "run",
-        "n",
-        "dense",
-        "shown to match",
-        "not refuted",
-        "last sparsity",
-        "there",
-        "state",
-    ]
+    header = ["run", "n", "dense", "shown to match", "not refuted", "last sparsity", "there",
+              "state"]  # fmt: skip
     body = []
-    for run, name in zip(runs, names, strict=True):
-        verdict = judge(run)
-        dense, last = verdict.dense, verdict.last()
+    for one in found:
+        measure, dense, last = one.run.measure, one.verdict.dense, one.verdict.last()
         body.append([
-            name,
-            str(len(run.seeds)),
-            say.reached(run.measure, dense) if dense else "-",
-            say.match(verdict, verdict.shown()),
-            say.match(verdict, verdict.possible()),
+            one.name,
+            str(len(one.run.seeds)),
+            say.reached(measure, dense) if dense else "-",
+            *say.matches(one.verdict),
             say.removed(last.density) if last else "-",
-            say.reached(run.measure, last) if last else "-",
-            run.state,
+            say.reached(measure, last) if last else "-",
+            one.run.state,
         ])  # fmt: skip
     return header, body
 

@@ -31,21 +31,19 @@ def curve_figure(runs: Sequence[FinishedRun]) -> Figure:
 
 def no_curve(runs: Sequence[FinishedRun]) -> Figure:
     """Says in words why there is no curve to draw yet."""
-    figure = drawing.new_figure(*LARGE.inches)
+    figure = drawing.new_figure(LARGE.inches[0], 1.5)
     seen = any(run.rows for run in runs)
     words = "one round so far: a curve needs two" if seen else "no finished round yet"
     figure.text(0.5, 0.5, words, ha="center", color=MUTED, fontsize=13)
     return figure
 
 
-def drawn_curve(
-    runs: Sequence[FinishedRun], *, labels: Sequence[str] | None = None
-) -> Figure | None:
+def drawn_curve(runs: Sequence[FinishedRun], names: Sequence[str] = ()) -> Figure | None:
     """Draws one run with controls, dense band and mark, or the tickets of several.
 
     None where no run has two rounds. Runs of another measure than the first are left out.
     """
-    names = list(labels) if labels is not None else [run.name for run in runs]
+    names = names or [run.name for run in runs]
     measure, alone = runs[0].measure, len(runs) == 1
     pairs = [(run, name) for run, name in zip(runs, names, strict=True)
              if run.measure.name == measure.name]  # fmt: skip

@@ -171,9 +171,9 @@ def spread(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
     return centres
 
 
-def title(axes: Axes, text: str, detail: str = "") -> None:
+def title(axes: Axes, text: str, detail: str) -> None:
     """Writes a bold title with a muted line below it, both left of the axes' top."""
-    lines = ((text, 44 if detail else 26, INK, 13, "bold"), (detail, 26, MUTED, 10, "normal"))
+    lines = ((text, 44, INK, 13, "bold"), (detail, 26, MUTED, 10, "normal"))
     for words, y, ink, size, weight in lines:
         axes.annotate(words, xy=(0, 1), xytext=(0, y), xycoords="axes fraction",
                       textcoords="offset points", color=ink, fontsize=size, fontweight=weight,

@@ -29,6 +29,8 @@ from lth_runner.runs.report.lines import (
 from lth_runner.runs.report.round_lines import kept_label, lines_of_rounds, marked_round
 from lth_runner.values.measure import Measure
 
+Drawn = tuple[list[Line], Frame]  # and the frame that they are drawn into
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -68,9 +70,7 @@ def field_of(run: FinishedRun, one: Each | Beside) -> str:
 # --- lines; each function returns them with the frame that they are drawn into
 
 
-def density_lines(
-    run: FinishedRun, verdict: Verdict, one: Instrument, frame: Frame
-) -> tuple[list[Line], Frame]:
+def density_lines(run: FinishedRun, verdict: Verdict, one: Instrument, frame: Frame) -> Drawn:
     """Means over the replicates by density, bands of one standard deviation."""
     summaries = aggregate(run.rows)
     lines = [
@@ -90,9 +90,7 @@ def means_by_density(summaries: Mapping[tuple[str, int], Summary], arm: str, fie
     return sorted(found, reverse=True)
 
 
-def layer_lines(
-    run: FinishedRun, verdict: Verdict, one: Instrument, frame: Frame
-) -> tuple[list[Line], Frame]:
+def layer_lines(run: FinishedRun, verdict: Verdict, one: Instrument, frame: Frame) -> Drawn:
     """Draws an object by layer of each arm in the marked round, layers in their order."""
     wanted = _each(run, one)
     fields = {(arm, field) for arm, field, _ in wanted}
@@ -125,9 +123,7 @@ def layer_lines(
     return lines, replace(frame, set_x=by_layer, xlabel=xlabel)
 
 
-def relative_lines(
-    run: FinishedRun, verdict: Verdict, one: Instrument, frame: Frame
-) -> tuple[list[Line], Frame]:
+def relative_lines(run: FinishedRun, verdict: Verdict, one: Instrument, frame: Frame) -> Drawn:
     """Draws densities by name, a line of the ticket for each, over the density of all weights."""
     field, found = field_of(run, one.fields[0]), dict[str, list[tuple[float, float, float]]]()
     for round in run.rounds(TICKET):
@@ -141,9 +137,7 @@ def relative_lines(
     return lines, frame
 
 
-def step_lines(
-    run: FinishedRun, verdict: Verdict, one: Instrument, frame: Frame
-) -> tuple[list[Line], Frame]:
+def step_lines(run: FinishedRun, verdict: Verdict, one: Instrument, frame: Frame) -> Drawn:
     """Draws an object by step of the ticket's rows, step 0 on the same axis."""
     rows = [row for row in run.rows if row["arm"] == TICKET]
     lines = [
@@ -153,9 +147,7 @@ def step_lines(
     return lines, replace(frame, set_x=by_count)
 
 
-def bin_lines(
-    run: FinishedRun, verdict: Verdict, one: Instrument, frame: Frame
-) -> tuple[list[Line], Frame]:
+def bin_lines(run: FinishedRun, verdict: Verdict, one: Instrument, frame: Frame) -> Drawn:
     """Draws an object by place from 0 to 1, beside the line on which both axes are equal."""
     field = field_of(run, one.fields[0])
     lines = lines_of_rounds(run, verdict, lambda rows: sorted(
@@ -167,14 +159,10 @@ def bin_lines(
     return [*lines, equal.through([(0, 0, 0), (1, 1, 0)])], replace(frame, set_x=by_count)
 
 
-def along(
-    places: Callable[[Row, int], Sequence[float]],
-) -> Callable[[FinishedRun, Verdict, Instrument, Frame], tuple[list[Line], Frame]]:
+def along(places: Callable[[Row, int], Sequence[float]]) -> Callable[..., Drawn]:
     """Draws a list by the places that its row gives it: some rounds, controls of the marked one."""
 
-    def draw(
-        run: FinishedRun, verdict: Verdict, one: Instrument, frame: Frame
-    ) -> tuple[list[Line], Frame]:
+    def draw(run: FinishedRun, verdict: Verdict, one: Instrument, frame: Frame) -> Drawn:
         field = field_of(run, one.fields[0])
         lines = lines_of_rounds(run, verdict, lambda rows: list_means(rows, field, places))
         return lines, replace(frame, set_x=by_count)
@@ -223,7 +211,7 @@ class Instrument:
     frame: Frame
     fields: tuple[Each | Beside, ...]
     scaled: bool = False
-    draw: Callable[..., tuple[list[Line], Frame]] = density_lines
+    draw: Callable[..., Drawn] = density_lines
     level: Callable[[FinishedRun], Reference | None] = lambda run: None
     note: Callable[[FinishedRun], str] = lambda run: ""
     hidden: Callable[[FinishedRun], bool] = lambda run: False

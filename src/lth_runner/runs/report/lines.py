@@ -10,8 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from lth_runner.runs.evidence.means import Points
+from lth_runner.runs.evidence.verdict import Level
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report.drawing import INK, MUTED, EndLabel, LineStyle
+from lth_runner.values.measure import Measure
 
 PERCENT = 100.0
 DENSITY = "weights remaining (%, log scale)"
@@ -63,6 +66,15 @@ class Reference:
     spread: float = 0.0
     dotted: float | None = None
     style: LineStyle = DOTTED
+
+
+def points_of(levels: Iterable[Level], measure: Measure) -> Points:
+    """Places levels that have a value by their density (%), in the units of the axis."""
+    return [
+        (PERCENT * one.density, measure.scale * one.mean, measure.scale * (one.std or 0.0))
+        for one in levels
+        if one.mean is not None
+    ]
 
 
 SetAxis = Callable[[Axes, Sequence[Line]], None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -13,6 +14,8 @@ from string import Template
 
 from matplotlib.figure import Figure
 
+from lth_runner.runs.evidence.rows import FinishedRun
+from lth_runner.runs.folder import PAGE
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report.drawn import sealed
 from lth_runner.runs.report.headline import Headline
@@ -86,6 +89,11 @@ def tag(name: str, *content: Cell, **attributes: str) -> Html:
 def link(address: Path | str, text: str) -> Html:
     """Makes a link to an address."""
     return tag("a", text, href=Path(address).as_posix())
+
+
+def run_link(run: FinishedRun, folder: Path, text: str) -> Html:
+    """Makes a link to a run's own page, from a page in a folder."""
+    return link(Path(os.path.relpath(run.folder.resolve(), folder.resolve())) / PAGE, text)
 
 
 def render(page: Page) -> str:

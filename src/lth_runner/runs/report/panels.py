@@ -8,14 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from lth_runner.runs.evidence.learning import step_means
-from lth_runner.runs.evidence.rows import TICKET, FinishedRun
+from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.verdict import Verdict
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.drawing import MUTED
 from lth_runner.runs.report.instrument_lines import Panel
 from lth_runner.runs.report.lines import PERCENT, Frame, Line, Reference, by_count, line_figure
-from lth_runner.runs.report.round_lines import marked_round, shaded_lines, shown_rounds
+from lth_runner.runs.report.round_lines import shaded_lines
 
 DIFFERENCE = (
     "Zero is the dense network, above it is better; bars are 95 % t intervals of the difference, "
@@ -83,15 +83,8 @@ def learning_panels(run: FinishedRun, verdict: Verdict) -> list[Panel]:
             f"{say.MARKED}. The axis leaves out the first steep steps."
         )
         series = step_means(rows, f"{split}_{run.measure.name}")
-        rounds = shown_rounds(series, verdict)
-        marked = marked_round(run.rounds(TICKET), verdict)
-        if marked is not None and (TICKET, marked) in series:
-            rounds = sorted({*rounds, marked})
-        lines = [
-            line.scaled(run.measure.scale)
-            for line in shaded_lines(run, verdict, series, rounds)
-            if len(line.x) > 1
-        ]
+        shaded = shaded_lines(run, verdict, series)
+        lines = [line.scaled(run.measure.scale) for line in shaded if len(line.x) > 1]
         frame = Frame(say.axis(run.measure, what), "training step", set_x=by_count,
                       limits=_late(run, lines) if lines else None)  # fmt: skip
         key, heading = f"learning-{what}", f"Learning curves ({what})"

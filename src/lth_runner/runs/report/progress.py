@@ -1,8 +1,12 @@
-"""What becomes of a run is said beside its verdict: that it is not finished, or found no ticket."""
+"""What becomes of runs, beside their verdicts: not finished, without a ticket, never begun."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from lth_runner.runs.evidence.means import number
+from lth_runner.runs.evidence.refused import refused_points
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.folder import DIVERGED, DONE
 
@@ -35,3 +39,17 @@ def _no_ticket(run: FinishedRun) -> str:
         f"{text} Its masks never stood still: no row of them was within pruner.distance={distance} "
         "of each other; a larger one, or more of the training, may find one."
     )
+
+
+def refusals(runs: Sequence[FinishedRun]) -> tuple[str, ...]:
+    """Says why points of the runs' sweeps have no run, in a sentence for each cause."""
+    return tuple(
+        f"No run of {'; '.join(sorted(points))}: {cause}."
+        for cause, points in refused_points(runs).items()
+    )
+
+
+def states(runs: Sequence[FinishedRun]) -> str:
+    """Counts runs by their state: '3 done, 1 running'."""
+    counts = sorted(Counter(run.state for run in runs).items())
+    return ", ".join(f"{num} {state}" for state, num in counts)

@@ -8,10 +8,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lth_runner.runs.evidence.differences import Differences
-from lth_runner.runs.evidence.estimate import DIFFERENCE_LEVEL
-from lth_runner.runs.evidence.judge import Held, words
-from lth_runner.runs.evidence.pruners import Comparison, Effort
+from lth_runner.runs.evidence.pruners import Comparison, Effort, Lead
 from lth_runner.runs.evidence.rows import TICKET
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
@@ -19,7 +16,7 @@ from lth_runner.runs.report.drawing import MUTED
 from lth_runner.runs.report.headline import Headline, alone
 from lth_runner.runs.report.heat import layer_densities, layers_by_pruner
 from lth_runner.runs.report.page import Records, Section, Table, write_page
-from lth_runner.runs.report.refused import refusals
+from lth_runner.runs.report.progress import refusals
 from lth_runner.runs.report.sanity_text import sanity_section, sentences
 from lth_runner.runs.report.sweep_page import sweep_page
 from lth_runner.runs.report.sweep_text import cost_sentence, extent, notices, outcome_table, reading
@@ -67,45 +64,29 @@ def text(comparison: Comparison) -> str:
 
 
 def best(comparison: Comparison) -> Headline:
-    """Names the best pruner at the largest sparsity that several reached, and at others.
-
-    That it is better than the next is shown with all that it was chosen among counted in
-    (Bonferroni).
-    """
-    told: list[tuple[str, str]] = []  # the number, and whose it is
+    """Names the best pruner at the largest sparsity that several reached, and at others."""
     measure = comparison.sweep.measure
-    for column in comparison.columns:
-        levels = [
-            (one, level)
-            for one in comparison.sweep.settings
-            if (level := one.at(column)) is not None and level.mean is not None
-        ]
-        if len(levels) > 1:
-            levels.sort(key=lambda pair: measure.gain(0.0, pair[1].mean or 0.0))
-            (one, top), (other, second) = levels[:2]
-            runs = [Differences(x.run) for x in (one, other)]
-            lead = runs[0].beside((TICKET, top.round), runs[1], (TICKET, second.round))
-            assert lead is not None
-            word = _word(Held(top, second, lead), DIFFERENCE_LEVEL / (len(levels) - 1))
-            ahead = f" ({say.gain(measure, lead)} to {other.label}, n = {lead.n}: {word})"
-            number = alone(measure, top, 1 if measure.unit == "%" else None)
-            told.append((number, f"{one.label} at sparsity {say.removed(top.density)}{ahead}."))
-    if not told:
+    leads = [lead for column in comparison.columns if (lead := comparison.lead(column))]
+    if not leads:
         return Headline("–", "", "No two pruners have a ticket at the same sparsity yet.")
-    number, where = told[-1]
-    others = " ".join(where for _, where in reversed(told[:-1]))
-    remarks = (f"Elsewhere: {others}",) if others else ()
+    told = [
+        f"{lead.best.label} at sparsity {say.removed(lead.level.density)} "
+        f"({say.gain(measure, lead.difference)} to {lead.next.label}, n = {lead.difference.n}: "
+        f"{_word(lead)})."
+        for lead in leads
+    ]
+    remarks = (f"Elsewhere: {' '.join(told[-2::-1])}",) if len(told) > 1 else ()
+    number = alone(measure, leads[-1].level, 1 if measure.unit == "%" else None)
     about = f"test {say.label(measure)} of the best pruner"
-    return Headline(number, about, f"Best on average: {where}", remarks)
+    return Headline(number, about, f"Best on average: {told[-1]}", remarks)
 
 
-def _word(held: Held, level: float) -> str:
+def _word(lead: Lead) -> str:
     """Says whether the best pruner is better than the next, as its verdict on a control would."""
-    if held.ours.at_chance:  # and so the next one
+    if lead.level.at_chance:  # and so the next one
         return "at chance, which says nothing"
-    word = words({"": held}, 0.0, level, as_good=False).get("", "undecided")
-    diverged = f", {held.ours.num_diverged} of its trainings diverged"
-    return f"{word}{diverged if held.ours.num_diverged else ''}"
+    diverged = lead.level.num_diverged
+    return f"{lead.word}{f', {diverged} of its trainings diverged' if diverged else ''}"
 
 
 # --- what the masks keep

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 from lth_runner.runs.evidence.means import Points
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
@@ -27,13 +27,12 @@ def lines_of_rounds(
         for round in run.rounds(arm)
         if (found := points(run.at(arm, round)))
     }
-    return shaded_lines(run, verdict, series, shown_rounds(series, verdict))
+    return shaded_lines(run, verdict, series)
 
 
-def shaded_lines(
-    run: FinishedRun, verdict: Verdict, series: Series, rounds: Sequence[int]
-) -> list[Line]:
-    """Rounds of the ticket, darker is sparser; dashed: the controls of the marked one."""
+def shaded_lines(run: FinishedRun, verdict: Verdict, series: Series) -> list[Line]:
+    """Draws rounds of the ticket, darker is sparser; dashed: the controls of the marked one."""
+    rounds = shown_rounds(series, verdict)
     marked, lines = marked_round(rounds, verdict), []
     for place, round in enumerate(rounds):
         line = Line(kept_label(run, round), drawing.shade(place, len(rounds)), marker="")

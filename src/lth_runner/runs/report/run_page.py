@@ -34,6 +34,7 @@ from lth_runner.runs.report.panels import difference_panel, learning_panels
 from lth_runner.runs.report.progress import progress
 from lth_runner.runs.report.sanity_text import sanity_section
 from lth_runner.runs.report.table import (
+    CHANCE,
     CORRELATIONS,
     arms_table,
     correlation_table,
@@ -47,11 +48,10 @@ LAYERS = (
     "layer on top; darker is denser."
 )
 OVERLAPS = (
-    "Jaccard index of the tickets' masks between seeds, mean over pairs, beside what chance gives "
-    "masks that keep as many weights at every input and output of each layer (mean ± standard "
-    "deviation), in each layer, or in all. Seeds start from other weights. Between the last two "
-    "lies what layers explain, between the first two what inputs and classes do, as inputs that "
-    "are always 0; what exceeds the first is of single weights."
+    f"Jaccard index of the tickets' masks between seeds, mean over pairs, {CHANCE} Seeds start "
+    "from other weights. Between the last two lies what layers explain, between the first two what "
+    "inputs and classes do, as inputs that are always 0; what exceeds the first is of single "
+    "weights."
 )
 FIRST_FIELDS = ("round", "arm", "seed", "sparsity", "density", "num_kept", "num_prunable")
 SPLITS = ("test", "val", "train")
@@ -145,8 +145,7 @@ def _published(run: FinishedRun, theirs: PublishedCurve) -> Section:
         point, ours, difference = one.point, "", ""
         ends = [_percent(end) for end in (point.low, point.high) if end is not None]
         if one.mean is not None and one.difference is not None:
-            spread = "" if one.std is None else f" ± {100 * one.std:.2f}"
-            ours = f"{100 * one.mean:.2f}{spread} %"
+            ours = say.averaged(run.measure, one.mean, one.std)
             difference = f"{say.signed(100 * one.difference, '.2f')} points"
         body.append([say.kept(point.density), f"{_percent(point.accuracy)} %", " to ".join(ends),
                      str(point.n or ""), ours, str(one.n or ""), difference])  # fmt: skip

@@ -19,7 +19,16 @@ from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.curve import dense_reference
 from lth_runner.runs.report.drawing import INK, MUTED, EndLabel
 from lth_runner.runs.report.heat import colour_bar, draw_cells
-from lth_runner.runs.report.lines import LARGE, PERCENT, SPARSITY, Frame, Line, line_figure, paint
+from lth_runner.runs.report.lines import (
+    LARGE,
+    PERCENT,
+    SPARSITY,
+    Frame,
+    Line,
+    line_figure,
+    paint,
+    points_of,
+)
 
 WIDTH = 10.0  # inches
 
@@ -46,15 +55,13 @@ def outcome_figure(sweep: Sweep) -> Figure | None:
 
 
 def _line(sweep: Sweep, one: Setting, index: int) -> Line:
-    levels, scale = [x for x in one.verdict.of(TICKET) if x.mean is not None], sweep.measure.scale
-    if levels and sweep.dense is not None and sweep.dense.mean is not None and one.is_chain:
-        levels = [sweep.dense, *levels]
+    points = points_of(one.verdict.of(TICKET), sweep.measure)
+    if points and sweep.dense is not None and one.is_chain:
+        points = [*points_of([sweep.dense], sweep.measure), *points]
     style = drawing.style(index) if one.is_chain else ""
     line = Line(one.label, drawing.colour(index), style=style, marker=drawing.marker(index),
                 width=2.1)  # fmt: skip
-    return line.through(
-        (PERCENT * x.density, scale * (x.mean or 0.0), scale * (x.std or 0.0)) for x in levels
-    )
+    return line.through(points)
 
 
 def sparsity_axis(axes: Axes, sweep: Sweep) -> None:
@@ -214,18 +221,16 @@ def tradeoff_figure(sweep: Sweep, fit: Fit) -> Figure:
 def _draw_model(axes: Axes, sweep: Sweep, fit: Fit) -> None:
     lines, ends, scale = [], [], sweep.measure.scale
     for index, one in enumerate(sweep.settings):
-        points = [(level.density, level.mean, 0.0) for level in one.verdict.of(TICKET)
-                  if level.mean is not None]  # fmt: skip
-        if one.step is None or not points:
+        last = one.verdict.last()
+        if one.step is None or last is None:
             continue
-        last, colour = points[-1][0], drawing.colour(index)
+        colour, points = drawing.colour(index), points_of(one.verdict.of(TICKET), sweep.measure)
         marks = Line(one.label, colour, style="", marker=drawing.marker(index), width=2.1)
-        lines.append(marks.through((PERCENT * x, scale * y, s) for x, y, s in points))
-        places = [last ** (i / 60) for i in range(61)]
-        model = [(x, fit.model.accuracy(one.step, 1 - x), 0.0) for x in places]
-        line = Line(one.label, colour, marker="", width=1.6)
-        lines.append(line.through((PERCENT * x, scale * y, s) for x, y, s in model))
-        ends.append(EndLabel(PERCENT * last, scale * model[-1][1], one.label, colour))
+        lines.append(marks.through((x, y, 0.0) for x, y, _ in points))
+        places = [last.density ** (i / 60) for i in range(61)]
+        model = [(PERCENT * x, scale * fit.model.accuracy(one.step, 1 - x), 0.0) for x in places]
+        lines.append(Line(one.label, colour, marker="", width=1.6).through(model))
+        ends.append(EndLabel(*model[-1][:2], one.label, colour))
     paint(axes, lines, Frame(say.axis(sweep.measure), "sparsity (%)"))
     sparsity_axis(axes, sweep)
     drawing.end_labels(axes, ends, size=9)

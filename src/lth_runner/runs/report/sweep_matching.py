@@ -21,8 +21,7 @@ def matching_table(sweep: Sweep) -> Cells:
     for one in sweep.settings:
         best, last = one.verdict.shown() or one.verdict.possible(), one.verdict.last()
         seeds = [say.match(verdict, verdict.by_mean()) for verdict in one.by_seed().values()]
-        body.append([one.label, say.match(one.verdict, one.verdict.shown()),
-                     say.match(one.verdict, one.verdict.possible()),
+        body.append([one.label, *say.matches(one.verdict),
                      say.reached(sweep.measure, best) if best else "",
                      say.removed(last.density) if last else "-",
                      ", ".join(seeds) or "-"])  # fmt: skip

@@ -11,10 +11,9 @@ from lth_runner.runs.evidence.settings import flatten
 from lth_runner.runs.evidence.sweep import Setting, Sweep
 from lth_runner.runs.evidence.tradeoff import Range
 from lth_runner.runs.evidence.verdict import Level
-from lth_runner.runs.report.compare import page_of
 from lth_runner.runs.report.headline import Headline
-from lth_runner.runs.report.page import Cell, Page, Records, Section, Table, link, write_page
-from lth_runner.runs.report.refused import refusals
+from lth_runner.runs.report.page import Cell, Page, Records, Section, Table, run_link, write_page
+from lth_runner.runs.report.progress import refusals
 from lth_runner.runs.report.sweep_figures import (
     difference_figure,
     matching_figure,
@@ -32,7 +31,7 @@ from lth_runner.runs.report.sweep_text import (
     outcome_table,
     reading,
 )
-from lth_runner.runs.report.table import overlap_table
+from lth_runner.runs.report.table import CHANCE, overlap_table
 from lth_runner.runs.report.wording import label
 
 READING_OUTCOME = (
@@ -57,9 +56,7 @@ READING_TRADEOFF = (
 )
 READING_OVERLAPS = (
     "Jaccard index of the masks that two rewind steps lead to from the same seed, at the largest "
-    "sparsity that several steps reached, mean over seeds; beside what masks share by chance that "
-    "keep as many weights at every input and output of each layer (mean ± standard deviation), in "
-    "each layer, or in all."
+    f"sparsity that several steps reached, mean over seeds, {CHANCE}"
 )
 
 
@@ -130,7 +127,7 @@ def _runs(sweep: Sweep, folder: Path) -> Table:
         flat = flatten(run.config)
         keys = ("rewind.step", "pruner.sparsity", "seed")
         name = ", ".join([run.pruner] * by_pruner + [f"{key}={flat.get(key)}" for key in keys])
-        body.append([link(page_of(run, folder), name), run.state])
+        body.append([run_link(run, folder, name), run.state])
     return Table(["run", "state"], body)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.sweep import Column, Sweep, thinned
@@ -11,6 +10,7 @@ from lth_runner.runs.evidence.tradeoff import Fit, Range, r_squared_words
 from lth_runner.runs.evidence.verdict import Level, Verdict
 from lth_runner.runs.folder import ENDED
 from lth_runner.runs.report import wording as say
+from lth_runner.runs.report.progress import states
 from lth_runner.runs.report.sweep_matching import matching, matching_table
 from lth_runner.runs.report.table import Cells, ruled, wrapped
 from lth_runner.runs.samples import DRAWN, FIXED
@@ -60,10 +60,8 @@ def facts(sweep: Sweep) -> str:
 
 def notices(sweep: Sweep) -> tuple[str, ...]:
     """Says what is missing so far, and which points say little about each other."""
-    states = Counter(run.state for run in sweep.runs if run.state not in ENDED)
     found = []
-    if states:
-        told = ", ".join(f"{count} {state}" for state, count in states.items())
+    if told := states([run for run in sweep.runs if run.state not in ENDED]):
         found.append(f"Not all runs are done ({told}): shown is what they have so far.")
     if told := _judged_apart(sweep.runs):
         alike = ", ".join(
@@ -188,8 +186,7 @@ def largest(fit: Fit, step: int) -> str:
             return ""
         return say.removed(1 - sparsity) if sparsity <= last else f"> {say.removed(1 - last)}"
 
-    value, low, high = (told(x) for x in (found.value, found.low, found.high))
-    return f"{value} [{low}, {high}]" if low and low != high else value
+    return _in_words(found, told)
 
 
 def smallest(fit: Fit, sparsity: float) -> str:
@@ -199,8 +196,12 @@ def smallest(fit: Fit, sparsity: float) -> str:
     def told(step: float | None) -> str:
         return f"> {last:,}" if step is None else f"{step:,.0f}"
 
+    return _in_words(found, told)
+
+
+def _in_words(found: Range, told: Callable[[float | None], str]) -> str:
     value, low, high = (told(x) for x in (found.value, found.low, found.high))
-    return f"{value} [{low}, {high}]" if fit.draws and low != high else value
+    return f"{value} [{low}, {high}]" if low and low != high else value
 
 
 def feasible_sentence(fit: Fit) -> str:
@@ -217,10 +218,8 @@ def model_tables(sweep: Sweep, fit: Fit) -> tuple[Cells, Cells]:
     """Tabulates s_max(k) beside what was shown, and k*(s), each with its interval."""
     known = [one for one in sweep.settings if one.step is not None]
     sparsest = [
-        [one.label, largest(fit, one.step or 0), say.match(one.verdict, one.verdict.shown()),
-         say.match(one.verdict, one.verdict.possible())]
-        for one in known
-    ]  # fmt: skip
+        [one.label, largest(fit, one.step or 0), *say.matches(one.verdict)] for one in known
+    ]
     columns = [column for column in sweep.shown if column.level is not None]
     steps = [
         [say.removed(1 - column.sparsity), smallest(fit, column.sparsity)] for column in columns

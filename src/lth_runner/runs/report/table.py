@@ -6,23 +6,15 @@ import textwrap
 from collections.abc import Sequence
 
 from lth_runner.runs.aligned_text import aligned
-from lth_runner.runs.evidence.correlations import Quantity, Within, correlations
-from lth_runner.runs.evidence.judge import judge
+from lth_runner.runs.evidence.correlations import Quantity, Within
 from lth_runner.runs.evidence.means import aggregate
-from lth_runner.runs.evidence.overlap import MaskOverlap, seed_overlaps
+from lth_runner.runs.evidence.overlap import MaskOverlap
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
-from lth_runner.runs.evidence.sanity import checks
 from lth_runner.runs.evidence.verdict import Verdict
 from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.headline import headline
-from lth_runner.runs.report.learning import learning_sentence
-from lth_runner.runs.report.method import method
-from lth_runner.runs.report.progress import progress
-from lth_runner.runs.report.sanity_text import sentences
 
 WIDTH = 100
 NAME_WIDTH = 10
-MAX_CORRELATIONS = 15
 CORRELATIONS = (
     "Spearman's rank correlation with the test figure, over all rows that have both (n: rounds, "
     "arms and seeds pooled) and within. Nearly everything follows density and the arm, and so does "
@@ -32,37 +24,12 @@ CORRELATIONS = (
     "the training error. No correlation is a cause."
 )
 
+CHANCE = (
+    "beside what chance gives masks that keep as many weights at every input and output of each "
+    "layer (mean ± standard deviation), in each layer, or in all."
+)  # of a table of overlaps
+
 Cells = tuple[list[str], list[list[str]]]  # header, and the lines below it
-
-
-def table(run: FinishedRun) -> str:
-    """Rounds with means ± standard deviations, marks, and the verdict in words."""
-    verdict = judge(run)
-    last, overlaps = verdict.last(), seed_overlaps(run)
-    least = say.unlearned(run)
-    covers = say.coverage(run, last.density if last else None)
-    notes = [
-        headline(verdict).text,
-        learning_sentence(run, verdict),
-        *sentences(checks(run, verdict)),
-        overlap_sentence(overlaps[-1]) if overlaps else "",
-        f"{say.capital(covers)}." if covers else "",
-        f"{say.capital(least)}." if least else "",
-        progress(run),
-        method(verdict),
-        legend(verdict),
-    ]
-    lines = [f"{run.name}  ({run.folder})", "", *ruled(round_table(run, verdict)), ""]
-    lines += wrapped(notes)
-    if verdict.controls and verdict.dense:
-        lines += ["", *ruled(arms_table(verdict))]
-    if found := correlations(run):
-        header, body = correlation_table(found[:MAX_CORRELATIONS])
-        more = len(found) - len(body)  # the name last, where a long one pushes nothing aside
-        lines += ["", *ruled(([*header[1:], header[0]], [[*one[1:], one[0]] for one in body]))]
-        lines += [f"and {more} more on the page"] if more else []
-        lines += ["", *wrapped([CORRELATIONS])]
-    return "\n".join(lines)
 
 
 def ruled(cells: Cells, *, left: int = -1) -> list[str]:
@@ -115,15 +82,14 @@ def arms_table(verdict: Verdict) -> Cells:
     header = ["arm", "shown to match", "not refuted", measure.name, "against dense", "p"]
     body = []
     for arm in (TICKET, *verdict.controls):
-        shown, possible = verdict.shown(arm), verdict.possible(arm)
-        best = shown or possible
+        best = verdict.shown(arm) or verdict.possible(arm)
         pair = best.against_dense if best else None
         if best is None or pair is None:
-            body.append([arm, *[say.match(verdict, None)] * 2, "", "", ""])
+            body.append([arm, *say.matches(verdict, arm), "", "", ""])
             continue
         p = say.p_value(pair.p_above(-verdict.tolerance)).removeprefix("p ").removeprefix("= ")
-        body.append([arm, say.match(verdict, shown), say.match(verdict, possible),
-                     say.reached(measure, best), say.gain(measure, pair),
+        body.append([arm, *say.matches(verdict, arm), say.reached(measure, best),
+                     say.gain(measure, pair),
                      "" if pair.error is None else p])  # fmt: skip
     if verdict.dense is not None:
         body.append(["dense", "", "", say.reached(measure, verdict.dense), "", ""])

@@ -235,6 +235,11 @@ def unlearned(run: FinishedRun) -> str:
     return f"the most frequent class alone reaches {measure.text(most)}{guessed}"
 
 
+def matches(verdict: Verdict, arm: str = TICKET) -> tuple[str, str]:
+    """Writes the sparsities of the sparsest shown match, and of the sparsest not refuted."""
+    return match(verdict, verdict.shown(arm)), match(verdict, verdict.possible(arm))
+
+
 def match(verdict: Verdict, best: Level | None) -> str:
     """Writes the sparsity of a sparsest match, or what stands for it where there is none."""
     if best is None:

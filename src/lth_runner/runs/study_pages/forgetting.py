@@ -11,10 +11,9 @@ from lth_runner.runs.evidence.forgetting import Forgetting, Kept, mean, spread
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.compare import page_of
 from lth_runner.runs.report.headline import Headline
-from lth_runner.runs.report.page import Cell, Page, Records, Section, Table, link, write_page
-from lth_runner.runs.report.refused import refusals
+from lth_runner.runs.report.page import Cell, Page, Records, Section, Table, run_link, write_page
+from lth_runner.runs.report.progress import refusals
 from lth_runner.runs.report.table import Cells, ruled, wrapped
 from lth_runner.values.measure import Measure
 
@@ -43,7 +42,7 @@ def write_forgetting(found: Forgetting, folder: Path, stem: str = "forgetting") 
     )  # fmt: skip
     title = f"{found.second} after {found.first}"
     facts = (str(folder), say.counted(len(found.kept), "way"))
-    page = Page(title, facts, best(found), tuple(refusals(found.runs)), sections)
+    page = Page(title, facts, best(found), refusals(found.runs), sections)
     return write_page(page, folder / f"{stem}.html")
 
 
@@ -133,7 +132,7 @@ def run_table(runs: Sequence[FinishedRun], folder: Path) -> Table:
     """Lists the runs that a page goes by, with their commands."""
     body: list[list[Cell]] = [
         [str(run.option("dataset", "name") or run.name),
-         link(page_of(run, folder), run.folder.name), run.state,
+         run_link(run, folder, run.folder.name), run.state,
          str(run.status.get("command") or "")]
         for run in runs
     ]  # fmt: skip

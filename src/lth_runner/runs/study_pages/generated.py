@@ -6,11 +6,10 @@ from pathlib import Path
 
 from lth_runner.runs.evidence.generated import FLOW, Flow, Generation
 from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.compare import page_of
 from lth_runner.runs.report.generated_networks import COPIES, section, sentence
 from lth_runner.runs.report.headline import Headline
-from lth_runner.runs.report.page import Cell, Page, Section, Table, link, write_page
-from lth_runner.runs.report.refused import refusals
+from lth_runner.runs.report.page import Cell, Page, Section, Table, run_link, write_page
+from lth_runner.runs.report.progress import refusals
 
 
 def write_generated(found: Generation, folder: Path, stem: str = "generated") -> tuple[Path, ...]:
@@ -20,7 +19,7 @@ def write_generated(found: Generation, folder: Path, stem: str = "generated") ->
         Section("Runs", tables=(_runs(found, folder),)),
     )
     facts = (str(folder), say.counted(len(found.flows), "flow"))
-    page = Page("Generated networks", facts, best(found), tuple(refusals(found.runs)), sections)
+    page = Page("Generated networks", facts, best(found), refusals(found.runs), sections)
     return write_page(page, folder / f"{stem}.html")
 
 
@@ -34,7 +33,6 @@ def best(found: Generation) -> Headline:
         first.measure.text(_value(first)),
         f"is the mean of generated networks {told}",
         sentence(first),
-        (),
     )
 
 
@@ -45,7 +43,7 @@ def _value(flow: Flow) -> float:
 
 def _runs(found: Generation, folder: Path) -> Table:
     body: list[list[Cell]] = [
-        [link(page_of(run, folder), run.folder.name), run.state,
+        [run_link(run, folder, run.folder.name), run.state,
          str(run.status.get("command") or "")]
         for run in found.runs
     ]  # fmt: skip

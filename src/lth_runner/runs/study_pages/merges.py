@@ -12,7 +12,7 @@ from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.headline import Headline
 from lth_runner.runs.report.page import Page, Records, Section, Table, write_page
-from lth_runner.runs.report.refused import refusals
+from lth_runner.runs.report.progress import refusals
 from lth_runner.runs.report.table import Cells, ruled, wrapped
 from lth_runner.runs.study_pages.forgetting import level_text, run_table
 
@@ -47,7 +47,7 @@ def write_merges(found: Merges, folder: Path, stem: str = "merges") -> tuple[Pat
         Section("Runs", tables=(run_table(found.runs, folder),)),
     )  # fmt: skip
     facts = (str(folder), say.counted(len(found.merged), "way to merge", "ways to merge"))
-    page = Page(title(found), facts, best(found), tuple(refusals(found.runs)), sections)
+    page = Page(title(found), facts, best(found), refusals(found.runs), sections)
     return write_page(page, folder / f"{stem}.html")
 
 
@@ -71,7 +71,6 @@ def best(found: Merges) -> Headline:
         say.amount(first.measure, found.mean_loss(one)),
         "is the least that is lost on average over the tasks",
         sentence(found, one),
-        (),
     )
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
-from lth_runner.runs.evidence.rows import TICKET, FinishedRun
+from lth_runner.runs.evidence.rows import TICKET
 from lth_runner.runs.evidence.sources import alike, universality
 from lth_runner.runs.evidence.transfer import OWN, Carried, Pair, Transfer
 from lth_runner.runs.evidence.verdict import Level
 from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.compare import page_of
 from lth_runner.runs.report.headline import Headline
-from lth_runner.runs.report.page import Cell, Page, Records, Section, Table, link, write_page
-from lth_runner.runs.report.refused import refusals
+from lth_runner.runs.report.page import Cell, Page, Records, Section, Table, run_link, write_page
+from lth_runner.runs.report.progress import refusals, states
 from lth_runner.runs.report.table import Cells, ruled, wrapped
 from lth_runner.runs.study_pages.transfer_figures import curves_figure, matrix_figure
 
@@ -65,8 +63,8 @@ def write_transfer(transfer: Transfer, folder: Path, stem: str = "transfer") -> 
         Section("Runs", tables=(_runs(transfer, folder),)),
     ]  # fmt: skip
     told = (transfer.told,) if transfer.told else ()
-    facts = (str(folder), f"{len(transfer.cells)} pairs", *told, _states(transfer.runs))
-    page = Page(title, facts, best(transfer), tuple(refusals(transfer.runs)), tuple(sections))
+    facts = (str(folder), f"{len(transfer.cells)} pairs", *told, states(transfer.runs))
+    page = Page(title, facts, best(transfer), refusals(transfer.runs), tuple(sections))
     return write_page(page, folder / f"{stem}.html")
 
 
@@ -247,13 +245,8 @@ def _runs(transfer: Transfer, folder: Path) -> Table:
         seen.setdefault(cell.origin.folder, ("", cell.source))
         seen[cell.run.folder] = cell.pair
     body: list[list[Cell]] = [
-        [source or "itself", target, link(page_of(run, folder), run.folder.name), run.state,
+        [source or "itself", target, run_link(run, folder, run.folder.name), run.state,
          str(run.status.get("command") or "")]
         for run in transfer.runs for source, target in [seen[run.folder]]
     ]  # fmt: skip
     return Table(["tickets from", "trained on", "run", "state", "command"], body)
-
-
-def _states(runs: Sequence[FinishedRun]) -> str:
-    counts = sorted(Counter(run.state for run in runs).items())
-    return ", ".join(f"{num} {state}" for state, num in counts)

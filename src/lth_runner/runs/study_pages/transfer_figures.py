@@ -14,7 +14,7 @@ from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.drawing import INK
 from lth_runner.runs.report.heat import draw_cells
-from lth_runner.runs.report.lines import PERCENT, Frame, Line, paint
+from lth_runner.runs.report.lines import Frame, Line, paint, points_of
 
 WIDTH = 10.0  # inches
 PANELS, TALL = 3, 2.75  # curves beside each other, inches of each
@@ -109,11 +109,6 @@ def curves_figure(transfer: Transfer) -> Figure | None:
 
 
 def _through(line: Line, verdict: Verdict, arm: str = TICKET, *, spread: bool = True) -> Line:
-    scale = verdict.measure.scale
     levels = [verdict.dense] if verdict.dense and arm == TICKET else []
-    levels += verdict.of(arm)
-    return line.through(
-        (PERCENT * x.density, scale * x.mean, scale * (x.std or 0.0) if spread else 0.0)
-        for x in levels
-        if x is not None and x.mean is not None
-    )
+    points = points_of([*levels, *verdict.of(arm)], verdict.measure)
+    return line.through(points if spread else ((x, y, 0.0) for x, y, _ in points))

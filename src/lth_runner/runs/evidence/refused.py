@@ -10,8 +10,8 @@ from lth_runner.runs.incidental import is_incidental
 from lth_runner.runs.sweep_folder import read_failures, read_points, sweep_folders
 
 
-def refusals(runs: Sequence[FinishedRun]) -> list[str]:
-    """Writes a sentence for each cause for which points of the runs' sweeps have no folder."""
+def refused_points(runs: Sequence[FinishedRun]) -> dict[str, list[str]]:
+    """Maps each cause for which points of the runs' sweeps have no folder to those points."""
     words = {_words(str(run.status.get("command") or "")) for run in runs}
     names = {f"name={run.name}" for run in runs}
     found: dict[frozenset[str], tuple[str, str]] = {}  # the error, and the point in words
@@ -32,7 +32,7 @@ def refusals(runs: Sequence[FinishedRun]) -> list[str]:
     causes: dict[str, list[str]] = {}
     for error, told in found.values():
         causes.setdefault(error, []).append(told)
-    return [f"No run of {'; '.join(sorted(points))}: {error}." for error, points in causes.items()]
+    return causes
 
 
 def _words(command: str) -> frozenset[str]:
