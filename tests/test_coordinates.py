@@ -53,6 +53,23 @@ def task(coordinates=DELTA, **changes) -> Task:
     return Task(Net, data(), coordinates=coordinates, **changes)
 
 
+class Placed(nn.Module):
+    """A network with places of its own, as BERT keeps position_ids: in no state_dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.head = nn.Linear(6, 6), nn.Linear(6, 3)
+        self.register_buffer("places", torch.arange(512), persistent=False)
+
+    def forward(self, inputs):
+        return self.head(self.one(inputs).relu())
+
+
+@pytest.mark.parametrize("coordinates", [None, Delta(only=["one.weight"]), Gaussian()])
+def test_buffers_of_the_network_are_no_parameters_in_any_coordinates(coordinates) -> None:
+    assert Task(Placed, data(), coordinates=coordinates).num_parameters == 6 * 6 + 6 + 6 * 3 + 3
+
+
 def trained(problem: Task, density: float, steps: int = 30):
     """The ticket of random scores, and the weights after some steps."""
     scores = {n: torch.rand(k.shape, generator=stream(0, n)) for n, k in problem.dense().items()}

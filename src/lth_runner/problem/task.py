@@ -163,9 +163,10 @@ class Task:
 
         A Gaussian weight is one, whatever tells how wide it is.
         """
-        frozen = constants(self._template) if self.coordinates is not None else {}
         computed = (".base", ".0.start")  # what deltas are added to, widths at the start
-        still = sum(value.numel() for n, value in frozen.items() if not n.endswith(computed))
+        buffers = dict(self._template.named_buffers())
+        fixed = [name for name in self._blueprint.fixed if not name.endswith(computed)]
+        still = sum(buffers[name].numel() for name in fixed)
         named = self._template.named_parameters()
         return still + sum(value.numel() for name, value in named if not is_rho(name))
 
