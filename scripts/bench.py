@@ -1,10 +1,9 @@
 """Where the time goes: ratios measured side by side in one run, medians with their spread.
 
     make bench                          # everything, some minutes on two quiet cores
-    python scripts/bench.py step pack   # some of it: step pack bayesian sparse convolution
-                                        # transformer finetune lota compile overhead shares
-                                        # prune memory large stream waiting open_lth
-                                        # dead_channels gpu
+    python scripts/bench.py step pack   # some of it: step pack bayesian overhead shares prune
+                                        # memory sparse convolution transformer finetune lota
+                                        # compile large stream waiting open_lth dead_channels gpu
 
 Absolute times depend on the machine and on what else it does; every claim is a ratio of two
 things measured in turns. The ceiling is the rate of a large matrix product in the same process.
@@ -13,6 +12,7 @@ things measured in turns. The ceiling is the rate of a large matrix product in t
 from __future__ import annotations
 
 import functools
+import importlib
 import itertools
 import os
 import platform
@@ -139,13 +139,6 @@ def bench_bayesian() -> None:
             say(label, ratios(laws, plain), "x")
 
 
-def bench_convolution() -> None:
-    """ResNet-20 and VGG-11, 32x32, batch 128, SGD: a hand-written loop, bf16, and the ceiling."""
-    import bench_convolution
-
-    bench_convolution.main()
-
-
 TO_FIRST_STEP = """
 import os
 from lth_runner.cli import main as cli
@@ -245,99 +238,34 @@ def bench_memory() -> None:
           flush=True)  # fmt: skip
 
 
-def bench_large() -> None:
-    """A network of BERT-base's size: what a run holds besides the libraries, by phase."""
-    import bench_large
-
-    bench_large.main()
-
-
-def bench_sparse() -> None:
-    """LeNet-300-100 on 28x28, batch 60, Adam: products and steps by density."""
-    import bench_sparse
-
-    bench_sparse.main()
-
-
-def bench_transformer() -> None:
-    """Small transformers, batch 32, 32 tokens, AdamW: the engine against hand-written loops."""
-    import bench_transformer
-
-    bench_transformer.main()
-
-
-def bench_finetune() -> None:
-    """A BERT of MiniLM's size, batch 32, 32 tokens, AdamW: a step, and a round's other costs."""
-    import bench_finetune
-
-    bench_finetune.main()
-
-
-def bench_stream() -> None:
-    """JPEGs decoded, cropped and flipped by worker processes: against torch's DataLoader."""
-    import bench_stream
-
-    bench_stream.main()
-
-
-def bench_compile() -> None:
-    """Transformers and ResNet-20 through torch.compile: a step, and when compiling has paid."""
-    import bench_compile
-
-    bench_compile.main()
-
-
-def bench_lota() -> None:
-    """The same BERT in deltas, 90 and 99 % of them pruned, against full fine-tuning."""
-    import bench_lota
-
-    bench_lota.main()
-
-
-def bench_gpu() -> None:
-    """ResNet-20, batch 128, flipped and cropped, on CUDA: one by one against graphs of lanes."""
-    import bench_gpu
-
-    bench_gpu.main()
-
-
-def bench_waiting() -> None:
-    """Steps of two threads by how often one spins before it sleeps, alone and beside other work."""
-    import bench_waiting
-
-    bench_waiting.main()
-
-
-def bench_dead_channels() -> None:
-    """Trainings without the channels that a mask has cut off."""
-    import bench_dead_channels
-
-    bench_dead_channels.main()
-
-
-def bench_open_lth() -> None:
-    """LeNet-300-100 and ResNet-20 against OpenLTH, whose clone's folder is OPEN_LTH."""
-    import bench_open_lth
-
-    bench_open_lth.main()
-
-
-BENCHES = {
-    "step": bench_step, "pack": bench_pack, "bayesian": bench_bayesian, "sparse": bench_sparse,
-    "convolution": bench_convolution,
-    "transformer": bench_transformer, "finetune": bench_finetune, "lota": bench_lota,
-    "compile": bench_compile,
+HERE = {
+    "step": bench_step, "pack": bench_pack, "bayesian": bench_bayesian,
     "overhead": bench_overhead, "shares": bench_shares, "prune": bench_prune,
-    "memory": bench_memory, "large": bench_large, "stream": bench_stream,
-    "waiting": bench_waiting, "open_lth": bench_open_lth,
-    "dead_channels": bench_dead_channels, "gpu": bench_gpu,
+    "memory": bench_memory,
 }  # fmt: skip
+# bench_<name>.py
+ELSEWHERE = (
+    "sparse", "convolution", "transformer", "finetune", "lota", "compile", "large", "stream",
+    "waiting", "open_lth", "dead_channels", "gpu",
+)  # fmt: skip
+
+
+def measure(name: str) -> None:
+    """Says what a benchmark is of, and runs it."""
+    if name in HERE:
+        told, run = HERE[name].__doc__, HERE[name]
+    else:
+        module = importlib.import_module(f"bench_{name}")
+        told, run = module.__doc__, module.main
+    print(f"{name}: {(told or '').strip().splitlines()[0]}", flush=True)
+    run()
 
 
 def main() -> None:
-    chosen = sys.argv[1:] or list(BENCHES)
-    if unknown := set(chosen) - set(BENCHES):
-        sys.exit(f"no benchmark is called {', '.join(unknown)}: there are {', '.join(BENCHES)}")
+    known = (*HERE, *ELSEWHERE)
+    chosen = sys.argv[1:] or known
+    if unknown := set(chosen) - set(known):
+        sys.exit(f"no benchmark is called {', '.join(unknown)}: there are {', '.join(known)}")
     names = [
         line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     ]
@@ -345,8 +273,7 @@ def main() -> None:
           f"{torch.get_num_threads()} threads; Python {platform.python_version()}, "
           f"torch {torch.__version__}; median (quartiles)")  # fmt: skip
     for name in chosen:
-        print(f"{name}: {(BENCHES[name].__doc__ or '').strip()}", flush=True)
-        BENCHES[name]()
+        measure(name)
 
 
 if __name__ == "__main__":

@@ -22,48 +22,33 @@ from __future__ import annotations
 
 import functools
 import gc
-import os
-import socket
-import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import timedelta
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
-import torch.distributed as dist
+from bench_ranks_memory import SGD, held, masks, start
 from torch import nn
+from two_ranks import TURNS, Keep, processor_times, told, two_ranks, wide
 
-from lth_runner.masking import Rigl, Static
-from lth_runner.masking.updates import Updates
+from lth_runner.masking import Static
 from lth_runner.problem import models
 from lth_runner.problem.data import synthetic
 from lth_runner.problem.task import Task
 from lth_runner.score import Force, Grasp, Obd, Score, Snip
 from lth_runner.search.ticket import Ticket
-from lth_runner.training.engines.distributed.collectives import connect
 from lth_runner.training.engines.distributed.engine import Distributed
 from lth_runner.training.engines.distributed.gradients import SummedGradients
-from lth_runner.training.engines.distributed.joining import await_others, join
-from lth_runner.training.engines.distributed.lines import CPU, Leader
-from lth_runner.training.engines.distributed.orders import Connect, Served, serve
+from lth_runner.training.engines.distributed.lines import Leader
+from lth_runner.training.engines.distributed.orders import Served
 from lth_runner.training.engines.distributed.shared_sums import ByRanks
-from lth_runner.training.engines.distributed.telling import Who
 from lth_runner.training.engines.engine import Engine
 from lth_runner.training.engines.sequential import Sequential
 from lth_runner.training.job import Job
 from lth_runner.training.loop import Loop
 from lth_runner.training.recipe import Recipe
-from lth_runner.values.mask import Mask
-from lth_runner.values.ranks import Rank
-from lth_runner.values.seeds import stream
-from lth_runner.values.shards import local
 
-HOST, TURNS = "127.0.0.1", 7
-SGD = functools.partial(torch.optim.SGD, lr=1e-4)
 ADAM = functools.partial(torch.optim.Adam, lr=1e-4, fused=True)
 
 
@@ -96,44 +81,6 @@ SCORES: Mapping[str, tuple[Score, Callable[[], nn.Module], list[int]]] = {
 }
 
 
-class Spent:
-    """An order: how many seconds of processor time this rank has taken."""
-
-    def __call__(self, served: Served) -> float:
-        return time.process_time()
-
-
-@dataclass
-class Keep:
-    """An order: to keep what the orders after it name."""
-
-    task: Task
-
-    def __call__(self, served: Served) -> None:
-        served.follower.known = (self.task,)
-
-
-@contextmanager
-def two_ranks() -> Iterator[Leader]:
-    with socket.create_server((HOST, 0)) as server:
-        port = server.getsockname()[1]
-    other = os.fork()
-    number = 0 if other else 1
-    rank, minute = Rank(number, 2, number, 2), timedelta(seconds=60)
-    store = dist.TCPStore(HOST, port, 2, rank.is_first, minute, wait_for_workers=False)
-    me = Who.here(rank, {})
-    if not other:
-        serve(join(rank, me, store, HOST))
-        os._exit(0)
-    leader = await_others(rank, me, store)
-    leader.tell(Connect("gloo"))
-    leader.gradients = connect(rank, "gloo", store, CPU)
-    leader.answers()
-    yield leader
-    leader.end(0)
-    os.waitpid(other, 0)
-
-
 def step_times(engine: Engine, job: Job, recipe: Recipe, num: int, leader: Leader) -> list[float]:
     """Seconds of a step, and of processor time of all processes in it."""
     together = engine.begin([job], recipe, [None])
@@ -144,22 +91,6 @@ def step_times(engine: Engine, job: Job, recipe: Recipe, num: int, leader: Leade
         together.advance()
     took = time.perf_counter() - began
     return [took / num, (sum(processor_times(leader)) - spent) / num]
-
-
-def held(engine: Engine, job: Job, recipe: Recipe) -> float:
-    """Bytes of weights and moments that rank 0 holds between two steps."""
-    together = engine.begin([job], recipe, [None])
-    together.advance()
-    [loop] = together.lanes
-    moments = [value for entries in loop.optimizer.state.values() for value in entries.values()]
-    tensors = {id(value): local(value) for value in (*loop.model.parameters(), *moments)}
-    return sum(value.nbytes for value in tensors.values())
-
-
-def processor_times(leader: Leader) -> list[float]:
-    """Seconds of processor time that each process has taken."""
-    leader.tell(Spent())
-    return [time.process_time(), *leader.answers()]
 
 
 def scores(leader: Leader) -> None:
@@ -186,73 +117,6 @@ def scores(leader: Leader) -> None:
             for which, values in zip(tasks, (alone, both), strict=True):
                 told([1000 * value for value in values], f"{which}, {what}", "ms")
             told([b / a for a, b in zip(alone, both, strict=True)], f"both / alone, {what}", "")
-
-
-def wide() -> nn.Module:
-    return models.mlp(shape=(1, 28, 28), num_classes=10, widths=(3072,) * 5)
-
-
-def masks(leader: Leader) -> None:
-    """Compares steps of a sharded training in which RigL moves connections with those between."""
-    task = Task(wide, synthetic(shape=[1, 28, 28], num_train=2500, num_test=100))
-    every = task.dense()
-    mask = Mask({n: torch.rand(k.shape, generator=stream(0, n)) < 0.2 for n, k in every.items()})
-    job = Job(task, Ticket(mask, task.init()), Rigl(Updates(every="2it")))
-    recipe = Recipe(length="1000it", batch_size=8, optimizer=SGD)
-    together = Distributed(leader, is_sharded=True).begin([job], recipe, [None])
-    [loop] = together.lanes
-    for _ in range(4):
-        together.advance()
-    found: dict[str, list[list[float]]] = {"with an update": [], "without": []}
-    for _ in range(2 * TURNS):
-        is_due = loop.step % 2 == 0
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-        before, began = memory("VmRSS"), time.perf_counter()
-        together.advance()
-        taken = [memory("VmHWM") - before, time.perf_counter() - began]
-        found["with an update" if is_due else "without"].append(taken)
-    print(f"RigL, {every.num_prunable / 1e6:.1f} M weights")
-    for which, taken in found.items():
-        told([one[0] / 1e6 for one in taken], f"{which}, memory", "MB")
-        told([1000 * one[1] for one in taken], f"{which}, time", "ms")
-
-
-class Grown:
-    """An order: to say what memory has grown by since this was asked last, at most and now."""
-
-    def __call__(self, served: Served) -> tuple[float, float]:
-        return grown(served.lasting.__dict__)
-
-
-def grown(kept: dict[str, float]) -> tuple[float, float]:
-    now, most = memory("VmRSS"), memory("VmHWM")
-    before, kept["before"] = kept.get("before", now), now
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    return most - before, now - before
-
-
-def start(leader: Leader) -> None:
-    """Measures the memory in which a sharded training begins."""
-    task = Task(wide, synthetic(shape=[1, 28, 28], num_train=2500, num_test=100))
-    job = Job(task, Ticket(task.dense(), task.init()), Static())
-    recipe = Recipe(length="1000it", batch_size=8, optimizer=SGD)
-    engine, own = Distributed(leader, is_sharded=True), dict[str, float]()
-    size = 4 * task.num_parameters
-    leader.tell(Keep(task))  # as in a run, whose ranks look at a problem once
-    leader.known = (task,)
-    turns: list[list[tuple[float, float]]] = []
-    for _ in range(TURNS + 1):
-        leader.tell(Grown())
-        grown(own), leader.answers()
-        together = engine.begin([job], recipe, [None])
-        leader.tell(Grown())
-        turns.append([grown(own), *leader.answers()])
-        del together
-        gc.collect()
-    print(f"{task.num_parameters / 1e6:.1f} M weights")
-    for rank in range(2):
-        for index, what in enumerate(("at most", "in the end")):
-            told([turn[rank][index] / size for turn in turns[1:]], f"rank {rank}, {what}", "copies")
 
 
 class SendLate:
@@ -319,12 +183,6 @@ def overlap(leader: Leader) -> None:
             told(ratios, f"within / after, {what}", "")
 
 
-def memory(what: str) -> float:
-    """Bytes that Linux says of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * float(next(line.split()[1] for line in lines if line.startswith(what)))
-
-
 def main() -> None:
     torch.set_num_threads(1)
     with two_ranks() as leader:
@@ -358,11 +216,6 @@ def steps(leader: Leader) -> None:
                 told(ratios, f"{which} / one process, {what}", "")
         for which, engine in engines.items():
             print(f"  {which + ', held':<40} {held(engine, job, recipe) / 1e6:8.2f} MB")
-
-
-def told(values: list[float], label: str, unit: str) -> None:
-    low, middle, high = statistics.quantiles(values, n=4)
-    print(f"  {label:<40} {middle:8.2f} {unit:<3} ({low:.2f} to {high:.2f})", flush=True)
 
 
 if __name__ == "__main__":

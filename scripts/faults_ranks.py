@@ -23,7 +23,7 @@ from collections import Counter
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from faults import PRELOADED, QUICK, SERVER, SMALL, _lth_run, left_over, results
+from small_runs import PRELOADED, QUICK, SERVER, SMALL, left_over, lth_run, results
 
 WORDS = (*SMALL, "train.engine=distributed", "replicates=1", "train.shrink_to=200it")
 LATEST = 60.0  # seconds in which the others have to end
@@ -47,7 +47,7 @@ def ranks(outputs: Path, num: int) -> list[BaseProcess]:
 def _rank(words: list[str], log: Path, numbers: dict[str, int]) -> None:
     os.environ.update({key: str(value) for key, value in numbers.items()})
     os.environ["MASTER_ADDR"] = "127.0.0.1"
-    _lth_run(words, log, None)
+    lth_run(words, log, None)
 
 
 def told(outputs: Path, num: int) -> str:

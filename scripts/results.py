@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,9 +39,11 @@ from lth_runner.values.errors import UserError
 BEGIN, END = "<!-- results: written by `make results` -->", "<!-- /results -->"
 NOT_MEASURED: Literal["not measured here"] = "not measured here"
 FOREST = "claims"  # the picture of all of them
+EXPERIMENTS = Path(__file__).parents[1] / "conf/experiment"
 CURVES = "curves"  # the folder of those behind each topic
 HEADER = (
-    "claim", "published", "ours", "what is to be shown", "verdict", "curve", "command", "hardware",
+    "claim", "published", "ours", "what is to be shown", "verdict", "curve", "command",
+    "hardware, or cost",
 )  # fmt: skip
 
 
@@ -67,13 +70,22 @@ class Row:
         measured = found is not None
         alone = measured and "+study=" not in claim.command  # whose runs have long commands
         commands = dict.fromkeys(command(run) for run in self.runs) if alone else {}
-        machines = dict.fromkeys(hardware(run) for run in self.runs) if measured else {}
+        costs = [] if self.runs else worked_out(claim.command)
+        machines = dict.fromkeys(map(hardware, self.runs) if measured else costs)
         verdict = f"**{self.verdict}**" if measured else self.verdict
         return (
             claim.text, claim.published, "; ".join(parts), claim.rule, verdict,
             f"[curve]({curve})" if curve and measured else "",
             ", ".join(f"`{one}`" for one in commands or [claim.command]), ", ".join(machines),
         )  # fmt: skip
+
+
+def worked_out(text: str) -> list[str]:
+    """What the experiments of a command cost, from their headers: trainings and steps."""
+    names = re.findall(r"\+experiment=(\w+)", text)
+    heads = [(EXPERIMENTS / f"{name}.yaml").read_text() for name in dict.fromkeys(names)]
+    costs = [re.search(r"# Cost: (.+?)(?:;|\.)", head) for head in heads]
+    return [f"a run: {cost[1]}" for cost in costs if cost]
 
 
 def held(claim: Claim, runs: Sequence[FinishedRun]) -> Row:

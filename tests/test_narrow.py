@@ -15,6 +15,7 @@ import lanes
 from lth_runner.cutting import parts
 from lth_runner.masking import Set, Static
 from lth_runner.problem import models
+from lth_runner.problem.covers import Covers
 from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Start, Ticket
 from lth_runner.training.engines.choose import choose
@@ -113,6 +114,17 @@ def gelu_groups():
     return Grouped(nn.GELU())
 
 
+class Recurrent(nn.Module):
+    """Rows of a picture, one after another."""
+
+    def __init__(self):
+        super().__init__()
+        self.memory, self.last = nn.LSTM(24, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.last(self.memory(x.transpose(1, 2).flatten(2))[0][:, -1])
+
+
 def conv(norm="batch"):
     return models.conv(**SMALL, depth=2, norm=norm)
 
@@ -191,6 +203,16 @@ def test_a_training_without_dead_channels_is_that_of_the_whole_network(name, opt
     chosen = job(MODELS[name], columns=0.3)
     assert narrow(chosen) is not None
     assert_alike(*both(chosen, optimizer=optimizer, length="8it"))
+
+
+def test_units_of_a_recurrent_layer_that_nobody_hears_are_not_trained():
+    task = Task(Recurrent, lanes.pictures(), 0, covers=Covers(types=("linear", "recurrent")))
+    mask = {name: kept.clone() for name, kept in task.dense().items()}
+    for name in ("memory.weight_hh_l0", "last.weight"):
+        mask[name][:, [1, 4, 5]] = False
+    chosen = Job(task, Ticket(Mask(mask), task.init(), Start()), Static())
+    assert widths(chosen) == {"memory": 5, "last": 3}
+    assert_alike(*both(chosen, length="8it"))
 
 
 def test_a_channel_that_sends_a_constant_goes_behind_a_relu_alone():

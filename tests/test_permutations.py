@@ -190,11 +190,27 @@ class Recurrent(nn.Module):
         return self.head(self.cells(inputs[:, 0])[0][:, -1])
 
 
-def test_a_recurrent_layer_is_named_as_what_is_in_the_way():
+def test_units_of_a_recurrent_layer_change_places_with_all_their_gates():
+    (group,) = Symmetries.of_module(Recurrent().eval(), IMAGE).groups
+    assert (group.layer, group.size) == ("cells", 6)
+    found = {(place.name, place.axis, place.index.shape[1]) for place in group.places}
+    assert {("cells.weight_hh_l0", 0, 4), ("cells.weight_hh_l0", 1, 1)} <= found
+
+
+class Written(nn.LSTM):
+    """A recurrent layer with a forward of its own, which no rule knows."""
+
+    def forward(self, inputs):
+        return super().forward(inputs)
+
+
+def test_a_recurrent_layer_of_ones_own_is_named_as_what_is_in_the_way():
+    module = Recurrent()
+    module.cells = Written(8, 6, batch_first=True)
     with pytest.raises(
         UserError, match=r"cannot be permuted.*\(cells: cells is recurrent, and its"
     ):
-        Symmetries.of_module(Recurrent().eval(), IMAGE)
+        Symmetries.of_module(module.eval(), IMAGE)
 
 
 def test_a_network_without_hidden_units_is_refused():

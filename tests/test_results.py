@@ -187,6 +187,7 @@ def test_an_unfinished_run_says_how_far_it_is(tmp_path: Path) -> None:
     assert "rounds 0 to 7 so far" in found["mnist-last-21.1"].cells()[2]
     assert found["mnist-last-7.0"].verdict == "not measured here"
     assert "rounds 0 to 7 so far" in found["mnist-last-7.0"].cells()[2]
+    assert "33 trainings, 2,342,340 steps" in found["resnet20_finetune-51.2"].cells()[-1]
     assert found["mnist-last-7.0"].cells()[-2] == "`lth-run +experiment=lenet300_mnist_imp`"
 
 

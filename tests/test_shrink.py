@@ -403,25 +403,35 @@ class Recurrent(nn.Module):
 
 @pytest.mark.filterwarnings("ignore:.*assigned during export:UserWarning")
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
-def test_recurrent_layers_keep_their_units_and_take_fewer_inputs(kind):
+def test_recurrent_layers_take_fewer_inputs_and_their_constants_into_each_bias(kind):
     module = trained(Recurrent(kind))
     mask = {"first.weight": rows(module.first, 1, 4)}
     module.first.bias.data[[1, 4]] = torch.tensor([-1.0, 0.5])  # behind a ReLU: nothing, and some
     example = torch.randn(2, 4, 3)
     found = check(module, mask, example)
-    assert found.widths == {"first": (8, 7)}  # what sends some of it sends it on
-    assert found.module.second.input_size == 7
-    assert found.module.second.weight_ih_l0_reverse.shape[1] == 7
+    assert found.widths == {"first": (8, 6)}
+    assert found.module.second.input_size == 6
+    assert found.module.second.weight_ih_l0_reverse.shape[1] == 6
     program = torch.export.export(found.module, (example,)).module()
     torch.testing.assert_close(program(example), found.module(example))
 
 
-@pytest.mark.parametrize("groups", [2, 8])
-def test_transposed_convolutions_in_groups_stay_whole(groups):
-    module = trained(nn.Sequential(nn.Conv2d(1, 8, 1), nn.ConvTranspose2d(8, 8, 3, groups=groups),
-                                   nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Conv2d(4, 2, 1)))  # fmt: skip
-    mask = {"1.weight": rows(module[1], 1, 2, 3), "3.weight": rows(module[3], 2)}
-    assert check(module, mask, torch.randn(2, 1, 4, 4)).widths == {"3": (4, 3)}
+@pytest.mark.parametrize(
+    ("groups", "widths"),
+    [(2, {"0": (8, 6), "1": (12, 10), "3": (4, 3)}), (4, {"0": (8, 6), "1": (12, 9), "3": (4, 3)})],
+)
+def test_transposed_convolutions_lose_whole_groups_and_as_many_of_each(groups, widths):
+    module = trained(nn.Sequential(nn.Conv2d(1, 8, 1), nn.ConvTranspose2d(8, 12, 3, groups=groups),
+                                   nn.ReLU(), nn.Conv2d(12, 4, 1), nn.Conv2d(4, 2, 1)))  # fmt: skip
+    if groups == 2:  # one input and one output of each, of one more output besides
+        inputs, outputs = [1, 6], [2, 3, 7]
+    else:
+        inputs, outputs = [2, 3], [3, 4, 5]
+    mask = {"1.weight": rows(module[1], *inputs), "3.weight": rows(module[3], 2)}
+    mask["3.weight"] &= columns(module[3], *outputs)
+    found = check(module, mask, torch.randn(2, 1, 4, 4))
+    assert found.widths == widths
+    assert found.module[1].groups == (2 if groups == 2 else 3)
 
 
 def test_heads_of_torchs_own_attention_stay_and_its_hidden_units_go():

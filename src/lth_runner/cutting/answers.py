@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
 from lth_runner.cutting.double import (
@@ -46,7 +47,8 @@ def call(module: nn.Module, example: Any) -> Any:
     """Calls a network with a tensor, with several in a tuple or list, or by name in a mapping."""
     if isinstance(example, Mapping):
         return module(**example)
-    return module(*example) if isinstance(example, (tuple, list)) else module(example)
+    several = isinstance(example, (tuple, list)) and not isinstance(example, PackedSequence)
+    return module(*example) if several else module(example)
 
 
 def tensors(nested: Any) -> list[Tensor]:
@@ -55,8 +57,25 @@ def tensors(nested: Any) -> list[Tensor]:
     return [value for value in leaves if isinstance(value, Tensor)]
 
 
-def random_like(example: Any, seed: int) -> Any:
-    """Draws inputs like an example: normal with its mean and spread, or of its whole numbers."""
+def ask_another(module: nn.Module, example: Any, seed: int) -> tuple[Any, Answers]:
+    """Draws inputs like an example, and asks a network; returns them and its answers.
+
+    Whole numbers are drawn from those of the example. Where the network fails on them they stay as
+    they are: lengths in falling order, for one.
+    """
+    drawn = random_like(example, seed)
+    try:
+        return drawn, ask(module, drawn, {})
+    except Exception:  # of a forward that may be anyone's
+        drawn = random_like(example, seed, whole=False)
+        return drawn, ask(module, drawn, {})
+
+
+def random_like(example: Any, seed: int, *, whole: bool = True) -> Any:
+    """Draws inputs like an example: normal with its mean and spread, or of its whole numbers.
+
+    Without ``whole`` these stay, and so does how sequences are packed.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def drawn(value: Tensor) -> Tensor:
@@ -64,10 +83,17 @@ def random_like(example: Any, seed: int) -> Any:
             noise = torch.randn(value.shape, generator=generator).to(value)
             spread = value.std() if value.numel() > 1 and bool(value.std() > 0) else 1.0
             return noise * spread + value.mean()
+        if not whole:
+            return value
         places = torch.randint(max(1, value.numel()), value.shape, generator=generator)
         return value.flatten()[places.to(value.device)] if value.numel() else value
 
-    return pytree.tree_map_only(Tensor, drawn, example)
+    def leaf(value: Any) -> Any:
+        if isinstance(value, PackedSequence):
+            return value._replace(data=drawn(value.data))
+        return drawn(value) if isinstance(value, Tensor) else value
+
+    return pytree.tree_map(leaf, example, is_leaf=lambda value: isinstance(value, PackedSequence))
 
 
 def difference(expected: Answers, given: Answers) -> str:

@@ -35,8 +35,10 @@ def convolution(trace: Trace, call: Call) -> list[Shadow]:
         inputs = None
     elif not transposed and kept.root and inputs is not None and rows is not None:
         inputs = _in_groups(trace, call, inputs, rows, columns)
+    elif transposed and kept.root and inputs is not None and columns is not None:
+        inputs, rows = _transposed_in_groups(trace, call, inputs, columns, rows)
     else:
-        _keep(trace, (inputs, rows, columns), f"{call.where()} is transposed and in groups")
+        _keep(trace, (inputs, rows, columns), f"{call.where()} is in groups, of what has no slots")
         inputs = rows = None
     varies = _reached(call, shadow.varies.expand(value.shape), weight)
     if not depthwise:
@@ -45,7 +47,7 @@ def convolution(trace: Trace, call: Call) -> list[Shadow]:
         side = Side(or_none(inputs, value.shape[1]), flags, by_channel)
         padded = any(call.args["padding"]) or transposed
         matrix = _outputs_first(weight, groups) if transposed else weight
-        hear(trace, call, side, or_none(rows, call.out.shape[1]), _spread(matrix, groups),
+        hear(trace, call.module, side, or_none(rows, call.out.shape[1]), _spread(matrix, groups),
               padded=padded, bias=bias_of(trace, call, "bias", kept),
               carried=None if transposed or groups > 1 else kept.root)  # fmt: skip
     shape = [1, -1] + [1] * (value.ndim - 2)
@@ -86,6 +88,23 @@ def _in_groups(
         )
     found.ties.tie(found.grouped[root].inputs.reshape(-1), inputs)
     return inputs
+
+
+def _transposed_in_groups(
+    trace: Trace, call: Call, inputs: Tensor, own: Tensor, rows: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Labels the outputs of each group, which share the second axis of the weight."""
+    found, root, groups = trace.found, call.shadow("weight").root, call.args["groups"]
+    assert root is not None
+    if rows is not None:
+        found.ties.place(rows, "")  # labelled by group, below
+    if root not in found.grouped:
+        outputs = found.ties.fresh(call.out.shape[1])
+        found.grouped[root] = Grouped(
+            call.module, root, own.reshape(groups, -1), outputs.reshape(groups, -1), transposed=True
+        )
+    found.ties.tie(found.grouped[root].inputs.reshape(-1), inputs)
+    return inputs, found.grouped[root].outputs.reshape(-1)
 
 
 def _reached(call: Call, varies: Tensor, weight: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from lth_runner.cutting.dead import Dead
 from lth_runner.cutting.double import Exact
 from lth_runner.cutting.stays import stays
-from lth_runner.cutting.trace import Found, Product
+from lth_runner.cutting.trace import Found, Grouped, Product
 
 
 @torch.no_grad()
@@ -117,16 +117,17 @@ def _sent(module: nn.Module, product: Product, dead: Dead) -> Tensor | None:
 def _tell(name: str, part: nn.Module, found: Found, dead: Dead) -> None:
     """Sets the sizes that a module states beside its tensors."""
     weight = getattr(part, "weight", None)
-    if isinstance(part, _ConvTransposeNd) and part.groups == 1:
-        part.in_channels, part.out_channels = part.weight.shape[:2]
-    elif isinstance(part, _ConvNd) and not isinstance(part, _ConvTransposeNd):
+    if isinstance(part, _ConvTransposeNd):
+        if f"{name}.weight" in found.grouped:
+            part.groups = _groups_left(found.grouped[f"{name}.weight"], dead)
+        part.in_channels, part.out_channels = len(part.weight), part.weight.shape[1] * part.groups
+    elif isinstance(part, _ConvNd):
         multiple = part.out_channels // part.groups
         part.out_channels = len(part.weight)
         if part.groups > 1 and part.in_channels == part.groups:  # depthwise
             part.groups = part.out_channels // multiple
         elif f"{name}.weight" in found.grouped:
-            outputs = found.grouped[f"{name}.weight"].outputs
-            part.groups = sum(not bool(dead.goes(outs).all()) for outs in outputs)
+            part.groups = _groups_left(found.grouped[f"{name}.weight"], dead)
         part.in_channels = part.weight.shape[1] * part.groups
     elif isinstance(part, nn.Linear):
         part.out_features, part.in_features = part.weight.shape
@@ -139,10 +140,20 @@ def _tell(name: str, part: nn.Module, found: Found, dead: Dead) -> None:
         part.num_groups = stays
     elif isinstance(part, nn.Embedding):
         part.embedding_dim = part.weight.shape[1]
-    elif isinstance(part, nn.RNNBase):  # its units stay, what it is given need not
+    elif isinstance(part, nn.RNNBase):
+        part.hidden_size = len(part.get_parameter("weight_ih_l0")) // _gates(part)
         part.input_size = part.get_parameter("weight_ih_l0").shape[1]
+        part.proj_size = part.get_parameter("weight_hh_l0").shape[1] if part.proj_size else 0
         part._flat_weights = [getattr(part, leaf, None) for leaf in part._flat_weights_names]
     elif isinstance(part, nn.RNNCellBase):
-        part.input_size = part.weight_ih.shape[1]
+        part.input_size, part.hidden_size = part.weight_ih.shape[1], part.weight_hh.shape[1]
     elif isinstance(part, nn.PReLU) and isinstance(weight, Tensor):
         part.num_parameters = len(weight)
+
+
+def _groups_left(grouped: Grouped, dead: Dead) -> int:
+    return sum(not bool(dead.goes(outputs).all()) for outputs in grouped.outputs)
+
+
+def _gates(part: nn.RNNBase) -> int:
+    return 4 if part.mode == "LSTM" else 3 if part.mode == "GRU" else 1

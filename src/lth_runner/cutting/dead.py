@@ -50,6 +50,7 @@ class _Search:
         self._gone[self._classes[0]] = False  # what has no slot
         self._why: dict[int, str] = {}
         self._gone[list(spared)] = False
+        self._loud = self._heard_by()
         self._shared = {name for name, num in self._targets().items() if num > 1}
 
     def _targets(self) -> Counter[str]:
@@ -61,6 +62,14 @@ class _Search:
         for name, num in self._found.uses.items():
             found[name] = max(found[name], num)
         return found
+
+    def _heard_by(self) -> np.ndarray:
+        """Counts how many outputs hear each class: one that stays holds back what it hears."""
+        counts = np.zeros(len(self._gone), np.int64)
+        for product in self._found.products:
+            open_ = product.nonzero & ~product.movable
+            np.add.at(counts, self._of(product.inputs), open_.sum(0).numpy())
+        return counts
 
     def _of(self, slots: Tensor) -> np.ndarray:
         found: np.ndarray = self._classes[slots.reshape(-1).numpy()]
@@ -78,8 +87,9 @@ class _Search:
             self._keep(self._of(reason.slots), reason.why)
         while True:
             self._spread(self._movable)
-            if not any([self._fill_holes(), self._even_halves(), self._even_groups(),
-                        self._leave_one()]) and not self._keep_a_carrier():  # fmt: skip
+            kept = [self._fill_holes(), self._even_halves(), self._even_groups(),
+                    self._leave_wider(), self._leave_one()]  # fmt: skip
+            if not any(kept) and not self._keep_a_carrier():
                 break
         for reason in self._found.ties.notes:
             for each in np.unique(self._of(reason.slots)):
@@ -175,10 +185,25 @@ class _Search:
         return found
 
     def _excess(self, parts: Iterable[Tensor]) -> list[int]:
-        """Finds classes beyond the number that every part can lose."""
-        lost = [np.array([each for each in self._of(part) if self._gone[each]]) for part in parts]
+        """Finds classes beyond the number that every part can lose: those heard most."""
+        lost = [
+            sorted(
+                (each for each in self._of(part) if self._gone[each]), key=self._loud.__getitem__
+            )
+            for part in parts
+        ]
         fewest = min(len(each) for each in lost)
         return [int(each) for part in lost for each in part[fewest:]]
+
+    def _leave_wider(self) -> bool:
+        """Keeps more units of a layer than it projects them to."""
+        found = False
+        for where, units, sent in self._found.wider:
+            gone = [int(each) for each in self._of(units) if self._gone[each]]
+            most = len(units) - 1 - int((~self._gone[self._of(sent)]).sum())
+            why = f"{where} needs more units than it projects them to"
+            found |= self._keep(gone[max(0, most) :], why)
+        return found
 
     def _even_groups(self) -> bool:
         """Lets whole groups go, and of those that stay equal numbers."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 
 from lth_runner.cutting.operations import Operations
@@ -58,6 +59,8 @@ def in_double(func: Any, named: Mapping[str, Any]) -> tuple[dict[str, Any], Any]
 def _all_doubled(value: Any, exact: Mapping[int, Exact]) -> Any:
     if isinstance(value, Tensor):
         return _doubled(value, exact)
+    if isinstance(value, PackedSequence):
+        return value._replace(data=_doubled(value.data, exact))
     if type(value) in (list, tuple):
         return type(value)(_all_doubled(each, exact) for each in value)
     return value

@@ -63,7 +63,7 @@ def bias_of(trace: Trace, call: Call, name: str, weight: Shadow) -> str | None:
 
 def hear(
     trace: Trace,
-    call: Call,
+    layer: str,
     side: Side,
     outputs: Tensor,
     weight: Tensor,
@@ -79,7 +79,7 @@ def hear(
     loud = movable & ~silent & nonzero.any(0)
     which = loud.nonzero().reshape(-1)
     sent = None if carried else (weight[:, which].sum(2) * side.values[which, 0]).cpu()
-    where = call.module or "the network"
+    where = layer or "the network"
     why = f"what they send to {where} is not the same everywhere"
     if padded or bias is None:
         reason = "has zero padding" if padded else "has no bias of its own"
@@ -88,7 +88,7 @@ def hear(
     trace.found.ties.note(side.labels, (~side.varies & ~movable).cpu(), why)
     trace.found.products.append(
         Product(
-            call.module, side.labels, outputs, side.varies.cpu(), (nonzero & ~silent).cpu(),
+            layer, side.labels, outputs, side.varies.cpu(), (nonzero & ~silent).cpu(),
             movable.cpu(), which.cpu(), sent, bias, carry.cpu(), side.values[:, 0].cpu().clone(),
             carried,
         )

@@ -21,13 +21,15 @@ class Shadow:
 
     ``labels`` vary along different axes; ``varies`` (bool, the tensor's shape) is false where the
     value depends on no input. ``root`` is the parameter or buffer that the tensor is, but for the
-    order of its axes. ``sums_to_one``: its last axis does.
+    order of its axes. ``sums_to_one``: its last axis does. ``stacked``: along its first axis are
+    tensors that lose as many slots each, whichever, and of them none goes.
     """
 
     labels: list[Label]
     varies: Tensor
     root: str | None = None
     sums_to_one: bool = False
+    stacked: bool = False
 
 
 def axes(label: Label) -> set[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -92,6 +93,10 @@ def taken(trace: Trace, call: Call) -> list[Shadow]:
     """Places are chosen along one axis: by number, which fits no other number of slots."""
     shadow, value = call.shadow("self"), call.args["self"]
     dim = call.args.get("dim", call.args.get("dimension", 0)) % value.ndim
+    if shadow.stacked and dim == 0:
+        found = _place_by_place(call, shadow.labels, shadow)
+        stays = [each.varies.ndim == value.ndim for each in found]
+        return [replace(each, stacked=same) for each, same in zip(found, stays, strict=True)]
     why = f"{call.where()} takes them by number"
     labels = [trace.found.ties.fix(label, {dim}, why) if dim in axes(label) else label
               for label in shadow.labels]  # fmt: skip
@@ -209,7 +214,49 @@ def _stacked(trace: Trace, call: Call) -> list[Shadow]:
 
 
 def index_select(trace: Trace, call: Call) -> list[Shadow]:
-    """Places are chosen by numbers that do not depend on inputs, or not followed."""
-    if bool(call.shadow("index").varies.any()):
+    """Places are chosen by numbers; where these depend on inputs, no slots may be among them."""
+    shadow, value = call.shadow("self"), call.args["self"]
+    if not bool(call.shadow("index").varies.any()):
+        return taken(trace, call)
+    dim = call.args["dim"] % value.ndim
+    if any(dim in axes(label) for label in shadow.labels):
         return unknown(trace, call)
-    return taken(trace, call)
+    differs = (value != value.narrow(dim, 0, min(1, value.shape[dim]))).any(dim, keepdim=True)
+    varies = shadow.varies.expand(value.shape).any(dim, keepdim=True) | differs
+    return [Shadow(shadow.labels, varies.expand(call.out.shape))]
+
+
+def packed(trace: Trace, call: Call) -> list[Shadow]:
+    """Sequences [samples, time, ...] become one after another, with the number at each time."""
+    data, sizes = call.out
+    found = _in_time(trace, call, call.args["input"], data, axis=2)
+    return [found, shadow_of(sizes, varies=bool(call.shadow("lengths").varies.any()))]
+
+
+def padded(trace: Trace, call: Call) -> list[Shadow]:
+    """Sequences one after another become [samples, time, ...], with a constant behind their end.
+
+    Torch writes them there one time after another, which cannot be followed.
+    """
+    data, lengths = call.out
+    value, filled = call.args["data"], call.args["padding_value"]
+    found = _in_time(trace, call, value, data, axis=1)
+    others = (value != filled).any(0, keepdim=True)
+    if bool(call.shadow("batch_sizes").varies.any()):
+        found = replace(found, varies=found.varies | others)
+    return [found, shadow_of(lengths, varies=bool(call.shadow("batch_sizes").varies.any()))]
+
+
+def _in_time(trace: Trace, call: Call, old: Tensor, new: Tensor, *, axis: int) -> Shadow:
+    """Labels what is laid out anew along the axes of samples and time, those before ``axis``."""
+    shadow, more = call.of(old), new.ndim - old.ndim
+    before, why = set(range(axis)), f"{call.where()} lays them out anew"
+    labels: list[Label] = []
+    for label in shadow.labels:
+        if axes(label) <= before:
+            trace.found.ties.lose(label, why)
+        else:
+            label = trace.found.ties.tie_along(label, axes(label) & before)
+            labels.append(label.reshape([1] * (axis + more) + list(label.shape[axis:])))
+    varies = shadow.varies.expand(old.shape).flatten(0, axis - 1).any(0)
+    return Shadow(labels, varies.expand(new.shape))

@@ -24,6 +24,10 @@ def widths(module: nn.Module) -> dict[str, int]:
         for attribute in ("out_features", "out_channels"):
             if isinstance(getattr(part, attribute, None), int):
                 found[name] = getattr(part, attribute)
+        if isinstance(part, (nn.RNNBase, nn.RNNCellBase)):
+            found[name] = part.hidden_size
+        if isinstance(part, nn.RNNBase) and part.proj_size:
+            found[f"{name}.proj_size"] = part.proj_size
     return found
 
 
@@ -72,10 +76,18 @@ def layers_of(found: Found, classes: Any, dead: Dead) -> set[str]:
     }
 
 
+def _outputs(found: Found) -> dict[str, torch.Tensor]:
+    """Lists the outputs of each layer, each once."""
+    labels: dict[str, list[torch.Tensor]] = {}
+    for layer, slots in producers(found):
+        labels.setdefault(layer, []).append(slots)
+    return {layer: torch.cat(each).unique() for layer, each in labels.items()}
+
+
 def reasons(found: Found, dead: Dead) -> dict[str, str]:
     """Says for each layer how many of its outputs stay though dead, and why."""
     told: dict[str, dict[str, int]] = {}
-    for layer, slots in producers(found):
+    for layer, slots in _outputs(found).items():
         for each in dead.classes[slots.numpy()]:
             if why := dead.why.get(int(each)):
                 counts = told.setdefault(layer, {})

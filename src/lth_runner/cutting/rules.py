@@ -117,6 +117,7 @@ _RULES: Mapping[str, Callable[[Trace, Call], list[Shadow]]] = MappingProxyType({
     **_many(norms.group_norm, "native_group_norm"),
     **_many(_embedding, "embedding"),
     **_many(moves.index_select, "index_select"),
+    **_many(moves.packed, "_pack_padded_sequence"),
     **_many(convolutions.convolution, "convolution"),
     **_many(products.matrix, "addmm", "mm"),
     **_many(products.batched, "bmm"),

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from lth_runner.cutting.answers import (
     Answers,
     ask,
+    ask_another,
     call,
     difference,
-    random_like,
     tensors,
 )
 from lth_runner.cutting.cut import cut
@@ -31,6 +31,7 @@ from lth_runner.cutting.parts import (
     widths,
 )
 from lth_runner.cutting.plain import additions, check_mask, masked_copy, plain_copy
+from lth_runner.cutting.recurrent import WHOLES
 from lth_runner.cutting.rules import rule_of
 from lth_runner.cutting.trace import Found, Rule, Trace
 from lth_runner.problem.answers import plain_attention
@@ -68,10 +69,11 @@ def shrink(
     one that sends a constant, all weights that lead into it (or a norm's scale) being 0. What a
     constant sends moves into the next bias where that is the same everywhere. A convolution with
     zero padding sends less at the borders: there one of the constants stays, and its weights grow
-    by those of the others, so that it sends what all have sent. Residual connections, batch norm,
-    grouped and depthwise convolutions, concatenations, flattening, pixel shuffles and attention
-    are followed. What LayerNorm or another mean is taken over stays, as do one unit of each layer
-    and the heads of nn.MultiheadAttention, whose size is fixed.
+    by those of the others, so that it sends what all have sent. A recurrent unit goes where no
+    other hears it either, step by step, or where it is 0 at every step. Residual connections, batch
+    norm, grouped and depthwise convolutions, concatenations, flattening, pixel shuffles and
+    attention are followed. What LayerNorm or another mean is taken over stays, as do one unit of
+    each layer and the heads of nn.MultiheadAttention, whose size is fixed.
 
     ``mask``: bool tensors by parameter name. ``example``: inputs as the network is called, a
     tensor, a tuple of them or a mapping of them by name; a batch of two will do. ``copied`` is
@@ -132,15 +134,18 @@ class Shrinking:
         check_mask(module, mask)
         self._module, self._mask, self._copied = module, mask, copied
         self._seen, self._spared = seen, spared
-        self._inputs = [example, random_like(example, seed)]
+        self._inputs, self._seed = [example], seed
 
     def result(self) -> Shrunk:
         """Shrinks the network; raises as ``shrink`` does."""
         with _failures_told():
-            given = self._as_given()
             masked = self._copy()
             self._before = widths(masked), num_parameters(masked)
-            self._expected = [ask(masked, inputs, {}) for inputs in self._inputs]
+            self._expected = [ask(masked, self._inputs[0], {})]
+            another, answers = ask_another(masked, self._inputs[0], self._seed)
+            self._inputs.append(another)
+            self._expected.append(answers)
+            given = self._as_given()
             self.found = self._seen(self._traced(masked))
         self._refuse_others(given)
         self.dead = find_dead(self.found)
@@ -247,7 +252,7 @@ def traced(
     masked: nn.Module, example: Any, rules: Callable[[Any], Rule] = rule_of
 ) -> tuple[Found, list[Tensor]]:
     """Runs a plain network once, in evaluation, and finds what goes together; with its answers."""
-    trace = Trace(masked, rules)
+    trace = Trace(masked, rules, WHOLES)
     with plain_attention(), trace.watching(tensors(example)):
         answers = tensors(call(masked, example))
     trace.answered(answers)

@@ -17,8 +17,8 @@ class Stays:
     """The places of one tensor that stay: along some of its axes, or group by group.
 
     ``groups`` of the weight of a grouped convolution: the outputs and inputs of each group that
-    stay, None for a group that goes. Called with a tensor of the old shape, or one that gradients
-    go back through, it returns what stays of it.
+    stay (of a transposed one the inputs and outputs), None for a group that goes. Called with a
+    tensor of the old shape, or one that gradients go back through, it returns what stays of it.
     """
 
     axes: tuple[tuple[int, Tensor], ...] = ()
@@ -50,6 +50,8 @@ def stays(name: str, slots: list[Tensor | None], found: Found, dead: Dead) -> St
         if not any(bool(dead.goes(labels).any()) for side in sides for labels in side):
             return Stays()
         pairs = [(_places(rows, dead), _places(columns, dead)) for rows, columns in sides]
+        if own.transposed:
+            pairs = [(rows, columns) for columns, rows in pairs]
         return Stays(groups=tuple(pair if len(pair[0]) else None for pair in pairs))
     return Stays(axes=tuple(
         (axis, _places(labels, dead))

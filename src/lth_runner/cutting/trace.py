@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
+from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from lth_runner.cutting.double import DoubleArguments, double_operations, double_recurrent
@@ -45,12 +48,16 @@ class Product:
 
 @dataclass(frozen=True)
 class Grouped:
-    """A grouped convolution: labels of inputs [groups, inputs] and outputs [groups, outputs]."""
+    """A grouped convolution: labels of inputs [groups, inputs] and outputs [groups, outputs].
+
+    ``transposed``: its weight is [inputs, outputs of a group, ...], not the other way about.
+    """
 
     layer: str
     weight: str
     inputs: Tensor
     outputs: Tensor
+    transposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,7 @@ class Found:
     grouped: dict[str, Grouped] = field(default_factory=dict)
     norm_groups: dict[str, Tensor] = field(default_factory=dict)  # GroupNorm -> labels [groups]
     halves: list[tuple[str, list[Tensor]]] = field(default_factory=list)  # equal numbers stay
+    wider: list[tuple[str, Tensor, Tensor]] = field(default_factory=list)  # more stay of the first
     splits: list[Split] = field(default_factory=list)
     heads: list[Tensor] = field(default_factory=list)  # labels [.., places] of several heads
     uses: dict[str, int] = field(default_factory=dict)
@@ -105,20 +113,56 @@ class Call:
 
     def where(self) -> str:
         """Names the operation and its module, for messages."""
-        name = self.op.overloadpacket.__name__.strip("_")
+        name = getattr(self.op, "overloadpacket", self.op).__name__.strip("_")
         return f"{name} in {self.module or 'the network'}"
 
 
 Rule = Callable[["Trace", Call], list[Shadow]]
+# of a layer as a whole: its name, itself, what it is called with, and what it answers
+LayerRule = Callable[["Trace", str, nn.Module, tuple[Any, ...], dict[str, Any], Any], None]
+
+
+# functions that are followed as a whole: their arguments' names, and the rule
+Functions = Mapping[str, tuple[tuple[str, ...], Rule]]
+
+
+@dataclass(frozen=True)
+class WholeRules:
+    """Rules of what is followed as a whole, and not by the operations within."""
+
+    layer: Callable[[nn.Module], LayerRule | None]
+    functions: Functions
+
+
+class _Functions(TorchFunctionMode):
+    """Has some functions followed as a whole."""
+
+    def __init__(self, do: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]) -> None:
+        super().__init__()
+        self._do = do
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        return self._do(func, args, kwargs or {})
 
 
 class Trace:
     """Watches a network in evaluation answer once, in double precision, rule by rule."""
 
-    def __init__(self, module: nn.Module, rules: Callable[[Any], Rule]) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        rules: Callable[[Any], Rule],
+        wholes: WholeRules,
+    ) -> None:
         self.found = Found()
         self.modules = dict(module.named_modules())
         self._rules = rules
+        self._wholes = {name: rule for name, part in self.modules.items()
+                        if (rule := wholes.layer(part)) is not None}  # fmt: skip
+        self._functions = wholes.functions
+        self._within = False  # whether something is at work that is followed as a whole
         self._stack: list[str] = []
         self._known = WeakTensorKeyDictionary()
         self.roots = {id(v): n for n, v in [*module.named_buffers(), *module.named_parameters()]}
@@ -142,7 +186,9 @@ class Trace:
                 double_operations(self._follow),
                 DoubleArguments({}),
                 double_recurrent(self.modules[""]),
+                _Functions(self._call),
             ):
+                handles += self._watched_as_wholes()
                 yield
         finally:
             for handle in handles:
@@ -150,6 +196,23 @@ class Trace:
 
     def _leave(self) -> None:
         self._stack.pop()
+
+    def _watched_as_wholes(self) -> Iterator[RemovableHandle]:
+        """Follows layers that have a rule of their own, and not the operations within."""
+
+        def enter(*_: Any) -> None:
+            self._within = True
+
+        def leave(
+            rule: LayerRule, name: str, part: nn.Module, args: Any, named: Any, out: Any
+        ) -> None:
+            rule(self, name, part, args, named, out)  # computes too, which is not followed either
+            self._within = False
+
+        for name, rule in self._wholes.items():
+            part = self.modules[name]
+            yield part.register_forward_pre_hook(enter)
+            yield part.register_forward_hook(partial(leave, rule, name), with_kwargs=True)
 
     def answered(self, answers: Sequence[Tensor]) -> None:
         """Keeps what the network answers with."""
@@ -162,6 +225,27 @@ class Trace:
     def module(self) -> str:
         """Names the innermost module that is at work."""
         return self._stack[-1] if self._stack else ""
+
+    def _call(self, func: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Calls a function, and follows it as a whole where it has a rule."""
+        names, rule = self._functions.get(getattr(func, "__name__", ""), ((), None))
+        if rule is None or self._within:
+            return func(*args, **named)
+        self._within = True
+        out = func(*args, **named)
+        given = {**dict(zip(names, args, strict=False)), **named}
+        shadows = {id(value): self.shadow(value) for value in pytree.tree_leaves(given)
+                   if isinstance(value, Tensor)}  # fmt: skip
+        results = [value for value in pytree.tree_leaves(out) if isinstance(value, Tensor)]
+        call = Call(func, given, shadows, out, self.module)
+        for value, shadow in zip(results, rule(self, call), strict=True):
+            self.know(value, shadow)
+        self._within = False
+        return out
+
+    def know(self, value: Tensor, shadow: Shadow) -> None:
+        """Remembers what is known of a tensor."""
+        self._known[value] = shadow
 
     def shadow(self, value: Tensor) -> Shadow:
         known = self._known.get(value)
@@ -185,6 +269,8 @@ class Trace:
 
     def _follow(self, func: Any, given: dict[str, Any], named: dict[str, Any], out: Any) -> None:
         """Learns what is known of the answers of one operation, by its rule."""
+        if self._within:
+            return
         shadows = {}
         for old, new in zip(pytree.tree_leaves(given), pytree.tree_leaves(named), strict=True):
             if isinstance(old, Tensor):

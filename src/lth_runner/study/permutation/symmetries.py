@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lth_runner.cutting.answers import Answers, ask, call, difference, random_like, tensors
+from lth_runner.cutting.answers import Answers, ask, ask_another, call, difference, tensors
 from lth_runner.cutting.plain import additions
+from lth_runner.cutting.recurrent import WHOLES
 from lth_runner.cutting.rules import rule_of
 from lth_runner.cutting.trace import Found, Product, Trace
 from lth_runner.problem.answers import plain_attention
@@ -106,7 +107,7 @@ class Symmetries:
 
 def _traced(module: nn.Module, example: Any) -> Found:
     try:
-        trace = Trace(module, rule_of)
+        trace = Trace(module, rule_of, WHOLES)
         with plain_attention(), trace.watching(tensors(example)):
             answers = tensors(call(module, example))
         trace.answered(answers)
@@ -252,11 +253,11 @@ def _holding(
     shapes: Mapping[str, tuple[int, ...]],
 ) -> tuple[list[Group], dict[Group, str]]:
     """Tries each group with every unit moved; returns those that hold, and why others do not."""
-    inputs = [example, random_like(example, 0)]
     given = states.read(module)
     before = {name: _scattered(name, value) for name, value in given.items()}
     states.write(module, before)
-    expected = [ask(module, each, {}) for each in inputs]
+    another, answers = ask_another(module, example, 0)
+    inputs, expected = [example, another], [ask(module, example, {}), answers]
 
     def failure(tried: Sequence[Group]) -> str:
         sources = [source for group in tried for source in group.sources(group.shifted, shapes)]
