@@ -162,7 +162,7 @@ def _sanity() -> tuple[Claim, ...]:
             said = "loses accuracy" if drops else "loses none"
             command = f"{SANITY} pruner={pruner} pruner.sparsity={1 - kept:g}"
             command += " control=sanity" if arm in decided else ""
-            command += "" if pruner == "imp" else " replicates=10"
+            command += " replicates=5" if pruner == "imp" else " replicates=10"
             rule = BELOW_RULE if drops else f"less than {100 * NEAR:g} points below"
             claims.append(
                 Claim(f"sanity-{pruner}-{arm}", f"MNIST, {pruner} at {100 * kept:.0f} %: {arm}",
@@ -173,7 +173,8 @@ def _sanity() -> tuple[Claim, ...]:
     claims.append(
         Claim("mnist-iterative-one-shot", "MNIST, iterative less one-shot, 2 % of the weights",
               "above 0", "difference above 0",
-              f"{SANITY} pruner=imp pruner.sparsity=0.98, and the same with pruner=one_shot",
+              f"{SANITY} pruner=imp pruner.sparsity=0.98 replicates=5, and the same with "
+              "pruner=one_shot replicates=10",
               {"first": (sanity, "imp"), "second": (sanity, "one_shot")}, Gap(0.0, 0.02))
     )  # fmt: skip
     return tuple(claims)
