@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
 from torch.sparse import _semi_structured_conversions as conversions
 
 from command import lth_run
@@ -30,7 +31,7 @@ from lth_runner.export import agreement, layouts, taken_ticket
 from lth_runner.export.agreement import compared
 from lth_runner.export.form import exported
 from lth_runner.export.latency import Latency
-from lth_runner.export.programs import blocked_by
+from lth_runner.export.programs import blocked_by, traced_program
 from lth_runner.export.report import Report, write
 from lth_runner.export.to_forms import TO_FORMS
 from lth_runner.export.two_of_four import check_round_trip
@@ -554,6 +555,35 @@ def test_what_blocks_a_form_is_named():
         blocked_by(module, call, "onnx"),
     ):
         torch.export.export(module, call[0])
+
+
+class Sequences(nn.Module):
+    """Packs what it is given, all of one length, or begins with zeros of as many samples."""
+
+    def __init__(self, packed: bool) -> None:
+        super().__init__()
+        self.memory, self.packed = nn.GRU(4, 3, batch_first=True), packed
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.packed:
+            packed = pack_padded_sequence(inputs, [inputs.shape[1]] * 2, batch_first=True)
+            return self.memory(packed)[1][-1]
+        return self.memory(inputs, torch.zeros(1, len(inputs), 3))[1][-1]
+
+
+def test_packed_sequences_block_a_form_in_plain_words():
+    module, call = Sequences(packed=True), ((torch.ones(2, 5, 4),), {})
+    told = r"shrink cannot take this network: memory \(GRU\) blocks it: .* no packed sequences"
+    with pytest.raises(UserError, match=told), blocked_by(module, call, "shrink"):
+        traced_program(module, *call, None)
+
+
+@pytest.mark.filterwarnings("ignore:.*assigned during export:UserWarning")
+def test_a_network_that_counts_its_samples_by_len_takes_batches_of_any_size():
+    module, dynamic = Sequences(packed=False).eval(), ({0: torch.export.Dim.DYNAMIC},)
+    program = traced_program(module, (torch.ones(2, 5, 4),), {}, dynamic).module()
+    inputs = torch.randn(7, 5, 4)
+    torch.testing.assert_close(program(inputs), module(inputs))
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from torch.nn.utils import prune
 from lth_runner.cutting import shrink
 from lth_runner.problem import models
 from lth_runner.values.errors import UserError
+from pretrained import config, weights
 
 LAYERS = (nn.Linear, _ConvNd)
 
@@ -358,6 +359,24 @@ def test_heads_are_found_in_packed_projections_and_their_number_is_told():
     assert found.module.head_dim == 4
 
 
+def test_heads_as_many_as_their_size_are_told_from_it_whatever_their_names():
+    class Plain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.h, self.hd, self.qkv, self.proj = 4, 4, nn.Linear(16, 48), nn.Linear(16, 16)
+
+        def forward(self, x):
+            parts = self.qkv(x).reshape(*x.shape[:2], 3, self.h, self.hd)
+            query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
+            found = (query @ key.transpose(-2, -1)).softmax(-1) @ value
+            return self.proj(found.transpose(1, 2).flatten(2))
+
+    module = trained(Plain())
+    mask = {"proj.weight": columns(module.proj, *range(8, 12))}
+    found = check(module, mask, torch.randn(2, 5, 16))
+    assert found.widths == {"qkv": (48, 36), "h": (4, 3)}
+
+
 def test_numbers_that_only_happen_to_be_as_many_as_heads_stay():
     module = trained(Attention())
     module.depth, module.num_classes = 4, 4  # as many as the heads, and 16 is the width
@@ -367,6 +386,21 @@ def test_numbers_that_only_happen_to_be_as_many_as_heads_stay():
     assert found.widths == {"qkv": (48, 24), "num_heads": (4, 2)}
     kept = found.module
     assert (kept.depth, kept.num_classes, kept.width, kept.num_heads) == (4, 4, 16, 2)
+
+
+def test_heads_and_hidden_units_of_gpt2_go_whose_layers_state_their_sizes():
+    pytest.importorskip("transformers")
+    module = weights(config("gpt2", use_cache=False), "ForCausalLM").eval()
+    block = "transformer.h.0"
+    mask = {name: torch.ones_like(v, dtype=torch.bool) for name, v in module.named_parameters()}
+    mask[f"{block}.attn.c_proj.weight"][:8] = False  # the first of two heads
+    mask[f"{block}.mlp.c_proj.weight"][[3, 5]] = False
+    found = shrink(module, mask, {"input_ids": TOKENS})
+    assert found.widths == {
+        f"{block}.attn.c_attn": (48, 24), f"{block}.mlp.c_fc": (64, 62),
+        f"{block}.attn.split_size": (16, 8),
+    }  # fmt: skip
+    assert found.module.transformer.h[0].attn.c_proj.nx == 8
 
 
 class Language(nn.Module):

@@ -13,6 +13,7 @@ from lth_runner.cutting.dead import Dead
 from lth_runner.cutting.double import Exact
 from lth_runner.cutting.stays import stays
 from lth_runner.cutting.trace import Found, Grouped, Product
+from lth_runner.problem.covers import is_conv1d
 
 
 @torch.no_grad()
@@ -131,6 +132,8 @@ def _tell(name: str, part: nn.Module, found: Found, dead: Dead) -> None:
         part.in_channels = part.weight.shape[1] * part.groups
     elif isinstance(part, nn.Linear):
         part.out_features, part.in_features = part.weight.shape
+    elif is_conv1d(part) and isinstance(weight, Tensor):
+        vars(part).update(zip(("nx", "nf"), weight.shape, strict=True))
     elif isinstance(part, _NormBase):
         for value in (part.weight, part.running_mean):
             part.num_features = len(value) if value is not None else part.num_features

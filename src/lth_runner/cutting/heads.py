@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from torch import Tensor, nn
 
@@ -40,6 +40,20 @@ def numbers_cut(module: nn.Module, found: Found, dead: Dead, kinds: Collection[s
     return changed
 
 
+def tries(module: nn.Module, found: Found, dead: Dead) -> Iterator[Numbers]:
+    """Lists the numbers that may have to change, in turn: those of a kind, and all but one.
+
+    The number of heads may equal the size of each, which stays.
+    """
+    for kinds in KINDS:
+        numbers = numbers_cut(module, found, dead, kinds)
+        if numbers:
+            yield numbers
+        groups = _by_attribute(module, numbers)
+        for group in groups if len(groups) > 1 else ():
+            yield {name: change for name, change in numbers.items() if name not in group}
+
+
 def tell(module: nn.Module, numbers: Numbers) -> None:
     """Sets numbers to what they are after the cut."""
     for name, (_, after) in numbers.items():
@@ -58,17 +72,22 @@ def needed(module: nn.Module, told: Numbers, answers: Callable[[], bool]) -> Num
     ``answers``: whether the network, as it is now, answers as it should. One attribute of a class
     is set back in all its modules, or in none.
     """
-    groups: dict[tuple[type, str], dict[str, tuple[int, int]]] = {}
-    for name, change in told.items():
-        path, _, leaf = name.rpartition(".")
-        groups.setdefault((type(module.get_submodule(path)), leaf), {})[name] = change
     kept: dict[str, tuple[int, int]] = {}
-    for group in groups.values():
+    for group in _by_attribute(module, told):
         untell(module, group)
         if not answers():
             tell(module, group)
             kept |= group
     return kept
+
+
+def _by_attribute(module: nn.Module, numbers: Numbers) -> list[dict[str, tuple[int, int]]]:
+    """Groups numbers by the class of their module and their name in it."""
+    groups: dict[tuple[type, str], dict[str, tuple[int, int]]] = {}
+    for name, change in numbers.items():
+        path, _, leaf = name.rpartition(".")
+        groups.setdefault((type(module.get_submodule(path)), leaf), {})[name] = change
+    return list(groups.values())
 
 
 def _set(module: nn.Module, name: str, value: int) -> None:

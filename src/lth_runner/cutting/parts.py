@@ -10,6 +10,7 @@ from torch import nn
 
 from lth_runner.cutting.dead import Dead, producers
 from lth_runner.cutting.trace import Found
+from lth_runner.problem.covers import is_conv1d
 
 
 def num_parameters(module: nn.Module) -> int:
@@ -21,7 +22,7 @@ def widths(module: nn.Module) -> dict[str, int]:
     """Reads the number of outputs of each layer that has weights for them."""
     found = {}
     for name, part in module.named_modules():
-        for attribute in ("out_features", "out_channels"):
+        for attribute in ("out_features", "out_channels", *(["nf"] if is_conv1d(part) else [])):
             if isinstance(getattr(part, attribute, None), int):
                 found[name] = getattr(part, attribute)
         if isinstance(part, (nn.RNNBase, nn.RNNCellBase)):

@@ -21,7 +21,7 @@ from lth_runner.cutting.answers import (
 from lth_runner.cutting.cut import cut
 from lth_runner.cutting.dead import Dead, find_dead
 from lth_runner.cutting.double import Exact
-from lth_runner.cutting.heads import KINDS, Numbers, needed, numbers_cut, tell, untell
+from lth_runner.cutting.heads import Numbers, needed, tell, tries, untell
 from lth_runner.cutting.parts import (
     beside,
     layers_of,
@@ -200,10 +200,9 @@ class Shrinking:
         failure = self._failure(masked, exact)
         if not failure:
             return _Attempt(masked)
-        for kinds in KINDS:
-            numbers = numbers_cut(masked, self.found, dead, kinds)
+        for numbers in tries(masked, self.found, dead):
             tell(masked, numbers)
-            if numbers and not self._failure(masked, exact):
+            if not self._failure(masked, exact):
                 kept = needed(masked, numbers, lambda: not self._failure(masked, exact))
                 return _Attempt(masked, numbers=kept)
             untell(masked, numbers)

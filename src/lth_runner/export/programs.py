@@ -6,7 +6,7 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.nn.utils.rnn import PackedSequence
 
 from lth_runner.cutting import Shrunk, shrink
 from lth_runner.export.agreement import Answer
@@ -29,6 +31,10 @@ from lth_runner.values.tree import Tree
 EXAMPLES = 2  # samples that a network is traced with
 FACTS = "lth-export.json"  # beside the program in a .pt2
 MOST_ONNX = 2**31 - 2**24  # bytes of weights: protobuf's files end at 2 GB
+PACKED = (  # why neither .pt2 nor .onnx can have such a network
+    "torch.export follows no packed sequences (torch.nn.utils.rnn.PackedSequence): take "
+    "checkpoint, csr or bitmask, or lth_runner.cutting.shrink for the module alone"
+)
 ONNX_NEEDS = ("onnx", "onnxscript", "onnxruntime")  # the extra
 
 
@@ -50,7 +56,7 @@ class ShrunkProgram:
             ticket.inputs(EXAMPLES), lengths_differ=ticket.lengths_differ
         )
         with blocked_by(small, (args, named), "shrink"):
-            program = torch.export.export(small, args, named, dynamic_shapes=dynamic)
+            program = traced_program(small, args, named, dynamic)
         facts = json.dumps({**ticket.facts, "form": self.name, "made_by": "lth-export"})
         with written(path) as opened, warnings.catch_warnings():
             # of tensors that lie channels last, each of which has its memory to itself
@@ -108,6 +114,19 @@ def channels_last(module: nn.Module, example: Tree) -> nn.Module:
         except RuntimeError:  # torch's
             module.to(memory_format=torch.contiguous_format)
     return module
+
+
+def traced_program(module: nn.Module, args: Any, named: Any, dynamic: Any) -> ExportedProgram:
+    """Traces a network; by its Python code where it takes a size for a fixed number, as len(x).
+
+    What fails either way is told in the words of the first.
+    """
+    try:
+        return torch.export.export(module, args, named, dynamic_shapes=dynamic)
+    except Exception:  # torch.export raises what the network's code does, or its own
+        with suppress(Exception):
+            return torch.export.export(module, args, named, dynamic_shapes=dynamic, strict=True)
+        raise
 
 
 def program(path: str | Path) -> Answer:
@@ -217,10 +236,9 @@ def blocked_by(module: nn.Module, call: tuple[Any, Any], form: str) -> Iterator[
     except UserError:
         raise
     except Exception as error:  # torch.export raises what the network's code does, or its own
-        where = _where(module, call)
-        raise UserError(
-            f"{form} cannot take this network: {where} blocks it: {_told(error)}"
-        ) from error
+        where, packed = _where(module, call)
+        why = PACKED if packed else _told(error)
+        raise UserError(f"{form} cannot take this network: {where} blocks it: {why}") from error
 
 
 @contextmanager
@@ -232,14 +250,17 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _where(module: nn.Module, call: tuple[Any, Any]) -> str:
-    """Names the innermost module at work when the network is traced until it fails."""
-    under_way: list[str] = []
-    at: list[str] = []
+def _where(module: nn.Module, call: tuple[Any, Any]) -> tuple[str, bool]:
+    """Names the innermost module at work when the network is traced until it fails.
+
+    And whether it is given a packed sequence.
+    """
+    under_way: list[tuple[str, bool]] = []
+    at: list[tuple[str, bool]] = []
 
     def enter(name: str) -> Callable[..., None]:
-        def hook(*given: object) -> None:
-            under_way.append(name)
+        def hook(part: nn.Module, given: tuple[object, ...]) -> None:
+            under_way.append((name, any(isinstance(each, PackedSequence) for each in given)))
             at[:] = under_way
 
         return hook
@@ -263,7 +284,7 @@ def _where(module: nn.Module, call: tuple[Any, Any]) -> str:
     finally:
         for handle in handles:
             handle.remove()
-    return at[-1] if at else "the network"
+    return at[-1] if at else ("the network", False)
 
 
 def _told(error: BaseException) -> str:
