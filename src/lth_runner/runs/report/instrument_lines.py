@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from lth_runner.runs.evidence.means import Points, Summary, aggregate, list_means, object_means
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
@@ -26,21 +25,11 @@ from lth_runner.runs.report.lines import (
     by_count,
     line_figure,
 )
+from lth_runner.runs.report.page import Section
 from lth_runner.runs.report.round_lines import kept_label, lines_of_rounds, marked_round
 from lth_runner.values.measure import Measure
 
 Drawn = tuple[list[Line], Frame]  # and the frame that they are drawn into
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A figure with its heading; `lines` are what it draws, or would with more than dots."""
-
-    key: str
-    heading: str
-    reading: str
-    figure: Figure | None
-    lines: tuple[Line, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -216,7 +205,7 @@ class Instrument:
     note: Callable[[FinishedRun], str] = lambda run: ""
     hidden: Callable[[FinishedRun], bool] = lambda run: False
 
-    def panel(self, run: FinishedRun, verdict: Verdict) -> Panel:
+    def panel(self, run: FinishedRun, verdict: Verdict) -> Section:
         """Draws the panel of a run."""
         names = _names(run.measure) if self.scaled else {}
         frame = replace(self.frame, ylabel=self.frame.ylabel.format(**names))
@@ -225,7 +214,7 @@ class Instrument:
         level, drawn = self.level(run), [line.scaled(factor) for line in lines if line.x]
         figure = line_figure(drawn, replace(frame, references=[level] if level else []))
         reading = f"{self.reading} {self.note(run)}".strip()
-        return Panel(self.key, self.heading, reading, figure, tuple(drawn))
+        return Section(self.heading, reading, self.key, figure, lines=tuple(drawn))
 
 
 def _names(measure: Measure) -> dict[str, str]:

@@ -12,7 +12,6 @@ from lth_runner.runs.report.instrument_lines import (
     Beside,
     Each,
     Instrument,
-    Panel,
     along,
     bin_lines,
     field_of,
@@ -20,6 +19,7 @@ from lth_runner.runs.report.instrument_lines import (
     relative_lines,
 )
 from lth_runner.runs.report.lines import DASHED, Frame
+from lth_runner.runs.report.page import Section
 from lth_runner.runs.report.path_instruments import BETWEEN
 from lth_runner.runs.report.round_lines import ROUNDS
 from lth_runner.runs.report.wording import MARKED
@@ -254,7 +254,7 @@ INSTRUMENTS: tuple[Instrument, ...] = (
 )  # fmt: skip
 
 
-def panels(table: Iterable[Instrument], run: FinishedRun, verdict: Verdict) -> list[Panel]:
+def panels(table: Iterable[Instrument], run: FinishedRun, verdict: Verdict) -> list[Section]:
     """Draws the panels of a table that the rows of the run have something for."""
     fields = {field for row in run.rows for field, value in row.items() if value is not None}
     found = [one.panel(run, verdict) for one in table

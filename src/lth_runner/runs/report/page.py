@@ -19,6 +19,7 @@ from lth_runner.runs.folder import PAGE
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report.drawn import sealed
 from lth_runner.runs.report.headline import Headline
+from lth_runner.runs.report.lines import Line
 from lth_runner.values.errors import UserError
 from lth_runner.values.files import write_whole
 
@@ -51,7 +52,8 @@ class Section:
     """A heading, how to read what follows, and figure, sentences and tables in this order.
 
     `fine_print` is what few readers ask for, opened by a click. `numbers` are those of the figure,
-    a mapping a line, for a CSV beside its PNG. `folded`: all of it is opened by a click.
+    a mapping a line, for a CSV beside its PNG. `folded`: all of it is opened by a click. `lines`:
+    what the figure draws, or would with more than dots.
     """
 
     heading: str
@@ -64,6 +66,7 @@ class Section:
     text: str = ""
     fine_print: str = ""
     folded: bool = False
+    lines: tuple[Line, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from lth_runner.runs.evidence.verdict import Verdict
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.drawing import MUTED
-from lth_runner.runs.report.instrument_lines import Panel
 from lth_runner.runs.report.lines import PERCENT, Frame, Line, Reference, by_count, line_figure
+from lth_runner.runs.report.page import Section
 from lth_runner.runs.report.round_lines import shaded_lines
 
 DIFFERENCE = (
@@ -24,7 +24,7 @@ DIFFERENCE = (
 )
 
 
-def difference_panel(run: FinishedRun, verdict: Verdict) -> Panel:
+def difference_panel(run: FinishedRun, verdict: Verdict) -> Section:
     """Gains over the dense network with their intervals, on an axis that has room for any loss."""
     measure, densities, lines = verdict.measure, [], []
     for index, arm in enumerate(run.arms):
@@ -49,7 +49,8 @@ def difference_panel(run: FinishedRun, verdict: Verdict) -> Panel:
         references=[Reference(0.0, style="-", dotted=-tolerance)],
     )
     figure = line_figure(lines, frame)
-    return Panel("difference", "Difference to the dense network", DIFFERENCE, figure, tuple(lines))
+    heading = "Difference to the dense network"
+    return Section(heading, DIFFERENCE, "difference", figure, lines=tuple(lines))
 
 
 def _symmetric_axis(axes: Axes, lines: Sequence[Line], linear: float) -> None:
@@ -73,7 +74,7 @@ def _symmetric_axis(axes: Axes, lines: Sequence[Line], linear: float) -> None:
         axes.axhline(edge, color=MUTED, linewidth=0.5, alpha=0.5)
 
 
-def learning_panels(run: FinishedRun, verdict: Verdict) -> list[Panel]:
+def learning_panels(run: FinishedRun, verdict: Verdict) -> list[Section]:
     """Draws test and validation values against the step, for a few rounds."""
     rows, found = run.metrics(), []
     for split, what in (("test", "test"), ("val", "validation")):
@@ -87,8 +88,8 @@ def learning_panels(run: FinishedRun, verdict: Verdict) -> list[Panel]:
         lines = [line.scaled(run.measure.scale) for line in shaded if len(line.x) > 1]
         frame = Frame(say.axis(run.measure, what), "training step", set_x=by_count,
                       limits=_late(run, lines) if lines else None)  # fmt: skip
-        key, heading = f"learning-{what}", f"Learning curves ({what})"
-        found.append(Panel(key, heading, reading, line_figure(lines, frame)))
+        heading, figure = f"Learning curves ({what})", line_figure(lines, frame)
+        found.append(Section(heading, reading, f"learning-{what}", figure))
     return found
 
 

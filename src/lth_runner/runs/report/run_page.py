@@ -25,7 +25,6 @@ from lth_runner.runs.report.curve import drawn_curve, no_curve
 from lth_runner.runs.report.generated_networks import section as generated_section
 from lth_runner.runs.report.headline import headline
 from lth_runner.runs.report.heat import layers_by_round
-from lth_runner.runs.report.instrument_lines import Panel
 from lth_runner.runs.report.instruments import DEFAULT, INSTRUMENTS, panels
 from lth_runner.runs.report.learning import learning_sentence
 from lth_runner.runs.report.method import method
@@ -71,7 +70,7 @@ def run_page(run: FinishedRun, verdict: Verdict, curve: Figure | None) -> Page:
     unit = f" in {verdict.measure.unit}" if verdict.measure.unit else ""
     figures = [difference_panel(run, verdict), *panels(DEFAULT, run, verdict),
                *learning_panels(run, verdict),
-               Panel("layers", "Density of each layer", LAYERS, layers_by_round(run)),
+               Section("Density of each layer", LAYERS, "layers", layers_by_round(run)),
                *panels(INSTRUMENTS, run, verdict)]  # fmt: skip
     theirs, found = counterpart(run), checks(run, verdict)
     overlaps, quantities = seed_overlaps(run), correlations(run)
@@ -83,7 +82,7 @@ def run_page(run: FinishedRun, verdict: Verdict, curve: Figure | None) -> Page:
         *([_published(run, theirs)] if theirs else []),
         *(generated_section(made) for made in find_generated([run])),
         *([sanity_section(found)] if found else []),
-        *(Section(one.heading, one.reading, one.key, one.figure) for one in figures if one.figure),
+        *(one for one in figures if one.figure),
         *_undrawn([one for one in figures if one.figure is None]),
         *([Section("Masks of different seeds", OVERLAPS, tables=(Table(*overlap_table(overlaps)),))]
           if overlaps else []),
@@ -123,7 +122,7 @@ def _rounds(run: FinishedRun, verdict: Verdict) -> Table:
     return Table(header, body, marked)
 
 
-def _undrawn(missing: Sequence[Panel]) -> list[Section]:
+def _undrawn(missing: Sequence[Section]) -> list[Section]:
     """Writes what was measured in one round alone as numbers, and names what was not recorded."""
     single = [(one.heading, line.label.replace("\n", " "), f"{line.y[0]:.4g}"
                + (f" ± {line.spread[0]:.2g}" if any(line.spread) else ""))
