@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
@@ -129,23 +129,23 @@ def relative_lines(run: FinishedRun, verdict: Verdict, one: Instrument, frame: F
 def step_lines(run: FinishedRun, verdict: Verdict, one: Instrument, frame: Frame) -> Drawn:
     """Draws an object by step of the ticket's rows, step 0 on the same axis."""
     rows = [row for row in run.rows if row["arm"] == TICKET]
-    lines = [
-        line.through(sorted((float(step), *of) for step, of in object_means(rows, field).items()))
-        for _, field, line in _each(run, one)
-    ]
+    lines = [line.through(_by_place(rows, field)) for _, field, line in _each(run, one)]
     return lines, replace(frame, set_x=by_count)
 
 
 def bin_lines(run: FinishedRun, verdict: Verdict, one: Instrument, frame: Frame) -> Drawn:
     """Draws an object by place from 0 to 1, beside the line on which both axes are equal."""
     field = field_of(run, one.fields[0])
-    lines = lines_of_rounds(run, verdict, lambda rows: sorted(
-        (float(place), *of) for place, of in object_means(rows, field).items()
-    ))  # fmt: skip
+    lines = lines_of_rounds(run, verdict, lambda rows: _by_place(rows, field))
     if not lines:
         return [], frame
     equal = Line(one.fields[0].label, MUTED, style=DOTTED, marker="")
     return [*lines, equal.through([(0, 0, 0), (1, 1, 0)])], replace(frame, set_x=by_count)
+
+
+def _by_place(rows: Iterable[Row], field: str) -> Points:
+    """Averages an object whose names are steps or places."""
+    return sorted((float(place), *of) for place, of in object_means(rows, field).items())
 
 
 def along(places: Callable[[Row, int], Sequence[float]]) -> Callable[..., Drawn]:
