@@ -104,8 +104,19 @@ def test_a_level_of_open_lth_has_its_first_and_its_last_model_beside_the_mask(
         weight = network().state_dict()["0.weight"]
         assert torch.equal(found.start.read()["0.weight"], weight * 0.1)
         assert torch.equal(found.trained.read()["0.weight"], weight)
-    with pytest.raises(UserError, match=r"holds 1 levels of OpenLTH: .*level_3/main"):
+    with pytest.raises(
+        UserError, match=r"holds a level of OpenLTH: give its folder .*level_3/main"
+    ):
         read_ticket_from(tmp_path / "lottery_0")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*deprecated", "error:.*TorchScript archive")
+def test_a_program_of_torchscript_is_told_and_not_how_it_could_be_run(tmp_path: Path) -> None:
+    torch.jit.script(network()).save(tmp_path / "program.pt")
+    with pytest.raises(UserError) as told:
+        read_ticket_from(tmp_path / "program.pt")
+    assert "is a program of TorchScript and no file of torch.save" in str(told.value)
+    assert "weights_only" not in str(told.value)
 
 
 def test_the_zeros_of_a_sparse_checkpoint_are_its_mask_over_shards_and_in_half_precision(

@@ -381,7 +381,7 @@ ODD = {
     ),
     "no tensor": (
         {"conv.weight": torch.ones(3, 4) > 0},
-        r"has conv\.weight, which the network has not: no tensor of it fits .*pruner\.rename",
+        r"has conv\.weight, which the network has not, nor does another .*fit: .*pruner\.rename",
     ),
     "all": (
         {"linear1.weight": torch.ones(12, 16) > 0},

@@ -45,8 +45,8 @@ def strangers_told(
             f"{nearest(names[0], own)}; map names by pruner.rename={{theirs: ours}}, or leave them "
             "out by pruner.dropped"
         )
-    nothing = "" if fits else ": no tensor of it fits"
-    return f"{called} has {listed(names)}, which the network has not{nothing} ({cure})"
+    nothing = "" if fits else ", nor does another tensor of it fit"
+    return f"{called} has {listed(names)}, which the network has not{nothing}: {cure}"
 
 
 def _any_begins(names: Sequence[str], first: str) -> bool:

@@ -86,6 +86,8 @@ class _Pickled:
 
     def __init__(self, path: Path, *, is_zip: bool) -> None:
         self.metadata: dict[str, str] = {}
+        if is_zip:
+            _refuse_other_zip(path)
         try:
             found = _loaded(path, mapped=is_zip)
         except UnpicklingError as error:
@@ -95,7 +97,6 @@ class _Pickled:
                 "torch.save(model.state_dict(), ...), or a .safetensors file"
             ) from error
         except (RuntimeError, EOFError, ValueError, LookupError, TypeError, OSError) as error:
-            _refuse_other_zip(path)
             reason = str(error).strip().partition("\n")[0].partition(". This is an internal")[0]
             raise UserError(f"{path} is no whole file of torch.save: {reason}") from error
         self._tensors = _one_of(path, list(_dictionaries(found, "", DEPTH)))
@@ -112,9 +113,12 @@ def _refuse_other_zip(path: Path) -> None:
             names = opened.namelist()
     except (OSError, zipfile.BadZipFile):
         return
-    if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
-        program = any(name.rpartition("/")[2] == "archive_format" for name in names)
+    leaves = {name.rpartition("/")[2] for name in names}
+    script = "constants.pkl" in leaves  # which runs, beside data.pkl
+    if script or "data.pkl" not in leaves:
+        program = "archive_format" in leaves
         what = "a program of torch.export (.pt2)" if program else "a zip file of something else"
+        what = "a program of TorchScript" if script else what
         raise UserError(
             f"{path} is {what} and no file of torch.save: give the tensors themselves, as a "
             "state_dict (of lth-export: --as checkpoint)"

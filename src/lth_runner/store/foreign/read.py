@@ -136,10 +136,10 @@ def _files(place: Path, key: str) -> list[Path]:
     if len(found) == 1:
         return found
     if levels := sorted(place.glob(f"**/{open_lth.MASK}")):
-        raise UserError(
-            f"{key}={place} holds {len(levels)} levels of OpenLTH: give the folder of one, "
-            f"for example {levels[-1].parent}"
-        )
+        few = len(levels) == 1
+        what = "a level" if few else f"{len(levels)} levels"
+        which = "its folder" if few else "the folder of one, for example"
+        raise UserError(f"{key}={place} holds {what} of OpenLTH: give {which} {levels[-1].parent}")
     what = f"{len(found)} .safetensors files" if found else "no ticket"
     raise UserError(f"{key}={place} holds {what}: give one; {ACCEPTED}")
 
