@@ -202,8 +202,8 @@ def test_torch_s_own_converters_spoil_what_is_not_two_of_four_and_that_is_seen()
     check_round_trip("pattern", weight * kept)
 
 
-@pytest.mark.parametrize("shape", [(3, 8), (5, 4, 3, 2), (1, 12, 1)])
-def test_layouts_keep_every_bit_whatever_the_axes(shape):
+@pytest.mark.parametrize("shape", [(3, 8), (5, 4, 3, 2), (1, 12, 1), (6, 8, 1, 1)])
+def test_layouts_keep_every_bit_and_stride_whatever_the_axes(shape):
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     kept = torch.zeros(shape, dtype=torch.bool)
     kept[:, 1::4], kept[:, 2::4] = True, True
@@ -215,7 +215,9 @@ def test_layouts_keep_every_bit_whatever_the_axes(shape):
         (layouts.to_bitmask, layouts.from_bitmask),
         (layouts.to_semi_structured, layouts.from_semi_structured),
     ):
-        assert torch.equal(back(to(weight, kept), shape), weight)
+        found = back(to(weight, kept), shape)
+        assert torch.equal(found, weight)
+        assert found.stride() == weight.stride()  # by which a convolution chooses its kernel
     assert layouts.is_two_of_four(kept)
 
 

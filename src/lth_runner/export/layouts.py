@@ -95,7 +95,8 @@ def from_semi_structured(packed: State, shape: tuple[int, ...]) -> Tensor:
     nibbles = both[: values[..., 0].numel()].long().reshape(values.shape[:-1])
     chosen = torch.stack([nibbles & 3, nibbles >> 2], dim=-1)
     found = values.new_zeros(*values.shape[:-1], GROUP).scatter_(-1, chosen, values)
-    return found.reshape(moved).movedim(-1, 1).contiguous()
+    # not contiguous(): it leaves the strides of axes of 1, by which convolutions choose a kernel
+    return found.reshape(moved).movedim(-1, 1).clone(memory_format=torch.contiguous_format)
 
 
 def _grouped(values: Tensor) -> Tensor:
