@@ -26,7 +26,7 @@ from pathlib import Path
 from claims import CLAIMS
 from costs import STUDY, hours, made
 from evidence import images, load, readable
-from results import decided
+from judged import decided
 
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.values.errors import UserError

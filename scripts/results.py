@@ -7,121 +7,35 @@
 
 Reads runs and trains nothing. Between the two marks of the page every line is rewritten; a claim
 that is refuted stays in the table, and one without runs says so. The claims are in claims*.py,
-what is read off runs for them in measures.py and one_task.py, which runs there are in evidence.py,
-and what makes them in costs.py and anew.py.
+what is read off runs for them in measures.py and one_task.py, what that decides in judged.py, which
+runs there are in evidence.py, and what makes them in costs.py and anew.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-from claim import Claim, Group
+from claim import Group
 from claims import CLAIMS
 from costs import hours, made
-from evidence import command, extent, hardware, images, keep, load, readable
+from evidence import keep, load, readable
 from forest import forest
-from measures import Found
+from judged import NOT_MEASURED, Row, decided
 from pictures import SMALL, curves, save
 from sections import SECTIONS, drawn, table, written
 from topic_curves import topic_curves
 
-from lth_runner.runs.evidence.estimate import LEVEL, Word, holm
+from lth_runner.runs.evidence.estimate import LEVEL
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.values.errors import UserError
 
 BEGIN, END = "<!-- results: written by `make results` -->", "<!-- /results -->"
-NOT_MEASURED: Literal["not measured here"] = "not measured here"
 FOREST = "claims"  # the picture of all of them
-EXPERIMENTS = Path(__file__).parents[1] / "conf/experiment"
 CURVES = "curves"  # the folder of those behind each topic
-HEADER = (
-    "claim", "published", "ours", "what is to be shown", "verdict", "curve", "command",
-    "hardware, or cost",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Row:
-    """A claim held against the runs; `found` is None where they do not reach it."""
-
-    claim: Claim
-    found: Found | None
-    runs: tuple[FinishedRun, ...]
-    verdict: Word | Literal["not measured here"] = NOT_MEASURED
-
-    @property
-    def text(self) -> str:
-        """What is claimed."""
-        return self.claim.text
-
-    def cells(self, curve: str | None = None) -> tuple[str, ...]:
-        """The row's columns; ``curve``: the picture of what its rule reads."""
-        claim, found = self.claim, self.found
-        parts = [] if found is None else [found.ours]
-        parts += dict.fromkeys(f"on {name}" for run in self.runs if (name := images(run)))
-        parts += [extent(run) for run in self.runs if run.state != "done"]
-        measured = found is not None
-        alone = measured and "+study=" not in claim.command  # whose runs have long commands
-        commands = dict.fromkeys(command(run) for run in self.runs) if alone else {}
-        costs = [] if self.runs else worked_out(claim.command)
-        machines = dict.fromkeys(map(hardware, self.runs) if measured else costs)
-        verdict = f"**{self.verdict}**" if measured else self.verdict
-        return (
-            claim.text, claim.published, "; ".join(parts), claim.rule, verdict,
-            f"[curve]({curve})" if curve and measured else "",
-            ", ".join(f"`{one}`" for one in commands or [claim.command]), ", ".join(machines),
-        )  # fmt: skip
-
-
-def worked_out(text: str) -> list[str]:
-    """What the experiments of a command cost, from their headers: trainings and steps."""
-    names = re.findall(r"\+experiment=(\w+)", text)
-    heads = [(EXPERIMENTS / f"{name}.yaml").read_text() for name in dict.fromkeys(names)]
-    costs = [re.search(r"# Cost: (.+?)(?:;|\.)", head) for head in heads]
-    return [f"a run: {cost[1]}" for cost in costs if cost]
-
-
-def held(claim: Claim, runs: Sequence[FinishedRun]) -> Row:
-    """The claim against the first of its runs that reach it: finished before unfinished ones."""
-    per_role = {
-        role: [run for run in runs if run.name == name and pruner in (None, run.pruner)]
-        for role, (name, pruner) in claim.runs.items()
-    }
-    if claim.together:
-        every = tuple(run for found_runs in per_role.values() for run in found_runs)
-        found = claim.measure({str(number): run for number, run in enumerate(every)})
-        return Row(claim, found, every if found else every[:1])
-    for chosen in itertools.product(*per_role.values()):
-        found = claim.measure(dict(zip(per_role, chosen, strict=True)))
-        if found is not None:
-            return Row(claim, found, chosen)
-    started = tuple(run for found_runs in per_role.values() for run in found_runs[:1])
-    return Row(claim, None, started)
-
-
-def decided(group: Group, runs: Sequence[FinishedRun]) -> list[Row]:
-    """The claims of a section, each with its word: p < 0.05 after Holm's correction for them all.
-
-    Shown and refuted are two families, each of which holds a wrong word with a chance of 5 %.
-    """
-    rows = [held(claim, runs) for claim in group.claims]
-    measured = {row.claim.id: row.found for row in rows if row.found is not None}
-    shown = holm({k: v.for_it for k, v in measured.items() if v.for_it is not None})
-    refuted = holm({k: v.against_it for k, v in measured.items() if v.against_it is not None})
-
-    def word(name: str) -> Word:
-        if shown.get(name, 1.0) < LEVEL:
-            return "shown"
-        return "refuted" if refuted.get(name, 1.0) < LEVEL else "undecided"
-
-    return [replace(row, verdict=word(row.claim.id)) if row.found else row for row in rows]
+HEADER = ("claim", "published", "ours", "what is to be shown", "verdict", "curve", "made by")
 
 
 def summary(rows: Mapping[str, Sequence[Row]], runs: Sequence[FinishedRun]) -> list[str]:
@@ -148,6 +62,35 @@ def summary(rows: Mapping[str, Sequence[Row]], runs: Sequence[FinishedRun]) -> l
     ]
 
 
+def told(group: Sequence[Row], curve: str | None) -> tuple[str, str]:
+    """The table of a topic, a line for each claim, and below it what its numbers stand for."""
+    every = dict.fromkeys(one for row in group for one in row.made_by)
+    numbers = {one: place for place, one in enumerate(every, 1)}
+    lines = [
+        (
+            row.text, row.claim.published, row.ours, row.claim.rule,
+            f"**{row.verdict}**" if row.found else row.verdict,
+            f"[curve]({curve})" if curve and row.found else "",
+            spans(sorted(numbers[one] for one in row.made_by)),
+        )
+        for row in group
+    ]  # fmt: skip
+    return table(HEADER, lines), "\n".join(f"{place}. {one}" for one, place in numbers.items())
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """Numbers in their order, more than two neighbours as one: 1, 3 to 7."""
+    found: list[list[int]] = []
+    for one in numbers:
+        if found and one == found[-1][-1] + 1:
+            found[-1].append(one)
+        else:
+            found.append([one])
+    return ", ".join(
+        f"{own[0]} to {own[-1]}" if len(own) > 2 else ", ".join(map(str, own)) for own in found
+    )
+
+
 def anchor(title: str) -> str:
     """The name that a heading has in a link."""
     kept = "".join(one for one in title.lower() if one.isalnum() or one in " -_")
@@ -172,11 +115,7 @@ def block(
     for title, group in rows.items():
         name = f"{CURVES}/{anchor(title)}.png"
         curve = f"images/{name}" if shown.pop(name, None) else None
-        parts += [
-            f"## {title}",
-            claims[title].sources,
-            table(HEADER, [row.cells(curve) for row in group]),
-        ]
+        parts += [f"## {title}", claims[title].sources, *told(group, curve)]
         parts += [claims[title].found] if claims[title].found else []
     placed: set[str] = set()
     for section in SECTIONS:

@@ -17,7 +17,7 @@ from anew import Command, commands, plan, train
 from claim import Claim
 from costs import hours, made
 from evidence import archived, readable
-from results import Row
+from judged import Row
 
 ARCHIVE = Path(__file__).parents[1] / "docs/runs"
 

@@ -24,6 +24,7 @@ from lth_runner.runs.samples import KeptSamples
 from lth_runner.values.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+import evidence
 import results
 from claims import CLAIMS
 from evidence import archived, keep, load
@@ -150,7 +151,8 @@ def test_claims_that_hold_are_shown_and_one_that_does_not_stays_as_refuted(tmp_p
     [line] = [line for line in page.splitlines() if "ticket of 7.0 %, at the last" in line]
     assert "**refuted**" in line
     assert "97.80 ± 0.01 (n = 3) against 98.20 ± 0.01 (n = 3): −0.40 [−0.4" in line
-    assert line.endswith("| Abacus, torch 2.15, 1 thread |")
+    assert line.endswith("| 1 |")
+    assert "\n1. `lth-run +experiment=lenet300_mnist_imp`: Abacus, torch 2.15, 1 thread\n" in page
     assert "6 refuted" in page
 
 
@@ -184,11 +186,11 @@ def test_an_interval_across_zero_is_undecided(tmp_path: Path) -> None:
 def test_an_unfinished_run_says_how_far_it_is(tmp_path: Path) -> None:
     found = held([mnist(tmp_path / "run", last=7, state="running")])
     assert found["mnist-last-21.1"].verdict == "shown"
-    assert "rounds 0 to 7 so far" in found["mnist-last-21.1"].cells()[2]
+    assert "rounds 0 to 7 so far" in found["mnist-last-21.1"].ours
     assert found["mnist-last-7.0"].verdict == "not measured here"
-    assert "rounds 0 to 7 so far" in found["mnist-last-7.0"].cells()[2]
-    assert "33 trainings, 2,342,340 steps" in found["resnet20_finetune-51.2"].cells()[-1]
-    assert found["mnist-last-7.0"].cells()[-2] == "`lth-run +experiment=lenet300_mnist_imp`"
+    assert "rounds 0 to 7 so far" in found["mnist-last-7.0"].ours
+    assert "33 trainings, 2,342,340 steps" in found["resnet20_finetune-51.2"].made_by[0]
+    assert found["mnist-last-7.0"].made_by == ("`lth-run +experiment=lenet300_mnist_imp`: not run",)
 
 
 def test_a_round_without_all_its_replicates_does_not_count(tmp_path: Path) -> None:
@@ -246,9 +248,14 @@ def test_sanity_runs_are_told_apart_by_pruner_and_a_barrier_by_its_step(tmp_path
 def test_commands_leave_out_where_things_lie(tmp_path: Path) -> None:
     said = "lth-run +experiment=x dataset.root=/home/me paths.data=d train.length=5it record=local"
     run = save(tmp_path / "run", [row(0, 0.9)], name="x", command=said)
-    assert results.command(run) == "lth-run +experiment=x train.length=5it"
+    assert evidence.command(run) == "lth-run +experiment=x train.length=5it"
     mine = save(tmp_path / "named", [row(0, 0.9)], name="mine", command=f"{said} name=mine")
-    assert results.command(mine) == "lth-run +experiment=x train.length=5it name=mine"
+    assert evidence.command(mine) == "lth-run +experiment=x train.length=5it name=mine"
+
+
+def test_neighbours_among_the_numbers_of_commands_are_one() -> None:
+    assert results.spans([1, 3, 4, 5, 7, 8]) == "1, 3 to 5, 7, 8"
+    assert results.spans([]) == ""
 
 
 def test_the_page_is_rewritten_between_its_marks_and_again_the_same(tmp_path: Path) -> None:
@@ -343,10 +350,12 @@ def test_an_archived_run_says_nothing_of_the_machine_s_folders(tmp_path: Path) -
     assert kept.rows[0]["test_accuracy"] == 0.1234568
     assert kept.config["train"] == config["train"]
     assert (
-        results.command(kept) == results.command(run) == "lth-run +experiment=x dataset=imagefolder"
+        evidence.command(kept)
+        == evidence.command(run)
+        == "lth-run +experiment=x dataset=imagefolder"
     )
-    assert results.images(kept) == results.images(run) == "CIFAR-10 (JPEG)"
-    assert results.hardware(kept) == results.hardware(run)
+    assert evidence.images(kept) == evidence.images(run) == "CIFAR-10 (JPEG)"
+    assert evidence.hardware(kept) == evidence.hardware(run)
 
 
 def test_an_archive_that_is_none_is_named(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from lth_runner.runs.evidence.rows import FinishedRun
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from claim import Claim
-from results import Row
+from judged import Row
 from topic_curves import topic_curves
 
 
