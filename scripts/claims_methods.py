@@ -40,6 +40,19 @@ def _norms() -> tuple[Claim, ...]:
          "difference below 0", Best(SPARSE, ("batch", 4), ("none", 4), below=True)),
         ("large", "batch normalisation, 4.4 %: batches of 256 less batches of 64", "not told",
          "difference below 0", Best(SPARSE, ("batch", 256), ("batch", 64), below=True)),
+        # these six before the runs of batches of 16, and of 256 without batch norm
+        ("layer-large", "layer normalisation, 4.4 %: batches of 256 less batches of 64", "alike",
+         point, Best(SPARSE, ("layer", 256), ("layer", 64), near=0.01)),
+        ("group-large", "group normalisation, 4.4 %: batches of 256 less batches of 64", "alike",
+         point, Best(SPARSE, ("group", 256), ("group", 64), near=0.01)),
+        ("none-large", "no normalisation, 4.4 %: batches of 256 less batches of 64", "not told",
+         "difference below 0", Best(SPARSE, ("none", 256), ("none", 64), below=True)),
+        ("batch-16", "batch normalisation, 4.4 %: batches of 16 less batches of 64", "alike",
+         point, Best(SPARSE, ("batch", 16), ("batch", 64), near=0.01)),
+        ("group-16", "batches of 16, 4.4 %: batch less group normalisation", "alike",
+         point, Best(SPARSE, ("batch", 16), ("group", 16), near=0.01)),
+        ("layer-256", "batches of 256, 4.4 %: batch less layer normalisation", "not told",
+         "difference above 0", Best(SPARSE, ("batch", 256), ("layer", 256))),
     ]  # fmt: skip
     return tuple(
         Claim(f"norm-{name}", text, published, rule, NORMS_COMMAND, {"run": (NORMS, None)},
