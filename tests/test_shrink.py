@@ -481,6 +481,24 @@ def test_heads_of_torchs_own_attention_stay_and_its_hidden_units_go():
     assert "fixed size of its heads" in found.blocked["layers.0.self_attn"]
 
 
+class Reduced(nn.Module):
+    """Hears of each channel its spread, its mean, its largest and its smallest value."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv1d(3, 8, 3), nn.Linear(32, 2)
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.last(torch.cat([*torch.var_mean(x, 2), x.max(2).values, x.min(2)[0]], 1))
+
+
+def test_channels_go_of_which_the_spread_and_the_largest_are_taken():
+    module = trained(Reduced())
+    mask = {"last.weight": columns(module.last, *(8 * i + j for i in range(4) for j in (2, 5)))}
+    assert check(module, mask, torch.randn(2, 3, 9)).widths == {"first": (8, 6)}
+
+
 class Shared(nn.Module):
     def __init__(self):
         super().__init__()

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_sequence
 
 from lth_runner.cutting import shrink
+from lth_runner.values.errors import UserError
 
 KINDS = [nn.LSTM, nn.GRU, nn.RNN]
 DEAD = [1, 4, 5]  # of 8
@@ -211,6 +212,42 @@ def test_a_state_that_is_handed_on_goes_with_the_units_that_begin_with_it():
     found = shrink(module, mask, torch.randn(3, 6, 3))
     assert found.widths == {"encoder": (8, 5), "decoder": (8, 5), "cell": (8, 5)}
     assert_alike(module, mask, found.module)
+
+
+class Largest(nn.Module):
+    """Hears the largest answer in time, and has a layer that it never calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.memory, self.head = nn.GRU(3, 8, batch_first=True), nn.Linear(8, 2)
+        self.other = nn.LSTM(3, 8)
+
+    def forward(self, x):
+        return self.head(self.memory(x)[0].max(1).values)
+
+
+def test_units_go_of_which_the_largest_in_time_is_taken_and_what_is_never_called_stays():
+    module = Largest()
+    mask = {name: kept for name, kept in unheard(module).items() if "other" not in name}
+    found = shrink(module, mask, torch.randn(3, 6, 3))
+    assert found.widths == {"memory": (8, 5)}
+    assert_alike(module, mask, found.module)
+    assert found.module.other(torch.randn(2, 1, 3))[0].shape == (2, 1, 8)
+
+
+class Remembering(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.memory, self.state = nn.LSTM(3, 8), None
+
+    def forward(self, x):
+        found, self.state = self.memory(x, self.state)
+        return found
+
+
+def test_a_network_that_remembers_what_it_was_asked_is_told_so():
+    with pytest.raises(UserError, match="or what it keeps between calls"):
+        shrink(Remembering(), {}, torch.randn(4, 1, 3))
 
 
 def test_units_that_begin_with_a_state_of_ones_own_stay():

@@ -98,15 +98,24 @@ class DoubleArguments(TorchFunctionMode):
 
 
 @contextmanager
-def double_recurrent(module: nn.Module) -> Iterator[None]:
-    """Gives recurrent layers weights and inputs in double precision: they compare types first."""
+def double_recurrent(module: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Gives recurrent layers weights and inputs in double precision: they compare types first.
+
+    Yields the weights, each with its copy.
+    """
     layers = [part for part in module.modules() if isinstance(part, nn.RNNBase)]
     before = [part._flat_weights for part in layers]
     handles = [part.register_forward_pre_hook(_given_doubled, with_kwargs=True) for part in layers]
     for part in layers:
         part._flat_weights = [w if w is None else w.double() for w in part._flat_weights]
+    pairs = [
+        (own, copy)
+        for part, weights in zip(layers, before, strict=True)
+        for own, copy in zip(weights, part._flat_weights, strict=True)
+        if own is not None and copy is not None
+    ]
     try:
-        yield
+        yield pairs
     finally:
         for part, weights, handle in zip(layers, before, handles, strict=True):
             part._flat_weights = weights

@@ -26,7 +26,7 @@ def reduced(trace: Trace, call: Call) -> list[Shadow]:
     for dim in over:
         varies = varies.any(dim, keepdim=True)
     if not call.args.get("keepdim", False):
-        shape = call.out.shape
+        shape = tensors_of(call.out)[0].shape
         left = [axis for axis in range(value.ndim) if axis not in over]
         labels = [label.reshape([label.shape[axis] for axis in left]) for label in labels]
         varies = varies.reshape(shape)

@@ -108,6 +108,7 @@ _RULES: Mapping[str, Callable[[Trace, Call], list[Shadow]]] = MappingProxyType({
     **_many(moves.pad, "constant_pad_nd"),
     **_many(moves.joined, "cat", "stack"),
     **_many(norms.reduced, "mean", "sum", "amax", "amin", "var", "std", "prod", "logsumexp",
+            "max", "min", "median", "argmax", "argmin", "aminmax", "any", "all",
             "var_mean", "linalg_vector_norm"),
     **_many(norms.softmax, "_softmax", "_log_softmax", "_safe_softmax"),
     **_many(_gated, "glu"),

@@ -39,6 +39,11 @@ from lth_runner.values.errors import UserError
 from lth_runner.values.listed import listed
 from lth_runner.values.raised import first_line
 
+UNSTEADY = (
+    "the network cannot be shrunk: in evaluation it answers the same input differently each time, "
+    "so nothing can be compared; switch off what is random in it, or what it keeps between calls"
+)
+
 
 @dataclass(frozen=True)
 class Shrunk:
@@ -138,7 +143,7 @@ class Shrinking:
 
     def result(self) -> Shrunk:
         """Shrinks the network; raises as ``shrink`` does."""
-        with _failures_told():
+        with self._failures_told():
             masked = self._copy()
             self._before = widths(masked), num_parameters(masked)
             self._expected = [ask(masked, self._inputs[0], {})]
@@ -160,6 +165,32 @@ class Shrinking:
         if done.module is None:
             raise UserError(f"the network cannot be shrunk: {done.failure} when nothing is cut")
         return self._told(done.module, done.numbers, blocked)
+
+    @contextmanager
+    def _failures_told(self) -> Iterator[None]:
+        """Raises UserError where a network fails before anything is cut."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:  # of a forward that may be anyone's
+            if self._is_unsteady():
+                raise UserError(UNSTEADY) from error
+            raise UserError(
+                f"the network cannot be shrunk: on the example, or in float64, it fails: "
+                f"{first_line(error)}"
+            ) from error
+
+    def _is_unsteady(self) -> bool:
+        """Whether a network that fails answers the same twice before, in its own precision."""
+        copy = self._copy()
+        try:
+            with plain_attention(), torch.no_grad():
+                one, other = ([each.clone() for each in tensors(call(copy, self._inputs[0]))]
+                              for _ in range(2))  # fmt: skip
+        except Exception:  # of a forward that may be anyone's
+            return False
+        return not all(map(torch.equal, one, other))
 
     def _copy(self) -> nn.Module:
         copy = plain_copy(self._module, self._mask)
@@ -188,10 +219,7 @@ class Shrinking:
     def _traced(self, masked: nn.Module) -> Found:
         found, answers = traced(masked, self._inputs[0])
         if difference(self._expected[0], Answers(self._expected[0].own, answers)):
-            raise UserError(
-                "the network cannot be shrunk: in evaluation it answers the same input differently "
-                "each time, so nothing can be compared; switch off what is random in it"
-            )
+            raise UserError(UNSTEADY)
         return found
 
     def _attempt(self, masked: nn.Module, dead: Dead) -> _Attempt:
@@ -256,17 +284,3 @@ def traced(
         answers = tensors(call(masked, example))
     trace.answered(answers)
     return trace.found, answers
-
-
-@contextmanager
-def _failures_told() -> Iterator[None]:
-    """Raises UserError where a network fails before anything is cut."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # of a forward that may be anyone's
-        raise UserError(
-            f"the network cannot be shrunk: on the example, or in float64, it fails: "
-            f"{first_line(error)}"
-        ) from error

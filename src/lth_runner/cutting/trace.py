@@ -183,11 +183,15 @@ class Trace:
             with (
                 torch.no_grad(),
                 sdpa_kernel(SDPBackend.MATH),
+                double_recurrent(self.modules[""]) as doubled,
                 double_operations(self._follow),
                 DoubleArguments({}),
-                double_recurrent(self.modules[""]),
                 _Functions(self._call),
             ):
+                # a copy is labelled as what it is a copy of, once something uses it
+                self.roots |= {id(copy): self.roots[id(own)] for own, copy in doubled
+                               if id(own) in self.roots}  # fmt: skip
+                self._held += [copy for _, copy in doubled]
                 handles += self._watched_as_wholes()
                 yield
         finally:
