@@ -77,6 +77,8 @@ NETWORKS = {  # name -> network, an input, sizes of its groups
         lambda: models.lenet5(shape=[1, 28, 28], num_classes=10), torch.randn(2, 1, 28, 28),
         [20, 50, 500],
     ),
+    # of each layer and direction its own units
+    "lstm": (lambda: Recurrent(num_layers=2, bidirectional=True), IMAGE, [6, 6, 6, 6]),
     # a residual stream of each stage, one layer within each of its three blocks
     "resnet20": (
         lambda: models.resnet_cifar(depth=20, width=4, norm="batch", **IMAGES), IMAGE,
@@ -182,9 +184,10 @@ def test_what_stays_says_why():
 
 
 class Recurrent(nn.Module):
-    def __init__(self):
+    def __init__(self, **sizes):
         super().__init__()
-        self.cells, self.head = nn.LSTM(8, 6, batch_first=True), nn.Linear(6, 2)
+        self.cells = nn.LSTM(8, 6, batch_first=True, **sizes)
+        self.head = nn.Linear(12 if sizes else 6, 2)
 
     def forward(self, inputs):
         return self.head(self.cells(inputs[:, 0])[0][:, -1])
