@@ -64,7 +64,10 @@ class _Search:
         return found
 
     def _heard_by(self) -> np.ndarray:
-        """Counts how many outputs hear each class: one that stays holds back what it hears."""
+        """Counts how many outputs hear each class.
+
+        A class that stays keeps all that it hears: of dead ones those heard most are to stay.
+        """
         counts = np.zeros(len(self._gone), np.int64)
         for product in self._found.products:
             open_ = product.nonzero & ~product.movable

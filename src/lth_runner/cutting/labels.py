@@ -21,8 +21,8 @@ class Shadow:
 
     ``labels`` vary along different axes; ``varies`` (bool, the tensor's shape) is false where the
     value depends on no input. ``root`` is the parameter or buffer that the tensor is, but for the
-    order of its axes. ``sums_to_one``: its last axis does. ``stacked``: along its first axis are
-    tensors that lose as many slots each, whichever, and of them none goes.
+    order of its axes. ``sums_to_one``: its last axis does. ``stacked``: its first axis numbers
+    tensors (the layers of a recurrent network) that lose as many slots, each its own.
     """
 
     labels: list[Label]
