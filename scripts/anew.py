@@ -72,8 +72,10 @@ def commands(
     """The page's commands that hold any of the texts of `only`, in its order.
 
     ``added``: a text, and the words for the commands that hold it; raises `UserError` where a text
-    is in none.
+    is in none, or has no words.
     """
+    if bare := [text for text, *words in added if not words]:
+        raise UserError(f"--for {bare[0]} says no words to add: give some, or leave it out")
     rows = [row for group in CLAIMS.values() for row in decided(group, every)]
     found = made(rows, every)
     for text in [*only, *(text for text, *_ in added)]:
@@ -140,12 +142,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(plan(found), flush=True)
     if not arguments.train:
         return 0
-    wrong = train(
-        found, [*arguments.everywhere, f"paths.outputs={arguments.outputs}"],
-        lambda words: subprocess.run(words, check=False).returncode,
-    )  # fmt: skip
-    print("\n".join(wrong), file=sys.stderr)
+    try:
+        wrong = train(
+            found, [*arguments.everywhere, f"paths.outputs={arguments.outputs}"], _execute
+        )
+    except KeyboardInterrupt:
+        print("anew: interrupted; the same call goes on", file=sys.stderr)
+        return 130
+    for line in wrong:
+        print(line, file=sys.stderr)
     return 1 if wrong else 0
+
+
+def _execute(words: list[str]) -> int:
+    """Runs a command; one that is interrupted, together with this, is waited for."""
+    process = subprocess.Popen(words)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
 
 
 if __name__ == "__main__":

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
-from claim import Claim
+from claim import Judged
 from evidence import command
 from sections import SECTIONS
 
@@ -16,22 +15,11 @@ STUDY = "+study="
 Made = dict[str, list[FinishedRun]]
 
 
-class Judged(Protocol):
-    """A claim with the runs that it is held against."""
-
-    @property
-    def claim(self) -> Claim: ...
-    @property
-    def found(self) -> object | None: ...
-    @property
-    def runs(self) -> tuple[FinishedRun, ...]: ...
-
-
 def made(rows: Iterable[Judged], every: Sequence[FinishedRun]) -> Made:
     """The commands that make the page's runs, each once, with the runs that it made.
 
-    A run stands where it is met first. A study has besides all of `every` run of its name that no
-    other command made, and the first command of a section too: its others have none.
+    A run stands where it is met first. A study, and the first command of a section, also have the
+    runs of `every` that have their name and no other command; a section's other commands have none.
     """
     found: Made = {}
     names: dict[str, set[str]] = {}  # of the commands whose runs are known by their name alone

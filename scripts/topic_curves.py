@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import PurePath
-from typing import Any, Protocol
+from typing import Any
 
-from claim import Claim
+from claim import Claim, Judged
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from measures import ACCURACY
@@ -18,7 +18,6 @@ from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.evidence.means import density, mean, number, std
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.settings import differences, natural, plain, sorted_by_settings
-from lth_runner.runs.folder import Row
 from lth_runner.runs.incidental import is_incidental
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
@@ -35,17 +34,6 @@ NO_CURVE = ("start_step", "sign_preservation_dense")  # the same in every round
 WIDE, HIGH, TITLE, BELOW, ENTRY = 3.9, 2.4, 0.42, 0.55, 0.135  # inches of a panel and its parts
 LETTERS = 62  # of a legend's line
 THICK = 1.9  # the width of a ticket's line
-
-
-class Judged(Protocol):
-    """A claim with the runs that it is held against."""
-
-    @property
-    def claim(self) -> Claim: ...
-    @property
-    def found(self) -> object | None: ...
-    @property
-    def runs(self) -> tuple[FinishedRun, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -197,9 +185,7 @@ def _told(key: str, value: object) -> str:
 def _lines(panel: Panel) -> tuple[Line, ...]:
     """The tickets, and where few runs are drawn their controls, but those that read the same."""
     few = len(panel.kinds) <= WITH_CONTROLS
-    found = [
-        line for kind in panel.kinds for line in _of_arms(panel, kind) if few or line.width == THICK
-    ]
+    found = [line for kind in panel.kinds for line in _of_arms(panel, kind, controls=few)]
     return tuple(
         replace(line, colour=drawing.colour(place), marker=drawing.marker(place),
                 style=drawing.style(place),
@@ -208,43 +194,50 @@ def _lines(panel: Panel) -> tuple[Line, ...]:
     )  # fmt: skip
 
 
-def _of_arms(panel: Panel, kind: Kind) -> Iterator[Line]:
+def _of_arms(panel: Panel, kind: Kind, *, controls: bool) -> Iterator[Line]:
     """One line for each arm that reads anything else than those before."""
-    seen: set[tuple[float, ...]] = set()
+    seen: set[tuple[tuple[float, ...], tuple[float, ...]]] = set()
     for arm in dict.fromkeys(arm for run in kind.runs for arm in run.arms):
         own = arm == TICKET
+        if not own and not controls:
+            continue
         words = [kind.label] * bool(kind.label) + [arm] * (not own or not kind.label)
         line = Line(", ".join(words)[-LETTERS:], "", width=THICK if own else 1.4)
         line = line.through(_points(panel, kind.runs, arm))
-        if line.x and line.y not in seen:
-            seen |= {line.y}
+        if line.x and (line.x, line.y) not in seen:
+            seen.add((line.x, line.y))
             yield line
 
 
 def _points(
     panel: Panel, runs: Iterable[FinishedRun], arm: str
 ) -> list[tuple[float, float, float]]:
-    """Mean and standard deviation by the weights that remain; by a key of the last that has one."""
+    """Mean and standard deviation by the weights that remain; by key, of the sparsest with keys."""
     by_x: dict[float, list[float]] = {}
+    keyed: dict[float, list[Mapping[str, Any]]] = {}
     for run in runs:
         name = panel.field or run.outcome
         for rows in (run.at(arm, round) for round in run.rounds(arm)):
-            if by_key := _by_key(rows, name):
-                by_x = by_key
-                continue
             kept = [x for row in rows if (x := density(row))]
-            values = [y for row in rows if (y := number(row.get(name))) is not None]
-            if kept and values:
-                by_x.setdefault(float(f"{PERCENT * mean(kept):.4g}"), []).extend(values)
+            if not kept:
+                continue
+            x = float(f"{PERCENT * mean(kept):.4g}")
+            for value in (row.get(name) for row in rows):
+                if isinstance(value, Mapping):
+                    keyed.setdefault(x, []).append(value)
+                elif (y := number(value)) is not None:
+                    by_x.setdefault(x, []).append(y)
+    if keyed:
+        by_x = _by_key(keyed[min(keyed)])
     scale = panel.scale
     found = [(x, scale * mean(ys), scale * (std(ys) or 0.0)) for x, ys in by_x.items()]
     return sorted(found, reverse=panel.along.startswith("weights"))
 
 
-def _by_key(rows: Sequence[Row], name: str) -> dict[float, list[float]]:
+def _by_key(objects: Iterable[Mapping[str, Any]]) -> dict[float, list[float]]:
     """Values by step, or by the place of a layer."""
     found: dict[float, list[float]] = {}
-    for values in (row[name] for row in rows if isinstance(row.get(name), Mapping)):
+    for values in objects:
         for place, (key, value) in enumerate(values.items()):
             if (y := number(value)) is not None:
                 found.setdefault(float(key) if key.isdigit() else place + 1, []).append(y)

@@ -98,6 +98,24 @@ def test_a_command_that_fails_is_named_and_the_others_are_run(capsys: object) ->
     assert wrong[1].startswith("left out, lacks model.path=")
 
 
-def test_a_text_that_is_in_no_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert anew.main(["--archive", str(ARCHIVE), "--outputs", "none", "--only", "lenet3000"]) == 2
-    assert "'lenet3000'" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(["--only", "lenet3000"], "'lenet3000'"), (["--for", "minilm"], "--for minilm says no words")],
+)
+def test_a_text_in_no_command_or_without_words_is_refused(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert anew.main(["--archive", str(ARCHIVE), "--outputs", "none", *words]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_an_interruption_is_told_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(words: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(anew, "commands", lambda *_: [Command("lth-run a", ())])
+    monkeypatch.setattr(anew, "_execute", interrupted)
+    assert anew.main(["--archive", str(ARCHIVE), "--outputs", "none", "--train"]) == 130
+    assert capsys.readouterr().err == "anew: interrupted; the same call goes on\n"

@@ -98,6 +98,22 @@ def test_values_by_step_are_drawn_over_steps() -> None:
     assert found["one · mnist\ninstability by step"] == {"ticket": [(0.0, 0.4), (100.0, 0.1)]}
 
 
+def test_values_by_step_are_means_over_all_runs() -> None:
+    found = panels(row(*(
+        run(f"{seed}", {1.0: 0.9, 0.5: 0.8}, seed=seed, extra={"at": {"0": 0.1 * seed, "9": 0.4}})
+        for seed in (1, 2, 3)
+    ), reads=Reads("at")))  # fmt: skip
+    assert found["one · mnist\nat"]["ticket"] == [pytest.approx((0, 0.2)), pytest.approx((9, 0.4))]
+
+
+def test_a_control_of_the_same_values_at_another_density_has_its_line() -> None:
+    ticket = run("a", {1.0: 0.9, 0.5: 0.8})
+    rows = (*ticket.rows, *({**one, "arm": "reinit", "density": one["density"] / 2}
+                            for one in ticket.rows))  # fmt: skip
+    [lines] = panels(row(replace(ticket, rows=rows))).values()
+    assert sorted(lines) == ["reinit", "ticket"]
+
+
 def test_many_lines_part_by_the_setting_with_the_fewest_values() -> None:
     runs = [
         run(f"{norm}{rate}", {1.0: 0.9, 0.5: 0.8}, model={"norm": norm}, train={"lr": rate})
