@@ -15,6 +15,7 @@ model) is told, and it is left out. Then `make results`.
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from lth_runner.values.errors import UserError
 
 RUNNER = (sys.executable, "-m", "lth_runner")
 ROOT, PATH = "dataset.root=", "model.path="  # what no command of the page says
+ASKED = re.compile(r"\+?dataset(?:@(.+))?=imagefolder")  # images, for the run or a part of it
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,17 @@ class Command:
     @property
     def lacks(self) -> str:
         """What it cannot do without: where its images lie, or its pretrained model."""
-        if STUDY not in self.text and ROOT not in self._starts and any(map(images, self.runs)):
-            return f"{ROOT}FOLDER, the images"
-        named = {str(path) for run in self.runs if (path := run.option("model", "path"))}
-        if named and PATH not in self._starts:
-            return f"{PATH}FOLDER, the model {', '.join(sorted(named))}"
-        return ""
+        said = shlex.split(self.text)
+        wanted = {f"{asked[1] or 'dataset'}.root=": "the images"
+                  for word in said if (asked := ASKED.fullmatch(word))}  # fmt: skip
+        if STUDY not in self.text and any(map(images, self.runs)):  # a study says where they lie
+            wanted[ROOT] = "the images"
+        models = {str(path) for run in self.runs if (path := run.option("model", "path"))}
+        models |= {word.removeprefix(PATH) for word in said if word.startswith(PATH)}
+        if models:
+            wanted[PATH] = f"the model {', '.join(sorted(models))}"
+        return " and ".join(f"{start}FOLDER, {what}" for start, what in wanted.items()
+                            if start not in self._starts)  # fmt: skip
 
     @property
     def _starts(self) -> set[str]:

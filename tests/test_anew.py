@@ -74,6 +74,21 @@ def test_what_a_command_lacks_is_told_and_what_is_given_ends_it() -> None:
     assert not Command(bare.text, bare.runs, ("dataset.root=/x", "model.path=/y")).lacks
 
 
+@pytest.mark.parametrize(
+    ("words", "lacks"),
+    [
+        ("+study=a", ""),
+        ("+study=a dataset=imagefolder", "dataset.root=FOLDER, the images"),
+        ("+study=a +dataset@probe.b.other=imagefolder", "probe.b.other.root=FOLDER, the images"),
+        ("+experiment=a model.path=smollm2", "model.path=FOLDER, the model smollm2"),
+    ],
+)
+def test_what_the_words_of_a_command_without_runs_ask_for_is_lacking(
+    words: str, lacks: str
+) -> None:
+    assert Command(f"lth-run {words}", ()).lacks == lacks
+
+
 def test_given_words_take_the_place_of_the_commands_own() -> None:
     one = Command("lth-run +experiment=a model.path=there 'control=[a,b]'", (), ("model.path=/y",))
     words = one.words(["record=local"])

@@ -82,11 +82,11 @@ def shrink(
 
     ``mask``: bool tensors by parameter name. ``example``: inputs as the network is called, a
     tensor, a tuple of them or a mapping of them by name; a batch of two will do. Its other sizes
-    stand for those to come: a sequence of one step does not tell that a padded kernel hears the
-    steps beside it, or that a constant differs from step to step. ``copied`` is called when a copy
-    of the module is what is worked on from there. Networks are compared in evaluation: one that is
-    in training has other constants. The given module is not changed. The new one is a plain module
-    of its kind, without hooks and parametrisations, in training or evaluation as that was; where a
+    stand for those to come: over another length, constants that are summed have another sum, and a
+    padded kernel may hear places that a short example has not. ``copied`` is called when a copy of
+    the module is what is worked on from there. Networks are compared in evaluation: one that is in
+    training has other constants. The given module is not changed. The new one is a plain module of
+    its kind, without hooks and parametrisations, in training or evaluation as that was; where a
     layer without bias takes up a constant, it has one. A hook that only watches is left out (and
     watches a copy answer); one that changes what is answered is refused. A plain function that is
     hooked into the network as a whole stays.
