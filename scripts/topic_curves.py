@@ -212,9 +212,12 @@ def _of_arms(panel: Panel, kind: Kind, *, controls: bool) -> Iterator[Line]:
 def _points(
     panel: Panel, runs: Iterable[FinishedRun], arm: str
 ) -> list[tuple[float, float, float]]:
-    """Mean and standard deviation by the weights that remain; by key, of the sparsest with keys."""
-    by_x: dict[float, list[float]] = {}
-    keyed: dict[float, list[Mapping[str, Any]]] = {}
+    """Mean and standard deviation by the weights that remain; by key, of the sparsest with keys.
+
+    A training that several runs share, as the dense one of each sparsity, counts once.
+    """
+    single: dict[float, dict[object, float]] = {}
+    keyed: dict[float, dict[object, Mapping[str, Any]]] = {}
     for run in runs:
         name = panel.field or run.outcome
         for rows in (run.at(arm, round) for round in run.rounds(arm)):
@@ -222,13 +225,15 @@ def _points(
             if not kept:
                 continue
             x = float(f"{PERCENT * mean(kept):.4g}")
-            for value in (row.get(name) for row in rows):
+            for row in rows:
+                training, value = row.get("training_key", id(row)), row.get(name)
                 if isinstance(value, Mapping):
-                    keyed.setdefault(x, []).append(value)
+                    keyed.setdefault(x, {})[training] = value
                 elif (y := number(value)) is not None:
-                    by_x.setdefault(x, []).append(y)
+                    single.setdefault(x, {})[training] = y
+    by_x = {x: list(values.values()) for x, values in single.items()}
     if keyed:
-        by_x = _by_key(keyed[min(keyed)])
+        by_x = _by_key(keyed[min(keyed)].values())
     scale = panel.scale
     found = [(x, scale * mean(ys), scale * (std(ys) or 0.0)) for x, ys in by_x.items()]
     return sorted(found, reverse=panel.along.startswith("weights"))
