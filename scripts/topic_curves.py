@@ -17,7 +17,13 @@ from measures import ACCURACY
 from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.evidence.means import density, mean, number, std
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
-from lth_runner.runs.evidence.settings import differences, natural, plain, sorted_by_settings
+from lth_runner.runs.evidence.settings import (
+    differences,
+    flatten,
+    natural,
+    plain,
+    sorted_by_settings,
+)
 from lth_runner.runs.incidental import is_incidental
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
@@ -29,7 +35,9 @@ MOST = 12  # lines of a panel
 BANDED = 5  # lines that are told apart with their bands
 WITH_CONTROLS = 3  # runs of a panel, of more the tickets alone are drawn
 # in what runs may differ that are one line
-UNTOLD = re.compile(r"name|seed|replicates|device|dataset\.root|control(\..*)?|(.+\.)?sparsity")
+UNTOLD = re.compile(
+    r"name|seed|replicates|device|dataset\.(root|cache)|control(\..*)?|(.+\.)?sparsity"
+)
 NO_CURVE = ("start_step", "sign_preservation_dense")  # the same in every round
 WIDE, HIGH, TITLE, BELOW, ENTRY = 3.9, 2.4, 0.42, 0.55, 0.135  # inches of a panel and its parts
 LETTERS = 62  # of a legend's line
@@ -153,12 +161,13 @@ def _differing(runs: Sequence[FinishedRun]) -> dict[str, list[Any]]:
     """The settings in which runs differ that tell lines and panels apart, each one more of them.
 
     One that some runs do not have counts where the others differ in it: their program may have
-    been older.
+    been older. One that is null they have.
     """
     found: dict[str, list[Any]] = {}
     apart: list[tuple[str, ...]] = [()] * len(runs)
+    held = [flatten(run.config).keys() | run.choices.keys() for run in runs]
     for key, values in differences(runs).items():
-        known = {str(value) for value in values if value is not None}
+        known = {str(value) for value, own in zip(values, held, strict=True) if key in own}
         if is_incidental(key) or UNTOLD.fullmatch(key) or len(known) < 2:
             continue
         further = [(*own, str(value)) for own, value in zip(apart, values, strict=True)]

@@ -83,6 +83,14 @@ def test_a_setting_that_an_older_program_did_not_have_tells_nothing_apart() -> N
     assert [list(lines) for lines in panels(row(old, new)).values()] == [["ticket"]]
 
 
+def test_a_setting_that_is_null_in_one_run_tells_it_from_the_others() -> None:
+    plain = run("a", {1.0: 0.9, 0.5: 0.8}, pruner={"outside": None})
+    other = run("b", {1.0: 0.9, 0.5: 0.7}, pruner={"outside": "elsewhere"})
+    assert [list(lines) for lines in panels(row(plain, other)).values()] == [
+        ["ticket", "elsewhere"]
+    ]
+
+
 def test_each_problem_and_each_field_that_a_rule_reads_has_its_panel() -> None:
     mnist = run("a", {1.0: 0.9, 0.5: 0.8}, extra={"chi": 0.3, "other": 1.0})
     digits = run("b", {1.0: 0.9, 0.5: 0.8}, dataset={"name": "digits"})
