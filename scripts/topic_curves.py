@@ -16,12 +16,14 @@ from measures import ACCURACY
 
 from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.evidence.means import density, mean, number, std
+from lth_runner.runs.evidence.merged import replicated
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.settings import (
     differences,
     flatten,
     natural,
     plain,
+    seed_groups,
     sorted_by_settings,
 )
 from lth_runner.runs.incidental import is_incidental
@@ -289,7 +291,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
     measure, headline = panel.run.measure, panel.field is None
     references = []
     if headline and len(panel.kinds) == 1:
-        verdict = judge(panel.run)
+        verdict = judge(replicated(seed_groups(panel.kinds[0].runs)[0]))
         references = dense_reference(measure, verdict.dense, verdict.tolerance)
     frame = Frame("", panel.along, references=references,
                   logarithmic_y=headline and measure.better == "lower")  # fmt: skip

@@ -69,6 +69,16 @@ def test_runs_that_differ_in_sparsity_and_seed_are_one_line_of_each_training_onc
                       ((100, 91), (50, 81), (25, 70))]  # fmt: skip
 
 
+def test_the_dense_line_is_the_mean_over_the_runs_of_all_seeds() -> None:
+    figure = topic_curves([row(*(
+        run(f"{seed}", {1.0: 0.9 + 0.02 * seed, 0.5: 0.8}, seed=seed) for seed in (0, 1, 2)
+    ))], [])  # fmt: skip
+    assert figure is not None
+    [axes] = figure.axes
+    level = [line.get_ydata()[0] for line in axes.lines if len(set(line.get_ydata())) == 1]
+    assert any(one == pytest.approx(92) for one in level)
+
+
 def test_lines_are_told_apart_by_the_setting_in_which_runs_differ() -> None:
     found = panels(row(
         run("a", {1.0: 0.9, 0.5: 0.8}, train={"length": "10it"}),
