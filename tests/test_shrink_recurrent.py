@@ -258,3 +258,25 @@ def test_units_that_begin_with_a_state_of_ones_own_stay():
     assert found.widths == {"cell": (8, 5)}
     why = "3 dead stay: encoder is given a first state of a size of its own"
     assert found.blocked == {"encoder": why, "decoder": why}
+
+
+class Stepwise(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.cell = nn.Linear(3, 8), nn.GRUCell(8, 8)
+
+    def forward(self, x):
+        state = None
+        for step in self.first(x).unbind(1):
+            state = self.cell(step, state)
+        return state
+
+
+def test_a_constant_stays_before_a_cell_since_that_is_called_step_by_step():
+    module = Stepwise()
+    mask = {"first.weight": torch.ones(8, 3, dtype=torch.bool)}
+    mask["first.weight"][:2] = False
+    found = shrink(module, mask, torch.randn(3, 6, 3))
+    why = "cell is called step by step, so their constant cannot move into its bias"
+    assert found.widths == {}
+    assert found.blocked == {"first": f"2 dead stay: {why}"}

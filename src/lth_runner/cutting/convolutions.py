@@ -45,10 +45,11 @@ def convolution(trace: Trace, call: Call) -> list[Shadow]:
         by_channel = value.transpose(0, 1).flatten(1)
         flags = shadow.varies.expand(value.shape).transpose(0, 1).flatten(1).any(1)
         side = Side(or_none(inputs, value.shape[1]), flags, by_channel)
-        padded = any(call.args["padding"]) or transposed
+        obstacle = "is transposed" if transposed else ""
+        obstacle = obstacle or ("has zero padding" if any(call.args["padding"]) else "")
         matrix = _outputs_first(weight, groups) if transposed else weight
         hear(trace, call.module, side, or_none(rows, call.out.shape[1]), _spread(matrix, groups),
-              padded=padded, bias=bias_of(trace, call, "bias", kept),
+              bias=bias_of(trace, call, "bias", kept), obstacle=obstacle,
               carried=None if transposed or groups > 1 else kept.root)  # fmt: skip
     shape = [1, -1] + [1] * (value.ndim - 2)
     labels = [] if rows is None else [rows.reshape(shape)]

@@ -68,22 +68,25 @@ def hear(
     outputs: Tensor,
     weight: Tensor,
     *,
-    padded: bool,
     bias: str | None,
+    obstacle: str = "",
     carried: str | None = None,
 ) -> None:
-    """Remembers which output hears which input, and what constants send."""
+    """Remembers which output hears which input, and what constants send.
+
+    ``obstacle``: what of the layer keeps constants from moving into its bias.
+    """
     nonzero = (weight != 0).any(2)
     silent, uniform = side.silent(), side.uniform()
-    movable = silent if padded or bias is None else silent | uniform
+    obstacle = obstacle or ("" if bias else "has no bias of its own")
+    movable = silent if obstacle else silent | uniform
     loud = movable & ~silent & nonzero.any(0)
     which = loud.nonzero().reshape(-1)
     sent = None if carried else (weight[:, which].sum(2) * side.values[which, 0]).cpu()
     where = layer or "the network"
     why = f"what they send to {where} is not the same everywhere"
-    if padded or bias is None:
-        reason = "has zero padding" if padded else "has no bias of its own"
-        why = f"{where} {reason}, so their constant cannot move into its bias"
+    if obstacle:
+        why = f"{where} {obstacle}, so their constant cannot move into its bias"
     carry = uniform & ~movable if carried else torch.zeros_like(uniform)
     trace.found.ties.note(side.labels, (~side.varies & ~movable).cpu(), why)
     trace.found.products.append(

@@ -61,8 +61,8 @@ def _matrix_product(
     usable = bias if plain and not swapped else None
     # a linear layer's weight is [outputs, inputs] in memory: a parameter as it stands
     carried = kept.root if not swapped and weight.is_contiguous() else None
-    hear(trace, call.module, side, or_none(out, len(weight)), weight[:, :, None], padded=False,
-          bias=usable, carried=carried)  # fmt: skip
+    hear(trace, call.module, side, or_none(out, len(weight)), weight[:, :, None], bias=usable,
+          carried=carried)  # fmt: skip
     return labels
 
 

@@ -173,8 +173,9 @@ def _follow(
     quiet = _stays_zero(own, gates, side)
     vary = ~quiet if begins else torch.ones_like(quiet)
     bias, weight = own.tensor("bias_ih"), trace.roots[id(into)]
-    hear(trace, own.layer, side, outputs, into.cpu()[:, :, None], padded=False,
+    hear(trace, own.layer, side, outputs, into.cpu()[:, :, None],
          bias=trace.roots[id(bias)] if moves and bias is not None else None,
+         obstacle="" if moves else "is called step by step",
          carried=weight if moves else None)  # fmt: skip
     found.uses[weight] = max(
         found.uses.get(weight, 0), sum(product.weight == weight for product in found.products)
@@ -193,7 +194,7 @@ def _hear_units(
     slots, varies = sides
     zeros = torch.zeros(len(slots), 1, dtype=torch.float64)
     hear(trace, layer, Side(slots, varies, zeros), outputs, weight.cpu()[:, :, None],
-         padded=False, bias=None)  # fmt: skip
+         bias=None)  # fmt: skip
 
 
 def _stays_zero(own: _Direction, gates: int, side: Side) -> Tensor:
