@@ -30,7 +30,7 @@ from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 
 ORDERED, COARSE = "lexicographic", "lexicographic_1"  # the pruner, and it by one digit of |mu|
 SIZES, SAVING, GREY = "bayesian_sizes", "bayesian_saving", "bayesian_grey"
-WIDTHS = {(64, 32): 10, (256, 128): 3, (512, 256): 3}  # and how many seeds
+WIDTHS = {(64, 32): 10, (256, 128): 5, (512, 256): 5}  # and how many seeds
 LESS = 0.02  # of an area under a curve
 OTHER = (
     "+dataset@probe.calibration.other=imagefolder 'probe.calibration.other.shape=[1,28,28]' "
@@ -157,7 +157,8 @@ def _saving() -> Claim:
         f"{words}: seconds of training to a Bayesian ticket by the mask of one of numbers, in "
         f"those of its own rounds, at {100 * sparse:.3g} %",
         "up to half is saved", "below half of it",
-        f"lth-run +study={CARRIED} study.name={SAVING} train.engine=sequential control=none",
+        f"lth-run +study={CARRIED} study.name={SAVING} train.engine=sequential control=none "
+        "replicates=5",
         {"numbers": (SAVING, MU), "given": (SAVING, "given"), "own": (SAVING, MU)},
         Saved(sparse),
     )  # fmt: skip

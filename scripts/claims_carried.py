@@ -40,10 +40,12 @@ class Study:
     targets: tuple[str, ...]
     larger: tuple[tuple[str, str, str], ...]
     network: str = ""  # said before what is compared, where several studies are on the page
+    replicates: int = 3
 
     @property
     def command(self) -> str:
-        return f"lth-run +study={self.name}"
+        seeds = "" if self.replicates == 3 else f" replicates={self.replicates}"
+        return f"lth-run +study={self.name}{seeds}"
 
     def role(self, pruner: str) -> tuple[str, str]:
         """The runs of this study with a pruner: given ones are carried, others found."""
@@ -62,7 +64,7 @@ GREY_LARGER = (
     ("mnist", "digits28", "cifar10_grey_b"),
 )
 STUDIES = (
-    Study(TRANSFERRED, GREY, GREY_TARGETS, GREY_LARGER),
+    Study(TRANSFERRED, GREY, GREY_TARGETS, GREY_LARGER, replicates=5),
     Study(CONV_TRANSFERRED, GREY, GREY_TARGETS, GREY_LARGER, "LeNet-5: "),
     Study(
         COLOUR_TRANSFERRED,

@@ -18,6 +18,7 @@ from lth_runner.runs.evidence.estimate import LEVEL, Word, holm
 from lth_runner.runs.evidence.rows import FinishedRun
 
 NOT_MEASURED: Literal["not measured here"] = "not measured here"
+OTHER_COST = re.compile(r" (pruner|train|replicates)\b")
 EXPERIMENTS = Path(__file__).parents[1] / "conf/experiment"
 
 
@@ -56,9 +57,13 @@ class Row:
 
 
 def worked_out(text: str) -> list[str]:
-    """What the experiments of a command cost, from their headers: trainings and steps."""
-    names = re.findall(r"\+experiment=(\w+)", text)
-    heads = [(EXPERIMENTS / f"{name}.yaml").read_text() for name in dict.fromkeys(names)]
+    """What the experiments of a command cost, from their headers: trainings and steps.
+
+    Of an experiment whose pruner or length is another nothing is known.
+    """
+    parts = [part for part in text.split(", then ") if not OTHER_COST.search(part)]
+    names = dict.fromkeys(re.findall(r"\+experiment=(\w+)", " ".join(parts)))
+    heads = [(EXPERIMENTS / f"{name}.yaml").read_text() for name in names]
     costs = [re.search(r"# Cost: (.+?)(?:;|\.)", head) for head in heads]
     return [f"not run, {cost[1]}" for cost in costs if cost]
 

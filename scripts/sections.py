@@ -71,7 +71,7 @@ SECTIONS: tuple[Section | Matrix | OneShot, ...] = (
     Matrix(
         title="Tickets carried to other data",
         name=TRANSFERRED,
-        commands=(f"lth-run +study={TRANSFERRED}",),
+        commands=(f"lth-run +study={TRANSFERRED} replicates=5",),
         note="Tickets of LeNet-300-100 with the weights that they were rewound to, trained on "
         "other data in trainings of 500 steps: MNIST, scikit-learn's digits at 28x28, CIFAR-10 in "
         f"grey at 28x28, the first five of its classes (a) and the others (b). {WORDS}",

@@ -59,9 +59,11 @@ def two_ranks() -> Iterator[Leader]:
     leader.tell(Connect("gloo"))
     leader.gradients = connect(rank, "gloo", store, CPU)
     leader.answers()
-    yield leader
-    leader.end(0)
-    os.waitpid(other, 0)
+    try:
+        yield leader
+    finally:  # the other rank waits for a word
+        leader.end(0)
+        os.waitpid(other, 0)
 
 
 def processor_times(leader: Leader) -> list[float]:
