@@ -8,7 +8,8 @@
 
 A command that was stopped goes on where it was, and one that is done returns at once, so the same
 call goes on after it was killed. ``--for TEXT WORDS`` adds words to the commands that hold a text,
-those after ``--`` to every run. What a command lacks (where images lie, the folder of a pretrained
+those after ``--`` to every run; ``--outputs FOLDER`` is where all of them write, and where their
+scripts read. What a command lacks (where images lie, the folder of a pretrained
 model) is told, and it is left out. Then `make results`.
 """
 
@@ -33,6 +34,7 @@ from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.values.errors import UserError
 
 RUNNER = (sys.executable, "-m", "lth_runner")
+OUTPUTS = Path("outputs")  # as the commands of the page have it
 ROOT, PATH = "dataset.root=", "model.path="  # what no command of the page says
 ASKED = re.compile(r"\+?dataset(?:@(.+))?=imagefolder")  # images, for the run or a part of it
 
@@ -64,13 +66,18 @@ class Command:
     def _starts(self) -> set[str]:
         return {f"{word.partition('=')[0]}=" for word in self.added}
 
-    def words(self, everywhere: Sequence[str]) -> list[str]:
+    def words(self, everywhere: Sequence[str], outputs: Path = OUTPUTS) -> list[str]:
         """What is executed, by this Python; ``everywhere``: words of every run."""
         program, *own = shlex.split(self.text)
-        if program != "lth-run":
+        if program != "lth-run":  # reads what a run before it wrote
+            there = f"{OUTPUTS}/"
+            own = [
+                str(outputs / word.removeprefix(there)) if word.startswith(there) else word
+                for word in own
+            ]
             return [sys.executable, *own]
         said = [word for word in own if f"{word.partition('=')[0]}=" not in self._starts]
-        return [*RUNNER, *said, *self.added, *everywhere]
+        return [*RUNNER, *said, *self.added, *everywhere, f"paths.outputs={outputs}"]
 
 
 def commands(
@@ -96,6 +103,26 @@ def commands(
     ]  # fmt: skip
 
 
+def check_words(words: Sequence[str]) -> None:
+    """Raises `UserError` for what is no word of a run, or says where runs lie."""
+    for word in words:
+        if not ("=" in word or word.startswith(("-", "~"))):
+            raise UserError(f"{word!r} is no word for runs: accepted are key=value and options of "
+                            "lth-run; texts that choose commands stand after --only")  # fmt: skip
+        if word.lstrip("+").startswith("paths.outputs="):
+            raise UserError(f"{word}: where all commands write, and scripts read, is said by "
+                            f"--outputs {word.partition('=')[2]}")  # fmt: skip
+
+
+def check_folders(outputs: Path, archive: Path) -> None:
+    """Raises `UserError` where there is no archive, whose commands are those of the page."""
+    if not archive.is_dir():
+        raise UserError(f"{archive} is no folder: call this from the folder of the source, or say "
+                        "by --archive where the runs of docs/runs/ lie")  # fmt: skip
+    if outputs.exists() and not outputs.is_dir():
+        raise UserError(f"--outputs {outputs} is no folder: give one, or a new name")
+
+
 def plan(found: Sequence[Command]) -> str:
     """A line for each command, and the total; those without runs share those of one above."""
     lines = [
@@ -112,7 +139,10 @@ def plan(found: Sequence[Command]) -> str:
 
 
 def train(
-    found: Sequence[Command], everywhere: Sequence[str], execute: Callable[[list[str]], int]
+    found: Sequence[Command],
+    everywhere: Sequence[str],
+    execute: Callable[[list[str]], int],
+    outputs: Path = OUTPUTS,
 ) -> list[str]:
     """Runs those that lack nothing, one after another; says which failed or were left out."""
     wrong = []
@@ -122,7 +152,7 @@ def train(
             continue
         print(f"[{place}/{len(found)}] {one.text}", flush=True)
         started = time.monotonic()
-        status = execute(one.words(everywhere))
+        status = execute(one.words(everywhere, outputs))
         seconds = time.monotonic() - started
         print(f"[{place}/{len(found)}] exit {status} after {seconds:,.0f} s", flush=True)
         wrong += [f"failed with exit {status}: {one.text}"] if status else []
@@ -136,11 +166,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help="the commands that hold such a text")  # fmt: skip
     parser.add_argument("--for", nargs="+", action="append", default=[], metavar=("TEXT", "WORD"),
                         dest="added", help="words for those that hold a text")  # fmt: skip
-    parser.add_argument("--outputs", type=Path, default=Path("outputs"))
+    parser.add_argument("--outputs", type=Path, default=OUTPUTS)
     parser.add_argument("--archive", type=Path, default=Path("docs/runs"))
     parser.add_argument("everywhere", nargs="*", help="after --: words for every run")
     arguments = parser.parse_args(argv)
     try:
+        check_folders(arguments.outputs, arguments.archive)
+        check_words([*arguments.everywhere, *(w for _, *words in arguments.added for w in words)])
         every = readable(load(arguments.outputs, arguments.archive))
         found = commands(every, arguments.added, arguments.only)
     except UserError as error:
@@ -150,9 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments.train:
         return 0
     try:
-        wrong = train(
-            found, [*arguments.everywhere, f"paths.outputs={arguments.outputs}"], _execute
-        )
+        wrong = train(found, arguments.everywhere, _execute, arguments.outputs)
     except KeyboardInterrupt:
         print("anew: interrupted; the same call goes on", file=sys.stderr)
         return 130

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -77,13 +78,13 @@ def command(run: FinishedRun) -> str:
 
     With the name that rows find it by, where its experiment has another one.
     """
-    told = str(run.status.get("command") or f"lth-run +experiment={run.name}").split()
+    told = shlex.split(str(run.status.get("command") or f"lth-run +experiment={run.name}"))
     words = [
         word for word in told if not word.startswith((*ELSEWHERE, "name=")) and "=/" not in word
     ]
     named = [word.removeprefix(EXPERIMENT) for word in words if word.startswith(EXPERIMENT)]
     own = [] if run.name in (named or [DEFAULT]) else [f"name={run.name}"]
-    return " ".join(words + own)
+    return shlex.join(words + own)
 
 
 def hardware(run: FinishedRun) -> str:

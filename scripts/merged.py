@@ -19,6 +19,7 @@ from pathlib import Path
 
 from lth_runner.cli.merge import main as lth_merge
 from lth_runner.runs.evidence.rows import FinishedRun
+from lth_runner.values.errors import UserError
 
 
 def calls(
@@ -49,14 +50,32 @@ def calls(
         yield [*words, "--round", "0"]
 
 
+def asked(folder: Path, tasks: Sequence[str], head: str) -> list[list[str]]:
+    """The calls for the runs of a study; raises `UserError` where there is nothing to merge."""
+    runs = [FinishedRun.load(file.parent) for file in sorted(folder.glob("*/rounds.jsonl"))]
+    if not runs:
+        raise UserError(f"{folder} holds no runs: give the folder of +study=merge, outputs/merge")
+    if not (found := list(calls(runs, tasks, head))):
+        there = sorted({str(run.option("dataset", "name")) for run in runs})
+        raise UserError(
+            f"no seed of {folder} has runs of the tasks {', '.join(tasks)}: its runs "
+            f"are of {', '.join(there)}; name two or three of them by --tasks"
+        )
+    return found
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="outputs/merge")
     parser.add_argument("--tasks", nargs="+", default=["sst2", "trec", "subj"])
     parser.add_argument("--head", default="classifier")
     arguments = parser.parse_args(argv)
-    runs = [FinishedRun.load(file.parent) for file in arguments.folder.glob("*/rounds.jsonl")]
-    for words in calls(runs, arguments.tasks, arguments.head):
+    try:
+        found = asked(arguments.folder, arguments.tasks, arguments.head)
+    except UserError as error:
+        print(f"merged: {error}", file=sys.stderr)
+        return 2
+    for words in found:
         print("lth-merge", *words, flush=True)
         if status := lth_merge(words):
             return status

@@ -137,6 +137,19 @@ def rewritten(page: str, content: str) -> str:
     return f"{head}{BEGIN}\n\n{content}\n\n{END}{tail}"
 
 
+def page_text(page: Path) -> str:
+    """The page, looked at before anything is written; raises `UserError` where it is none."""
+    try:
+        text = page.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{page} cannot be read ({error}): give a page that has the marks {BEGIN} "
+            f"and {END}, or call this from the folder of the source"
+        ) from error
+    rewritten(text, "")
+    return text
+
+
 def wanted(runs: Iterable[FinishedRun], *, unfinished: bool) -> list[FinishedRun]:
     """The runs that the page speaks of: by name, at full scale, and done or begun."""
     names = {name for group in CLAIMS.values() for c in group.claims for name, _ in c.runs.values()}
@@ -159,6 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     folder = arguments.page.parent
     try:
+        before = page_text(arguments.page)
         every = load(arguments.outputs, folder / "runs")
         if arguments.keep:
             chosen = wanted(every, unfinished=arguments.keep == "all")
@@ -176,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
              if (figure := topic_curves(group, runs)) is not None},
             folder / "images", dpi=SMALL,
         )  # fmt: skip
-        page = rewritten(arguments.page.read_text(), block(runs, CLAIMS, shown, rows))
+        page = rewritten(before, block(runs, CLAIMS, shown, rows))
     except UserError as error:
         print(f"results: {error}", file=sys.stderr)
         return 2

@@ -13,6 +13,7 @@ from lth_runner.runs.evidence.rows import FinishedRun
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import anew
+import merged
 from anew import Command, commands, plan, train
 from claim import Claim
 from costs import hours, made
@@ -92,10 +93,27 @@ def test_what_the_words_of_a_command_without_runs_ask_for_is_lacking(
 def test_given_words_take_the_place_of_the_commands_own() -> None:
     one = Command("lth-run +experiment=a model.path=there 'control=[a,b]'", (), ("model.path=/y",))
     words = one.words(["record=local"])
-    assert words[3:] == ["+experiment=a", "control=[a,b]", "model.path=/y", "record=local"]
-    assert Command("python scripts/merged.py x", ()).words(["record=local"])[1:] == [
-        "scripts/merged.py", "x",
+    assert words[3:-1] == ["+experiment=a", "control=[a,b]", "model.path=/y", "record=local"]
+
+
+def test_a_script_reads_where_the_runs_before_it_wrote() -> None:
+    there = Path("/there")
+    assert Command("lth-run +study=a", ()).words([], there)[-1] == "paths.outputs=/there"
+    script = Command("python scripts/merged.py outputs/a --tasks b", ())
+    assert script.words(["record=local"], there)[1:] == [
+        "scripts/merged.py", "/there/a", "--tasks", "b",
     ]  # fmt: skip
+
+
+def test_what_finds_nothing_to_merge_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert merged.main([str(tmp_path)]) == 2
+    assert "holds no runs" in capsys.readouterr().err
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1/rounds.jsonl").write_text('{"round": 0, "arm": "ticket", "seed": 0}\n')
+    assert merged.main([str(tmp_path), "--tasks", "sst2", "trec"]) == 2
+    assert "no seed of" in capsys.readouterr().err
 
 
 def test_a_command_that_fails_is_named_and_the_others_are_run(capsys: object) -> None:
@@ -115,9 +133,17 @@ def test_a_command_that_fails_is_named_and_the_others_are_run(capsys: object) ->
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [(["--only", "lenet3000"], "'lenet3000'"), (["--for", "minilm"], "--for minilm says no words")],
+    [
+        (["--only", "lenet3000"], "'lenet3000'"),
+        (["--for", "minilm"], "--for minilm says no words"),
+        (["digits_strong"], "'digits_strong' is no word for runs"),
+        (["--for", "minilm", "model"], "'model' is no word for runs"),
+        (["--", "paths.outputs=/x"], "--outputs /x"),
+        (["--outputs", __file__], "is no folder"),
+        (["--archive", "none"], "none is no folder"),
+    ],
 )
-def test_a_text_in_no_command_or_without_words_is_refused(
+def test_what_cannot_be_asked_for_is_refused(
     words: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert anew.main(["--archive", str(ARCHIVE), "--outputs", "none", *words]) == 2

@@ -251,6 +251,9 @@ def test_commands_leave_out_where_things_lie(tmp_path: Path) -> None:
     assert evidence.command(run) == "lth-run +experiment=x train.length=5it"
     mine = save(tmp_path / "named", [row(0, 0.9)], name="mine", command=f"{said} name=mine")
     assert evidence.command(mine) == "lth-run +experiment=x train.length=5it name=mine"
+    quoted = f"{said} 'paths.outputs=my runs' 'record=[wandb,mlflow]' 'control=[a,b]'"
+    spaced = save(tmp_path / "spaced", [row(0, 0.9)], name="x", command=quoted)
+    assert evidence.command(spaced) == "lth-run +experiment=x train.length=5it 'control=[a,b]'"
 
 
 def test_neighbours_among_the_numbers_of_commands_are_one() -> None:
@@ -275,8 +278,20 @@ def test_the_page_is_rewritten_between_its_marks_and_again_the_same(tmp_path: Pa
     assert (page.parent / curve).is_file()
     assert results.main([str(tmp_path / "outputs"), str(page)]) == 0
     assert page.read_text() == once
-    page.write_text("no marks")
-    assert results.main([str(tmp_path / "outputs"), str(page)]) == 2
+
+
+@pytest.mark.parametrize("text", [None, "no marks"])
+def test_a_page_that_is_none_is_refused_before_anything_is_written(
+    tmp_path: Path, text: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mnist(tmp_path / "outputs/lenet300_mnist_imp/1")
+    page = tmp_path / "docs/results.md"
+    page.parent.mkdir()
+    if text is not None:
+        page.write_text(text)
+    assert results.main([str(tmp_path / "outputs"), str(page), "--keep"]) == 2
+    assert results.BEGIN in capsys.readouterr().err
+    assert not [one for one in page.parent.iterdir() if one != page]
 
 
 def archived_page(tmp_path: Path) -> Path:
