@@ -51,11 +51,12 @@ def readable(runs: Iterable[FinishedRun]) -> list[FinishedRun]:
 
 
 def ordered(runs: Iterable[FinishedRun]) -> list[FinishedRun]:
-    """Best evidence first: done, more replicates, more rows, the latest."""
+    """Best evidence first: done, more replicates, rows and merges, the latest."""
     return sorted(
         runs,
         key=lambda run: (
-            run.state == "done", len(run.seeds), len(run.rows), str(run.status.get("updated")),
+            run.state == "done", len(run.seeds), len(run.rows), len(run.merges),
+            str(run.status.get("updated")),
         ),
         reverse=True,
     )  # fmt: skip

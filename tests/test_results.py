@@ -8,6 +8,7 @@ import math
 import shlex
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -346,6 +347,17 @@ def test_of_two_copies_of_a_run_the_better_evidence_counts(tmp_path: Path) -> No
     mnist(tmp_path / "outputs/abc", last=3, state="running")  # begun again in a clone
     (run,) = load(tmp_path / "outputs", archive)
     assert run.state == "done"
+
+
+def test_a_run_trained_again_does_not_hide_what_its_archived_copy_has_merged(
+    tmp_path: Path,
+) -> None:
+    trained = mnist(tmp_path / "outputs/abc")
+    keep([replace(trained, merges=({"method": "sum"},))], tmp_path / "runs")
+    status = json.loads((trained.folder / "status.json").read_text())
+    (trained.folder / "status.json").write_text(json.dumps(status | {"updated": "9999"}))
+    (run,) = load(tmp_path / "outputs", tmp_path / "runs")
+    assert run.merges
 
 
 def test_an_archived_run_says_nothing_of_the_machine_s_folders(tmp_path: Path) -> None:

@@ -443,6 +443,7 @@ def test_a_device_number_beyond_the_last_is_refused(monkeypatch):
     [
         (errno.ENOSPC, r"no space left to write /somewhere.*paths\.outputs"),
         (errno.EACCES, r"/somewhere cannot be written.*paths\.outputs"),
+        (errno.EEXIST, r"/somewhere cannot be written.*paths\.outputs"),  # a link to nowhere
         (errno.EIO, "/somewhere: "),
     ],
 )

@@ -145,6 +145,16 @@ def test_a_mistyped_key_of_a_study_is_told_with_its_own(
     assert "dataset" not in said.err
 
 
+def test_a_word_that_leaves_out_an_option_of_which_the_study_sets_a_key_is_named(
+    tmp_path: Path,
+) -> None:
+    words = [*PLAN["overrides"], "control=shuffle", "control.shuffle.weights=fresh"]
+    said = study(tmp_path, changed("overrides", to=words), "control=none", "--dry-run")
+    assert said.status == 2
+    assert "control=none leaves out control=" in said.err
+    assert "of which +study=small sets control.shuffle.weights: leave control=none away" in said.err
+
+
 # --- the runs
 
 

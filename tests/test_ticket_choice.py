@@ -117,6 +117,8 @@ def test_where_no_round_is_shown_to_match_those_not_refuted_are_named(tmp_path: 
 def test_a_run_that_is_not_done_or_was_edited_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is not done, its status is interrupted.*lth-run"):
         choose(finished(tmp_path / "half", state="interrupted"))
+    with pytest.raises(UserError, match=r"is running: wait for its end, or, .* gone, .*: lth-run$"):
+        choose(finished(tmp_path / "now", state="running"))
     failed = finished(tmp_path / "failed", state="failed")
     write_status(failed, read_status(failed) | {"error": "UserError: no room\nmore"})
     for _ in ("in the midst", "before its first row"):

@@ -136,7 +136,13 @@ def _unknown_key(key: str, conf: Path, words: Sequence[str]) -> str:
                 f"{key} is a key of {', '.join(known[key])}, and a sweep over {first} composes its "
                 f"default first, which has none: write ++{key}=..., for the options that have it"
             )
-        if any(word.startswith("+study=") for word in words):
+        if study := _chosen("study", words):
+            typed = [word for word in words if word.startswith((f"{first}=", f"{first}@"))]
+            if typed and not any(word.lstrip("+").startswith(f"{key}=") for word in words):
+                return (
+                    f"{typed[-1]} leaves out {', '.join(known[key])}, of which +study={study} sets "
+                    f"{key}: leave {typed[-1]} away, or change a copy of the study's yaml"
+                )
             return (
                 f"{key} is a key of {', '.join(known[key])}, and a study's words meet the default "
                 f"of {first} first, which has none: write ++{key}=..., where all stages have it"
@@ -217,7 +223,7 @@ def _explain_os(number: int | None, reason: str, path: str | bytes | None) -> st
         )
     if number == errno.ENOMEM:
         return f"out of memory, for {where}{LESS}"
-    if number in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
+    if number in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
         return f"{where} cannot be written ({reason}): choose a folder with paths.outputs=..."
     return reason if path is None else f"{where}: {reason}"
 

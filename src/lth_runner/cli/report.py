@@ -226,7 +226,9 @@ def _made(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--out {folder} cannot be made: {error.strerror}.") from error
+        raise UserError(
+            f"--out {folder} cannot be made ({error.strerror}): name a folder"
+        ) from error
     return folder
 
 

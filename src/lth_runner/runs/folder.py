@@ -80,7 +80,10 @@ def unfinished(folder: Path) -> str | None:
     if state == "failed":
         cure = f". Mend that; its command then goes on with it: {command}" if command else ""
         return f"{folder} has failed: {failure(status).rstrip('.')}{cure}"
-    cure = f": the same command goes on with it: {command}" if command else ""
+    cure = f"the same command goes on with it: {command}" if command else ""
+    if state == "running":
+        cure = f"wait for its end{cure and f', or, where its process is gone, {cure}'}"
+    cure = f": {cure}" if cure else ""
     return f"{folder} is not done, its status is {state or 'unknown'}{cure}"
 
 
