@@ -197,14 +197,14 @@ METHODS = {
     "Norm layers and batch size": Group(
         "Wu & He, ECCV 2018, arXiv:1803.08494 (dense networks, ImageNet); of tickets nothing is "
         "published. Perceptrons on scikit-learn's digits, equal epochs, each cell at the best of "
-        "four learning rates by validation, of which the largest was added when half of the cells "
-        "had chosen the largest of three.",
+        "five learning rates by validation: three, and twice a larger one for all cells when half "
+        "of them or more had chosen the largest.",
         _norms(),
         found="Two things that three rates seemed to say were the grid's: in sparse networks of "
         "batches of 4 batch norm was two points above group norm, and batches of 256 eight points "
-        "behind those of 64. At the fourth rate group norm gains three points and batches of 256 "
-        "eight, and no norm or batch size is told from another. Four of the nine cells still "
-        "chose the largest rate.",
+        "behind those of 64. At larger rates group norm gains three points and batches of 256 "
+        "eight, and no norm or batch size is told from another. Three of the sixteen cells, all "
+        "of batches of 256, still choose the largest rate.",
     ),
     "Early-bird tickets": Group(
         "You et al., ICLR 2020, arXiv:1909.11957 (channels of convolutional networks); here single "
