@@ -37,6 +37,7 @@ RUNNER = (sys.executable, "-m", "lth_runner")
 OUTPUTS = Path("outputs")  # as the commands of the page have it
 ROOT, PATH = "dataset.root=", "model.path="  # what no command of the page says
 ASKED = re.compile(r"\+?dataset(?:@(.+))?=imagefolder")  # images, for the run or a part of it
+NAMED = re.compile(r"\+(experiment|study)=(\w+)")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,10 @@ class Command:
         models = {str(path) for run in self.runs if (path := run.option("model", "path"))}
         models |= {word.removeprefix(PATH) for word in said if word.startswith(PATH)}
         if models:
-            wanted[PATH] = f"the model {', '.join(sorted(models))}"
+            found = filter(None, map(NAMED.fullmatch, said))
+            named = [f"conf/{one[1]}/{one[2]}.yaml" for one in found]
+            told = f" ({', '.join(named)} says which)" if named else ""
+            wanted[PATH] = f"the pretrained model {', '.join(sorted(models))}{told}"
         return " and ".join(f"{start}FOLDER, {what}" for start, what in wanted.items()
                             if start not in self._starts)  # fmt: skip
 

@@ -81,7 +81,11 @@ def test_what_a_command_lacks_is_told_and_what_is_given_ends_it() -> None:
         ("+study=a", ""),
         ("+study=a dataset=imagefolder", "dataset.root=FOLDER, the images"),
         ("+study=a +dataset@probe.b.other=imagefolder", "probe.b.other.root=FOLDER, the images"),
-        ("+experiment=a model.path=smollm2", "model.path=FOLDER, the model smollm2"),
+        ("model=hf model.path=smollm2", "model.path=FOLDER, the pretrained model smollm2"),
+        (
+            "+experiment=a model.path=model",
+            "model.path=FOLDER, the pretrained model model (conf/experiment/a.yaml says which)",
+        ),
     ],
 )
 def test_what_the_words_of_a_command_without_runs_ask_for_is_lacking(
