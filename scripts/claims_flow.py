@@ -170,7 +170,8 @@ FLOW_CLAIMS = {
             _claim("novel", "spread 0.01, one order: distance to the nearest training network, in "
                    "that of these to each other", "diverse, by errors in common",
                    "above half of it", Novel(NARROW)),
-            _claim("novel-wide", "spread 0.5, one order: the same", "not asked",
+            _claim("novel-wide", "spread 0.5, one order: distance to the nearest, as "
+                   "above", "not asked",
                    "above half of it", Novel(WIDE)),
             _claim("gaussian", "spread 0.5, one order: generated less each weight drawn by itself",
                    "not asked", "difference above 0", Than(WIDE, "gaussian")),

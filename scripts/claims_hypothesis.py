@@ -105,9 +105,9 @@ def _aligned() -> tuple[Claim, ...]:
     ]  # fmt: skip
     fields = {
         "jaccard": (Scalar(jaccard), "Jaccard index with the early gradients' support"),
-        "jaccard-null": (Scalar(jaccard, null), "the same less what its densities by layer give"),
+        "jaccard-null": (Scalar(jaccard, null), "Jaccard index less what densities by layer give"),
         "energy": (Scalar(energy), "share of the gradient's energy on the mask"),
-        "energy-null": (Scalar(energy, share), "the same less what its densities by layer give"),
+        "energy-null": (Scalar(energy, share), "share of energy less what densities by layer give"),
     }
     for name, (read, text) in fields.items():
         for kept in (*((one,) for one in densities), densities):

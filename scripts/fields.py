@@ -61,8 +61,9 @@ class Beside:
         if not gaps:
             return None
         apart = about(gaps, 0.0)
-        text = f"{level(ours, self.scale)} against {level(theirs, self.scale)}: "
-        return above(text + change(apart, self.scale), apart, self.limit, points=self.scale == 100)
+        digits = (self.scale, 2 if self.scale == 100 else 4)
+        text = f"{level(ours, *digits)} against {level(theirs, *digits)}: "
+        return above(text + change(apart, *digits), apart, self.limit, points=self.scale == 100)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ class Row:
         """The commands of its runs with their machines; of what was not run what a run costs."""
         if self.found is None:
             costs = [] if self.runs else worked_out(self.claim.command)
-            return (": ".join([f"`{self.claim.command}`", ", ".join(costs) or "not run"]),)
+            said = " then ".join(f"`{part}`" for part in self.claim.command.split(", then "))
+            return (", ".join([f"{said}: not run", *costs]),)
         if STUDY in self.claim.command:  # whose runs have long commands
             machines = dict.fromkeys(map(hardware, self.runs))
             return (f"`{self.claim.command}`: {', '.join(machines)}",)
@@ -65,7 +66,7 @@ def worked_out(text: str) -> list[str]:
     names = dict.fromkeys(re.findall(r"\+experiment=(\w+)", " ".join(parts)))
     heads = [(EXPERIMENTS / f"{name}.yaml").read_text() for name in names]
     costs = [re.search(r"# Cost: (.+?)(?:;|\.)", head) for head in heads]
-    return [f"not run, {cost[1]}" for cost in costs if cost]
+    return [cost[1] for cost in costs if cost]
 
 
 def held(claim: Claim, runs: Sequence[FinishedRun]) -> Row:

@@ -57,7 +57,8 @@ def summary(rows: Mapping[str, Sequence[Row]], runs: Sequence[FinishedRun]) -> l
         "wrong word of either kind are what chance alone would make at the most.",
         f"The trainings of the runs behind this page took {sum(map(hours, spent.values())):,.0f} "
         f"hours of their machines; `make anew` lists its {len(spent)} commands with their hours, "
-        "and `make anew ARGS=--train` trains all of it.",
+        "and `make anew ARGS=--train` trains all of it that needs no images or pretrained model of "
+        "yours, and the others where `--for` names these.",
         table(("topic", "claims", *words), lines),
     ]
 

@@ -117,9 +117,11 @@ def _draw(axes: Axes, panel: Panel) -> None:
 
 
 def _keep_in_sight(axes: Axes, lines: Sequence[Line]) -> None:
-    """The tickets fill the axes: controls that collapse may leave them."""
+    """Controls that fall three times as deep as the tickets leave the axes."""
     bold = [y for line in lines if line.width == THICK for y in line.y]
-    top = max(y for line in lines for y in line.y)
-    lowest = min([*bold, top - 1])
-    pad = 0.1 * (top - lowest)
-    axes.set_ylim(lowest - 3 * pad, top + pad)
+    every = [y for line in lines for y in line.y]
+    top = max(every)
+    fall = max(top - min(bold, default=top), 1.0)  # of tickets, at least a point
+    lowest = max(min(every), top - 3 * fall)
+    pad = 0.06 * max(top - lowest, 1.0)
+    axes.set_ylim(lowest - pad, top + pad)
