@@ -17,6 +17,7 @@ from lth_runner.schedule import Geometric, Iterations
 from lth_runner.score import Force, Magnitude, Random, Snip, Synflow
 from lth_runner.search import AtInit, Iterative, KeptScores
 from lth_runner.search.rewind import Rewind
+from lth_runner.search.search import warn_of_empty_layers
 from lth_runner.training.learning_rate import Constant
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
@@ -220,6 +221,13 @@ class OutputLast:
 
     def __call__(self, task, weights, mask):
         return {n: torch.full(k.shape, float(n != "output.weight")) for n, k in mask.items()}
+
+
+def test_of_many_collapsed_layers_a_few_are_named(caplog):
+    names = [f"layer{number}.weight" for number in range(40)]
+    with caplog.at_level(logging.WARNING):
+        warn_of_empty_layers(Mask({name: torch.zeros(2, 2, dtype=torch.bool) for name in names}))
+    assert "layer3.weight and 36 more: the network is cut there" in caplog.text
 
 
 @pytest.mark.parametrize("make", [at_init, iterative])

@@ -20,6 +20,7 @@ from lth_runner.score.score import Scores
 from lth_runner.search.rewind import Rate, Rewind
 from lth_runner.search.ticket import Past, Start, Ticket
 from lth_runner.values.errors import UserError
+from lth_runner.values.listed import listed
 from lth_runner.values.mask import Mask
 from lth_runner.values.state import State
 from lth_runner.values.steps import Clock, Step
@@ -181,6 +182,6 @@ def warn_of_empty_layers(mask: Mask) -> Mask:
         log.warning(
             "warning: at sparsity %.4g nothing is left of %s: the network is cut there (seen "
             "before training; pruners with the key avoid_collapse keep one weight in each layer)",
-            mask.sparsity, ", ".join(empty),
+            mask.sparsity, listed(empty),
         )  # fmt: skip
     return mask

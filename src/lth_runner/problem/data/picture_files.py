@@ -55,7 +55,7 @@ def find(root: Path, most: int) -> Pictures:
     if only := set(pictures["train"]) ^ set(pictures["test"]):
         raise UserError(
             f"train/ and test/ in {root} do not hold the same classes:"
-            f" {', '.join(sorted(only))} found in one of them only"
+            f" {listed(sorted(only))} found in one of them only"
         )
     if left_out:
         _log.info("data     left out, no image of a class, in %s: %s", root, listed(left_out))
