@@ -25,8 +25,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from claim import STUDY
 from claims import CLAIMS
-from costs import STUDY, hours, made
+from costs import hours, made
 from evidence import images, load, readable
 from judged import decided
 

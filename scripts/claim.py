@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from measures import Found
 
 from lth_runner.runs.evidence.rows import FinishedRun
+
+STUDY = "+study="  # in a command: of runs that name each other's results
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,3 @@ class Group:
     sources: str
     claims: tuple[Claim, ...]
     found: str = ""
-
-
-class Judged(Protocol):
-    """A claim with the runs that it is held against; `found` is None where they do not reach it."""
-
-    @property
-    def claim(self) -> Claim: ...
-    @property
-    def found(self) -> object | None: ...
-    @property
-    def runs(self) -> tuple[FinishedRun, ...]: ...

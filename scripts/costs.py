@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from claim import Judged
+from claim import STUDY
 from evidence import command
+from judged import Row
 from sections import SECTIONS
 
 from lth_runner.runs.evidence.means import number
 from lth_runner.runs.evidence.rows import FinishedRun
 
-STUDY = "+study="
 Made = dict[str, list[FinishedRun]]
 
 
-def made(rows: Iterable[Judged], every: Sequence[FinishedRun]) -> Made:
+def made(rows: Iterable[Row], every: Sequence[FinishedRun]) -> Made:
     """The commands that make the page's runs, each once, with the runs that it made.
 
     A run stands where it is met first. A study, and the first command of a section, also have the

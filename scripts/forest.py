@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
+from judged import Row
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from measures import Found
 
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report.drawing import FAINT, INK, MUTED
@@ -22,24 +21,13 @@ LONGEST = 78  # characters of a claim
 ROW, COLUMN = 0.118, 7.2  # inches
 
 
-class Judged(Protocol):
-    """A claim with what runs say of it."""
-
-    @property
-    def text(self) -> str: ...
-    @property
-    def found(self) -> Found | None: ...
-    @property
-    def verdict(self) -> str: ...
-
-
-def forest(topics: Mapping[str, Sequence[Judged]]) -> Figure | None:
+def forest(topics: Mapping[str, Sequence[Row]]) -> Figure | None:
     """Draws each claim's difference less its limit, in points, with its 95 % interval.
 
     Right of 0 is what the claim says. Claims of other units, with two limits or without an
     interval have no place in it.
     """
-    lines: list[tuple[str, Judged | None]] = []
+    lines: list[tuple[str, Row | None]] = []
     for topic, rows in topics.items():
         drawn = [row for row in rows if row.found is not None and row.found.lead is not None
                  and row.found.lead.low is not None]  # fmt: skip
@@ -57,7 +45,7 @@ def forest(topics: Mapping[str, Sequence[Judged]]) -> Figure | None:
     return figure
 
 
-def _column(axes: Axes, lines: Sequence[tuple[str, Judged | None]], num: int) -> None:
+def _column(axes: Axes, lines: Sequence[tuple[str, Row | None]], num: int) -> None:
     for place, (text, row) in enumerate(lines):
         heading = row is None
         said = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from claim import Claim, Group
-from costs import STUDY
+from claim import STUDY, Claim, Group
 from evidence import command, extent, hardware, images
 from measures import Found
 

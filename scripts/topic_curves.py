@@ -8,7 +8,8 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
-from claim import Claim, Judged
+from claim import Claim
+from judged import Row
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from measures import ACCURACY
@@ -28,7 +29,7 @@ NO_CURVE = ("start_step", "sign_preservation_dense")  # the same in every round
 WIDE, HIGH, TITLE, BELOW, ENTRY = 3.9, 2.4, 0.42, 0.55, 0.135  # inches of a panel and its parts
 
 
-def topic_curves(rows: Sequence[Judged], every: Sequence[FinishedRun]) -> Figure | None:
+def topic_curves(rows: Sequence[Row], every: Sequence[FinishedRun]) -> Figure | None:
     """Draws the panels of a topic's claims; None where no run reaches one.
 
     A panel for each problem and each field that a rule names; of one with too many lines one for
