@@ -34,11 +34,14 @@ IMAGES = {"cifar10-jpeg": "CIFAR-10 (JPEG)"}  # what an archive of images is cal
 def load(outputs: Path, archive: Path) -> list[FinishedRun]:
     """Every run of both, each once, by its id: the copy that is better evidence.
 
-    What networks got right by sample is not kept in the archive, and so not looked at in outputs:
-    the page says the same by either.
+    What networks got right by sample, and where things lay, is not kept in the archive, and so not
+    looked at in outputs: the page says the same by either.
     """
     there = [FinishedRun.load(file.parent) for file in sorted(outputs.rglob("rounds.jsonl"))]
-    found = [replace(run, kept_samples=KeptSamples()) for run in there]
+    found = [
+        replace(run, kept_samples=KeptSamples(), config=_kept("config", run.config))
+        for run in there
+    ]
     best: dict[tuple[str, str], FinishedRun] = {}
     for run in ordered([*found, *archived(archive)]):
         best.setdefault((run.name, run.folder.name), run)
@@ -153,14 +156,19 @@ def _read(file: Path) -> list[FinishedRun]:
 
 def _copy(run: FinishedRun) -> dict[str, Any]:
     parts = {"config": run.config, "status": run.status, "environment": run.environment}
-    found = {
-        part: _placeless({key: value for key, value in values.items() if key not in LEFT_OUT[part]})
-        for part, values in parts.items()
-    }
+    found = {part: _kept(part, values) for part, values in parts.items()}
     found["status"]["command"] = command(run)
     found |= {"problem": dict(run.problem)} if run.problem else {}
     found |= {"merges": [_short(row) for row in run.merges]} if run.merges else {}
     return {"id": run.folder.name, **found, "rows": [_short(row) for row in run.rows]}
+
+
+def _kept(part: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the archive has of a part, without where things lay."""
+    kept: dict[str, Any] = _placeless(
+        {key: value for key, value in values.items() if key not in LEFT_OUT[part]}
+    )
+    return kept
 
 
 def _placeless(value: Any) -> Any:

@@ -349,6 +349,16 @@ def test_of_two_copies_of_a_run_the_better_evidence_counts(tmp_path: Path) -> No
     assert run.state == "done"
 
 
+def test_a_run_of_outputs_and_its_archived_copy_have_the_same_config(tmp_path: Path) -> None:
+    config = {"paths": {"data": "/home/me"}, "model": {"path": "/home/me/models/small"}}
+    run = mnist(tmp_path / "outputs/abc", config=config)
+    keep([run], tmp_path / "runs")
+    (there,) = load(tmp_path / "outputs", tmp_path / "none")
+    (kept,) = load(tmp_path / "none", tmp_path / "runs")
+    assert there.config == kept.config
+    assert there.config["model"] == {"path": "small"}
+
+
 def test_a_run_trained_again_does_not_hide_what_its_archived_copy_has_merged(
     tmp_path: Path,
 ) -> None:
