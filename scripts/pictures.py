@@ -158,7 +158,8 @@ def save(
     """Writes each as <stem>.png; file name -> what it shows."""
     for stem, (figure, _) in figures.items():
         image = Image.open(io.BytesIO(drawing.png(figure, dpi))).convert("RGB")
-        small = image.quantize(COLOURS, dither=Image.Dither.NONE)
+        # by median cut, two lines of few pixels may get one colour
+        small = image.quantize(COLOURS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
         file = folder / f"{stem}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         small.save(file, optimize=True)

@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from lth_runner.runs.evidence.rows import FinishedRun
+from lth_runner.runs.report import drawing
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from claim import Claim
 from judged import Row
+from pictures import save
 from topic_curves import topic_curves
 
 
@@ -155,3 +158,18 @@ def test_a_run_that_another_starts_from_is_named_by_its_data() -> None:
 
 def test_a_topic_that_no_run_reaches_has_no_picture() -> None:
     assert topic_curves([replace(row(run("a", {1.0: 0.9})), found=None)], []) is None
+
+
+def test_a_small_picture_keeps_the_colours_of_its_lines(tmp_path: Path) -> None:
+    figure = drawing.new_figure(8, 6)
+    axes = figure.add_subplot()
+    axes.imshow([[place / 400 for place in range(400)]] * 9, aspect="auto", extent=(0, 3, 0, 4))
+    for place, colour in enumerate(drawing.COLOURS):
+        axes.plot([0, 0.1], [place / 2] * 2, color=colour, linewidth=2)
+    save({"a": (figure, "")}, tmp_path)
+    found = {
+        colour for _, colour in Image.open(tmp_path / "a.png").convert("RGB").getcolors(1 << 16)
+    }
+    for colour in drawing.COLOURS:
+        own = tuple(int(colour[start : start + 2], 16) for start in (1, 3, 5))
+        assert min(max(map(abs, map(int.__sub__, own, one))) for one in found) <= 8
