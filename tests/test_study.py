@@ -10,11 +10,12 @@ from unittest import mock
 
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from command import SMALL, Said, contents, lth_run, no_training, rows, status_of
 from lth_runner.cli.status import main as lth_status
 from lth_runner.study import Study
-from lth_runner.study.plan import own_words
+from lth_runner.study.plan import own_words, quoted
 from lth_runner.values.errors import UserError
 
 PLAN: dict[str, Any] = {
@@ -107,6 +108,10 @@ def test_later_words_hold_over_earlier_ones_and_those_of_the_study_are_no_points
         (changed("name", to=None), r"study\.name"),
         (changed("stages", "source", "over", "source", to=["c"]), r"c has no setting"),
         (
+            changed("stages", "source", "over", "source", to=["aa"]),
+            r"aa has no setting: did you mean a\? \(accepted: [^()]*\)\. Say",
+        ),
+        (
             changed("settings", to={"0": ["seed=0"], "a": ["x=1"], "b": ["x=2"]})
             | {"stages": {"own": {"over": {"seed": ["9"]}, "overrides": ["${over:seed}"]}}},
             r"'\+study\.settings\.9=\[\"seed=9\"\]' for example; or write words, seed=9",
@@ -116,6 +121,12 @@ def test_later_words_hold_over_earlier_ones_and_those_of_the_study_are_no_points
 def test_a_plan_that_makes_no_sense_is_told(plan: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
         Study.read(plan).points()
+
+
+@pytest.mark.parametrize("folder", ["out/a", "/é/a", "/a b", "C:\\a", "/a's", "/a\\'s", "/a\\"])
+def test_a_folder_of_any_letters_is_one_value_of_a_word(folder: str) -> None:
+    word = OverridesParser.create().parse_override(f"origin.run={quoted(folder)}")
+    assert word.value() == folder
 
 
 def test_a_value_without_a_setting_is_an_option_of_the_plans_group() -> None:

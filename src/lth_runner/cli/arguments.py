@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lth_runner.study.plan import quoted
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.terminal import visible
 
@@ -116,8 +117,7 @@ def searched(folder: str | Path | None) -> list[str]:
     """Writes a folder of the user's own yaml as an override, for ``--config-dir``."""
     if folder is None:
         return []
-    place = str(Path(folder).absolute()).replace("\\", "\\\\").replace("'", "\\'")
-    return [f"hydra.searchpath=['file://{place}']"]
+    return [f"hydra.searchpath=[{quoted(f'file://{Path(folder).absolute()}')}]"]
 
 
 def parted(words: Sequence[str]) -> Iterator[tuple[bool, list[str]]]:

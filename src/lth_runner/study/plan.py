@@ -17,14 +17,8 @@ from lth_runner.values.errors import UserError, nearest
 
 _VALUE = re.compile(r"\$\{over:([^}]*)\}")
 _STAGE = re.compile(r"\$\{stage:([^}]*)\}")
-_PLAIN = re.compile(r"[\w./+-]+")
-KEYS = (
-    "name",
-    "group",
-    "overrides",
-    "settings",
-    "stages",
-)  # that a plan reads; others are the yaml's own
+_PLAIN = re.compile(r"[\w./+-]+", re.ASCII)  # Hydra knows no other letters without quotes
+KEYS = ("name", "group", "overrides", "settings", "stages")  # read here; others are the yaml's own
 STAGE_KEYS = ("over", "overrides", "unlike", "distinct")
 MOST_POINTS = 10_000
 
@@ -176,11 +170,11 @@ class Study:
             return (value,)
         if self.group is not None:
             return (f"{self.group}={value}",)
-        known = f" ({nearest(value, self.settings)})" if self.settings else ""
+        known = f": {nearest(value, self.settings)}" if self.settings else ""
         key = self._key_of_others(value)
         group = "or whose options such names are, +study.group=dataset; " * (key == "dataset")
         raise UserError(
-            f"{where}: {value} has no setting{known}: say what it stands for, "
+            f"{where}: {value} has no setting{known}. Say what it stands for, "
             f"'+study.settings.{value}=[\"{key}={value}\"]' for example; {group}or write words, "
             f"{key}={'digits' if group else value}"
         )
@@ -230,10 +224,13 @@ def _key(word: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Writes a text as the value of a word, in quotes where it has other than plain letters."""
+    """Writes a text as the value of a word, in quotes where it has other than plain letters.
+
+    As Hydra reads quotes, a backslash stands for itself but before a quote or at the end.
+    """
     if _PLAIN.fullmatch(text):
         return text
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    escaped = re.sub(r"(\\+)(?='|\Z)", r"\1\1", text).replace("'", r"\'")
     return f"'{escaped}'"
 
 
