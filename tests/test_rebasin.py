@@ -54,6 +54,17 @@ def test_every_round_of_another_run_is_compared_with_its_masks(outputs):
     assert all(0 <= row["rebasin_mask_overlap_after"] <= 1 for row in pruned)
 
 
+def test_masks_of_deltas_are_compared_too(tmp_path):
+    words = (*WORDS, "coordinates=delta", f"paths.outputs={tmp_path}")
+    for further in ([], ["name=again", f"probe.rebasin.run={tmp_path}/small"]):
+        said = lth_run(*words, *further)
+        assert said.status == 0, said.err
+    [folder] = folders(tmp_path, "again")
+    pruned = [row for row in rows(folder / "rounds.jsonl") if row["round"] and row["seed"] == 1]
+    assert pruned
+    assert all("rebasin_mask_overlap_after" in row for row in pruned)
+
+
 def test_a_run_that_does_not_fit_is_refused_before_any_training(outputs):
     for words, told in {
         ("replicates=1",): "there is no other: set replicates=2",

@@ -15,9 +15,10 @@ from lth_runner.probe.connectivity import barrier, line
 from lth_runner.probe.probe import Value
 from lth_runner.probe.reference import check_count
 from lth_runner.problem.task import Task
-from lth_runner.runs.folder import read_rounds
+from lth_runner.runs.folder import read_problem, read_rounds
 from lth_runner.runs.one_run import one_run, trained_path
 from lth_runner.runs.origin import TICKET, FromRun
+from lth_runner.runs.rebuilt import rebuilt
 from lth_runner.search.ticket import Past, Trained, dense_ticket
 from lth_runner.store.ended import read_end
 from lth_runner.study.permutation import Matching, Symmetries
@@ -135,6 +136,8 @@ class Rebasin:
                 if fits and row.get("training_key") != trained.key:
                     chosen = FromRun(self.run, round, seed, key=KEY)
                     mask = read_end(trained_path(chosen.folder, chosen.row))[0]
+                    if read_problem(chosen.folder).get("coordinates"):
+                        mask = rebuilt(chosen.folder).stock_names(mask)
                     return mask, chosen.weights
             return None
         if round or self.seed is None or task.seed == self.seed:
