@@ -83,6 +83,11 @@ def test_shares_that_leave_nothing_are_refused(make) -> None:
         make()
 
 
+def test_a_share_at_the_end_that_leaves_nothing_is_called_so() -> None:
+    with pytest.raises(UserError, match="--density 0.0 leaves nothing to merge"):
+        Ties(density=0.0)
+
+
 # --- of runs
 
 LOTA = (
@@ -250,7 +255,7 @@ def test_a_task_loses_what_its_own_training_reached_more_by_seed() -> None:
         (["--weight", "nan"], "'nan': give a finite number"),
         (["--weight", "0.3", "--method", "sum"], "--weight goes with --method task_arithmetic"),
         (["--density", "0.3", "--method", "dare"], "--density goes with --method ties"),
-        (["--drop", "1", "--method", "dare"], "--drop 1.0 must be a share between 0 and 1"),
+        (["--drop", "1", "--method", "dare"], "--drop 1.0 leaves nothing to merge"),
         (["--arm", "reinit"], "one has no arm reinit: it has ticket"),
         (["--round", "7"], "one has no finished training of round 7 and seed 0: it has rounds 0"),
     ],
@@ -277,6 +282,8 @@ def test_what_cannot_be_merged_is_told(runs: list[str], capsys: pytest.CaptureFi
     assert "--head: 'outptu' matches no tensor" in capsys.readouterr().err
     assert main([runs[0], runs[0], "--head", "output"]) == 2
     assert "is named twice" in capsys.readouterr().err
+    assert main([*runs, "--head", "*"]) == 2
+    assert "--head takes all weights of one/" in capsys.readouterr().err
     one, two = sources(runs)
     moved = {**two.start, "linear1.weight": two.start["linear1.weight"] + 1}
     other = Source(two.name, two.task, moved, two.end, two.own)

@@ -88,8 +88,8 @@ class Trial:
 class Merge:
     """Sources that began at the same weights, whose changes are merged.
 
-    Raises UserError for fewer than two, for networks of other tensors, for other starts, and for
-    heads that are merged though they number other classes.
+    Raises UserError for fewer than two, for networks of other tensors, for heads that are all of a
+    network, for other starts, and for heads that are merged though they number other classes.
     """
 
     sources: tuple[Source, ...]
@@ -101,6 +101,11 @@ class Merge:
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise UserError(f"{twice} is named twice: its change would count double")
         first = self.sources[0]
+        if not self.shared:
+            raise UserError(
+                f"--head takes all weights of {first.name}, and nothing is left to merge: name the "
+                "tensors of its output layer alone"
+            )
         for other in self.sources[1:]:
             _refuse_other_classes(first, other)
             odd = sorted((first.end.keys() - first.own) ^ (other.end.keys() - other.own))
@@ -167,8 +172,8 @@ class Merge:
     def best(self, method: Merging, weights: Sequence[float]) -> float:
         """Finds the weight whose network loses least on validation, on average over the tasks.
 
-        A loss is taken from what the source itself reaches there; the first of equals. A weight at
-        which a figure is no number is never it, unless it is at all.
+        A loss is taken from what the source itself reaches there; of equal weights it is the first.
+        A weight at which a figure is no number is chosen only where that is so at every weight.
         """
         for one in self.sources:
             if next(iter(one.task.data.batches("val", 1)), None) is None:

@@ -133,6 +133,8 @@ def interference(one: State, other: State) -> Interference:
 def _check_share(
     key: str, value: float, *, least: float | None = None, most: float | None = None
 ) -> None:
-    """Raises UserError for what is no share, or is the end that leaves nothing."""
-    if not 0 <= value <= 1 or value in (least, most):
+    """Raises UserError for what is no share, or is the end that leaves nothing: least or most."""
+    if not 0 <= value <= 1:
         raise UserError(f"{key} {value} must be a share between 0 and 1")
+    if value in (least, most):
+        raise UserError(f"{key} {value} leaves nothing to merge: give a share between 0 and 1")
