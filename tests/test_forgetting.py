@@ -99,6 +99,8 @@ def test_a_network_that_has_not_the_earlier_ones_tensors_is_refused(first: Path)
     wide = functools.partial(models.mlp, shape=(1, 8, 8), num_classes=10, widths=(9,))
     with pytest.raises(UserError, match=r"has linear1.*name what is the earlier task's alone"):
         Retention(str(first), ["output"]).check(replace(task, model=wide))
+    with pytest.raises(UserError, match=r"probe\.retention\.of=.* no finished training of round 9"):
+        Retention(str(first), ["output"], round=9)
 
 
 def test_buffers_that_a_network_makes_itself_are_no_weights_to_start_from(tmp_path: Path) -> None:

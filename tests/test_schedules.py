@@ -97,6 +97,7 @@ def test_a_tenth_of_all_weights_goes_in_each_round():
         ((None, 0.1, 10), "leave none: give at most 9 rounds"),
         ((0.7, 0.1, 6), r"reach sparsity 0\.6.*allow 7 rounds"),
         ((0.7, 1e-6, None), "raise pruner.rate"),
+        ((0.7, 1e-310, None), "raise pruner.rate"),
         ((0.7, None, None), "set two of"),
         ((70, 0.1, None), "70 % would be 0.7"),
     ],

@@ -242,6 +242,7 @@ def test_distances_and_errors_are_those_of_the_nearest():
     assert same_errors(wrong, wrong) == 1.0
     assert same_errors(torch.tensor([[1, 0, 0, 0]]).bool(), wrong) == 0.5
     assert same_errors(wrong, wrong, themselves=True) == 0.0
+    assert math.isnan(same_errors(wrong[:1], wrong[:1], themselves=True))
 
 
 def test_a_flow_learns_from_several_runs_and_tells_them_apart(outputs, population, tmp_path):
@@ -379,3 +380,5 @@ def test_components_need_more_networks_than_they_are():
 def test_a_spread_of_the_noise_that_is_none_is_refused(std):
     with pytest.raises(UserError, match="source_std"):
         Drawing(std, 0.0)
+    with pytest.raises(UserError, match="sampler.source_std"):
+        Sampler(source_std=std)

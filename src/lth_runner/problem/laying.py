@@ -84,9 +84,9 @@ class Laying:
         unused = select(self.unused, besides, "origin.unused")
         if left := sorted(set(besides) - unused):
             raise UserError(
-                f"{self.called} has {listed(left)}, which the network has not "
-                f"({nearest(left[0], own)}): name them in origin.unused to leave them out, or "
-                "set origin.under or origin.into where only their prefix differs"
+                f"{self.called} has {listed(left)}, which the network has not: "
+                f"{nearest(left[0], own)}. Name them in origin.unused to leave them out, or set "
+                "origin.under or origin.into where only their prefix differs"
             )
 
     def _hint(self, held: set[str]) -> str:

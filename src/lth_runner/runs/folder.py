@@ -206,8 +206,8 @@ def checked_rows(path: Path) -> Iterator[tuple[int, Row]]:
             if position == len(lines):  # the writer was killed in the middle of it
                 return
             raise UserError(
-                f"{path}, line {number} is not JSON ({error}). Only the last line may be "
-                "torn: remove this line, or run the experiment again to rewrite the file."
+                f"{path}, line {number} is not JSON: {error}. Only the last line may be torn: "
+                "remove this line, or run the experiment again to rewrite the file."
             ) from error
         if not isinstance(row, dict):
             raise UserError(f"{path}, line {number} holds {repr(row)[:80]}, not a JSON object.")

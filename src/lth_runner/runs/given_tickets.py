@@ -75,11 +75,11 @@ class GivenTickets:
         if None in self._found or not (lacking := sorted(set(seeds) - set(self._found))):
             return
         known = sorted(seed for seed in self._found if seed is not None)
-        why = next((f" ({self._refused[seed]})" for seed in lacking if seed in self._refused), "")
+        why = next((f". {self._refused[seed]}" for seed in lacking if seed in self._refused), "")
         raise UserError(
-            f"{self._folder} has no ticket of seed {numbers_listed(lacking)}{why}: it has "
+            f"{self._folder} has no ticket of seed {numbers_listed(lacking)}: it has "
             f"seed {numbers_listed(known)}. Set seed and replicates to those, or pruner.seed="
-            f"{known[0]} to give one replicate's tickets to all"
+            f"{known[0]} to give one replicate's tickets to all{why}"
         )
 
     def of(self, seed: int) -> Sequence[GivenTicket]:
@@ -257,7 +257,7 @@ def _ended(path: Path) -> tuple[Mask, Tensors]:
         return read_end(path)
     except (OSError, Damaged) as error:
         raise UserError(
-            f"{path} cannot be read, or is damaged ({error}): remove its run folder's status.json "
+            f"{path} cannot be read, or is damaged: {error}. Remove its run folder's status.json "
             "and give the run's own command again, which then trains it anew"
         ) from error
 

@@ -52,7 +52,7 @@ class Retention:
 
     @cached_property
     def _run(self) -> FromRun:
-        return FromRun(self.of, self.round, self.seed, self.arm)
+        return FromRun(self.of, self.round, self.seed, self.arm, key="probe.retention.of")
 
     @cached_property
     def _earlier(self) -> Task:

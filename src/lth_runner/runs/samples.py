@@ -46,7 +46,7 @@ def _unpacked(row: Row) -> Values | None:
     if not isinstance(num, int) or not (bits or values):
         return None
     if bits:
-        packed = np.frombuffer(base64.b64decode(bits, validate=True), np.uint8)
+        packed = np.frombuffer(base64.b64decode(str(bits), validate=True), np.uint8)
         found = np.unpackbits(packed, count=num) if 8 * len(packed) >= num else packed[:0]
     else:
         found = np.frombuffer(base64.b64decode(str(values), validate=True), "<f4")
@@ -85,6 +85,6 @@ class KeptSamples:
             return _unpacked(row)
         except ValueError as error:  # no base64, or cut
             raise UserError(
-                f"{file}, line {line} is no row of samples ({error}). The run's command writes it "
+                f"{file}, line {line} is no row of samples: {error}. The run's command writes it "
                 "again from the Store."
             ) from error

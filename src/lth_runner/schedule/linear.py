@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 
 from lth_runner.schedule.geometric import MOST_ROUNDS, check_numbers
@@ -56,4 +57,4 @@ class Linear:
 
 def _rounds(sparsity: float, rate: float) -> int:
     # the tolerance: 0.7 / 0.1 must count as seven rounds, not eight
-    return max(1, math.ceil(sparsity / rate - 1e-9))
+    return max(1, math.ceil(min(sparsity / rate, sys.float_info.max) - 1e-9))

@@ -95,7 +95,7 @@ def is_chain(runs: Sequence[FinishedRun]) -> bool:
 
 
 def levels_of(densities: Iterable[float], weight: float = 0.0) -> tuple[float, ...]:
-    """Lists falling densities, those that differ by rounding alone as one; `weight`: see below."""
+    """Lists falling densities, those that differ by rounding alone as one (`same_density`)."""
     found: list[float] = []
     for value in sorted(densities, reverse=True):
         if not found or not same_density(found[-1], value, weight):

@@ -71,7 +71,7 @@ def names() -> tuple[str, ...]:
 
 
 def published(name: str) -> PublishedCurve:
-    """Raises `UserError` for a series that is not there."""
+    """Finds a series by its name; raises `UserError` for one that is not there."""
     if name not in _all():
         raise UserError(f"report.published={name!r}: {nearest(name, names())}")
     return _all()[name]

@@ -111,12 +111,13 @@ def _apart(rows: Tensor, others: Tensor) -> Tensor:
 def same_errors(wrong: Tensor, of_networks: Tensor, *, themselves: bool = False) -> float:
     """Averages how alike the errors of each are to those of the network that is most alike.
 
-    Intersection over union of the samples that both get wrong; 1 for a copy.
+    Intersection over union of the samples that both get wrong; 1 for a copy. NaN of a network by
+    itself, which has no other.
     """
     one, other = wrong.double(), of_networks.double()
     both = one @ other.t()
     either = one.sum(1, keepdim=True) + other.sum(1) - both
     alike = torch.where(either > 0, both / either.clamp(min=1), torch.ones_like(both))
     if themselves:
-        alike.fill_diagonal_(-1)
+        alike.fill_diagonal_(-1 if len(alike) > 1 else torch.nan)
     return float(alike.max(1).values.mean())

@@ -17,6 +17,7 @@ from lth_runner.values.state import State
 
 BLOCK = 100  # points that move at once: a point's last bits go by how many these are
 MOST = 100_000  # steps
+MOST_STD = 1e6
 Velocity = Callable[[Tensor, float], Tensor]
 
 
@@ -64,7 +65,8 @@ class Sampler:
             raise UserError(f"sampler.num_steps={num!r}: give a whole number from 1 to {MOST}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise UserError(f"sampler.seed={self.seed!r}: give a whole number from 0")
-        if std is not None and (isinstance(std, bool) or not 0 < float(std) < 1e6):
+        plain = isinstance(std, (int, float)) and not isinstance(std, bool)
+        if std is not None and not (plain and 0 < std < MOST_STD):
             raise UserError(f"sampler.source_std={std!r}: give a deviation above 0, or null")
 
     @torch.no_grad()
