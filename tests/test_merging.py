@@ -84,7 +84,7 @@ def test_shares_that_leave_nothing_are_refused(make) -> None:
 
 
 def test_a_share_at_the_end_that_leaves_nothing_is_called_so() -> None:
-    with pytest.raises(UserError, match="--density 0.0 leaves nothing to merge"):
+    with pytest.raises(UserError, match=r"--density 0\.0 leaves nothing to merge"):
         Ties(density=0.0)
 
 

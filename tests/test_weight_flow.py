@@ -380,5 +380,5 @@ def test_components_need_more_networks_than_they_are():
 def test_a_spread_of_the_noise_that_is_none_is_refused(std):
     with pytest.raises(UserError, match="source_std"):
         Drawing(std, 0.0)
-    with pytest.raises(UserError, match="sampler.source_std"):
+    with pytest.raises(UserError, match=r"sampler\.source_std"):
         Sampler(source_std=std)
