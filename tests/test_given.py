@@ -241,7 +241,7 @@ def test_a_replicate_that_diverged_is_missed_only_where_it_is_asked_for(
     write_status(folder, {"state": "diverged", "files": {}})
     found = GivenTickets(str(folder))
     assert [one.number for one in found.of(3)] == [1, 2]
-    with pytest.raises(UserError, match=r"of seed 4 \(.* or have diverged\): it has seed 3"):
+    with pytest.raises(UserError, match=r"of seed 4: .* or have diverged\. It has seed 3\."):
         found.check_seeds([3, 4])
 
 

@@ -75,11 +75,12 @@ class GivenTickets:
         if None in self._found or not (lacking := sorted(set(seeds) - set(self._found))):
             return
         known = sorted(seed for seed in self._found if seed is not None)
-        why = next((f". {self._refused[seed]}" for seed in lacking if seed in self._refused), "")
+        told = f"{self._folder} has no ticket of seed {numbers_listed(lacking)}: it"
+        if why := next((self._refused[seed] for seed in lacking if seed in self._refused), None):
+            told = f"{why}. It"
         raise UserError(
-            f"{self._folder} has no ticket of seed {numbers_listed(lacking)}: it has "
-            f"seed {numbers_listed(known)}. Set seed and replicates to those, or pruner.seed="
-            f"{known[0]} to give one replicate's tickets to all{why}"
+            f"{told} has seed {numbers_listed(known)}. Set seed and replicates to those, or "
+            f"pruner.seed={known[0]} to give one replicate's tickets to all"
         )
 
     def of(self, seed: int) -> Sequence[GivenTicket]:
