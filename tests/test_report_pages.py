@@ -216,6 +216,17 @@ def test_runs_are_sorted_by_their_numbers_and_seeds_are_one(tmp_path):
     assert files[2].read_text().count("\n") == 1 + 6
 
 
+def test_runs_that_are_one_are_not_called_by_the_seed_of_the_first(tmp_path):
+    runs = [
+        run_of(tmp_path / f"{rate}-{seed}", [one | {"seed": seed} for one in chain(num=3, seeds=1)],
+               train={"lr": rate}, seed=seed, replicates=1)
+        for rate, seed in ((0.1, 0), (0.1, 1), (0.2, 5))
+    ]  # fmt: skip
+    table, _ = compare(runs, tmp_path)
+    names = [line.split("  ")[0] for line in table.splitlines()[2:]]
+    assert names == ["train.lr=0.1", "train.lr=0.2, seed=5"]
+
+
 def test_durations_and_texts_sort_by_the_numbers_in_them():
     assert sorted(["10it", "2it", "100it"], key=natural) == ["2it", "10it", "100it"]
     assert sorted(["a10", None, "a9", 3], key=natural) == [None, 3, "a9", "a10"]

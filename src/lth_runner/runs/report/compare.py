@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lth_runner.runs.evidence.grid import Grid, grid_of
@@ -11,6 +11,7 @@ from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.evidence.merged import replicated
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.settings import (
+    SEEDS,
     differences,
     labels,
     plain,
@@ -53,10 +54,9 @@ def compare(runs: Sequence[FinishedRun], folder: Path) -> tuple[str, tuple[Path,
     runs = sorted_by_settings(runs)
     groups = seed_groups(runs)
     merged = [replicated(group) for group in groups]
-    names = labels(merged) if len(merged) > 1 else [merged[0].name]
     found = [
         Compared(group, run, name, judge(run))
-        for group, run, name in zip(groups, merged, names, strict=True)
+        for group, run, name in zip(groups, merged, _names(groups, merged), strict=True)
     ]
     grid = grid_of(merged, differences(merged))
     files = write_page(_page(runs, found, grid, folder), folder / "comparison.html")
@@ -64,6 +64,21 @@ def compare(runs: Sequence[FinishedRun], folder: Path) -> tuple[str, tuple[Path,
     if grid is not None:
         text += ["", *ruled(grid_table(grid)), *wrapped([grid_reading(grid)])]
     return "\n".join(text), files
+
+
+def _names(groups: Sequence[Sequence[FinishedRun]], merged: Sequence[FinishedRun]) -> list[str]:
+    """Names runs by their settings; those merged of several seeds by no seed, which is the first's.
+
+    Of one alone it is the run's name.
+    """
+    if len(merged) == 1:
+        return [merged[0].name]
+    seeds = {key for key in differences(merged) if SEEDS.fullmatch(key)}
+    return labels([
+        run if len(group) == 1 else
+        replace(run, config={key: value for key, value in run.config.items() if key not in seeds})
+        for group, run in zip(groups, merged, strict=True)
+    ])  # fmt: skip
 
 
 def _runs_told(cells: Cells) -> list[str]:
