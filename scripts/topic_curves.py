@@ -13,10 +13,12 @@ from judged import Row
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from measures import ACCURACY
+from topic_merges import merges_figure
 from topic_panels import THICK, Panel, panels_of
 
 from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.evidence.merged import replicated
+from lth_runner.runs.evidence.merges import find_merges
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.settings import seed_groups, sorted_by_settings
 from lth_runner.runs.report import drawing
@@ -33,12 +35,15 @@ def topic_curves(rows: Sequence[Row], every: Sequence[FinishedRun]) -> Figure | 
     """Draws the panels of a topic's claims; None where no run reaches one.
 
     A panel for each problem and each field that a rule names; of one with too many lines one for
-    each value of the setting that has the fewest. ``every``: the runs that others start from.
+    each value of the setting that has the fewest. Of merged networks what each way to merge loses.
+    ``every``: the runs that others start from.
     """
     measured = [row for row in rows if row.found is not None]
     own = {(run.name, run.folder.name): run for row in measured for run in row.runs}
     if not own:
         return None
+    if merges := find_merges(list(own.values())):
+        return merges_figure(merges)
     known = {run.folder.name: run for run in every}
     runs = [replace(run, config=_named(run.config, known)) for run in own.values()]
     asked = list(dict.fromkeys(name for row in measured for name in _fields(row.claim, runs)))

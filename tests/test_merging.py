@@ -249,6 +249,29 @@ def test_a_task_loses_what_its_own_training_reached_more_by_seed() -> None:
     )
 
 
+def test_two_trainings_on_one_task_have_a_word_each() -> None:
+    rows = [{"round": 1, "arm": "ticket", "seed": seed, "density": 0.1, "training_key": f"{seed}"}
+            for seed in range(3)]  # fmt: skip
+
+    def line(seed: int, first: float, second: float) -> dict:
+        of = {key: rows[seed][key] for key in ("round", "arm", "seed", "training_key")}
+        sources = [
+            {"name": "x", "run": name, **of, "alone": 0.75, "value": value}
+            for name, value in (("one", first), ("two", second))
+        ]
+        return {"method": "sum", "weight": 1.0, "sources": sources}
+
+    lines = (line(0, 0.25, 0.70), line(1, 0.26, 0.80), line(2, 0.24, 0.75))
+    one, two = (
+        FinishedRun(Path("x") / name, {"dataset": {"name": "digits"}, "name": "x"}, {}, {},
+                    tuple(rows), merges=lines if name == "one" else ())
+        for name in ("one", "two")
+    )  # fmt: skip
+    [found] = find_merges([one, two])
+    assert [part.task for part in found.parts] == ["digits 1", "digits 2"]
+    assert found.words == {("sum, w = 1", 0): "shown", ("sum, w = 1", 1): "undecided"}
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

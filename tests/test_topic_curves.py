@@ -114,6 +114,22 @@ def test_each_problem_and_each_field_that_a_rule_reads_has_its_panel() -> None:
     assert list(found["one · mnist\nchi"].values()) == [[(100.0, 0.3), (50.0, 0.3)]]
 
 
+def test_of_merged_networks_it_is_what_they_lose_that_is_drawn() -> None:
+    one, two = (run(name, {1.0: 0.9}, dataset={"name": name}) for name in ("low", "high"))
+    sources = [
+        {"name": "one", "run": of.folder.name, "alone": 0.9, "value": value,
+         **{key: of.rows[0][key] for key in ("round", "arm", "seed", "training_key")}}
+        for of, value in ((one, 0.8), (two, 0.6))
+    ]  # fmt: skip
+    one = replace(one, merges=({"method": "sum", "weight": 1.0, "sources": sources},))
+    figure = topic_curves([row(one, two)], [])
+    assert figure is not None
+    [axes] = figure.axes
+    assert axes.get_title(loc="left") == "Merged: low (full) and high (full)"
+    drawn = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 1]
+    assert [float(x) for [x] in drawn] == pytest.approx([10, 30])
+
+
 def test_values_by_step_are_drawn_over_steps() -> None:
     by_step = {"instability_by_step": {"100": 0.1, "0": 0.4}}
     found = panels(row(run("a", {1.0: 0.9}, extra=by_step), reads=Reads("instability_by_step")))

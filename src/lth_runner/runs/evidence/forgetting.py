@@ -26,8 +26,8 @@ from lth_runner.values.measure import Measure
 
 BEFORE, RETAINED = "retained_before", "retained_"
 ALIKE = ("model", "train", "covers", "objective")  # what ways are compared under
-# of the way itself: each of them wants its own
-OWN = ("train.optimizer.lr",)
+# of a task, and of the way itself: each of them wants its own
+OWN = ("model.num_classes", "model.vocabulary", "model.length", "train.optimizer.lr")
 # the dense training, by how weights are trained
 FULL: Mapping[str, str] = {"LowRank": "LoRA"}
 # by how weights are trained: what the ticket, and the ticket outside another's, are called
@@ -131,12 +131,7 @@ def find_forgetting(runs: Sequence[FinishedRun]) -> tuple[Forgetting, ...]:
         origin = _origin(run, runs)
         if not measured or origin is None:
             continue
-        alike = tuple(
-            (key, str(value))
-            for key, value in sorted(flatten({k: run.config.get(k) for k in ALIKE}).items())
-            if not key.startswith(("model.num_classes", "model.vocabulary", "model.length", *OWN))
-        )
-        key = (_task(origin), _task(run), (*alike, ("sparsity", str(_sparsity(run)))))
+        key = (task_of(origin), task_of(run), (*recipe(run), ("sparsity", str(_sparsity(run)))))
         gathered = found.setdefault(key, _Gathered())
         gathered.runs += [one for one in (origin, run) if one not in gathered.runs]
         gathered.measures = origin.measure, run.measure
@@ -205,8 +200,17 @@ def _origin(run: FinishedRun, runs: Sequence[FinishedRun]) -> FinishedRun | None
     return found[0] if len(found) == 1 else None
 
 
-def _task(run: FinishedRun) -> str:
+def task_of(run: FinishedRun) -> str:
+    """Names what a run has learned: by its data."""
     return str(run.option("dataset", "name") or run.name)
+
+
+def recipe(run: FinishedRun) -> Settings:
+    """Lists what tells one recipe from another, without what each task and way wants its own of."""
+    found = flatten({key: run.config.get(key) for key in ALIKE})
+    return tuple(
+        (key, str(value)) for key, value in sorted(found.items()) if not key.startswith(OWN)
+    )
 
 
 def _sparsity(run: FinishedRun) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
@@ -15,10 +15,9 @@ from lth_runner.runs.evidence.estimate import (
     decide_all,
     paired,
 )
-from lth_runner.runs.evidence.forgetting import ALIKE, OWN, way_of
+from lth_runner.runs.evidence.forgetting import recipe, task_of, way_of
 from lth_runner.runs.evidence.means import number
 from lth_runner.runs.evidence.rows import FinishedRun
-from lth_runner.runs.evidence.settings import flatten
 from lth_runner.runs.folder import Row
 from lth_runner.values.measure import Measure
 
@@ -34,7 +33,10 @@ CHOSEN = "validation"  # what the weight was chosen by
 
 @dataclass(frozen=True)
 class Part:
-    """One of the tasks whose changes are merged, and how it was trained: ``LoTA``."""
+    """One of the tasks whose changes are merged, and how it was trained: ``LoTA``.
+
+    Of several trainings on one task each has its number: ``digits 2``.
+    """
 
     task: str
     way: str
@@ -103,12 +105,12 @@ class Merges:
         return fmean(self.lost(one, place).difference for place in range(len(self.parts)))
 
     @property
-    def words(self) -> Mapping[tuple[str, str], Word]:
-        """Says of each way and task whether anything is lost, all of them counted in (Holm)."""
+    def words(self) -> Mapping[tuple[str, int], Word]:
+        """Says of each way and place of a task whether anything is lost, all counted in (Holm)."""
         losses = {
-            (one.told, part.task): self.lost(one, place)
+            (one.told, place): self.lost(one, place)
             for one in self.merged
-            for place, part in enumerate(self.parts)
+            for place in range(len(self.parts))
         }
         return decide_all(losses, 0.0, DIFFERENCE_LEVEL)
 
@@ -127,7 +129,7 @@ def find_merges(runs: Sequence[FinishedRun]) -> tuple[Merges, ...]:
     """Finds what was merged of runs, those of other tasks, ways and recipes apart.
 
     A merge counts where all its runs are among these and hold the trainings that it was made of;
-    of the same merge made twice the later one does.
+    of a merge that was made twice the later one counts.
     """
     there = {(run.name, run.folder.name): run for run in runs}
     found: dict[tuple[object, ...], tuple[tuple[Part, ...], _Gathered]] = {}
@@ -139,7 +141,7 @@ def find_merges(runs: Sequence[FinishedRun]) -> tuple[Merges, ...]:
                 continue
             parts = tuple(_part(*one) for one in trained)
             seeds = [row["seed"] for _, row in trained]
-            key = (*parts, _alike(trained[0][0]), *(seed - seeds[0] for seed in seeds))
+            key = (*parts, recipe(trained[0][0]), *(seed - seeds[0] for seed in seeds))
             _, gathered = found.setdefault(key, (parts, _Gathered()))
             _add(gathered, line, seeds[0], [one for one, _ in trained])
     return tuple(_laid_out(*one) for one in found.values() if one[1].values)
@@ -157,17 +159,8 @@ def _training(
 
 
 def _part(run: FinishedRun, row: Row) -> Part:
-    task = str(run.option("dataset", "name") or run.name)
     density = round(number(row.get("density")) or 1.0, 3)
-    return Part(task, way_of(run, row), density, run.measure)
-
-
-def _alike(run: FinishedRun) -> tuple[tuple[str, str], ...]:
-    """What tells one recipe from another, without what each task wants its own of."""
-    found = flatten({key: run.config.get(key) for key in ALIKE})
-    own = ("model.num_classes", "model.vocabulary", "model.length", *OWN)
-    return tuple((key, str(value)) for key, value in sorted(found.items())
-                 if not key.startswith(own))  # fmt: skip
+    return Part(task_of(run), way_of(run, row), density, run.measure)
 
 
 def _add(
@@ -200,8 +193,8 @@ def _told(line: Mapping[str, Any]) -> str:
     return ", ".join([" ".join([name, *words]), weight])
 
 
-def _laid_out(parts: tuple[Part, ...], gathered: _Gathered) -> Merges:
-    places = range(len(parts))
+def _laid_out(alike: Sequence[Part], gathered: _Gathered) -> Merges:
+    parts, places = _numbered(alike), range(len(alike))
     merged = tuple(
         Merged(told, {seed: weight for seed, (weight, _) in by_seed.items()},
                tuple({seed: values[i] for seed, (_, values) in by_seed.items()} for i in places))
@@ -209,6 +202,16 @@ def _laid_out(parts: tuple[Part, ...], gathered: _Gathered) -> Merges:
     )  # fmt: skip
     alone = tuple({seed: own[i] for seed, own in gathered.alone.items()} for i in places)
     return Merges(parts, alone, merged, _meetings(parts, gathered), tuple(gathered.runs))
+
+
+def _numbered(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """Numbers the trainings on one task, so that each has a name of its own."""
+    tasks = [part.task for part in parts]
+    return tuple(
+        replace(part, task=f"{part.task} {tasks[: place + 1].count(part.task)}")
+        if tasks.count(part.task) > 1 else part
+        for place, part in enumerate(parts)
+    )  # fmt: skip
 
 
 def _meetings(parts: Sequence[Part], gathered: _Gathered) -> tuple[Meeting, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lth_runner.runs.evidence.forgetting import mean
@@ -76,14 +77,14 @@ def best(found: Merges) -> Headline:
 
 def sentence(found: Merges, one: Merged) -> str:
     """Says in one sentence what a way keeps of each task."""
-    told = []
+    told, words = [], found.words
     for place, part in enumerate(found.parts):
         reached = level_text(part.measure, one.values[place])
         alone = {seed: found.alone[place][seed] for seed in one.values[place]}
         told.append(
             f"{reached} of {level_text(part.measure, alone)} on {part.task}, a loss of "
             f"{say.gain(part.measure, found.lost(one, place))} "
-            f"({found.words.get((one.told, part.task), 'undecided')})"
+            f"({words[one.told, place]})"
         )
     return f"{one.told} (n = {one.num_seeds}): {'; '.join(told)}."
 
@@ -103,7 +104,7 @@ def meeting_sentence(one: Meeting) -> str:
 
 def table(found: Merges) -> Cells:
     """Tabulates each way: what every task reaches and loses."""
-    header = ["merged by", "n", "w"]
+    header, words = ["merged by", "n", "w"], found.words
     for part in found.parts:
         header += [part.task, "lost", "whether it is"]
     own = [level_text(p.measure, v) for p, v in zip(found.parts, found.alone, strict=True)]
@@ -114,7 +115,7 @@ def table(found: Merges) -> Cells:
         for place, part in enumerate(found.parts):
             line += [level_text(part.measure, one.values[place]),
                      say.gain(part.measure, found.lost(one, place)),
-                     found.words.get((one.told, part.task), "undecided")]  # fmt: skip
+                     words[one.told, place]]  # fmt: skip
         body.append(line)
     return header, body
 
@@ -137,6 +138,19 @@ def _figure(found: Merges) -> Figure:
     height = ROOM + ROW * len(found.merged)
     figure = drawing.new_figure(WIDTH, height)
     axes = figure.add_axes((0.32, 0.9 / height, 0.5, 1 - 1.3 / height))
+    draw_losses(axes, found)
+    drawing.tidy(axes, xlabel=lost(found), ylabel="")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=9)
+    return figure
+
+
+def lost(found: Merges) -> str:
+    """Labels the axis of losses: 'lost, points'."""
+    return f"lost,{say.difference_unit(found.parts[0].measure)}".rstrip(",")
+
+
+def draw_losses(axes: Axes, found: Merges) -> None:
+    """Draws what each task loses with its interval: a line for each way, a colour for each task."""
     shift = 0.5 / len(found.parts)
     for place, part in enumerate(found.parts):
         for line, one in enumerate(found.merged):
@@ -150,11 +164,8 @@ def _figure(found: Merges) -> Figure:
                 linewidth=0.9, label=part.task if line == 0 else None,
             )  # fmt: skip
     axes.axvline(0.0, color=drawing.MUTED, linestyle=":", linewidth=0.9)
-    drawing.tidy(axes, xlabel=f"lost,{say.difference_unit(found.parts[0].measure)}", ylabel="")
     axes.set_yticks(range(len(found.merged)), [one.told for one in found.merged])
     axes.set_ylim(len(found.merged) - 0.4, -0.6)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=9)
-    return figure
 
 
 def _records(found: Merges) -> Records:
