@@ -22,9 +22,11 @@ from lth_runner.runs.evidence.estimate import (
     two_sample,
 )
 from lth_runner.runs.evidence.judge import Held, judge, words
+from lth_runner.runs.evidence.means import number
 from lth_runner.runs.evidence.needed import seeds_needed
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.verdict import Level, Verdict, num_judged, sparsest_of
+from lth_runner.runs.measure import BEYOND
 
 
 def test_two_samples_worked_by_hand():
@@ -33,6 +35,13 @@ def test_two_samples_worked_by_hand():
     assert (found.n, found.difference) == (3, 1.0)
     assert found.error == pytest.approx(math.sqrt(5 / 3))
     assert found.freedom == pytest.approx(50 / 17)
+
+
+def test_values_as_large_as_rows_may_have_them_are_compared():
+    most = 0.99 * BEYOND
+    found = two_sample(sample([most, -most]), sample([most, 0.0]))
+    assert found.freedom == pytest.approx((2 + 0.5) ** 2 / (4 + 0.25))
+    assert number(BEYOND) is None
 
 
 def test_a_side_of_one_value_is_taken_to_vary_as_the_other_does():

@@ -42,6 +42,10 @@ def test_a_fit_to_the_model_itself_recovers_it():
     assert result.trusted
 
 
+def test_a_ticket_of_a_weight_in_a_million_has_its_place_in_the_fit():
+    assert fitted(trainings(sparsities=(0.5, 0.9, 1 - 1e-6))).trusted
+
+
 def test_sparsest_match_and_smallest_step_worked_by_hand():
     # dense .9, tolerance .09: 1 - tolerance / dense = .9, and s_max = 1 - .9^(1 / b).
     # b = .5 + .5 exp(-k / 100): b(0) = 1, s_max = .1; b(100 ln 2) = .75, s_max = 1 - .9^(4/3)
@@ -53,6 +57,8 @@ def test_sparsest_match_and_smallest_step_worked_by_hand():
     assert result.smallest_step(half).value == pytest.approx(100 * math.log(2), rel=1e-3)
     assert result.smallest_step(0.09) == Range(0.0, 0.0, 0.0)  # matches from the start on
     assert result.smallest_step(0.19).value is None  # b = .5, which no step reaches
+    assert result.smallest_step(0.0) == Range(0.0, 0.0, 0.0)
+    assert result.smallest_step(1.0) == Range(None, None, None)
     no_loss = Fit(Model(0.9, -0.1, 0.05, 100.0), (), 0.09, 9, 1, (0, 50), (0.5,), 1, 0, None,
                   None, at_bound=False)  # fmt: skip
     assert no_loss.largest_sparsity(0) == Range(1.0, None, None)

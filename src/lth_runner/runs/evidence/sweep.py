@@ -254,6 +254,7 @@ def _fit(merged: FinishedRun, settings: Sequence[Setting], verdict: Verdict) -> 
         for one in settings
         if one.step is not None
         for level in one.verdict.of(TICKET)
+        if level.density > 0  # the model has no accuracy of no weights
         for seed, value in one.run.values(TICKET, level.round, one.run.outcome).items()
     ]
     return fit(points, tolerance=verdict.tolerance)

@@ -138,6 +138,8 @@ class Fit:
         Its interval holds the steps k at which the interval of s_max(k) holds s; None: later than
         the last step, or never. Ends are told to a 400th of the range.
         """
+        if not 0 < sparsity < 1:  # all weights match at any step, none at no step
+            return Range(*((None if sparsity else 0.0,) * 3))
         needed = -1 / math.log1p(-sparsity)
         return Range(*(_first(self._places, shares, needed) for shares in self._shares))
 

@@ -121,7 +121,8 @@ class _Cells:
 
 def _place(one: Observation) -> tuple[int, float]:
     """The cell of a training; of the dense network, which starts at no step, there is one."""
-    sparsity = round(one.sparsity, 4)
+    rounded = round(one.sparsity, 4)
+    sparsity = rounded if rounded < 1 else one.sparsity  # whose logarithm is finite
     return (one.step if sparsity > 0 else 0), sparsity
 
 

@@ -172,7 +172,7 @@ def matching_figure(sweep: Sweep) -> Figure | None:
     axes.set_xticklabels([one.label for one in sweep.settings], parse_math=False)
     axes.grid(visible=False, axis="x")
     shown = [x for v in every for x in (v.marked(), v.possible(), v.last()) if x is not None]
-    least = min(level.density for level in shown)
+    least = min((level.density for level in shown if level.density > 0), default=1.0)
     ticks = [x for x in (1.0, 0.8, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005)
              if x >= 0.9 * least]  # fmt: skip
     axes.yaxis.set_major_locator(FixedLocator(ticks))
