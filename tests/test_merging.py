@@ -16,6 +16,7 @@ from lth_runner.runs.evidence.merges import find_merges
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.one_run import trained_path
 from lth_runner.runs.origin import FromRun
+from lth_runner.runs.rebuilt import rebuilt
 from lth_runner.runs.study_pages import merges as merge_page
 from lth_runner.study.merged import Merge, Source
 from lth_runner.study.merging import Dare, TaskArithmetic, Ties, interference, trim
@@ -28,6 +29,11 @@ B = {"x": torch.tensor([2.0, 5.0, 0.25, 0.0]), "y": torch.tensor([[-2.0], [-4.0]
 
 def lists(state) -> dict[str, list]:
     return {name: value.reshape(-1).tolist() for name, value in state.items()}
+
+
+def test_a_run_without_its_config_is_told_as_that(tmp_path) -> None:
+    with pytest.raises(UserError, match=r"config\.yaml is missing.*own command again"):
+        rebuilt(tmp_path)
 
 
 def test_arithmetic_adds_what_is_weighted() -> None:

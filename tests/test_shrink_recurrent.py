@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from unittest import mock
 
 import pytest
 import torch
@@ -82,6 +83,29 @@ def test_units_that_nobody_hears_go(kind, sizes):
     assert found.blocked == {}
     assert found.module.memory.weight_hh_l0.shape[1] == found.module.memory.hidden_size == 5
     assert_alike(module, mask, found.module)
+
+
+def test_weights_that_are_cut_are_flattened_for_cudnn_at_the_next_call():
+    flattened = []
+
+    def noted(layer):
+        flattened.append((layer.hidden_size, layer._flat_weights[1].shape[1]))
+
+    module = Reader(nn.LSTM)
+    with mock.patch.object(nn.LSTM, "flatten_parameters", noted):
+        shrink(module, unheard(module), torch.randn(3, 6, 3))
+    assert flattened[0] == (5, 5)  # by their new sizes
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+def test_a_cut_network_on_a_cuda_device_answers_without_a_warning(recwarn):
+    module = Reader(nn.LSTM).cuda()
+    mask = {name: kept.cuda() for name, kept in unheard(module).items()}
+    found = shrink(module, mask, torch.randn(3, 6, 3, device="cuda"))
+    recwarn.clear()
+    found.module(torch.randn(3, 6, 3, device="cuda"))
+    assert [str(one.message) for one in recwarn] == []
 
 
 def test_of_both_directions_as_many_go():

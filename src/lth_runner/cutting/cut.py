@@ -147,6 +147,7 @@ def _tell(name: str, part: nn.Module, found: Found, dead: Dead) -> None:
         part.hidden_size = len(part.get_parameter("weight_ih_l0")) // _gates(part)
         part.input_size = part.get_parameter("weight_ih_l0").shape[1]
         part.proj_size = part.get_parameter("weight_hh_l0").shape[1] if part.proj_size else 0
+        # torch, which sees that they are others, has cuDNN flatten them when it is called next
         part._flat_weights = [getattr(part, leaf, None) for leaf in part._flat_weights_names]
     elif isinstance(part, nn.RNNCellBase):
         part.input_size, part.hidden_size = part.weight_ih.shape[1], part.weight_hh.shape[1]

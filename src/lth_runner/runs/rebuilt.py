@@ -23,10 +23,16 @@ def rebuilt(folder: Path) -> Task:
     where it cannot be built, and where the network, its code or the data are not those of the run,
     with what differs. A run of a version that recorded no identity is held to its figures alone.
     """
-    values = checked_mapping(folder / CONFIG)
+    config = folder / CONFIG
+    if not config.exists():
+        raise UserError(
+            f"{config} is missing, of which the run's network and data are built: give the run's "
+            "own command again, which writes the file and trains nothing anew"
+        )
+    values = checked_mapping(config)
     if absent := [key for key in NEEDED if key not in values]:
         raise UserError(
-            f"{folder / CONFIG} lacks {', '.join(absent)}: it is of parts made by hand (their "
+            f"{config} lacks {', '.join(absent)}: it is of parts made by hand (their "
             "tickets: load_ticket), of an earlier version, or was edited; run the experiment again"
         )
     maybe = {"origin": None, "coordinates": None}
