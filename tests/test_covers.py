@@ -10,8 +10,10 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from command import SMALL, folders, lth_run, rows
+from lth_runner.problem.coordinates import Delta
 from lth_runner.problem.covers import KINDS, Covers
 from lth_runner.problem.data import Data
+from lth_runner.problem.low_rank import LowRank
 from lth_runner.problem.task import Task
 from lth_runner.runs.folder import read_problem
 from lth_runner.values.errors import UserError
@@ -114,6 +116,14 @@ def test_biases_follow_covered_weights_alone() -> None:
         "0.weight", "0.bias", "1.weight", "1.bias", "2.weight",
     )  # fmt: skip
     assert Covers(only=["1.weight"]).names(module, biases=True) == ("1.weight", "1.bias")
+
+
+def test_one_pattern_need_not_be_a_list() -> None:
+    module = nn.Sequential(nn.Linear(2, 3), nn.Embedding(2, 2))
+    assert Covers(also="1").names(module) == Covers(also=["1"]).names(module)
+    assert Covers(only="*0*", types="embedding") == Covers(only=["*0*"], types=["embedding"])
+    assert Delta(only="0.weight", whole="1.*") == Delta(only=["0.weight"], whole=["1.*"])
+    assert LowRank(targets="0", whole="1") == LowRank(targets=["0"], whole=["1"])
 
 
 class Normed(nn.Module):

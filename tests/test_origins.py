@@ -91,7 +91,7 @@ def test_a_head_that_differs_is_drawn_anew_where_it_is_named(tmp_path: Path) -> 
     wide = {name: torch.stack([value, value]) for name, value in weights().items()}
     with pytest.raises(UserError, match=r"is of another network: \d of its \d tensors, in \d lay"):
         start(File(written(tmp_path / "b.safetensors", wide)))
-    one, other = (start(File(path, fresh=["head"]), seed) for seed in (0, 1))
+    one, other = (start(File(path, fresh="head"), seed) for seed in (0, 1))
     plain = Task(Net, data(), 0).init()
     assert torch.equal(one["head.weight"], plain["head.weight"])
     assert not torch.equal(one["head.weight"], other["head.weight"])

@@ -210,6 +210,11 @@ def test_a_pattern_that_matches_nothing_is_refused_with_the_nearest_names():
         select(["outptu"], NAMES, "pruner.exclude")
 
 
+def test_a_pattern_where_there_are_no_names_is_to_be_left_out():
+    with pytest.raises(UserError, match=r"origin\.unused: 'head' .*there is none: leave it out"):
+        select(["head"], [], "origin.unused")
+
+
 def test_the_last_matching_pattern_gives_the_value():
     values = value_for({"*": 0.5, "conv*": 0.2, "conv2": 0.1}, NAMES, "k")
     assert values == {

@@ -9,6 +9,7 @@ from lth_runner.problem.task import Task
 from lth_runner.search.final_outcomes import final_outcomes
 from lth_runner.search.ticket import Past, Trained
 from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.name_patterns import as_names
 
 SPLITS = ("train", "val", "test")
 
@@ -29,6 +30,7 @@ class Performance:
                 "probe.accuracy.splits=[] measures no network, and nothing could be said of one: "
                 f"name some of {', '.join(SPLITS)}"
             )
+        object.__setattr__(self, "splits", as_names(self.splits))
         for split in self.splits:
             if split not in SPLITS:
                 raise UserError(f"probe.accuracy.splits: {split!r}: {nearest(str(split), SPLITS)}")

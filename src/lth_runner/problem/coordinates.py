@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 from lth_runner.problem.covers import Covers
 from lth_runner.problem.objective import Objective
 from lth_runner.values.errors import UserError, nearest
-from lth_runner.values.name_patterns import select
+from lth_runner.values.name_patterns import as_names, select
 from lth_runner.values.own_class import own_class
 from lth_runner.values.state import State
 
@@ -93,13 +93,13 @@ class Delta:
     base: Base = "own"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "whole", tuple(self.whole or ()))
+        object.__setattr__(self, "whole", as_names(self.whole))
         if self.base not in get_args(Base):
             value = str(self.base)
             raise UserError(f"coordinates.base={value!r}: {nearest(value, get_args(Base))}")
         if self.only is None:
             return
-        object.__setattr__(self, "only", tuple(self.only))
+        object.__setattr__(self, "only", as_names(self.only))
         if not self.only:
             raise UserError(
                 "coordinates.only is empty: name the parameters that have a delta, ['*weight'], or "

@@ -12,7 +12,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
 
 from lth_runner.values.errors import UserError, nearest
-from lth_runner.values.name_patterns import select
+from lth_runner.values.name_patterns import as_names, select
 
 # kind of layer -> its classes, and the names of its weights
 KINDS: Mapping[str, tuple[tuple[type[nn.Module], ...], str]] = MappingProxyType(
@@ -53,7 +53,7 @@ class Covers:
 
     def __post_init__(self) -> None:
         for name in ("types", "also", "only"):
-            object.__setattr__(self, name, tuple(getattr(self, name) or ()))
+            object.__setattr__(self, name, as_names(getattr(self, name)))
         for kind in self.types:
             if kind not in KINDS:
                 raise UserError(f"covers.types: {kind!r}: {nearest(str(kind), KINDS)}")

@@ -15,7 +15,7 @@ from lth_runner.problem.covers import TRANSPOSED, Covers, kind_by_name
 from lth_runner.values.errors import UserError
 from lth_runner.values.listed import listed
 from lth_runner.values.mask import Mask
-from lth_runner.values.name_patterns import select
+from lth_runner.values.name_patterns import as_names, select
 from lth_runner.values.own_class import own_class
 
 LINEAR = ("linear", TRANSPOSED)  # the kinds of layers that have a pair
@@ -43,7 +43,7 @@ class LowRank:
     covers: Covers = field(default_factory=Covers)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "whole", tuple(self.whole or ()))
+        object.__setattr__(self, "whole", as_names(self.whole))
         if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
             raise UserError(f"coordinates.rank={self.rank!r}: give a whole number, at least 1")
         number = isinstance(self.alpha, (int, float)) and not isinstance(self.alpha, bool)
@@ -51,7 +51,7 @@ class LowRank:
             raise UserError(f"coordinates.alpha={self.alpha!r}: give a number above 0")
         if self.targets is None:
             return
-        object.__setattr__(self, "targets", tuple(map(str, self.targets)))
+        object.__setattr__(self, "targets", tuple(map(str, as_names(self.targets))))
         if not self.targets:
             raise UserError(
                 "coordinates.targets is empty: name the layers that have a pair, ['*query'], or "

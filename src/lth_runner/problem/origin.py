@@ -24,7 +24,7 @@ from lth_runner.values.export_forms import refuse_packed
 from lth_runner.values.files import open_regular
 from lth_runner.values.json_files import read_object
 from lth_runner.values.listed import listed
-from lth_runner.values.name_patterns import select
+from lth_runner.values.name_patterns import as_names, select
 from lth_runner.values.store_places import END
 
 INDEX = "model.safetensors.index.json"  # which file of a folder holds which tensor
@@ -90,7 +90,7 @@ class File:
 
     def __post_init__(self) -> None:
         for name in ("fresh", "unused"):
-            object.__setattr__(self, name, tuple(getattr(self, name) or ()))
+            object.__setattr__(self, name, as_names(getattr(self, name)))
         digest = hashlib.sha256()
         for file in self._files:
             hash_file(file, digest)
@@ -188,7 +188,7 @@ class ModelsOwn:
     content: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fresh", tuple(self.fresh or ()))
+        object.__setattr__(self, "fresh", as_names(self.fresh))
         digest = hashlib.sha256()
         for name, value in sorted(self._state.items()):
             digest.update(f"{name}:{value.dtype}:{tuple(value.shape)};".encode())

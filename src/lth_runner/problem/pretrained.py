@@ -21,7 +21,7 @@ from lth_runner.problem.origin import Remainders, hash_file
 from lth_runner.values.errors import UserError
 from lth_runner.values.global_streams import all_seeded
 from lth_runner.values.listed import listed
-from lth_runner.values.name_patterns import select
+from lth_runner.values.name_patterns import as_names, select
 
 UNNAMED = re.compile(r"LABEL_\d+")
 KEPT = 2**27  # bytes of weights that are read once; of larger ones memory holds no other copy
@@ -47,7 +47,7 @@ class Pretrained:
     content: str = field(init=False, default="")  # SHA-256 of the files
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fresh", tuple(self.fresh or ()))
+        object.__setattr__(self, "fresh", as_names(self.fresh))
         digest = hashlib.sha256()
         for file in self._folder.files():
             hash_file(file, digest)

@@ -20,6 +20,7 @@ from lth_runner.store.ended import WEIGHTS, read_end
 from lth_runner.values import state as states
 from lth_runner.values.errors import Damaged, UserError
 from lth_runner.values.listed import numbers_listed
+from lth_runner.values.name_patterns import as_names
 from lth_runner.values.state import State
 
 TICKET = "ticket"  # the arm that is no control
@@ -51,7 +52,7 @@ class FromRun:
 
     def __post_init__(self) -> None:
         for name in ("fresh", "unused"):
-            object.__setattr__(self, name, tuple(getattr(self, name) or ()))
+            object.__setattr__(self, name, as_names(getattr(self, name)))
         object.__setattr__(self, "content", self._content)
 
     def lay(self, module: nn.Module) -> None:

@@ -13,7 +13,7 @@ from lth_runner.search.ticket import Past, Trained
 from lth_runner.values import identity
 from lth_runner.values.errors import UserError
 from lth_runner.values.listed import listed
-from lth_runner.values.name_patterns import select
+from lth_runner.values.name_patterns import as_names, select
 from lth_runner.values.state import State
 
 
@@ -36,7 +36,7 @@ class Retention:
     content: str = field(init=False, default="")  # of the weights, and of what they were trained on
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "own", tuple(self.own or ()))
+        object.__setattr__(self, "own", as_names(self.own))
         told = {"weights": self._run.content, "task": self._earlier.identity}
         object.__setattr__(self, "content", identity.digest(told))
 

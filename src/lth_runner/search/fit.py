@@ -28,7 +28,7 @@ from lth_runner.search.misfit import (
 from lth_runner.values.errors import UserError
 from lth_runner.values.listed import listed
 from lth_runner.values.mask import Mask
-from lth_runner.values.name_patterns import matches, select
+from lth_runner.values.name_patterns import as_names, matches, select
 from lth_runner.values.state import State
 from lth_runner.values.wrapped_names import matched
 
@@ -61,9 +61,7 @@ class Fit:
 
     def __post_init__(self) -> None:
         for name in ("dropped", "fresh"):
-            patterns = getattr(self, name) or ()
-            patterns = [patterns] if isinstance(patterns, str) else patterns
-            object.__setattr__(self, name, tuple(map(str, patterns)))
+            object.__setattr__(self, name, tuple(map(str, as_names(getattr(self, name)))))
 
     @property
     def _renames(self) -> dict[str, str]:

@@ -10,7 +10,7 @@ from lth_runner.problem.coordinates import stock_name
 from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Past, Start
 from lth_runner.values.errors import UserError, nearest
-from lth_runner.values.name_patterns import select
+from lth_runner.values.name_patterns import as_names, select
 from lth_runner.values.seeds import derive
 from lth_runner.values.state import State
 from lth_runner.values.steps import Clock, Duration, Step
@@ -71,8 +71,8 @@ class Rewind:
         object.__setattr__(self, "only", self.only or ())
         if self.only and self.layers:
             raise UserError(
-                f"rewind.only={list(self.only)} and rewind.layers={self.layers} both name what is "
-                "rewound: give one"
+                f"rewind.only={list(as_names(self.only))} and rewind.layers={self.layers} both "
+                "name what is rewound: give one"
             )
         if self.weights != "rewind" and (self.only or self.layers):
             name = "only" if self.only else "layers"

@@ -8,17 +8,22 @@ from fnmatch import fnmatchcase
 from lth_runner.values.errors import UserError, nearest
 
 
-def select(patterns: Iterable[str], names: Iterable[str], key: str) -> frozenset[str]:
+def as_names(given: Iterable[str] | str | None) -> tuple[str, ...]:
+    """Lists names, or patterns of them; one that stands alone is a list of one, None of none."""
+    return (given,) if isinstance(given, str) else tuple(given or ())
+
+
+def select(patterns: Iterable[str] | str, names: Iterable[str], key: str) -> frozenset[str]:
     """Selects the names that any pattern matches; ``output`` also stands for ``output.*``.
 
     Raises UserError, naming the config ``key``, for a pattern that matches nothing.
     """
-    names, patterns = list(names), [patterns] if isinstance(patterns, str) else patterns
-    chosen: set[str] = set()
-    for pattern in map(str, patterns):  # layers of nn.Sequential are called by numbers
+    names, chosen = list(names), set[str]()
+    for pattern in map(str, as_names(patterns)):  # layers of nn.Sequential are called by numbers
         hits = {name for name in names if matches([pattern], name)}
         if not hits:
-            raise UserError(f"{key}: {pattern!r} matches no tensor; {nearest(pattern, names)}")
+            known = nearest(pattern, names) if names else "there is none: leave it out"
+            raise UserError(f"{key}: {pattern!r} matches no tensor; {known}")
         chosen |= hits
     return frozenset(chosen)
 

@@ -15,6 +15,7 @@ from lth_runner.problem.data.sentences import Labelled, Sentences
 from lth_runner.problem.data.tensors import Data
 from lth_runner.problem.data.tokenizers import Tokenizer
 from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.name_patterns import as_names
 
 UNLABELLED = ("-1", "None", "nan")  # what splits without labels have in their place
 
@@ -145,7 +146,7 @@ def _rows(
         raise UserError(f"{where} holds no sample")
     columns = list(samples.column_names)
     first = samples[0]
-    texts = list(text_columns) if text_columns is not None else [
+    texts = list(as_names(text_columns)) if text_columns is not None else [
         name for name in columns if name != label_column and isinstance(first[name], str)
     ]  # fmt: skip
     for key, names in (("label_column", [label_column]), ("text_columns", texts)):

@@ -27,6 +27,7 @@ from lth_runner.problem.data.tokenizers import Tokenizer
 from lth_runner.values import identity
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.ignored import IGNORED
+from lth_runner.values.name_patterns import as_names
 
 SHOWN = 12  # names of tags in a message
 Read = Mapping[str, Sequence[TaggedSentence]]  # by split: train, test, and maybe val
@@ -71,7 +72,7 @@ def tagged_files(
             "not: choose dataset/tokenizer=file dataset.tokenizer.path=<the model's folder>"
         )
     files = _files(Path(root).expanduser(), {"train": train, "val": val, "test": test})
-    given = None if tags is None else list(tags)
+    given = None if tags is None else list(as_names(tags))
     how = [length, vocabulary, num_classes, astuple(columns), given]
 
     def encoded() -> Table:

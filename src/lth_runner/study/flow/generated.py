@@ -23,6 +23,7 @@ from lth_runner.study.flow.space import Space
 from lth_runner.values import identity
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
+from lth_runner.values.name_patterns import as_names
 from lth_runner.values.state import State
 
 KEY = "origin.run"
@@ -90,7 +91,7 @@ class Generated:
     content: str = field(init=False, default="")  # SHA-256 of the weights
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fresh", tuple(self.fresh or ()))
+        object.__setattr__(self, "fresh", as_names(self.fresh))
         check_index(self.index)
         object.__setattr__(self, "content", states.fingerprint(self.state))
 
