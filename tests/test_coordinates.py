@@ -16,7 +16,7 @@ from command import SMALL, folders, lth_run, rows
 from fake_past import data
 from forked import lth_run_forked
 from lth_runner.allocate import Global
-from lth_runner.masking import Static
+from lth_runner.masking import Static, with_measured_statistics
 from lth_runner.problem import LowRank, models
 from lth_runner.problem.coordinates import Coordinates, Delta, constants, own_name, stock_name
 from lth_runner.problem.gaussian import Gaussian
@@ -68,6 +68,16 @@ class Placed(nn.Module):
 @pytest.mark.parametrize("coordinates", [None, Delta(only=["one.weight"]), Gaussian()])
 def test_buffers_of_the_network_are_no_parameters_in_any_coordinates(coordinates) -> None:
     assert Task(Placed, data(), coordinates=coordinates).num_parameters == 6 * 6 + 6 + 6 * 3 + 3
+
+
+@pytest.mark.parametrize("coordinates", [DELTA, LowRank(2, targets=["head"])])
+def test_scales_that_stand_still_are_no_running_statistics(coordinates) -> None:
+    problem = task(coordinates)
+    start = problem.init()
+    ticket = with_measured_statistics(problem, Ticket(problem.dense(), start), Static())
+    changed = {n for n in start if not torch.equal(start[n], ticket.weights[n])}
+    assert changed == {"norm.running_mean", "norm.running_var", "norm.num_batches_tracked"}
+    assert ticket.weights.keys() == start.keys()
 
 
 def trained(problem: Task, density: float, steps: int = 30):

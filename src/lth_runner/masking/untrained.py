@@ -29,6 +29,6 @@ def with_measured_statistics(task: Task, ticket: Ticket, masking: Masking) -> Ti
         min(NUM_SAMPLES, task.data.num_train), derive(task.seed, "search", "statistics")
     )
     recompute(module, pieces(drawn))
-    found = {name: value.cpu() for name, value in statistics(module).items()}
+    found = statistics(module)
     live.remove()
     return replace(ticket, weights=ticket.weights | found)

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from lth_runner.problem.answers import answer
-from lth_runner.values import state as states
 from lth_runner.values import tree
 from lth_runner.values.state import State
 from lth_runner.values.tree import Batch
 
 SIZE = 500  # samples of one batch
+NAMES = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def with_statistics(module: nn.Module) -> dict[str, nn.modules.batchnorm._NormBase]:
@@ -48,10 +48,10 @@ def pieces(batch: Batch) -> list[Batch]:
 
 
 def statistics(module: nn.Module) -> State:
-    """Reads running means, variances and counters, by name."""
-    whole = states.read(module)
+    """Copies running means, variances and counters to the CPU, by name."""
     return {
-        f"{path}.{name}" if path else name: whole[f"{path}.{name}" if path else name]
+        f"{path}.{name}" if path else name: value.cpu().clone()
         for path, layer in with_statistics(module).items()
-        for name, _ in layer.named_buffers()
+        for name, value in layer.named_buffers(recurse=False)
+        if name in NAMES  # scales and shifts that coordinates have frozen are buffers too
     }
