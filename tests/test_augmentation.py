@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -227,6 +228,21 @@ class Looked:
         return "Looked()"
 
 
+class Flipped:
+    """Takes bytes alone, and flips by a coin of its own: a black image does not show it."""
+
+    coin = Random(0)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        if image.dtype != torch.uint8:
+            raise TypeError("bytes alone")
+        return image.flip(2) if self.coin.random() < 0.5 else image
+
+
+def of_pillow(image: Any) -> Any:
+    return image.convert("L")
+
+
 def halved(image: Tensor) -> Tensor:
     return image[:, ::2]
 
@@ -243,6 +259,8 @@ def failing(image: Tensor) -> Tensor:
     ("transform", "says"),
     [
         (Looked(), "Looked gives another image under the same seed"),
+        (Flipped(), "Flipped gives another image under the same seed"),
+        (of_pillow, "cannot take an image: 'Tensor' object has no attribute 'convert'"),
         (halved, r"makes torch.uint8, \(1, 8, 16\) of an image of torch.uint8, \(1, 16, 16\)"),
         (floated, "makes torch.float32.*must keep shape and type"),
         (failing, "cannot take an image: only for palms"),

@@ -123,6 +123,7 @@ def test_merged_is_what_the_pairs_answer() -> None:
         (lambda: LowRank(targets=["norm"]), "'norm' matches no weight of a linear layer"),
         (lambda: LowRank(2, targets=["one"], whole=["one.weight"]), "both name one.weight"),
         (lambda: LowRank(2, covers=Covers(also=["norm.weight"])), "covers names norm.weight"),
+        (lambda: LowRank(2, covers=Covers(("embedding",))), "covers names no weight of the model"),
         (lambda: LowRank(2, targets=["one"], covers=Covers(("linear",))), "covers at its default"),
     ],
 )

@@ -9,6 +9,7 @@ import shutil
 import sys
 import tarfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from command import lth_run
+from lth_runner.problem import models
 from lth_runner.problem.data import (
     ImageTransforms,
     SampledData,
@@ -29,6 +31,8 @@ from lth_runner.problem.data import (
     imagefolder,
 )
 from lth_runner.problem.data.streaming import encoded, listed
+from lth_runner.problem.task import Task
+from lth_runner.problem.unlearned import majority
 from lth_runner.values.errors import UserError
 
 CLASSES = ("cat", "dog")
@@ -113,6 +117,16 @@ NOISY = ImageTransforms(Noise(), Small())
 def test_streamed_images_are_those_in_memory_to_the_bit(photos: Path, options: Any) -> None:
     in_memory = load(photos, stream=False, **options)
     assert same(batches(in_memory), batches(streamed(photos, **options)))
+
+
+def test_what_the_most_frequent_class_reaches_is_known_of_streamed_images_too(photos: Path) -> None:
+    for number in range(3):
+        (photos / "test" / "cat" / f"{number:02}.jpg").unlink()
+    found = [
+        majority(Task(partial(models.mlp, shape=(3, 16, 16), num_classes=2, widths=()), data))
+        for data in (load(photos, stream=False), streamed(photos))
+    ]
+    assert found[0] == found[1] != {}
 
 
 def test_workers_change_no_bit(photos: Path) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from lth_runner.values import state as states
 from lth_runner.values.errors import Damaged, UserError, nearest
 from lth_runner.values.name_patterns import select, value_for
+from lth_runner.values.raised import reason_of
 from lth_runner.values.seeds import derive, stream
 from lth_runner.values.steps import Clock, Duration, Growing
 
@@ -208,6 +209,11 @@ def test_a_pattern_picks_names_and_what_lies_under_them():
 def test_a_pattern_that_matches_nothing_is_refused_with_the_nearest_names():
     with pytest.raises(UserError, match=r"pruner\.exclude: 'outptu' matches no tensor.*output"):
         select(["outptu"], NAMES, "pruner.exclude")
+
+
+def test_an_error_that_says_nothing_is_told_by_its_type():
+    assert reason_of(RuntimeError()) == "RuntimeError"
+    assert reason_of(ValueError("\n first\nsecond")) == "first"
 
 
 def test_a_pattern_where_there_are_no_names_is_to_be_left_out():

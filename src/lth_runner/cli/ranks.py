@@ -46,6 +46,7 @@ from lth_runner.values import identity
 from lth_runner.values import state as states
 from lth_runner.values.cublas import fix_workspace
 from lth_runner.values.errors import RankLost, UserError
+from lth_runner.values.raised import reason_of
 from lth_runner.values.ranks import Rank
 from lth_runner.values.search_path import user_code_last
 from lth_runner.values.terminal import show
@@ -244,7 +245,7 @@ def _store(rank: Rank) -> dist.Store:
         )
         store: dist.Store = dist.PrefixStore("lth_runner", next(iter(rendezvous))[0])
     except (RuntimeError, OSError) as error:
-        said = str(error).strip().splitlines()[0]
+        said = reason_of(error)
         busy = "is in use" if "EADDRINUSE" in said or "address already in use" in said else "fails"
         raise UserError(
             f"port {os.environ['MASTER_PORT']} of {_master()}, by which ranks find each other, "

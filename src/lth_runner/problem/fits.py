@@ -19,7 +19,7 @@ from lth_runner.problem.task import Task
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.global_streams import all_seeded, drawn_between, positions
-from lth_runner.values.raised import first_line, innermost
+from lth_runner.values.raised import first_line, innermost, reason_of
 from lth_runner.values.seeds import stream
 from lth_runner.values.tree import Tree
 
@@ -190,7 +190,7 @@ def _answered(task: Task, inputs: Tree, device: torch.device | str | None = None
             outputs = answer(module, inputs)
             drawn = drawn_between(before, positions(device))
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise UserError(
             f"the model cannot take inputs {_shown(inputs)}: {reason}{_beyond(module, inputs)}"
         ) from error

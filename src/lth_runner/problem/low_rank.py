@@ -96,6 +96,11 @@ class LowRank:
                     f"covers names {listed(wrong)}, and coordinates=low_rank has pairs for the "
                     "weights of linear layers alone: name those in coordinates.targets"
                 )
+            if not chosen:
+                raise UserError(
+                    "coordinates=low_rank: covers names no weight of the model, and so none that "
+                    "could have a pair: name linear layers in coordinates.targets"
+                )
             return frozenset(chosen)
         found: set[str] = set()
         for pattern in self.targets:

@@ -25,6 +25,7 @@ from lth_runner.values.files import open_regular
 from lth_runner.values.json_files import read_object
 from lth_runner.values.listed import listed
 from lth_runner.values.name_patterns import as_names, select
+from lth_runner.values.raised import reason_of
 from lth_runner.values.store_places import END
 
 INDEX = "model.safetensors.index.json"  # which file of a folder holds which tensor
@@ -209,7 +210,7 @@ class ModelsOwn:
         except (ValueError, KeyError, OSError, RuntimeError, UnpicklingError) as error:
             raise UserError(
                 f"origin.name={self.name} with origin.weights={self.weights} cannot be had: "
-                f"{str(error).strip().splitlines()[0]} (without internet: fetch them on a "
+                f"{reason_of(error)} (without internet: fetch them on a "
                 "connected machine and copy torch's cache, ~/.cache/torch/hub/checkpoints)"
             ) from error
         return found

@@ -12,6 +12,7 @@ from lth_runner.problem.task import Task
 from lth_runner.values.errors import UserError
 from lth_runner.values.global_streams import all_seeded
 from lth_runner.values.memory import refuse_beyond_memory
+from lth_runner.values.raised import reason_of
 
 COPIES = 3  # a training's weights, their gradients, and what it starts from
 
@@ -34,7 +35,7 @@ def check_size(model: Callable[[], nn.Module], device: torch.device) -> int | No
         if "overflow" not in str(error):
             return None
         raise UserError(
-            f"the model is larger than any machine ({str(error).splitlines()[0]}): give smaller "
+            f"the model is larger than any machine ({reason_of(error)}): give smaller "
             "sizes (model.width, model.widths, dataset.shape)"
         ) from error
     num_bytes = sum(value.numel() * value.element_size() for value in built.parameters())

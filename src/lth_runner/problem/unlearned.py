@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lth_runner.problem.answers import figures
 from lth_runner.problem.data import Dataset, Sequences, Subset
+from lth_runner.problem.data.streaming import Decoded
 from lth_runner.problem.objective import CrossEntropy, Tagging
 from lth_runner.problem.task import Task
 from lth_runner.values.tree import Tree
@@ -75,4 +76,4 @@ def _targets(samples: Any) -> Any:
     if isinstance(samples, Subset):
         whole = _targets(samples.samples)
         return whole[samples.index] if isinstance(whole, Tensor) else None
-    return samples.targets if isinstance(samples, Sequences) else None
+    return samples.targets if isinstance(samples, Sequences | Decoded) else None

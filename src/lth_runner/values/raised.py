@@ -9,6 +9,11 @@ from pathlib import Path
 OURS = str(Path(__file__).parents[1])
 
 
+def reason_of(error: BaseException) -> str:
+    """Returns the first line of what an exception says, or its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def first_line(error: BaseException) -> str:
     """Returns the first line of what an exception says, and its type."""
     lines = str(error).strip().splitlines()

@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from lth_runner.values.raised import reason_of
+
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MOST_NODES = 100_000  # that a text stands for, all that its aliases repeat counted
 
@@ -25,7 +27,7 @@ def loaded(text: str) -> Any:
         yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
         RecursionError,
     ) as error:  # fmt: skip
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise ValueError(reason) from error
 
 

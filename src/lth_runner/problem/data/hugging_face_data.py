@@ -16,6 +16,7 @@ from lth_runner.problem.data.tensors import Data
 from lth_runner.problem.data.tokenizers import Tokenizer
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.name_patterns import as_names
+from lth_runner.values.raised import reason_of
 
 UNLABELLED = ("-1", "None", "nan")  # what splits without labels have in their place
 
@@ -97,7 +98,7 @@ def opened(path: str, config: str | None, *, download: bool) -> Any:
             found.config.HF_DATASETS_OFFLINE = found.config.HF_HUB_OFFLINE = True
         return found.load_dataset(path, config)
     except Exception as error:  # the library raises nothing narrower
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        first = reason_of(error)
         how = (
             "is no folder that datasets saved"
             if folder.is_dir()

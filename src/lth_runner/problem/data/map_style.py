@@ -18,6 +18,7 @@ from lth_runner.values import identity, tree
 from lth_runner.values.errors import UserError
 from lth_runner.values.global_streams import all_seeded
 from lth_runner.values.object_identity import outline
+from lth_runner.values.raised import reason_of
 from lth_runner.values.seeds import stream as generator
 from lth_runner.values.tree import Batch, Tree
 
@@ -138,7 +139,7 @@ class MapStyle:
         except (RuntimeError, TypeError, KeyError) as error:
             raise UserError(
                 f"{self.name}: samples {', '.join(map(str, numbers[:3]))}, ... do not stack to a "
-                f"batch: {(str(error).strip().splitlines() or [type(error).__name__])[0]}"
+                f"batch: {reason_of(error)}"
             ) from error
         plain = isinstance(found, Mapping) and all(isinstance(v, Tensor) for v in found.values())
         if not plain and not isinstance(found, Tensor):

@@ -11,6 +11,7 @@ from torch import Tensor
 from lth_runner.values.errors import UserError
 from lth_runner.values.global_streams import all_seeded
 from lth_runner.values.object_identity import describe_object
+from lth_runner.values.raised import reason_of
 from lth_runner.values.seeds import stream as generator
 
 LOOKS = 8  # at one image under one seed: a coin of its own shows in all but 1 of 128 cases
@@ -45,19 +46,19 @@ class Transforms:
         return True
 
     def check(self, shape: tuple[int, ...], name: str) -> None:
-        for image in (torch.zeros(shape, dtype=torch.uint8), torch.rand(shape)):
+        drawn = torch.rand(shape, generator=generator(0, "look"))  # flipped, black is black
+        for image in ((255 * drawn).to(torch.uint8), drawn):
             self._check_on(image, name)
 
     def _check_on(self, image: Tensor, name: str) -> None:
         said = type(self.transform).__name__
         try:
             found, *others = (self._changed(image, 1) for _ in range(LOOKS))
-        except (RuntimeError, ValueError, TypeError) as error:
+        except Exception as error:  # a stranger's may raise anything
             if image.dtype != torch.uint8:
                 return  # for bytes alone: floats are not these data's, or are told below
-            reason = (str(error).strip().splitlines() or [""])[0]
             raise UserError(
-                f"{name}: dataset.augment {said} cannot take an image: {reason}"
+                f"{name}: dataset.augment {said} cannot take an image: {reason_of(error)}"
             ) from error
         if (
             not isinstance(found, Tensor)

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from lth_runner.problem.data.samples import Samples
 from lth_runner.values.errors import UserError
+from lth_runner.values.raised import reason_of
 from lth_runner.values.seeds import stream as generator
 from lth_runner.values.tree import Batch
 
@@ -144,7 +145,7 @@ class Ahead:
             raise
         # of workers that die while they send: a pipe or a socket that breaks, or what comes cut
         except (RuntimeError, OSError, EOFError, ValueError, StopIteration) as error:
-            return None, (str(error).strip().splitlines() or [type(error).__name__])[0]
+            return None, reason_of(error)
 
     def _turn_to(self, requests: Requests, place: int) -> None:
         """Has workers make other batches, once those are done that they are at."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lth_runner.problem.models.model_folder import ModelFolder, library, quiet
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.json_files import loaded
+from lth_runner.values.raised import reason_of
 
 TASKS: Mapping[str, str] = {
     "sequence_classification": "AutoModelForSequenceClassification",
@@ -143,7 +144,7 @@ class HuggingFace:
         except ImportError as error:
             raise UserError(f"model.path={self.path} needs another library: {error}") from error
         except ValueError as error:
-            first = str(error).strip().splitlines()[0]
+            first = reason_of(error)
             raise UserError(f"model.path={self.path} cannot be built: {first}") from error
         return _answering(model)
 

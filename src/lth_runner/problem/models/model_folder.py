@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lth_runner.values.errors import UserError
+from lth_runner.values.raised import reason_of
 
 ON_A_HUB = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)  # owner/name, or a name alone
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]  # of all that a hub may have of a model
@@ -70,7 +71,7 @@ class ModelFolder:
 
     def refusal(self, error: Exception) -> UserError:
         """Makes one message of what the library says about the files."""
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        said = reason_of(error)
         if self.gguf is None:
             return UserError(
                 f"{self.key}={self.folder} is no model that transformers {library().__version__} "
@@ -159,7 +160,7 @@ def fetch_model(name: str, folder: Path | None = None) -> Path:
         if not [*found.glob("*.safetensors")]:
             snapshot_download(name, allow_patterns=OLDER, local_dir=folder)
     except Exception as error:  # of the network, the hub, the disk
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        said = reason_of(error)
         raise UserError(
             f"{name} cannot be fetched ({said}). Without internet: {_how(name)}"
         ) from error

@@ -23,6 +23,7 @@ from lth_runner.training.recipe import Recipe
 from lth_runner.values.errors import UserError
 from lth_runner.values.global_streams import drawn_between, positions
 from lth_runner.values.memory import is_out_of_memory
+from lth_runner.values.raised import reason_of
 from lth_runner.values.state import State
 
 # their fused kernels read the learning rate where it lies on the device
@@ -95,7 +96,7 @@ def tried(task: Task, masking: Masking, recipe: Recipe, capture: Capture = cuda_
             if is_out_of_memory(error):
                 reason = "out of memory: recorded, a training takes more than one by one"
                 return Trial(reason, is_out_of_memory=True)
-            return Trial(f"its step cannot be recorded: {str(error).strip().splitlines()[0]}")
+            return Trial(f"its step cannot be recorded: {reason_of(error)}")
     if not torch.allclose(found, expected, rtol=TOLERANCE, atol=0.0, equal_nan=True):
         return Trial("its step, recorded and done again, does something else")
     if _strayed(job.ticket.weights, plain, again):

@@ -17,6 +17,7 @@ from lth_runner.values import identity
 from lth_runner.values.errors import UserError
 from lth_runner.values.global_streams import all_seeded
 from lth_runner.values.object_identity import describe_object
+from lth_runner.values.raised import reason_of
 from lth_runner.values.seeds import stream as generator
 from lth_runner.values.tree import Batch
 
@@ -111,7 +112,7 @@ class Decoded:
         try:
             changed = self.transform(image)
         except Exception as error:  # a stranger's may raise anything
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = reason_of(error)
             raise UserError(
                 f"dataset.{self.key} cannot take the image {where}: {reason}"
             ) from error

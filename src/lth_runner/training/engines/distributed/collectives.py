@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from lth_runner.values.raised import reason_of
 from lth_runner.values.ranks import Rank
 
 PATIENCE = timedelta(hours=1)  # with a rank that lives and comes to no sum
@@ -26,8 +27,7 @@ def severed() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        lines = str(error).strip().splitlines()
-        raise Severed(lines[0] if lines else type(error).__name__) from error
+        raise Severed(reason_of(error)) from error
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def severed_within() -> Iterator[None]:
         )
         if isinstance(error, Severed) or not is_of_a_sum:
             raise
-        raise Severed(str(error).strip().splitlines()[0]) from error
+        raise Severed(reason_of(error)) from error
 
 
 def connect(rank: Rank, backend: str, store: dist.Store, device: torch.device) -> Any:
