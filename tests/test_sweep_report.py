@@ -290,6 +290,19 @@ def test_a_sweep_without_any_pruned_round_or_any_row_is_still_drawn(tmp_path):
         write_sweep(sweep, tmp_path / name)
 
 
+@pytest.mark.parametrize("density", [0.0, 1e-6, 1.0])
+def test_a_ticket_of_no_weight_or_of_all_is_drawn(tmp_path, density):
+    for step in (0, 200, 500):
+        folder = fake_run(tmp_path / str(step), step=step, sparsity=0.5, seeds=(0, 1))
+        found = list(map(json.loads, (folder / "rounds.jsonl").read_text().splitlines()))
+        found += [
+            row | {"round": 9, "density": density, "sparsity": 1 - density, "test_accuracy": 0.1}
+            for row in found[-2:]
+        ]
+        (folder / "rounds.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in found))
+    write_sweep(sweep_of(tmp_path), tmp_path)
+
+
 def test_a_diverged_training_does_not_match_and_enters_no_fit(tmp_path):
     for step in STEPS:
         folder = fake_run(tmp_path / str(step), step=step, sparsity=0.8, seeds=(0, 1))

@@ -238,7 +238,8 @@ def _draw_model(axes: Axes, sweep: Sweep, fit: Fit) -> None:
 
 def _draw_largest_sparsity(axes: Axes, sweep: Sweep, fit: Fit) -> None:
     cells = [(one.step, level) for one in sweep.settings if one.step is not None
-             for level in one.verdict.of(TICKET) if level.matches is not None]  # fmt: skip
+             for level in one.verdict.of(TICKET)
+             if level.matches is not None and level.density > 0]  # fmt: skip
     least = min(1 - fit.sparsities[-1], *(level.density for _, level in cells)) * 0.8
     first = next(step for step in fit.steps if step > 0)
     places = [fit.steps[-1] * (i / 100) ** 2 for i in range(101)]

@@ -230,7 +230,7 @@ def _tradeoff(sweep: Sweep) -> Records:
         }
         for one in sweep.settings
         for level in one.verdict.of(TICKET)
-        if fit is not None and one.step is not None and level.mean is not None
+        if fit is not None and one.step is not None and level.mean is not None and level.density > 0
         for modelled in [fit.model.accuracy(one.step, level.sparsity)]
     ]  # fmt: skip
 
