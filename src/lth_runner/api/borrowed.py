@@ -68,7 +68,7 @@ def known_to_hydra(whole: DictConfig | None) -> Iterator[None]:
 
 @contextmanager
 def importable() -> Iterator[None]:
-    """Finds the modules of the working folder, as ``lth-run`` does, for so long."""
+    """Lets modules of the working folder be imported, as ``lth-run`` does, until the block ends."""
     path = list(sys.path)
     user_code_last()
     try:

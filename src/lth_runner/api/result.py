@@ -1,4 +1,4 @@
-"""``lth_runner.Result``: a run folder as Python has use for it."""
+"""``lth_runner.Result``: a run read from its folder, with its rows, verdict, curve and tickets."""
 
 from __future__ import annotations
 

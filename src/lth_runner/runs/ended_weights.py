@@ -27,7 +27,7 @@ def ended(folder: Path, row: Mapping[str, Any], task: Task) -> tuple[Mask, State
 
 
 def ended_as_trained(folder: Path, row: Mapping[str, Any], task: Task) -> tuple[Mask, State]:
-    """Reads both in the task's own coordinates.
+    """Reads the mask and the weights of a row's training in the task's own coordinates.
 
     Raises UserError where the Store no longer holds them, and where the network is another one.
     """

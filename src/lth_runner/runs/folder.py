@@ -1,8 +1,8 @@
 """The files of a run folder, which every program reads and writes through this module.
 
 ``read_...`` takes a folder as it is: what is missing or torn is no error. ``checked_...`` raises
-UserError for what nobody but an editor or a failing disk can have done to a file. Rows are
-appended; every other file is replaced whole or not at all.
+UserError for a file that somebody has edited or a failing disk has damaged. Rows are appended;
+every other file is replaced whole or not at all.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def write_points(folder: Path, commands: Sequence[str], owner: Mapping[str, Any]
 
 
 def replace_points(folder: Path, commands: Sequence[str]) -> None:
-    """Writes the command of each point anew, as those of a study that become known by and by."""
+    """Writes the command of each point anew: those of a study become known one after another."""
     points = [{"command": command, "name": None, "run_id": None} for command in commands]
     replace_rows(folder / POINTS, points)
 

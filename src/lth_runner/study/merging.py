@@ -25,7 +25,7 @@ class Merging(Protocol):
 class TaskArithmetic:
     """Adds them up: sum of w_i v_i. Ilharco et al., ICLR 2023, arXiv 2212.04089.
 
-    With weights of 1 it is the sum, which of vectors that share no place changes none of them.
+    With weights of 1 it is the plain sum, which leaves vectors as they are that share no place.
     """
 
     def __call__(self, vectors: Sequence[State], weights: Sequence[float]) -> State:

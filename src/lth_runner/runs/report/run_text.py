@@ -30,7 +30,7 @@ MAX_CORRELATIONS = 15
 
 
 def run_text(run: FinishedRun) -> str:
-    """Writes both."""
+    """Writes the tables of a run with its verdict, and what a flow has generated."""
     return "\n\n".join([table(run), *(generated_text(one) for one in find_generated([run]))])
 
 

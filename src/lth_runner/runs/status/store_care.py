@@ -72,10 +72,9 @@ class Holdings:
 def survey(outputs: Path, points: Sequence[Point], now: datetime) -> Holdings:
     """Lists every file of a Store and whether it may go.
 
-    While a run is neither done nor refused nothing that it could need goes: which trainings,
-    snapshots and drafts these are only the run itself can tell, so that all stay. So they do while
-    a folder or the rows of a run cannot be read. Raises UserError where there is no Store of this
-    version.
+    While a run is neither done nor refused, all trainings, snapshots and drafts stay: only the run
+    itself can tell which of them it still needs. They also stay while a folder or the rows of a run
+    cannot be read. Raises UserError where there is no Store of this version.
     """
     root = outputs / "store"
     found = (read_object(root / "format.json") or {}).get("format")

@@ -37,7 +37,7 @@ class AwaitedPairs:
 
     @property
     def fingerprint(self) -> str:
-        """What stands for others has none of theirs."""
+        """The same for all: networks that are not trained yet have no hash."""
         return "awaited"
 
     def __len__(self) -> int:
@@ -67,7 +67,7 @@ def awaited_flow(
     num_conditions: int,
     name: str,
 ) -> SampledData:
-    """Makes the data that stand for those of a flow."""
+    """Makes data of the right shapes in place of a flow's whose networks are not trained yet."""
     train, test = (
         AwaitedPairs(size, networks, num_conditions, tensors, draws) for draws in (TRAINED, TESTED)
     )
@@ -77,8 +77,8 @@ def awaited_flow(
 def foreseen(node: Mapping[str, Any], later: Mapping[str, AwaitedRun | None]) -> dict[str, Any]:
     """Checks a flow's data against runs to come; returns the config of what stands for them.
 
-    Raises UserError for networks that cannot be permuted or differ, for fewer than components, and
-    for a point of another shape.
+    Raises UserError for networks that cannot be permuted or differ, for fewer networks than the
+    components need, and for a point of another shape.
     """
     Drawing(node["source_std"], node["noise_std"])
     names = listed_runs(node["run"], node["num_conditions"])

@@ -75,8 +75,8 @@ class Sampler:
     ) -> Tensor:
         """Draws the ``number``-th hundred points, [100, coordinates], by a trained flow.
 
-        A function of the seed, the number and the condition alone: of how many blocks are asked for
-        it does not depend.
+        It depends on the seed, the number and the condition alone, not on how many blocks are asked
+        for.
         """
         inputs, _ = task.data.sample(1, 0)
         assert isinstance(inputs, Mapping)

@@ -30,8 +30,8 @@ class Space:
 
     ``matching`` puts each network's units in the order that is nearest the first one's; None
     leaves them as they were trained. ``num``: of principal components, None for all weights.
-    What it takes long to find lies beside the trainings in the Store, by what it was made of: the
-    orders of a network beside that network, the components beside the first one.
+    What takes long to compute is kept beside the trainings in the Store, under a hash of all that
+    it was made of: the orders of a network beside that network, the components beside the first.
 
     Raises UserError for networks that cannot be permuted, for tickets, whose one mask would be
     permuted with them, and for more components than networks span.

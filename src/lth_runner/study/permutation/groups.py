@@ -99,12 +99,6 @@ class Order:
     units: Tensor
     within: tuple[Tensor, ...] = ()
 
-    @property
-    def is_identity(self) -> bool:
-        """Whether nothing moves."""
-        orders = [self.units[None], *self.within]
-        return all(bool((one == torch.arange(one.shape[1])).all()) for one in orders)
-
 
 @dataclass(frozen=True, eq=False)
 class Source:

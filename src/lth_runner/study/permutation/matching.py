@@ -37,8 +37,8 @@ class Matching:
     heads of attention every two heads are matched inside first (queries with keys, values with
     what reads them), and the heads by what that comes to. The order of the groups within a sweep
     is drawn by ``seed``; gains are computed in float64, and what gains nothing is not taken, so
-    that the sum never falls. At most ``num_sweeps`` sweeps. Of parameters alone: running statistics
-    are permuted along, but say nothing.
+    that the sum never falls. At most ``num_sweeps`` sweeps. Only parameters are compared; running
+    statistics are permuted with them.
     Ainsworth et al. (Git Re-Basin), ICLR 2023, arXiv 2209.04836; heads as in Rinaldi et al.
     (TransFusion), ICML 2025, who compare them by singular values. Raises UserError for no sweep.
     """
