@@ -15,6 +15,7 @@ from lth_runner.runs.evidence.generated import find_generated
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.report.generated_networks import table, text
 from lth_runner.runs.report.run_page import write_run
+from lth_runner.runs.study_pages.generated import best, write_generated
 from lth_runner.study.flow import Generated, Sampler, reduction, weight_flow
 from lth_runner.study.flow.generated import pairs_in
 from lth_runner.study.flow.layout import Layout
@@ -243,6 +244,22 @@ def test_distances_and_errors_are_those_of_the_nearest():
     assert same_errors(torch.tensor([[1, 0, 0, 0]]).bool(), wrong) == 0.5
     assert same_errors(wrong, wrong, themselves=True) == 0.0
     assert math.isnan(same_errors(wrong[:1], wrong[:1], themselves=True))
+
+
+def test_networks_whose_weights_are_not_finite_are_told_without_a_distance(tmp_path):
+    row = {
+        "round": 0, "arm": "ticket", "seed": 0, "density": 1.0, "generated_explained": 0.5,
+        "generated_accuracy": {"training": 0.9, "flow": 0.1},
+        "generated_nearest": {"training": 1.0, "flow": None},
+        "generated_curve": [0.1, None], "generated_nearest_curve": [None, 1.0],
+    }  # fmt: skip
+    folder = tmp_path / "name" / "flow"
+    config = {"name": "flow", "dataset": {"run": "there"}}
+    flow = FinishedRun(folder, config, {}, {}, (row,))
+    [found] = find_generated([flow])
+    page, *_ = write_generated(found, tmp_path)
+    assert "how far apart they are is not known" in page.read_text()
+    assert "copies" not in best(found).about
 
 
 def test_a_flow_learns_from_several_runs_and_tells_them_apart(outputs, population, tmp_path):

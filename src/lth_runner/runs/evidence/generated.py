@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -33,6 +34,7 @@ class Kind:
 class Flow:
     """One trained flow and what it generates; ``values`` and ``nearest`` of each network.
 
+    Either is NaN of a network that has none, as where its weights are not finite.
     ``measure``: the headline of the generated networks' own problem.
     """
 
@@ -70,10 +72,11 @@ class Flow:
     @property
     def novelty(self) -> float | None:
         """The distance to the nearest training network, in those of these to each other."""
-        ours, theirs = self.kind(FLOW), self.kind(TRAINING)
-        if ours is None or theirs is None or not theirs.figures.get("nearest"):
-            return None
-        return ours.figures["nearest"] / theirs.figures["nearest"]
+        ours, theirs = (
+            None if kind is None else kind.figures.get("nearest")
+            for kind in (self.kind(FLOW), self.kind(TRAINING))
+        )
+        return ours / theirs if ours is not None and theirs else None
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,12 @@ def _flow(run: FinishedRun, row: Row, runs: Sequence[FinishedRun]) -> Flow:
         for name, mean in (means.items() if isinstance(means, Mapping) else ())
         if (value := number(mean)) is not None
     ]  # fmt: skip
-    values, nearest = (tuple(map(float, row.get(name) or ())) for name in CURVES)
+    values, nearest = (
+        tuple(
+            math.nan if (known := number(value)) is None else known for value in row.get(name) or ()
+        )
+        for name in CURVES
+    )
     explained = number(row.get(EXPLAINED)) or 0.0
     return Flow(run, row["seed"], measure, tuple(kinds), values, nearest, explained)
 

@@ -49,8 +49,14 @@ def text(found: Generation) -> str:
 def sentence(flow: Flow) -> str:
     """Says in one sentence how good a flow's networks are, and whether they are copies."""
     ours, theirs, novelty = flow.kind(FLOW), flow.kind(TRAINING), flow.novelty
-    if ours is None or theirs is None or novelty is None:
+    if ours is None or theirs is None:
         return f"Flow over networks {flow.called}: told by condition in the table."
+    if novelty is None:
+        return (
+            f"Flow over networks {flow.called}: {_mean(flow.measure, ours)} against "
+            f"{_mean(flow.measure, theirs)} of those it learned from; how far apart they are is "
+            "not known, as of weights that are not finite, or of one network alone."
+        )
     near = "near copies" if novelty < COPIES else "no copies"
     return (
         f"Flow over networks {flow.called}: {_mean(flow.measure, ours)} against "

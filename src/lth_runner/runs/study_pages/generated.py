@@ -28,10 +28,12 @@ def best(found: Generation) -> Headline:
     own = [one for one in found.flows if (one.novelty or 0.0) >= COPIES and one.kind(FLOW)]
     flows = own or [one for one in found.flows if one.kind(FLOW)] or list(found.flows)
     first = max(flows, key=lambda one: one.measure.gain(_value(one), 0.0))
-    told = "that are no copies" if own else "which are near copies"
+    told = (
+        " that are no copies" if own else "" if first.novelty is None else " which are near copies"
+    )
     return Headline(
         first.measure.text(_value(first)),
-        f"is the mean of generated networks {told}",
+        f"is the mean of generated networks{told}",
         sentence(first),
     )
 
