@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lth_runner.problem.data import Data, FlipCrop
-from lth_runner.problem.data.splits import keep_subset, moments
+from lth_runner.problem.data.splits import as_split, keep_subset, moments
 from lth_runner.values.errors import UserError
 
 NUM = 50
@@ -294,6 +294,14 @@ def test_arrays_and_lists_are_accepted() -> None:
     assert data.num_classes == 3
 
 
+@pytest.mark.parametrize("kind", [np.int8, np.uint16, np.uint32, np.uint64])
+def test_whole_numbers_of_any_width_are_tokens_and_class_numbers(kind: type) -> None:
+    pair = np.eye(4, dtype=kind), np.array([0, 1, 2, 2], dtype=kind)
+    inputs, targets = as_split(pair, "train")
+    assert inputs.dtype == targets.dtype == torch.int64
+    assert targets.tolist() == [0, 1, 2, 2]
+
+
 # --- what is refused
 
 X, Y = torch.zeros(4, 3), torch.tensor([0, 1, 2, 1])
@@ -316,6 +324,9 @@ NAN[2, 1] = math.nan
         ({"train": (X.long(), Y)}, "train's are int64"),
         ({"train": (X, Y.float()), "num_classes": 3}, "targets are torch.float32"),
         ({"train": (X[:, 0], Y)}, "[samples, features...]"),
+        ({"train": (X[:1], Y[0])}, "train targets are a single number"),
+        ({"train": ({"x": X[0, 0]}, Y[:1])}, "train inputs are a single number"),
+        ({"train": ({}, Y)}, "train inputs are no tensors"),
         ({"train": X}, "give a pair"),
         ({"train": (["a"], [0])}, "does not convert"),
         ({"validation": 4}, "validation is 4"),
@@ -366,7 +377,8 @@ def test_other_misuse_is_refused() -> None:
         make().sample(51, seed=0)
     with pytest.raises(UserError, match="before normalisation"):
         replace(make().to("cpu"), augment=FlipCrop(flip=True))
-    with pytest.raises(UserError, match="several shapes"):
-        Data.from_loaders([(X, Y), (X[:, :2], Y)], [(X, Y)])
+    for other in ((X[:, :2], Y), (X, Y[:, None]), (X, Y.float())):
+        with pytest.raises(UserError, match=r"several kinds: float32.*; float32"):
+            Data.from_loaders([(X, Y), other], [(X, Y)])
     with pytest.raises(UserError, match="no batch"):
         Data.from_loaders([], [(X, Y)])

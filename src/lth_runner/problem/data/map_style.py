@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lth_runner.problem.data.different_targets import DifferentTargets, content
-from lth_runner.problem.data.splits import standard
+from lth_runner.problem.data.splits import described_pair, standard
 from lth_runner.values import identity, tree
 from lth_runner.values.errors import UserError
 from lth_runner.values.global_streams import all_seeded
@@ -90,11 +90,11 @@ class MapStyle:
     def _looked_at(self) -> tuple[str, list[Tree]]:
         """The hash of all samples and what ``targets`` lists, in one pass over the set."""
         digest, different = hashlib.sha256(self.described.encode()), DifferentTargets()
-        first = _described(self._alone(0))
+        first = described_pair(self._alone(0))
         for number in range(len(self)):
             for look in range(HASHED_LOOKS):
                 sample = self._alone(number, look)
-                if (found := _described(sample)) != first:
+                if (found := described_pair(sample)) != first:
                     raise UserError(
                         f"{self.name}: sample {number} is {found}, the first one {first}: samples "
                         "are stacked to a batch, so make all alike, by padding for example"
@@ -148,10 +148,6 @@ class MapStyle:
                 "tensor, an array or a number, or a mapping of these by name"
             )
         return tree.each(standard, found)
-
-
-def _described(sample: Batch) -> str:
-    return " -> ".join(map(tree.describe, sample))
 
 
 def _equal(one: Batch, other: Batch) -> bool:

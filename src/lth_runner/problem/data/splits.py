@@ -14,6 +14,9 @@ from lth_runner.values.errors import UserError
 from lth_runner.values.seeds import stream as generator
 from lth_runner.values.tree import Batch, Tree
 
+OTHER_WHOLE = (
+    torch.int8, torch.int16, torch.int32, torch.uint16, torch.uint32, torch.uint64,
+)  # fmt: skip
 Split = Batch  # all samples of a split: inputs and targets
 
 
@@ -44,7 +47,7 @@ def standard(value: Tensor) -> Tensor:
     """Turns whole numbers into int64, but for uint8, and other numbers into float32."""
     if value.is_floating_point():
         return value.float()
-    return value.long() if value.dtype in (torch.int8, torch.int16, torch.int32) else value
+    return value.long() if value.dtype in OTHER_WHOLE else value
 
 
 def check_split(split: Split, where: str) -> None:
@@ -59,6 +62,12 @@ def check_split(split: Split, where: str) -> None:
             raise UserError(
                 f"{where} inputs have shape {tuple(inputs.shape)}: give [samples, features...]"
             )
+    for part, what in ((inputs, "inputs"), (targets, "targets")):
+        if not tree.tensors(part) or not all(value.dim() for value in tree.tensors(part)):
+            raise UserError(
+                f"{where} {what} are {'a single number' if tree.tensors(part) else 'no tensors'}: "
+                "give tensors whose first axis counts the samples"
+            )
     counts = {len(value) for part in split for value in tree.tensors(part)}
     if len(counts) > 1:
         raise UserError(
@@ -67,14 +76,19 @@ def check_split(split: Split, where: str) -> None:
         )
 
 
+def described_pair(split: Split) -> str:
+    """Says types and shapes of one sample's input and target, for messages."""
+    return " -> ".join(map(tree.describe, split))
+
+
 def read_batches(batches: Iterable[Any], where: str) -> Split:
     """Reads all batches (inputs, targets) of an iterable once, into one Split."""
     pairs = [as_split(batch, where) for batch in batches]
     if not pairs:
         raise UserError(f"the {where} loader gave no batch: is it empty, or already used up?")
-    shapes = {tree.describe(inputs) for inputs, _ in pairs}
-    if len(shapes) > 1:
-        raise UserError(f"the {where} loader gave samples of several shapes: {sorted(shapes)}")
+    kinds = sorted({described_pair(pair) for pair in pairs})
+    if len(kinds) > 1:
+        raise UserError(f"the {where} loader gave samples of several kinds: {'; '.join(kinds)}")
     return tree.cat([x for x, _ in pairs]), tree.cat([y for _, y in pairs])
 
 
