@@ -6,11 +6,13 @@ import functools
 import sys
 from dataclasses import dataclass, field, make_dataclass
 
+import numpy
 import pytest
 import torch
 from torch import nn
 
 from lth_runner.values import identity
+from lth_runner.values.object_identity import describe_object
 from lth_runner.values.steps import Duration
 
 
@@ -109,6 +111,14 @@ def test_networks_that_a_closure_tells_apart_are_not_called_the_same():
 def test_a_value_without_identity_is_refused(value):
     with pytest.raises(TypeError, match="has no identity"):
         identity.describe(value)
+
+
+def test_numbers_are_told_apart_however_they_are_laid_out():
+    table = torch.eye(3)
+    held = [table, table * 2, table.to_sparse(), table.to_sparse() * 2]
+    assert len({str(describe_object(one)) for one in held}) == len(held)
+    assert describe_object(table.to_sparse()) == describe_object(torch.eye(3).to_sparse())
+    assert describe_object(numpy.zeros(0)) != describe_object(numpy.zeros((0, 1)))
 
 
 def test_digests_are_pinned():

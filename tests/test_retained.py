@@ -41,7 +41,7 @@ HIDING = {
 OPEN = [
     hiding.Plain, hiding.KeptMean, hiding.Counting, hiding.Remembering, hiding.FunctionalDropout,
     hiding.AttentionDropout, hiding.DepthByPython, hiding.NormThatDraws, hiding.GradientNoise,
-    hiding.GivesUp,
+    hiding.GivesUp, hiding.SparseGraph,
 ]  # fmt: skip
 
 

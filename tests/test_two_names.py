@@ -193,6 +193,20 @@ class AsBuffer(Once):
         self.register_buffer("copy", self.first.weight)
 
 
+@pytest.mark.parametrize(
+    ("held", "kind"),
+    [(torch.eye(4).to_sparse(), "sparse_coo"), (torch.zeros(2).to(torch.complex128), "complex128")],
+)
+def test_a_tensor_that_no_file_holds_is_refused_before_training(held, kind):
+    def network():
+        module = small.perceptron()
+        module.register_buffer("held", held)
+        return module
+
+    with pytest.raises(UserError, match=rf"model's held is a tensor of torch\.{kind}"):
+        check_fits(small.task(model=network))
+
+
 def test_two_parameters_over_one_memory_are_refused_before_training():
     with pytest.raises(UserError, match=r"first\.weight and second\.weight are two tensors over"):
         check_fits(small.task(model=OneMemory))

@@ -16,6 +16,7 @@ from lth_runner.problem.data import Data, MapStyle, Passages, Sequences, Subset,
 from lth_runner.problem.data.streaming import Decoded
 from lth_runner.problem.places import moved, overlapping
 from lth_runner.problem.task import Task
+from lth_runner.values import state as states
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.global_streams import all_seeded, drawn_between, positions
@@ -33,7 +34,7 @@ def check_fits(task: Task) -> None:
     inputs, targets = task.data.sample(min(2, task.data.num_train), 0)
     if task.origin is not None:
         task.init()  # which refuses one that does not fit
-    _check_memory(task)
+    _check_tensors(task)
     _check_classes(task)
     _check_names(task, inputs)
     outputs = _answered(task, inputs)
@@ -54,9 +55,24 @@ def check_fits(task: Task) -> None:
         )
 
 
-def _check_memory(task: Task) -> None:
-    """Refuses two parameters that lie in one memory: each would be masked and stepped by itself."""
-    if not task.is_shipped and (found := overlapping(task.module())) is not None:
+def _check_tensors(task: Task) -> None:
+    """Refuses tensors that no file holds, and two that lie in one memory.
+
+    Each of the two would be masked and stepped by itself.
+    """
+    if task.is_shipped:
+        return
+    module = task.module()
+    for name, value in states.named_tensors(module):
+        if not states.is_storable(value):
+            kind = str(value.dtype if value.layout is torch.strided else value.layout)
+            raise UserError(
+                f"the model's {name} is a tensor of {kind}, which the files of trainings cannot "
+                "hold: keep it as dense floats or whole numbers, or in no state_dict "
+                "(register_buffer(name, tensor, persistent=False)) where training does not change "
+                "it"
+            )
+    if (found := overlapping(module)) is not None:
         one, other = found
         raise UserError(
             f"the model's {one} and {other} are two tensors over the same memory: each would be "

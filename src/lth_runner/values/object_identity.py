@@ -192,5 +192,11 @@ def _check_captures_nothing(target: type) -> None:
 
 def _numbers(value: Any) -> list[Any]:
     array = value.detach().cpu() if isinstance(value, Tensor) else torch.as_tensor(value)
-    held = array.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-    return [str(array.dtype), list(array.shape), hashlib.sha256(held).hexdigest()]
+    parts, digest = [array], hashlib.sha256()
+    if array.layout is not torch.strided:
+        sparse = array.to_sparse().coalesce()
+        parts = [sparse.indices(), sparse.values()]
+    for part in parts:
+        if part.numel():
+            digest.update(part.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return [str(array.dtype), list(array.shape), digest.hexdigest()]

@@ -26,7 +26,8 @@ _DTYPES = {
     torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.float8_e5m2: "F8_E5M2",
     torch.float8_e4m3fn: "F8_E4M3", torch.int16: "I16", torch.float16: "F16",
     torch.bfloat16: "BF16", torch.int32: "I32", torch.float32: "F32", torch.complex64: "C64",
-    torch.float64: "F64", torch.int64: "I64",
+    torch.float64: "F64", torch.int64: "I64", torch.uint16: "U16", torch.uint32: "U32",
+    torch.uint64: "U64",
 }  # fmt: skip
 
 
@@ -51,6 +52,8 @@ def read(module: nn.Module) -> State:
 
 def _copied(value: Tensor) -> Tensor:
     found = whole(value).cpu()  # of one process alone it may be the process's own part
+    if found.layout is not torch.strided:
+        return found.clone()
     return found.clone() if found.data_ptr() == local(value).data_ptr() else found
 
 
@@ -74,6 +77,11 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
         digest.update(f"{name}:{value.dtype}:{tuple(value.shape)};".encode())
         digest.update(_bytes(value))
     return digest.hexdigest()
+
+
+def is_storable(value: Tensor) -> bool:
+    """Whether ``save`` can write a tensor: one that is dense, of a type that its files know."""
+    return value.layout is torch.strided and value.dtype in _DTYPES
 
 
 def copied(state: Mapping[str, Tensor]) -> State:
