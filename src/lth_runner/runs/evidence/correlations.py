@@ -141,9 +141,10 @@ def within(points: Sequence[Point]) -> Within | None:
 
 def _ranked_by_cell(points: Sequence[Point], axis: Literal["x", "y"]) -> list[float]:
     """Ranks the seeds of each cell, about its mean rank."""
-    found = [0.0] * len(points)
-    for cell in dict.fromkeys(point.cell for point in points):
-        places = [i for i, point in enumerate(points) if point.cell == cell]
+    found, cells = [0.0] * len(points), dict[str, list[int]]()
+    for place, point in enumerate(points):
+        cells.setdefault(point.cell, []).append(place)
+    for places in cells.values():
         own = ranks([getattr(points[i], axis) for i in places])
         for place, rank in zip(places, own, strict=True):
             found[place] = rank - (len(places) + 1) / 2

@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
 
-from lth_runner.runs.evidence.means import Points, Summary, aggregate, list_means, object_means
+from lth_runner.runs.evidence.means import (
+    IDENTITY,
+    Points,
+    Summary,
+    aggregate,
+    list_means,
+    object_means,
+)
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.verdict import Verdict
 from lth_runner.runs.folder import Row
@@ -61,10 +68,12 @@ def field_of(run: FinishedRun, one: Each | Beside) -> str:
 
 def density_lines(run: FinishedRun, verdict: Verdict, one: Instrument, frame: Frame) -> Drawn:
     """Means over the replicates by density, bands of one standard deviation."""
-    summaries = aggregate(run.rows)
+    wanted = _each(run, one)
+    names = {*IDENTITY, "density", "sparsity", *(field for _, field, _ in wanted)}
+    summaries = aggregate({n: row[n] for n in names if n in row} for row in run.rows)
     lines = [
         line.through(_drawable(means_by_density(summaries, arm, field), frame))
-        for arm, field, line in _each(run, one)
+        for arm, field, line in wanted
     ]
     return lines, frame
 
