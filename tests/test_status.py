@@ -174,6 +174,13 @@ def test_the_time_left_counts_only_what_this_attempt_has_done(tmp_path: Path) ->
     assert only(tmp_path).seconds_left == pytest.approx(100)
 
 
+def test_without_a_dense_training_controls_stand_beside_the_first_round(tmp_path: Path) -> None:
+    # 2 replicates of 2 arms in one round: the ticket of seed 5 and half of its control are done
+    config = {"seed": 5, "replicates": 2, "control": {"reinit": {}}, "pruner": {"dense": False}}
+    run(tmp_path, "a", "running", config=config, rounds=1, **{**RUNNING, "round": 0})
+    assert only(tmp_path).progress == pytest.approx(1.5 / 4)
+
+
 def test_rows_count_where_a_status_knows_no_step(tmp_path: Path) -> None:
     config = {"seed": 0, "replicates": 1, "control": {"reinit": {}}}
     run(tmp_path, "a", "interrupted", config=config, round=1, rows=[row(0), row(1)])
