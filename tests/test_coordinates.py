@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 import small
 from command import SMALL, folders, lth_run, rows
@@ -19,6 +20,7 @@ from lth_runner.allocate import Global
 from lth_runner.masking import Static, with_measured_statistics
 from lth_runner.problem import LowRank, models
 from lth_runner.problem.coordinates import Coordinates, Delta, constants, own_name, stock_name
+from lth_runner.problem.covers import Covers
 from lth_runner.problem.gaussian import Gaussian
 from lth_runner.problem.origin import File
 from lth_runner.problem.task import Task
@@ -78,6 +80,24 @@ def test_scales_that_stand_still_are_no_running_statistics(coordinates) -> None:
     changed = {n for n in start if not torch.equal(start[n], ticket.weights[n])}
     assert changed == {"norm.running_mean", "norm.running_var", "norm.num_batches_tracked"}
     assert ticket.weights.keys() == start.keys()
+
+
+class Normed(nn.Module):
+    """A network whose first weight is computed by its own code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.head = weight_norm(nn.Linear(6, 6)), nn.Linear(6, 3)
+
+    def forward(self, inputs):
+        return self.head(self.one(inputs).relu())
+
+
+@pytest.mark.parametrize("model", [Placed, Normed])
+@pytest.mark.parametrize("laid", [Delta, partial(LowRank, 2), Gaussian])
+def test_merged_is_a_state_of_the_stock_network(model, laid) -> None:
+    problem = Task(model, data(), coordinates=laid(covers=Covers(only=["head.weight"])))
+    assert problem.merged(problem.init()).keys() == {*Task(model, data()).names}
 
 
 def trained(problem: Task, density: float, steps: int = 30):

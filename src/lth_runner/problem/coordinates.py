@@ -130,7 +130,11 @@ class Delta:
         return tuple(own_name(name) for name in names if name in chosen)
 
 
-class _Added(nn.Module):
+class Laid(nn.Module):
+    """What coordinates lay on a tensor of the stock network: it computes that tensor's values."""
+
+
+class _Added(Laid):
     """Computes base + delta, in the precision of the finer of the two."""
 
     def __init__(self, base: Tensor, kind: torch.dtype | None) -> None:
@@ -174,9 +178,8 @@ def stock_name(name: str) -> str:
 
     The matrices of a low-rank pair both stand for the weight that they are a change of.
     """
-    if "parametrizations." not in name:
-        return name
-    return re.sub(r"\.(original|0\.[AB]|0\.rho)$", "", name.replace("parametrizations.", "", 1))
+    found = re.fullmatch(r"(.*?)parametrizations\.(.*)\.(original|0\.[AB]|0\.rho)", name)
+    return name if found is None else f"{found[1]}{found[2]}"
 
 
 def freeze(module: nn.Module, names: Collection[str]) -> None:
@@ -206,20 +209,25 @@ def constants(module: nn.Module) -> State:
 def merged(module: nn.Module) -> State:
     """Reads the stock network's tensors under their stock names, computed and frozen ones too.
 
-    A shared parameter stands under its first name, buffers that the stock network holds too.
+    A shared parameter stands under its first name, buffers that the stock network holds too, and
+    what its own parametrisations (weight norm) compute from, in place of what they compute.
     """
     found: State = {}
     seen: set[int] = set()
+    laid: set[str] = set()  # paths of what coordinates have laid on tensors
     for path, layer in module.named_modules():
-        if "parametrizations" in path.split("."):
+        if path in laid or path.rpartition(".")[0] in laid:
             continue
         at = f"{path}." if path else ""
-        computed = list(getattr(layer, "parametrizations", {}))
+        computed = {
+            leaf: part
+            for leaf, part in getattr(layer, "parametrizations", {}).items()
+            if isinstance(part[0], Laid)
+        }
+        laid |= {f"{at}parametrizations.{leaf}" for leaf in computed}
         for leaf in [*layer._parameters, *layer._buffers, *computed]:
             value = getattr(layer, leaf)
-            source = (
-                value if leaf not in computed else getattr(layer.parametrizations, leaf).original
-            )
+            source = computed[leaf].original if leaf in computed else value
             if value is not None and id(source) not in seen:
                 seen.add(id(source))
                 found[at + leaf] = value.detach().cpu().clone()

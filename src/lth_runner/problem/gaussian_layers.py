@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
+from lth_runner.problem.coordinates import Laid
 from lth_runner.problem.gaussian_law import divergence, drawn, law
 from lth_runner.values.own_class import own_class
 from lth_runner.values.seeds import derive
@@ -36,7 +37,7 @@ class _Left:
         return _Left, ()
 
 
-class Spread(nn.Module):
+class Spread(Laid):
     """Computes weights N(mu, sigma^2), sigma = start exp(rho); where mu is zero, sigma is too.
 
     So a pruned weight is zero in every draw. Outside of a pass of the network, whose ``draw`` says

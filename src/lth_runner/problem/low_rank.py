@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lth_runner.problem.coordinates import freeze, layers_with, stock_name
+from lth_runner.problem.coordinates import Laid, freeze, layers_with, stock_name
 from lth_runner.problem.covers import TRANSPOSED, Covers, kind_by_name
 from lth_runner.values.errors import UserError
 from lth_runner.values.listed import listed
@@ -141,7 +141,7 @@ class LowRank:
             getattr(layer.parametrizations, leaf).register_buffer("original", base, False)  # noqa: FBT003
 
 
-class Pair(nn.Module):
+class Pair(Laid):
     """Computes base + scale B A of a weight (out, in), or of (in, out) where it is transposed.
 
     Of a base in half precision A and B are in single, and so is the sum until it is rounded.

@@ -228,7 +228,9 @@ class Task:
             return weights
         module = self.module()
         states.write(module, weights)
-        return merged(module)
+        # buffers that the stock network makes itself: no State holds them
+        unkept = constants(module).keys() - self._blueprint.fixed
+        return {name: value for name, value in merged(module).items() if name not in unkept}
 
     def stock_names(self, mask: Mask) -> Mask:
         """Names a mask's tensors as the stock network does: where its weights may be others."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +50,6 @@ def ended_as_trained(folder: Path, row: Mapping[str, Any], task: Task) -> tuple[
 
 
 def ended_weights(folder: Path, row: Mapping[str, Any], task: Task) -> State:
-    """Reads the weights alone, of whichever replicate the row is: all that the network holds.
-
-    Buffers that it makes by itself are no part of them.
-    """
+    """Reads the weights alone, of whichever replicate the row is."""
     own = task if task.seed == row["seed"] else task.with_seed(row["seed"])
-    found = ended(folder, row, own)[1]
-    return {name: found[name] for name in replace(own, coordinates=None).names}
+    return ended(folder, row, own)[1]
