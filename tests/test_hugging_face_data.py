@@ -72,7 +72,6 @@ def test_a_name_is_asked_for_only_where_a_download_is(library) -> None:
     ):
         read("glue", config="sst2")
     assert library.asked == [("glue", "sst2", True)]
-    library.config.HF_DATASETS_OFFLINE = False
     assert len(read("glue", config="sst2", download=True).train[1]) == 2
     assert library.asked[1:] == [("glue", "sst2", False)]
 
@@ -109,6 +108,12 @@ def test_splits_without_samples_or_labels_are_told(library, tmp_path: Path) -> N
         UserError, match=r"test, row 0 has no label \(-1\).*dataset.test=validation"
     ):
         read(tmp_path)
+    scores = [{**SAMPLES[0], "label": score} for score in (-1.0, 0.5)]
+    library.saved = {"train": Split(scores), "test": Split(scores[:1])}
+    with pytest.raises(UserError, match=r"test, row 0 has no label \(-1\.0\)"):
+        read(tmp_path, num_classes=None)
+    library.saved["test"] = Split(scores)
+    assert read(tmp_path, num_classes=None).test[1].tolist() == [[-1.0], [0.5]]
     library.saved["test"] = Split()
     with pytest.raises(UserError, match="test holds no sample"):
         read(tmp_path)

@@ -21,6 +21,8 @@ PERPLEXITY = Measure("perplexity", "lower")
         (PERPLEXITY, 12.34, "12.3"),
         (PERPLEXITY, 1.0, "1.00"),
         (PERPLEXITY, 1234.5, "1234"),
+        (PERPLEXITY, 99.96, "100"),
+        (PERPLEXITY, 99.94, "99.9"),
         (Measure("r2"), 0.4812, ".48"),
         (Measure("r2"), -0.4812, "-.48"),
         (Measure("loss", "lower", "nats"), 0.0723, ".072 nats"),

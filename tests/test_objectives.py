@@ -179,7 +179,9 @@ def test_r2_is_0_for_the_mean_and_1_for_the_targets() -> None:
     assert measured(SquaredError(), mean, targets)["r2"] == pytest.approx(0, abs=1e-4)
     assert measured(SquaredError(), targets, targets)["r2"] == 1
     assert SquaredError().chance(None) == {"r2": 0.0}
-    assert math.isnan(measured(SquaredError(), targets, torch.ones(50, 1))["r2"])
+    for value in (1.0, 0.1, 7.3):
+        equal = torch.full((1000, 1), value)
+        assert math.isnan(measured(SquaredError(), equal + 1, equal)["r2"])
 
 
 def test_multi_label_by_hand() -> None:

@@ -19,7 +19,13 @@ from lth_runner.values.steps import Clock, Duration, Growing
 
 @pytest.mark.parametrize(
     ("text", "amount", "unit"),
-    [("500it", 500, "it"), (" 12 ep ", 12, "ep"), ("2.5ep", 2.5, "ep"), ("10%", 10, "%")],
+    [
+        ("500it", 500, "it"),
+        (" 12 ep ", 12, "ep"),
+        ("2.5ep", 2.5, "ep"),
+        ("10%", 10, "%"),
+        ("1234567.25ep", 1234567.25, "ep"),
+    ],
 )
 def test_a_duration_is_a_number_and_a_unit(text, amount, unit):
     assert Duration.parse(text) == Duration(amount, unit)

@@ -45,7 +45,7 @@ class Measure:
         scaled = value * self.scale
         if self.unit == "%":
             return f"{scaled:.2f}"
-        if abs(scaled) >= 100:
+        if abs(scaled) >= 99.95:  # which three digits write as 100, too
             return f"{scaled:.0f}"
         if abs(scaled) >= 1:
             return f"{scaled:#.3g}"

@@ -42,7 +42,7 @@ class Duration:
         return cls(float(match[1]), match[2])
 
     def __str__(self) -> str:
-        return f"{self.amount:g}{self.unit}" if self.unit != "it" else f"{int(self.amount)}it"
+        return f"{self.amount:.15g}{self.unit}" if self.unit != "it" else f"{int(self.amount)}it"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Growing:
         return cls(least, share.amount)
 
     def __str__(self) -> str:
-        return f"{self.least}+{self.percent:g}%"
+        return f"{self.least}+{self.percent:.15g}%"
 
 
 @dataclass(frozen=True)

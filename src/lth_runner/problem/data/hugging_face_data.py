@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,8 @@ from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.name_patterns import as_names
 from lth_runner.values.raised import reason_of
 
-UNLABELLED = ("-1", "None", "nan")  # what splits without labels have in their place
+MISSING = {"None", "nan"}  # what has no label
+NEGATIVE = {"-1", "-1.0"}  # what published splits without labels have in their place
 
 
 def hugging_face(
@@ -72,6 +74,8 @@ def hugging_face(
                      label_column)
         for split, chosen in named.items()
     }  # fmt: skip
+    for split in rows.values():
+        _refuse_unlabelled(split, are_classes=num_classes is not None)
     data = made_by.of(lambda: rows, lambda: ["hf", _digest(rows)])
     classes = _class_names(found[train], label_column)
     return replace(data, class_names=classes) if len(classes) == num_classes else data
@@ -94,9 +98,8 @@ def opened(path: str, config: str | None, *, download: bool) -> Any:
     try:
         if folder.is_dir():
             return found.load_from_disk(str(folder))
-        if not download:  # nothing is asked of a network
-            found.config.HF_DATASETS_OFFLINE = found.config.HF_HUB_OFFLINE = True
-        return found.load_dataset(path, config)
+        with nullcontext() if download else _offline(found.config):
+            return found.load_dataset(path, config)
     except Exception as error:  # the library raises nothing narrower
         first = reason_of(error)
         how = (
@@ -113,6 +116,17 @@ def opened(path: str, config: str | None, *, download: bool) -> Any:
             f"datasets.load_dataset({named}).save_to_disk('FOLDER'); copy the folder and give "
             f"dataset.path=FOLDER{here}"
         ) from error
+
+
+@contextmanager
+def _offline(config: Any) -> Iterator[None]:
+    """Has the library ask nothing of a network."""
+    before = config.HF_DATASETS_OFFLINE, config.HF_HUB_OFFLINE
+    config.HF_DATASETS_OFFLINE = config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        config.HF_DATASETS_OFFLINE, config.HF_HUB_OFFLINE = before
 
 
 def library(path: str, otherwise: str = "") -> Any:
@@ -164,16 +178,23 @@ def _rows(
     found = []
     for number, sample in enumerate(samples):
         label, place = str(sample[label_column]), f"{where}, row {number}"
-        if label in UNLABELLED:
-            raise UserError(
-                f"{place} has no label ({label}): published test splits often have none; name "
-                "another (dataset.test=validation dataset.val=null)"
-            )
         for name in texts:
             if not isinstance(sample[name], str):
                 raise UserError(f"{place}: {name!r} is a {type(sample[name]).__name__}, no text")
         found.append(Labelled(tuple(sample[name] for name in texts), label, place))
     return found
+
+
+def _refuse_unlabelled(rows: Sequence[Labelled], *, are_classes: bool) -> None:
+    """Refuses rows without a label: as a number to be predicted -1 is one, unless all are -1."""
+    without = MISSING | NEGATIVE
+    if not are_classes and not all(row.label in without for row in rows):
+        without = MISSING
+    if row := next((row for row in rows if row.label in without), None):
+        raise UserError(
+            f"{row.where} has no label ({row.label}): published test splits often have none; name "
+            "another (dataset.test=validation dataset.val=null)"
+        )
 
 
 def _digest(rows: Mapping[str, Sequence[Labelled]]) -> str:

@@ -121,8 +121,7 @@ def vgg(
     Simonyan & Zisserman, ICLR 2015, arXiv:1409.1556; this form as in Frankle et al., ICML 2020,
     arXiv:1912.05671.
     """
-    if width < 1:
-        raise UserError(f"vgg has no width {width!r}: give a whole number above 0 (published: 64)")
+    check_positive(width, what="width (published: 64)")
     published = _plan(VGG_PLANS, depth, model="vgg")
     plan = tuple(tuple(num * width // 64 for num in stage) for stage in published)
     channels, _, _ = image_shape(shape, model=f"vgg (depth {depth})", smallest=16)

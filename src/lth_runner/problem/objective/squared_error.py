@@ -15,6 +15,8 @@ from lth_runner.values.errors import UserError
 from lth_runner.values.measure import Measure
 from lth_runner.values.tree import Tree, describe
 
+ROUNDING = 1e-14  # of sums in float64, by the sum itself
+
 
 @dataclass(frozen=True)
 class SquaredError:
@@ -70,7 +72,9 @@ class SquaredError:
         num, error = totals[:2].tolist()
         first, second = totals[2:].chunk(2)
         spread = float((second - first.square() / num).sum()) if num else 0.0
-        r2 = 1 - error / spread if spread > 0 else float("nan")  # equal targets: nothing to explain
+        # equal targets, but for rounding: nothing to explain
+        has_spread = num > 0 and spread > ROUNDING * float(second.sum())
+        r2 = 1 - error / spread if has_spread else float("nan")
         return {"r2": r2, "loss": mean_loss(error, num * len(first))}
 
     def check(self, outputs: Any, targets: Tree, num_classes: int | None) -> None:
