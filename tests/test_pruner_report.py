@@ -163,6 +163,20 @@ def test_the_best_pruner_is_not_better_where_it_diverged_and_at_chance_says_noth
         assert said in best(compared(tmp_path / name)).text, name
 
 
+def test_pruners_that_are_to_be_paired_and_share_no_seed_are_not_compared(tmp_path):
+    for seed, pruner in enumerate(("snip", "grasp")):
+        found = [
+            row(0, "ticket", seed, 0.97, density=1.0),
+            row(1, "ticket", seed, 0.9, density=0.1),
+        ]
+        save(tmp_path / pruner, found, pruner=pruner, node={"search": {"_target_": pruner}},
+             seed=seed, report={"paired": True})  # fmt: skip
+    text, _ = compare_runs([FinishedRun.load(folder) for folder in find_runs([tmp_path])], tmp_path)
+    assert "at the same sparsity and of the same seed (report.paired) yet." in " ".join(
+        text.split()
+    )
+
+
 def test_a_control_that_is_the_ticket_itself_is_no_evidence(tmp_path):
     check = checked(tmp_path, [0.0, 0.0, 0.0], control="random_data", same=True)
     assert check.mark == "the ticket itself"

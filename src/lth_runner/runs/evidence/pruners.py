@@ -94,7 +94,10 @@ class Comparison:
         return tuple(check for check in found if check.level.round in shown)
 
     def lead(self, column: Column) -> Lead | None:
-        """Finds the best pruner at a sparsity; None where fewer than two have a ticket there."""
+        """Finds the best pruner at a sparsity; None where fewer than two have a ticket there.
+
+        And where the best two are to be compared by pairs (`report.paired`) and share no seed.
+        """
         found = [(one, one.at(column)) for one in self.sweep.settings]
         levels = [(one, level) for one, level in found if level and level.mean is not None]
         if len(levels) < 2:
@@ -103,7 +106,8 @@ class Comparison:
         (best, top), (other, second) = levels[:2]
         ours, theirs = Differences(best.run), Differences(other.run)
         difference = ours.beside((TICKET, top.round), theirs, (TICKET, second.round))
-        assert difference is not None
+        if difference is None:
+            return None
         held = {best.label: Held(top, second, difference)}
         decided = words(held, 0.0, DIFFERENCE_LEVEL / (len(levels) - 1), as_good=False)
         return Lead(best, top, other, difference, decided.get(best.label, "undecided"))

@@ -68,7 +68,8 @@ def best(comparison: Comparison) -> Headline:
     measure = comparison.sweep.measure
     leads = [lead for column in comparison.columns if (lead := comparison.lead(column))]
     if not leads:
-        return Headline("–", "", "No two pruners have a ticket at the same sparsity yet.")
+        seed = " and of the same seed (report.paired)" if comparison.sweep.verdict.is_paired else ""
+        return Headline("–", "", f"No two pruners have a ticket at the same sparsity{seed} yet.")
     told = [
         f"{lead.best.label} at sparsity {say.removed(lead.level.density)} "
         f"({say.gain(measure, lead.difference)} to {lead.next.label}, n = {lead.difference.n}: "
