@@ -99,6 +99,12 @@ def run_link(run: FinishedRun, folder: Path, text: str) -> Html:
     return link(Path(os.path.relpath(run.folder.resolve(), folder.resolve())) / PAGE, text)
 
 
+def run_cells(run: FinishedRun, folder: Path) -> list[Cell]:
+    """Writes the last cells of a table of runs: run, state, command."""
+    command = str(run.status.get("command") or "")
+    return [run_link(run, folder, run.folder.name), run.state, command]
+
+
 def render(page: Page) -> str:
     """Writes the page as text."""
     top = page.headline

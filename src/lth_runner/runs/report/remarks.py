@@ -55,7 +55,7 @@ def beyond(verdict: Verdict) -> list[str]:
         at = [say.removed(level.density) for level in verdict.of(TICKET)
               if level.matches == word and not verdict.counts(level)]  # fmt: skip
         if at:
-            parts.append(f"{word} at {say.joined(at) if len(at) < 5 else f'{at[0]} to {at[-1]}'}")
+            parts.append(f"{word} at {say.ends(at)}")
     if not parts:
         return []
     return [f"By themselves, and not counted as what is denser breaks the row: {'; '.join(parts)}."]

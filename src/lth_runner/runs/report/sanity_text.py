@@ -108,8 +108,7 @@ def _elsewhere(own: Sequence[Check]) -> str:
         return ""
     if not at:
         return f" A cost is shown at none of {len(own)} sparsities."
-    listed = say.joined(at) if len(at) <= 4 else f"{at[0]} to {at[-1]}"
-    return f" A cost is shown at {len(at)} of {len(own)} sparsities ({listed})."
+    return f" A cost is shown at {len(at)} of {len(own)} sparsities ({say.ends(at)})."
 
 
 def sanity_section(found: Sequence[Check]) -> Section:

@@ -75,6 +75,11 @@ def joined(parts: Sequence[str]) -> str:
     return ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
 
 
+def ends(parts: Sequence[str]) -> str:
+    """Joins four parts at most as a sentence lists them; of more writes the ends: 'a to f'."""
+    return joined(parts) if len(parts) <= 4 else f"{parts[0]} to {parts[-1]}"
+
+
 def counted(number: int, one: str, several: str = "") -> str:
     """Writes a number with its noun: '1 seed', '3 seeds'."""
     return f"{number} {one if number == 1 else several or f'{one}s'}"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from lth_runner.runs.evidence.forgetting import Forgetting, Kept, mean, spread
+from lth_runner.runs.evidence.forgetting import Forgetting, Kept, mean, spread, task_of
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.report import drawing
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.headline import Headline
-from lth_runner.runs.report.page import Cell, Page, Records, Section, Table, run_link, write_page
+from lth_runner.runs.report.page import Page, Records, Section, Table, run_cells, write_page
 from lth_runner.runs.report.progress import refusals
 from lth_runner.runs.report.table import Cells, ruled, wrapped
 from lth_runner.values.measure import Measure
@@ -130,10 +130,5 @@ def _records(found: Forgetting) -> Records:
 
 def run_table(runs: Sequence[FinishedRun], folder: Path) -> Table:
     """Lists the runs that a page goes by, with their commands."""
-    body: list[list[Cell]] = [
-        [str(run.option("dataset", "name") or run.name),
-         run_link(run, folder, run.folder.name), run.state,
-         str(run.status.get("command") or "")]
-        for run in runs
-    ]  # fmt: skip
+    body = [[task_of(run), *run_cells(run, folder)] for run in runs]
     return Table(["trained on", "run", "state", "command"], body)

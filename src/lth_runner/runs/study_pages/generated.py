@@ -8,15 +8,16 @@ from lth_runner.runs.evidence.generated import FLOW, Flow, Generation
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.generated_networks import COPIES, section, sentence
 from lth_runner.runs.report.headline import Headline
-from lth_runner.runs.report.page import Cell, Page, Section, Table, run_link, write_page
+from lth_runner.runs.report.page import Page, Section, Table, run_cells, write_page
 from lth_runner.runs.report.progress import refusals
 
 
 def write_generated(found: Generation, folder: Path, stem: str = "generated") -> tuple[Path, ...]:
     """Writes <stem>.html, and <stem>-networks.png with a .csv of the same name; the page first."""
+    runs = [run_cells(run, folder) for run in found.runs]
     sections = (
         section(found, f"{stem}-networks"),
-        Section("Runs", tables=(_runs(found, folder),)),
+        Section("Runs", tables=(Table(["run", "state", "command"], runs),)),
     )
     facts = (str(folder), say.counted(len(found.flows), "flow"))
     page = Page("Generated networks", facts, best(found), refusals(found.runs), sections)
@@ -41,12 +42,3 @@ def best(found: Generation) -> Headline:
 def _value(flow: Flow) -> float:
     kind = flow.kind(FLOW) or flow.kinds[0]
     return kind.value
-
-
-def _runs(found: Generation, folder: Path) -> Table:
-    body: list[list[Cell]] = [
-        [run_link(run, folder, run.folder.name), run.state,
-         str(run.status.get("command") or "")]
-        for run in found.runs
-    ]  # fmt: skip
-    return Table(["run", "state", "command"], body)

@@ -11,7 +11,7 @@ from lth_runner.runs.evidence.transfer import OWN, Carried, Pair, Transfer
 from lth_runner.runs.evidence.verdict import Level
 from lth_runner.runs.report import wording as say
 from lth_runner.runs.report.headline import Headline
-from lth_runner.runs.report.page import Cell, Page, Records, Section, Table, run_link, write_page
+from lth_runner.runs.report.page import Cell, Page, Records, Section, Table, run_cells, write_page
 from lth_runner.runs.report.progress import refusals, states
 from lth_runner.runs.report.table import Cells, ruled, wrapped
 from lth_runner.runs.study_pages.transfer_figures import curves_figure, matrix_figure
@@ -245,8 +245,8 @@ def _runs(transfer: Transfer, folder: Path) -> Table:
         seen.setdefault(cell.origin.folder, ("", cell.source))
         seen[cell.run.folder] = cell.pair
     body: list[list[Cell]] = [
-        [source or "itself", target, run_link(run, folder, run.folder.name), run.state,
-         str(run.status.get("command") or "")]
-        for run in transfer.runs for source, target in [seen[run.folder]]
-    ]  # fmt: skip
+        [source or "itself", target, *run_cells(run, folder)]
+        for run in transfer.runs
+        for source, target in [seen[run.folder]]
+    ]
     return Table(["tickets from", "trained on", "run", "state", "command"], body)
