@@ -118,6 +118,11 @@ def test_biases_follow_covered_weights_alone() -> None:
     assert Covers(only=["1.weight"]).names(module, biases=True) == ("1.weight", "1.bias")
 
 
+def test_a_layer_without_inputs_has_no_weight_that_a_mask_could_cover() -> None:
+    module = nn.Sequential(nn.Linear(0, 3), nn.Linear(3, 2))
+    assert Covers().names(module) == ("1.weight",)
+
+
 def test_one_pattern_need_not_be_a_list() -> None:
     module = nn.Sequential(nn.Linear(2, 3), nn.Embedding(2, 2))
     assert Covers(also="1").names(module) == Covers(also=["1"]).names(module)

@@ -165,7 +165,7 @@ def _in_order(module: nn.Module, covered: Collection[str], *, biases: bool) -> I
     for layer in module.modules():
         for parameter in layer._parameters.values():
             name = names.get(id(parameter))
-            if name in covered:
+            if parameter is not None and parameter.numel() and name in covered:
                 yield str(name)
         biased = biases and (isinstance(layer, WITH_BIASES) or is_conv1d(layer))
         if biased and id(layer.bias) in names and names.get(id(layer.weight)) in covered:
