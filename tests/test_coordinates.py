@@ -62,14 +62,15 @@ class Placed(nn.Module):
         super().__init__()
         self.one, self.head = nn.Linear(6, 6), nn.Linear(6, 3)
         self.register_buffer("places", torch.arange(512), persistent=False)
+        self.scale = nn.ParameterDict({"base": torch.ones(2)})
 
     def forward(self, inputs):
-        return self.head(self.one(inputs).relu())
+        return self.head(self.one(inputs).relu()) * self.scale["base"][0]
 
 
 @pytest.mark.parametrize("coordinates", [None, Delta(only=["one.weight"]), Gaussian()])
 def test_buffers_of_the_network_are_no_parameters_in_any_coordinates(coordinates) -> None:
-    assert Task(Placed, data(), coordinates=coordinates).num_parameters == 6 * 6 + 6 + 6 * 3 + 3
+    assert Task(Placed, data(), coordinates=coordinates).num_parameters == 6 * 6 + 6 + 6 * 3 + 3 + 2
 
 
 @pytest.mark.parametrize("coordinates", [DELTA, LowRank(2, targets=["head"])])

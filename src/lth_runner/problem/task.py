@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -163,9 +164,10 @@ class Task:
 
         A Gaussian weight is one, whatever tells how wide it is.
         """
-        computed = (".base", ".0.start")  # what deltas are added to, widths at the start
+        # what deltas are added to, and widths at the start: beside the weights, and no others
+        beside = re.compile(r"(.*\.)?parametrizations\..*\.0\.(base|start)")
         buffers = dict(self._template.named_buffers())
-        fixed = [name for name in self._blueprint.fixed if not name.endswith(computed)]
+        fixed = [name for name in self._blueprint.fixed if not beside.fullmatch(name)]
         still = sum(buffers[name].numel() for name in fixed)
         named = self._template.named_parameters()
         return still + sum(value.numel() for name, value in named if not is_rho(name))
