@@ -187,7 +187,7 @@ def test_a_tracker_that_fails_is_told_of_once_and_left_alone(caplog):
     sink.close("done", None)
     assert broken.calls == ["open", "metrics", "close failed"]
     assert caplog.messages == [
-        "mine stopped (no room at all); the run goes on, its files are complete"
+        "mine stopped: no room at all; the run goes on, its files are complete"
     ]
 
 

@@ -292,7 +292,7 @@ def test_a_failing_wandb_warns_once_and_the_run_ends_done(
     said = lth_run(*SMALL, f"paths.outputs={tmp_path}", environment={"WANDB_MODE": "offline"})
     assert said.status == 0, said.err
     assert [r.message for r in caplog.records if "wandb stopped" in r.message] == [
-        f"wandb stopped ({at} fails); the run goes on, its files are complete"
+        f"wandb stopped: {at} fails; the run goes on, its files are complete"
     ]
     assert wandb.calls.count("init") == 1
     if at != "init":

@@ -48,7 +48,7 @@ class NeverFatal:
         except Exception as error:
             self._broken = True
             told = " ".join(str(error).split()) or type(error).__name__
-            log.warning("%s stopped (%s); the run goes on, its files are complete",
+            log.warning("%s stopped: %s; the run goes on, its files are complete",
                         self._called, told)  # fmt: skip
             if not closes:
                 with suppress(Exception):  # it has failed already, and has been told
