@@ -147,7 +147,7 @@ def answered_in_pieces(
 def drawn_in_a_step(
     module: nn.Module, batch: Batch, objective: Objective, device: torch.device | str
 ) -> frozenset[str]:
-    """Watches whose global streams a training step of a network draws from."""
+    """Finds the global random streams that a training step of a network draws from."""
     inputs, targets = batch
     module.train()
     with all_seeded(0, device):

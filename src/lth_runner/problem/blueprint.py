@@ -38,9 +38,9 @@ class Blueprint:
     def bare(self, model: Callable[[], nn.Module], device: torch.device | str) -> Blueprint:
         """Returns the network on a device without what a State holds, and hashes what else it has.
 
-        Who runs it gives it all of these tensors (``functional_call``); one that keeps a tensor
-        elsewhere than where it is registered cannot be run, instead of with values of its own. A
-        network that cannot be copied keeps them. ``model``: what has built it.
+        Whoever runs it passes all of these tensors (``functional_call``). A network that keeps one
+        of them in another place too then fails, where it would have computed with its own values.
+        A network that cannot be copied keeps them. ``model``: what has built it.
         """
         shipped = is_shipped(model, self.classes)
         held = None if shipped else held_fingerprint(self.module)  # before anybody runs it

@@ -38,9 +38,9 @@ def law(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gives mu, sigma^2 of each weight, and a zero whose gradient is that of the divergence.
 
-    sigma = start exp(rho), and 0 where mu is 0. What is computed by the mu that is given back is
-    differentiated in one pass with all else. Each is to be used by one product alone, whose
-    gradient is taken over. ``into``: where sigma^2 is written, until the step is over. Without
+    sigma = start exp(rho), and 0 where mu is 0. Compute with the mu that is returned: all three are
+    differentiated in one pass. Use mu and sigma^2 in one product each, since their gradients are
+    changed in place. ``into``: where sigma^2 is written, until the step is over. Without
     ``summed`` the divergence's gradient is rounded before it is added, as a second call's would be.
     """
     found: tuple[Tensor, Tensor, Tensor] = _Law.apply(mu, rho, start, prior_std, into, summed)

@@ -26,7 +26,7 @@ Average = Callable[[Tensor], Tensor]  # the answers of several networks [network
 
 
 class _Left:
-    """What a pass leaves for the penalty behind it: no state of a network, none of a copy's."""
+    """What a forward pass leaves for the penalty that follows; copies of a network have none."""
 
     __slots__ = ("pull",)
 

@@ -1,6 +1,7 @@
-"""What a network holds besides its weights when it is built: no State has it, results go by it.
+"""What a network holds besides its weights when it is built: results may depend on it.
 
-A buffer that is not persistent, a plain tensor, a number or a list may be read from a file.
+No State has it: a buffer that is not persistent, a plain tensor, a number or a list, which may have
+been read from a file.
 """
 
 from __future__ import annotations

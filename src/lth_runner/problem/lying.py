@@ -1,4 +1,4 @@
-"""Under which names a network's own tensors lie, where others are written over them."""
+"""The tensors of a network that an origin writes over, by their names."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class Outcomes:
 
     ``by_sample``, in the split's order, has the headline for its mean: float32, or bool where each
     is 0 or 1, as an image is right or not. None where the objective's headline is no mean over
-    samples; both are empty for an empty split.
+    samples, and for an empty split, whose totals are empty.
     """
 
     totals: Tensor

@@ -90,7 +90,7 @@ def draws_anew(part: object) -> bool:
 def check_kinds(task: Task, names: Iterable[str], accepted: Collection[str], what: str) -> None:
     """Raises UserError where a covered weight is of no ``accepted`` kind of layer.
 
-    ``what`` says what goes by which axis. Biases are left to those who refuse them.
+    ``what`` says which part goes by which axis. Biases are not looked at.
     """
     for name in names:
         kind = task.kind(name)

@@ -1,4 +1,4 @@
-"""What cuBLAS needs for the same products twice, which it is told by the environment alone."""
+"""The environment variable without which cuBLAS does not repeat its products to the bit."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ REPRODUCIBLE = (":4096:8", ":16:8")  # those of a fixed size, by cuBLAS's docume
 
 
 def fix_workspace() -> None:
-    """Has matrix products on CUDA be functions of their inputs, unless the environment says else.
+    """Makes matrix products on CUDA reproducible, unless the environment says something else.
 
-    Torch reads this once, at a process's first product there: call it before any.
+    Torch reads the variable once, at a process's first product on CUDA: call it before that.
     """
     os.environ.setdefault(WORKSPACE, REPRODUCIBLE[0])
 

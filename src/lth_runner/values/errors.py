@@ -14,11 +14,11 @@ class UserError(Exception):
 
 
 class UnderWay(UserError):
-    """Says that another process is at this run."""
+    """Says that another process is working on this run."""
 
 
 class RankLost(Exception):
-    """Says that another of the processes that train together is gone, or cannot go on."""
+    """Says that another of the processes that train together has ended, or cannot go on."""
 
 
 class Damaged(Exception):
@@ -26,13 +26,14 @@ class Damaged(Exception):
 
 
 FEW = 8  # names that are listed even where one is near
-MOST = 60  # names that are all listed where none is
+MOST = 60  # names that are all listed where none is near
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Suggests the nearest known names for a mistyped one; all of them where few or none near.
+    """Suggests the known names that are nearest to a mistyped one.
 
-    Of more names than a terminal has room for, the least unlike.
+    All known names are listed where there are few of them, or none is near; of more than ``MOST``
+    those that are least unlike it.
     """
     names = sorted(known)
     accepted = f"accepted: {', '.join(names)}"

@@ -27,8 +27,8 @@ KINDS = (
 def whole_file(path: Path, *, synced: bool = True) -> Iterator[BinaryIO]:
     """Opens a file to be written anew, so that a kill or a power cut leaves the old or the new one.
 
-    Where the block raises, the old one stays. Not ``synced``, a power cut may take the new one,
-    and nobody waits for the disk. A link in the file's place is replaced, not followed.
+    Where the block raises, the old one stays. Without ``synced`` nothing waits for the disk, and a
+    power cut may lose the new one. A link in the file's place is replaced, not followed.
     """
     scratch = piece(path)
     try:

@@ -10,7 +10,9 @@ from typing import Any
 from lth_runner.values.files import read_regular
 
 MOST_ROWS = 2**30  # bytes of a file that is read whole
-_decode = json.JSONDecoder(parse_constant=lambda _: None).decode  # json.loads makes one a line
+_decode = json.JSONDecoder(
+    parse_constant=lambda _: None
+).decode  # json.loads would make a decoder for each line
 
 
 def read_bytes(path: Path, most: int = MOST_ROWS) -> bytes:

@@ -1,4 +1,4 @@
-"""What memory a machine has, what cannot fit, what can be given back, and how its end is told."""
+"""How much memory a machine has, what cannot fit, how it is given back, and running out of it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container, or of a job on a cl
 def give_back(num_values: int) -> None:
     """Gives the system what was freed of a large network, of ``num_values``, and its copies.
 
-    glibc keeps the pages of freed tensors for itself, where smaller blocks lie among them. Of a
-    small network there is nothing to be had.
+    glibc keeps the pages of freed tensors for itself, where smaller blocks lie among them. Does
+    nothing for a small network.
     """
     if num_values < LARGE:
         return
@@ -41,7 +41,7 @@ def page_out(tensors: Iterable[Tensor]) -> None:
     """Takes the pages of tensors that lie in a file out of memory, until they are read again.
 
     For tensors that a file was mapped into: others go to the swap space where there is some. No
-    value changes, what was written to neither; where the system cannot, all stays in memory.
+    value changes, also where the tensor was written to. Does nothing where the system cannot.
     """
     advise = getattr(ctypes.CDLL(None), "madvise", None) if sys.platform == "linux" else None
     if advise is None:
@@ -54,7 +54,7 @@ def page_out(tensors: Iterable[Tensor]) -> None:
 
 
 def total_memory(device: torch.device | str = "cpu") -> float:
-    """Returns the bytes that a device has in all, without bound where nobody says."""
+    """Returns the bytes that a device has in all, infinity where the system does not say."""
     on = torch.device(device)
     if on.type == "cuda":
         return float(torch.cuda.get_device_properties(on).total_memory)

@@ -1,4 +1,4 @@
-"""Pieces of files under way: beside their place, under names that no two writers share.
+"""Files that are being written: beside their final place, under names that no two writers share.
 
 A name says which process writes it, so that what a killed one left is told by its being gone.
 """
@@ -28,7 +28,7 @@ def piece(path: Path) -> Path:
 
 
 def create(path: Path) -> BinaryIO:
-    """Opens a file that is not there yet, under the caller's umask; a link there is none of ours.
+    """Opens a file that is not there yet, under the caller's umask, and never through a link.
 
     Raises FileExistsError where anything has that name.
     """

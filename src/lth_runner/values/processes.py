@@ -18,7 +18,7 @@ def place() -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """Returns whether a process is there; one that nobody has waited for has ended all the same.
+    """Returns whether a process runs: one that has ended, but was not waited for, does not.
 
     A number that no process can have (0, a negative or a huge one) is that of none.
     """

@@ -53,8 +53,8 @@ class Rank:
         return ["torchrun", *several, *each, "-m", "lth_runner"]
 
     def share(self, size: int) -> tuple[int, int]:
-        """Gives the samples of a batch of ``size`` that are this rank's, first and behind last.
+        """Returns where this rank's samples of a batch of ``size`` begin, and where they end.
 
-        As many as of any other rank, or one fewer.
+        They are as many as those of any other rank, or one fewer.
         """
         return self.number * size // self.num, (self.number + 1) * size // self.num

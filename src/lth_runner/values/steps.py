@@ -118,7 +118,7 @@ class Clock:
         return round(duration.amount * (self.epoch if duration.unit == "ep" else 1) * self.scale)
 
     def every(self, distance: Duration | Growing, name: str) -> Collection[Step]:
-        """Lists the steps that lie so far apart, at least one, from the start of a training."""
+        """Lists a training's steps at this distance from each other, which is at least one step."""
         least = distance.least if isinstance(distance, Growing) else distance
         apart = max(1, self.steps(least, name))
         if not isinstance(distance, Growing):

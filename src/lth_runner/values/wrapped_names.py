@@ -15,7 +15,7 @@ _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)  # who call i
 
 
 def plain(name: str) -> str:
-    """Leaves out of a name what only a wrapper calls so."""
+    """Removes from a name the parts that wrappers have put into it."""
     return ".".join(part for part in name.split(".") if part not in _WITHIN)
 
 

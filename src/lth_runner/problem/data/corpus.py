@@ -126,9 +126,9 @@ def _cached(
 ) -> tuple[Path, str, list[int]]:
     """The file of the parts' tokens, their type and where each part ends; made if not there.
 
-    Parts are encoded each by itself: a tokenizer gives more tokens to a character here than there,
-    so shares of the tokens would be other parts than those of the text, of which the first is what
-    the tokenizer learns from. The file's name says where they end, and what the tokens hash to.
+    Each part is encoded by itself: tokens are not equally long everywhere, so that shares of the
+    tokens would be other parts than shares of the text, the first of which is what the tokenizer
+    learns from. The file's name says where the parts end, and what the tokens hash to.
     """
     dtype = next(t for t in DTYPES if vocabulary - 1 <= numpy.iinfo(t).max)
     content = [hashlib.sha256(part.encode()).hexdigest() for part in parts]

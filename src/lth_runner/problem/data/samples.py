@@ -139,7 +139,7 @@ class Tokens:
 class Framed:
     """Windows of tokens between those that a model expects around a text, as [CLS] and [SEP].
 
-    They are inputs alone: what is learned of them is said by what masks them.
+    They are inputs alone: which tokens are targets is up to what masks them (``Masked``).
     """
 
     samples: Samples

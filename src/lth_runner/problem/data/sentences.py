@@ -120,7 +120,7 @@ class Sentences:
         )
 
     def _padded(self, table: Table) -> Split:
-        """All samples at once, of one length: that of no sample is left out."""
+        """Pads all samples to ``length``."""
         samples = Sequences(table, self.length)
         offsets = torch.arange(self.length)
         inside = offsets < samples.lengths[:, None]

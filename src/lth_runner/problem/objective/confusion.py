@@ -12,42 +12,43 @@ from lth_runner.values.ignored import IGNORED
 
 
 def class_counts(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Counts by sample, for every class, the places that are found, said and there.
+    """Counts true positives, predictions and labels of every class, by sample.
 
-    What is said is the largest output of a place; found is what is said and there. Returns int64
-    [3 * classes, samples]; places of -100 count for nothing.
+    A place's prediction is the class of its largest output. Returns int64 [3 * classes, samples];
+    places of -100 are not counted.
     """
     num = outputs.shape[1]
     counted = (labels != IGNORED).unsqueeze(-1)
-    there = F.one_hot(labels.clamp(min=0), num) * counted
-    said = F.one_hot(outputs.argmax(1), num) * counted
-    found = there * said
-    by_sample = [part.reshape(len(labels), -1, num).sum(1).t() for part in (found, said, there)]
+    true = F.one_hot(labels.clamp(min=0), num) * counted
+    predicted = F.one_hot(outputs.argmax(1), num) * counted
+    parts = true * predicted, predicted, true
+    by_sample = [part.reshape(len(labels), -1, num).sum(1).t() for part in parts]
     return torch.cat(by_sample)
 
 
 def f1(counts: Tensor) -> Tensor:
     """Computes 2 TP / (2 TP + FP + FN) of class 1 where there are two, else the mean over classes.
 
-    A class that is neither said nor there counts 0. ``counts`` are sums, or means, of
+    A class that is neither predicted nor a label counts 0. ``counts`` are sums, or means, of
     ``class_counts``, [3 * classes].
     """
-    found, said, there = counts.view(3, -1)
-    below = said + there
-    each = torch.where(below > 0, 2 * found / torch.where(below > 0, below, 1), 0)
+    hits, predicted, true = counts.view(3, -1)
+    below = predicted + true
+    each = torch.where(below > 0, 2 * hits / torch.where(below > 0, below, 1), 0)
     return each[1] if len(each) == 2 else each.mean()
 
 
 def matthews(counts: Tensor) -> Tensor:
-    """Computes the correlation of said and true classes, 0 where either is always the same.
+    """Computes the correlation of predicted and true classes, 0 where either is always the same.
 
-    (c s - sum p t) / sqrt((s^2 - sum p^2) (s^2 - sum t^2)) with c of s places right, p said and t
-    there of each class. Matthews, BBA 1975; of several classes Gorodkin, Comput. Biol. Chem. 2004.
+    (c s - sum p t) / sqrt((s^2 - sum p^2) (s^2 - sum t^2)) with c of s places right, p predictions
+    and t labels of each class. Matthews, BBA 1975; of several classes Gorodkin, Comput. Biol. Chem.
+    2004.
     """
-    found, said, there = counts.view(3, -1)
-    num = there.sum()
-    above = found.sum() * num - (said * there).sum()
-    below = (num**2 - (said**2).sum()) * (num**2 - (there**2).sum())
+    hits, predicted, true = counts.view(3, -1)
+    num = true.sum()
+    above = hits.sum() * num - (predicted * true).sum()
+    below = (num**2 - (predicted**2).sum()) * (num**2 - (true**2).sum())
     return torch.where(below > 0, above / torch.where(below > 0, below, 1).sqrt(), 0)
 
 

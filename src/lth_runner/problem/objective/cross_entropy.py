@@ -99,7 +99,7 @@ class CrossEntropy:
     def sample_parts(self, outputs: Tensor, targets: Tree) -> Tensor:
         """Counts the places of each sample that are right, and those that there are.
 
-        Of another headline, those that are found, said and there of every class.
+        Of another headline, true positives, predictions and labels of every class.
         """
         by_sample = self.totals_by_sample(outputs, targets)
         return by_sample[[0, 2]] if self.headline == "accuracy" else by_sample[PLAIN:]

@@ -50,18 +50,17 @@ class MultiLabel:
 
     def totals(self, outputs: Tensor, targets: Tree) -> Tensor:
         labels = _labels(targets)
-        said, there = outputs > 0, labels > 0.5
-        found = (said & there).sum()
+        predicted, true = outputs > 0, labels > 0.5
+        hits = (predicted & true).sum()
         summed = F.binary_cross_entropy_with_logits(outputs, labels, reduction="sum")
         count = labels.new_tensor(labels.numel())
-        return torch.stack([found, said.sum(), there.sum(), (said == there).sum(), summed, count])
+        right = (predicted == true).sum()
+        return torch.stack([hits, predicted.sum(), true.sum(), right, summed, count])
 
     def averaged(self, outputs: Tensor) -> Tensor:
         """Takes the mean of the networks' probabilities of each label, as its log odds."""
-        there, not_there = (
-            torch.logsumexp(F.logsigmoid(signed), 0) for signed in (outputs, -outputs)
-        )
-        return there - not_there
+        yes, no = (torch.logsumexp(F.logsigmoid(signed), 0) for signed in (outputs, -outputs))
+        return yes - no
 
     def terms(self, outputs: Tensor, targets: Tree) -> Tensor:
         """Computes the loss of every label by itself."""
@@ -70,23 +69,25 @@ class MultiLabel:
     def totals_by_sample(self, outputs: Tensor, targets: Tree) -> Tensor:
         """Computes what each sample adds to ``totals``."""
         labels = _labels(targets)
-        said, there = outputs > 0, labels > 0.5
+        predicted, true = outputs > 0, labels > 0.5
         losses = F.binary_cross_entropy_with_logits(outputs, labels, reduction="none")
-        parts = said & there, said, there, said == there, losses, torch.ones_like(labels)
+        hits, right = predicted & true, predicted == true
+        parts = hits, predicted, true, right, losses, torch.ones_like(labels)
         return torch.stack([in_float64(part).reshape(len(labels), -1).sum(1) for part in parts])
 
     def sample_parts(self, outputs: Tensor, targets: Tree) -> Tensor:
         """Counts each sample's 2 TP and its 2 TP + FP + FN."""
-        found, said, there = self.totals_by_sample(outputs, targets)[:3]
-        return torch.stack([2 * found, said + there])
+        hits, predicted, true = self.totals_by_sample(outputs, targets)[:3]
+        return torch.stack([2 * hits, predicted + true])
 
     def sample_values(self, parts: Tensor, totals: Tensor) -> Tensor:
         """Computes what each sample adds to F1."""
         return sample_ratios(parts) if bool(parts[1].any()) else torch.ones_like(parts[1])
 
     def values(self, totals: Tensor) -> dict[str, float]:
-        found, said, there, right, summed, count = totals.tolist()
-        f1 = 2 * found / (said + there) if said + there else 1.0  # none to find, none found
+        hits, predicted, true, right, summed, count = totals.tolist()
+        # no label, and none predicted: nothing was missed
+        f1 = 2 * hits / (predicted + true) if predicted + true else 1.0
         return {
             "f1": f1, "accuracy": mean_loss(right, count), "loss": mean_loss(summed, count),
         }  # fmt: skip

@@ -77,13 +77,13 @@ class Tagging:
     def totals_by_sample(self, outputs: Tensor, targets: Tree) -> Tensor:
         """Computes what each sentence adds to ``totals``, of words and then of spans."""
         named = _named(targets)
-        tags, said = named["tag"], outputs.argmax(2)
+        tags, predicted = named["tag"], outputs.argmax(2)
         losses = F.cross_entropy(outputs.flatten(0, 1), tags.flatten(), reduction="none")
-        parts = [said == tags, losses.view(tags.shape), tags != IGNORED]
+        parts = [predicted == tags, losses.view(tags.shape), tags != IGNORED]
         words = torch.stack([in_float64(part).sum(1) for part in parts])
         if self.headline == "accuracy":
             return words
-        return torch.cat([words, in_float64(span_counts(said, named))])
+        return torch.cat([words, in_float64(span_counts(predicted, named))])
 
     def averaged(self, outputs: Tensor) -> Tensor:
         """Takes the mean of the networks' probabilities of each word's tags."""
@@ -94,8 +94,8 @@ class Tagging:
         found = self.totals_by_sample(outputs, targets)
         if self.headline == "accuracy":
             return found[[0, 2]]
-        right, said, there = found[PLAIN:]
-        return torch.stack([2 * right, said + there])
+        hits, predicted, true = found[PLAIN:]
+        return torch.stack([2 * hits, predicted + true])
 
     def sample_values(self, parts: Tensor, totals: Tensor) -> Tensor:
         """Computes what each sentence adds to the headline."""
@@ -106,8 +106,8 @@ class Tagging:
         plain = {"accuracy": mean_loss(right, count), "loss": mean_loss(summed, count)}
         if self.headline == "accuracy":
             return plain
-        found, said, there = totals[PLAIN:].tolist()
-        return {"span_f1": 2 * found / (said + there) if said + there else 0.0, **plain}
+        hits, predicted, true = totals[PLAIN:].tolist()
+        return {"span_f1": 2 * hits / (predicted + true) if predicted + true else 0.0, **plain}
 
     def smoothed(self, amount: float) -> Tagging:
         """Returns the same with uniform targets mixed in, for training alone."""
@@ -141,17 +141,18 @@ class Tagging:
             )
 
 
-def span_counts(said: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-    """Counts the spans of each sentence: said and there, said, there; int64 [3, sentences].
+def span_counts(predicted: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+    """Counts true positives, predictions and labels among each sentence's spans.
 
-    ``said`` are tag numbers [sentences, length], of which those at words count.
+    ``predicted`` are tag numbers [sentences, length], of which those at words count. Returns int64
+    [3, sentences].
     """
-    there = targets["tag"]
-    is_word = there != IGNORED
+    true = targets["tag"]
+    is_word = true != IGNORED
     order = (~is_word).int().argsort(dim=1, stable=True)  # words first, as they stand
     words = is_word.gather(1, order)
-    ends, begins, kinds = _spans(said.gather(1, order), words, targets)
-    true_ends, true_begins, true_kinds = _spans(there.gather(1, order), words, targets)
+    ends, begins, kinds = _spans(predicted.gather(1, order), words, targets)
+    true_ends, true_begins, true_kinds = _spans(true.gather(1, order), words, targets)
     found = ends & true_ends & (begins == true_begins) & (kinds == true_kinds)
     return torch.stack([part.sum(1) for part in (found, ends, true_ends)])
 
