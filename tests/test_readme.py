@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import re
 import runpy
+import shlex
 import sys
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import yaml
@@ -21,6 +25,7 @@ from documents import blocks, commands, section, table, workshop_of
 from lth_runner.cli.conf_dir import conf_dir
 from lth_runner.cli.status import main as lth_status
 from lth_runner.store.ticket_file import read_ticket
+from lth_runner.values.terminal import Arguments
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import keys
@@ -90,6 +95,55 @@ def test_commands_of_the_readme_and_its_pages_compose(words: list[str]) -> None:
     single = [re.sub(r"(=[^\[,]+),.*", r"\1", word) for word in overrides(words)]
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         compose("config", overrides=single)
+
+
+def shown_commands(program: str) -> Iterator[list[str]]:
+    """The arguments that the pages' fenced commands give to a program."""
+    for path in DOCUMENTS:
+        text = path.read_text()
+        lines = [line for of in ("sh", "bash", "text") for part in blocks(text, of)
+                 for line in part.replace("\\\n", " ").splitlines()]  # fmt: skip
+        for line in lines:
+            if re.match(rf"{program}( |$)", line):
+                yield shlex.split(line, comments=True)[1:]
+
+
+@pytest.mark.parametrize("name", ["diff", "export", "merge", "report", "status"])
+def test_commands_of_all_pages_are_accepted_by_their_programs(name: str) -> None:
+    shown = list(shown_commands(f"lth-{name}"))
+    assert shown
+    main = importlib.import_module(f"lth_runner.cli.{name}").main
+    accepted = []
+
+    def stop_after(self: Arguments, *given: Any) -> Any:
+        accepted.append(ArgumentParser.parse_args(self, *given))
+        raise InterruptedError
+
+    with mock.patch.object(Arguments, "parse_args", stop_after):
+        for words in shown:
+            with pytest.raises(InterruptedError):
+                main(words)
+    assert len(accepted) == len(shown)
+
+
+def test_extras_that_are_told_to_install_exist() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    extras = section_of_toml(project, "project.optional-dependencies")
+    texts = [path.read_text() for path in [*DOCUMENTS, *sorted((ROOT / "conf").rglob("*.yaml"))]]
+    told = {name for text in texts for names in re.findall(r"lth-runner\[([a-z,]+)\]", text)
+            for name in names.split(",")}  # fmt: skip
+    assert told
+    assert told <= set(re.findall(r"^([a-z]+) = ", extras, re.MULTILINE))
+
+
+def section_of_toml(text: str, title: str) -> str:
+    return text.split(f"\n[{title}]\n")[1].split("\n[")[0]
+
+
+def test_the_number_of_pruners_is_told_as_it_is() -> None:
+    count = sum(of == "pruner" for of, _ in options())
+    assert f"**{count} pruners" in README
+    assert f"; {count} in all ([pruners.md]" in RUNNING
 
 
 def test_make_targets_exist() -> None:
