@@ -195,6 +195,19 @@ def test_components_are_those_of_the_singular_values(shape, monkeypatch):
         )
 
 
+@pytest.mark.parametrize("shape", [(5, 40), (40, 5)])
+def test_equal_networks_span_no_direction_of_their_own(shape):
+    drawn = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    twice = torch.cat([drawn, drawn])
+    rank = min(4, shape[1])
+    assert Principal.of(twice, rank).components.isfinite().all()
+    if shape[0] < shape[1]:
+        with pytest.raises(UserError, match=r"components=9: the networks span 4 directions"):
+            Principal.of(twice, 9)
+    with pytest.raises(UserError, match="all equal"):
+        Principal.of(drawn[:1].repeat(3, 1), 2)
+
+
 def test_a_row_holds_the_surviving_weights_and_no_others():
     state = {
         "a": torch.arange(6.0).reshape(2, 3),
@@ -268,7 +281,7 @@ def test_a_flow_learns_from_several_runs_and_tells_them_apart(outputs, populatio
     shutil.copytree(population, twin, dirs_exist_ok=True)
     words = (
         f"dataset.run=[{population},{twin}]", "dataset=weight_flow", "dataset.num_conditions=2",
-        "dataset.components=4", "model=velocity", "model.width=8", "objective=regression",
+        "dataset.components=3", "model=velocity", "model.width=8", "objective=regression",
         "pruner=magnitude_at_init", "pruner.sparsity=0.5", "pruner.rate=null",
         "pruner.retrain=false", "control=none", "probe=generated", "probe.generated.num=3",
         "probe.generated.sampler.num_steps=2", "replicates=1", "train.shrink_to=4it",

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lth_runner.values.errors import UserError
+
 BLOCK = 2**16  # weights, or networks, that are widened to float64 at once
+ROUNDING = 1e-12  # of the largest variance: what is below it is rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +31,7 @@ class Principal:
         By the products of every two networks where these are fewer than their weights (Gram),
         else by those of every two weights; either is added up block by block in float64, so that
         no more than a block is in memory besides. A direction's sign is that of its largest entry.
+        Raises UserError for more directions than the networks span, where some are equal.
         """
         mean = rows.double().mean(0) if rows.numel() < BLOCK else _mean(rows)
         total, wide = 0.0, rows.shape[1] > rows.shape[0]
@@ -38,6 +42,13 @@ class Principal:
             products += piece @ piece.t() if wide else piece.t() @ piece
             total += float(piece.square().sum())
         values, vectors = torch.linalg.eigh(products)
+        if (rank := int((values > ROUNDING * values[-1]).sum())) < num:
+            raise UserError(
+                f"dataset.components={num}: the networks span {rank} directions, for some of them "
+                f"are equal: set it to {rank} at most, or take each network once"
+                if rank
+                else f"dataset.components={num}: the networks are all equal and span no direction"
+            )
         values, vectors = values.flip(0)[:num].clamp(min=0), vectors.flip(1)[:, :num]
         components = vectors.t()
         if wide:
