@@ -212,6 +212,22 @@ def colours() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(48, 12), nn.ReLU(), nn.Linear(12, 3))
 
 
+def noisy(image: Tensor) -> Tensor:
+    if not image.is_floating_point():
+        raise TypeError("floats alone")
+    return image + torch.randn(image.shape)
+
+
+def test_a_transform_may_be_for_floats_alone() -> None:
+    part = Transforms(noisy)
+    floats = torch.rand(4, 1, 16, 16), torch.arange(4)
+    found = Data.from_tensors(floats, floats, validation=0, augment=part).stream(4, 0)[0][0]
+    assert found.shape == floats[0].shape
+    assert not torch.equal(found, floats[0])
+    with pytest.raises(UserError, match="cannot take an image of uint8: floats alone"):
+        data(torch.arange(4), part)
+
+
 # --- refused
 
 

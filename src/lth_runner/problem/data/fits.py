@@ -12,6 +12,7 @@ from lth_runner.problem.data.splits import Split, check_split
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError
 from lth_runner.values.ignored import IGNORED
+from lth_runner.values.raised import reason_of
 
 
 def check_samples(
@@ -74,12 +75,26 @@ def check_moments(
         raise UserError(f"{name}: std is {std}: give positive numbers")
 
 
+def check_applies(augment: Augmentation, images: Tensor, name: str) -> None:
+    """Raises UserError where images of this type cannot be augmented."""
+    try:
+        augment.apply(images, augment.draw(len(images), 0, 0, 0).to(images.device))
+    except UserError:
+        raise
+    except Exception as error:  # a stranger's may raise anything
+        kind = str(images.dtype).removeprefix("torch.")
+        raise UserError(
+            f"{name}: dataset.augment cannot take an image of {kind}: {reason_of(error)}"
+        ) from error
+
+
 def check_augmented(augment: Augmentation, train: Split, name: str) -> None:
     """Raises UserError where samples cannot be augmented, or their targets would not follow."""
     inputs, targets = train
     if not isinstance(inputs, Tensor):
         raise UserError(f"{name}: inputs by name cannot be augmented: leave the augmentation out")
     augment.check(tuple(inputs.shape[1:]), name)
+    check_applies(augment, inputs[:1], name)
     if not augment.moves:
         return
     for values in tree.tensors(targets):

@@ -47,19 +47,20 @@ class Transforms:
 
     def check(self, shape: tuple[int, ...], name: str) -> None:
         drawn = torch.rand(shape, generator=generator(0, "look"))  # flipped, black is black
-        for image in ((255 * drawn).to(torch.uint8), drawn):
-            self._check_on(image, name)
+        refused = [self._tried_on(image, name) for image in ((255 * drawn).byte(), drawn)]
+        if all(refused):
+            raise UserError(
+                f"{name}: dataset.augment {type(self.transform).__name__} cannot take an image: "
+                f"{refused[0]}"
+            )
 
-    def _check_on(self, image: Tensor, name: str) -> None:
+    def _tried_on(self, image: Tensor, name: str) -> str | None:
+        """Says why an image of this type is not taken; raises UserError for what comes of it."""
         said = type(self.transform).__name__
         try:
             found, *others = (self._changed(image, 1) for _ in range(LOOKS))
         except Exception as error:  # a stranger's may raise anything
-            if image.dtype != torch.uint8:
-                return  # for bytes alone: floats are not these data's, or are told below
-            raise UserError(
-                f"{name}: dataset.augment {said} cannot take an image: {reason_of(error)}"
-            ) from error
+            return reason_of(error)  # it may be for the other type alone
         if (
             not isinstance(found, Tensor)
             or found.shape != image.shape
@@ -77,6 +78,7 @@ class Transforms:
                 f"{name}: dataset.augment {said} gives another image under the same seed: a killed "
                 "run could not go on; draw its random numbers from torch, numpy or random"
             )
+        return None
 
     def _changed(self, image: Tensor, seed: int) -> Any:
         with all_seeded(seed):

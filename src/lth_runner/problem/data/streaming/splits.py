@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lth_runner.problem.data.augmentation import Augmentation, FlipCrop, chain
 from lth_runner.problem.data.finish import Finish
-from lth_runner.problem.data.fits import check_moments
+from lth_runner.problem.data.fits import check_applies, check_moments
 from lth_runner.problem.data.pictures import MODES
 from lth_runner.problem.data.sampled import EVALUATED, PLAIN, InOrder, SampledData
 from lth_runner.problem.data.samples import Subset
@@ -177,6 +177,7 @@ def streamed(
     augmenting = chain(FlipCrop(flip=augment_flip, crop=augment_crop), augment)
     if augmenting:
         augmenting.check(decoding.shape, name)
+        check_applies(augmenting, torch.zeros(1, *decoding.shape, dtype=torch.uint8), name)
     plain = decoding.decoded(named["train"])
     mean, std = decoding.moments(plain)
     changed = plain
