@@ -13,7 +13,7 @@ from torch import Tensor
 from lth_runner.problem.data.finish import Finish
 from lth_runner.problem.data.order import Order, sent
 from lth_runner.problem.data.samples import Samples, Subset
-from lth_runner.problem.data.splits import count_of
+from lth_runner.problem.data.splits import numbers_held_out, numbers_kept
 from lth_runner.problem.data.workers import Ahead, Request, Requests
 from lth_runner.values import identity, tree
 from lth_runner.values.errors import UserError, nearest
@@ -64,12 +64,10 @@ class SampledData:
         name: str = "samples",
     ) -> SampledData:
         """Holds ``validation`` samples out of train: a count, or a fraction below 1."""
-        num = count_of(validation, len(train), key="validation", least=0, most=len(train) - 1)
-        permutation = torch.randperm(len(train), generator=generator(split_seed, "split"))
-        rest, held = permutation[num:].sort().values, permutation[:num].sort().values
+        rest, held = numbers_held_out(len(train), validation, seed=split_seed)
         return cls(
             train=Subset(train, rest),
-            val=Subset(train, held) if num else None,
+            val=Subset(train, held) if len(held) else None,
             test=test,
             num_classes=num_classes,
             name=name,
@@ -96,8 +94,7 @@ class SampledData:
         def cut(samples: Samples) -> Samples:
             if len(samples) <= max_samples:
                 return samples
-            order = torch.randperm(len(samples), generator=generator(0, "subset"))
-            return Subset(samples, order[:max_samples].sort().values)
+            return Subset(samples, numbers_kept(len(samples), max_samples, seed=0))
 
         return replace(
             self,

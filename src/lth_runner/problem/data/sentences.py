@@ -13,13 +13,12 @@ from torch import Tensor
 from lth_runner.problem.data.sampled import SampledData
 from lth_runner.problem.data.samples import Samples, Subset
 from lth_runner.problem.data.sequences import Sequences
-from lth_runner.problem.data.splits import Split, count_of, hold_out, keep_subset
+from lth_runner.problem.data.splits import Split, hold_out, keep_subset, numbers_kept
 from lth_runner.problem.data.tensors import Data
 from lth_runner.problem.data.token_table import Table, cached_table, names_of, table_of
 from lth_runner.problem.data.tokenizers import Encode, Knowing, Tokenizer, Words, special_of
 from lth_runner.values import identity
 from lth_runner.values.errors import UserError, nearest
-from lth_runner.values.seeds import stream as generator
 
 PADS = ("length", "batch")
 
@@ -222,9 +221,7 @@ def parted(table: Table) -> dict[str, Table]:
 
 def some_of(samples: Samples, amount: float, seed: int) -> Samples:
     """Takes those that ``keep_subset`` takes."""
-    num = count_of(amount, len(samples), key="subset", least=1, most=len(samples))
-    order = torch.randperm(len(samples), generator=generator(seed, "subset"))
-    return Subset(samples, order[:num].sort().values)
+    return Subset(samples, numbers_kept(len(samples), amount, seed=seed))
 
 
 def _classes(rows: Sequence[Labelled], num_classes: int) -> dict[str, int]:

@@ -94,11 +94,8 @@ def read_batches(batches: Iterable[Any], where: str) -> Split:
 
 def hold_out(split: Split, amount: float, *, seed: int) -> tuple[Split, Split]:
     """Splits into (the rest, ``amount`` samples drawn by ``seed``), both in the original order."""
-    num = count_of(
-        amount, tree.length(split[1]), key="validation", least=0, most=tree.length(split[1]) - 1
-    )
-    permutation = torch.randperm(tree.length(split[1]), generator=generator(seed, "split"))
-    return _pick(split, permutation[num:]), _pick(split, permutation[:num])
+    rest, held = numbers_held_out(tree.length(split[1]), amount, seed=seed)
+    return _pick(split, rest), _pick(split, held)
 
 
 def keep_subset(split: Split, amount: float | None, *, seed: int) -> Split:
@@ -108,9 +105,24 @@ def keep_subset(split: Split, amount: float | None, *, seed: int) -> Split:
     """
     if amount is None:
         return split
-    num = count_of(amount, tree.length(split[1]), key="subset", least=1, most=tree.length(split[1]))
-    permutation = torch.randperm(tree.length(split[1]), generator=generator(seed, "subset"))
-    return _pick(split, permutation[:num])
+    return _pick(split, numbers_kept(tree.length(split[1]), amount, seed=seed))
+
+
+def numbers_held_out(total: int, amount: float, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Draws which of ``total`` samples are held out: the numbers of the rest, and theirs, in order.
+
+    Raises UserError where none is left.
+    """
+    num = count_of(amount, total, key="validation", least=0, most=total - 1)
+    permutation = torch.randperm(total, generator=generator(seed, "split"))
+    return permutation[num:].sort().values, permutation[:num].sort().values
+
+
+def numbers_kept(total: int, amount: float, *, seed: int) -> Tensor:
+    """Draws the numbers of ``amount`` of ``total`` samples, in order; raises UserError for none."""
+    num = count_of(amount, total, key="subset", least=1, most=total)
+    permutation = torch.randperm(total, generator=generator(seed, "subset"))
+    return permutation[:num].sort().values
 
 
 def of_classes(
@@ -177,5 +189,4 @@ def moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _pick(split: Split, index: Tensor) -> Split:
-    index = index.sort().values
     return tree.rows(split[0], index), tree.rows(split[1], index)

@@ -14,13 +14,12 @@ from lth_runner.problem.data.passages import NONE, Passages
 from lth_runner.problem.data.rows import decoded, whole
 from lth_runner.problem.data.sampled import SampledData
 from lth_runner.problem.data.sentences import check_vocabulary
-from lth_runner.problem.data.splits import count_of
+from lth_runner.problem.data.splits import numbers_held_out
 from lth_runner.problem.data.token_table import Table, cached_table
 from lth_runner.problem.data.tokenizer_file import FileEncoder, TokenizerFile
 from lth_runner.values import identity
 from lth_runner.values.errors import UserError
 from lth_runner.values.json_files import loaded
-from lth_runner.values.seeds import stream as generator
 
 
 def squad(
@@ -146,11 +145,8 @@ def _passage(path: Path, paragraph: Any) -> _Passage:
 def _held_out(
     passages: Sequence[_Passage], amount: float, seed: int
 ) -> tuple[list[_Passage], list[_Passage]]:
-    num = count_of(amount, len(passages), key="validation", least=0, most=len(passages) - 1)
-    order = torch.randperm(len(passages), generator=generator(seed, "split")).tolist()
-    held = set(order[:num])
-    kept = [one for number, one in enumerate(passages) if number not in held]
-    return kept, [one for number, one in enumerate(passages) if number in held]
+    kept, held = numbers_held_out(len(passages), amount, seed=seed)
+    return [passages[n] for n in kept.tolist()], [passages[n] for n in held.tolist()]
 
 
 @dataclass

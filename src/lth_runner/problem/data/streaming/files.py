@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from lth_runner.problem.data.streaming.encoded import content_hash
+from lth_runner.problem.data.token_table import Table
 from lth_runner.values.errors import UserError
-
-Table = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from lth_runner.problem.data.fits import check_applies, check_moments
 from lth_runner.problem.data.pictures import MODES
 from lth_runner.problem.data.sampled import EVALUATED, PLAIN, InOrder, SampledData
 from lth_runner.problem.data.samples import Subset
-from lth_runner.problem.data.splits import count_of, moments, of_classes
+from lth_runner.problem.data.splits import moments, numbers_held_out, numbers_kept, of_classes
 from lth_runner.problem.data.streaming.broken import Broken, readable
 from lth_runner.problem.data.streaming.decoded import Decoded
 from lth_runner.problem.data.streaming.encoded import Encoded, Picked
@@ -183,8 +183,9 @@ def streamed(
     changed = plain
     if decoding.transforms is not None:
         changed = decoding.decoded(named["train"], training=True)
-    rest, held = _held_out(len(plain), 0 if val is not None else validation, split_seed)
-    rest = _subset(rest, subset, split_seed)
+    rest, held = numbers_held_out(len(plain), 0 if val is not None else validation, seed=split_seed)
+    if subset is not None:
+        rest = rest[numbers_kept(len(rest), subset, seed=split_seed)]
     held_out = Subset(plain, held) if len(held) else None
     total = sum(len(encoded) for encoded in named.values())
     workers = decoding.num_workers
@@ -216,19 +217,3 @@ def _of_classes(encoded: Encoded, classes: Sequence[int], num_found: int) -> Enc
     assert isinstance(kept, Tensor)
     assert isinstance(labels, Tensor)
     return Picked(encoded, kept.squeeze(1), labels)
-
-
-def _held_out(num: int, validation: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Draws what is held out, as ``hold_out`` does of tables; both in the original order."""
-    count = count_of(validation, num, key="validation", least=0, most=num - 1)
-    permutation = torch.randperm(num, generator=generator(seed, "split"))
-    return permutation[count:].sort().values, permutation[:count].sort().values
-
-
-def _subset(index: Tensor, amount: float | None, seed: int) -> Tensor:
-    """Keeps ``amount`` of some numbers, as ``keep_subset`` does of tables."""
-    if amount is None:
-        return index
-    num = count_of(amount, len(index), key="subset", least=1, most=len(index))
-    permutation = torch.randperm(len(index), generator=generator(seed, "subset"))
-    return index[permutation[:num].sort().values]
