@@ -141,9 +141,9 @@ class _EarlyBirdStop:
 
     @torch.no_grad()
     def _drawn(self) -> Mask | None:
-        weights = states.read(self._model)
-        if not all(bool(value.isfinite().all()) for value in weights.values()):
+        if not all(bool(value.isfinite().all()) for value in self._model.parameters()):
             return None  # a diverged training is for the loop to tell
+        weights = states.read(self._model)
         scores = scales(weights, self._whole, self._norms)
         seed = derive(self._seed, "search", 1)  # one for all: equal scores are cut at one place
         return self._rule.allocate(scores, self._rule.schedule()[-1], self._whole, seed)

@@ -66,8 +66,13 @@ def optimizer_of(
 
 
 def are_finite_here(model: nn.Module) -> bool:
-    """Whether the weights of a network are, those that lie in this process."""
-    weights = [local(w) for w in model.state_dict().values() if w.is_floating_point()]
+    """Whether a network's parameters and its norms' statistics are, as far as they lie here.
+
+    Other buffers are not asked: a network may hold infinity on purpose, as in a mask of attention.
+    """
+    statistics = [value for part in model.modules() if is_norm(part) for value in part.buffers()]
+    values = [*model.parameters(), *filter(torch.is_floating_point, statistics)]
+    weights = [local(value.detach()) for value in values]
     return all(torch.isfinite(torch.stack(torch._foreach_norm(weights))).tolist())
 
 

@@ -112,10 +112,15 @@ def _strayed(start: State, plain: State, again: State) -> bool:
     squares = torch.zeros(2, dtype=torch.float64)
     for name, value in plain.items():
         if value.is_floating_point():
-            apart, gone = again[name] - value, value - start[name]
+            apart, gone = _moved(value, again[name]), _moved(start[name], value)
             squares += torch.stack([one.double().square().sum() for one in (apart, gone)])
     apart_squared, gone_squared = squares.tolist()
     return math.isfinite(gone_squared) and not apart_squared <= STRAYED**2 * gone_squared
+
+
+def _moved(before: Tensor, after: Tensor) -> Tensor:
+    """Computes after - before, 0 where they are equal: of a buffer that holds infinity too."""
+    return torch.where(after == before, 0.0, after - before)
 
 
 def _one_by_one(job: Job, recipe: Recipe) -> tuple[int, Tensor, State]:
