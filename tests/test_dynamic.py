@@ -25,6 +25,7 @@ from lth_runner.score import Random
 from lth_runner.search import AtInit, Learned
 from lth_runner.store.checkpoint_file import load_checkpoint, save_checkpoint
 from lth_runner.training.job import Job
+from lth_runner.training.learning_rate import Linear
 from lth_runner.training.loop import Loop
 from lth_runner.training.train import replay
 from lth_runner.values import state as states
@@ -328,6 +329,19 @@ def test_installing_changes_no_weights_and_every_optimizer_goes(rule):
 def test_none_of_them_says_that_it_packs():
     """They touch the optimizer's state, or train weights beside the network's own."""
     assert not any(rule.packs for rule in (*MOVING.values(), *CHOSEN.values()))
+
+
+def test_the_rate_of_a_step_in_whose_place_connections_move_is_shown_killed_or_not():
+    problem, how = job(MOVING["rigl"]), small.recipe(learning_rate=Linear())
+    loop = Loop(problem, how, None)
+    for _ in range(4):
+        forward(loop)
+    checkpoint = loop.checkpoint()
+    for one in (loop, Loop(problem, how, checkpoint)):
+        before = one.live.mask()
+        forward(one)  # step 4
+        assert one.live.mask() != before
+        assert one.evaluate()["learning_rate"] == pytest.approx(0.1 * (1 - 4 / 40))
 
 
 def test_another_seed_grows_other_connections_and_the_same_seed_the_same():

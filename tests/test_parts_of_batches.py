@@ -13,12 +13,14 @@ from torch import nn
 import small
 from command import SMALL, lth_run, no_training
 from lanes import Memory, jobs, recipe, trained, whole_state
-from lth_runner.masking import Static
+from lth_runner.allocate import Global
+from lth_runner.masking import Continuous, Static, StraightThrough
 from lth_runner.problem import NextToken
 from lth_runner.problem.data import Data
 from lth_runner.problem.evaluated import values_kept_of_a_token
 from lth_runner.problem.models import masked_transformer
 from lth_runner.problem.task import Task
+from lth_runner.schedule import Iterations
 from lth_runner.search.ticket import Ticket
 from lth_runner.store.checkpoint_file import load_checkpoint, save_checkpoint
 from lth_runner.training.engines.packed import obstacle
@@ -139,6 +141,30 @@ def test_a_step_whose_gradients_overflow_is_left_out_and_the_factor_halved() -> 
     loop.update()
     assert states.fingerprint(loop.weights()) != states.fingerprint(before)
     assert int(scale.state_dict()["streak"]) == 1
+
+
+def test_a_step_that_is_left_out_loses_no_weight_that_a_mask_may_take_back() -> None:
+    task = small.task()
+    masking = StraightThrough(Global(), Iterations(0.5), end=0.0, every="1it")
+    loop = Loop(replace(small.dense_job(task), masking=masking), recipe(precision="fp16"), None)
+    for overflows in (False, False, True):
+        before = {n: v for n, v in loop.live.state_dict().items() if n.startswith("raw.")}
+        loop.backward()
+        if overflows:
+            next(loop.model.parameters()).grad.view(-1)[0] = torch.inf
+        loop.update()
+    assert loop.live.mask().density == 0.5
+    after = loop.live.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_a_mask_that_counts_its_steps_counts_one_that_is_left_out() -> None:
+    job = replace(small.dense_job(small.task()), masking=Continuous())
+    loop = Loop(job, recipe(precision="fp16"), None)
+    loop.backward()
+    next(loop.model.parameters()).grad.view(-1)[0] = torch.inf
+    loop.update()
+    assert int(loop.live.state_dict()["begin"]) == 0
 
 
 def test_the_factor_doubles_after_many_steps_and_gradients_come_back_to_size() -> None:

@@ -186,16 +186,15 @@ class Loop:
 
     def before_step(self) -> bool:
         """Does what comes before the optimizer's step; says whether there is to be one."""
-        if not self.prepare_gradients():
-            return False
-        self.set_rate()
-        return True
+        self.set_rate()  # shown where the step is left out, too
+        return self.prepare_gradients()
 
     def prepare_gradients(self) -> bool:
         """Makes the gradients what the optimizer is to see; says whether it is to step at all."""
-        if self.scale is not None and not self.scale.unscale(self.parameters):
-            return False
-        if not self.live.after_backward(self.step, self.clock.total, self.optimizer):
+        are_finite = self.scale is None or self.scale.unscale(self.parameters)
+        # before a step that is left out too: a mask may have put other weights into the network
+        steps = self.live.after_backward(self.step, self.clock.total, self.optimizer)
+        if not (are_finite and steps):
             return False
         if self.recipe.clip_norm is not None:
             self.live.clip(self.recipe.clip_norm)
