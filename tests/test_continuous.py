@@ -15,6 +15,8 @@ from fake_past import CLOCK, Fake, equal, small_task
 from lth_runner.allocate import Global, count
 from lth_runner.masking import Continuous, Restarting
 from lth_runner.masking.continuous import round_of
+from lth_runner.problem.covers import Covers
+from lth_runner.problem.task import Task
 from lth_runner.search import Learned
 from lth_runner.search.rewind import Rewind
 from lth_runner.search.ticket import Ticket
@@ -229,6 +231,58 @@ def test_a_tensor_that_two_layers_share_has_one_mask():
     assert int((model[1].weight == 0).sum()) == int(
         (live.state_dict()["scores.0.weight"] < 0).sum()
     )
+
+
+class Named(nn.Module):
+    """Has weights under other names: its own, those of a cell and of an attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernel = nn.Parameter(torch.randn(8, 4) / 2)
+        self.cell, self.attention = nn.GRUCell(8, 8), nn.MultiheadAttention(8, 2, batch_first=True)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, images):
+        rows = images.flatten(1, 2) @ self.kernel.T
+        rows = self.attention(rows, rows, rows, need_weights=False)[0]
+        return self.last(self.cell(rows[:, 0], rows[:, 1]))
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rows, self.last = nn.LSTM(4, 6, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, images):
+        return self.last(self.rows(images.flatten(1, 2))[0][:, -1])
+
+
+ANY = Covers(types=("linear", "recurrent", "attention_projection"))
+
+
+def test_a_weight_of_any_name_has_a_factor_that_is_trained():
+    covers = replace(ANY, also=("kernel",))
+    task = Task(Named, small.blobs(), 0, covers=covers)
+    assert {"kernel", "cell.weight_hh", "attention.in_proj_weight"} < set(task.prunable)
+    rule = Continuous(penalty=0, final_beta=5, sparsity=0.5)
+    loop = Loop(Job(task, Learned().propose(task, []), rule), small.recipe(), None)
+    loop.backward()
+    loop.update()
+    scores = loop.live.state_dict()
+    assert all(bool(scores[f"scores.{name}"].any()) for name in task.prunable)
+    while loop.step < loop.clock.total:
+        loop.backward()
+        loop.update()
+    outcome = loop.outcome()  # refuses a network that answers otherwise than these weights
+    assert outcome.mask.num_kept == count(0.5, task.dense().num_prunable)
+    assert all(type(part).__name__[:8] != "Parametr" for part in loop.model.modules())
+
+
+def test_a_layer_that_would_not_see_its_factor_is_refused_unless_it_stays_whole():
+    task = Task(Recurrent, small.blobs(), 0, covers=ANY)
+    with pytest.raises(UserError, match=r"LSTM does not read rows\.weight_ih_l0.*pruner\.exclude"):
+        Continuous().install(task.module(), task.dense(), 0)
+    Continuous(exclude=["rows.*"]).install(task.module(), task.dense(), 0)
 
 
 # --- the ticket

@@ -161,6 +161,10 @@ def blocks():
     )
 
 
+def sequence():
+    return nn.Sequential(nn.Flatten(), nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3))
+
+
 def test_whole_layers_of_equal_shapes_change_places_under_the_same_mask():
     task = Task(blocks, data(), 0)
     weights = drawn(task, "own")
@@ -177,6 +181,15 @@ def test_whole_layers_of_equal_shapes_change_places_under_the_same_mask():
     others = [name for name in weights if not name.startswith(("blocks.0", "blocks.1", "blocks.2"))]
     assert equal({n: arm.weights[n] for n in others}, {n: weights[n] for n in others})
     assert not differing(arm, ShuffledLayers()(task, ticket, [], 1))
+
+
+def test_layers_of_a_network_that_is_a_list_itself_change_places():
+    task = Task(sequence, data(), 0)
+    ticket = Ticket(task.dense(), task.init())
+    arm = ShuffledLayers()(task, ticket, [], 1).weights
+    own = ticket.weights
+    assert equal({"1.weight": arm["1.weight"]}, {"1.weight": own["2.weight"]})
+    assert equal({"2.weight": arm["2.weight"]}, {"2.weight": own["1.weight"]})
 
 
 def test_layers_without_another_place_are_refused():

@@ -141,11 +141,14 @@ def test_an_early_bird_that_cannot_be_found_is_refused(every, until, total, refu
         check(masking, Clock(10, total))
 
 
-def test_connections_that_never_move_are_warned_of(caplog):
+@pytest.mark.parametrize(
+    ("kind", "said"), [(Rigl, "at the first step alone"), (Set, "no connection moves")]
+)
+def test_connections_that_do_not_move_on_are_warned_of(kind, said, caplog):
     for every, warned in (("100it", True), ("10it", False), ("16it", True)):
         caplog.clear()
-        check(Rigl(Updates(every=every, end=0.75)), Clock(5, 20))
-        assert ("no connection moves" in caplog.text) == warned
+        check(kind(Updates(every=every, end=0.75)), Clock(5, 20))
+        assert (said in caplog.text) == warned
     caplog.clear()
     check(Rigl(Updates(fraction=0.0)), Clock(5, 20))
     assert not caplog.text

@@ -17,7 +17,7 @@ from lth_runner.values.seeds import stream
 from lth_runner.values.state import State
 from lth_runner.values.steps import Clock
 
-_NUMBERED = re.compile(r"(.+?)\.(\d+)\.(.+)")
+_NUMBERED = re.compile(r"(?:(.+?)\.)?(\d+)\.(.+)")  # a network may be a list itself
 Block = tuple[str, str]  # a list of layers, and a layer's number in it
 
 
@@ -85,7 +85,7 @@ def _blocks(weights: State) -> Mapping[Block, Mapping[str, str]]:
     for full in weights:
         if (match := _NUMBERED.fullmatch(full)) is not None:
             where, number, name = match.groups()
-            found.setdefault((where, number), {})[name] = full
+            found.setdefault((where or "", number), {})[name] = full
     return found
 
 

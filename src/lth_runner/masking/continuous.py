@@ -162,7 +162,7 @@ class _Continuous:
         self._start = states.read(model) if rule.weights == "rewind" and rule.rounds > 1 else {}
         for name in kept:
             if name not in spared:
-                self._soft[name] = _masked(model, self._own[name], rule.initial)
+                self._soft[name] = _masked(model, name, self._own[name], rule.initial)
 
     def trainable(self) -> Iterable[dict[str, Any]]:
         rate = {} if self._rule.score_lr is None else {"lr": self._rule.score_lr}
@@ -242,7 +242,7 @@ class _Continuous:
     def remove(self) -> None:
         weights, factors = self.weights(), set(self._soft.values())
         for module in list(self._model.modules()):
-            for name in ("weight", "bias"):
+            for name in list(getattr(module, "parametrizations", ())):
                 if _factors_on(module, name) & factors:  # others are the network's own
                     parametrize.remove_parametrizations(module, name, leave_parametrized=False)
         states.write(self._model, weights)
@@ -272,14 +272,23 @@ class _Continuous:
             self._set()
 
 
-def _masked(model: nn.Module, weight: Tensor, initial: float) -> _SigmoidFactor:
-    """Lays one factor on a tensor, in every module that shares it."""
+def _masked(model: nn.Module, name: str, weight: Tensor, initial: float) -> _SigmoidFactor:
+    """Lays one factor on a tensor, in every module that shares it.
+
+    Raises UserError for a module that would not see it: torch's recurrent layers read their
+    weights from a list of their own, and parametrisations theirs by number.
+    """
     soft = _SigmoidFactor(weight.detach(), initial)
     for module in list(model.modules()):
-        for name in ("weight", "bias"):
-            if module._parameters.get(name) is weight:
-                own_class(module)
-                parametrize.register_parametrization(module, name, soft)
+        for leaf in [leaf for leaf, own in module._parameters.items() if own is weight]:
+            if isinstance(module, (nn.RNNBase, parametrize.ParametrizationList)):
+                raise UserError(
+                    f"this pruner trains a factor on each weight, and {type(module).__name__} "
+                    f"does not read {name} where one could lie: leave it whole by "
+                    f"pruner.exclude=[{name}], or take another pruner (pruner=imp)"
+                )
+            own_class(module)
+            parametrize.register_parametrization(module, leaf, soft)
     return soft
 
 

@@ -48,8 +48,8 @@ class Rigl:
     updates: Updates = field(default_factory=Updates)
 
     def check(self, clock: Clock) -> None:
-        """Warns where no update is due in so short a training."""
-        self.updates.check(clock)
+        """Warns where no update is due behind the first step in so short a training."""
+        self.updates.check(clock, at_step_0=True)
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
         return _Regrow(self, model, Mask(kept), seed)
@@ -97,7 +97,7 @@ class Set:
 
     def check(self, clock: Clock) -> None:
         """Warns where no update is due in so short a training."""
-        self.updates.check(clock)
+        self.updates.check(clock, at_step_0=False)
 
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
         return _Regrow(self, model, Mask(kept), seed)

@@ -44,13 +44,14 @@ class Updates:
             return self.fraction
         return self.fraction / 2 * (1 + math.cos(math.pi * step / max(1, last)))
 
-    def check(self, clock: Clock) -> None:
-        """Warns where a training is too short for any update, and connections stay as they were."""
+    def check(self, clock: Clock, *, at_step_0: bool) -> None:
+        """Warns where no update is due in a training, but for one ``at_step_0``."""
         due = range(1, clock.total)
         if self.fraction and not any(self.share(step, clock.total) > 0 for step in due):
             log.warning(
-                "warning: no connection moves: pruner.every=%s has no multiple within the first "
-                "%g of %d steps (pruner.end); lower it, or train longer",
+                "warning: %s: pruner.every=%s has no multiple above 0 within the first %g of %d "
+                "steps (pruner.end); lower it, or train longer",
+                "connections move at the first step alone" if at_step_0 else "no connection moves",
                 self.every, self.end, clock.total,
             )  # fmt: skip
 
