@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import sys
@@ -18,6 +19,7 @@ from hydra import compose, initialize_config_dir
 from command import parts_of
 from lth_runner.cli.conf_dir import conf_dir
 from lth_runner.problem.data import Bytes, Characters, TokenizerFile, Words, corpus, text_files
+from lth_runner.problem.data.rows import read_rows
 from lth_runner.problem.data.tokenizers import MASK, NUM_SPECIAL, SEPARATOR, UNKNOWN
 from lth_runner.problem.fits import check_fits
 from lth_runner.problem.models import transformer_classifier
@@ -191,6 +193,13 @@ def test_quotes_are_text_in_tsv_and_a_quoted_cell_of_csv_may_hold_lines(tmp_path
     quote, a, b = 4, 5, 6
     assert rows(data) == [[quote, a], [b]]
     assert rows(data, "test") == [[b, quote, a]]
+
+
+def test_a_cell_of_csv_may_be_as_long_as_a_book(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    (tmp_path / "a.csv").write_text(f"text,label\n{'word ' * 50_000},0\n")
+    [(_, row)] = read_rows(tmp_path / "a.csv")
+    assert (len(row["text"]), csv.field_size_limit()) == (250_000, limit)
 
 
 def test_a_pair_of_columns_is_one_sample(tmp_path: Path) -> None:
@@ -537,7 +546,7 @@ def test_masked_windows_have_the_masked_tokens_as_targets(tmp_path: Path, cache:
 @pytest.mark.parametrize(
     ("content", "options", "said"),
     [
-        ("short", {}, "windows of dataset.length=4 need at least 5"),
+        ("short", {}, "its train part has 3 tokens, and a window of dataset.length=4 needs 5"),
         ("a text " * 20, {"test": 0}, "dataset.validation=0.2 and dataset.test=0 are shares"),
         ("a text " * 20, {"test": 0.9}, "something must be left for training"),
         ("a text " * 20, {"length": 0}, "dataset.length=0"),

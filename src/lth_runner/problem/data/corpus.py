@@ -12,7 +12,7 @@ import numpy
 
 from lth_runner.problem.data.cache_file import cache_folder
 from lth_runner.problem.data.rows import decoded
-from lth_runner.problem.data.sampled import EVALUATED, SampledData
+from lth_runner.problem.data.sampled import EVALUATED, SPLITS, SampledData
 from lth_runner.problem.data.samples import CHUNK, Framed, Masked, Samples, Tokens
 from lth_runner.problem.data.sentences import check_vocabulary
 from lth_runner.problem.data.tokenizers import (
@@ -87,6 +87,12 @@ def corpus(
 
     def split(number: int) -> Samples:
         begin, end = [0, *ends][number : number + 2]
+        if end - begin <= length - num_framing:
+            raise UserError(
+                f"{path or 'the manual'}: its {SPLITS[number]} part has {end - begin} tokens, and a "
+                f"window of dataset.length={length} needs {length - num_framing + 1}: give a longer "
+                "text, a smaller length, or other shares (dataset.validation, dataset.test)"
+            )
         whole = Tokens(str(file), length - num_framing, vocabulary, begin, end, dtype)
         return whole if share is None else _masked(whole, special, share)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -61,16 +62,20 @@ def tabbed(text: str) -> Iterator[tuple[int, list[str]]]:
 
 def _quoted(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    while True:
-        begins = reader.line_num + 1  # a quoted cell may go over several lines
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            raise UserError(f"{path}, line {begins}, is no CSV: {error}") from error
-        if cells is None:
-            return
-        if cells:
-            yield begins, cells
+    before = csv.field_size_limit(sys.maxsize)  # else no cell may have more than 131,072 characters
+    try:
+        while True:
+            begins = reader.line_num + 1  # a quoted cell may go over several lines
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:
+                raise UserError(f"{path}, line {begins}, is no CSV: {error}") from error
+            if cells is None:
+                return
+            if cells:
+                yield begins, cells
+    finally:
+        csv.field_size_limit(before)
 
 
 def _by_column(
