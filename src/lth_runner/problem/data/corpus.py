@@ -89,9 +89,9 @@ def corpus(
         begin, end = [0, *ends][number : number + 2]
         if end - begin <= length - num_framing:
             raise UserError(
-                f"{path or 'the manual'}: its {SPLITS[number]} part has {end - begin} tokens, and a "
-                f"window of dataset.length={length} needs {length - num_framing + 1}: give a longer "
-                "text, a smaller length, or other shares (dataset.validation, dataset.test)"
+                f"{path or 'the manual'}: its {SPLITS[number]} part has {end - begin} tokens, and "
+                f"a window of dataset.length={length} needs {length - num_framing + 1}: give a "
+                "longer text, a smaller length, or other shares (dataset.validation, dataset.test)"
             )
         whole = Tokens(str(file), length - num_framing, vocabulary, begin, end, dtype)
         return whole if share is None else _masked(whole, special, share)
