@@ -219,7 +219,7 @@ def test_a_pattern_that_matches_nothing_is_refused_with_the_nearest_names():
 
 def test_an_error_that_says_nothing_is_told_by_its_type():
     assert reason_of(RuntimeError()) == "RuntimeError"
-    assert reason_of(ValueError("\n first\nsecond")) == "first"
+    assert reason_of(ValueError("\n first:\nsecond")) == "first"
 
 
 def test_a_pattern_where_there_are_no_names_is_to_be_left_out():

@@ -10,8 +10,11 @@ OURS = str(Path(__file__).parents[1])
 
 
 def reason_of(error: BaseException) -> str:
-    """Returns the first line of what an exception says, or its type where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """Returns the first line of what an exception says, or its type where it says nothing.
+
+    A colon that leads to further lines is left out.
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(": ")
 
 
 def first_line(error: BaseException) -> str:

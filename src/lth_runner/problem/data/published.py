@@ -23,6 +23,7 @@ from lth_runner.problem.data.splits import Split, of_classes
 from lth_runner.problem.data.tensors import Data
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.files import read_regular
+from lth_runner.values.raised import reason_of
 
 
 @dataclass(frozen=True)
@@ -126,16 +127,12 @@ def load_published(name: str, root: Path) -> tuple[Split, Split]:
     except _FAILURES as error:
         raise UserError(
             f"{name} is not usable under {root.resolve()}: looked for torchvision's files in"
-            f" {root.resolve() / entry.folder} ({_first_line(not_ready)}) and could not fetch them"
-            f" ({_first_line(error)})."
+            f" {root.resolve() / entry.folder} ({reason_of(not_ready)}) and could not fetch them"
+            f" ({reason_of(error)})."
             f" Without internet: fetch it on a connected machine (scripts/fetch_data.py {name} of"
             " the repository, or one run there), copy that folder here and pass"
             " dataset.root=<folder>. If files are there but damaged, delete them first"
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0].rstrip(": ")
 
 
 def _import_datasets(name: str) -> ModuleType:
