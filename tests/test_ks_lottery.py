@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -11,8 +12,9 @@ from torch import Tensor, nn
 from command import folders, lth_run, rows
 from lth_runner.control import FrequentRows, LowestRows, RandomRows, TemplateRows
 from lth_runner.probe import Certificate, Generation
-from lth_runner.problem import Delta
-from lth_runner.problem.data import Data, cipher_answers, cipher_records
+from lth_runner.probe.reference import first_tested
+from lth_runner.problem import Delta, evaluated
+from lth_runner.problem.data import Data, SampledData, Tokens, cipher_answers, cipher_records
 from lth_runner.problem.models import causal_transformer
 from lth_runner.problem.objective import NextToken
 from lth_runner.problem.task import Task
@@ -187,6 +189,35 @@ def test_what_is_written_is_scored_by_hand(follows, exact, line, stops) -> None:
     assert found["generated_exact"] == found["before_generated_exact"] == exact
     assert found["generated_first_line"] == line
     assert found["generated_stops"] == stops
+
+
+def test_as_many_samples_are_looked_at_however_few_a_network_takes_at_once(
+    monkeypatch, tmp_path
+) -> None:
+    one = task()
+    past = [embed_tuned(one, MOVED)]
+    ticket = KsLottery(alpha=None, num_rows=2, transfer=True).propose(one, past)
+    probes = Generation(num_samples=7), Certificate(num_samples=7)
+    measure = [partial(probe, one, past, Untrained(one, ticket, CLOCK)) for probe in probes]
+    whole = [dict(measured()) for measured in measure]
+    monkeypatch.setattr(evaluated, "VALUES", 2 * 24 * 32)  # two samples of the widest layer
+    assert [len(targets) for _, targets in first_tested(one, 7)] == [2, 2, 2, 1]
+    assert [dict(measured()) for measured in measure] == whole
+    monkeypatch.undo()
+    path = tmp_path / "tokens.bin"
+    path.write_bytes((torch.arange(250) % 30).to(torch.uint16).numpy().tobytes())
+    text = Tokens(str(path), length=24, vocabulary=30)
+    few = replace(one, data=SampledData(train=text, val=None, test=text, evaluated=4))
+    assert [len(targets) for _, targets in first_tested(few, 7)] == [4, 3]
+
+
+def test_a_sample_without_a_target_has_no_answer_to_be_written() -> None:
+    inputs = torch.tensor([[4, 5, 6, 7], [4, 5, 6, 7]])
+    targets = torch.tensor([[-100, 6, 7, END], [-100, -100, -100, -100]])
+    data = Data.from_tensors((inputs, targets), (inputs, targets), validation=0, num_classes=10)
+    one = Task(partial(Table, {5: 6, 6: 7, 7: END}), data, objective=NextToken())
+    trained = Untrained(one, Ticket(one.dense(), one.init()), CLOCK)
+    assert dict(Generation()(one, [], trained))["generated_exact"] == 1.0
 
 
 def test_numbers_that_no_probe_of_tokens_can_go_by_are_refused() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lth_runner.probe.reference import check_count
+from lth_runner.probe.reference import check_count, first_tested
 from lth_runner.problem.objective import NextToken
 from lth_runner.problem.task import Task
 from lth_runner.score.kolmogorov_smirnov import check_level, threshold
@@ -59,9 +59,12 @@ class Certificate:
     def _choices(self, task: Task, weights: State) -> tuple[Tensor, Tensor]:
         """Gives the likeliest token at each target, and how far it is from the second."""
         placed = {name: value.to(task.device) for name, value in weights.items()}
-        inputs, targets = next(iter(task.evaluated("test", self.num_samples)))
-        assert isinstance(targets, Tensor)
-        with torch.no_grad():
-            logits = task.outputs(placed, inputs)[targets != IGNORED].float()
-        best = logits.softmax(1).topk(2, 1)
-        return best.indices[:, 0].cpu(), (best.values[:, 0] - best.values[:, 1]).cpu()
+        choices, margins = [], []
+        for inputs, targets in first_tested(task, self.num_samples):
+            assert isinstance(targets, Tensor)
+            with torch.no_grad():
+                logits = task.outputs(placed, inputs)[targets != IGNORED].float()
+            best = logits.softmax(1).topk(2, 1)
+            choices.append(best.indices[:, 0].cpu())
+            margins.append((best.values[:, 0] - best.values[:, 1]).cpu())
+        return torch.cat(choices), torch.cat(margins)

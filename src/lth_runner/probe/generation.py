@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lth_runner.probe.reference import first_tested
 from lth_runner.problem.objective import NextToken
 from lth_runner.problem.task import Task
 from lth_runner.problem.token_inputs import MASK, TOKENS, token_numbers
@@ -16,7 +17,7 @@ from lth_runner.values import tree
 from lth_runner.values.errors import UserError
 from lth_runner.values.ignored import IGNORED
 from lth_runner.values.state import State
-from lth_runner.values.tree import Tree
+from lth_runner.values.tree import Batch, Tree
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Generation:
     answer's; ``generated_stops``: those that end at all within ``more`` tokens beyond the longest
     answer. A model that answers and writes on has all of the second and none of the first.
     ``start``: the same of the weights before training, ``before_generated_...``, in round 0.
-    ``num_samples``: the first ones of the test split.
+    ``num_samples``: the first ones of the test split, of which those without a target are left out.
     """
 
     newline: int | None = None
@@ -56,15 +57,13 @@ class Generation:
             raise UserError(
                 "probe=generation writes token after token: it needs objective=next_token"
             )
-        inputs, targets = next(iter(task.evaluated("test", self.num_samples)))
-        tokens = token_numbers(inputs)
-        if tokens is None:
+        first = list(first_tested(task, self.num_samples))
+        if any(token_numbers(inputs) is None for inputs, _ in first):
             raise UserError(
                 "probe=generation needs inputs of one tensor of token numbers, [samples, length] "
                 f"(by name: {TOKENS})"
             )
-        first = _first_targets(targets)
-        if bool((first == 0).all()):
+        if not any(bool(_first_targets(targets).any()) for _, targets in first):
             raise UserError(
                 "probe=generation needs prompts: tokens before the first target, whose own "
                 f"targets are {IGNORED} (dataset=cipher_answers has such)"
@@ -77,11 +76,15 @@ class Generation:
         yield from self._measured(task, trained.weights).items()
 
     def _measured(self, task: Task, weights: State) -> dict[str, float]:
-        inputs, targets = next(iter(task.evaluated("test", self.num_samples)))
-        begins, answers = _first_targets(targets), _answers(targets)
-        longest = max(len(answer) for answer in answers)
+        parts = [_with_answer(part) for part in first_tested(task, self.num_samples)]
+        answers = [answer for _, targets in parts for answer in _answers(targets)]
+        num = max(map(len, answers)) + self.more
         ends = {answer[-1] for answer in answers}
-        texts = written(task, weights, inputs, begins, longest + self.more, ends)
+        texts = [
+            text
+            for inputs, targets in parts
+            for text in written(task, weights, inputs, _first_targets(targets), num, ends)
+        ]
         pairs = list(zip(texts, answers, strict=True))
         found = {
             "generated_exact": sum(text == answer for text, answer in pairs),
@@ -145,6 +148,14 @@ def _first_targets(targets: Tree) -> Tensor:
     """Finds the place of each sample's first target."""
     assert isinstance(targets, Tensor)
     return (targets != IGNORED).int().argmax(1).cpu()
+
+
+def _with_answer(batch: Batch) -> Batch:
+    """Leaves out the samples that have no target."""
+    inputs, targets = batch
+    assert isinstance(targets, Tensor)
+    index = (targets != IGNORED).any(1).nonzero()[:, 0]
+    return tree.rows(inputs, index), tree.rows(targets, index)
 
 
 def _answers(targets: Tree) -> list[list[int]]:

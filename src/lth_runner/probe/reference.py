@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor
 
 from lth_runner.problem.requirements import input_shape
 from lth_runner.problem.task import Task
 from lth_runner.search.ticket import Past, Trained
+from lth_runner.values import tree
 from lth_runner.values.errors import UserError
 from lth_runner.values.seeds import derive
 from lth_runner.values.tree import Batch
@@ -26,6 +29,17 @@ def sample_numbers(task: Task, num_inputs: int, what: str) -> Tensor:
     inputs = sample(task, num_inputs)[0]
     assert isinstance(inputs, Tensor)
     return inputs
+
+
+def first_tested(task: Task, num: int) -> Iterator[Batch]:
+    """Goes through the first ``num`` test samples, in batches that a network takes at once."""
+    left = num
+    for batch in task.evaluated("test", num):
+        inputs, targets = (tree.split(part, left)[0] for part in batch)
+        yield inputs, targets
+        left -= tree.length(targets)
+        if not left:
+            return
 
 
 def dense_training(past: Past, trained: Trained) -> Trained | None:
