@@ -12,13 +12,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import small
 from command import SMALL, folders, lth_run, parts_of, rows
 from lth_runner.cli.messages import explain, explain_bug
 from lth_runner.experiment import ROW
 from lth_runner.probe.measured import measured
 from lth_runner.search.ticket import Ticket
 from lth_runner.search.untrained import Untrained
+from lth_runner.store.checkpoint_file import load_checkpoint, save_checkpoint
+from lth_runner.training.train import replay
 from lth_runner.training.trainer import clock_of
+from lth_runner.values import state as states
 from lth_runner.values.errors import UserError
 from lth_runner.values.global_streams import positions
 from test_signatures import composed
@@ -284,6 +288,35 @@ CASES = {
         ["train.optimizer._target_=torch.nn.Identity"], r"Identity is no torch\.optim\.Optimizer"
     ),
 }  # fmt: skip
+
+
+class Counting(torch.optim.Optimizer):
+    """Keeps Python's numbers in its state, beside a tensor."""
+
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                state = self.state[p]
+                if not state:
+                    state.update(count=0, size=0.0, momentum_buffer=torch.zeros_like(p))
+                state["count"] += 1
+                state["size"] = 0.9 * state["size"] + 0.1 * float(p.grad.norm())
+                state["momentum_buffer"].mul_(0.9).add_(p.grad)
+                share = (1 - 0.99 ** state["count"]) / (1 + state["size"])
+                p.add_(state["momentum_buffer"], alpha=-group["lr"] * share)
+
+
+def test_an_optimizer_that_keeps_numbers_goes_on_from_a_file_bit_for_bit(tmp_path) -> None:
+    job, how = small.dense_job(small.task()), small.recipe(optimizer=Counting)
+    whole, path = replay(job, how, None, 20), tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, replay(job, how, None, 7))
+    resumed = replay(job, how, load_checkpoint(path), 20)
+    assert states.fingerprint(resumed.weights) == states.fingerprint(whole.weights)
+    assert states.fingerprint(resumed.optimizer) == states.fingerprint(whole.optimizer)
 
 
 @pytest.mark.parametrize(("words", "says"), CASES.values(), ids=CASES.keys())

@@ -11,16 +11,24 @@ from torch.optim import Optimizer
 from lth_runner.values.shards import local, local_of, whole
 from lth_runner.values.state import State
 
+NUMBER = ":number"  # behind the name of what is a number of Python's, and no tensor
+
 
 def flat(optimizer: Optimizer) -> State:
     """Names an optimizer's tensors ``<index>.<name>``; those on the CPU are no copies.
 
-    Of a network that lies on several processes in whole: the others must ``gather`` them.
+    Numbers become tensors that hold all their digits. Of a network that lies on several processes
+    in whole: the others must ``gather`` them.
     """
-    return {
-        path: whole(value.detach()).cpu() if isinstance(value, Tensor) else torch.tensor(value)
-        for path, value in _named(optimizer)
-    }
+    found: State = {}
+    for path, value in _named(optimizer):
+        if isinstance(value, Tensor):
+            found[path] = whole(value.detach()).cpu()
+        else:
+            dtype = torch.float64 if isinstance(value, float) else None
+            is_number = isinstance(value, (bool, int, float))
+            found[path + NUMBER * is_number] = torch.tensor(value, dtype=dtype)
+    return found
 
 
 def gather(optimizer: Optimizer) -> None:
@@ -47,10 +55,13 @@ def unfuse(optimizer: Optimizer) -> None:
 def restore(optimizer: Optimizer, named: Iterable[tuple[str, Tensor]]) -> None:
     """Gives an optimizer what ``flat`` gave."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    entries: dict[int, dict[str, Tensor]] = {}
+    entries: dict[int, dict[str, Tensor | float]] = {}
     for path, value in named:
         index, name = path.split(".", 1)
         like = parameters[int(index)]
+        if name.endswith(NUMBER):
+            entries.setdefault(int(index), {})[name.removesuffix(NUMBER)] = value.item()
+            continue
         if value.shape == like.shape:  # fused kernels need the parameter's own memory layout
             part = local_of(value, like)
             value = torch.empty_like(like, dtype=value.dtype)
