@@ -19,6 +19,7 @@ from lth_runner.problem.data.idx import LARGEST, read_idx, unpacked
 from lth_runner.problem.data.tokenizers import Characters
 from lth_runner.problem.origin import File, ModelsOwn
 from lth_runner.runs.seal import Seal
+from lth_runner.store.ticket_file import read_ticket
 from lth_runner.values.errors import UserError
 from lth_runner.values.files import read_regular
 
@@ -49,7 +50,7 @@ def a_start(path: Path) -> object:
     return File(str(path.rename(path.with_suffix(".safetensors"))))
 
 
-@pytest.mark.parametrize("read", [a_text, a_table, a_tokenizer, tokens, a_start])
+@pytest.mark.parametrize("read", [a_text, a_table, a_tokenizer, tokens, a_start, read_ticket])
 def test_a_named_pipe_is_refused_and_not_waited_for(
     tmp_path: Path, read: Callable[[Path], object]
 ) -> None:

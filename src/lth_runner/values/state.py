@@ -191,7 +191,7 @@ def _read_through(path: Path) -> None:
     What the system refuses or the disk cannot give is an OSError here: the library that maps it
     calls all of that a missing file, and a page that cannot be had ends the process.
     """
-    with path.open("rb", buffering=0) as opened:
+    with open_regular(path) as opened:  # a named pipe would wait for a writer
         block = bytearray(1 << 16)
         while opened.readinto(block):
             pass
