@@ -120,6 +120,23 @@ def test_saturating_activations_and_trained_norms_cut_no_path():
     assert on_paths(task, task.dense()) == task.dense()
 
 
+class Scaled(nn.Module):
+    """Multiplies each unit, and all answers, by a number that is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(4, 6), nn.Linear(6, 3)
+        self.scale, self.gain = nn.Parameter(torch.rand(6)), nn.Parameter(torch.tensor(0.1))
+
+    def forward(self, x):
+        return self.gain * self.two(self.scale * self.one(x).relu())
+
+
+def test_scales_of_a_networks_own_cut_no_path():
+    task = Task(Scaled, vectors(size=4, num_classes=3))
+    assert on_paths(task, task.dense()) == task.dense()
+
+
 @pytest.mark.slow
 def test_neither_all_paths_nor_a_single_one_leaves_the_range_of_numbers():
     task = chain_task(*[2] * 1031)

@@ -97,6 +97,8 @@ def test_a_batch_in_parts_is_refused_by_batch_norm_and_not_packed() -> None:
         try_a_step(job.task, recipe(micro_batch=5))
     with pytest.raises(UserError, match=r"micro_batch=11.*from 1 to train\.batch_size=10"):
         recipe(micro_batch=11)
+    with pytest.raises(UserError, match=r"micro_batch=2\.5: give a whole number"):
+        recipe(micro_batch=2.5)
     plain = small.task()
     assert obstacle(plain, Static(), recipe()) is None
     assert "in parts" in str(obstacle(plain, Static(), recipe(micro_batch=5)))

@@ -47,9 +47,9 @@ class _Compact:
             tuple(axis.to(parameters[name].device) for axis in kept[name].nonzero(as_tuple=True))
             for name in thinned
         ]
-        # of two axes: a recipe may spare what has one, biases, from weight decay
+        # of two axes but for vectors, biases and norms, which a recipe may spare weight decay
         self._rows = [
-            nn.Parameter(weight.detach()[places].unsqueeze(0))
+            nn.Parameter(weight.detach()[places].view([1] * (weight.ndim > 1) + [-1]))
             for weight, places in zip(self._weights, self._places, strict=True)
         ]
 
@@ -65,7 +65,7 @@ class _Compact:
     def after_backward(self, step: Step, total: Step, optimizer: Optimizer) -> bool:
         for row, weight, places in zip(self._rows, self._weights, self._places, strict=True):
             if weight.grad is not None:
-                row.grad = weight.grad[places].unsqueeze(0)
+                row.grad = weight.grad[places].view_as(row)
                 weight.grad = None
         return True
 
@@ -77,7 +77,7 @@ class _Compact:
     @torch.no_grad()
     def after_step(self, step: Step, total: Step) -> None:
         for row, weight, places in zip(self._rows, self._weights, self._places, strict=True):
-            weight[places] = row[0]
+            weight[places] = row.flatten()
 
     def mask(self) -> Mask:
         return Mask(self._kept)

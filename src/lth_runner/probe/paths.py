@@ -40,15 +40,17 @@ _THROUGH = (
 def on_paths(task: Task, mask: Mask) -> Mask:
     """Masks the kept weights, not biases, that lie on a path from an input to an output.
 
-    R = sum of f(1) with every kept weight at 1 / sqrt(fan in), biases 0, activations and norms
-    left out, and maxima as means, is a sum over paths: dR/dw > 0 exactly where one goes through w
-    (the idea of SynFlow: Tanaka et al., NeurIPS 2020, arXiv 2006.05467). Float64, one forward and
-    one backward of one input. Modules alone are replaced: a function that the network calls by
+    R = sum of f(1) with every kept weight at 1 / sqrt(fan in), biases 0, vectors that scale 1,
+    activations and norms left out, and maxima as means, is a sum over paths: dR/dw > 0 exactly
+    where one goes through w (the idea of SynFlow: Tanaka et al., NeurIPS 2020, arXiv 2006.05467).
+    Float64, one forward and one backward of one input. Modules alone are replaced: a function that the network calls by
     itself must send positive values to positive ones, as relu does.
     """
     home, mask = derivatives.on_device_with_float64(task), mask.of_weights()
     module = moved(home.module(), torch.float64).eval()
-    state = {name: _as_path(value) for name, value in states.read(module).items()}
+    scaling = {name for name, _ in module.named_parameters() if "bias" not in name.split(".")[-1]}
+    whole = states.read(module).items()
+    state = {name: _as_path(value, scales=name in scaling) for name, value in whole}
     # scaled so that neither all paths together nor a single one leaves the range of float64
     state |= {n: kept.double() / kept[0].numel() ** 0.5 for n, kept in mask.items()}
     states.write(module, state)
@@ -66,11 +68,14 @@ def on_paths(task: Task, mask: Mask) -> Mask:
     return Mask({n: (g.cpu() > 0) & mask[n] for n, g in zip(mask, found, strict=True)})
 
 
-def _as_path(value: Tensor) -> Tensor:
-    """Makes what is no masked weight neutral: biases add no path, other tensors are kept whole."""
+def _as_path(value: Tensor, *, scales: bool) -> Tensor:
+    """Makes what is no masked weight neutral: biases add no path, other tensors are kept whole.
+
+    ``scales``: a vector is one by which a network multiplies, as it may each channel.
+    """
     if not value.is_floating_point():
         return value
-    return torch.zeros_like(value) if value.dim() < 2 else torch.ones_like(value)
+    return torch.ones_like(value) if scales or value.dim() > 1 else torch.zeros_like(value)
 
 
 def _pass_through(value: Tensor, *rest: object) -> Tensor:

@@ -73,8 +73,7 @@ class Recipe:
         object.__setattr__(self, "eval_every", every)
         snapshots = tuple(Duration.parse(snapshot) for snapshot in self.snapshots)
         object.__setattr__(self, "snapshots", snapshots)
-        whole = isinstance(self.max_packed, int) and not isinstance(self.max_packed, bool)
-        if not whole or self.max_packed < 1:
+        if not _is_whole(self.max_packed) or self.max_packed < 1:
             raise UserError(f"train.max_packed={self.max_packed!r} must be a whole number above 0")
         for name in ("decay", "precision", "test_at", "engine"):
             accepted = get_args(get_type_hints(type(self))[name])
@@ -82,9 +81,9 @@ class Recipe:
                 value = getattr(self, name)
                 raise UserError(f"train.{name}={value!r}; {nearest(str(value), accepted)}")
         most = self.micro_batch
-        if most is not None and (isinstance(most, bool) or not 1 <= most <= self.batch_size):
+        if most is not None and not (_is_whole(most) and 1 <= most <= self.batch_size):
             raise UserError(
-                f"train.micro_batch={most}: give a whole number from 1 to train.batch_size="
+                f"train.micro_batch={most!r}: give a whole number from 1 to train.batch_size="
                 f"{self.batch_size}, or null for the whole batch at once"
             )
         if not self.checkpoint_minutes > 0:
@@ -198,6 +197,10 @@ class Recipe:
             torch.backends.cudnn.benchmark = trying
             if self.deterministic and not was_deterministic:
                 torch.use_deterministic_algorithms(False)  # noqa: FBT003
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def comes_with_torch(optimizer: Optimizer) -> bool:
