@@ -43,8 +43,8 @@ def on_paths(task: Task, mask: Mask) -> Mask:
     R = sum of f(1) with every kept weight at 1 / sqrt(fan in), biases 0, vectors that scale 1,
     activations and norms left out, and maxima as means, is a sum over paths: dR/dw > 0 exactly
     where one goes through w (the idea of SynFlow: Tanaka et al., NeurIPS 2020, arXiv 2006.05467).
-    Float64, one forward and one backward of one input. Modules alone are replaced: a function that the network calls by
-    itself must send positive values to positive ones, as relu does.
+    Float64, one forward and one backward of one input. Modules alone are replaced: a function that
+    the network calls by itself must send positive values to positive ones, as relu does.
     """
     home, mask = derivatives.on_device_with_float64(task), mask.of_weights()
     module = moved(home.module(), torch.float64).eval()
