@@ -38,7 +38,7 @@ from small_runs import (
     started,
 )
 
-from lth_runner.runs.report.drawn import stale
+from lth_runner.runs.pages.drawn import stale
 
 NUM_WORKERS = 4
 KILLED_TIMES = 5  # that the workers of one sweep are killed

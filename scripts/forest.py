@@ -8,8 +8,8 @@ from judged import Row
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lth_runner.runs.report import drawing
-from lth_runner.runs.report.drawing import FAINT, INK, MUTED
+from lth_runner.runs.pages import drawing
+from lth_runner.runs.pages.drawing import FAINT, INK, MUTED
 
 LOOKS = {  # a verdict's colour and its marker
     "shown": (drawing.COLOURS[0], "o"),

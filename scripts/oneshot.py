@@ -13,8 +13,8 @@ from tables import table
 from lth_runner.runs.evidence.estimate import Estimate, one_sample, sample, two_sample
 from lth_runner.runs.evidence.means import mean, std
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun, asked_sparsity
-from lth_runner.runs.report import drawing
-from lth_runner.runs.report.lines import Frame, Line, Reference, paint
+from lth_runner.runs.pages import drawing
+from lth_runner.runs.pages.lines import Frame, Line, Reference, paint
 
 NAME = "smollm2_oneshot"
 PERPLEXITY, BEFORE = "test_perplexity", "before_perplexity"

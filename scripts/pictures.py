@@ -13,11 +13,11 @@ from PIL import Image
 
 from lth_runner.runs.evidence.means import aggregate
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun, rewind_step
-from lth_runner.runs.report import drawing
+from lth_runner.runs.pages import drawing
+from lth_runner.runs.pages.drawing import INK, MUTED
+from lth_runner.runs.pages.lines import PERCENT, Frame, Line, Reference, by_density, paint
 from lth_runner.runs.report.curve import curve_figure
-from lth_runner.runs.report.drawing import INK, MUTED
 from lth_runner.runs.report.instrument_lines import means_by_density
-from lth_runner.runs.report.lines import PERCENT, Frame, Line, Reference, by_density, paint
 
 # names of runs whose curve is committed, once they are done
 CURVES = ("lenet300_mnist_imp", "resnet20_imp", "resnet20_rewind_init", "resnet20_lrr")

@@ -14,9 +14,9 @@ from tables import table
 from lth_runner.runs.evidence.pruners import Comparison, Effort, find_pruners
 from lth_runner.runs.evidence.rows import FinishedRun, rewind_step
 from lth_runner.runs.evidence.verdict import Level
+from lth_runner.runs.pages.wording import removed
 from lth_runner.runs.report.pruner_page import effort_figure, layer_figure
 from lth_runner.runs.report.sweep_figures import outcome_figure
-from lth_runner.runs.report.wording import removed
 
 MATCH = "\\*"  # a star that Markdown leaves alone
 

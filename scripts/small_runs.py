@@ -21,8 +21,8 @@ from full_disk import Disk
 from lth_runner.cli import launch
 from lth_runner.cli import main as cli
 from lth_runner.runs.folder import CURVE, PAGE
-from lth_runner.runs.report.drawn import sealed, stale
-from lth_runner.runs.report.page import write
+from lth_runner.runs.pages.drawn import sealed, stale
+from lth_runner.runs.pages.page import write
 
 QUICK = "FAULTS_QUICK"  # in the environment, which processes take over
 PIXEL = base64.b64decode(

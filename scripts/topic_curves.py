@@ -21,11 +21,11 @@ from lth_runner.runs.evidence.merged import replicated
 from lth_runner.runs.evidence.merges import find_merges
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.settings import seed_groups, sorted_by_settings
-from lth_runner.runs.report import drawing
-from lth_runner.runs.report import wording as say
+from lth_runner.runs.pages import drawing
+from lth_runner.runs.pages import wording as say
+from lth_runner.runs.pages.drawing import INK
+from lth_runner.runs.pages.lines import PERCENT, Frame, Line, by_count, by_density, paint
 from lth_runner.runs.report.curve import dense_reference
-from lth_runner.runs.report.drawing import INK
-from lth_runner.runs.report.lines import PERCENT, Frame, Line, by_count, by_density, paint
 
 NO_CURVE = ("start_step", "sign_preservation_dense")  # the same in every round
 WIDE, HIGH, TITLE, BELOW, ENTRY = 3.9, 2.4, 0.42, 0.55, 0.135  # inches of a panel and its parts

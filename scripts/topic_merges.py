@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from lth_runner.runs.evidence.merges import Merges
-from lth_runner.runs.report import drawing
-from lth_runner.runs.report.drawing import INK
+from lth_runner.runs.pages import drawing
+from lth_runner.runs.pages.drawing import INK
 from lth_runner.runs.study_pages.merges import draw_losses, lost, title
 
 WIDE, LEFT, RIGHT = 9.0, 2.6, 1.1  # inches of all, beside the axes for ways and for tasks

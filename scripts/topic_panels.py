@@ -11,8 +11,8 @@ from lth_runner.runs.evidence.means import density, mean, number, std
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.settings import differences, flatten, natural, plain
 from lth_runner.runs.incidental import is_incidental
-from lth_runner.runs.report import drawing
-from lth_runner.runs.report.lines import PERCENT, Line
+from lth_runner.runs.pages import drawing
+from lth_runner.runs.pages.lines import PERCENT, Line
 
 MOST = 12  # lines of a panel
 BANDED = 5  # lines that are told apart with their bands

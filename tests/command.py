@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from lth_runner.cli import main as cli
 from lth_runner.cli.build import Parts, build
 from lth_runner.cli.check import check
-from lth_runner.runs.report.drawn import sealed
+from lth_runner.runs.pages.drawn import sealed
 
 # some hundred weights, two rounds, eight steps a training, one after the other: which engine goes
 # best with a problem is tried for longer than that

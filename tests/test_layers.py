@@ -133,7 +133,16 @@ def test_what_runs_show_is_worked_out_without_drawing_it():
     assert found
     for path, parts in found:
         for full in imported(path, parts):
-            assert not full.startswith(("lth_runner.runs.report", "matplotlib", "torch")), path
+            drawing = ("lth_runner.runs.pages", "lth_runner.runs.report", "matplotlib", "torch")
+            assert not full.startswith(drawing), path
+
+
+def test_what_pages_are_made_of_knows_none_of_them():
+    kit = [(path, parts) for path, parts in modules() if parts[:2] == ("runs", "pages")]
+    assert kit
+    for path, parts in kit:
+        for full in imported(path, parts):
+            assert not full.startswith(("lth_runner.runs.report", "lth_runner.runs.study_pages"))
 
 
 def test_the_reading_sees_every_way_to_import(tmp_path):

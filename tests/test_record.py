@@ -22,8 +22,8 @@ from safetensors import safe_open
 from command import SMALL, contents, folders, lth_run, no_training, rows, status_of, untimed
 from lth_runner.runs import judged_by
 from lth_runner.runs.folder import plain, read_status, write_status
+from lth_runner.runs.pages.drawn import stale
 from lth_runner.runs.record import Record, RunDescription, RunFolder, coverage
-from lth_runner.runs.report.drawn import stale
 from lth_runner.runs.seal import damaged
 from lth_runner.runs.status.reading import read_points
 from lth_runner.runs.status.retry import chosen

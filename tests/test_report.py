@@ -21,14 +21,14 @@ from lth_runner.runs.evidence.estimate import paired
 from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.evidence.rows import find_runs
 from lth_runner.runs.evidence.settings import labels
+from lth_runner.runs.pages.drawing import png, spread
+from lth_runner.runs.pages.wording import kept, removed
 from lth_runner.runs.report import FinishedRun, aggregate, write
 from lth_runner.runs.report.curve import curve_figure
-from lth_runner.runs.report.drawing import png, spread
 from lth_runner.runs.report.headline import headline
 from lth_runner.runs.report.learning import learning_sentence
 from lth_runner.runs.report.run_text import table
 from lth_runner.runs.report.table import arms_table, round_table
-from lth_runner.runs.report.wording import kept, removed
 from lth_runner.values.errors import UserError
 
 CONTROLS = ("reinit", "shuffle")

@@ -13,6 +13,7 @@ from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.evidence.rows import find_runs
 from lth_runner.runs.evidence.settings import labels, natural, seed_groups, sorted_by_settings
 from lth_runner.runs.evidence.sweep import find_sweeps
+from lth_runner.runs.pages.wording import axis
 from lth_runner.runs.report import FinishedRun, write
 from lth_runner.runs.report.compare import compare
 from lth_runner.runs.report.curve import drawn_curve
@@ -22,7 +23,6 @@ from lth_runner.runs.report.panels import difference_panel, learning_panels
 from lth_runner.runs.report.sweep_figures import outcome_figure
 from lth_runner.runs.report.sweep_page import write_sweep
 from lth_runner.runs.report.table import round_table
-from lth_runner.runs.report.wording import axis
 from lth_runner.values.errors import UserError
 
 MATTHEWS = {"name": "matthews", "better": "higher", "unit": "", "scale": 1.0, "chance": 0.0}

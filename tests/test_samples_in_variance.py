@@ -28,9 +28,9 @@ from lth_runner.runs.evidence.needed import samples_hinder, samples_needed, seed
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.verdict import Verdict
 from lth_runner.runs.folder import append_rows
+from lth_runner.runs.pages.wording import deciding
 from lth_runner.runs.report.headline import headline
 from lth_runner.runs.report.method import method
-from lth_runner.runs.report.wording import deciding
 from lth_runner.runs.samples import samples_row
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lth_runner.runs.evidence.rows import FinishedRun
-from lth_runner.runs.report import drawing
+from lth_runner.runs.pages import drawing
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from claim import Claim

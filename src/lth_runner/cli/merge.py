@@ -220,7 +220,7 @@ def _figures(merge: Merge, values: Sequence[float]) -> list[str]:
 
 
 def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> None:
-    from lth_runner.runs.report.table import ruled
+    from lth_runner.runs.pages.tables import ruled
 
     show("\n" + "\n".join(ruled((list(header), [list(line) for line in body]), left=0)) + "\n")
 

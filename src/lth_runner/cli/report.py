@@ -161,7 +161,7 @@ def _report(paths: Sequence[str], out: str | None, *, pages: bool) -> tuple[int,
             "leave --out away, or name more runs."
         )
     from lth_runner.runs.evidence.judge import judge
-    from lth_runner.runs.report.drawn import stale
+    from lth_runner.runs.pages.drawn import stale
     from lth_runner.runs.report.run_page import write_run
     from lth_runner.runs.report.run_text import run_text
 

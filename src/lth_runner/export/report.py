@@ -245,7 +245,7 @@ def _drawn(report: Report) -> bytes:
     """Draws a panel of bars for each batch size: medians, with the quartiles as whiskers."""
     import io
 
-    from lth_runner.runs.report.drawing import colour, new_figure, tidy
+    from lth_runner.runs.pages.drawing import colour, new_figure, tidy
 
     batches = _batches(report)
     figure = new_figure(3.4 * len(batches) + 1.2, 3.4)

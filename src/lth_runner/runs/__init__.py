@@ -1,1 +1,1 @@
-"""The files of run folders: written (record), judged (evidence), drawn (report, study_pages)."""
+"""Files of run folders: written (record), judged (evidence), drawn (pages, report, study_pages)."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lth_runner.runs.evidence.means import aggregate
 from lth_runner.runs.evidence.rows import FinishedRun
-from lth_runner.runs.report.drawn import stale
+from lth_runner.runs.pages.drawn import stale
 
 __all__ = ["FinishedRun", "aggregate", "stale", "write"]
 

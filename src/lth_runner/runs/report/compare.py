@@ -19,12 +19,9 @@ from lth_runner.runs.evidence.settings import (
     sorted_by_settings,
 )
 from lth_runner.runs.evidence.verdict import Verdict, sparsest_of
-from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.curve import drawn_curve, no_curve
-from lth_runner.runs.report.grid import grid_figure, grid_reading, grid_table
-from lth_runner.runs.report.headline import Headline, headline, picked
-from lth_runner.runs.report.method import method
-from lth_runner.runs.report.page import (
+from lth_runner.runs.pages import wording as say
+from lth_runner.runs.pages.page import (
+    Headline,
     Page,
     Records,
     Section,
@@ -32,8 +29,12 @@ from lth_runner.runs.report.page import (
     run_link,
     write_page,
 )
-from lth_runner.runs.report.progress import progress, refusals, states
-from lth_runner.runs.report.table import Cells, ruled, wrapped
+from lth_runner.runs.pages.progress import progress, refusals, states
+from lth_runner.runs.pages.tables import Cells, ruled, wrapped
+from lth_runner.runs.report.curve import drawn_curve, no_curve
+from lth_runner.runs.report.grid import grid_figure, grid_reading, grid_table
+from lth_runner.runs.report.headline import headline, picked
+from lth_runner.runs.report.method import method
 
 LONGEST = 50  # letters of a name that stands before its figures
 MOST_NAMED = 3  # of the runs that were judged alike

@@ -13,10 +13,10 @@ from lth_runner.runs.evidence.means import density, mean, number, std
 from lth_runner.runs.evidence.published import PublishedCurve, counterpart
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun, class_name
 from lth_runner.runs.evidence.verdict import Level, Verdict
-from lth_runner.runs.report import drawing
-from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.drawing import INK, MUTED, LineStyle
-from lth_runner.runs.report.lines import LARGE, PERCENT, Frame, Line, Reference, line_figure
+from lth_runner.runs.pages import drawing
+from lth_runner.runs.pages import wording as say
+from lth_runner.runs.pages.drawing import INK, MUTED, LineStyle
+from lth_runner.runs.pages.lines import LARGE, PERCENT, Frame, Line, Reference, line_figure
 from lth_runner.values.measure import Measure
 
 MAX_RUNS_WITH_CONTROLS = 3

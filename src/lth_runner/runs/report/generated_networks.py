@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from matplotlib.figure import Figure
 
 from lth_runner.runs.evidence.generated import FLOW, TRAINING, Flow, Generation, Kind
-from lth_runner.runs.report import drawing
-from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.page import Records, Section, Table
-from lth_runner.runs.report.table import Cells, ruled, wrapped
+from lth_runner.runs.pages import drawing
+from lth_runner.runs.pages import wording as say
+from lth_runner.runs.pages.page import Records, Section, Table
+from lth_runner.runs.pages.tables import Cells, ruled, wrapped
 from lth_runner.values.measure import Measure
 
 WIDTH, TALL = 10.0, 4.2  # inches

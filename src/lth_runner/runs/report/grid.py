@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from lth_runner.runs.evidence.grid import Grid
-from lth_runner.runs.report import drawing
-from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.lines import DASHED, Frame, Line, line_figure
-from lth_runner.runs.report.table import Cells
+from lth_runner.runs.pages import drawing
+from lth_runner.runs.pages import wording as say
+from lth_runner.runs.pages.lines import DASHED, Frame, Line, line_figure
+from lth_runner.runs.pages.tables import Cells
 
 LOGARITHMIC = 4  # values whose largest is so many times the smallest stand on a log axis
 

@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from lth_runner.runs.evidence.means import FIRST_ROUND
 from lth_runner.runs.evidence.rows import TICKET
 from lth_runner.runs.evidence.verdict import Level, Verdict, num_judged, sparsest_of
+from lth_runner.runs.pages import wording as say
+from lth_runner.runs.pages.page import Headline
 from lth_runner.runs.report import remarks as remark
-from lth_runner.runs.report import wording as say
 from lth_runner.values.measure import Measure
-
-
-@dataclass(frozen=True)
-class Headline:
-    """A number with what it counts, the verdict in a sentence, and the remarks on it."""
-
-    number: str
-    about: str
-    sentence: str
-    remarks: tuple[str, ...] = ()
-
-    @property
-    def text(self) -> str:
-        """Writes sentence and remarks, as a console prints them."""
-        return " ".join([self.sentence, *self.remarks])
 
 
 def headline(verdict: Verdict) -> Headline:

@@ -3,53 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from lth_runner.runs.evidence.means import object_means
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
-from lth_runner.runs.report import drawing
-from lth_runner.runs.report.drawing import INK, MUTED
+from lth_runner.runs.pages import drawing
+from lth_runner.runs.pages.cells import Cells, colour_bar, draw_cells
+from lth_runner.runs.pages.drawing import INK
 
 PERCENT = 100.0
 WIDTH = 9.0  # inches
 ROW, GAP = 0.25, 0.62  # inches: of a pruner, and between two sparsities
 MAX_WRITTEN_CELLS, MAX_WRITTEN_ROUNDS, MAX_WRITTEN_LAYERS = 200, 20, 14
-
-Cells = Sequence[Sequence[float]]
-
-
-def draw_cells(
-    axes: Axes, grid: Cells, *, rows: Sequence[str], columns: Sequence[str], norm: Normalize,
-    colours: str, size: float = 9,
-) -> Any:  # fmt: skip
-    """Draws the shades with their names and no frame; returns what a colour bar is made of."""
-    image = axes.imshow(grid, aspect="auto", cmap=colours, norm=norm)
-    axes.set_xticks(range(len(grid[0])))
-    axes.set_xticklabels(columns, parse_math=False)
-    axes.set_yticks(range(len(rows)))
-    axes.set_yticklabels(rows, parse_math=False)
-    axes.tick_params(length=0, labelsize=size, labelcolor=INK)
-    for side in axes.spines.values():
-        side.set_visible(False)
-    return image
-
-
-def colour_bar(
-    figure: Figure, image: Any, box: tuple[float, float, float, float],
-    write: Callable[[float], str] = lambda value: f"{value:g}",
-) -> Any:  # fmt: skip
-    """Draws a colour bar into a box of the figure."""
-    bar = figure.colorbar(image, cax=figure.add_axes(box))
-    bar.ax.yaxis.set_major_formatter(lambda value, _: write(value))
-    bar.ax.yaxis.set_minor_formatter(lambda value, _: "")
-    bar.ax.tick_params(labelsize=8.5, labelcolor=INK, color=MUTED)
-    bar.outline.set_visible(False)
-    return bar
 
 
 def layers_by_round(run: FinishedRun) -> Figure | None:

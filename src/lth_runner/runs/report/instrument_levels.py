@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from lth_runner.runs.evidence.means import density, number
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.folder import Row
-from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.lines import Reference
+from lth_runner.runs.pages import wording as say
+from lth_runner.runs.pages.lines import Reference
 
 TOLERANCE = 0.02  # `probe.instability.tolerance` where the config does not say
 

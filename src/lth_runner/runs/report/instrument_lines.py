@@ -19,11 +19,10 @@ from lth_runner.runs.evidence.means import (
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.verdict import Verdict
 from lth_runner.runs.folder import Row
-from lth_runner.runs.report import drawing
-from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.drawing import MUTED, LineStyle
-from lth_runner.runs.report.heat import tail
-from lth_runner.runs.report.lines import (
+from lth_runner.runs.pages import drawing
+from lth_runner.runs.pages import wording as say
+from lth_runner.runs.pages.drawing import MUTED, LineStyle
+from lth_runner.runs.pages.lines import (
     DOTTED,
     PERCENT,
     Frame,
@@ -32,7 +31,8 @@ from lth_runner.runs.report.lines import (
     by_count,
     line_figure,
 )
-from lth_runner.runs.report.page import Section
+from lth_runner.runs.pages.page import Section
+from lth_runner.runs.report.heat import tail
 from lth_runner.runs.report.round_lines import kept_label, lines_of_rounds, marked_round
 from lth_runner.values.measure import Measure
 

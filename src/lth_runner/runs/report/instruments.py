@@ -6,8 +6,11 @@ from collections.abc import Iterable
 
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.verdict import Verdict
+from lth_runner.runs.pages.drawing import COLOURS, INK
+from lth_runner.runs.pages.lines import DASHED, Frame
+from lth_runner.runs.pages.page import Section
+from lth_runner.runs.pages.wording import MARKED
 from lth_runner.runs.report import instrument_levels as levels
-from lth_runner.runs.report.drawing import COLOURS, INK
 from lth_runner.runs.report.instrument_lines import (
     Beside,
     Each,
@@ -18,11 +21,8 @@ from lth_runner.runs.report.instrument_lines import (
     layer_lines,
     relative_lines,
 )
-from lth_runner.runs.report.lines import DASHED, Frame
-from lth_runner.runs.report.page import Section
 from lth_runner.runs.report.path_instruments import BETWEEN
 from lth_runner.runs.report.round_lines import ROUNDS
-from lth_runner.runs.report.wording import MARKED
 
 BLUE, ORANGE, GREEN, *_ = COLOURS
 SHARE = Frame("share")

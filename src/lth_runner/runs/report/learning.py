@@ -5,7 +5,7 @@ from __future__ import annotations
 from lth_runner.runs.evidence.learning import soonness
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.verdict import Verdict
-from lth_runner.runs.report import wording as say
+from lth_runner.runs.pages import wording as say
 
 
 def learning_sentence(run: FinishedRun, verdict: Verdict) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lth_runner.runs.evidence.verdict import Verdict
-from lth_runner.runs.report import wording as say
+from lth_runner.runs.pages import wording as say
 
 
 def method(verdict: Verdict) -> str:

@@ -10,11 +10,11 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from lth_runner.runs.evidence.learning import step_means
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.verdict import Verdict
-from lth_runner.runs.report import drawing
-from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.drawing import MUTED
-from lth_runner.runs.report.lines import PERCENT, Frame, Line, Reference, by_count, line_figure
-from lth_runner.runs.report.page import Section
+from lth_runner.runs.pages import drawing
+from lth_runner.runs.pages import wording as say
+from lth_runner.runs.pages.drawing import MUTED
+from lth_runner.runs.pages.lines import PERCENT, Frame, Line, Reference, by_count, line_figure
+from lth_runner.runs.pages.page import Section
 from lth_runner.runs.report.round_lines import shaded_lines
 
 DIFFERENCE = (

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from lth_runner.runs.pages.drawing import COLOURS
+from lth_runner.runs.pages.lines import DASHED, Frame
 from lth_runner.runs.report import instrument_levels as levels
-from lth_runner.runs.report.drawing import COLOURS
 from lth_runner.runs.report.instrument_lines import Beside, Each, Instrument, along, step_lines
-from lth_runner.runs.report.lines import DASHED, Frame
 from lth_runner.runs.report.round_lines import ROUNDS
 
 BLUE, ORANGE, *_ = COLOURS

@@ -9,9 +9,9 @@ from lth_runner.runs.evidence.needed import MOST_SEEDS
 from lth_runner.runs.evidence.planning import Plan, left_out, losses, plan
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.verdict import Level, Verdict
-from lth_runner.runs.report import wording as say
+from lth_runner.runs.pages import wording as say
+from lth_runner.runs.pages.tables import ruled, wrapped
 from lth_runner.runs.report.headline import headline
-from lth_runner.runs.report.table import ruled, wrapped
 
 HINDERED = "*"  # marks what samples stand in the way of
 

@@ -10,17 +10,17 @@ from matplotlib.figure import Figure
 
 from lth_runner.runs.evidence.pruners import Comparison, Effort, Lead
 from lth_runner.runs.evidence.rows import TICKET
-from lth_runner.runs.report import drawing
-from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.drawing import MUTED
-from lth_runner.runs.report.headline import Headline, alone
+from lth_runner.runs.pages import drawing
+from lth_runner.runs.pages import wording as say
+from lth_runner.runs.pages.drawing import MUTED
+from lth_runner.runs.pages.page import Headline, Records, Section, Table, write_page
+from lth_runner.runs.pages.progress import refusals
+from lth_runner.runs.pages.tables import Cells, ruled, wrapped
+from lth_runner.runs.report.headline import alone
 from lth_runner.runs.report.heat import layer_densities, layers_by_pruner
-from lth_runner.runs.report.page import Records, Section, Table, write_page
-from lth_runner.runs.report.progress import refusals
 from lth_runner.runs.report.sanity_text import sanity_section, sentences
 from lth_runner.runs.report.sweep_page import sweep_page
 from lth_runner.runs.report.sweep_text import cost_sentence, extent, notices, outcome_table, reading
-from lth_runner.runs.report.table import Cells, ruled, wrapped
 
 WIDTH = 10.0  # inches
 READING_LAYERS = (

@@ -6,7 +6,7 @@ from collections import Counter
 
 from lth_runner.runs.evidence.rows import TICKET
 from lth_runner.runs.evidence.verdict import Level, Verdict
-from lth_runner.runs.report import wording as say
+from lth_runner.runs.pages import wording as say
 
 
 def decimals(verdict: Verdict) -> int | None:

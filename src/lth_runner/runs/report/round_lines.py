@@ -8,9 +8,9 @@ from lth_runner.runs.evidence.means import Points
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.verdict import Verdict
 from lth_runner.runs.folder import Row
-from lth_runner.runs.report import drawing
-from lth_runner.runs.report.lines import DASHED, PERCENT, Line
-from lth_runner.runs.report.wording import MARKED
+from lth_runner.runs.pages import drawing
+from lth_runner.runs.pages.lines import DASHED, PERCENT, Line
+from lth_runner.runs.pages.wording import MARKED
 
 MAX_SHADES = 4  # rounds of one figure
 ROUNDS = f"Darker is sparser; dashed: the controls of the sparsest round that is {MARKED}."

@@ -19,8 +19,10 @@ from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.sanity import checks
 from lth_runner.runs.evidence.verdict import Verdict
 from lth_runner.runs.folder import CURVE, PAGE, Row
-from lth_runner.runs.report import drawing
-from lth_runner.runs.report import wording as say
+from lth_runner.runs.pages import drawing
+from lth_runner.runs.pages import wording as say
+from lth_runner.runs.pages.page import Page, Section, Table, write, write_page
+from lth_runner.runs.pages.progress import progress
 from lth_runner.runs.report.curve import drawn_curve, no_curve
 from lth_runner.runs.report.generated_networks import section as generated_section
 from lth_runner.runs.report.headline import headline
@@ -28,9 +30,7 @@ from lth_runner.runs.report.heat import layers_by_round
 from lth_runner.runs.report.instruments import DEFAULT, INSTRUMENTS, panels
 from lth_runner.runs.report.learning import learning_sentence
 from lth_runner.runs.report.method import method
-from lth_runner.runs.report.page import Page, Section, Table, write, write_page
 from lth_runner.runs.report.panels import difference_panel, learning_panels
-from lth_runner.runs.report.progress import progress
 from lth_runner.runs.report.sanity_text import sanity_section
 from lth_runner.runs.report.table import (
     CHANCE,

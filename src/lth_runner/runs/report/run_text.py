@@ -8,12 +8,13 @@ from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.evidence.overlap import seed_overlaps
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.sanity import checks
-from lth_runner.runs.report import wording as say
+from lth_runner.runs.pages import wording as say
+from lth_runner.runs.pages.progress import progress
+from lth_runner.runs.pages.tables import ruled, wrapped
 from lth_runner.runs.report.generated_networks import text as generated_text
 from lth_runner.runs.report.headline import headline
 from lth_runner.runs.report.learning import learning_sentence
 from lth_runner.runs.report.method import method
-from lth_runner.runs.report.progress import progress
 from lth_runner.runs.report.sanity_text import sentences
 from lth_runner.runs.report.table import (
     CORRELATIONS,
@@ -22,8 +23,6 @@ from lth_runner.runs.report.table import (
     legend,
     overlap_sentence,
     round_table,
-    ruled,
-    wrapped,
 )
 
 MAX_CORRELATIONS = 15

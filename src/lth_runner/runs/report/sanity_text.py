@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from lth_runner.runs.evidence.needed import MOST_SEEDS
 from lth_runner.runs.evidence.planning import seeds_to_show
 from lth_runner.runs.evidence.sanity import Check
-from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.page import Section, Table
+from lth_runner.runs.pages import wording as say
+from lth_runner.runs.pages.page import Section, Table
 
 HINT = "By how much the ticket is better than controls that each take a part of it away."
 FINE_PRINT = (

@@ -14,12 +14,11 @@ from lth_runner.runs.evidence.rows import TICKET
 from lth_runner.runs.evidence.sweep import Setting, Sweep
 from lth_runner.runs.evidence.tradeoff import Fit
 from lth_runner.runs.evidence.verdict import Level, Verdict
-from lth_runner.runs.report import drawing
-from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.curve import dense_reference
-from lth_runner.runs.report.drawing import INK, MUTED, EndLabel
-from lth_runner.runs.report.heat import colour_bar, draw_cells
-from lth_runner.runs.report.lines import (
+from lth_runner.runs.pages import drawing
+from lth_runner.runs.pages import wording as say
+from lth_runner.runs.pages.cells import colour_bar, draw_cells
+from lth_runner.runs.pages.drawing import INK, MUTED, EndLabel
+from lth_runner.runs.pages.lines import (
     LARGE,
     PERCENT,
     SPARSITY,
@@ -29,6 +28,7 @@ from lth_runner.runs.report.lines import (
     paint,
     points_of,
 )
+from lth_runner.runs.report.curve import dense_reference
 
 WIDTH = 10.0  # inches
 

@@ -8,9 +8,10 @@ from lth_runner.runs.evidence.means import FIRST_ROUND
 from lth_runner.runs.evidence.rows import TICKET
 from lth_runner.runs.evidence.sweep import Setting, Sweep
 from lth_runner.runs.evidence.verdict import Level
-from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.headline import Headline, alone, at_chance, picked
-from lth_runner.runs.report.table import Cells
+from lth_runner.runs.pages import wording as say
+from lth_runner.runs.pages.page import Headline
+from lth_runner.runs.pages.tables import Cells
+from lth_runner.runs.report.headline import alone, at_chance, picked
 
 
 def matching_table(sweep: Sweep) -> Cells:

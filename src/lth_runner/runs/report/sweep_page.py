@@ -11,9 +11,18 @@ from lth_runner.runs.evidence.settings import flatten
 from lth_runner.runs.evidence.sweep import Setting, Sweep
 from lth_runner.runs.evidence.tradeoff import Range
 from lth_runner.runs.evidence.verdict import Level
-from lth_runner.runs.report.headline import Headline
-from lth_runner.runs.report.page import Cell, Page, Records, Section, Table, run_link, write_page
-from lth_runner.runs.report.progress import refusals
+from lth_runner.runs.pages.page import (
+    Cell,
+    Headline,
+    Page,
+    Records,
+    Section,
+    Table,
+    run_link,
+    write_page,
+)
+from lth_runner.runs.pages.progress import refusals
+from lth_runner.runs.pages.wording import label
 from lth_runner.runs.report.sweep_figures import (
     difference_figure,
     matching_figure,
@@ -32,7 +41,6 @@ from lth_runner.runs.report.sweep_text import (
     reading,
 )
 from lth_runner.runs.report.table import CHANCE, overlap_table
-from lth_runner.runs.report.wording import label
 
 READING_OUTCOME = (
     "Each line is one {by}, through every sparsity its runs passed on the way; where it stays on "

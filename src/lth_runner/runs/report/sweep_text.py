@@ -9,10 +9,10 @@ from lth_runner.runs.evidence.sweep import Column, Sweep, thinned
 from lth_runner.runs.evidence.tradeoff import Fit, Range, r_squared_words
 from lth_runner.runs.evidence.verdict import Level, Verdict
 from lth_runner.runs.folder import ENDED
-from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.progress import states
+from lth_runner.runs.pages import wording as say
+from lth_runner.runs.pages.progress import states
+from lth_runner.runs.pages.tables import Cells, ruled, wrapped
 from lth_runner.runs.report.sweep_matching import matching, matching_table
-from lth_runner.runs.report.table import Cells, ruled, wrapped
 from lth_runner.runs.samples import DRAWN, FIXED
 
 TABLE_COLUMNS, MAX_TABLE_COLUMNS = 5, 10

@@ -1,19 +1,17 @@
-"""Tables of runs, as cells for a page and as aligned plain text for a terminal."""
+"""Tables of runs: rounds, arms, correlations and overlaps of masks."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
-from lth_runner.runs.aligned_text import aligned
 from lth_runner.runs.evidence.correlations import Quantity, Within
 from lth_runner.runs.evidence.means import aggregate
 from lth_runner.runs.evidence.overlap import MaskOverlap
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.verdict import Verdict
-from lth_runner.runs.report import wording as say
+from lth_runner.runs.pages import wording as say
+from lth_runner.runs.pages.tables import Cells
 
-WIDTH = 100
 NAME_WIDTH = 10
 CORRELATIONS = (
     "Spearman's rank correlation with the test figure, over all rows that have both (n: rounds, "
@@ -28,21 +26,6 @@ CHANCE = (
     "beside what chance gives masks that keep as many weights at every input and output of each "
     "layer (mean ± standard deviation), in each layer, or in all."
 )  # of a table of overlaps
-
-Cells = tuple[list[str], list[list[str]]]  # header, and the lines below it
-
-
-def ruled(cells: Cells, *, left: int = -1) -> list[str]:
-    """Aligns a table with a rule below its header: numbers to the right, one column to the left."""
-    header, body = cells
-    rule = ["-" * max(map(len, column)) for column in zip(header, *body, strict=True)]
-    right = set(range(len(header))) - {left % len(header)}
-    return aligned([header, rule, *body], right=right)
-
-
-def wrapped(sentences: Sequence[str]) -> list[str]:
-    """Breaks sentences into lines of a terminal, each beginning a new one; an empty one is none."""
-    return [line for sentence in sentences for line in textwrap.wrap(sentence, WIDTH)]
 
 
 # --- the rounds and the arms of a run

@@ -9,12 +9,19 @@ from matplotlib.figure import Figure
 
 from lth_runner.runs.evidence.forgetting import Forgetting, Kept, mean, spread, task_of
 from lth_runner.runs.evidence.rows import FinishedRun
-from lth_runner.runs.report import drawing
-from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.headline import Headline
-from lth_runner.runs.report.page import Page, Records, Section, Table, run_cells, write_page
-from lth_runner.runs.report.progress import refusals
-from lth_runner.runs.report.table import Cells, ruled, wrapped
+from lth_runner.runs.pages import drawing
+from lth_runner.runs.pages import wording as say
+from lth_runner.runs.pages.page import (
+    Headline,
+    Page,
+    Records,
+    Section,
+    Table,
+    run_cells,
+    write_page,
+)
+from lth_runner.runs.pages.progress import refusals
+from lth_runner.runs.pages.tables import Cells, ruled, wrapped
 from lth_runner.values.measure import Measure
 
 WIDTH, TALL = 10.0, 4.2  # inches

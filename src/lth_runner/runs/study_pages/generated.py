@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from lth_runner.runs.evidence.generated import FLOW, Flow, Generation
-from lth_runner.runs.report import wording as say
+from lth_runner.runs.pages import wording as say
+from lth_runner.runs.pages.page import Headline, Page, Section, Table, run_cells, write_page
+from lth_runner.runs.pages.progress import refusals
 from lth_runner.runs.report.generated_networks import COPIES, section, sentence
-from lth_runner.runs.report.headline import Headline
-from lth_runner.runs.report.page import Page, Section, Table, run_cells, write_page
-from lth_runner.runs.report.progress import refusals
 
 
 def write_generated(found: Generation, folder: Path, stem: str = "generated") -> tuple[Path, ...]:

@@ -9,12 +9,11 @@ from matplotlib.figure import Figure
 
 from lth_runner.runs.evidence.forgetting import mean
 from lth_runner.runs.evidence.merges import Meeting, Merged, Merges
-from lth_runner.runs.report import drawing
-from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.headline import Headline
-from lth_runner.runs.report.page import Page, Records, Section, Table, write_page
-from lth_runner.runs.report.progress import refusals
-from lth_runner.runs.report.table import Cells, ruled, wrapped
+from lth_runner.runs.pages import drawing
+from lth_runner.runs.pages import wording as say
+from lth_runner.runs.pages.page import Headline, Page, Records, Section, Table, write_page
+from lth_runner.runs.pages.progress import refusals
+from lth_runner.runs.pages.tables import Cells, ruled, wrapped
 from lth_runner.runs.study_pages.forgetting import level_text, run_table
 
 WIDTH, ROW, ROOM = 10.0, 0.5, 1.5  # inches

@@ -9,11 +9,19 @@ from lth_runner.runs.evidence.rows import TICKET
 from lth_runner.runs.evidence.sources import alike, universality
 from lth_runner.runs.evidence.transfer import OWN, Carried, Pair, Transfer
 from lth_runner.runs.evidence.verdict import Level
-from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.headline import Headline
-from lth_runner.runs.report.page import Cell, Page, Records, Section, Table, run_cells, write_page
-from lth_runner.runs.report.progress import refusals, states
-from lth_runner.runs.report.table import Cells, ruled, wrapped
+from lth_runner.runs.pages import wording as say
+from lth_runner.runs.pages.page import (
+    Cell,
+    Headline,
+    Page,
+    Records,
+    Section,
+    Table,
+    run_cells,
+    write_page,
+)
+from lth_runner.runs.pages.progress import refusals, states
+from lth_runner.runs.pages.tables import Cells, ruled, wrapped
 from lth_runner.runs.study_pages.transfer_figures import curves_figure, matrix_figure
 
 READING_MATRIX = (

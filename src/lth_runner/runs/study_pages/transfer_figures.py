@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from lth_runner.runs.evidence.rows import TICKET
 from lth_runner.runs.evidence.transfer import OWN, Transfer
 from lth_runner.runs.evidence.verdict import Verdict
-from lth_runner.runs.report import drawing
-from lth_runner.runs.report import wording as say
-from lth_runner.runs.report.drawing import INK
-from lth_runner.runs.report.heat import draw_cells
-from lth_runner.runs.report.lines import Frame, Line, paint, points_of
+from lth_runner.runs.pages import drawing
+from lth_runner.runs.pages import wording as say
+from lth_runner.runs.pages.cells import draw_cells
+from lth_runner.runs.pages.drawing import INK
+from lth_runner.runs.pages.lines import Frame, Line, paint, points_of
 
 WIDTH = 10.0  # inches
 PANELS, TALL = 3, 2.75  # curves beside each other, inches of each

@@ -12,8 +12,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from lth_runner.runs.evidence.means import Points
 from lth_runner.runs.evidence.verdict import Level
-from lth_runner.runs.report import drawing
-from lth_runner.runs.report.drawing import INK, MUTED, EndLabel, LineStyle
+from lth_runner.runs.pages import drawing
+from lth_runner.runs.pages.drawing import INK, MUTED, EndLabel, LineStyle
 from lth_runner.values.measure import Measure
 
 PERCENT = 100.0

@@ -16,10 +16,9 @@ from matplotlib.figure import Figure
 
 from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.folder import PAGE
-from lth_runner.runs.report import drawing
-from lth_runner.runs.report.drawn import sealed
-from lth_runner.runs.report.headline import Headline
-from lth_runner.runs.report.lines import Line
+from lth_runner.runs.pages import drawing
+from lth_runner.runs.pages.drawn import sealed
+from lth_runner.runs.pages.lines import Line
 from lth_runner.values.errors import UserError
 from lth_runner.values.files import write_whole
 
@@ -67,6 +66,21 @@ class Section:
     fine_print: str = ""
     folded: bool = False
     lines: tuple[Line, ...] = ()
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A number with what it counts, the verdict in a sentence, and the remarks on it."""
+
+    number: str
+    about: str
+    sentence: str
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """Writes sentence and remarks, as a console prints them."""
+        return " ".join([self.sentence, *self.remarks])
 
 
 @dataclass(frozen=True)
@@ -118,7 +132,7 @@ def render(page: Page) -> str:
         *(tag("p", text, class_="notice") for text in page.notices if text),
         *map(_section, page.sections),
     ]
-    file = files("lth_runner.runs.report") / "page.html"
+    file = files("lth_runner.runs.pages") / "page.html"
     template = Template(file.read_text(encoding="utf-8"))
     return template.substitute(title=escape(page.title), body="\n".join(one.text for one in body))
 

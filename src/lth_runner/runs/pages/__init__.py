@@ -1,0 +1,1 @@
+"""What all pages are made of: figures, lines, words, tables, and the page that holds them."""
