@@ -35,7 +35,7 @@ PROBLEM, SHORT = " study.problem=", "train.length=2ep control=random"
 # data: what they are called, an option, the shares kept at about 94 and at 97 % sparsity or more
 DATA = {
     "digits": ("digits", " replicates=5", (0.0687, 0.0281)),
-    "mnist": ("MNIST", f"{PROBLEM}mnist_bayesian {SHORT}", (0.0625, 0.0156)),
+    "mnist": ("MNIST", f"{PROBLEM}mnist_bayesian {SHORT} replicates=5", (0.0625, 0.0156)),
     "cifar10": ("CIFAR-10", f"{PROBLEM}cifar10_bayesian dataset=imagefolder dataset.name=cifar10 "
                 "train.length=1ep train.batch_size=64 pruner.rate=0.51 pruner.rounds=5 "
                 "control=random", (0.0576, 0.0282)),
