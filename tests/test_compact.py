@@ -34,7 +34,8 @@ def problem(*, deltas: bool) -> Task:
 def job(task: Task, masking: object, density: float = 0.2) -> Job:
     scores = Random()(task, {}, task.dense())
     mask: Mask = Global()(scores, density, task.dense(), 0)
-    # biases begin away from 0, where decay would show
+    if task.biases:  # a part of them, away from 0, where decay shows
+        mask = Mask({**mask, "output.bias": torch.tensor([True, False, True])})
     weights = {name: value + 0.5 * (value.ndim == 1) for name, value in task.init().items()}
     return Job(task, Ticket(mask, weights), masking)  # type: ignore[arg-type]
 
