@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from fake_past import drawn, equal, small_task
 from lth_runner.allocate import Global, LayerWise, count, keep_top
+from lth_runner.masking import EdgePopup, Supermask
 from lth_runner.problem.models import lenet300
+from lth_runner.problem.requirements import check_exclude
 from lth_runner.schedule import Geometric
 from lth_runner.score import Magnitude, Random
 from lth_runner.values.errors import UserError
@@ -247,6 +249,17 @@ def test_excluding_every_layer_is_refused_as_such():
     dense = full(60, 40)
     with pytest.raises(UserError, match="leaves no layer to prune"):
         Global(exclude=["*"])(noise(dense), 0.5, dense, 0)
+    for every in (LayerWise(exclude=["*"]), LayerWise(rate=0.2, rates={"*": 0.0})):
+        with pytest.raises(UserError, match="leaves no layer to prune"):
+            every(noise(dense), 0.5, dense, 0)
+
+
+def test_excluding_every_layer_is_refused_wherever_in_a_pruner_it_is_said():
+    task, schedule = small_task(), Geometric(0.5, rounds=1)
+    check_exclude(EdgePopup(LayerWise(exclude=["output"]), schedule), task)
+    for part in (EdgePopup(LayerWise(exclude="*"), schedule), Supermask(Global(), exclude=["*"])):
+        with pytest.raises(UserError, match=r"pruner\.exclude=\['\*'\] leaves no layer to prune"):
+            check_exclude(part, task)
 
 
 def test_lenets_output_at_half_rate_gives_the_papers_densities():

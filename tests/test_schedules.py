@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lth_runner.schedule import Geometric, Iterations, Linear
+from lth_runner.schedule import Geometric, Iterations, Linear, at_once, rate_to_reach
 from lth_runner.values.errors import UserError
 
 SHAPES = ("exponential", "linear", "cubic")
@@ -50,6 +50,17 @@ def test_exponential_steps_are_geometric_rounds():
 @pytest.mark.parametrize("shape", SHAPES)
 def test_one_step_is_at_once(shape):
     assert Iterations(0.9, 1, shape)() == (1 - 0.9,)
+
+
+def test_one_round_ends_where_the_rounds_of_a_rate_would():
+    assert at_once(rate=0.2, rounds=3)() == pytest.approx((0.512,))
+    assert at_once(0.9, rate=0.2)() == pytest.approx((0.1,))
+    assert at_once(0.9, rounds=2)() == pytest.approx((0.1**0.5, 0.1))  # without a rate
+
+
+def test_a_rate_is_raised_where_its_rounds_would_not_reach_the_sparsity():
+    assert rate_to_reach(0.75, rounds=2, least=0.2) == pytest.approx(0.5)
+    assert rate_to_reach(0.19, rounds=2, least=0.2) == 0.2
 
 
 def test_without_a_sparsity_the_rounds_say_how_far():

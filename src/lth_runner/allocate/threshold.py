@@ -187,6 +187,9 @@ class LayerWise:
         left = {name: int(inside.sum()) for name, inside in within.items()}
         fixed = {name: num for name, num in left.items() if own.get(name) == 0}
         capacity = {name: num for name, num in left.items() if name not in fixed}
+        if not capacity:
+            rates = f" with pruner.rates={dict(self.rates)}" if self.rates else ""
+            raise UserError(f"pruner.exclude={list(self.exclude)}{rates} leaves no layer to prune")
         sizes = {name: within[name].numel() for name in capacity}
         alike = sum(size for name, size in sizes.items() if name not in own)
         shares = {

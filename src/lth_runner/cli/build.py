@@ -21,7 +21,12 @@ from lth_runner.probe.trial import try_probe
 from lth_runner.problem.fits import check_fits
 from lth_runner.problem.objective import smoothed
 from lth_runner.problem.requirements import check as check_demands
-from lth_runner.problem.requirements import check_layers, check_replicates, draws_anew
+from lth_runner.problem.requirements import (
+    check_exclude,
+    check_layers,
+    check_replicates,
+    draws_anew,
+)
 from lth_runner.problem.starts import check_starts
 from lth_runner.problem.task import Task
 from lth_runner.runs.evidence.tolerance import Tolerance
@@ -142,6 +147,8 @@ def check_parts(experiment: Experiment, recipe: Recipe) -> None:
     experiment.search.check(task, clock, recipe.rate)
     check_replicates(experiment.search, experiment.tasks)
     check_masking(experiment.masking, clock)
+    check_exclude(experiment.search, task)
+    check_exclude(experiment.masking, task)
     for one in (experiment.search, experiment.masking, *experiment.controls.values()):
         check_layers(one, task)
         check_schedules(one, task)
