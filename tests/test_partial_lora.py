@@ -16,6 +16,7 @@ from fake_past import data
 from lth_runner.control import EvenRatios, ShuffledRatios, Targeted
 from lth_runner.masking import Static
 from lth_runner.problem import LowRank, SquaredError
+from lth_runner.problem.data import Data
 from lth_runner.problem.low_rank import pair_names
 from lth_runner.problem.task import Task
 from lth_runner.schedule import Iterations
@@ -105,6 +106,18 @@ def test_densities_are_derived_jointly_from_what_the_trained_network_needs(tmp_p
     search = PartialLoRA(ratios)
     search.check(problem, CLOCK, Constant())
     assert kept_lines(search.propose(problem, [dense]).mask, "") == lines
+
+
+@pytest.mark.parametrize("num", [1, 64, 70, 128, 130, 1000])
+def test_as_many_samples_are_asked_as_were_named_or_all(num: int) -> None:
+    from lth_runner.search.partial_lora.ratios import _samples
+
+    inputs, labels = torch.zeros(200, 6), torch.arange(200) % 3
+    samples = Data.from_tensors((inputs, labels), (inputs, labels), validation=0)
+    problem = replace(task(), data=samples)
+    batches = _samples(problem, num)
+    assert sum(len(labels) for _, labels in batches) == min(num, problem.data.num_train)
+    assert [len(inputs) for inputs, _ in batches] == [len(labels) for _, labels in batches]
 
 
 def test_a_kept_network_is_as_accurate_as_asked_and_a_sparser_one_is_not(tmp_path) -> None:

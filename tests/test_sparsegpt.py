@@ -191,6 +191,20 @@ def test_an_input_that_is_changed_in_place_between_two_layers_is_seen_anew() -> 
     assert seen.grams["1.weight"].tolist() == [[1, 0], [0, 0]]
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_products_of_inputs_of_half_precision_are_sums_of_float32(dtype: torch.dtype) -> None:
+    inputs = torch.full((300, 2), 16.0, dtype=dtype)  # 300 * 16^2 is no float16, and no bfloat16
+    image = inputs.reshape(300, 2, 1, 1)
+    layers: list[tuple[Layer, torch.Tensor]] = [
+        (Layer("a.weight", nn.Linear(2, 1), "linear"), inputs),
+        (Layer("b.weight", nn.Conv2d(2, 1, 1), "convolution"), image),
+    ]
+    seen = Seen()
+    for layer, given in layers:
+        seen.see(layer, given)
+        assert seen.grams[layer.name].tolist() == [[76800.0] * 2] * 2
+
+
 def solved_by_hand(gram: Tensor, weight: Tensor, density: float) -> Tensor:
     num = cumulative(count(density, weight.numel()), weight.shape[1], 8)
     return surgeon(weight.double(), gram, num, 8, by_row=False)[0]

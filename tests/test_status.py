@@ -863,6 +863,7 @@ def test_what_is_no_store_of_this_version_is_left_alone(
 
 def test_amounts_as_people_write_them() -> None:
     assert [size(n) for n in (0, 999, 1000, 1.25e9)] == ["0 B", "999 B", "1.0 kB", "1.2 GB"]
+    assert [size(n) for n in (999.6, 999_949, 999_960)] == ["1.0 kB", "999.9 kB", "1.0 MB"]
     seconds = (5, 59.6, 100, 3600, 3 * 3600 + 125, 100000)
     expected = ["5 s", "60 s", "2 min", "1 h 0 min", "3 h 2 min", "1 d 3 h"]
     assert [duration(n) for n in seconds] == expected

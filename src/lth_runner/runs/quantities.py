@@ -8,7 +8,7 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 def size(num_bytes: float) -> str:
     """Writes bytes as people do: 1.5 MB."""
     for unit in UNITS:
-        if num_bytes < 1000 or unit == UNITS[-1]:
+        if round(num_bytes, 0 if unit == "B" else 1) < 1000 or unit == UNITS[-1]:
             break
         num_bytes /= 1000
     return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"

@@ -179,15 +179,13 @@ class _Thinned:
         merged = task.merged(trained)
         spectra = singular(task)
         start = task.merged(task.init())
-        size = min(BATCH, num)
-        stream = derive(task.seed, "ratios")
         return cls(
             stock,
             {name: merged[name].to(task.device) for name in stock.names},
             {name: start[name] for name in spectra},
             spectra,
             {name: task.kind(name) == TRANSPOSED for name in spectra},
-            task.batches(math.ceil(num / size), stream, size),
+            _samples(task, num),
         )
 
     @property
@@ -218,3 +216,10 @@ class _Thinned:
             weights[name] = weights[name] - lost
         answers = ((self.stock.outputs(weights, x).float(), y) for x, y in self.batches)
         return figures(answers, self.stock.objective)[ACCURACY.name]
+
+
+def _samples(task: Task, num: int) -> list[Batch]:
+    """Draws so many training samples, or all where there are fewer, in batches."""
+    seed = derive(task.seed, derive(task.seed, "ratios"))
+    drawn = task.data.sample(min(num, task.data.num_train), seed)
+    return list(zip(*(tree.split(part, BATCH) for part in drawn), strict=True))

@@ -102,14 +102,20 @@ class Seen:
             rows = layer.rows(inputs)
             if self.real is not None and len(rows) == len(self.real):
                 rows = rows[self.real.to(rows.device)]
-            return (rows.t() @ rows).double()
+            return _squared(rows).double()
         columns = layer.matrix(layer.weight).shape[1]
         product = inputs.new_zeros((columns, columns), dtype=torch.float64)
         for piece in inputs.split(AT_ONCE):
             rows = layer.rows(piece)
-            product += rows.t() @ rows
+            product += _squared(rows)
         return product
 
     def forget_inputs(self) -> None:
         """Lets go of what layers were given last."""
         self._last = None
+
+
+def _squared(rows: Tensor) -> Tensor:
+    """Multiplies rows with themselves, those of half precision in float32: sums would overflow."""
+    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+    return rows.t() @ rows
