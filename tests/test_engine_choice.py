@@ -13,7 +13,7 @@ import small
 from command import SMALL, folders, lth_run, rows
 from lth_runner.masking import Static
 from lth_runner.training.engines import choose as choosing
-from lth_runner.training.engines.choose import choose, chosen_before
+from lth_runner.training.engines.choose import choose, chosen_before, needs_trial
 from lth_runner.training.engines.cuda_graph_trial import Trial
 from lth_runner.values.errors import UserError
 
@@ -81,3 +81,11 @@ def test_a_kept_choice_is_read_as_it_was_made_and_needs_no_trial() -> None:
         assert chosen_before(recorded.facts, recipe, task, Static()) == recorded
     with pytest.raises(UserError, match="knows none of that name"):
         chosen_before({"engine": "quantum"}, recipe, task, Static())
+
+
+@pytest.mark.parametrize("changed", [{"compile": True}, {"cut_dead": True}])
+def test_trainings_that_go_one_by_one_by_their_keys_are_tried_on_no_device(changed) -> None:
+    task = small.task()
+    with mock.patch.object(torch, "device", return_value=torch.device("cuda")):
+        assert needs_trial(small.recipe(engine="graphed"), task, Static())
+        assert not needs_trial(small.recipe(engine="graphed", **changed), task, Static())

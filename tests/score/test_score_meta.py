@@ -6,8 +6,11 @@ import pytest
 import torch
 from score_cases import HAND, INPUTS, LABELS, NUM, by_hand, flat, half_mask, three_samples
 
+from fake_past import data
+from lth_runner.problem.task import Task
 from lth_runner.score import Prospr, Snip
 from lth_runner.score.examples import draw_batches
+from lth_runner.values.errors import UserError
 
 TASK = three_samples()
 STEPS = {"num_steps": 3, "inner_lr": 0.4, "batch_size": NUM}
@@ -128,3 +131,9 @@ def test_without_momentum_there_is_no_buffer_to_cut_off():
         for kind in ("constant", "derived")
     )
     assert torch.equal(flat(one), flat(other))
+
+
+def test_channels_of_one_layer_are_refused_as_there_is_none_but_the_last():
+    task = Task(lambda: torch.nn.Linear(6, 3), data())
+    with pytest.raises(UserError, match="weight is the only one that is pruned: take structured"):
+        Prospr(batch_size=8, structured=True).check(task)

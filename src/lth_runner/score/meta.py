@@ -19,6 +19,7 @@ from lth_runner.score.checks import (
 )
 from lth_runner.score.examples import check_draw, draw_batches
 from lth_runner.score.score import Scores
+from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.state import State
 from lth_runner.values.tree import Batch
@@ -59,9 +60,14 @@ class Prospr:
         check_one_of(("derived", "constant"), first_buffer=self.first_buffer)
 
     def check(self, task: Task) -> None:
-        """Raises UserError for more samples than there are, and for channels of biases."""
+        """Raises UserError for more samples than there are, channels of biases, and one layer."""
         if self.structured:
             check_channels(task, "prospr with structured=true")
+            if len(task.prunable) == 1:
+                raise UserError(
+                    "prospr with structured=true scores the channels of all layers but the last, "
+                    f"and {task.prunable[0]} is the only one that is pruned: take structured=false"
+                )
         num = self.num_steps + 1 if self.new_data_in_inner else 1
         check_draw(task, num, self.batch_size, batch_statistics=self.batch_statistics)
 

@@ -137,7 +137,7 @@ def choose(recipe: Recipe, task: Task, masking: Masking, rank: Rank | None = Non
 
 def needs_trial(recipe: Recipe, task: Task, masking: Masking) -> bool:
     """Whether ``choose`` would try steps on a CUDA device, in order to choose."""
-    if recipe.cut_dead or torch.device(task.device).type != "cuda":
+    if recipe.cut_dead or recipe.compile or torch.device(task.device).type != "cuda":
         return False
     return recipe.engine == "graphed" or (
         recipe.engine == "auto" and obstacle(task, masking, recipe) is not None
