@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fake_past import drawn, equal, small_task
-from lth_runner.allocate import Global, LayerWise, count, keep_top
+from lth_runner.allocate import (
+    Blocks,
+    Channels,
+    ErdosRenyi,
+    Global,
+    LayerWise,
+    NOfM,
+    Uniform,
+    count,
+    keep_top,
+)
 from lth_runner.masking import EdgePopup, Supermask
 from lth_runner.problem.models import lenet300
 from lth_runner.problem.requirements import check_exclude
@@ -246,12 +256,26 @@ def test_more_excluded_than_the_density_keeps_is_refused():
 
 
 def test_excluding_every_layer_is_refused_as_such():
-    dense = full(60, 40)
-    with pytest.raises(UserError, match="leaves no layer to prune"):
-        Global(exclude=["*"])(noise(dense), 0.5, dense, 0)
-    for every in (LayerWise(exclude=["*"]), LayerWise(rate=0.2, rates={"*": 0.0})):
-        with pytest.raises(UserError, match="leaves no layer to prune"):
-            every(noise(dense), 0.5, dense, 0)
+    dense = full((8, 8), (4, 8))
+    for budget in (Global, LayerWise, Uniform, ErdosRenyi, Blocks, NOfM):
+        with pytest.raises(UserError, match=r"pruner\.exclude=\['\*'\] leaves no layer to prune"):
+            budget(exclude="*")(noise(dense), 0.5, dense, 0)
+    rates = r"^pruner\.rates={'w0': 0.0}"
+    for exclude, told in ([], rates + " leaves"), ("w1", rates + r" with pruner\.exclude=\['w1'\]"):
+        both = dense if exclude else Mask({"w0": dense["w0"]})
+        with pytest.raises(UserError, match=told):
+            LayerWise(exclude, rate=0.2, rates={"w0": 0.0})(noise(both), 0.5, both, 0)
+
+
+def test_layers_that_stay_anyway_are_told_as_such_and_excluded_ones_only_where_there_are_some():
+    one, two = full((8, 8)), full((8, 8), (4, 8))
+    for kind, told in (Uniform, "w0, the first, stays dense"), (Channels, "which are the classes"):
+        with pytest.raises(UserError, match=f"no layer is left to prune: .*{told}") as error:
+            kind()(noise(one), 0.5, one, 0)
+        assert "exclude" not in str(error.value)
+        every = "w1" if kind is Uniform else "w0"
+        with pytest.raises(UserError, match=rf"{told}, and pruner.exclude=\['{every}'\] spares"):
+            kind(exclude=every)(noise(two), 0.5, two, 0)
 
 
 def test_excluding_every_layer_is_refused_wherever_in_a_pruner_it_is_said():

@@ -19,7 +19,7 @@ from lth_runner.problem.task import Task
 from lth_runner.score import Scores
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.mask import Mask
-from lth_runner.values.name_patterns import select
+from lth_runner.values.name_patterns import others, select
 
 WORTHS = ("mean", "max")
 KEY = "pruner.budgets.blocks"
@@ -66,8 +66,7 @@ class Blocks:
     def layers(self, within: Mask) -> tuple[str, ...]:
         """Names the layers that are cut into blocks; a warning, once, names those not divided."""
         refuse_biases(within, "blocks")
-        spared = select(self.exclude, within, "pruner.exclude")
-        names = [name for name in within if name not in spared]
+        names = others(self.exclude, within, "pruner.exclude")
         uneven = tuple(name for name in names if not self._divides(within[name]))
         if len(uneven) == len(names):
             raise UserError(

@@ -13,7 +13,7 @@ from lth_runner.allocate.on_device import Choose, Top, laid
 from lth_runner.score import Scores
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
-from lth_runner.values.name_patterns import select
+from lth_runner.values.name_patterns import others, spares_others
 
 Counts = dict[str, int]  # prunable name -> weights
 
@@ -57,12 +57,16 @@ class Budget:
         the whole network, and the other layers give what the excluded ones do not. Raises
         UserError where they cannot.
         """
-        spared = select(exclude, within, "pruner.exclude") | set(dense)
+        spared = {*within}.difference(others(exclude, within, "pruner.exclude")) | {*dense}
         left = {name: int(kept.sum()) for name, kept in within.items()}
         capacity = {name: num for name, num in left.items() if name not in spared}
         fixed = {name: num for name, num in left.items() if name in spared}
         if not capacity:
-            raise UserError(f"pruner.exclude={list(exclude)} leaves no layer to prune")
+            raise UserError(
+                f"no layer is left to prune: {dense[0]}, the first, stays dense"
+                f"{spares_others(exclude, 'pruner.exclude')}: choose another pruner.scope, "
+                "layerwise for example"
+            )
         total = count(density, within.num_prunable, rounding) - sum(fixed.values())
         if not 0 <= total <= sum(capacity.values()):
             first = f" ({dense[0]}, the first, is one)" if dense else ""

@@ -18,7 +18,7 @@ from lth_runner.problem.task import Task
 from lth_runner.score import Scores
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.mask import Mask
-from lth_runner.values.name_patterns import select
+from lth_runner.values.name_patterns import select, spares_others
 
 ACROSS = ("network", "layer")
 
@@ -89,7 +89,7 @@ class Channels:
         if not left:
             raise UserError(
                 "pruner.scope=channels: no layer is left to prune: the last one keeps its "
-                f"channels, which are the classes, and pruner.exclude={list(self.exclude)} others"
+                f"channels, which are the classes{spares_others(self.exclude, 'pruner.exclude')}"
             )
         num = count(density, left.num_prunable)
         if num > left.num_kept:

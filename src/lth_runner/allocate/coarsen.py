@@ -17,7 +17,7 @@ from lth_runner.problem.task import Task
 from lth_runner.score import Scores
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
-from lth_runner.values.name_patterns import select
+from lth_runner.values.name_patterns import select, spares_others
 
 EQUAL = 1e-9  # within which eigenvalues, from 0 to 1, are equal
 GOLDEN = (5**0.5 - 1) / 2  # its multiples are spread evenly
@@ -228,7 +228,7 @@ def _check_rows(task: Task, exclude: Sequence[str], what: str) -> None:
     names = _inner(mask, exclude)
     if not names:
         raise UserError(
-            f"{what}: no layer is left: the last one stays as it is, and exclude={list(exclude)} "
-            "names the others"
+            f"{what}: no layer is left: the last one stays as it is"
+            f"{spares_others(exclude, 'exclude')}"
         )
     check_kinds(task, names, ("linear", "convolution"), what)

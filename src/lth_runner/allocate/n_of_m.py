@@ -19,7 +19,7 @@ from lth_runner.problem.task import Task
 from lth_runner.score import Scores
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
-from lth_runner.values.name_patterns import select
+from lth_runner.values.name_patterns import others, select
 
 KEY = "pruner.budgets.n_of_m.transposed"
 log = logging.getLogger(__name__)
@@ -112,8 +112,7 @@ class NOfM:
     def layers(self, within: Mask) -> tuple[str, ...]:
         """Names the layers that are grouped; a warning, once, names those M does not divide."""
         refuse_biases(within, "n_of_m")
-        spared = select(self.exclude, within, "pruner.exclude")
-        names = [name for name in within if name not in spared]
+        names = others(self.exclude, within, "pruner.exclude")
         axes = self.axes(within)
         uneven = tuple(n for n in names if within[n].shape[axes[n]] % self.group)
         if len(uneven) == len(names):

@@ -16,7 +16,7 @@ from lth_runner.allocate.on_device import Choose, Top, laid
 from lth_runner.score import Scores
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.mask import Mask
-from lth_runner.values.name_patterns import select, value_for
+from lth_runner.values.name_patterns import as_names, others, select, value_for
 
 
 @dataclass(frozen=True)
@@ -188,8 +188,13 @@ class LayerWise:
         fixed = {name: num for name, num in left.items() if own.get(name) == 0}
         capacity = {name: num for name, num in left.items() if name not in fixed}
         if not capacity:
-            rates = f" with pruner.rates={dict(self.rates)}" if self.rates else ""
-            raise UserError(f"pruner.exclude={list(self.exclude)}{rates} leaves no layer to prune")
+            others(self.exclude, within, "pruner.exclude")
+            excluded = (
+                f" with pruner.exclude={list(as_names(self.exclude))}" if self.exclude else ""
+            )
+            raise UserError(
+                f"pruner.rates={dict(self.rates or {})}{excluded} leaves no layer to prune"
+            )
         sizes = {name: within[name].numel() for name in capacity}
         alike = sum(size for name, size in sizes.items() if name not in own)
         shares = {

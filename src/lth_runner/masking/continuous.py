@@ -20,7 +20,7 @@ from lth_runner.schedule import Geometric
 from lth_runner.values import state as states
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.mask import Mask
-from lth_runner.values.name_patterns import select
+from lth_runner.values.name_patterns import others
 from lth_runner.values.own_class import own_class
 from lth_runner.values.seeds import derive
 from lth_runner.values.state import State
@@ -95,9 +95,7 @@ class Continuous:
     def install(self, model: nn.Module, kept: Mapping[str, Tensor], seed: int) -> LiveMask:
         if is_sparse(kept):
             return Static().install(model, kept, seed)
-        spared = select(self.exclude, kept, "pruner.exclude")
-        if len(spared) == len(kept):
-            raise UserError(f"pruner.exclude={list(self.exclude)} leaves no layer to prune")
+        spared = frozenset(kept).difference(others(self.exclude, kept, "pruner.exclude"))
         if self.sparsity is not None:
             nothing = {name: torch.zeros(value.shape) for name, value in kept.items()}
             self.allocate(nothing, 1 - self.sparsity, Mask(kept), 0)

@@ -14,7 +14,7 @@ from lth_runner.problem.objective import CrossEntropy
 from lth_runner.problem.task import Task
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError
-from lth_runner.values.name_patterns import as_names, select
+from lth_runner.values.name_patterns import others
 
 
 @runtime_checkable
@@ -78,8 +78,8 @@ def check_layers(part: object, task: Task) -> None:
 def check_exclude(part: object, task: Task) -> None:
     """Raises UserError where what a part of a pruner, or one in it, excludes is every layer."""
     patterns = getattr(part, "exclude", None)
-    if patterns and set(task.prunable) <= select(patterns, task.prunable, "pruner.exclude"):
-        raise UserError(f"pruner.exclude={list(as_names(patterns))} leaves no layer to prune")
+    if patterns:
+        others(patterns, task.prunable, "pruner.exclude")
     if is_dataclass(part):
         for field in fields(part):
             check_exclude(getattr(part, field.name), task)

@@ -28,6 +28,22 @@ def select(patterns: Iterable[str] | str, names: Iterable[str], key: str) -> fro
     return frozenset(chosen)
 
 
+def others(patterns: Iterable[str] | str, names: Iterable[str], key: str) -> list[str]:
+    """Lists the names of layers that no pattern matches; raises UserError where there is none."""
+    names = list(names)
+    chosen = select(patterns, names, key)
+    left = [name for name in names if name not in chosen]
+    if not left:
+        raise UserError(f"{key}={list(as_names(patterns))} leaves no layer to prune")
+    return left
+
+
+def spares_others(patterns: Iterable[str] | str, key: str) -> str:
+    """Ends a message on layers that stay anyway with those that patterns add; nothing for none."""
+    names = list(as_names(patterns))
+    return f", and {key}={names} spares the others" if names else ""
+
+
 def matches(patterns: Iterable[str], name: str) -> bool:
     """Whether a name is one that any pattern matches."""
     return any(
