@@ -81,6 +81,11 @@ def test_a_full_disk_leaves_no_folder(tmp_path: Path) -> None:
     with full_disk(), pytest.raises(UserError, match="folder cannot be written"):
         export.to_pretrained(ticket, tmp_path / "folder")
     assert [one.name for one in tmp_path.iterdir()] == ["model"]
+    vocabulary = tmp_path / "model" / "vocab.txt"  # larger than the weights: the disk is full later
+    vocabulary.write_bytes(bytes(200_000))
+    with full_disk(150_000), pytest.raises(UserError, match="folder cannot be written: File too"):
+        export.to_pretrained(ticket, tmp_path / "folder")
+    assert [one.name for one in tmp_path.iterdir()] == ["model"]
 
 
 @pytest.mark.parametrize("family", HEADS)

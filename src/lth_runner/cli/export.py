@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -13,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lth_runner.cli.ending import EXIT_INTERRUPTED, EXIT_USER
-from lth_runner.cli.stopping import terminated_as_interrupted
+from lth_runner.cli.stopping import interruption_told, say, terminated_as_interrupted
 from lth_runner.values.errors import UserError
 from lth_runner.values.export_forms import BATCHES, REPETITIONS, SUFFIXES
 from lth_runner.values.search_path import user_code_last
-from lth_runner.values.terminal import Arguments, show
+from lth_runner.values.terminal import Arguments, show, show_traceback
 
 if TYPE_CHECKING:
     from lth_runner.export import Exported, Taken
@@ -51,27 +50,35 @@ examples:
 
 Without --round, --sparsity or --best-matching it is the last round. Every file is read back and
 must answer as the ticket does, over the test split, before it gets its name. Nothing is replaced.
-exit status: 0, 1 where a file does not answer as the ticket does, 2 for a mistake in the command.
+exit status: 0, 1 where a file does not answer as the ticket does, 2 for a mistake in the command,
+130 where it was interrupted.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `lth-export`; returns its exit status."""
+    sys.excepthook = show_traceback
     arguments = _arguments(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a console without '±' must not end the export
         sys.stdout.reconfigure(errors="replace")
+    done: list[Path] = []
     try:
-        with terminated_as_interrupted():
-            return _run(arguments)
+        with interruption_told(), terminated_as_interrupted():
+            return _run(arguments, done)
     except UserError as error:
         show(f"lth-export: {error}", sys.stderr)
         return EXIT_USER
     except KeyboardInterrupt:
-        show("lth-export: interrupted: nothing was written", sys.stderr)
+        show(f"lth-export: interrupted: {_left(done)}", sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough; the files are written
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except Exception as error:
+        from lth_runner.values.memory import is_out_of_memory, out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        less = "smaller --batches" if arguments.report is not None else "a machine with more"
+        show(f"lth-export: {out_of_memory(error)}; {_left(done)}: take {less}", sys.stderr)
+        return EXIT_USER
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -84,14 +91,14 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("run", metavar="RUN", help="the run that the ticket is of")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--round", type=int, metavar="K", help="the ticket of this round")
+    which.add_argument("--round", type=_whole, metavar="K", help="the ticket of this round")
     which.add_argument(
         "--sparsity", type=_share, metavar="S", help="the ticket with this share removed"
     )
     which.add_argument(
         "--best-matching", action="store_true", help="the sparsest that is shown to match"
     )
-    add("--seed", type=int, metavar="N", help="the replicate's seed (the run's first)")
+    add("--seed", type=_whole, metavar="N", help="the replicate's seed (the run's first)")
     add("--arm", default="ticket", metavar="A", help="the ticket, or a control's name")
     add("--start", action="store_true", help="the weights it started from, not the trained ones")
     add(
@@ -129,16 +136,20 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace, done: list[Path]) -> int:
+    """Writes what was asked for; ``done`` gets the ticket's file once it is there."""
     from lth_runner.cli.loading import uncollected
     from lth_runner.export.whole_file import check_target
 
     # before anything is built, which may take long
-    report = arguments.report and check_target(arguments.report, (".json",), "a report")
-    if report:
-        check_target(report.with_suffix(".png"), (".png",), "a report's picture")
+    report = target = None
     if arguments.to is not None:
-        check_target(arguments.to, SUFFIXES[arguments.form], arguments.form)
+        target = check_target(arguments.to, SUFFIXES[arguments.form], arguments.form)
+    if arguments.report is not None:
+        report = check_target(arguments.report, (".json",), "a report")
+        picture = check_target(report.with_suffix(".png"), (".png",), "a report's picture")
+        if target is not None and target.resolve() in (report.resolve(), picture.resolve()):
+            raise UserError(f"--to {target} and --report {report} write one file: give two names")
     warnings.filterwarnings("ignore", module=r"torch\..*|onnxscript\..*|copyreg")
     logging.getLogger("torch").setLevel(logging.ERROR)
     with uncollected():
@@ -158,16 +169,16 @@ def _run(arguments: argparse.Namespace) -> int:
         start=arguments.start,
         keep_zeros=arguments.keep_zeros,
     )
-    show(_named(ticket))
-    if arguments.form is not None:
+    say(_named(ticket))
+    if target is not None:
         try:
-            write = TO_FORMS[arguments.form]
-            done = write(ticket, Path(arguments.to), samples=arguments.samples)
+            found = TO_FORMS[arguments.form](ticket, target, samples=arguments.samples)
         except export.Disagreement as error:
             show(f"lth-export: {error}", sys.stderr)
             return EXIT_DISAGREES
-        show(_told(done))
-    if report:
+        done.append(found.path)
+        say(_told(found))
+    if report is not None:
         _report(ticket, report, arguments.batches or BATCHES, arguments.repetitions or REPETITIONS)
     return 0
 
@@ -176,9 +187,13 @@ def _report(ticket: Taken, path: Path, batches: Sequence[int], repetitions: int)
     from lth_runner.export.report import measured, text, write
 
     report = measured(ticket, batches, repetitions)
-    show(f"\n{text(report)}\n")
+    say(f"\n{text(report)}\n")
     written = write(report, path)
-    show("written  " + "\n         ".join(map(str, written)))
+    say("written  " + "\n         ".join(map(str, written)))
+
+
+def _left(done: Sequence[Path]) -> str:
+    return f"nothing was written{''.join(f' besides {path}' for path in done)}"
 
 
 def _named(ticket: Taken) -> str:
@@ -203,10 +218,17 @@ def _told(done: Exported) -> str:
     return "\n".join(lines)
 
 
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, at least 1")
-    return int(text)
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:  # of thousands of digits, too
+        raise argparse.ArgumentTypeError(f"{text[:40]!r}: give a whole number, as 3") from None
+
+
+def _count(text: str, least: int = 1) -> int:
+    if (number := _whole(text)) < least:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, at least {least}")
+    return number
 
 
 def _share(text: str) -> float:
@@ -222,9 +244,7 @@ def _share(text: str) -> float:
 
 
 def _repetitions(text: str) -> int:
-    if (number := _count(text)) < REPETITIONS:
-        raise argparse.ArgumentTypeError(f"{text!r}: give at least {REPETITIONS}")
-    return number
+    return _count(text, REPETITIONS)
 
 
 def _batches(text: str) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from safetensors import SafetensorError
 
 from lth_runner.values.errors import UserError
+from lth_runner.values.home import from_home
 from lth_runner.values.pieces import clear_pieces, create, piece
 
 
@@ -22,7 +23,7 @@ def check_target(path: str | Path, suffixes: tuple[str, ...], form: str) -> Path
     Raises UserError where something stands there, where its folder is not there or takes no file,
     and for a name that does not say what the file is.
     """
-    target = Path(path).expanduser()
+    target = from_home(path)
     if suffixes and target.suffix not in suffixes:
         raise UserError(f"{target}: {form} is written to a file *{' or *'.join(suffixes)}")
     if os.path.lexists(target):
@@ -54,16 +55,22 @@ def finished(target: Path) -> Iterator[Path]:
         if os.path.lexists(target):
             raise UserError(f"{target} was made meanwhile by another process: it is left as it is")
         scratch.rename(target)
-    except OSError as error:
-        if error.filename is not None and Path(error.filename).parent != target.parent:
-            raise
-        raise UserError(f"{target} cannot be written: {error.strerror or error}") from error
+    except OSError as error:  # of the disk that is written to, or of what is read for it
+        raise UserError(f"{target} cannot be written: {_told(error, scratch)}") from error
     except SafetensorError as error:  # of the library's own writer, which folders of models take
         raise UserError(f"{target} cannot be written: {error}") from error
     finally:
         if scratch.is_dir():
             shutil.rmtree(scratch)
         scratch.unlink(missing_ok=True)
+
+
+def _told(error: OSError, scratch: Path) -> str:
+    """Says what the system refuses, and of which file where that is not the one in the making."""
+    why = error.strerror or str(error)
+    if not isinstance(error.filename, str) or Path(error.filename).is_relative_to(scratch):
+        return why
+    return f"{error.filename}: {why}"
 
 
 class _Written(io.RawIOBase):

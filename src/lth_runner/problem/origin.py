@@ -22,6 +22,7 @@ from lth_runner.values import state as states
 from lth_runner.values.errors import Damaged, UserError
 from lth_runner.values.export_forms import refuse_packed
 from lth_runner.values.files import open_regular
+from lth_runner.values.home import from_home
 from lth_runner.values.json_files import read_object
 from lth_runner.values.listed import listed
 from lth_runner.values.name_patterns import as_names, select
@@ -101,7 +102,7 @@ class File:
     @cached_property
     def _files(self) -> list[Path]:
         """The files of the path, in the order of their names."""
-        place = Path(self.path).expanduser()
+        place = from_home(self.path)
         if place.is_file():
             return [place]
         if not place.is_dir():

@@ -24,6 +24,7 @@ from lth_runner.store.ticket_file import read_ticket
 from lth_runner.values import identity
 from lth_runner.values.errors import Damaged, UserError
 from lth_runner.values.files import regular_hash
+from lth_runner.values.home import from_home
 from lth_runner.values.listed import numbers_listed
 from lth_runner.values.mask import Mask
 
@@ -89,7 +90,7 @@ class GivenTickets:
 
     @property
     def _place(self) -> Path:
-        return Path(str(self.ticket)).expanduser()
+        return from_home(str(self.ticket))
 
     @cached_property
     def _folder(self) -> Path | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lth_runner.runs.folder import ROUNDS, STATUS, TICKETS, Row, read_flat_config
 from lth_runner.values.errors import UserError
+from lth_runner.values.home import from_home
 from lth_runner.values.store_places import end_file
 
 STORE = "store"  # beside the folders of the runs' names
@@ -18,7 +19,7 @@ def one_run(path: str | Path, said: str = "") -> Path:
     ``said``: what a message calls the path, ``origin.run=outputs/a``. Raises UserError for none
     and for several.
     """
-    place, called = Path(path).expanduser(), said or str(path)
+    place, called = from_home(path), said or str(path)
     if (place / ROUNDS).is_file() or (place / STATUS).is_file():
         return place
     inside = _holding(place, ROUNDS) or _holding(place, STATUS)  # one that failed has no rows

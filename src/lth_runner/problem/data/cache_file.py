@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lth_runner.values.errors import UserError
+from lth_runner.values.home import from_home
 
 
 def cache_folder(given: str | None) -> Path:
@@ -20,10 +21,10 @@ def cache_folder(given: str | None) -> Path:
     Raises UserError for an empty text, which is no folder.
     """
     if given is None:
-        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lth-runner"
+        return from_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "lth-runner"
     if not given:
         raise UserError(f"dataset.cache={given!r} must be the path of a folder, or null")
-    return Path(given).expanduser()
+    return from_home(given)
 
 
 def write_cache_file(

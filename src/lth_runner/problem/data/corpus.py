@@ -27,6 +27,7 @@ from lth_runner.problem.data.tokenizers import (
 from lth_runner.values import identity
 from lth_runner.values.errors import UserError
 from lth_runner.values.files import open_regular, write_whole
+from lth_runner.values.home import from_home
 
 DTYPES = ("uint8", "uint16", "uint32")
 CACHE_FORMAT = 3  # part of the cached file's name: raise it when the encoding changes
@@ -66,7 +67,7 @@ def corpus(
             f"dataset.validation={validation} and dataset.test={test} are shares of the text: "
             "test above 0, and something must be left for training"
         )
-    text = _manual() if path is None else decoded(Path(path).expanduser())
+    text = _manual() if path is None else decoded(from_home(path))
     first, second = (round(kept * len(text)) for kept in (1 - test - validation, 1 - test))
     parts = text[:first], text[first:second], text[second:]
     made_by = Characters(vocabulary) if tokenizer is None else tokenizer

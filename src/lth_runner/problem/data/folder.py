@@ -28,6 +28,7 @@ from lth_runner.problem.data.streaming.listed import is_packed, listed_archive, 
 from lth_runner.problem.data.tensors import Data
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError
+from lth_runner.values.home import from_home
 from lth_runner.values.memory import total_memory
 
 CACHE_FORMAT = 2  # part of the cache key: raise it when the decoding changes
@@ -82,7 +83,7 @@ def imagefolder(
         workers=workers,
         cache=cache,
     )
-    place = Path(root).expanduser()
+    place = from_home(root)
     pictures = _found(place, decoding, stream=stream)
     why = None if pictures is None else _why_streamed(pictures, decoding, asked=bool(stream))
     if pictures is not None and why is not None:

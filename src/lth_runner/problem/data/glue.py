@@ -14,6 +14,7 @@ from lth_runner.problem.data.tensors import Data
 from lth_runner.problem.data.text import contents
 from lth_runner.problem.data.tokenizers import Tokenizer
 from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.home import from_home
 
 BROKEN = 0.01  # share of a file's lines above which it is no file of GLUE
 _log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def glue(
     not there, and for classes that are not the task's.
     """
     layout = _format(task, num_classes, mismatched=mismatched)
-    folder = Path(root).expanduser() / layout.folder
+    folder = from_home(root) / layout.folder
     if not folder.is_dir():
         raise UserError(
             f"{folder} is no folder: it holds {task} of GLUE, train.tsv and {layout.test}. Nothing "

@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 from lth_runner.problem.data.sampled import SampledData
@@ -16,6 +15,7 @@ from lth_runner.problem.data.sentences import Labelled, Sentences
 from lth_runner.problem.data.tensors import Data
 from lth_runner.problem.data.tokenizers import Tokenizer
 from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.home import from_home
 from lth_runner.values.name_patterns import as_names
 from lth_runner.values.raised import reason_of
 
@@ -94,7 +94,7 @@ def opened(path: str, config: str | None, *, download: bool) -> Any:
         "; or, where it is installed, write each split as a file that dataset=text reads, "
         "datasets.load_from_disk(FOLDER)['train'].to_json('train.jsonl')",
     )
-    folder = Path(path).expanduser()
+    folder = from_home(path)
     try:
         if folder.is_dir():
             return found.load_from_disk(str(folder))

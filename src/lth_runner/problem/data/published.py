@@ -23,6 +23,7 @@ from lth_runner.problem.data.splits import Split, of_classes
 from lth_runner.problem.data.tensors import Data
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.files import read_regular
+from lth_runner.values.home import from_home
 from lth_runner.values.raised import reason_of
 
 
@@ -111,7 +112,7 @@ def load_published(name: str, root: Path) -> tuple[Split, Split]:
     if name not in PUBLISHED:
         raise UserError(f"torchvision dataset {name!r} is not known: {nearest(name, PUBLISHED)}")
     entry = PUBLISHED[name]
-    root = root.expanduser()
+    root = from_home(root)
     if (found := read_idx(root / entry.folder / "raw", entry.contents)) is not None:
         return _as_images(*found[0]), _as_images(*found[1])
     datasets = _import_datasets(name)

@@ -19,6 +19,7 @@ from lth_runner.problem.data.token_table import Table, cached_table
 from lth_runner.problem.data.tokenizer_file import FileEncoder, TokenizerFile
 from lth_runner.values import identity
 from lth_runner.values.errors import UserError
+from lth_runner.values.home import from_home
 from lth_runner.values.json_files import loaded
 
 
@@ -44,7 +45,7 @@ def squad(
     learned, and all are accepted in evaluation. Raises UserError, naming file and question, for
     what is no such file, and for a length that leaves a question no room.
     """
-    folder = Path(root).expanduser()
+    folder = from_home(root)
     files = {"train": folder / train, "test": folder / test}
     for path in files.values():
         if not path.is_file():

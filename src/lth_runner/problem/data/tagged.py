@@ -26,6 +26,7 @@ from lth_runner.problem.data.tokenizer_file import FileEncoder, TokenizerFile
 from lth_runner.problem.data.tokenizers import Tokenizer
 from lth_runner.values import identity
 from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.home import from_home
 from lth_runner.values.ignored import IGNORED
 from lth_runner.values.name_patterns import as_names
 
@@ -71,7 +72,7 @@ def tagged_files(
             f"tokenizers does (transformers calls it fast), and {type(tokenizer).__name__} does "
             "not: choose dataset/tokenizer=file dataset.tokenizer.path=<the model's folder>"
         )
-    files = _files(Path(root).expanduser(), {"train": train, "val": val, "test": test})
+    files = _files(from_home(root), {"train": train, "val": val, "test": test})
     given = None if tags is None else list(as_names(tags))
     how = [length, vocabulary, num_classes, astuple(columns), given]
 

@@ -13,6 +13,7 @@ from lth_runner.problem.data.sentences import Labelled, Sentences
 from lth_runner.problem.data.tensors import Data
 from lth_runner.problem.data.tokenizers import Tokenizer
 from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.home import from_home
 
 
 def text_files(
@@ -43,7 +44,7 @@ def text_files(
     Without ``val``, ``validation`` samples are held out of train. All else is said by
     ``Sentences``. Raises UserError, naming file and line, for what does not fit.
     """
-    folder = Path(root).expanduser()
+    folder = from_home(root)
     paths = {"train": train, "test": test} | ({} if val is None else {"val": val})
     files = {split: folder / path for split, path in paths.items()}
     made_by = Sentences(

@@ -15,6 +15,7 @@ from lth_runner.problem.data.sampled import EVALUATED, SampledData
 from lth_runner.problem.data.samples import TokenFacts, Tokens
 from lth_runner.problem.data.token_table import cached_table
 from lth_runner.values.errors import UserError
+from lth_runner.values.home import from_home
 
 FORMAT = 1  # part of the cached file's name: raise it when other facts are kept
 SEEN, FEWEST = 4096, 16  # numbers of a file that are looked at for its width, and how many tell
@@ -47,7 +48,7 @@ def token_files(
             raise UserError(f"dataset.{key}={value!r} must be a whole number above 0")
     if dtype not in ("uint8", "uint16", "uint32"):
         raise UserError(f"dataset.dtype={dtype!r}: accepted: uint8, uint16, uint32")
-    folder = Path(root).expanduser()
+    folder = from_home(root)
     named = {"train": train, "test": test} | ({} if val is None else {"val": val})
     splits = {
         split: Tokens(str(folder / file), length, vocabulary, dtype=dtype,

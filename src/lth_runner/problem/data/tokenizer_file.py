@@ -12,6 +12,7 @@ from typing import Any
 from lth_runner.problem.data.tokenizers import Special
 from lth_runner.values.errors import UserError
 from lth_runner.values.files import read_regular
+from lth_runner.values.home import from_home
 from lth_runner.values.json_files import loaded
 
 FILE = "tokenizer.json"
@@ -130,7 +131,7 @@ def read_regular_or_refuse(path: str) -> bytes:
 
 def _unreadable(path: str, error: OSError) -> UserError:
     """Makes one message of a file that is not there, and where it comes from."""
-    folder = Path(path).expanduser()
+    folder = from_home(path)
     lacks = folder.is_dir() and not (folder / FILE).exists()
     why = f"is a folder without a {FILE}" if lacks else f"cannot be read: {error.strerror}"
     if lacks and (files := sorted(one.name for one in folder.glob("*.gguf"))):
@@ -149,7 +150,7 @@ def _unreadable(path: str, error: OSError) -> UserError:
 
 def _located(path: str) -> Path:
     """Finds the file of a folder, or that of a model's name in the local cache."""
-    given = Path(path).expanduser()
+    given = from_home(path)
     if given.is_dir():
         return given / FILE
     if given.exists() or path.count("/") > 1 or given.suffix == ".json":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lth_runner.values.errors import UserError
+from lth_runner.values.home import from_home
 from lth_runner.values.raised import reason_of
 
 ON_A_HUB = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)  # owner/name, or a name alone
@@ -40,7 +41,7 @@ class ModelFolder:
         Of a hub's name it is the one in the local cache; nothing is fetched into that unless
         ``download`` says so. Raises UserError, saying what to do, where there is no model.
         """
-        place = Path(path).expanduser()
+        place = from_home(path)
         if place.is_file() and place.suffix == ".gguf":
             return cls(place.parent, place.name, key)
         if place.is_file():

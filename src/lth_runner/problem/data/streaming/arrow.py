@@ -22,6 +22,7 @@ from lth_runner.problem.data.streaming.encoded import content_hash
 from lth_runner.problem.data.streaming.splits import Decoding, ImageTransforms, streamed
 from lth_runner.problem.data.token_table import cached_table
 from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.home import from_home
 
 FORMAT = 1  # part of the cached file's name: raise it when a table is read otherwise
 
@@ -57,7 +58,7 @@ def image_table(
     held out of train. All else is said by ``streamed``. Raises UserError where the library, the
     folder, a split, a column or a label is missing.
     """
-    folder = str(Path(path).expanduser())
+    folder = str(from_home(path))
     named = {"train": train, "test": test} | ({} if val is None else {"val": val})
     splits = {
         split: _table(ImageTable(folder, chosen, split, image_column, label_column), cache)

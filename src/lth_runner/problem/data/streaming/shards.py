@@ -14,6 +14,7 @@ from lth_runner.problem.data.streaming.files import EncodedFiles
 from lth_runner.problem.data.streaming.listed import Listing, listed, piece, refuse_packed
 from lth_runner.problem.data.streaming.splits import Decoding, ImageTransforms, streamed
 from lth_runner.values.errors import UserError
+from lth_runner.values.home import from_home
 from lth_runner.values.json_files import loaded
 
 CLASS, FACTS = ".cls", ".json"
@@ -51,7 +52,7 @@ def image_shards(
     ``label_key`` in ``.json``. All else is said by ``streamed``. Raises UserError for shards that
     are missing, compressed or cut, and for keys without an image or a class.
     """
-    folder = Path(root).expanduser()
+    folder = from_home(root)
     patterns = {"train": train, "test": test} | ({} if val is None else {"val": val})
     found = {split: _shards(folder, pattern, split) for split, pattern in patterns.items()}
     every = [stamp for stamps in found.values() for stamp in stamps]
