@@ -58,7 +58,7 @@ class Certificate:
 
     def _choices(self, task: Task, weights: State) -> tuple[Tensor, Tensor]:
         """Gives the likeliest token at each target, and how far it is from the second."""
-        placed = {name: value.to(task.device) for name, value in weights.items()}
+        placed = task.placed(weights)
         choices, margins = [], []
         for inputs, targets in first_tested(task, self.num_samples):
             assert isinstance(targets, Tensor)

@@ -106,7 +106,7 @@ def written(
     What stood behind the place is written over before it is read: answers are not seen. It ends at
     the network's length too.
     """
-    placed = {name: value.to(task.device) for name, value in weights.items()}
+    placed = task.placed(weights)
     tokens = token_numbers(inputs)
     assert tokens is not None
     tokens, rows = tokens.clone(), torch.arange(len(tokens))

@@ -55,7 +55,7 @@ class Outcomes:
 @torch.no_grad()
 def measure(task: Task, weights: State, split: str, size: int | None = None) -> Outcomes:
     """Measures the objective on a split in one pass, with one transfer from the device a batch."""
-    placed = {name: value.to(task.device) for name, value in weights.items()}
+    placed = task.placed(weights)
     tally = Tally(task.objective, by_sample=True)
     batches = task.evaluated(split, size)
     for outputs, targets in answered(lambda inputs: task.outputs(placed, inputs), batches):

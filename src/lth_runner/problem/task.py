@@ -14,6 +14,11 @@ from torch import Tensor, nn
 
 from lth_runner.problem.answers import answered, drawn_in_a_step, figures
 from lth_runner.problem.blueprint import Blueprint, build, hollowed
+from lth_runner.problem.channels_last import (
+    answers_channels_last,
+    channels_last_weights,
+    has_convolutions,
+)
 from lth_runner.problem.coordinates import (
     Coordinates,
     Probabilistic,
@@ -258,6 +263,23 @@ class Task:
         """Whether a training step draws random numbers."""
         return bool(self.drawn_from)
 
+    @cached_property
+    def answers_channels_last(self) -> bool:
+        """Whether the network convolves images, and takes them channels-last too."""
+        if not has_convolutions(self._template):
+            return False
+        if self.is_shipped:
+            return True
+        inputs, _ = self.data.sample(min(2, self.data.num_train), 0)
+        return answers_channels_last(self.module, inputs, self.device)
+
+    def placed(self, weights: State) -> State:
+        """Moves weights to the device, in the order that answers come from soonest."""
+        found = {name: value.to(self.device) for name, value in weights.items()}
+        if torch.device(self.device).type != "cpu" or not self.answers_channels_last:
+            return found
+        return channels_last_weights(self._template, found)
+
     def outputs(self, weights: State, inputs: Tree, *, batch_statistics: bool = False) -> Tensor:
         """Computes f(x; theta), normalised by running or by the batch's statistics."""
         drawing = batch_statistics and self.is_random  # a norm of one's own may, in training
@@ -327,8 +349,7 @@ class Task:
 
     def evaluate(self, weights: State, split: str, size: int | None = None) -> dict[str, float]:
         """Measures the objective on a split, a figure by name; empty when the split is."""
-        placed = {name: w.to(self.device) for name, w in weights.items()}
-        batches = self.evaluated(split, size)
+        placed, batches = self.placed(weights), self.evaluated(split, size)
         with torch.no_grad():
             answers = answered(lambda inputs: self.outputs(placed, inputs), batches)
             return figures(answers, self.objective)

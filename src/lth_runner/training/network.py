@@ -10,13 +10,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from lth_runner.problem.answers import answer
 from lth_runner.problem.gaussian import is_rho
 from lth_runner.problem.norm_layers import is_norm
 from lth_runner.problem.task import Task
 from lth_runner.training.recipe import Recipe
 from lth_runner.values.errors import UserError
-from lth_runner.values.global_streams import all_seeded
 from lth_runner.values.shards import local
 
 VECTOR = 16  # single-precision numbers of the largest vector registers
@@ -50,7 +48,7 @@ def fresh_network(task: Task, recipe: Recipe) -> nn.Module:
     kind = torch.device(task.device).type
     plain = kind == "cuda" and recipe.precision == "fp32"
     unsafe = kind == "cpu" and any(map(writes_beyond, convolutions))
-    if convolutions and not plain and not unsafe and _answers_channels_last(task):
+    if not plain and not unsafe and task.answers_channels_last:
         return model.to(memory_format=torch.channels_last)
     return model
 
@@ -74,23 +72,6 @@ def are_finite_here(model: nn.Module) -> bool:
     values = [*model.parameters(), *filter(torch.is_floating_point, statistics)]
     weights = [local(value.detach()) for value in values]
     return all(torch.isfinite(torch.stack(torch._foreach_norm(weights))).tolist())
-
-
-def _answers_channels_last(task: Task) -> bool:
-    """Whether a network answers where its images come channels-last, which ``view`` may not take.
-
-    Tried by a network of its own, as nobody knows what a forward pass leaves behind.
-    """
-    if task.is_shipped:
-        return True
-    inputs, _ = task.data.sample(min(2, task.data.num_train), 0)
-    trial = task.module().to(memory_format=torch.channels_last).eval()
-    try:
-        with torch.no_grad(), all_seeded(0, task.device):
-            answer(trial, inputs)
-    except RuntimeError:  # torch's: one of another cause comes again, channels first, and is told
-        return False
-    return True
 
 
 def writes_beyond(convolution: nn.Conv2d) -> bool:

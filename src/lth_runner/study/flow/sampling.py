@@ -84,7 +84,7 @@ class Sampler:
         drawn = stream(self.seed, "generate", number, -1 if condition is None else condition)
         std = self.source_std or source_std
         points = std * torch.randn(BLOCK, size, generator=drawn)
-        placed = {name: value.to(task.device) for name, value in weights.items()}
+        placed = task.placed(weights)
         told = {} if condition is None else {"conditions": torch.full((BLOCK,), condition)}
 
         def velocity(at: Tensor, time: float) -> Tensor:
