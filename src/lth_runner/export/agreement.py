@@ -12,6 +12,7 @@ from lth_runner.export.taken_ticket import Taken, first
 from lth_runner.problem.answers import Tally, answer
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError
+from lth_runner.values.memory import is_out_of_memory
 from lth_runner.values.raised import first_line
 from lth_runner.values.tree import Batch, Tree
 
@@ -22,6 +23,7 @@ HELD = 2**26  # bytes of inputs and answers that are kept while another network 
 FLIPPED = 2  # samples whose near tie another processor may decide otherwise
 RELATIVE = 1e-3  # by which another processor's sum may differ
 ROUNDING = torch.finfo(torch.float32).eps  # a difference that is none, of outputs near 0
+ROUNDINGS = 4  # of a network's own precision that other arithmetic may be off by, in fp16 or bf16
 
 
 class Disagreement(Exception):
@@ -50,10 +52,21 @@ class Agreement:
         return self.largest <= (max(tolerance * self.scale, ROUNDING) if tolerance else 0.0)
 
 
+def tolerated(taken: Taken, tolerance: float) -> float:
+    """Returns a tolerance of single precision as it is for the network's own, where that is less.
+
+    One of 0 stays: what is copied is the same in any precision.
+    """
+    kinds = {value.dtype for value in taken.weights.values() if value.is_floating_point()}
+    coarsest = max((torch.finfo(kind).eps for kind in kinds), default=ROUNDING)
+    return max(tolerance, ROUNDINGS * coarsest) if tolerance else 0.0
+
+
 def apart(wanted: Tensor, found: Tensor) -> tuple[float, float]:
     """Finds the largest difference of two outputs, and the largest finite output.
 
-    Raises Disagreement for outputs of another shape, and for what is no tensor.
+    Two infinities of one sign are alike, and so are two that are no number (NaN). Raises
+    Disagreement for outputs of another shape, and for what is no tensor.
     """
     if not isinstance(found, Tensor):
         raise Disagreement(f"the exported file answers with a {type(found).__name__}")
@@ -61,7 +74,8 @@ def apart(wanted: Tensor, found: Tensor) -> tuple[float, float]:
     if wanted.shape != found.shape:
         shapes = f"{tuple(found.shape)} in the place of {tuple(wanted.shape)}"
         raise Disagreement(f"the exported file answers with the shape {shapes}")
-    difference = (wanted - found).masked_fill(wanted == found, 0).abs().max()
+    alike = (wanted == found) | (wanted.isnan() & found.isnan())
+    difference = (wanted - found).masked_fill(alike, 0).abs().max()
     return float(difference), float(wanted.nan_to_num(0, 0, 0).abs().max())
 
 
@@ -77,7 +91,7 @@ def compared(taken: Taken, read: Callable[[], Answer], most: int | None = None) 
     largest, scale, num = 0.0, 0.0, 0
     answers: Answer | None = None
     for counted, (inputs, targets), wanted in _answered(taken, most):
-        answers = read() if answers is None else answers
+        answers = _read_back(read) if answers is None else answers
         found = _given(answers, inputs)
         difference, size = apart(wanted, found)
         largest = max(largest, difference) if difference == difference else float("nan")
@@ -94,11 +108,27 @@ def compared(taken: Taken, read: Callable[[], Answer], most: int | None = None) 
     return Agreement(taken.split, num, largest, scale, figures if most is None else {})
 
 
+def _read_back(read: Callable[[], Answer]) -> Answer:
+    """Reads what was exported; raises Disagreement where its own runtime cannot."""
+    try:
+        return read()
+    except (UserError, Disagreement, OSError):
+        raise
+    except Exception as error:  # whatever a runtime raises
+        if is_out_of_memory(error):
+            raise
+        raise Disagreement(
+            f"the exported file cannot be read back: {first_line(error)}. Nothing was written"
+        ) from error
+
+
 def _given(answers: Answer, inputs: Tree) -> Tensor:
     """Asks what was exported; raises Disagreement where it cannot answer."""
     try:
         return answers(inputs)
     except Exception as error:  # whatever a runtime raises
+        if is_out_of_memory(error):
+            raise
         shapes = ", ".join(str(tuple(value.shape)) for value in tree.tensors(inputs))
         raise Disagreement(
             f"the exported file cannot answer inputs of the shape {shapes}: {first_line(error)}. "

@@ -86,7 +86,7 @@ class _Counter:
             start = value.storage_offset() - weight.storage_offset()
             if _place(value) == _place(weight) and 0 <= start < weight.numel():
                 seen = kept.as_strided(value.size(), value.stride(), start)
-                return 1 - float(seen.float().mean())
+                return 1 - int(seen.sum()) / max(1, seen.numel())
         return None
 
 

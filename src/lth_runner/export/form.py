@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from lth_runner.export.agreement import Agreement, Answer, Disagreement, compared
+from lth_runner.export.agreement import Agreement, Answer, Disagreement, compared, tolerated
 from lth_runner.export.taken_ticket import Taken
 from lth_runner.export.whole_file import check_target, files_of, finished
 from lth_runner.values.memory import give_back
@@ -26,7 +26,7 @@ class Form(Protocol):
 
     @property
     def tolerance(self) -> float:
-        """How far answers may be off, as a share of the largest: what the arithmetic leaves."""
+        """How far answers may be off, as a share of the largest: what single precision leaves."""
 
     def check(self, ticket: Taken) -> None:
         """Raises UserError for a ticket that the form cannot take, naming what blocks it."""
@@ -65,11 +65,12 @@ def exported(
         notes = form.write(ticket, scratch)
         give_back(large)
         found = compared(ticket, partial(form.read, scratch, ticket), samples)
-        if not found.within(form.tolerance):
+        tolerance = tolerated(ticket, form.tolerance)
+        if not found.within(tolerance):
             raise Disagreement(
                 f"the file in the form {form.name} does not answer as the ticket does: outputs "
                 f"differ by up to {found.largest:.3g} where the largest is {found.scale:.3g} "
-                f"(accepted: {form.tolerance:g} of it). Nothing was written"
+                f"(accepted: {tolerance:g} of it). Nothing was written"
             )
         num_bytes = sum(file.stat().st_size for file in files_of(scratch))
     return Exported(target, num_bytes, found, notes)

@@ -104,14 +104,15 @@ def channels_last(module: nn.Module, example: Tree) -> nn.Module:
 
     As training does on one: what follows a convolution comes in the same order, and pooling of few
     channels takes several times as long in the other. Inputs may lie as they like. A network whose
-    forward pass takes channels first alone (by ``view``) keeps them so.
+    forward pass takes channels first alone (by ``view``) keeps them so, and so does one with
+    weights of five axes (Conv3d).
     """
     if any(isinstance(part, nn.Conv2d) for part in module.modules()):
-        module.to(memory_format=torch.channels_last)
         try:
+            module.to(memory_format=torch.channels_last)
             with torch.no_grad():
                 answer(module, example)
-        except RuntimeError:  # torch's
+        except RuntimeError:  # torch's: of a forward pass, and of tensors of five axes
             module.to(memory_format=torch.contiguous_format)
     return module
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from lth_runner import __version__
-from lth_runner.export.agreement import Agreement, Answer, apart
+from lth_runner.export.agreement import Agreement, Answer, apart, tolerated
 from lth_runner.export.latency import Latency, latencies, with_csr
 from lth_runner.export.programs import (
     EXAMPLES,
@@ -39,7 +39,7 @@ from lth_runner.values.machine import processor
 from lth_runner.values.raised import first_line
 from lth_runner.values.tree import Tree
 
-TOLERANCE = 1e-4  # of answers, as a share of the largest
+TOLERANCE = 1e-4  # of answers, as a share of the largest, in single precision
 CANNOT = "it cannot compute this network"
 
 
@@ -123,11 +123,9 @@ class _Forms:
         """Makes a form and asks it once; leaves it out, and says why, where that fails."""
         try:
             answers = make()
-        except UserError as error:
-            self.left_out[form] = str(error)
-            return
-        try:
             differs = self._differs(answers)
+        except UserError as error:
+            differs = str(error)
         except Exception as error:  # of kernels that do not know an operation, of a forward's own
             differs = f"{CANNOT}: {first_line(error)[:300]}"
         if differs:
@@ -140,7 +138,7 @@ class _Forms:
         for batch, given in self._inputs.items():
             largest, scale = apart(answer(self._ticket.lent, given), answers(given))
             found = Agreement(self._ticket.split, batch, largest, scale, {})
-            if not found.within(TOLERANCE):
+            if not found.within(tolerated(self._ticket, TOLERANCE)):
                 return (
                     f"it does not answer as the ticket does: a batch of {batch} differs by up to "
                     f"{largest:.3g}, where the largest output is {scale:.3g}"

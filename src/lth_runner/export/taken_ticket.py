@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lth_runner.problem.coordinates import prunes_to_zero
 from lth_runner.problem.task import Task
-from lth_runner.runs.ended_weights import ended, ended_as_trained
+from lth_runner.runs.ended_weights import ended_as_trained, of_stock
 from lth_runner.runs.folder import read_flat_config
 from lth_runner.runs.measure import headline
 from lth_runner.runs.one_run import one_run, ticket_path
@@ -127,9 +127,12 @@ class Taken:
         raise UserError("the data have no sample to compare answers on")
 
     def batches(self, size: int, most: int | None = None) -> Iterator[Batch]:
-        """Goes through that split, through ``most`` samples of it where that is given."""
+        """Goes through that split, through ``most`` samples of it where that is given.
+
+        In batches of ``size`` samples, or of fewer where a network makes much of each token.
+        """
         left = most
-        for inputs, targets in self.task.data.batches(self.split, size):
+        for inputs, targets in self.task.evaluated(self.split, size):
             if left is not None and left < tree.length(targets):
                 if left:
                     yield first(inputs, left), first(targets, left)
@@ -214,8 +217,13 @@ def ticket(
     )
     task = rebuilt(folder)
     task = task if task.seed == row["seed"] else task.with_seed(row["seed"])
-    mask, weights = _start(folder, row) if start else ended(folder, row, task)
-    own = None if start or task.coordinates is None else ended_as_trained(folder, row, task)[1]
+    own = None
+    if start:
+        mask, weights = _start(folder, row)
+    else:
+        mask, trained = ended_as_trained(folder, row, task)
+        own = trained if task.coordinates is not None else None
+        mask, weights = of_stock(task, mask, trained)
     facts = {
         "weights": START if start else TRAINED,
         "run": folder.name,

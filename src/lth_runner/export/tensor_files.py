@@ -121,9 +121,10 @@ def save_packed(
     ``turned``: names of those that were packed with their two axes exchanged.
     """
     module = ticket.lent
-    firsts = {id(value): name for name, value in states.named_tensors(module)}
     held: dict[str, Any] = module.state_dict(keep_vars=True)
-    tied = {name: firsts[id(v)] for name, v in held.items() if firsts[id(v)] != name}
+    firsts = {id(v): name for name, v in states.named_tensors(module) if name in held}
+    # what is no parameter and no buffer, the extra state of a module, has one name alone
+    tied = {n: first for n, v in held.items() if (first := firsts.get(id(v), n)) != n}
     tensors = {
         name: value.detach()
         for name, value in _state_dict(module).items()
@@ -229,11 +230,11 @@ def answering(module: nn.Module, state: Mapping[str, Tensor]) -> Answer:
 
     Raises Disagreement for a file that does not hold the network's ``state_dict``.
     """
-    own = dict(module.state_dict(keep_vars=True))
-    for name in own.keys() | state.keys():
-        if name not in own or name not in state or own[name].shape != state[name].shape:
-            raise Disagreement(f"the file's {name} is not that of the network")
-        own[name].data = state[name]
+    try:
+        module.load_state_dict(dict(state), assign=True)
+    except RuntimeError as error:  # torch's, for names and shapes
+        told = " ".join(str(error).split())
+        raise Disagreement(f"the network does not take what the file holds: {told}") from error
     return lambda inputs: answer(module, inputs)
 
 

@@ -19,7 +19,11 @@ def ended(folder: Path, row: Mapping[str, Any], task: Task) -> tuple[Mask, State
 
     ``task`` is that of its replicate. Raises UserError as ``ended_as_trained``.
     """
-    mask, weights = ended_as_trained(folder, row, task)
+    return of_stock(task, *ended_as_trained(folder, row, task))
+
+
+def of_stock(task: Task, mask: Mask, weights: State) -> tuple[Mask, State]:
+    """Gives a mask and weights in a task's own coordinates as the stock network has them."""
     if task.coordinates is None:
         return mask, weights
     return task.stock_names(mask), task.merged(weights)

@@ -21,10 +21,10 @@ def one_run(path: str | Path, said: str = "") -> Path:
     """
     place, called = from_home(path), said or str(path)
     if (place / ROUNDS).is_file() or (place / STATUS).is_file():
-        return place
+        return _spelt_out(place)
     inside = _holding(place, ROUNDS) or _holding(place, STATUS)  # one that failed has no rows
     if len(inside) == 1:
-        return inside[0]
+        return _spelt_out(inside[0])
     if inside:
         shown = ", ".join(map(str, inside[:SHOWN]))
         raise UserError(f"{called} holds {len(inside)} runs: give one of them, for example {shown}")
@@ -32,6 +32,12 @@ def one_run(path: str | Path, said: str = "") -> Path:
         f"{called} is no run folder: give outputs/<name>/<run_id>, which the first line "
         "of a run names, or outputs/<name> where there is one run in it"
     )
+
+
+def _spelt_out(folder: Path) -> Path:
+    """Gives a path the names of a run and of the folder above, which ``.`` and ``..`` hide."""
+    hidden = ".." in folder.parts or (len(folder.parts) < 2 and not folder.is_absolute())
+    return folder.resolve() if hidden else folder
 
 
 def _holding(place: Path, name: str) -> list[Path]:
