@@ -106,7 +106,7 @@ _NOT_SEPARATED = (
 _SEPARATED = {
     ("refuted", True): "Below dense there, and worse than the ticket: {}.",
     ("refuted", False): "Below dense there, though not shown to be worse than the ticket: {}.",
-    ("undecided", True): "Worse than the ticket there, if not shown to be below dense: {}.",
+    ("undecided", True): "Worse than the ticket there, but not shown to be below dense: {}.",
     ("undecided", False): _NOT_SEPARATED,
     ("shown", True): "Matching there too, though the ticket is better: {}.",
     ("shown", False): _NOT_SEPARATED,
