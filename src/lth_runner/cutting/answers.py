@@ -18,9 +18,11 @@ from lth_runner.cutting.double import (
     double_recurrent,
 )
 from lth_runner.problem.answers import plain_attention
+from lth_runner.values.errors import UserError
 
 DOUBLE_TOLERANCE = 1e-9  # relative, in float64
 TOLERANCE = 1e-5  # relative, in the network's own precision
+ALIKE = 0.1  # relative, of both precisions: rounding is less in any of them
 ROUNDINGS = 8  # as many times the masked network's own error of rounding, where that is more
 
 
@@ -110,6 +112,16 @@ def difference(expected: Answers, given: Answers) -> str:
     if own is None or not own <= allowed:
         return f"in the network's own precision the answers differ by {own:.1e}"
     return ""
+
+
+def check_double(answers: Answers) -> None:
+    """Raises UserError where a network computes something else in float64, by which it is cut."""
+    apart = _distance(answers.double, answers.own)
+    if apart is None or not apart <= ALIKE:
+        raise UserError(
+            "the network cannot be shrunk: in float64 it answers otherwise than in its own "
+            "precision, so nothing can be compared; let it compute the same in both"
+        )
 
 
 def _distance(expected: Sequence[Tensor], given: Sequence[Tensor]) -> float | None:

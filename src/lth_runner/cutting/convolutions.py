@@ -44,7 +44,7 @@ def convolution(trace: Trace, call: Call) -> list[Shadow]:
     if not depthwise:
         by_channel = value.transpose(0, 1).flatten(1)
         flags = shadow.varies.expand(value.shape).transpose(0, 1).flatten(1).any(1)
-        side = Side(or_none(inputs, value.shape[1]), flags, by_channel)
+        side = Side.of(or_none(inputs, value.shape[1]), flags, by_channel)
         obstacle = "is transposed" if transposed else ""
         obstacle = obstacle or ("has zero padding" if any(call.args["padding"]) else "")
         matrix = _outputs_first(weight, groups) if transposed else weight

@@ -135,8 +135,11 @@ def _tell(name: str, part: nn.Module, found: Found, dead: Dead) -> None:
     elif is_conv1d(part) and isinstance(weight, Tensor):
         vars(part).update(zip(("nx", "nf"), weight.shape, strict=True))
     elif isinstance(part, _NormBase):
-        for value in (part.weight, part.running_mean):
-            part.num_features = len(value) if value is not None else part.num_features
+        own = next((v for v in (part.weight, part.running_mean) if v is not None), None)
+        if own is not None:
+            part.num_features = len(own)
+        elif name in found.norm_channels:
+            part.num_features = int((~dead.goes(found.norm_channels[name])).sum())
     elif isinstance(part, nn.GroupNorm) and name in found.norm_groups:
         stays = int((~dead.goes(found.norm_groups[name])).sum())
         part.num_channels = part.num_channels // part.num_groups * stays

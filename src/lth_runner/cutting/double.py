@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
 from lth_runner.cutting.operations import Operations
 
@@ -35,12 +36,17 @@ class Exact:
 def in_double(func: Any, named: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
     """Calls an operation with its floating-point arguments in double precision.
 
-    Returns the arguments, and what is answered. What is written to stays as it is, and no
-    conversion to a lower precision is made.
+    Returns the arguments, and what is answered. What is written to stays as it is, and so does
+    what is viewed, whose copy would not see what is written into the view. Nothing new has a lower
+    precision.
     """
-    written = {a.name for a in func._schema.arguments if a.alias_info and a.alias_info.is_write}
+    stay = {
+        a.name
+        for a in func._schema.arguments
+        if a.alias_info and (a.alias_info.is_write or func.is_view)
+    }
     doubled = {
-        name: value if name in written else _all_doubled(value, {}) for name, value in named.items()
+        name: value if name in stay else _all_doubled(value, {}) for name, value in named.items()
     }
     dtype = doubled.get("dtype")
     if isinstance(dtype, torch.dtype) and dtype.is_floating_point:
@@ -53,7 +59,8 @@ def in_double(func: Any, named: Mapping[str, Any]) -> tuple[dict[str, Any], Any]
             kwargs[argument.name] = doubled[argument.name]
         else:
             args.append(doubled[argument.name])
-    return doubled, func(*args, **kwargs)
+    out = func(*args, **kwargs)
+    return doubled, out if stay else _all_doubled(out, {})
 
 
 def _all_doubled(value: Any, exact: Mapping[int, Exact]) -> Any:
@@ -74,10 +81,11 @@ def _doubled(value: Tensor, exact: Mapping[int, Exact]) -> Tensor:
 
 
 class DoubleArguments(TorchFunctionMode):
-    """Gives every function its floating-point arguments in double precision.
+    """Gives every function of several tensors its floating-point arguments in double precision.
 
     Some functions compare their arguments' types before they come to an operation. ``exact``
-    replaces tensors by their id. What is written to stays as it is.
+    replaces tensors by their id. What is written to stays as it is, and so does a single tensor,
+    of which the function may answer a view.
     """
 
     def __init__(self, exact: Mapping[int, Exact]) -> None:
@@ -92,8 +100,14 @@ class DoubleArguments(TorchFunctionMode):
         first = 1 if plain or (kwargs and kwargs.get("inplace")) else 0
         if name in ("__get__", "__set__"):
             first = len(args)
+        tensors = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, Tensor)]
+        if len(tensors) < 2 and id(next(iter(tensors), None)) not in self._exact:
+            return func(*args, **(kwargs or {}))
         doubled = [_all_doubled(value, self._exact) for value in args[first:]]
-        named = {key: _all_doubled(value, self._exact) for key, value in (kwargs or {}).items()}
+        named = {
+            key: value if key == "out" else _all_doubled(value, self._exact)
+            for key, value in (kwargs or {}).items()
+        }
         return func(*args[:first], *doubled, **named)
 
 

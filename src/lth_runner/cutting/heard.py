@@ -23,6 +23,13 @@ class Side:
     varies: Tensor
     values: Tensor
 
+    @classmethod
+    def of(cls, labels: Tensor, varies: Tensor, values: Tensor) -> Side:
+        """Takes all for varying where there are no places: an example that nothing comes to."""
+        if values.shape[1]:
+            return cls(labels, varies, values)
+        return cls(labels, torch.ones_like(varies), values.new_zeros(len(values), 1))
+
     def uniform(self) -> Tensor:
         """Whether an input is the same constant everywhere."""
         spread = self.values.amax(1) - self.values.amin(1)

@@ -47,7 +47,9 @@ def compact(label: Label) -> Label:
 
 
 def any_like(flags: Tensor, label: Label) -> Tensor:
-    """Reduces flags of a tensor's shape to those of a label: true where any is."""
+    """Reduces flags of a tensor's shape to those of a label: true where any is, or none there."""
+    if not flags.numel():
+        return torch.ones_like(label, dtype=torch.bool)
     for axis, size in enumerate(label.shape):
         if size == 1 and flags.shape[axis] > 1:
             flags = flags.any(axis, keepdim=True)

@@ -32,9 +32,14 @@ def like(trace: Trace, call: Call) -> list[Shadow]:
 
 def overwritten(trace: Trace, call: Call) -> list[Shadow]:
     """A tensor that is written to place by place cannot be followed."""
-    for _, shadow in call.operands():
+    why = f"{call.where()} writes into a part of a tensor"
+    for value, shadow in call.operands():
         for label in shadow.labels:
-            trace.found.ties.lose(label, f"{call.where()} writes into a part of a tensor")
+            trace.found.ties.hear(label, shadow.varies.expand(value.shape), why)
+    source = {"copy_": "src", "fill_": "value"}.get(call.op.overloadpacket.__name__)
+    if source is not None:  # nothing is left of what was there
+        flags = call.shadow(source).varies.to(call.out.device)
+        return [Shadow([], flags.expand(call.out.shape))]
     varies = any(bool(shadow.varies.any()) for _, shadow in call.operands())
     return [shadow_of(call.out, varies=varies)]
 

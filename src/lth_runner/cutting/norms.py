@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from lth_runner.cutting.labels import Shadow, axes
 from lth_runner.cutting.trace import Call, Trace
@@ -59,6 +60,10 @@ def batch_norm(trace: Trace, call: Call) -> list[Shadow]:
             labels = [label.reshape(shape) for label in call.of(given).labels]
             operands.append((torch.Size([1, len(given), *shape[2:]]), labels))
     labels = trace.found.ties.combine(operands, value.ndim, call.where())
+    part = trace.modules[call.module]
+    for label in labels:
+        if isinstance(part, _NormBase) and axes(label) == {1}:  # of instances, sample by sample
+            trace.found.norm_channels[call.module] = label.reshape(-1)[: part.num_features]
     varies = call.shadow("input").varies.expand(value.shape)
     if call.args.get("training"):
         for axis in (0, *range(2, value.ndim)):

@@ -56,7 +56,7 @@ def _matrix_product(
         weight, values, flags, kept, out = a, b, other.varies.expand(b.shape), one, rows
     else:
         weight, values, flags, kept, out = b.T, a.T, one.varies.expand(a.shape).T, other, columns
-    side = Side(or_none(inner, weight.shape[1]), flags.any(1), values)
+    side = Side.of(or_none(inner, weight.shape[1]), flags.any(1), values)
     bias = bias_of(trace, call, "self" if "mat1" in call.args else "bias", kept)
     usable = bias if plain and not swapped else None
     # a linear layer's weight is [outputs, inputs] in memory: a parameter as it stands

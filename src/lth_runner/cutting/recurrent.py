@@ -169,7 +169,7 @@ def _follow(
     ties.tie(own.slots(trace, "weight_hh", 1), sent)
     columns = own.slots(trace, "weight_ih", 1)
     slots = met(trace, inputs.slots, columns, f"{where} has no such slots on the other side")
-    side = Side(or_none(slots, into.shape[1]), inputs.varies, inputs.values)
+    side = Side.of(or_none(slots, into.shape[1]), inputs.varies, inputs.values)
     quiet = _stays_zero(own, gates, side)
     vary = ~quiet if begins else torch.ones_like(quiet)
     bias, weight = own.tensor("bias_ih"), trace.roots[id(into)]

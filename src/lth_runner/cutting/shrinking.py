@@ -15,6 +15,7 @@ from lth_runner.cutting.answers import (
     ask,
     ask_another,
     call,
+    check_double,
     difference,
     tensors,
 )
@@ -154,6 +155,8 @@ class Shrinking:
             self._expected.append(answers)
             given = self._as_given()
             self.found = self._seen(self._traced(masked))
+            for each in self._expected:
+                check_double(each)
         self._refuse_others(given)
         self.dead = find_dead(self.found)
         self._staying = self._spared(self.found, self.dead)

@@ -18,6 +18,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from lth_runner.cutting.double import DoubleArguments, double_operations, double_recurrent
 from lth_runner.cutting.labels import Label, Shadow, Ties
+from lth_runner.cutting.memory import beside_in_memory
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Found:
     products: list[Product] = field(default_factory=list)
     grouped: dict[str, Grouped] = field(default_factory=dict)
     norm_groups: dict[str, Tensor] = field(default_factory=dict)  # GroupNorm -> labels [groups]
+    norm_channels: dict[str, Tensor] = field(default_factory=dict)  # of norms, where each is one
     halves: list[tuple[str, list[Tensor]]] = field(default_factory=list)  # equal numbers stay
     wider: list[tuple[str, Tensor, Tensor]] = field(default_factory=list)  # more stay of the first
     splits: list[Split] = field(default_factory=list)
@@ -252,9 +254,13 @@ class Trace:
         self._known[value] = shadow
 
     def shadow(self, value: Tensor) -> Shadow:
-        known = self._known.get(value)
-        if known is not None:
-            return known
+        if value not in self._known:  # and remembered, as it may be written to
+            self._known[value] = self._first_shadow(value)
+        known: Shadow = self._known[value]
+        return known
+
+    def _first_shadow(self, value: Tensor) -> Shadow:
+        """Makes what is known of a tensor that no operation has answered."""
         root = self.roots.get(id(value))
         nothing = torch.zeros((), dtype=torch.bool, device=value.device).expand(value.shape)
         if root is None:
@@ -286,13 +292,11 @@ class Trace:
         results = [value for value in pytree.tree_leaves(out) if isinstance(value, Tensor)]
         for value, shadow in zip(results, self._rules(func)(self, call), strict=False):
             if func._schema.is_mutable:
-                self._written(value)
+                self._written(value, shadow.varies)
             self._known[value] = shadow
 
-    def _written(self, value: Tensor) -> None:
-        """Takes nothing for constant that shares memory with a tensor that is written to."""
-        place = value.untyped_storage().data_ptr()
-        for other in list(self._known):
-            if other is not value and other.untyped_storage().data_ptr() == place:
-                known = self._known[other]
-                self._known[other] = Shadow(known.labels, known.varies | True)
+    def _written(self, value: Tensor, varies: Tensor) -> None:
+        """Takes nothing for constant that shares memory with what varies of a written tensor."""
+        for other, more in beside_in_memory(value, varies, list(self._known)):
+            known = self._known[other]
+            self._known[other] = Shadow(known.labels, known.varies | more)
