@@ -129,18 +129,24 @@ def check_folders(outputs: Path, archive: Path) -> None:
 
 
 def plan(found: Sequence[Command]) -> str:
-    """A line for each command, and the total; those without runs share those of one above."""
+    """A line for each command, and the total, in which trainings that several share count once.
+
+    Commands without runs share those of one above.
+    """
     lines = [
         (f"{hours(one.runs):7.2f} h  " if one.runs else f"{'above':>9}  ")
         + one.text + (f"   (lacks {one.lacks})" if one.lacks else "")
         for one in found
     ]  # fmt: skip
     ready = [one for one in found if not one.lacks]
-    lines += [f"{sum(hours(one.runs) for one in found):7.2f} h  in all: {len(found)} commands"]
+    lines += [f"{_hours_of(found):7.2f} h  in all: {len(found)} commands"]
     if len(ready) < len(found):
-        lines += [f"{sum(hours(one.runs) for one in ready):7.2f} h  of the {len(ready)} of them "
-                  "that lack nothing"]  # fmt: skip
+        lines += [f"{_hours_of(ready):7.2f} h  of the {len(ready)} of them that lack nothing"]
     return "\n".join(lines)
+
+
+def _hours_of(found: Sequence[Command]) -> float:
+    return hours(run for one in found for run in one.runs)
 
 
 def train(

@@ -9,7 +9,7 @@ from evidence import command
 from judged import Row
 from sections import SECTIONS
 
-from lth_runner.runs.evidence.means import number
+from lth_runner.runs.evidence.means import IDENTITY, number
 from lth_runner.runs.evidence.rows import FinishedRun
 
 Made = dict[str, list[FinishedRun]]
@@ -53,6 +53,13 @@ def _new(runs: Iterable[FinishedRun], known: set[tuple[str, str]]) -> list[Finis
 
 
 def hours(runs: Iterable[FinishedRun]) -> float:
-    """What their trainings took, each counted where it was done."""
-    rows = [row for run in runs for row in run.rows if not row.get("reused")]
-    return sum(number(row.get("seconds")) or 0.0 for row in rows) / 3600
+    """What their trainings took, each once: as it took where it was done, else where it is told."""
+    told: dict[object, float] = {}
+    done: dict[object, float] = {}
+    for run in runs:
+        for row in run.rows:
+            keys = row.get("training_keys") or [row.get("training_key")]
+            place = tuple(keys) if None not in keys else (run.folder, *(row[k] for k in IDENTITY))
+            seconds = number(row.get("seconds")) or 0.0
+            (told if row.get("reused") else done).setdefault(place, seconds)
+    return sum({**told, **done}.values()) / 3600

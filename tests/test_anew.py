@@ -23,10 +23,12 @@ from judged import Row
 ARCHIVE = Path(__file__).parents[1] / "docs/runs"
 
 
-def run(folder: str, name: str, seconds: float, **config) -> FinishedRun:
-    rows = [{"round": 0, "arm": "ticket", "seed": 0, "seconds": seconds, "density": 1.0},
-            {"round": 1, "arm": "ticket", "seed": 0, "seconds": 9e9, "density": 0.5,
-             "reused": True}]  # fmt: skip
+def run(folder: str, name: str, seconds: float, reused: str = "", **config) -> FinishedRun:
+    rows = [{"round": 0, "arm": "ticket", "seed": 0, "seconds": seconds, "density": 1.0,
+             "training_key": folder}]  # fmt: skip
+    if reused:
+        rows += [{"round": 1, "arm": "ticket", "seed": 0, "seconds": 7200, "density": 0.5,
+                  "training_key": reused, "reused": True}]  # fmt: skip
     status = {"state": "done", "command": f"lth-run +experiment={name} seed={folder}"}
     return FinishedRun(Path(folder), {"name": name, **config}, status, {}, tuple(rows))
 
@@ -39,13 +41,19 @@ def row(command: str, *runs: FinishedRun) -> Row:
     return Row(claim, found=object(), runs=runs)  # type: ignore[arg-type]
 
 
-def test_a_run_is_made_once_and_a_training_counts_where_it_was_done() -> None:
+def test_a_run_is_made_once() -> None:
     one, two = run("1", "a", 1800), run("2", "a", 3600)
     found = made([row("lth-run +experiment=a", one), row("lth-run +experiment=a", one, two)], [])
     alone = {command: hours(runs) for command, runs in found.items() if runs}
     assert alone == {
         "lth-run +experiment=a seed=1": 0.5, "lth-run +experiment=a seed=2": 1.0,
     }  # fmt: skip
+
+
+def test_a_training_counts_once_as_where_it_was_done_or_else_as_it_is_told() -> None:
+    done, shares, again = run("1", "a", 1800), run("2", "a", 3600, reused="1"), run("1", "b", 999)
+    assert hours([done, shares, again]) == hours([shares, done]) == 1.5
+    assert hours([shares]) == 3.0
 
 
 def test_a_study_has_the_runs_of_its_name_that_no_other_command_made() -> None:
