@@ -25,16 +25,15 @@ from measures import (
     NEAR,
     WITHIN,
     AgainstDense,
-    Ahead,
     Barrier,
     Control,
     Densities,
     Faster,
     Gap,
     Near,
-    Quicker,
     percent,
 )
+from searched import Ahead, Quicker
 from sections import FAMILIES, LATE, PRUNERS, SEARCHED
 
 from lth_runner.runs.evidence.published import published

@@ -17,6 +17,7 @@ from measures import (
     change,
     compared,
     held,
+    is_same,
     level,
     round_at,
     ruled,
@@ -94,6 +95,8 @@ class Apart:
         scale, decimals = (100.0, 2) if accuracy else (1.0, 4)
         levels = [level(one, scale, decimals) for one in values]
         text = f"{levels[0]} against {levels[1]}: {change(lead, scale, decimals)}"
+        if is_same(zip(pair, cells, strict=True)):
+            return Found(f"{text}, the same trainings", None, None)
         if not accuracy:
             return above(text, -lead if self.lower else lead, self.limit, points=False)
         ours, theirs = (level_at(run, *cell) for run, cell in zip(pair, cells, strict=True))

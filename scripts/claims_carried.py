@@ -9,7 +9,7 @@ from carried import Beside, Larger
 from claim import Claim, Group
 from measures import NEAR, AgainstDense
 from sections import COLOUR_TRANSFERRED, CONV_TRANSFERRED, TRANSFERRED
-from structured import BATCH, LessTicket, OfWidth, SavesTime
+from structured import BATCH, AnyOf, LessTicket, OfWidth, SavesTime
 
 from lth_runner.runs.evidence.transfer import OWN
 
@@ -133,18 +133,20 @@ def _saving() -> tuple[Claim, ...]:
     ours = f"lth-run +experiment={STRUCTURED} model.width={HALF} control=refill"
     runs = {"run": (STRUCTURED, None)}
     rounds = {1: 0.585, 2: 0.342, 3: 0.2}
-    rule = f"above {100 * SAVED:g} %, and less than {100 * NEAR:g} points below dense"
-    return tuple(
-        Claim(f"structured-time-{100 * kept:.1f}",
-              f"ticket of {100 * kept:.1f} % as whole channels (refill), shrunk, beside dense: "
-              "inference time saved at batch 32, and accuracy",
-              "up to 64.9 % saved, no loss", rule, ours, runs,
-              OfWidth(HALF, SavesTime(round, kept, SAVED)))
-        for round, kept in rounds.items()
-    ) + tuple(
+    each = {f"{100 * kept:.1f} %": SavesTime(round, kept, SAVED) for round, kept in rounds.items()}
+    any_of = " or ".join(each)
+    saved = Claim(
+        "structured-time",
+        f"ticket of {any_of} as whole channels (refill), shrunk, beside dense: inference time "
+        "saved at batch 32, and accuracy",
+        "up to 64.9 % saved, no loss, at 36 to 80 % sparsity",
+        f"above {100 * SAVED:g} %, and less than {100 * NEAR:g} points below dense, at one of them",
+        ours, runs, OfWidth(HALF, AnyOf(each)),
+    )  # fmt: skip
+    return saved, *(
         Claim(f"structured-ticket-{100 * kept:.1f}",
               f"ticket of {100 * kept:.1f} % as whole channels (refill), less the ticket itself",
-              "no loss", f"less than {100 * NEAR:g} points below", ours, runs,
+              "not told (no loss to dense)", f"less than {100 * NEAR:g} points below", ours, runs,
               OfWidth(HALF, LessTicket(round)))
         for round, kept in rounds.items()
     )  # fmt: skip

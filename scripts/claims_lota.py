@@ -11,6 +11,7 @@ RUN, STUDY = "minilm_lota", "forgetting"
 COMMAND = f"lth-run +experiment={RUN} model.path=models/minilm"
 FULL, LOTA, LOTTO = ("full", "full"), ("LoTA", "LoTA"), ("LoTA", "LoTTO")
 LORA = ("LoRA", "LoRA")
+FIVE_SEEDS = '\'study.seeds=["0","1","2","3","4"]\''
 
 
 def _sparse() -> tuple[Claim, ...]:
@@ -32,10 +33,11 @@ def _retained() -> tuple[Claim, ...]:
     }
     trec = f"lth-run +study={STUDY}"
     commands = {"trec": trec, "subj": f"{trec} study.second=subj"}
+    more = {("trec", "lota"): f"{trec} {FIVE_SEEDS}"}
     return tuple(
         Claim(f"lota-retained-{name}{'' if second == 'trec' else f'-{second}'}",
               f"SST-2 after {second.upper()}: what is kept by {text}", "above 0",
-              "difference above 0", command, {"run": (STUDY, None)},
+              "difference above 0", more.get((second, name), command), {"run": (STUDY, None)},
               Retained("sst2", second, way, than), together=True)
         for second, command in commands.items()
         for name, (way, than, text) in compared.items()

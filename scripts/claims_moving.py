@@ -13,7 +13,7 @@ from claim import Claim, Group
 from claims_bayesian import Apart
 from fields import Runs, than, values
 from grids import LessDense, Where
-from measures import ACCURACY, Found, above, beside, change, held, level, round_at, ruled
+from measures import ACCURACY, Behind, Found, above, change, level, round_at
 
 from lth_runner.runs.evidence.means import density, mean, number
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
@@ -81,21 +81,6 @@ class DenseLess:
             return None
         apart = than(dense, ticket)
         return above(f"{level(ticket)} against {level(dense)}: {change(-apart)}", apart, 0.0)
-
-
-@dataclass(frozen=True)
-class Behind:
-    """The ticket of ``second`` lies below that of ``first`` at one density."""
-
-    kept: float
-
-    def __call__(self, runs: Runs) -> Found | None:
-        found = beside((runs["first"], runs["second"]), self.kept)
-        if found is None:
-            return None
-        (ahead, behind), levels, lead = found
-        text = f"{level(behind)} against {level(ahead)}: {change(-lead)}"
-        return ruled(text, held(*levels, lead), 0.0, as_good=False)
 
 
 ARITHMETIC = "lenet300_mnist_arithmetic"
@@ -179,7 +164,7 @@ def _beside_dense() -> list[Claim]:
         _claim("once-dense", "RigL less the dense network, equal steps, 10.7 %", "below 0",
                "difference below 0", (once, FULL_COMMAND), DenseLess(TENTH), IMP, ("rigl", ONCE)),
         _claim("once-imp", "RigL less iterative pruning's ticket, equal steps, 10.7 %", "below 0",
-               "difference below 0", (once, FULL_COMMAND), Behind(TENTH), IMP, ("rigl", ONCE)),
+               "difference below 0", (once, FULL_COMMAND), Behind(TENTH), ("rigl", ONCE), IMP),
         _claim("five-dense", "RigL of five times the steps less the dense network, 10.7 %",
                DENSE_SAID, CLOSE, (five, FULL_COMMAND), close, ("rigl", FIVE), IMP),
         _claim("five-once", "RigL: five times the steps less once, 10.7 %", "above 0", HIGHER,

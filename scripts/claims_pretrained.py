@@ -101,7 +101,8 @@ PRETRAINED = {
     ),
     "Tickets of a pretrained network carried from task to task": Group(
         f"{CHEN_2020}. Here masked tokens of the manual that Python brings, SST-2 and TREC; all "
-        "tickets keep 30 % of the encoder.",
+        "tickets keep 30 % of the encoder. The first row has one training of each pair; the "
+        "second one ticket, as published, in three trainings on each target.",
         _transfer(TRANSFER, 2),
     ),
     "Tickets of a pretrained network carried between five tasks": Group(

@@ -1,13 +1,15 @@
 """A small residual network in a short recipe: rewinding, and concrete ticket search.
 
-Written before any of these runs was made.
+Written before any of these runs was made, but for the rule at 3 %: it asked for the opposite of
+what the paper says of that density, and was refuted.
 """
 
 from __future__ import annotations
 
 from claim import Claim, Group
 from claims_bayesian import Apart
-from measures import AgainstDense, Ahead, Control, Quicker
+from measures import AgainstDense, Control
+from searched import Ahead, Quicker
 
 REWOUND, START = "resnet20_short", "resnet20_short_init"
 COMMAND = (
@@ -56,8 +58,10 @@ WHOLE = f"{SEARCH_COMMAND} control=none pruner.search.score.length=10ep".replace
 
 def _searched() -> tuple[Claim, ...]:
     claims = []
-    for kept, published in ((0.03, "below (above 3 % of the weights)"), (0.0052, "+5.7 (0.7 %)")):
+    for kept, behind in ((0.03, True), (0.0052, False)):
         at = f"{100 * kept:.3g} %"
+        published = "below (above 3 % of the weights)" if behind else "+5.7 (0.7 %)"
+        rule = "difference below 0" if behind else "difference above 0"
         searches = [(SEARCHED, "a search of an eighth of a training", SHORT)]
         if kept < 0.01:
             searches.append((LONG, "a search as long as a training", WHOLE))
@@ -67,7 +71,7 @@ def _searched() -> tuple[Claim, ...]:
             claims += [
                 Claim(f"{name}-accuracy-{at[:-2]}",
                       f"concrete ticket search less iterative pruning, {at}, {length}", published,
-                      "difference above 0", f"{sparse}, then {ITERATED}", runs, Ahead(kept, STEP)),
+                      rule, f"{sparse}, then {ITERATED}", runs, Ahead(kept, STEP, behind)),
                 Claim(f"{name}-time-{at[:-2]}",
                       "time to its ticket, as a share of that of iterative pruning, "
                       f"{at}, {length}", "0.08 (0.7 %)", "less than half (timed once)",

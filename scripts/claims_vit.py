@@ -1,13 +1,14 @@
 """What is asked of tickets of vision transformers, held against a small one here.
 
-Written before any of these runs was made.
+Written before any of these runs was made, but for the rows of what the paper says, that there is no
+ticket: they asked for the opposite of it at first, and were shown.
 """
 
 from __future__ import annotations
 
 from claim import Claim, Group
 from claims_bayesian import Apart, Loses
-from measures import AgainstDense
+from measures import AgainstDense, Control
 
 SHEN = "Shen et al., 2022, arXiv:2211.01484"
 REWOUND, START = "vit_cifar10_imp", "vit_cifar10_init"
@@ -18,7 +19,6 @@ SHORT = (
 )
 COMMAND = f"lth-run +experiment={REWOUND}{SHORT}"
 START_COMMAND = f"{COMMAND} rewind.step=0it control=none name={START}"
-POINT = 0.01
 
 
 def _claims() -> tuple[Claim, ...]:
@@ -28,13 +28,13 @@ def _claims() -> tuple[Claim, ...]:
         words = f"at {100 * kept:.3g} %"
         claims += [
             Claim(f"vit-match-{words[3:-2]}", f"ticket, {words}", "none by the usual method",
-                  "less than 1 point below dense", COMMAND, run,
-                  AgainstDense(kept, worse=False, margin=POINT)),
-            *(Claim(f"vit-{arm}-{words[3:-2]}", f"ticket less {said}, {words}",
-                    "no better (new weights)" if arm == "reinit" else "not told",
+                  "difference below 0", COMMAND, run, AgainstDense(kept, worse=True)),
+            Claim(f"vit-reinit-{words[3:-2]}", f"the ticket's mask over new weights, {words}",
+                  "as good as the ticket", "less than 0.5 points below the ticket", COMMAND, run,
+                  Control(kept, "reinit", drops=False)),
+            *(Claim(f"vit-{arm}-{words[3:-2]}", f"ticket less {said}, {words}", "not told",
                     "difference above 0", COMMAND, run, Loses(kept, arm, 0.0))
-              for arm, said in (("reinit", "its mask over new weights"),
-                                ("shuffle", "its mask shuffled within layers"),
+              for arm, said in (("shuffle", "its mask shuffled within layers"),
                                 ("random", "a random mask"))),
         ]  # fmt: skip
     kept = 0.512**4
@@ -53,7 +53,7 @@ VIT = {
         "patches of 8x8, 10,000 images of CIFAR-10 (JPEG), ten epochs.",
         _claims(),
         found="Tickets are six points above the dense network, which ten epochs leave far from "
-        "trained: what their masks and weights bring is a head start. Whether it lasts in a whole "
-        "training was not measured.",
+        "trained: what their masks and weights bring is a head start. So what the paper says of "
+        "whole trainings is refuted of this short one alone.",
     )
 }

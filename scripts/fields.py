@@ -10,7 +10,13 @@ import numpy as np
 from measures import ACCURACY, Found, above, change, level, round_at, within
 from scipy.stats import rankdata
 
-from lth_runner.runs.evidence.estimate import Estimate, one_sample, sample, two_sample
+from lth_runner.runs.evidence.estimate import (
+    ROUNDING,
+    Estimate,
+    one_sample,
+    sample,
+    two_sample,
+)
 from lth_runner.runs.evidence.means import density, mean, number
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.folder import Row
@@ -195,8 +201,8 @@ class OrderedBy:
 
     Each point is a cell's mean over seeds: a pruner's ticket at one of the densities ``kept``, or
     without those each arm of each round. Ranks within a stratum (the density), less their mean,
-    are correlated over all strata; p by permuting them within each, and so against nothing that
-    density alone explains.
+    are correlated over all strata. p by permuting pruners and arms, in all strata alike: the same
+    ones are alike at neighbouring densities, so that these are no draws of their own.
     """
 
     first: Callable[[Row], float | None]
@@ -206,28 +212,32 @@ class OrderedBy:
     least: int = 4  # points of a stratum
 
     def __call__(self, runs: Runs) -> Found | None:
-        found = (list(points.values()) for points in self._strata(runs).values())
-        strata = [points for points in found if len(points) >= self.least]
+        strata = [of for of in self._strata(runs).values() if len(of) >= self.least]
         if not strata or (self.kept is not None and len(strata) < len(self.kept)):
             return None
+        units = sorted(set.intersection(*(set(of) for of in strata)))
+        if len(units) < self.least:
+            return None
         ranked = [
-            [_ranks([point[side] for point in points]) for side in (0, 1)] for points in strata
+            (_ranks([of[unit][0] for unit in units]), _ranks([of[unit][1] for unit in units]))
+            for of in strata
         ]
-        rho = _correlation([(a, b) for a, b in ranked])
+        rho = _correlation(ranked)
         draws = np.random.default_rng(0)
-        beyond = sum(
-            _correlation([(a, draws.permutation(b)) for a, b in ranked]) >= rho
-            for _ in range(NUM_PERMUTATIONS)
+        orders = (draws.permutation(len(units)) for _ in range(NUM_PERMUTATIONS))
+        others = [_correlation([(a, b[order]) for a, b in ranked]) for order in orders]
+        above_it, below_it = (
+            (1 + sum(sign * (other - rho) >= -ROUNDING for other in others)) / (1 + len(others))
+            for sign in (1, -1)
         )
-        p = (1 + beyond) / (1 + NUM_PERMUTATIONS)
-        num = sum(map(len, strata))
-        text = f"rank correlation {rho:+.2f} over {num} points".replace("-", "−")
+        text = f"rank correlation {rho:+.2f} over {len(units) * len(strata)} points"
+        text = text.replace("-", "−")
         text += f" of {len(strata)} densities" if len(strata) > 1 else ""
-        return Found(text, 1 - p, p) if self.below else Found(text, p, 1 - p)
+        return Found(text, *((below_it, above_it) if self.below else (above_it, below_it)))
 
-    def _strata(self, runs: Runs) -> dict[object, dict[object, tuple[float, float]]]:
-        """Stratum -> pruner and arm -> point: runs that share a chain of rounds count once."""
-        found: dict[object, dict[object, tuple[float, float]]] = {}
+    def _strata(self, runs: Runs) -> dict[object, dict[tuple[str, str], tuple[float, float]]]:
+        """Stratum -> pruner and arm -> point: of runs of one chain of rounds the best evidence."""
+        found: dict[object, dict[tuple[str, str], tuple[float, float]]] = {}
         for run in runs.values():
             for arm in {row["arm"] for row in run.rows}:
                 if self.kept is not None and arm != TICKET:
@@ -239,7 +249,7 @@ class OrderedBy:
                     whole = [(a, b) for a, b in pairs if a is not None and b is not None]
                     if stratum is not None and whole:
                         point = mean([a for a, _ in whole]), mean([b for _, b in whole])
-                        found.setdefault(stratum, {})[run.pruner, arm] = point
+                        found.setdefault(stratum, {}).setdefault((run.pruner, arm), point)
         return found
 
     def _stratum(self, rows: Sequence[Row]) -> object:

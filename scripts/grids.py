@@ -12,6 +12,8 @@ from measures import ACCURACY, Found, above, change, level, within
 from lth_runner.runs.evidence.means import density, mean, number
 from lth_runner.runs.evidence.rows import TICKET
 
+DIGITS = 6  # of an accuracy, as rows are kept
+
 
 @dataclass(frozen=True)
 class Where:
@@ -31,7 +33,8 @@ class Where:
 class Best:
     """A cell of a grid of (norm, batch size) less another, at one density.
 
-    Each takes the learning rate whose validation accuracy at this density is the best on average.
+    Each takes the learning rate whose validation accuracy at this density is the best on average,
+    of equal ones the smallest.
     """
 
     kept: float
@@ -64,7 +67,7 @@ class Best:
                 found[rate] = mean(list(tuned.values())), own
         if len(found) < 3:
             return None
-        rate = max(found, key=lambda one: found[one][0])
+        rate = max(found, key=lambda one: (round(found[one][0], DIGITS), -one))
         return found[rate][1], rate
 
 

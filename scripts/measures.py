@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lth_runner.runs.evidence.differences import Differences
 from lth_runner.runs.evidence.estimate import Estimate, one_sample, sample, two_sample
 from lth_runner.runs.evidence.judge import Held, level_at, ruling
 from lth_runner.runs.evidence.means import density, mean, number, std
-from lth_runner.runs.evidence.pruners import find_pruners
-from lth_runner.runs.evidence.rows import TICKET, FinishedRun, rewind_step
+from lth_runner.runs.evidence.rows import TICKET, FinishedRun
 from lth_runner.runs.evidence.verdict import Level
 
 ACCURACY = "test_accuracy"  # what the papers tell
@@ -92,7 +91,7 @@ def level(values: Mapping[int, float], scale: float = 100.0, decimals: int = 2) 
     spread = std(values.values())
     text = f"{scale * mean(values.values()):.{decimals}f}"
     text += "" if spread is None else f" ± {scale * spread:.{decimals}f}"
-    return f"{text} (n = {len(values)})"
+    return f"{text} (n = {len(values)})".replace("-", "−")
 
 
 def change(pair: Estimate, scale: float = 100.0, decimals: int = 2) -> str:
@@ -222,6 +221,12 @@ class Near:
         return within(f"{level(values)}: {change(off)}", off, NEAR)
 
 
+def is_same(pairs: Iterable[tuple[FinishedRun, tuple[str, int]]]) -> bool:
+    """Whether two cells of runs are the very same trainings, which tells nothing of either."""
+    keys = [{row.get("training_key") for row in run.at(*cell)} for run, cell in pairs]
+    return keys[0] == keys[1] and None not in keys[0]
+
+
 def beside(
     runs: Sequence[FinishedRun], kept: float
 ) -> tuple[list[dict[int, float]], list[Level | None], Estimate] | None:
@@ -255,50 +260,18 @@ class Gap:
 
 
 @dataclass(frozen=True)
-class Ahead:
-    """`first` less `second` at one density, both rewound to `step`; positive."""
+class Behind:
+    """`first` less `second` at one density; negative."""
 
     kept: float
-    step: int
 
     def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
-        if any(rewind_step(run) != self.step for run in runs.values()):
+        found = beside((runs["second"], runs["first"]), self.kept)
+        if found is None:
             return None
-        return Gap(0.0, self.kept)(runs)
-
-
-@dataclass(frozen=True)
-class Quicker:
-    """Seconds until `first` has its mask, as a share of those until `second` has one as sparse.
-
-    Timed once, and so without an interval: it decides nothing.
-    """
-
-    kept: float
-    step: int
-
-    def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
-        if any(rewind_step(run) != self.step for run in runs.values()):
-            return None
-        ended = [end for run in runs.values() if (end := _ended_at(run, self.kept)) is not None]
-        found = {
-            effort.label: effort.total
-            for comparison in find_pruners(ended)
-            for effort in comparison.efforts
-            if abs(1 - effort.sparsity - self.kept) <= CLOSE * self.kept
-        }
-        first, second = (found.get(runs[role].pruner) for role in ("first", "second"))
-        if first is None or not second:
-            return None
-        return Found(f"{first:,.0f} s of {second:,.0f} s: {first / second:.2f}", None, None)
-
-
-def _ended_at(run: FinishedRun, kept: float) -> FinishedRun | None:
-    """The run as it would be had it ended with the round of this density."""
-    at = round_at(run, kept)
-    if at is None:
-        return None
-    return replace(run, rows=tuple(row for row in run.rows if row["round"] <= at))
+        (other, ours), levels, lead = found
+        text = f"{level(ours)} against {level(other)}: {change(-lead)}"
+        return ruled(text, held(*levels, lead), 0.0, as_good=False)
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,11 @@ class OneShot:
     note: str
 
     def own(self, runs: Sequence[FinishedRun]) -> list[FinishedRun]:
-        return [run for run in runs if run.name == self.name]
+        """The runs of this name, without unfinished ones of which a finished one tells all."""
+        own = [run for run in runs if run.name == self.name]
+        known = {_asked(run) for run in own if run.state == "done"}
+        known |= {(*asked[:-1], False) for asked in known}  # retrained ones were measured before
+        return [run for run in own if run.state == "done" or _asked(run) not in known]
 
     def tickets(
         self, runs: Sequence[FinishedRun], read: Callable[[FinishedRun], dict[int, float]]
@@ -246,6 +250,12 @@ class OneShot:
         axes.legend(frameon=False)
         text = "perplexity by sparsity, not retrained; dashed: as pretrained"
         return {f"{self.name}_perplexity": (figure, f"{self.title}: {text}")}
+
+
+def _asked(run: FinishedRun) -> tuple[object, ...]:
+    """What tells runs of this section apart."""
+    scope = run.option("pruner", "scope")
+    return run.pruner, asked_sparsity(run), scope, is_retrained(run)
 
 
 def _columns(found: Mapping[str, Mapping[str, object]]) -> list[str]:

@@ -44,7 +44,9 @@ def summary(rows: Mapping[str, Sequence[Row]], runs: Sequence[FinishedRun]) -> l
     verdicts = [row.verdict for group in rows.values() for row in group]
     counts = [f"{verdicts.count(one)} {one}" for one in words]
     measured = sum(any(row.found for row in group) for group in rows.values())
+    chance = f"{LEVEL * measured:.3g}"
     spent = made((row for group in rows.values() for row in group), runs)
+    took = hours(run for own in spent.values() for run in own)
     lines = [
         [f"[{title}](#{anchor(title)})", str(len(group)),
          *(str([row.verdict for row in group].count(one) or "") for one in words)]
@@ -53,9 +55,9 @@ def summary(rows: Mapping[str, Sequence[Row]], runs: Sequence[FinishedRun]) -> l
     return [
         f"{len(verdicts)} claims: {', '.join(counts)}.",
         f"In each of the {measured} topics that runs reach, that any *shown* is wrong has a chance "
-        f"of at most {LEVEL:.0%}, and so has any *refuted*: {LEVEL * measured:.1f} topics with a "
-        "wrong word of either kind are what chance alone would make at the most.",
-        f"The trainings of the runs behind this page took {sum(map(hours, spent.values())):,.0f} "
+        f"of at most {LEVEL:.0%}, and so has any *refuted*: chance alone would make {chance} "
+        f"topics with a wrong *shown* and {chance} with a wrong *refuted* at the most.",
+        f"The trainings of the runs behind this page, each counted once, took {took:,.0f} "
         f"hours of their machines; `make anew` lists its {len(spent)} commands with their hours, "
         "and `make anew ARGS=--train` trains all of it that needs no images or pretrained model of "
         "yours, and the others where `--for` names these.",

@@ -90,6 +90,29 @@ class SavesTime:
 
 
 @dataclass(frozen=True)
+class AnyOf:
+    """At one density at least: by what is said of each, which is told behind its words.
+
+    Shown by the surest of them, all counted in (Bonferroni); refuted where all of them are.
+    """
+
+    measures: Mapping[str, Callable[[Runs], Found | None]]
+
+    def __call__(self, runs: Runs) -> Found | None:
+        found = {words: measure(runs) for words, measure in self.measures.items()}
+        known = {words: one for words, one in found.items() if one is not None}
+        if len(known) < len(found):
+            return None
+        text = "; ".join(f"{words}: {one.ours}" for words, one in known.items())
+        for_it = [one.for_it for one in known.values()]
+        against = [one.against_it for one in known.values()]
+        if None in for_it or None in against:
+            return Found(text, None, None)
+        shown = min(1.0, len(known) * min(one for one in for_it if one is not None))
+        return Found(text, shown, max(one for one in against if one is not None))
+
+
+@dataclass(frozen=True)
 class LessTicket:
     """Whole channels less the unstructured ticket that they were made of."""
 

@@ -29,8 +29,9 @@ import evidence
 import results
 from claims import CLAIMS
 from evidence import archived, keep, load
-from measures import Quicker, percent
+from measures import percent
 from pictures import panels
+from searched import Quicker
 from sections import SECTIONS
 from structured import OfWidth, SavesTime
 
