@@ -299,6 +299,7 @@ def test_a_failing_point_of_a_sweep_stops_no_sibling(tmp_path: Path) -> None:
     states = [status_of(folder)["state"] for folder in folders(tmp_path)]
     assert states == ["done", "done"]
     assert [line[:21] for line in said.err.splitlines()] == [
+        "warning: point 2 of 4", "warning: point 4 of 4",
         "error: pruner.rate=7 ", "error: pruner.rate=8 ", "error: 2 of 4 points ",
     ]  # fmt: skip
 

@@ -82,6 +82,13 @@ def build(values: Mapping[str, Any]) -> Parts:
     return named(values, experiment, recipe)
 
 
+def try_parts(values: Mapping[str, Any]) -> None:
+    """Raises UserError for what is refused whatever the data and the network are."""
+    recipe, *_ = without_problem(values)
+    recipe.check_optimizer()
+    part(values, "pruner.search", Search)
+
+
 def named(values: Mapping[str, Any], experiment: Experiment, recipe: Recipe) -> Parts:
     """Names the run that checked parts make; ``values``: the config beside them."""
     return Parts(
@@ -97,11 +104,7 @@ def checked(
     values: Mapping[str, Any], searching: Callable[[Task], Search]
 ) -> tuple[Experiment, Recipe]:
     """Builds what a config stands for, and checks it; ``searching`` gives the search for a task."""
-    recipe: Recipe = part(values, "train", Recipe)
-    masking: Masking = part(values, "pruner.masking", Masking)
-    controls = {name: part(values, f"control.{name}", Control) for name in values["control"]}
-    controls = possible(controls)
-    probes: list[Probe] = [part(values, f"probe.{name}", Probe) for name in values["probe"]]
+    recipe, masking, controls, probes = without_problem(values)
     copies = values["replicates"] * (1 + len(controls))
 
     def weigh(num_bytes: int, device: torch.device) -> None:
@@ -120,6 +123,17 @@ def checked(
     check_parts(experiment, recipe)
     check_measures(experiment, recipe, values)
     return experiment, recipe
+
+
+def without_problem(
+    values: Mapping[str, Any],
+) -> tuple[Recipe, Masking, dict[str, Control], list[Probe]]:
+    """Builds what needs neither data nor network; raises UserError for what the parts refuse."""
+    recipe: Recipe = part(values, "train", Recipe)
+    masking: Masking = part(values, "pruner.masking", Masking)
+    controls = {name: part(values, f"control.{name}", Control) for name in values["control"]}
+    probes: list[Probe] = [part(values, f"probe.{name}", Probe) for name in values["probe"]]
+    return recipe, masking, possible(controls), probes
 
 
 def check_measures(experiment: Experiment, recipe: Recipe, values: Mapping[str, Any]) -> None:

@@ -118,6 +118,10 @@ class Recipe:
                 f"train.learning_rate: {error} (a schedule is chosen with "
                 "train/learning_rate=cosine, a rate set with train.optimizer.lr=0.1)"
             ) from error
+        self.check_optimizer()
+
+    def check_optimizer(self) -> None:
+        """Raises UserError for an optimizer that cannot be made, or that moves nothing."""
         try:
             made = self.make_optimizer([{"params": [nn.Parameter(torch.zeros(2, 2))]}])
         except (TypeError, ValueError, RuntimeError) as error:
