@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
 
+from lth_runner.cli.program import exit_status
 from lth_runner.values.errors import UserError, nearest
-from lth_runner.values.terminal import Arguments, show, show_traceback, visible
+from lth_runner.values.terminal import Arguments, show, visible
 
-SAME, DIFFERS, MISTAKE = 0, 1, 2
+SAME, DIFFERS = 0, 1
 SECTIONS = ("config", "code", "data", "start", "machine", "result")
 LONGEST = 44  # letters of a value, unless all is asked for
 
@@ -41,7 +40,6 @@ exit status: 0 where nothing differs, 1 where something does, 2 for a mistake in
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `lth-diff`; returns 0, 1 where the runs differ, or 2 after a message."""
-    sys.excepthook = show_traceback
     parser = Arguments(
         prog="lth-diff",
         description=DESCRIPTION,
@@ -57,16 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--all", action="store_true", help="every key and every arm, and values in their length"
     )
     arguments = parser.parse_args(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
-    try:
+
+    def run() -> int:
         return _run(arguments.first, arguments.second, arguments.only, everything=arguments.all)
-    except UserError as error:
-        show(f"lth-diff: {error}", sys.stderr)
-        return MISTAKE
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DIFFERS
+
+    return exit_status("lth-diff", run, unread=DIFFERS)
 
 
 def _run(first: str, second: str, only: str, *, everything: bool) -> int:

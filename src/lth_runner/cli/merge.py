@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import io
 import math
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from lth_runner.cli.ending import EXIT_INTERRUPTED, EXIT_USER
+from lth_runner.cli.program import exit_status
 from lth_runner.cli.stopping import terminated_as_interrupted
-from lth_runner.values.errors import UserError
 from lth_runner.values.search_path import user_code_last
 from lth_runner.values.terminal import Arguments, show
 
@@ -54,21 +51,13 @@ example:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `lth-merge`; returns its exit status."""
     arguments = _arguments(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
-    try:
+
+    def run() -> int:
         user_code_last()  # model._target_=mine.Net finds mine.py in this folder
         with terminated_as_interrupted():
             return _run(arguments)
-    except UserError as error:
-        show(f"lth-merge: {error}", sys.stderr)
-        return EXIT_USER
-    except KeyboardInterrupt:
-        show("lth-merge: interrupted: nothing was written", sys.stderr)
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+
+    return exit_status("lth-merge", run)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

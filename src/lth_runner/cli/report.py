@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from lth_runner.cli.program import exit_status
 from lth_runner.runs.folder import CURVE, PAGE, STATUS, read_status
 from lth_runner.values.errors import UserError
-from lth_runner.values.terminal import Arguments, show, show_traceback
+from lth_runner.values.terminal import Arguments, show
 
 if TYPE_CHECKING:
     from lth_runner.runs.evidence.rows import FinishedRun
@@ -58,7 +57,6 @@ where they exclude that it is not, else undecided.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `lth-report`; returns 0, or 2 after a message on each thing to mend."""
-    sys.excepthook = show_traceback
     parser = Arguments(
         prog="lth-report",
         description=DESCRIPTION,
@@ -82,27 +80,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.plan_seeds and (arguments.out is not None or arguments.pages or arguments.open):
         parser.error("--plan-seeds draws nothing: leave --out, --pages and --open away")
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a console without '±' must not end the report
-        sys.stdout.reconfigure(errors="replace")
-    try:
-        _refuse_keys(arguments.paths)
-        if arguments.plan_seeds:
-            return 2 if _plan_seeds(arguments.paths) else 0
-        bad, page = _report(arguments.paths, arguments.out, pages=arguments.pages)
-        if arguments.open and page is not None:
-            _open(page)
-        return 2 if bad else 0
-    except UserError as error:
-        show(f"lth-report: {error}", sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough; the files are written
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    return exit_status("lth-report", lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    _refuse_keys(arguments.paths)
+    if arguments.plan_seeds:
+        return 2 if _plan_seeds(arguments.paths) else 0
+    bad, page = _report(arguments.paths, arguments.out, pages=arguments.pages)
+    if arguments.open and page is not None:
+        _open(page)
+    return 2 if bad else 0
 
 
 def _refuse_keys(paths: Sequence[str]) -> None:
     """Raises UserError for a key of a config in the place of a path, with the command it is for."""
-    keys = [path for path in paths if "=" in path and not Path(path).exists()]
+    keys = [path for path in paths if "=" in path and not _exists(path)]
     if not keys:
         return
     above = [Path(path) for path in paths if path not in keys]
@@ -115,6 +108,13 @@ def _refuse_keys(paths: Sequence[str]) -> None:
         f"Give the key to the run's own command, which trains nothing where the run is done: "
         f"{command or 'lth-run ...'} {' '.join(keys)}"
     )
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # longer than a path can be
+        return False
 
 
 def _plan_seeds(paths: Sequence[str]) -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import shutil
 import sys
 import time
@@ -12,12 +10,13 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
+from lth_runner.cli.program import exit_status
 from lth_runner.runs.status import drawing, retry
 from lth_runner.runs.status.point import BAD, Point
 from lth_runner.runs.status.reading import read_points
 from lth_runner.runs.status.store_care import remove, survey
 from lth_runner.values.errors import UserError
-from lth_runner.values.terminal import Arguments, show, show_traceback, visible_lines
+from lth_runner.values.terminal import Arguments, show, visible_lines
 
 WATCH_SECONDS = 2.0
 HIDE, SHOW, HOME = "\x1b[?25l", "\x1b[?25h", "\x1b[H\x1b[J"
@@ -49,18 +48,8 @@ a command failed; --retry alone, --store and --prune: 0), 2 for a mistake in the
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `lth-status`; returns its exit status."""
-    sys.excepthook = show_traceback
     arguments = _arguments(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a console without '…' must not end the listing
-        sys.stdout.reconfigure(errors="replace")
-    try:
-        return _run(arguments)
-    except UserError as error:
-        show(f"lth-status: {error}", sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return exit_status("lth-status", lambda: _run(arguments))
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

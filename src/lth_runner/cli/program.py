@@ -1,0 +1,40 @@
+"""How a program that reads run folders ends, whatever happens on the way."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+
+from lth_runner.cli.ending import EXIT_INTERRUPTED, EXIT_USER, traceback_wanted
+from lth_runner.cli.stopping import hush, interruption_told
+from lth_runner.values.errors import UserError
+from lth_runner.values.raised import reason_of
+from lth_runner.values.terminal import show, show_traceback
+
+
+def exit_status(program: str, run: Callable[[], int], *, unread: int = 0) -> int:
+    """Runs a program; returns its status, 2 after a message on what to mend, 130 for Ctrl-C.
+
+    ``unread``: the status where whoever reads what it prints, such as ``head``, has seen enough.
+    """
+    sys.excepthook = show_traceback
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a console without '±' must not end it
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        with interruption_told():
+            return run()
+    except UserError as error:
+        show(f"{program}: {error}", sys.stderr)
+    except BrokenPipeError:
+        hush()
+        return unread
+    except OSError as error:  # of a disk that is full, a folder of somebody else's
+        if traceback_wanted():
+            raise
+        where = f"{error.filename}: " if error.filename is not None else ""
+        show(f"{program}: {where}{error.strerror or reason_of(error)}", sys.stderr)
+    except KeyboardInterrupt:
+        show(f"{program}: interrupted", sys.stderr)
+        return EXIT_INTERRUPTED
+    return EXIT_USER
