@@ -36,6 +36,7 @@ from lth_runner.values.errors import UserError
 
 RUNNER = (sys.executable, "-m", "lth_runner")
 OUTPUTS = Path("outputs")  # as the commands of the page have it
+THERE = re.compile(rf"(?<![^=]){OUTPUTS}/")  # a word, or its value, that begins with it
 ROOT, PATH = "dataset.root=", "model.path="  # what no command of the page says
 ASKED = re.compile(r"\+?dataset(?:@(.+))?=imagefolder")  # images, for the run or a part of it
 NAMED = re.compile(r"\+(experiment|study)=(\w+)")
@@ -74,12 +75,8 @@ class Command:
     def words(self, everywhere: Sequence[str], outputs: Path = OUTPUTS) -> list[str]:
         """What is executed, by this Python; ``everywhere``: words of every run."""
         program, *own = shlex.split(self.text)
+        own = [THERE.sub(lambda _: f"{outputs}/", word) for word in own]
         if program != "lth-run":  # reads what a run before it wrote
-            there = f"{OUTPUTS}/"
-            own = [
-                str(outputs / word.removeprefix(there)) if word.startswith(there) else word
-                for word in own
-            ]
             return [sys.executable, *own]
         said = [word for word in own if f"{word.partition('=')[0]}=" not in self._starts]
         return [*RUNNER, *said, *self.added, *everywhere, f"paths.outputs={outputs}"]

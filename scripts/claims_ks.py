@@ -72,7 +72,7 @@ class Stopping:
 
 
 def _claim(name: str, text: str, published: str, rule: str, measure: RowsLess | Stopping) -> Claim:
-    runs = {"run": (RUN, None), "start": (START, None)}
+    runs = {"start": (START, None), "run": (RUN, None)}
     return Claim(f"ks-{name}", text, published, rule, COMMAND, runs, measure)
 
 
@@ -82,7 +82,7 @@ FULL = Claim(
     "about equal",
     "less than 5 points below",
     f"{COMMAND}, then lth-run +experiment=cipher_full origin.run=outputs/cipher_pretraining",
-    {"run": (RUN, None), "start": (START, None), "full": ("cipher_full", None)},
+    {"start": (START, None), "run": (RUN, None), "full": ("cipher_full", None)},
     LessFull(limit=-NEAR),
 )
 

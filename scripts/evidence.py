@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from lth_runner.values.errors import UserError
 
 # where a run lay and how it was shown, but not what it was
 ELSEWHERE = ("paths.", "dataset.root=", "dataset.cache=", "record", "hydra")
+ORIGIN, ID = "origin.run=", re.compile(r"[0-9a-f]{12}")  # of one run, which no command can know
 EXPERIMENT, DEFAULT = "+experiment=", "digits_imp"  # what names a run that is given no name
 LEFT_OUT = {
     "config": ("paths", "record"),
@@ -80,7 +82,8 @@ def extent(run: FinishedRun) -> str:
 def command(run: FinishedRun) -> str:
     """The run's own command, without where things lie on the machine it ran on.
 
-    With the name that rows find it by, where its experiment has another one.
+    With the name that rows find it by, where its experiment has another one, and the name of the
+    runs that it starts from.
     """
     told = shlex.split(str(run.status.get("command") or f"lth-run +experiment={run.name}"))
     words = [
@@ -88,6 +91,9 @@ def command(run: FinishedRun) -> str:
     ]
     named = [word.removeprefix(EXPERIMENT) for word in words if word.startswith(EXPERIMENT)]
     own = [] if run.name in (named or [DEFAULT]) else [f"name={run.name}"]
+    origin = PurePosixPath(str(run.option("origin", "run") or "")).name
+    if origin and not ID.fullmatch(origin) and not any(w.startswith(ORIGIN) for w in words):
+        own.append(f"{ORIGIN}outputs/{origin}")
     return shlex.join(words + own)
 
 

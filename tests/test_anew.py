@@ -117,6 +117,16 @@ def test_a_script_reads_where_the_runs_before_it_wrote() -> None:
     ]  # fmt: skip
 
 
+def test_a_run_that_starts_from_others_finds_them_where_they_were_written_before() -> None:
+    texts = [one.text for one in commands(readable(archived(ARCHIVE)), [], ["cipher"])]
+    assert [text.split()[1] for text in texts] == [
+        f"+experiment=cipher_{one}" for one in ("pretraining", "ks_lottery", "full")
+    ]
+    assert texts[1].endswith(" origin.run=outputs/cipher_pretraining")
+    words = Command(texts[1], ()).words([], Path("/there"))
+    assert "origin.run=/there/cipher_pretraining" in words
+
+
 def test_what_finds_nothing_to_merge_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -256,6 +256,13 @@ def test_commands_leave_out_where_things_lie(tmp_path: Path) -> None:
     quoted = f"{said} 'paths.outputs=my runs' 'record=[wandb,mlflow]' 'control=[a,b]'"
     spaced = save(tmp_path / "spaced", [row(0, 0.9)], name="x", command=quoted)
     assert evidence.command(spaced) == "lth-run +experiment=x train.length=5it 'control=[a,b]'"
+    for place, (start, end) in enumerate(
+        [("/home/me/outputs/first", " origin.run=outputs/first"), ("/home/me/012345abcdef", "")]
+    ):
+        started, config = f"{said} origin.run={start}", {"origin": {"run": start}}
+        later = save(tmp_path / f"later{place}", [row(0, 0.9)], name="x", command=started,
+                     config=config)  # fmt: skip
+        assert evidence.command(later) == f"lth-run +experiment=x train.length=5it{end}"
 
 
 def test_neighbours_among_the_numbers_of_commands_are_one() -> None:
