@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, takewhile
+from typing import TYPE_CHECKING
 
 from lth_runner.cli.program import exit_status
 from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.terminal import Arguments, show, visible
+
+if TYPE_CHECKING:
+    from lth_runner.runs.diff.lines import Line
 
 SAME, DIFFERS = 0, 1
 SECTIONS = ("config", "code", "data", "start", "machine", "result")
@@ -85,8 +89,7 @@ def _run(first: str, second: str, only: str, *, everything: bool) -> int:
     if not told:
         show(f"no difference in {', '.join(name for name in SECTIONS if name in chosen)}")
         return SAME
-    cut = str if everything else _cut
-    rows = [(one.section, one.what, cut(one.first), cut(one.second)) for one in told]
+    rows = [(one.section, one.what, *_shown(one, everything=everything)) for one in told]
     rows = [rows[0], *(("", *one[1:]) if one[0] == before[0] else one
                        for before, one in pairwise(rows))]  # fmt: skip
     heads = ("", "", str(a.folder), str(b.folder))
@@ -94,7 +97,21 @@ def _run(first: str, second: str, only: str, *, everything: bool) -> int:
     return DIFFERS
 
 
-def _cut(text: str) -> str:
+def _shown(line: Line, *, everything: bool) -> tuple[str, str]:
+    """Gives both values, long ones from shortly before they part, unless all is asked for."""
+    first, second = line.first, line.second
+    if everything:
+        return first, second
+    both = zip(first, second, strict=False)
+    alike = sum(1 for _ in takewhile(lambda letters: letters[0] == letters[1], both))
+    start = 0 if alike < LONGEST // 2 else alike - LONGEST // 4
+    return _cut(first, start), _cut(second, start)
+
+
+def _cut(text: str, start: int) -> str:
+    if len(text) <= LONGEST:
+        return text
+    text = f"…{text[start + 1 :]}" if start else text
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from lth_runner.runs.folder import ROUNDS, STATUS, TICKETS, Row, read_flat_config
 from lth_runner.values.errors import UserError
 from lth_runner.values.home import from_home
+from lth_runner.values.links import each_once
 from lth_runner.values.store_places import end_file
 
 STORE = "store"  # beside the folders of the runs' names
@@ -41,7 +42,7 @@ def _spelt_out(folder: Path) -> Path:
 
 
 def _holding(place: Path, name: str) -> list[Path]:
-    return sorted(found.parent for found in place.glob(f"*/{name}"))
+    return each_once(sorted(found.parent for found in place.glob(f"*/{name}")))
 
 
 def ticket_name(row: Row, base_seed: object) -> str:

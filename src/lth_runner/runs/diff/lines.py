@@ -10,8 +10,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from lth_runner.runs.evidence.rows import TICKET, FinishedRun
-from lth_runner.runs.evidence.settings import differences, flatten, plain
-from lth_runner.runs.folder import Row, read_engine
+from lth_runner.runs.evidence.settings import comparable_differences, flatten, plain
+from lth_runner.runs.folder import CONFIG, Row, read_engine
 from lth_runner.runs.incidental import is_incidental
 from lth_runner.runs.one_run import ticket_path
 
@@ -33,16 +33,19 @@ class Line:
 
 def config_lines(a: FinishedRun, b: FinishedRun, *, everything: bool) -> Iterator[Line]:
     """Yields the keys whose values differ; of those that change no result only with everything."""
+    if bool(a.config) != bool(b.config):
+        yield Line("config", CONFIG, *("there" if run.config else "missing" for run in (a, b)))
+        return
     if everything:
         flat = [flatten(run.config) for run in (a, b)]
         keys = dict.fromkeys([*flat[0], *flat[1]])
         found = {key: [one.get(key) for one in flat] for key in keys}
         found = {key: pair for key, pair in found.items() if pair[0] != pair[1]}
     else:
-        found = {k: v for k, v in differences([a, b]).items() if not is_incidental(k)}
+        found = {k: v for k, v in comparable_differences([a, b]).items() if not is_incidental(k)}
         found.pop("name", None)
     for key, (first, second) in found.items():
-        yield Line("config", key, _value(first), _value(second))
+        yield Line("config", key, *_values(first, second))
 
 
 def code_lines(a: FinishedRun, b: FinishedRun) -> Iterator[Line]:
@@ -74,11 +77,11 @@ def data_lines(a: FinishedRun, b: FinishedRun) -> Iterator[Line]:
 
 def start_lines(a: FinishedRun, b: FinishedRun) -> Iterator[Line]:
     """Yields what training starts from: the origin, and the weights of each common replicate."""
-    yield from _pairs("start", "origin", a.problem.get("origin"), b.problem.get("origin"))
-    yield from _pairs("start", "drawn by the seed", a.problem.get("drawn"), b.problem.get("drawn"))
+    for key, what in (("origin", "origin"), ("drawn", "drawn by the seed")):
+        yield from _pairs("start", what, *(run.problem.get(key) or None for run in (a, b)))
     both = set(a.seeds) & set(b.seeds)
     if not both:
-        yield Line("start", "seeds", _value(list(a.seeds)), _value(list(b.seeds)))
+        yield Line("start", "seeds", *(_value(list(run.seeds) or None) for run in (a, b)))
     for seed in sorted(both):
         rows = [_first(run, seed) for run in (a, b)]
         if rows[0] is None or rows[1] is None:
@@ -97,12 +100,22 @@ def machine_lines(a: FinishedRun, b: FinishedRun) -> Iterator[Line]:
 
 def _pairs(section: str, what: str, first: Any, second: Any) -> Iterator[Line]:
     if first != second:
-        yield Line(section, what, _value(first), _value(second))
+        yield Line(section, what, *_values(first, second))
+
+
+def _values(first: Any, second: Any) -> tuple[str, str]:
+    """Writes two unlike values; in full where they would look alike: 1 and '1', [] and nothing."""
+    told = _value(first), _value(second)
+    if told[0] != told[1]:
+        return told
+    return (ABSENT if first is None else repr(first), ABSENT if second is None else repr(second))
 
 
 def _value(value: Any) -> str:
-    if value is None or value == []:
+    if value is None:
         return ABSENT
+    if value == []:
+        return "[]"
     if isinstance(value, Mapping):
         value = [f"{name} {plain(one)}" for name, one in value.items()]
     text = ", ".join(map(plain, value)) if isinstance(value, (list, tuple)) else plain(value)

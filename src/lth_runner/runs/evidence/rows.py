@@ -21,6 +21,7 @@ from lth_runner.runs.folder import (
     Row,
     checked_mapping,
     checked_rows,
+    unfinished,
 )
 from lth_runner.runs.measure import listed
 from lth_runner.runs.samples import FIXED, KeptSamples, Values
@@ -54,6 +55,8 @@ class FinishedRun:
         folder = Path(path)
         file = folder / ROUNDS
         if not file.is_file():
+            if (folder / STATUS).is_file() and (why := unfinished(folder)):
+                raise UserError(f"none of its trainings has ended: {why}")
             raise UserError(
                 f"{folder} is not a run folder: it has no {ROUNDS}. "
                 "Give the folder that lth-run printed, or any folder above it."

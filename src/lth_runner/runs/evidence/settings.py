@@ -34,11 +34,31 @@ def differences(runs: Sequence[FinishedRun]) -> dict[str, list[Any]]:
 
     Where a config repeats `rewind.step` deeper, as in `pruner.search.rewind.step`, once is enough.
     """
+    differing = _differing(runs)
+    return _first_copies({k: v for k, v in differing.items() if not _is_told(k, differing)})
+
+
+def comparable_differences(runs: Sequence[FinishedRun]) -> dict[str, list[Any]]:
+    """As ``differences``, and keys that every run has though the options chosen may say them.
+
+    pruner=imp and pruner=snip say what only one of them has, and not that their sparsity differs.
+    """
+    differing, flat = _differing(runs), [_settings(run) for run in runs]
+    has = {key for key in differing if all(key in one for one in flat)}
+    has = {key for key in has if not key.endswith("_target_")}
+    return _first_copies(
+        {k: v for k, v in differing.items() if k in has or not _is_told(k, differing)}
+    )
+
+
+def _differing(runs: Sequence[FinishedRun]) -> dict[str, list[Any]]:
     flat = [_settings(run) for run in runs]
     keys = dict.fromkeys(key for config in flat for key in config)
     values = {key: [config.get(key) for config in flat] for key in keys}
-    differing = {k: found for k, found in values.items() if any(x != found[0] for x in found)}
-    differing = {k: v for k, v in differing.items() if not _is_told(k, differing)}
+    return {k: found for k, found in values.items() if any(x != found[0] for x in found)}
+
+
+def _first_copies(differing: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     return {key: v for key, v in differing.items() if not _is_copy(key, differing)}
 
 

@@ -27,15 +27,16 @@ from lth_runner.runs.status.liveness import SILENT_SECONDS, age, lives, moment, 
 from lth_runner.runs.status.point import Point
 from lth_runner.runs.status.progress import progress, seconds_left
 from lth_runner.values.json_files import read_bytes
+from lth_runner.values.links import each_once
 
 RUN_FILES = (STATUS, ROUNDS, CONFIG)
 MOST_COMMAND = 100_000  # characters, of which a system runs no more
 DEPTH = 4  # a name may hold slashes
 
 
-def run_folders(outputs: Path) -> Iterator[Path]:
-    """Yields every run folder below a folder, which may be one itself."""
-    return _below(outputs, DEPTH, TAKEN)
+def run_folders(outputs: Path) -> list[Path]:
+    """Lists every run folder below a folder, which may be one itself."""
+    return each_once(_below(outputs, DEPTH, TAKEN))
 
 
 def _below(folder: Path, depth: int, skipped: Collection[str] = ()) -> Iterator[Path]:
