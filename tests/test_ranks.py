@@ -291,3 +291,31 @@ def test_torchrun_starts_it(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "distributed-2" in done.stdout
+
+
+@pytest.mark.slow
+def test_two_of_torchrun_are_two_machines_with_the_rows_of_one_process(tmp_path: Path) -> None:
+    torchrun = Path(sys.executable).with_name("torchrun")
+    command = [str(torchrun), "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d",
+               "--rdzv-id", "1", "--rdzv-endpoint", f"{HOST}:{free_port()}",
+               "-m", "lth_runner", *BOTH, f"paths.outputs={tmp_path}/both"]  # fmt: skip
+    told, statuses = [], []
+    machines = [
+        subprocess.Popen(
+            command, cwd=tmp_path, env=environ(), stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    for one in machines:
+        told.append(one.communicate(timeout=300)[0])
+        statuses.append(one.returncode)
+    assert statuses == [0, 0]
+    assert sorted("distributed-2 (asked for; 2 ranks, machines: 2)" in said for said in told) == [
+        False, True,
+    ]  # fmt: skip
+    words = ("train.engine=sequential", f"paths.outputs={tmp_path}/one")
+    assert lth_run(*BOTH, *words).status == 0
+    [both], [one] = folders(tmp_path / "both"), folders(tmp_path / "one")
+    for ours, alone in zip(rows(both / "rounds.jsonl"), rows(one / "rounds.jsonl"), strict=True):
+        assert ours["test_loss"] == pytest.approx(alone["test_loss"], rel=1e-4)
