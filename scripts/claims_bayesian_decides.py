@@ -121,8 +121,11 @@ def _seconds(run: FinishedRun, rounds: Iterable[int]) -> dict[int, float]:
 def _decides() -> Iterator[Claim]:
     for data in ("digits", "mnist"):
         words, option, (_, sparse) = DATA[data]
-        option = option.replace("control=random", "control=none")
-        of = f"lth-run +study={TICKETS}{option} 'study.scores=[{COARSE}]'"
+        alone = option.replace("control=random", "control=none")
+        of = (
+            f"lth-run +study={TICKETS}{option}, then "
+            f"lth-run +study={TICKETS}{alone} 'study.scores=[{COARSE}]'"
+        )
         for name, pruner, score in (("noise", SNR, "|mu| / sigma"), ("mean", MU, "|mu| alone")):
             yield Claim(
                 f"bayesian-first-{name}-{data}",

@@ -53,13 +53,13 @@ def _new(runs: Iterable[FinishedRun], known: set[tuple[str, str]]) -> list[Finis
 
 
 def hours(runs: Iterable[FinishedRun]) -> float:
-    """What their trainings took, each once: as it took where it was done, else where it is told."""
+    """What their trainings took, each once: the longest time where it was done, else as told."""
     told: dict[object, float] = {}
     done: dict[object, float] = {}
     for run in runs:
         for row in run.rows:
             keys = row.get("training_keys") or [row.get("training_key")]
             place = tuple(keys) if None not in keys else (run.folder, *(row[k] for k in IDENTITY))
-            seconds = number(row.get("seconds")) or 0.0
-            (told if row.get("reused") else done).setdefault(place, seconds)
+            times = told if row.get("reused") else done
+            times[place] = max(times.get(place, 0.0), number(row.get("seconds")) or 0.0)
     return sum({**told, **done}.values()) / 3600

@@ -52,7 +52,7 @@ def test_a_run_is_made_once() -> None:
 
 def test_a_training_counts_once_as_where_it_was_done_or_else_as_it_is_told() -> None:
     done, shares, again = run("1", "a", 1800), run("2", "a", 3600, reused="1"), run("1", "b", 999)
-    assert hours([done, shares, again]) == hours([shares, done]) == 1.5
+    assert hours([done, shares, again]) == hours([again, shares, done]) == 1.5
     assert hours([shares]) == 3.0
 
 
