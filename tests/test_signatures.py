@@ -194,7 +194,7 @@ WRONG = {
     "train.warmup=99ep": r"train\.warmup=99ep.*past the end",
     "train.batch_size=0": r"train\.batch_size=0 does",
     "rewind.step=31ep": r"rewind\.step=31ep.*past the end",
-    "rewind.weights=keeep": r"rewind\.weights='keeep'; did you mean keep",
+    "rewind.weights=keeep": r"rewind\.weights='keeep': did you mean keep",
     "seed=-1": r"seed=-1",
     "report.tolerance=-1": r"report\.tolerance=-1 must be a difference of the headline .* 2%",
     "report.tolerance=1": r"report\.tolerance=1 must be .* accuracy, from 0 to below 1",

@@ -11,10 +11,12 @@ from typing import Any, Literal, Union, get_args, get_origin
 import torch
 from torch import Tensor
 
-from lth_runner.values.errors import UserError
+from lth_runner.values.errors import UserError, nearest
 from lth_runner.values.steps import Duration, Growing
 
 FP32 = torch.finfo(torch.float32)
+SCALARS = (int, float, bool, str)
+CONTAINERS = (Sequence, list, tuple, Mapping, dict)
 LARGEST = 2**63 - 1  # of whole numbers, in torch as on disks
 
 
@@ -29,6 +31,9 @@ def check_value(path: str, value: Any, hint: Any) -> None:
     union = get_origin(hint) in (Union, UnionType)
     kinds = set(get_args(hint) if union else [hint]) - {NoneType}
     kinds -= {Tensor} if union else set()  # which no plain value is
+    if value is not None and len(kinds) > 1 and _are_plain(kinds):
+        _check_each(path, value, kinds)
+        return
     if must_have_value(hint) and value is None:
         raise UserError(f"{path}=null must have a value")
     _check_size(path, value)
@@ -36,6 +41,7 @@ def check_value(path: str, value: Any, hint: Any) -> None:
         if all(map(_is_part, kinds)):
             raise UserError(f"{path}={value!r} must be a part, a mapping with a _target_")
         _check_text(path, value, kinds)
+        _check_choice(path, value, kinds)
         _check_container(path, value, kinds)
         _check_items(path, value, kinds)
         _check_durations(path, value, kinds)
@@ -97,7 +103,27 @@ def _check_size(path: str, value: Any) -> None:
 def must_have_value(hint: Any) -> bool:
     """Returns whether a signature's annotation leaves out None."""
     kinds = set(get_args(hint) if get_origin(hint) in (Union, UnionType) else [hint])
+    if any(get_origin(kind) is Literal and None in get_args(kind) for kind in kinds):
+        return False
     return hint is not None and not kinds & {NoneType, Any}
+
+
+def _are_plain(kinds: Collection[Any]) -> bool:
+    """Whether all are texts, numbers and lists or mappings of them, not all of them numbers."""
+    plain = all(kind in SCALARS or (get_origin(kind) or kind) in CONTAINERS for kind in kinds)
+    return plain and not {*kinds} <= {int, float, bool}
+
+
+def _check_each(path: str, value: Any, kinds: Collection[Any]) -> None:
+    """Refuses a value that fits none of several annotations."""
+    _check_size(path, value)
+    for kind in kinds:
+        try:
+            return check_value(path, value, kind)
+        except UserError:
+            continue
+    names = sorted(kind.__name__ if kind in SCALARS else str(kind) for kind in kinds)
+    raise UserError(f"{path}={value!r} must be one of these: {', '.join(names)}")
 
 
 def _is_part(kind: Any) -> bool:
@@ -115,8 +141,17 @@ def _check_text(path: str, value: Any, kinds: Collection[Any]) -> None:
         raise UserError(f"{path}={value!r} must be one text and no list or mapping{accepted}")
 
 
+def _check_choice(path: str, value: Any, kinds: Collection[Any]) -> None:
+    """Refuses what is none of the values that the signature lists."""
+    if not all(get_origin(kind) is Literal for kind in kinds):
+        return
+    accepted = [choice for kind in kinds for choice in get_args(kind)]
+    if not any(type(value) is type(one) and value == one for one in accepted):
+        raise UserError(f"{path}={value!r}: {nearest(str(value), map(str, accepted))}")
+
+
 def _check_container(path: str, value: Any, kinds: Collection[Any]) -> None:
-    origins = {get_origin(kind) for kind in kinds}
+    origins = {get_origin(kind) or kind for kind in kinds}
     if origins <= {Mapping, dict} and not isinstance(value, Mapping):
         raise UserError(f"{path}={value!r} must be a mapping, such as {{name: value}}")
     if not origins <= {Sequence, list, tuple} or isinstance(value, (list, tuple)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, get_type_hints
 
@@ -85,10 +85,15 @@ def _check_hydras(path: str, node: Mapping[str, Any]) -> None:
 
 
 def _hints(target: Any) -> dict[str, Any]:
+    """Reads the annotations of a signature, but for those that are none of types."""
+    called = target if inspect.isroutine(target) else target.__init__
+    if called is object.__init__:
+        called = target.__new__
     try:
-        return get_type_hints(target if inspect.isroutine(target) else target.__init__)
-    except (NameError, TypeError, AttributeError):  # a stranger's annotations may not resolve
+        found = get_type_hints(called)
+    except Exception:  # a stranger's annotations are any text, and may not resolve
         return {}
+    return {name: hint for name, hint in found.items() if isinstance(hint, Hashable)}
 
 
 def _check_seed(key: str, path: str, value: Any) -> None:
@@ -102,9 +107,10 @@ def _set_at(path: str, written: Any) -> str:
     node, keys = written, path.split(".")
     for index, key in enumerate(keys, start=1):
         node = node.get(key) if isinstance(node, Mapping) else None
-        source = re.fullmatch(r"\$\{([\w.]+)\}", node) if isinstance(node, str) else None
-        if source:
-            return _set_at(".".join([source[1], *keys[index:]]), written)
+        source = re.fullmatch(r"\$\{(\.*)([\w.]+)\}", node) if isinstance(node, str) else None
+        if source:  # ${.x} lies beside it, ${..x} one above
+            above = keys[: index - len(source[1])] if source[1] else []
+            return _set_at(".".join([*above, source[2], *keys[index:]]), written)
     return path
 
 
@@ -157,6 +163,9 @@ def _check(path: str, node: Mapping[str, Any], written: Any) -> None:
     hints = _hints(found)
     for key in keys:
         own, source = f"{path}.{key}", _set_at(f"{path}.{key}", written)
+        own_default = parameters[key].default if key in parameters else ""
+        if node[key] is None is own_default:
+            continue  # whatever the annotation is
         if node[key] is None and source != own and must_have_value(hints.get(key)):
             raise UserError(
                 f"{own} follows {source}, which is null here, and {target} must have a value: "
@@ -164,7 +173,6 @@ def _check(path: str, node: Mapping[str, Any], written: Any) -> None:
             )
         _check_seed(key, source, node[key])
         check_value(source, node[key], hints.get(key))
-        own_default = parameters[key].default if key in parameters else ""
         refuse_no_text(source, node[key], hints.get(key), own_default)
     missing = [
         name
