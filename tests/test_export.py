@@ -487,7 +487,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(taken, tmp_path, form, file):
 
 
 def test_of_a_report_that_a_full_disk_does_not_take_nothing_is_left(tmp_path):
-    of = {"name": "n", "run": "r", "round": 1, "sparsity": 0.5}
+    of = {"name": "a $^$ b", "run": "r", "round": 1, "sparsity": 0.5}  # which is no formula
     machine = {"processor": "x", "threads": 1, "gpu": None, "torch": "2", "lth_runner": "0"}
     found = Report(of, machine, 30, [], [Latency("dense", 1, 1.0, 0.9, 1.1)], {})
     write(found, tmp_path / "first.json")  # pictures have files of their own to write at first

@@ -96,6 +96,7 @@ def test_from_pretrained_reads_a_ticket_that_answers_to_the_bit(
     done = export.to_pretrained(ticket, tmp_path / "ticket.v1")
     assert done.agreement.largest == 0.0
     assert done.num_bytes == sum(file.stat().st_size for file in done.path.iterdir())
+    assert len({file.stat().st_mode for file in done.path.iterdir()}) == 1  # all may be read
     auto = getattr(transformers, f"AutoModelFor{HEADS[family]}")
     network = auto.from_pretrained(done.path, local_files_only=True, dtype=torch.float32).eval()
     inputs = {"input_ids": torch.tensor([[4, 5, 6, 2]]), "attention_mask": torch.ones(1, 4).long()}

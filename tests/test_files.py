@@ -10,7 +10,9 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 
+from lth_runner.problem.data.cache_file import write_cache_file
 from lth_runner.runs.status.removal import remove_below
 from lth_runner.values import pieces
 from lth_runner.values.files import append, regular_hash, whole_file, write_whole
@@ -87,10 +89,11 @@ def test_files_have_the_mode_that_the_umask_leaves(tmp_path, umask):
     try:
         write_whole(tmp_path / "whole", b"")
         append(tmp_path / "added", b"")
+        write_cache_file(tmp_path / "cached", {"a": torch.zeros(2)}, {}, "images")  # by a library
     finally:
         os.umask(before)
-    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("whole", "added")}
-    assert modes == {0o666 & ~umask}
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(("whole", "added", "cached"), 0o666 & ~umask)
 
 
 def test_pieces_of_the_killed_are_cleared_and_those_of_the_living_stay(tmp_path, monkeypatch):

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 EXIT_DISAGREES = 1
 MOST_BATCH = 65536
+LIBRARIES = (
+    r"torch\..*|onnxscript\..*|transformers\..*|peft\..*|copyreg"  # whose warnings nobody needs
+)
 
 DESCRIPTION = """\
 Take one ticket of a finished run away as a file, and measure what it saves; nothing is trained.
@@ -150,7 +153,7 @@ def _run(arguments: argparse.Namespace, done: list[Path]) -> int:
         picture = check_target(report.with_suffix(".png"), (".png",), "a report's picture")
         if target is not None and target.resolve() in (report.resolve(), picture.resolve()):
             raise UserError(f"--to {target} and --report {report} write one file: give two names")
-    warnings.filterwarnings("ignore", module=r"torch\..*|onnxscript\..*|copyreg")
+    warnings.filterwarnings("ignore", module=LIBRARIES)
     logging.getLogger("torch").setLevel(logging.ERROR)
     with uncollected():
         from lth_runner import export

@@ -263,7 +263,7 @@ def _drawn(report: Report) -> bytes:
     figure.suptitle(
         f"{named['name']}/{named['run']}, round {named['round']}, sparsity "
         f"{100 * named['sparsity']:.4g} %\n{_machine(report)}, median and quartiles of "
-        f"{report.repetitions}", fontsize=8,
+        f"{report.repetitions}", fontsize=8, parse_math=False,
     )  # fmt: skip
     figure.tight_layout()
     held = io.BytesIO()

@@ -48,6 +48,15 @@ def write_whole(path: Path, content: bytes, *, synced: bool = True) -> None:
         opened.write(content)
 
 
+def as_umask_says(path: Path) -> None:
+    """Gives a file the mode of a new one: some libraries write files for their user alone."""
+    new = piece(path)
+    with create(new) as opened:
+        mode = stat.S_IMODE(os.fstat(opened.fileno()).st_mode)
+    new.unlink()
+    path.chmod(mode)
+
+
 def append(path: Path, content: bytes, *, synced: bool = False) -> None:
     """Adds to the end of a file, made where there is none; raises OSError where a link is there."""
     flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_NOFOLLOW

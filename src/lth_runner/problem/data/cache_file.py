@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lth_runner.values.errors import UserError
+from lth_runner.values.files import as_umask_says
 from lth_runner.values.home import from_home
 
 
@@ -39,6 +40,7 @@ def write_cache_file(
         with tempfile.TemporaryDirectory(prefix="made-", dir=path.parent) as folder:
             written = Path(folder) / path.name
             save_file(dict(tensors), written, metadata=dict(metadata))
+            as_umask_says(written)  # others may read the cache, where it lies in a folder of all
             written.replace(path)
     except (OSError, SafetensorError) as error:
         raise UserError(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from lth_runner.problem.models.model_folder import ModelFolder, library, quiet
 from lth_runner.values.errors import UserError, nearest
+from lth_runner.values.files import as_umask_says
 from lth_runner.values.json_files import loaded
 from lth_runner.values.raised import reason_of
 
@@ -169,6 +170,8 @@ class HuggingFace:
         with quiet():
             network.save_pretrained(folder)
         config = folder / "config.json"
+        for file in folder.glob("*.safetensors"):
+            as_umask_says(file)
         found = json.loads(config.read_text(encoding="utf-8"))
         found["use_cache"] = getattr(self._folder.config(), "use_cache", True)
         if class_names and self.task in HEADS:

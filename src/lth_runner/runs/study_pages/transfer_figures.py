@@ -93,7 +93,7 @@ def curves_figure(transfer: Transfer) -> Figure | None:
         drawn = [line for line in lines if line.x]
         paint(axes, drawn, frame)
         frame.set_x(axes, drawn)
-        axes.set_title(target, loc="left", fontsize=10.5, color=INK)
+        axes.set_title(target, loc="left", fontsize=10.5, color=INK, parse_math=False)
     handles = [
         (drawing.colour(i), drawing.marker(i), f"from {name}")
         for i, name in enumerate(transfer.sources)
