@@ -217,3 +217,38 @@ def test_a_run_is_found_from_within_its_own_folder(
         assert (found.parent.name, found.name) == ("name", "0a1b")
         assert found.samefile(folder)
         assert trained_path(found, {"training_key": "00ff"}).absolute() == store
+
+
+class Normed(nn.Sequential):
+    def __init__(self) -> None:
+        norm = nn.BatchNorm1d(64)
+        super().__init__(
+            nn.Flatten(), nn.Linear(16, 64), norm, nn.Linear(64, 64), nn.Linear(64, 64)
+        )
+        self[4].weight = self[3].weight
+
+
+def test_two_of_four_goes_onto_a_gpu_with_running_statistics_and_shared_weights(
+    tmp_path: Path,
+) -> None:
+    task = Task(Normed, small.blobs())
+    mask = Mask({name: (torch.arange(kept.shape[1]) % 4 < 2).expand_as(kept).clone()
+                 for name, kept in task.dense().items()})  # fmt: skip
+    taken = Taken(task, mask, mask(task.init()), {"round": 1, "sparsity": 0.5}, {})
+    export.to_semi_structured(taken, tmp_path / "ticket.safetensors")
+    shapes = []
+
+    def kernel(weight: Tensor) -> Tensor:
+        shapes.append(tuple(weight.shape))
+        return weight
+
+    with (
+        mock.patch("torch.cuda.is_available", return_value=True),
+        mock.patch("torch.sparse.to_sparse_semi_structured", kernel),
+    ):
+        path = tmp_path / "ticket.safetensors"
+        placed = export.load_semi_structured(path, taken.stock(), device="cpu")
+    assert shapes == [(64, 64)]
+    assert placed.get_parameter("3.weight") is placed.get_parameter("4.weight")
+    wanted, found = taken.lent(taken.inputs(8)), placed(taken.inputs(8).half())  # type: ignore[union-attr]
+    assert (found - wanted).abs().max() <= 0.02 * wanted.abs().max()

@@ -19,6 +19,7 @@ from lth_runner.export.tensor_files import PARTS, answering, load, of_form, save
 from lth_runner.export.tensor_files import thinned as thinned_tensors
 from lth_runner.problem.answers import answer
 from lth_runner.problem.covers import TRANSPOSED
+from lth_runner.values import state as states
 from lth_runner.values import tree
 from lth_runner.values.errors import UserError
 from lth_runner.values.export_forms import SUFFIXES
@@ -136,19 +137,27 @@ def load_semi_structured(
         raise UserError("there is no CUDA device: load(path) gives the dense state_dict anywhere")
     names = json.loads(metadata[PARTS])
     placed = copy.deepcopy(module)
+    for _, value in states.named_tensors(placed):  # hollow ones cannot be written to
+        value.data = torch.empty(value.shape, dtype=value.dtype)
     placed.load_state_dict(load(path))
     return compressed(_halved(placed, device), names)
 
 
 def compressed(module: nn.Module, names: Iterable[str]) -> nn.Module:
-    """Makes torch's semi-structured tensors of linear layers' weights, in place, on CUDA."""
-    for name in names:
-        path, _, leaf = name.rpartition(".")
-        layer = module.get_submodule(path)
-        weight = getattr(layer, leaf)
-        if isinstance(layer, nn.Linear) and fits_kernels(weight):
-            sparse = torch.sparse.to_sparse_semi_structured(weight.detach())
-            setattr(layer, leaf, nn.Parameter(sparse, requires_grad=False))
+    """Makes torch's semi-structured tensors of linear layers' weights, in place, on CUDA.
+
+    A weight that several layers share is one tensor of them all.
+    """
+    held = dict(module.named_parameters())
+    chosen = {id(held[name]): held[name] for name in names if fits_kernels(held[name])}
+    made: dict[int, nn.Parameter] = {}
+    for layer in module.modules():
+        if not isinstance(layer, nn.Linear) or (key := id(layer.weight)) not in chosen:
+            continue
+        if key not in made:
+            sparse = torch.sparse.to_sparse_semi_structured(chosen[key].detach())
+            made[key] = nn.Parameter(sparse, requires_grad=False)
+        layer.weight = made[key]
     return module
 
 
