@@ -544,14 +544,22 @@ def test_the_shell_completes_keys_and_options() -> None:
         }
         complete_line "lth-run pruner."
         complete_line "lth-run rewind="
+        complete_line "lth-run --mul"
         """
     done = subprocess.run(
         ["bash", "-c", script], env=environ(), capture_output=True, text=True, timeout=60
     )
-    function, keys, options = done.stdout.splitlines()
+    function, keys, options, option = done.stdout.splitlines()
     assert "hydra_bash_completion lth-run" in function, done.stderr
     assert {"pruner.sparsity=", "pruner.rate=", "pruner.scope="} <= set(keys.split())
     assert {"rewind=init", "rewind=step"} <= set(options.split())
+    assert option == "--multirun"
+
+
+def test_a_run_within_the_completion_of_another_line_is_run(monkeypatch) -> None:
+    monkeypatch.setenv("COMP_LINE", "git checkout -")
+    with mock.patch("lth_runner.cli.launch.execute", side_effect=UserError("it is run")):
+        assert lth_run(*SMALL).err == "error: it is run\n"
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import re
+from unittest import mock
 
 import pytest
 import torch
 
 import small
+from command import SMALL, folders, lth_run
 from lth_runner.cli.forecast import warn_if_slow
 from lth_runner.experiment import Experiment
 from lth_runner.masking import Static
@@ -52,3 +54,19 @@ def test_threads_that_other_work_leaves_no_core_for_are_told(
     monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     assert ("threads=1 may be much faster" in said(caplog, 10**9)) == is_told
+
+
+def test_a_run_that_goes_on_forecasts_what_is_left_of_it(tmp_path):
+    words = (*SMALL, "replicates=1", f"paths.outputs={tmp_path}")
+    told = [_steps_told(words)]
+    [folder] = folders(tmp_path)
+    (folder / "status.json").unlink()
+    told.append(_steps_told(words))  # all that it lacks lies in the Store
+    assert told == [told[0], 0]
+    assert told[0] > 0
+
+
+def _steps_told(words):
+    with mock.patch("lth_runner.cli.launch.warn_if_slow") as warned:
+        assert lth_run(*words).status == 0
+    return warned.call_args.args[-1]

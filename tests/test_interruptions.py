@@ -13,7 +13,7 @@ from unittest import mock
 import pytest
 
 from command import SMALL, environ, lth_run
-from lth_runner.cli.stopping import interruption_told
+from lth_runner.cli.stopping import interruption_told, nobody_reads
 
 
 def test_an_interruption_before_the_run_begins_is_told() -> None:
@@ -78,6 +78,11 @@ def test_a_reader_that_has_gone_is_told_how_to_go_on() -> None:
     assert said.status == 130
     told = "interrupted: nobody reads on; continue with:\n  lth-run seed=3 'model.widths=[8]'\n"
     assert said.err == told
+
+
+def test_without_an_output_a_broken_pipe_is_of_something_else(monkeypatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert not nobody_reads(BrokenPipeError(errno.EPIPE, "Broken pipe"))
 
 
 @pytest.mark.parametrize("word", ["--help", "--version"])

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 
 from lth_runner.cli.arguments import DRY_RUN, LONG
 
 
-def completes_option() -> bool:
+def completes_option(words: Sequence[str]) -> bool:
     """Answers a shell that asks for an option; else leaves Hydra a line that it knows.
 
-    ``COMP_LINE`` is the line, ``COMP_POINT`` where its cursor is; without them nobody has asked.
+    A shell asks by ``query=`` among the words. ``COMP_LINE`` is the line, ``COMP_POINT`` where its
+    cursor is; a command that is run where another line is completed has them too.
     """
+    if not any(word.startswith("query=") for word in words):
+        return False
     line = os.environ.get("COMP_LINE", "")
     before = line[: int(os.environ.get("COMP_POINT", len(line)))]
     word = before.rpartition(" ")[2]

@@ -35,8 +35,11 @@ def num_trainings(experiment: Experiment) -> int:
 
 
 def warn_if_slow(experiment: Experiment, recipe: Recipe, engine: Engine, num_steps: int) -> None:
-    """Says before it starts how long a run will take on a CPU, when that is long."""
-    if torch.device(experiment.tasks[0].device).type != "cpu":
+    """Says before it starts how long ``num_steps``, all that are left, will take on a CPU.
+
+    Nothing is said where that is not long.
+    """
+    if not num_steps or torch.device(experiment.tasks[0].device).type != "cpu":
         return
     # dense tickets, and not the search's: scoring may be what takes long
     tickets = [(task, dense_ticket(task)) for task in experiment.tasks]

@@ -229,7 +229,8 @@ def _run(
             for line in expected.lines:
                 log.info("%s", line)
             expected.check()
-            warn_if_slow(parts.experiment, recipe, engine, run.num_steps)
+            to_train = expected.num_to_train * expected.num_steps
+            warn_if_slow(parts.experiment, recipe, engine, to_train)
             pace = Pace(stop, recipe.checkpoint_minutes * 60, record.watch, folder.replayed)
             trainer = Trainer(recipe, store, engine, pace, run=run.run_id)
             with recipe.arithmetic(torch.device(task.device)):

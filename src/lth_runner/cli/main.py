@@ -104,7 +104,7 @@ def _compose(words: Sequence[str], leader: Leader | None) -> None:
         return launch(config, leader)
 
     refuse_misplaced(words)
-    if completes_option():
+    if completes_option(words):
         return
     with uncollected():
         import hydra

@@ -122,7 +122,7 @@ def nobody_reads(failure: BaseException) -> bool:
         return False
     try:
         watched = sys.stdout.fileno()
-    except (OSError, ValueError):  # not a file: someone else's, who reads it
+    except (OSError, ValueError, AttributeError):  # closed, or not a file: someone else's
         return False
     poll = select.poll()
     poll.register(watched, 0)  # the other end's leaving is told unasked
