@@ -197,7 +197,7 @@ FLOW_CLAIMS = {
             _claim("conv-order-wide", "residual networks, spread 0.5: one order less as trained",
                    "not asked", "difference above 0", Ordered(WIDE, as_good=False), CONV),
         ),
-        "Every row is of one flow for each setting: n counts what it generates, and whether "
-        "another training of the flow would say the same is not asked.",
+        "Generated networks are of one flow for each setting: n counts them, and whether another "
+        "training of the flow would say the same is not asked.",
     ),
 }  # fmt: skip

@@ -224,9 +224,10 @@ HYPOTHESIS = {
         "convolutional networks at their own length; here LeNet-300-100 on MNIST, 4,000 steps.",
         _start(),
         found="Of a ticket's weights fewer signs are kept than of the same ones in the dense "
-        "network (95.5 and 95.8 %): they learn alone what all learned together, and move further. "
-        "Noise of 1e-4 does nothing in either unit; of the sizes tried, only 0.1 as it is (more "
-        "than two standard deviations of the first layer's draw) may cost something.",
+        "network (95.5 and 95.8 %), as if they moved further to learn alone what all learned "
+        "together. Noise of 1e-4 does nothing to be seen in either unit; of the sizes tried, only "
+        "0.1 as it is (more than two standard deviations of the first layer's draw) may cost "
+        "something.",
     ),
     "Early gradients and masks": Group(
         "Hypotheses of this field without a paper to hold them against: twelve pruners, the "

@@ -96,7 +96,7 @@ RESIDUAL = {
         "points behind iterative pruning after an eighth of a training become one and a half, not "
         "told from none, after a whole one, in a tenth of its time. On the perceptron above a "
         "search of that length stays five points behind, from the start as from step 200: there "
-        "it is the network, and not the step. That it is ahead shows nowhere here.",
+        "it is not the step. That it is ahead shows nowhere here.",
     ),
     "A residual network in a short recipe": Group(
         "Renda, Frankle & Carbin, ICLR 2020, arXiv:2003.02389; Frankle et al., ICML 2020, "
@@ -104,6 +104,6 @@ RESIDUAL = {
         "a sign of the difference, and no reproduction.",
         _claims(),
         found="Six epochs leave the dense network far from trained, and tickets are four to six "
-        "points above it from either step: rewinding is not needed where training is that short.",
+        "points above it from either step: nothing that rewinding adds is told in one that short.",
     ),
 }

@@ -165,10 +165,10 @@ REWINDING = {
         _claims(),
         found="A network for two cores that needs rewinding, and only just: trainings that part at "
         "the start are 16 points apart, at one hundredth of the training not at all, and from "
-        "there on tickets of 3 % and less are better, the first of these steps most of all. That "
-        "order leaves the model, in which later is never worse, nothing to tell tau by. One of the "
-        "five tickets of 1.6 % and step 33 fails, on its training data (60 %) as on the test's "
-        "(58 %).",
+        "there on most tickets of 3 % and less are better, the first of these steps' most of all. "
+        "That order leaves the model, in which later is never worse, nothing to tell tau by. One "
+        "of the five tickets of 1.6 % and step 33 fails, on its training data (60 %) as on the "
+        "test's (58 %).",
     ),
     "Rewinding a part of the layers": Group(
         "Said of partial rewinding without a paper to hold it against; the same network, layers "
