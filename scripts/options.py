@@ -20,6 +20,8 @@ import layers
 import pruners
 import yaml
 
+from lth_runner.cli.help import ADDED
+
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/options.md"
 FULL = ROOT / "conf/probe/full.yaml"  # a list that only repeats its folder
@@ -31,7 +33,6 @@ What `group=option` accepts, by group; written by `make options`
 say more. Keys and their values: [configuration.md](configuration.md). `+group=option` where a group
 has a plus.
 """
-ADDED = ("augment", "dataset/transforms", "experiment", "pruner/rename", "scale", "study", "sweep")
 APART = ("skeleton",)  # parts of other options
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+import yaml
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
@@ -58,6 +59,8 @@ def test_help_names_every_group_and_choice_and_those_of_a_folder_of_ones_own(
 ) -> None:
     (tmp_path / "mine" / "model").mkdir(parents=True)
     (tmp_path / "mine" / "model" / "my_net.yaml").touch()
+    (tmp_path / "mine" / "my_group").mkdir()
+    (tmp_path / "mine" / "my_group" / "one.yaml").touch()
     shown = lth_run("--help", "--config-dir", str(tmp_path / "mine"), "seed=1")
     assert (shown.status, shown.err) == (0, "")
     listed = re.sub(r"\n    ", " ", shown.out)
@@ -67,6 +70,11 @@ def test_help_names_every_group_and_choice_and_those_of_a_folder_of_ones_own(
         inner = group.split("/")[0] in ("skeleton", "hydra")
         assert inner if line is None else path.stem in line[1].split(", ")
     assert re.search(r"^  model: .*, my_net,", listed, re.MULTILINE)
+    assert re.search(r"^  \+my_group: one$", listed, re.MULTILINE)
+    chosen = yaml.safe_load((cli.conf_dir() / "config.yaml").read_text())["defaults"]
+    unasked = {group for entry in chosen if isinstance(entry, dict) for group in entry}
+    plain = set(re.findall(r"^  ([a-z]+): ", listed.split("Groups")[1], re.MULTILINE))
+    assert plain == {group for group in unasked if " " not in group}
     for word in ("lth-run -m ", "--config-dir", "paths.outputs", "-sc"):
         assert word in shown.out
     assert max(map(len, shown.out.splitlines())) <= 100

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 WIDTH = 100
-UNCHOSEN = {"experiment", "scale", "study", "sweep"}  # groups without a default: +group=option
+# groups of which none is chosen unasked: +group=option
+ADDED = ("augment", "dataset/transforms", "experiment", "pruner/rename", "scale", "study", "sweep")
 INNER = {"skeleton", "hydra"}  # what options are made of, and Hydra's own
 TEXT = """\
 lth-run - Lottery Ticket Hypothesis experiments from one config
@@ -55,8 +56,13 @@ Tab completion:          eval "$(lth-run -sc install=bash)"
 
 
 def help_text(folders: Sequence[Path]) -> str:
-    """Writes the help, with every group that the folders of yaml hold."""
-    return TEXT.format(groups="\n".join(_lines(_choices(folders))))
+    """Writes the help, with every group that folders of yaml hold; the first is the program's."""
+    own = _choices(folders[:1])
+    groups = {
+        group if group in own and group not in ADDED else f"+{group}": names
+        for group, names in _choices(folders).items()
+    }
+    return TEXT.format(groups="\n".join(_lines(groups)))
 
 
 def _choices(folders: Sequence[Path]) -> dict[str, list[str]]:
@@ -71,10 +77,9 @@ def _choices(folders: Sequence[Path]) -> dict[str, list[str]]:
 
 
 def _lines(choices: dict[str, list[str]]) -> list[str]:
-    chosen = {f"+{k}" if k in UNCHOSEN else k: names for k, names in choices.items()}
     return [
         textwrap.fill(
             f"{group}: {', '.join(names)}", WIDTH, initial_indent="  ", subsequent_indent="    "
         )
-        for group, names in chosen.items()
+        for group, names in choices.items()
     ]
