@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import sys
 from pathlib import Path
-from typing import NoReturn
+from types import SimpleNamespace
+from typing import Any, NoReturn
 from unittest import mock
 
 import pytest
 
 from command import SMALL, lth_run
+from lth_runner import export
 from lth_runner.cli.export import main
 from lth_runner.export.whole_file import finished
+from lth_runner.runs.rebuilt import NEEDED, rebuilt
 from lth_runner.values.errors import UserError
 
 
@@ -110,3 +114,42 @@ def test_a_file_that_is_read_for_another_is_named_where_it_cannot_be(tmp_path: P
     said = r"folder cannot be written: Permission denied$"
     with pytest.raises(UserError, match=said), finished(target) as scratch:
         _refused(scratch / "config.json")
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        ({"code": {"nets.Net": {"#source": "1"}}}, "changed since: the code of nets.Net. Put it"),
+        (
+            {"code": {"lib.Bert": {"#version": "1"}}},
+            "since: the version of the library of lib.Bert. ",
+        ),
+        ({"data": "1"}, "changed since: the data. "),
+    ],
+)
+def test_what_has_changed_since_a_run_is_called_by_its_own_name(
+    tmp_path: Path, part: dict[str, Any], told: str
+) -> None:
+    (tmp_path / "config.yaml").write_text("".join(f"{key}: 1\n" for key in NEEDED))
+    (tmp_path / "problem.json").write_text(json.dumps({"identity": part}))
+    other = SimpleNamespace(identity=json.loads(json.dumps(part).replace('"1"', '"2"')))
+    with (
+        mock.patch("lth_runner.runs.rebuilt.make_task", return_value=other),
+        pytest.raises(UserError, match=told),
+    ):
+        rebuilt(tmp_path)
+
+
+def test_what_cannot_be_built_again_names_the_run_and_where_its_paths_begin(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("".join(f"{key}: 1\n" for key in NEEDED))
+    absent = UserError("model.path=bert: there is no such folder")
+    with (
+        mock.patch("lth_runner.runs.rebuilt.make_task", side_effect=absent),
+        pytest.raises(UserError, match=rf"{tmp_path}: .* built here: model\.path=bert.*call from"),
+    ):
+        rebuilt(tmp_path)
+
+
+def test_answers_are_compared_on_one_sample_at_least(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="samples=0: answers are compared on at least 1"):
+        export.to_csr(export.ticket(run), tmp_path / "t.safetensors", samples=0)

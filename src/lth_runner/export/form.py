@@ -10,6 +10,7 @@ from typing import Protocol
 from lth_runner.export.agreement import Agreement, Answer, Disagreement, compared, tolerated
 from lth_runner.export.taken_ticket import Taken
 from lth_runner.export.whole_file import check_target, files_of, finished
+from lth_runner.values.errors import UserError
 from lth_runner.values.memory import give_back
 
 
@@ -57,6 +58,8 @@ def exported(
     with fewer the run's own figure is not recomputed. Raises UserError for what cannot be
     exported, Disagreement for a file that does not answer as the ticket does.
     """
+    if samples is not None and samples < 1:
+        raise UserError(f"samples={samples}: answers are compared on at least 1 (None: on all)")
     target = check_target(path, form.suffixes, form.name)
     form.check(ticket)
     large = ticket.task.num_parameters

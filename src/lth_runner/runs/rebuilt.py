@@ -10,6 +10,7 @@ from lth_runner.parts.task import building, make_task
 from lth_runner.problem.task import Task
 from lth_runner.runs.folder import CONFIG, checked_mapping, read_problem
 from lth_runner.values.errors import UserError
+from lth_runner.values.identity import SOURCE, VERSION
 from lth_runner.values.listed import listed
 from lth_runner.values.raised import first_line
 
@@ -38,8 +39,11 @@ def rebuilt(folder: Path) -> Task:
     maybe = {"origin": None, "coordinates": None}
     try:
         task = make_task({**maybe, **values, "device": "cpu"})
-    except UserError:
-        raise
+    except UserError as error:
+        raise UserError(
+            f"{folder}: what its config.yaml names cannot be built here: {error} (paths in it are "
+            "of the folder where lth-run was called: call from there)"
+        ) from error
     except Exception as error:  # of what the config names, which may be anyone's
         raise UserError(
             f"{folder}: what its config.yaml names cannot be built here: "
@@ -82,8 +86,11 @@ def _said(path: str) -> str:
     """Calls a difference by what a user knows it as."""
     part, _, rest = path.partition("/")
     if part == "code":
-        return f"the code of {rest}" if rest else "the code of the network's modules"
-    if rest.endswith("#source"):
+        if rest.endswith(VERSION):
+            return f"the version of the library of {rest.removesuffix(f'/{VERSION}')}"
+        name = rest.removesuffix(f"/{SOURCE}")
+        return f"the code of {name}" if name else "the code of the network's modules"
+    if rest.endswith(SOURCE):
         return f"the code that builds the {part}"
     if part == "held":
         return "what the network holds besides its weights"

@@ -15,6 +15,7 @@ from typing import Any
 
 VERSIONED = ("transformers",)  # libraries that are told by their version and not by their files
 VERSION = "#version"
+SOURCE = "#source"
 
 
 def describe(value: Any) -> Any:
@@ -99,7 +100,7 @@ def source(target: Callable[..., Any]) -> dict[str, str]:
         content = Path(str(inspect.getsourcefile(target))).read_bytes()
     except (TypeError, OSError):  # typed at a prompt: no file to read
         content = b"".join(_bytecode(target))
-    return {"#source": hashlib.sha256(content).hexdigest()[:16]}
+    return {SOURCE: hashlib.sha256(content).hexdigest()[:16]}
 
 
 def sources(classes: Iterable[type]) -> dict[str, dict[str, str]]:
