@@ -281,6 +281,13 @@ def test_what_is_no_run_or_several_is_refused(first: Path, tmp_path: Path) -> No
         FromRun(str(tmp_path / "a"))
 
 
+def test_a_run_without_a_finished_training_is_refused_as_such(tmp_path: Path) -> None:
+    status = {"state": "failed", "error": "no disk"}
+    (tmp_path / "status.json").write_text(json.dumps(status))
+    with pytest.raises(UserError, match=r"has no finished training\. .* has failed: no disk"):
+        FromRun(str(tmp_path))
+
+
 def test_the_same_content_elsewhere_is_the_same_run_and_other_content_another(
     first: Path, tmp_path: Path
 ) -> None:

@@ -11,9 +11,11 @@ from unittest import mock
 import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from command import SMALL, Said, contents, lth_run, no_training, rows, status_of
 from lth_runner.cli.status import main as lth_status
+from lth_runner.cli.study_plan import read_study
 from lth_runner.study import Study
 from lth_runner.study.plan import own_words, quoted
 from lth_runner.values.errors import UserError
@@ -135,6 +137,12 @@ def test_a_value_without_a_setting_is_an_option_of_the_plans_group() -> None:
     del plan["stages"]["target"]
     own = [point.words[-1] for point in Study.read(plan).points()]
     assert own[-3:] == ["dataset.seed=0", "dataset=digits", "model=mlp"]
+
+
+def test_a_key_that_begins_as_one_that_is_named_is_used_by_nothing() -> None:
+    named = changed("stages", "own", "overrides", to=["${study.moreover}"])
+    with pytest.raises(UserError, match=r"study\.more is used by nothing"):
+        read_study(OmegaConf.create({**named, "moreover": ["seed=1"], "more": 1}))
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from lth_runner.study.plan import KEYS, Point, Study
 from lth_runner.values.errors import UserError, nearest
 
 _OWN = re.compile(r"\$\{study\.([\w.]+)\}")
+_USED = re.compile(r"\$\{study\.([^}]+)\}")
 DEEPEST = 8  # names of names
 LATER = "a-run-of-the-stage"  # stands for a run folder that is not there yet
 
@@ -60,8 +61,9 @@ def read_study(study: Any) -> Study:
     if not isinstance(study, DictConfig):
         raise UserError(f"study={study}: choose a study by +study=<name>")
     written = str(OmegaConf.to_container(study, resolve=False))
+    used = {name.partition(".")[0] for name in _USED.findall(written)}
     for key in map(str, study):
-        if key not in KEYS and f"${{study.{key}" not in written:
+        if key not in KEYS and key not in used:
             known = {*KEYS, *map(str, study)} - {key}
             raise UserError(f"study.{key} is used by nothing: {nearest(key, known)}")
     found = _looked_up(OmegaConf.to_container(study, resolve=False), study, 0)

@@ -133,8 +133,9 @@ class FromRun:
                 return row
         rounds = sorted({row["round"] for row in arms})
         why = unfinished(self.folder)
+        asked = f" of round {self.round} and seed {seed}: it has rounds "
+        asked += f"{numbers_listed(rounds)} and seeds {numbers_listed(seeds)}"
         raise UserError(
-            f"{self._called} has no finished training of round {self.round} and seed "
-            f"{seed}: it has rounds {numbers_listed(rounds)} and seeds {numbers_listed(seeds)}"
+            f"{self._called} has no finished training{asked if rounds else ''}"
             + (f". {why}" if why else "")
         )
