@@ -19,12 +19,14 @@ from lth_runner.export.agreement import apart, compared, tolerated
 from lth_runner.export.flops import flops
 from lth_runner.export.report import measured
 from lth_runner.export.to_forms import TO_FORMS
-from lth_runner.problem import evaluated
+from lth_runner.problem import Delta, evaluated
 from lth_runner.problem.task import Task
+from lth_runner.runs.ended_weights import of_stock
 from lth_runner.runs.one_run import one_run, trained_path
 from lth_runner.training.network import fresh_network
 from lth_runner.values.errors import UserError
 from lth_runner.values.mask import Mask
+from lth_runner.values.state import row_major
 
 
 def ticket(model: Callable[[], nn.Module]) -> Taken:
@@ -217,6 +219,43 @@ def test_a_run_is_found_from_within_its_own_folder(
         assert (found.parent.name, found.name) == ("name", "0a1b")
         assert found.samefile(folder)
         assert trained_path(found, {"training_key": "00ff"}).absolute() == store
+
+
+class Turned(nn.Module):
+    """Keeps a weight with its first axis innermost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(16, 64), nn.Linear(64, 3)
+        self.first.weight = nn.Parameter(torch.randn(16, 64).t())
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        answered: Tensor = self.last(F.relu(self.first(inputs.flatten(1))))
+        return answered
+
+
+@pytest.mark.parametrize("form", ["checkpoint", "task_vector"])
+def test_merged_weights_lie_as_a_file_has_them_and_answer_to_the_bit(
+    form: str, tmp_path: Path
+) -> None:
+    task = Task(Turned, small.blobs(), coordinates=Delta(only=["first.weight"], whole=["last*"]))
+    own = {name: value + 0.1 for name, value in task.init().items()}
+    mask, weights = of_stock(task, task.dense(), own)
+    assert weights["first.weight"].is_contiguous()
+    taken = Taken(task, mask, weights, {"round": 1, "sparsity": 0.0}, {}, own)
+    assert TO_FORMS[form](taken, tmp_path / "ticket.safetensors").agreement.largest == 0
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (6, 1, 1, 5), (6, 5, 1, 1), (0, 3), ()])
+def test_row_major_is_as_a_new_tensor_and_a_copy_only_of_what_is_not(
+    shape: tuple[int, ...],
+) -> None:
+    plain = torch.randn(shape)
+    assert row_major(plain) is plain
+    axes = tuple(reversed(range(len(shape))))
+    turned = plain.permute(axes).clone(memory_format=torch.contiguous_format).permute(axes)
+    assert torch.equal(row_major(turned), plain)
+    assert row_major(turned).stride() == plain.stride()
 
 
 class Normed(nn.Sequential):

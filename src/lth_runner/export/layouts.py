@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lth_runner.values.state import State
+from lth_runner.values.state import State, row_major
 
 GROUP, KEPT = 4, 2  # 2:4
 NARROW = 2**15  # columns that 16 bits count
@@ -95,8 +95,7 @@ def from_semi_structured(packed: State, shape: tuple[int, ...]) -> Tensor:
     nibbles = both[: values[..., 0].numel()].long().reshape(values.shape[:-1])
     chosen = torch.stack([nibbles & 3, nibbles >> 2], dim=-1)
     found = values.new_zeros(*values.shape[:-1], GROUP).scatter_(-1, chosen, values)
-    # not contiguous(): it leaves the strides of axes of 1, by which convolutions choose a kernel
-    return found.reshape(moved).movedim(-1, 1).clone(memory_format=torch.contiguous_format)
+    return row_major(found.reshape(moved).movedim(-1, 1))
 
 
 def _grouped(values: Tensor) -> Tensor:

@@ -176,8 +176,9 @@ class TaskVectorForm:
 
     def read(self, path: Path, ticket: Taken) -> Answer:
         base, whole, _ = _base(ticket)
-        module = ticket.fresh()
-        states.write(module, base | {name: torch.zeros_like(v) for name, v in whole.items()})
+        module, without = ticket.stock(), base | {n: torch.zeros_like(v) for n, v in whole.items()}
+        for name, value in states.named_tensors(module):
+            value.data = without[name].clone(memory_format=torch.contiguous_format)
         TaskVector.load(path).apply(module)
         return lambda inputs: answer(module, inputs)
 

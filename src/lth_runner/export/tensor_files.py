@@ -161,9 +161,7 @@ def load(path: str | Path) -> State:
     for name, shape in shapes.items():
         laid = tuple(reversed(shape)) if name in turned else tuple(shape)
         found = unpack[metadata["form"]](parts_of(tensors, name), laid)
-        whole[name] = (
-            found.t().clone(memory_format=torch.contiguous_format) if name in turned else found
-        )
+        whole[name] = states.row_major(found.t()) if name in turned else found
     for name, first in json.loads(metadata.get(TIED, "{}")).items():
         whole[name] = whole[first]
     return whole

@@ -9,6 +9,7 @@ from typing import Any
 from lth_runner.problem.task import Task
 from lth_runner.runs.one_run import not_in_store, trained_anew, trained_path
 from lth_runner.store.ended import read_end
+from lth_runner.values import state as states
 from lth_runner.values.errors import Damaged, UserError
 from lth_runner.values.mask import Mask
 from lth_runner.values.state import State
@@ -23,10 +24,14 @@ def ended(folder: Path, row: Mapping[str, Any], task: Task) -> tuple[Mask, State
 
 
 def of_stock(task: Task, mask: Mask, weights: State) -> tuple[Mask, State]:
-    """Gives a mask and weights in a task's own coordinates as the stock network has them."""
+    """Gives a mask and weights in a task's own coordinates as the stock network has them.
+
+    What is computed for it lies as what is read from a file: a copy in one answers to the bit.
+    """
     if task.coordinates is None:
         return mask, weights
-    return task.stock_names(mask), task.merged(weights)
+    merged = {name: states.row_major(value) for name, value in task.merged(weights).items()}
+    return task.stock_names(mask), merged
 
 
 def ended_as_trained(folder: Path, row: Mapping[str, Any], task: Task) -> tuple[Mask, State]:

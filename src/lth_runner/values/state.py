@@ -98,6 +98,18 @@ def aligned(value: Tensor) -> Tensor:
     return value.clone() if value.data_ptr() % ALIGNMENT else value
 
 
+def row_major(value: Tensor) -> Tensor:
+    """Returns a tensor with its last axis innermost, as a file has it, a copy of one of another.
+
+    Products and convolutions choose a kernel by the strides, of axes of 1 too, which
+    ``contiguous()`` leaves, and another kernel has other last bits.
+    """
+    plain = torch.empty(value.shape, device="meta").stride()
+    if value.stride() == plain:
+        return value
+    return value.clone(memory_format=torch.contiguous_format)
+
+
 def _bytes(value: Tensor) -> memoryview | bytes:
     """The bytes of a contiguous tensor on the CPU, without a copy."""
     return value.reshape(-1).view(torch.uint8).numpy().data if value.numel() else b""
