@@ -414,4 +414,4 @@ def test_a_sweep_over_a_group_says_how_to_set_a_key_that_its_default_has_not(
     assert "write ++pruner.fraction=..." in said.err
     with no_training():
         cured = lth_run(*words, "++pruner.fraction=5", f"hydra.sweep.dir={tmp_path}/sweep")
-    assert cured.err.count("pruner.fraction=5 is a share") == 2  # both options have the key
+    assert cured.err.count("error: pruner.fraction=5 is a share") == 2  # both options have the key

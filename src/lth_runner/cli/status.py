@@ -91,7 +91,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0.1 <= value <= 86400:
-        raise argparse.ArgumentTypeError(f"{text!r}: give seconds, 0.1 or more, after OUTPUTS")
+        raise argparse.ArgumentTypeError(f"{text!r}: give seconds, 0.1 to 86400, after OUTPUTS")
     return value
 
 
