@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torch import nn
 
 from lth_runner.cutting import shrink
 from lth_runner.values.errors import UserError
-from test_shrink import check, masked, rows, trained
+from test_shrink import check, columns, masked, rows, trained
 
 EXAMPLE = torch.linspace(-1, 1, 24).reshape(4, 6)
 
@@ -76,6 +77,44 @@ def test_what_is_written_into_a_part_of_a_tensor_is_no_constant(write):
         for given in (EXAMPLE, 30 * EXAMPLE, -30 * EXAMPLE):
             expected = masked(module, mask)(given)
             torch.testing.assert_close(found.module(given), expected, rtol=1e-4, atol=1e-4)
+
+
+def by_numpy(module, x, found):
+    return torch.from_numpy(2 * found.numpy()).repeat(1, 2)
+
+
+def by_array(module, x, found):
+    return torch.as_tensor(np.asarray(found)).repeat(1, 2)
+
+
+def by_list(module, x, found):
+    return torch.tensor(found.tolist()).repeat(1, 2)
+
+
+def by_number(module, x, found):
+    return torch.full((len(x), 8), found.max().item())
+
+
+@pytest.mark.parametrize("leave", [by_numpy, by_array, by_list, by_number])
+def test_what_has_left_torch_and_comes_back_is_no_constant(leave):
+    module = trained(Written(leave))
+    module.inner.bias.data[:] = -3.0  # silent behind the ReLU for inputs like the example
+    mask = {"last.weight": columns(module.last, 0)}
+    found = check(module, mask, EXAMPLE)
+    with torch.no_grad():
+        for given in (30 * EXAMPLE, -30 * EXAMPLE):
+            expected = masked(module, mask)(given)
+            torch.testing.assert_close(found.module(given), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_number_that_only_says_which_way_to_go_keeps_nothing():
+    def either(module, x, found):
+        whole = F.pad(found, (0, 4)) if bool((x == x).all()) else found.repeat(1, 2)
+        return torch.tanh(whole)
+
+    module = trained(Written(either))
+    found = check(module, {"inner.weight": rows(module.inner, 1, 2)}, EXAMPLE)
+    assert found.widths == {"inner": (8, 6)}
 
 
 class Moved(nn.Module):

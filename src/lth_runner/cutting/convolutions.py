@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lth_runner.cutting.found import Grouped
 from lth_runner.cutting.heard import Side, bias_of, hear, met, or_none
 from lth_runner.cutting.labels import Shadow, axes
-from lth_runner.cutting.trace import Call, Grouped, Trace
+from lth_runner.cutting.trace import Call, Trace
 
 
 def convolution(trace: Trace, call: Call) -> list[Shadow]:

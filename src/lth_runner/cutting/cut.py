@@ -11,8 +11,8 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from lth_runner.cutting.dead import Dead
 from lth_runner.cutting.double import Exact
+from lth_runner.cutting.found import Found, Grouped, Product
 from lth_runner.cutting.stays import stays
-from lth_runner.cutting.trace import Found, Grouped, Product
 from lth_runner.problem.covers import is_conv1d
 
 

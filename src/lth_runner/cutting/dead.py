@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lth_runner.cutting.trace import Found, Product
+from lth_runner.cutting.found import Found, Product
 
 
 @dataclass(frozen=True)

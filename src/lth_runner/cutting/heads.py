@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from torch import Tensor, nn
 
 from lth_runner.cutting.dead import Dead
-from lth_runner.cutting.trace import Found
+from lth_runner.cutting.found import Found
 
 Numbers = Mapping[str, tuple[int, int]]  # "<module>.<attribute>" -> before and after
 

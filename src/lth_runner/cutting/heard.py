@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from lth_runner.cutting.found import Product
 from lth_runner.cutting.labels import Shadow
-from lth_runner.cutting.trace import Call, Product, Trace
+from lth_runner.cutting.trace import Call, Trace
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,13 @@ from torch.utils import _pytree as pytree
 
 from lth_runner.cutting import norms
 from lth_runner.cutting.dead import Dead
+from lth_runner.cutting.found import Found, Product
 from lth_runner.cutting.labels import Shadow
 from lth_runner.cutting.plain import plain_copy
 from lth_runner.cutting.rules import rule_of
 from lth_runner.cutting.shrinking import Shrinking, Shrunk, traced
 from lth_runner.cutting.stays import Stays, stays
-from lth_runner.cutting.trace import Call, Found, Product, Rule, Trace
+from lth_runner.cutting.trace import Call, Rule, Trace
 
 SHARES = (1.0, 0.5, 0.1, 0.0)  # of the values of vectors: weight decay takes them towards 0
 SPREAD = 0.3  # of what is drawn for vectors

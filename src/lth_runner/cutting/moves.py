@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lth_runner.cutting.found import Split
 from lth_runner.cutting.labels import Label, Shadow, axes, compact, reshaped
-from lth_runner.cutting.trace import Call, Split, Trace
+from lth_runner.cutting.trace import Call, Trace
 from lth_runner.cutting.unknown import shadow_of, tensors_of, unknown
 
 aten = torch.ops.aten

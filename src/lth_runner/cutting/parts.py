@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lth_runner.cutting.dead import Dead, producers
-from lth_runner.cutting.trace import Found
+from lth_runner.cutting.found import Found
 from lth_runner.problem.covers import is_conv1d
 
 

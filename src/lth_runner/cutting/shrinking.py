@@ -22,6 +22,7 @@ from lth_runner.cutting.answers import (
 from lth_runner.cutting.cut import cut
 from lth_runner.cutting.dead import Dead, find_dead
 from lth_runner.cutting.double import Exact
+from lth_runner.cutting.found import Found
 from lth_runner.cutting.heads import Numbers, needed, tell, tries, untell
 from lth_runner.cutting.parts import (
     beside,
@@ -34,7 +35,7 @@ from lth_runner.cutting.parts import (
 from lth_runner.cutting.plain import additions, check_mask, masked_copy, plain_copy
 from lth_runner.cutting.recurrent import WHOLES
 from lth_runner.cutting.rules import rule_of
-from lth_runner.cutting.trace import Found, Rule, Trace
+from lth_runner.cutting.trace import Rule, Trace
 from lth_runner.problem.answers import plain_attention
 from lth_runner.values.errors import UserError
 from lth_runner.values.listed import listed

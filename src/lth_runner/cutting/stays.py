@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lth_runner.cutting.dead import Dead
-from lth_runner.cutting.trace import Found
+from lth_runner.cutting.found import Found
 
 
 @dataclass(frozen=True)

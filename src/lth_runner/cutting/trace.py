@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,75 +17,9 @@ from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from lth_runner.cutting.double import DoubleArguments, double_operations, double_recurrent
-from lth_runner.cutting.labels import Label, Shadow, Ties
+from lth_runner.cutting.found import Found
+from lth_runner.cutting.labels import Shadow
 from lth_runner.cutting.memory import beside_in_memory
-
-
-@dataclass(frozen=True)
-class Product:
-    """One product of inputs with weights: what each output hears, and what is constant.
-
-    ``inputs`` and ``outputs`` are labels; ``nonzero`` [outputs, inputs] says which weights are not
-    0; ``varies`` [inputs]. ``movable`` [inputs]: what is sent is 0, or is the same everywhere and
-    can move into ``bias``. ``sent`` [outputs, constants] is what each of the inputs ``constants``
-    adds to an output, None where the parameter ``weight`` [outputs, inputs, ...] says so with the
-    ``values`` [inputs]. ``carried`` [inputs]: a constant that does not fit a bias, but another
-    such input can send it too.
-    """
-
-    layer: str
-    inputs: Tensor
-    outputs: Tensor
-    varies: Tensor
-    nonzero: Tensor
-    movable: Tensor
-    constants: Tensor
-    sent: Tensor | None
-    bias: str | None
-    carried: Tensor
-    values: Tensor
-    weight: str | None
-
-
-@dataclass(frozen=True)
-class Grouped:
-    """A grouped convolution: labels of inputs [groups, inputs] and outputs [groups, outputs].
-
-    ``transposed``: its weight is [inputs, outputs of a group, ...], not the other way about.
-    """
-
-    layer: str
-    weight: str
-    inputs: Tensor
-    outputs: Tensor
-    transposed: bool = False
-
-
-@dataclass(frozen=True)
-class Split:
-    """An axis of labels that is seen as several, or the other way about, in one module."""
-
-    module: str
-    label: Label
-    sizes: tuple[int, ...]
-    merged: int
-
-
-@dataclass
-class Found:
-    """What one pass has found; names stand for modules, parameters and buffers."""
-
-    ties: Ties = field(default_factory=Ties)
-    axes: dict[str, list[Tensor | None]] = field(default_factory=dict)  # labels per axis of a root
-    products: list[Product] = field(default_factory=list)
-    grouped: dict[str, Grouped] = field(default_factory=dict)
-    norm_groups: dict[str, Tensor] = field(default_factory=dict)  # GroupNorm -> labels [groups]
-    norm_channels: dict[str, Tensor] = field(default_factory=dict)  # of norms, where each is one
-    halves: list[tuple[str, list[Tensor]]] = field(default_factory=list)  # equal numbers stay
-    wider: list[tuple[str, Tensor, Tensor]] = field(default_factory=list)  # more stay of the first
-    splits: list[Split] = field(default_factory=list)
-    heads: list[Tensor] = field(default_factory=list)  # labels [.., places] of several heads
-    uses: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -164,6 +98,7 @@ class Trace:
         self._wholes = {name: rule for name, part in self.modules.items()
                         if (rule := wholes.layer(part)) is not None}  # fmt: skip
         self._functions = wholes.functions
+        self._left = False  # whether what varies has left torch, and may come back as a constant
         self._within = False  # whether something is at work that is followed as a whole
         self._stack: list[str] = []
         self._known = WeakTensorKeyDictionary()
@@ -234,7 +169,10 @@ class Trace:
 
     def _call(self, func: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """Calls a function, and follows it as a whole where it has a rule."""
-        names, rule = self._functions.get(getattr(func, "__name__", ""), ((), None))
+        name = getattr(func, "__name__", "")
+        if name in ("numpy", "tolist", "__array__"):
+            self._leaves(args[0], self.shadow(args[0]))
+        names, rule = self._functions.get(name, ((), None))
         if rule is None or self._within:
             return func(*args, **named)
         self._within = True
@@ -289,11 +227,22 @@ class Trace:
                     name = self.roots[id(old)]
                     self.found.uses[name] = self.found.uses.get(name, 0) + 1
         call = Call(func, named, shadows, out, self.module)
+        if func.overloadpacket.__name__ == "_local_scalar_dense":
+            self._leaves(named["self"], call.shadow("self"))
         results = [value for value in pytree.tree_leaves(out) if isinstance(value, Tensor)]
         for value, shadow in zip(results, self._rules(func)(self, call), strict=False):
+            if self._left:
+                shadow = replace(shadow, varies=torch.ones_like(shadow.varies))
             if func._schema.is_mutable:
                 self._written(value, shadow.varies)
             self._known[value] = shadow
+
+    def _leaves(self, value: Tensor, shadow: Shadow) -> None:
+        """Takes nothing for constant from where a fraction that varies becomes Python's or NumPy's.
+
+        Whole numbers and truths, by which a network goes on in one way or another, do not count.
+        """
+        self._left |= value.is_floating_point() and bool(shadow.varies.any())
 
     def _written(self, value: Tensor, varies: Tensor) -> None:
         """Takes nothing for constant that shares memory with what varies of a written tensor."""

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from lth_runner.cutting.answers import Answers, ask, ask_another, call, difference, tensors
+from lth_runner.cutting.found import Found, Product
 from lth_runner.cutting.plain import additions
 from lth_runner.cutting.recurrent import WHOLES
 from lth_runner.cutting.rules import rule_of
-from lth_runner.cutting.trace import Found, Product, Trace
+from lth_runner.cutting.trace import Trace
 from lth_runner.problem.answers import plain_attention
 from lth_runner.problem.task import Task
 from lth_runner.study.permutation.groups import Group, Order, Part, Place, reordered
