@@ -48,8 +48,9 @@ class Row:
         """The commands of its runs with their machines; of what was not run what a run costs."""
         if self.found is None:
             costs = [] if self.runs else worked_out(self.claim.command)
+            state = "does not reach the row" if self.runs else "not run"
             said = " then ".join(f"`{part}`" for part in self.claim.command.split(", then "))
-            return (", ".join([f"{said}: not run", *costs]),)
+            return (", ".join([f"{said}: {state}", *costs]),)
         if STUDY in self.claim.command:  # whose runs have long commands
             machines = dict.fromkeys(map(hardware, self.runs))
             return (f"`{self.claim.command}`: {', '.join(machines)}",)
