@@ -29,10 +29,11 @@ class RowsLess:
     arm: str
     round: int = 1
     limit: float = 0.0
+    of: str = EXACT
 
     def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
-        run = runs["run"]
-        ours, theirs = (run.values(*cell, EXACT) for cell in ((TICKET, 1), (self.arm, self.round)))
+        run, cells = runs["run"], ((TICKET, 1), (self.arm, self.round))
+        ours, theirs = (run.values(*cell, self.of) for cell in cells)
         if not ours or not theirs:
             return None
         # by hand: the headline, perplexity, is better where lower, and this where it is higher
@@ -46,10 +47,11 @@ class LessFull:
     """Answers written exactly: of the rows that moved most, less those of full fine-tuning."""
 
     limit: float = 0.0
+    of: str = EXACT
 
     def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
-        ours = runs["run"].values(TICKET, 1, EXACT)
-        theirs = runs["full"].values(TICKET, 0, EXACT)
+        ours = runs["run"].values(TICKET, 1, self.of)
+        theirs = runs["full"].values(TICKET, 0, self.of)
         # of one pretrained start: one machine draws and trains it to the same bits
         if not ours or not theirs or hardware(runs["run"]) != hardware(runs["full"]):
             return None

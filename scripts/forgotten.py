@@ -20,6 +20,7 @@ class Retained:
     second: str
     way: tuple[str, str]
     than: tuple[str, str]
+    reads: str = "retained_accuracy"  # what is drawn behind its rows
 
     def __call__(self, runs: Mapping[str, FinishedRun]) -> Found | None:
         for found in find_forgetting(list(runs.values())):

@@ -79,6 +79,7 @@ class Lower:
 
     first: Cell
     second: Cell
+    reads: str = BEFORE  # what is drawn behind its rows
 
     def __call__(self, runs: Runs) -> Found | None:
         if not self.first.is_of(runs["first"]) or not self.second.is_of(runs["second"]):
@@ -116,6 +117,7 @@ class Recovered:
     """The perplexity after the retraining less that before it, seed by seed: below 0."""
 
     cell: Cell
+    reads: str = BEFORE  # what is drawn behind its rows
 
     def __call__(self, runs: Runs) -> Found | None:
         run = runs["run"]
@@ -136,6 +138,7 @@ class Narrowed:
 
     first: Cell
     second: Cell
+    reads: str = BEFORE  # what is drawn behind its rows
 
     def __call__(self, runs: Runs) -> Found | None:
         one, other = runs["first"], runs["second"]

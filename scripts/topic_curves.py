@@ -13,9 +13,11 @@ from judged import Row
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from measures import ACCURACY
+from topic_generated import draw_generated, headed, legend
 from topic_merges import merges_figure
 from topic_panels import THICK, Panel, panels_of
 
+from lth_runner.runs.evidence.generated import Generation, find_generated
 from lth_runner.runs.evidence.judge import judge
 from lth_runner.runs.evidence.merged import replicated
 from lth_runner.runs.evidence.merges import find_merges
@@ -23,7 +25,6 @@ from lth_runner.runs.evidence.rows import FinishedRun
 from lth_runner.runs.evidence.settings import seed_groups, sorted_by_settings
 from lth_runner.runs.pages import drawing
 from lth_runner.runs.pages import wording as say
-from lth_runner.runs.pages.drawing import INK
 from lth_runner.runs.pages.lines import PERCENT, Frame, Line, by_count, by_density, paint
 from lth_runner.runs.report.curve import dense_reference
 
@@ -35,7 +36,8 @@ def topic_curves(rows: Sequence[Row], every: Sequence[FinishedRun]) -> Figure | 
     """Draws the panels of a topic's claims; None where no run reaches one.
 
     A panel for each problem and each field that a rule names; of one with too many lines one for
-    each value of the setting that has the fewest. Of merged networks what each way to merge loses.
+    each value of the setting that has the fewest. Of merged networks what each way to merge loses,
+    of generated ones what each reaches by its distance to those of training, and what starts there.
     ``every``: the runs that others start from.
     """
     measured = [row for row in rows if row.found is not None]
@@ -45,13 +47,16 @@ def topic_curves(rows: Sequence[Row], every: Sequence[FinishedRun]) -> Figure | 
     if merges := find_merges(list(own.values())):
         return merges_figure(merges)
     known = {run.folder.name: run for run in every}
+    made = find_generated(list(own.values()))
+    if made:
+        own = {key: run for key, run in own.items() if run.option("origin")}
     runs = [replace(run, config=_named(run.config, known)) for run in own.values()]
-    asked = list(dict.fromkeys(name for row in measured for name in _fields(row.claim, runs)))
+    asked = list(dict.fromkeys(name for row in measured for name in read_by(row.claim, runs)))
     panels = [panel for panel in panels_of(sorted_by_settings(runs), asked) if panel.lines]
-    return _figure(panels) if panels else None
+    return _figure(panels, made) if panels or made else None
 
 
-def _fields(claim: Claim, runs: Sequence[FinishedRun]) -> Iterator[str]:
+def read_by(claim: Claim, runs: Sequence[FinishedRun]) -> Iterator[str]:
     """The fields of rows that a claim's rule names, besides the accuracy at the last step."""
     known = {name for run in runs for row in run.rows for name in row}
     for text in _texts(claim.measure):
@@ -78,9 +83,12 @@ def _named(value: Any, known: Mapping[str, FinishedRun]) -> Any:
     return value if run is None else f"from {run.option('dataset', 'name') or run.name}"
 
 
-def _figure(panels: Sequence[Panel]) -> Figure:
-    """Panels in rows of three, each with its legend below, unless the one before has the same."""
-    columns = min(3, len(panels))
+def _figure(panels: Sequence[Panel], made: Sequence[Generation]) -> Figure:
+    """Panels in rows of three, each with its legend below, unless the one before has the same.
+
+    Above them a row of those of generated networks.
+    """
+    columns = max(min(3, len(panels)), len(made))
     named = [
         place == 0 or panels[place - 1].labels != panel.labels for place, panel in enumerate(panels)
     ]
@@ -89,17 +97,25 @@ def _figure(panels: Sequence[Panel]) -> Figure:
         TITLE + HIGH + BELOW + ENTRY * max(entries[first : first + columns])
         for first in range(0, len(panels), columns)
     ]
-    wide, top = WIDE * columns, sum(heights)
+    most = max((len(found.flows) for found in made), default=0)
+    above = TITLE + HIGH + BELOW + ENTRY * most if made else 0.0
+    wide, top = WIDE * columns, above + sum(heights)
     figure = drawing.new_figure(wide, top)
+    for place, found in enumerate(made):
+        box = _box(place, top - TITLE - HIGH, wide, top)
+        draw_generated(figure.add_axes(box), found)
     for place, (panel, own) in enumerate(zip(panels, named, strict=True)):
-        low = top - sum(heights[: place // columns]) - TITLE - HIGH
-        box = (WIDE * (place % columns) + 0.5) / wide, low / top, (WIDE - 0.62) / wide, HIGH / top
-        axes = figure.add_axes(box)
+        low = top - above - sum(heights[: place // columns]) - TITLE - HIGH
+        axes = figure.add_axes(_box(place % columns, low, wide, top))
         _draw(axes, panel)
         if own:
-            axes.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.16), fontsize=6.8,
-                        frameon=False, borderpad=0, labelspacing=0.25)  # fmt: skip
+            legend(axes)
     return figure
+
+
+def _box(column: int, low: float, wide: float, top: float) -> tuple[float, float, float, float]:
+    """Where a panel stands, in shares of a figure that is so many inches wide and high."""
+    return (WIDE * column + 0.5) / wide, low / top, (WIDE - 0.62) / wide, HIGH / top
 
 
 def _draw(axes: Axes, panel: Panel) -> None:
@@ -116,10 +132,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
         _keep_in_sight(axes, panel.lines)
     unit = " (%)" if panel.field and panel.scale == PERCENT else ""
     said = say.axis(measure) if panel.field is None else f"{panel.field.replace('_', ' ')}{unit}"
-    axes.set_title(f"{panel.heading}\n{said}", loc="left", fontsize=7.8, color=INK)
-    axes.tick_params(labelsize=7)
-    axes.xaxis.label.set_fontsize(7.8)
-    axes.xaxis.labelpad = 2
+    headed(axes, panel.heading, said)
 
 
 def _keep_in_sight(axes: Axes, lines: Sequence[Line]) -> None:

@@ -15,9 +15,10 @@ from lth_runner.runs.pages import drawing
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from claim import Claim
+from claims import CLAIMS
 from judged import Row
 from pictures import save
-from topic_curves import topic_curves
+from topic_curves import read_by, topic_curves
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,36 @@ def test_of_merged_networks_it_is_what_they_lose_that_is_drawn() -> None:
     assert axes.get_title(loc="left") == "Merged: low (full) and high (full)"
     drawn = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 1]
     assert [float(x) for [x] in drawn] == pytest.approx([10, 30])
+
+
+def test_of_generated_networks_each_is_drawn_by_its_distance_and_what_starts_there() -> None:
+    fields = {
+        "generated_explained": 0.9, "generated_accuracy": {"flow": 0.8, "training": 0.9},
+        "generated_curve": [0.7, 0.9], "generated_nearest_curve": [1.0, 2.0],
+    }  # fmt: skip
+    flow = run("flow", {1.0: 0.1}, extra=fields, dataset={"run": "networks"})
+    starts = run("there", {1.0: 0.9, 0.5: 0.8}, origin={"index": 0})
+    figure = topic_curves([row(flow, starts)], [])
+    assert figure is not None
+    networks, tickets = figure.axes
+    called = "as trained, all weights, noise None"
+    [points] = [line for line in networks.lines if line.get_label() == called]
+    assert points.get_xydata().tolist() == [[1.0, 70.0], [2.0, 90.0]]
+    [line] = [one for one in tickets.lines if not str(one.get_label()).startswith("_")]
+    assert line.get_ydata().tolist() == [90.0, 80.0]
+
+
+@pytest.mark.parametrize(
+    ("topic", "field"),
+    [
+        ("KS-Lottery", "generated_exact"), ("Lottery ticket adaptation", "retained_accuracy"),
+        ("One-shot pruning of a language model: after retraining", "before_perplexity"),
+    ],
+)  # fmt: skip
+def test_what_the_rows_of_a_topic_read_is_among_what_is_drawn(topic: str, field: str) -> None:
+    known = run("a", {1.0: 0.9}, extra={field: 0.5})
+    asked = {name for claim in CLAIMS[topic].claims for name in read_by(claim, [known])}
+    assert asked == {field}
 
 
 def test_values_by_step_are_drawn_over_steps() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lth_runner.runs.evidence.generated import FLOW, TRAINING, Flow, Generation, Kind
@@ -14,6 +15,7 @@ from lth_runner.runs.pages.tables import Cells, ruled, wrapped
 from lth_runner.values.measure import Measure
 
 WIDTH, TALL = 10.0, 4.2  # inches
+DISTANCE = "distance to the nearest training network (L2)"
 COPIES = 0.1  # of the distance between training networks: nearer is called a copy
 READING = (
     "Each point is a generated network: how far its weights are from the nearest training network "
@@ -107,6 +109,14 @@ def _figure_of(kind: Kind, name: str, form: str) -> str:
 def _figure(found: Generation) -> Figure:
     figure = drawing.new_figure(WIDTH, TALL)
     axes = figure.add_axes((0.08, 0.14, 0.55, 0.8))
+    draw_networks(axes, found)
+    drawing.tidy(axes, xlabel=DISTANCE, ylabel=say.axis(found.flows[0].measure))
+    axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=8)
+    return figure
+
+
+def draw_networks(axes: Axes, found: Generation) -> None:
+    """Draws each generated network by its measure and its distance to the nearest of training."""
     for index, flow in enumerate(found.flows):
         colour, scale = drawing.colour(index), flow.measure.scale
         values = [scale * value for value in flow.values]
@@ -122,10 +132,6 @@ def _figure(found: Generation) -> Figure:
             axes.axhline(scale * own.value, color=drawing.MUTED, linestyle=":", linewidth=0.9)
             if "nearest" in own.figures:
                 axes.axvline(own.figures["nearest"], color=colour, linestyle="--", linewidth=0.7)
-    drawing.tidy(axes, xlabel="distance to the nearest training network (L2)",
-                 ylabel=say.axis(found.flows[0].measure))  # fmt: skip
-    axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=8)
-    return figure
 
 
 def _records(found: Generation) -> Records:
