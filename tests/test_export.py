@@ -115,6 +115,7 @@ def test_a_checkpoint_of_torch_loads_by_weights_alone_and_says_which(outputs, tm
     export.to_checkpoint(started, tmp_path / "start.pt")
     found = torch.load(tmp_path / "start.pt", weights_only=True)
     assert found._metadata["lth-export"]["weights"] == "start"
+    assert found._metadata["lth-export"]["form"] == "checkpoint"
     assert torch.equal(answers_of(started, found), answer(started.module(), started.inputs(40)))
     ended = export.ticket(outputs / "digits_imp", round=1)
     assert not torch.equal(ended.weights["linear1.weight"], found["linear1.weight"])
@@ -416,6 +417,7 @@ def test_what_a_file_that_is_read_is_not_is_said(outputs, taken, tmp_path):
     torn.write_bytes(content[:-9] + bytes(9))
     [ticket, *_] = outputs.glob("digits_imp/*/tickets/*.safetensors")
     (tmp_path / "text").write_text("no")
+    states.save(tmp_path / "newer", {}, {"made_by": "lth-export", "form": "cubes"})
     os.mkfifo(tmp_path / "pipe")
     for path, told in (
         (ticket, "was not written by lth-export"),
@@ -423,6 +425,7 @@ def test_what_a_file_that_is_read_is_not_is_said(outputs, taken, tmp_path):
         (cut, "is not what lth-export wrote"),
         (torn, "is not what lth-export wrote"),
         (tmp_path / "none", "there is no file"),
+        (tmp_path / "newer", "is of the form 'cubes', and this version"),
         (tmp_path / "pipe", "cannot be read: it is a named pipe"),
         (tmp_path, "cannot be read: "),
     ):

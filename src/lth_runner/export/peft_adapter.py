@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lth_runner.export.agreement import Answer
-from lth_runner.export.pretrained_folder import FACTS
+from lth_runner.export.pretrained_folder import write_facts
 from lth_runner.export.taken_ticket import Taken
 from lth_runner.problem.answers import answer
 from lth_runner.problem.covers import TRANSPOSED
@@ -69,8 +69,7 @@ class PeftAdapter:
         path.mkdir()
         states.save(path / WEIGHTS, tensors, {"format": "pt"})
         (path / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        facts = {**ticket.facts, "form": self.name, "made_by": "lth-export"}
-        (path / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        write_facts(path, ticket, self.name)
         return (
             "its base are the weights that the run started from, with what was drawn of them: "
             "--round 0 --start --as pretrained writes them",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from lth_runner.export.agreement import Answer
-from lth_runner.export.taken_ticket import Taken
+from lth_runner.export.taken_ticket import Taken, of_file
 from lth_runner.problem.answers import answer
 from lth_runner.problem.models.hugging_face import HuggingFace
 from lth_runner.values import state as states
@@ -34,8 +34,7 @@ class PretrainedFolder:
         path.mkdir()
         names = getattr(ticket.task.data, "class_names", ())  # a user's own data may have none
         model.save(ticket.lent, path, names)
-        facts = {**ticket.facts, "form": self.name, "made_by": "lth-export"}
-        (path / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        write_facts(path, ticket, self.name)
         files = model.tokenizer_files
         for file in files:
             (path / file.name).write_bytes(file.read_bytes())  # a full disk is told by no name
@@ -46,6 +45,12 @@ class PretrainedFolder:
         for _, value in states.named_tensors(network):  # mapped from wherever they lie in the file
             value.data = states.aligned(value.data)
         return lambda inputs: answer(network, inputs)
+
+
+def write_facts(folder: Path, ticket: Taken, form: str) -> None:
+    """Writes what is known of a ticket beside what a library has written of it."""
+    facts = json.dumps(of_file(ticket.facts, form), indent=2)
+    (folder / FACTS).write_text(facts + "\n", encoding="utf-8")
 
 
 def _model(ticket: Taken) -> HuggingFace:

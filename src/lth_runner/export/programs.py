@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from lth_runner.cutting import Shrunk, shrink
 from lth_runner.export.agreement import Answer
-from lth_runner.export.taken_ticket import Taken, said
+from lth_runner.export.taken_ticket import Taken, of_file, said
 from lth_runner.export.whole_file import written
 from lth_runner.problem.answers import answer
 from lth_runner.values.errors import UserError
@@ -57,7 +57,7 @@ class ShrunkProgram:
         )
         with blocked_by(small, (args, named), "shrink"):
             program = traced_program(small, args, named, dynamic)
-        facts = json.dumps({**ticket.facts, "form": self.name, "made_by": "lth-export"})
+        facts = json.dumps(of_file(ticket.facts, self.name))
         with written(path) as opened, warnings.catch_warnings():
             # of tensors that lie channels last, each of which has its memory to itself
             warnings.filterwarnings("ignore", message="No complete tensor found")

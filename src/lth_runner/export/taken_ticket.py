@@ -273,7 +273,12 @@ def _start(folder: Path, row: Mapping[str, Any]) -> tuple[Mask, State]:
     return found.mask, dict(found.weights)
 
 
+def of_file(facts: Mapping[str, Any], form: str) -> dict[str, Any]:
+    """Adds to what is known of a ticket which form a file of it has, and what wrote it."""
+    return {**facts, "form": form, "made_by": MADE_BY}
+
+
 def said(facts: Mapping[str, Any], form: str) -> dict[str, str]:
     """Writes a file's metadata: text by name, as safetensors and ONNX have it."""
-    told = {**facts, "form": form, "made_by": MADE_BY}
+    told = of_file(facts, form)
     return {name: v if isinstance(v, str) else json.dumps(v) for name, v in told.items()}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lth_runner.export import layouts
 from lth_runner.export.agreement import Answer, Disagreement
-from lth_runner.export.taken_ticket import Taken, said
+from lth_runner.export.taken_ticket import Taken, of_file, said
 from lth_runner.export.whole_file import written
 from lth_runner.problem.answers import answer
 from lth_runner.values import state as states
@@ -46,7 +46,7 @@ class Checkpoint:
         if self.suffix == ".safetensors":
             states.save(path, tensors, said(ticket.facts, self.name))
             return ()
-        tensors._metadata[EXTRA] = dict(ticket.facts)  # type: ignore[attr-defined]
+        tensors._metadata[EXTRA] = of_file(ticket.facts, self.name)  # type: ignore[attr-defined]
         with written(path) as opened:
             torch.save(tensors, opened)
         return ()
@@ -189,7 +189,7 @@ def opened(path: str | Path, wanted: str = DENSE) -> tuple[State, dict[str, str]
                 f"{path} was not written by lth-export, or was cut short: give a .safetensors file "
                 f"of the form {wanted} (docs/export.md)"
             )
-        return states.load(place)
+        tensors, metadata = states.load(place)
     except FileNotFoundError as error:
         raise UserError(f"there is no file {path}") from error
     except OSError as error:
@@ -198,6 +198,12 @@ def opened(path: str | Path, wanted: str = DENSE) -> tuple[State, dict[str, str]
         raise UserError(
             f"{path} is not what lth-export wrote: it was changed or cut short; export it again"
         ) from error
+    if (form := metadata.get("form")) not in SUFFIXES:
+        raise UserError(
+            f"{path} is of the form {form!r}, and this version of lth-runner knows "
+            f"{', '.join(SUFFIXES)}: read it with the version that wrote it"
+        )
+    return tensors, metadata
 
 
 def of_form(path: str | Path, form: str) -> tuple[State, dict[str, str]]:
