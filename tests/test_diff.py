@@ -153,3 +153,19 @@ def test_a_mistake_has_a_status_of_its_own(words, runs, capsys):
     second = [] if words[0] == "nowhere" else [runs[1]]
     assert main([str(runs[0]), *map(str, second), *words]) == 2
     assert capsys.readouterr().err.startswith("lth-diff: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "cure"),
+    [
+        ("config.yaml", "- 1\n", "The run's command writes it again from the Store."),
+        ("rounds.jsonl", '"x"\n{}\n', "remove this line, or run the experiment again"),
+    ],
+)
+def test_a_file_of_something_else_is_told_with_what_mends_it(
+    runs, tmp_path, capsys, name, content, cure
+):
+    copy = changed(runs[0], tmp_path, "environment.json", lambda facts: None)
+    (copy / name).write_text(content)
+    assert main([str(copy), str(runs[0])]) == 2
+    assert cure in capsys.readouterr().err

@@ -210,7 +210,10 @@ def checked_rows(path: Path) -> Iterator[tuple[int, Row]]:
                 "remove this line, or run the experiment again to rewrite the file."
             ) from error
         if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number} holds {repr(row)[:80]}, not a JSON object.")
+            raise UserError(
+                f"{path}, line {number} holds {repr(row)[:80]}, not a JSON object: remove this "
+                "line, or run the experiment again to rewrite the file."
+            )
         yield number, row
 
 
@@ -234,7 +237,10 @@ def checked_mapping(path: Path) -> dict[str, Any]:
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise UserError(f"{path} holds a {type(found).__name__}, not a mapping of keys to values.")
+        raise UserError(
+            f"{path} holds a {type(found).__name__}, not a mapping of keys to values. The run's "
+            "command writes it again from the Store."
+        )
     return found
 
 
