@@ -6,6 +6,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from lth_runner.values.errors import UserError
 from lth_runner.values.terminal import show
 
-MOST_TRIED = 32  # points whose values are looked at, a fifth of a second each
+MOST_TRIED = 16  # points whose values are looked at, a fifth of a second each
 
 
 def plan(config: DictConfig, points: Sequence[Sequence[str]], loader: ConfigLoader) -> None:
@@ -34,7 +35,7 @@ def plan(config: DictConfig, points: Sequence[Sequence[str]], loader: ConfigLoad
     chooses = {word: _chooses(word, loader) for word in {w for point in points for w in point}}
     kinds = {tuple(word for word in point if chooses[word]): point for point in points}
     first = list(kinds.values())
-    tried = [*first, *_covering(points, first)][: max(MOST_TRIED, len(first))]
+    tried = [*first, *islice(_covering(points, first), max(0, MOST_TRIED - len(first)))]
     refused = dict[int, str]()
     for point in tqdm(tried, "plan", unit="point", leave=False, disable=None):
         if told := _refusal(loader.load_sweep_config(config, list(point))):
