@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import small
 from lth_runner import export
 from lth_runner.export import Taken
-from lth_runner.export.agreement import apart, compared, tolerated
+from lth_runner.export.agreement import Agreement, apart, compared, tolerated
 from lth_runner.export.flops import flops
 from lth_runner.export.report import measured
 from lth_runner.export.to_forms import TO_FORMS
@@ -98,6 +98,9 @@ def test_what_is_no_number_on_both_sides_is_alike_and_on_one_is_not() -> None:
     assert apart(wanted, wanted.clone()) == (0.0, 1.0)
     assert math.isnan(apart(wanted, torch.tensor([[1.0, 2.0, math.inf]]))[0])
     assert math.isnan(apart(torch.tensor([[1.0]]), torch.tensor([[math.nan]]))[0])
+    other = Agreement("test", 1, math.nan, 1.0, {})
+    assert other.off == "an output is NaN where the other is a number"
+    assert not other.within(1.0)
 
 
 class Counted(nn.Module):

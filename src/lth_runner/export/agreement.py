@@ -51,6 +51,13 @@ class Agreement:
         """
         return self.largest <= (max(tolerance * self.scale, ROUNDING) if tolerance else 0.0)
 
+    @property
+    def off(self) -> str:
+        """How far apart the outputs are, in words."""
+        if self.largest != self.largest:
+            return "an output is NaN where the other is a number"
+        return f"outputs differ by up to {self.largest:.3g} where the largest is {self.scale:.3g}"
+
 
 def tolerated(taken: Taken, tolerance: float) -> float:
     """Returns a tolerance of single precision as it is for the network's own, where that is less.

@@ -71,9 +71,8 @@ def exported(
         tolerance = tolerated(ticket, form.tolerance)
         if not found.within(tolerance):
             raise Disagreement(
-                f"the file in the form {form.name} does not answer as the ticket does: outputs "
-                f"differ by up to {found.largest:.3g} where the largest is {found.scale:.3g} "
-                f"(accepted: {tolerance:g} of it). Nothing was written"
+                f"the file in the form {form.name} does not answer as the ticket does: {found.off} "
+                f"(accepted: {tolerance:g} of the largest). Nothing was written"
             )
         num_bytes = sum(file.stat().st_size for file in files_of(scratch))
     return Exported(target, num_bytes, found, notes)

@@ -139,10 +139,7 @@ class _Forms:
             largest, scale = apart(answer(self._ticket.lent, given), answers(given))
             found = Agreement(self._ticket.split, batch, largest, scale, {})
             if not found.within(tolerated(self._ticket, TOLERANCE)):
-                return (
-                    f"it does not answer as the ticket does: a batch of {batch} differs by up to "
-                    f"{largest:.3g}, where the largest output is {scale:.3g}"
-                )
+                return f"it does not answer as the ticket does: in a batch of {batch} {found.off}"
         return ""
 
 
