@@ -38,6 +38,16 @@ def test_ctrl_c_ends_a_program_in_one_line(capsys):
     assert capsys.readouterr().err == "lth-any: interrupted\n"
 
 
+def test_memory_that_is_not_there_is_told_and_a_bug_is_none_of_it(capsys):
+    def too_large():
+        raise RuntimeError("can't allocate memory: you tried to allocate 4000000000 bytes.")
+
+    assert program.exit_status("lth-any", too_large) == 2
+    assert capsys.readouterr().err.startswith("lth-any: out of memory")
+    with pytest.raises(ZeroDivisionError):
+        program.exit_status("lth-any", lambda: 1 // 0)
+
+
 def test_a_full_disk_that_is_printed_to_is_told_and_shown_in_full_where_asked_for(
     capsys, monkeypatch
 ):

@@ -37,4 +37,10 @@ def exit_status(program: str, run: Callable[[], int], *, unread: int = 0) -> int
     except KeyboardInterrupt:
         show(f"{program}: interrupted", sys.stderr)
         return EXIT_INTERRUPTED
+    except Exception as error:
+        from lth_runner.values.memory import is_out_of_memory, out_of_memory  # loads torch
+
+        if traceback_wanted() or not is_out_of_memory(error):
+            raise
+        show(f"{program}: {out_of_memory(error)}: take a machine with more", sys.stderr)
     return EXIT_USER
