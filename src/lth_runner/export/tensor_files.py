@@ -248,6 +248,7 @@ def _state_dict(module: nn.Module) -> dict[str, Tensor]:
         if not isinstance(value, Tensor):
             raise UserError(
                 f"{name.rpartition('.')[0] or 'the network'} keeps extra state that is no tensor "
-                f"({type(value).__name__}): a file of tensors cannot hold it"
+                f"({type(value).__name__}): a file of tensors cannot hold it; take shrink or onnx, "
+                "which hold what is computed"
             )
     return found
