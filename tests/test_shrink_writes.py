@@ -91,16 +91,21 @@ def by_list(module, x, found):
     return torch.tensor(found.tolist()).repeat(1, 2)
 
 
+def by_dlpack(module, x, found):
+    return torch.from_dlpack(found).repeat(1, 2)
+
+
 def by_number(module, x, found):
     return torch.full((len(x), 8), found.max().item())
 
 
-@pytest.mark.parametrize("leave", [by_numpy, by_array, by_list, by_number])
+@pytest.mark.parametrize("leave", [by_numpy, by_array, by_dlpack, by_list, by_number])
 def test_what_has_left_torch_and_comes_back_is_no_constant(leave):
     module = trained(Written(leave))
     module.inner.bias.data[:] = -3.0  # silent behind the ReLU for inputs like the example
-    mask = {"last.weight": columns(module.last, 0)}
+    mask = {"first.weight": rows(module.first, 1), "last.weight": columns(module.last, 0)}
     found = check(module, mask, EXAMPLE)
+    assert "otherwise" not in found.blocked.get("first", "")  # kept as seen, and not as tried
     with torch.no_grad():
         for given in (30 * EXAMPLE, -30 * EXAMPLE):
             expected = masked(module, mask)(given)

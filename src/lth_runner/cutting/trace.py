@@ -58,6 +58,8 @@ Rule = Callable[["Trace", Call], list[Shadow]]
 LayerRule = Callable[["Trace", str, nn.Module, tuple[Any, ...], dict[str, Any], Any], None]
 
 
+LEAVING = ("numpy", "tolist", "__array__", "__dlpack__")  # functions, besides item()
+
 # functions that are followed as a whole: their arguments' names, and the rule
 Functions = Mapping[str, tuple[tuple[str, ...], Rule]]
 
@@ -170,7 +172,7 @@ class Trace:
     def _call(self, func: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """Calls a function, and follows it as a whole where it has a rule."""
         name = getattr(func, "__name__", "")
-        if name in ("numpy", "tolist", "__array__"):
+        if name in LEAVING:
             self._leaves(args[0], self.shadow(args[0]))
         names, rule = self._functions.get(name, ((), None))
         if rule is None or self._within:
@@ -202,7 +204,7 @@ class Trace:
         root = self.roots.get(id(value))
         nothing = torch.zeros((), dtype=torch.bool, device=value.device).expand(value.shape)
         if root is None:
-            return Shadow([], nothing)
+            return Shadow([], nothing | self._left)  # which may be what has come back
         if root not in self.found.axes:
             self.found.axes[root] = [
                 self.found.ties.fresh(size) if size > 1 else None for size in value.shape
@@ -238,10 +240,13 @@ class Trace:
             self._known[value] = shadow
 
     def _leaves(self, value: Tensor, shadow: Shadow) -> None:
-        """Takes nothing for constant from where a fraction that varies becomes Python's or NumPy's.
+        """Keeps what becomes Python's or NumPy's, and takes nothing for constant behind it.
 
-        Whole numbers and truths, by which a network goes on in one way or another, do not count.
+        Nothing where it is a fraction that varies: whole numbers and truths, by which a network
+        goes on in one way or another, do not count.
         """
+        for label in shadow.labels:
+            self.found.ties.hear(label, shadow.varies.expand(value.shape), "they leave torch")
         self._left |= value.is_floating_point() and bool(shadow.varies.any())
 
     def _written(self, value: Tensor, varies: Tensor) -> None:
