@@ -139,8 +139,9 @@ def test_a_value_without_a_setting_is_an_option_of_the_plans_group() -> None:
     assert own[-3:] == ["dataset.seed=0", "dataset=digits", "model=mlp"]
 
 
-def test_a_key_that_begins_as_one_that_is_named_is_used_by_nothing() -> None:
-    named = changed("stages", "own", "overrides", to=["${study.moreover}"])
+@pytest.mark.parametrize("name", ["study.moreover", "study.moreover[0]", "study.moreover.first"])
+def test_a_key_that_begins_as_one_that_is_named_is_used_by_nothing(name: str) -> None:
+    named = changed("stages", "own", "overrides", to=[f"${{{name}}}"])
     with pytest.raises(UserError, match=r"study\.more is used by nothing"):
         read_study(OmegaConf.create({**named, "moreover": ["seed=1"], "more": 1}))
 

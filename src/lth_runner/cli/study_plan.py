@@ -20,7 +20,7 @@ from lth_runner.study.plan import KEYS, Point, Study
 from lth_runner.values.errors import UserError, nearest
 
 _OWN = re.compile(r"\$\{study\.([\w.]+)\}")
-_USED = re.compile(r"\$\{study\.([^}]+)\}")
+_USED = re.compile(r"\$\{study\.([^}.$\[]+)")
 DEEPEST = 8  # names of names
 LATER = "a-run-of-the-stage"  # stands for a run folder that is not there yet
 
