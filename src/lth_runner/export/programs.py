@@ -22,6 +22,7 @@ from lth_runner.export.agreement import Answer
 from lth_runner.export.taken_ticket import Taken, of_file, said
 from lth_runner.export.whole_file import written
 from lth_runner.problem.answers import answer
+from lth_runner.problem.channels_last import has_convolutions, lay_channels_last
 from lth_runner.values.errors import UserError
 from lth_runner.values.export_forms import SUFFIXES
 from lth_runner.values.memory import give_back
@@ -102,18 +103,10 @@ def shrunk(ticket: Taken) -> Shrunk:
 def channels_last(module: nn.Module, example: Tree) -> nn.Module:
     """Lays the weights of convolutions of images so that a processor computes the fastest by them.
 
-    As training does on one: what follows a convolution comes in the same order, and pooling of few
-    channels takes several times as long in the other. Inputs may lie as they like. A network whose
-    forward pass takes channels first alone (by ``view``) keeps them so, and so does one with
-    weights of five axes (Conv3d).
+    As training does on one, where the network takes that; returns the network.
     """
-    if any(isinstance(part, nn.Conv2d) for part in module.modules()):
-        try:
-            module.to(memory_format=torch.channels_last)
-            with torch.no_grad():
-                answer(module, example)
-        except RuntimeError:  # torch's: of a forward pass, and of tensors of five axes
-            module.to(memory_format=torch.contiguous_format)
+    if has_convolutions(module):
+        lay_channels_last(module, example)
     return module
 
 

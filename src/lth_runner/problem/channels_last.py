@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 
@@ -13,26 +11,28 @@ from lth_runner.values.state import State
 from lth_runner.values.tree import Tree
 
 
-def answers_channels_last(
-    make: Callable[[], nn.Module], inputs: Tree, device: torch.device | str
-) -> bool:
-    """Whether a network answers where its images come channels-last, which ``view`` may not take.
-
-    Tried by a network of its own, as nobody knows what a forward pass leaves behind.
-    """
-    trial = make().eval()
-    try:
-        trial.to(memory_format=torch.channels_last)  # not of tensors of five axes (Conv3d)
-        with torch.no_grad(), all_seeded(0, device):
-            answer(trial, inputs)
-    except RuntimeError:  # torch's: one of another cause comes again, channels first, and is told
-        return False
-    return True
-
-
 def has_convolutions(network: nn.Module) -> bool:
     """Whether a network convolves images."""
     return any(isinstance(module, nn.Conv2d) for module in network.modules())
+
+
+def lay_channels_last(network: nn.Module, inputs: Tree) -> bool:
+    """Lays a network's weights channels-last, and returns whether it answers inputs so.
+
+    What follows a convolution comes in the same order, and pooling of few channels takes several
+    times as long in the other. Inputs may lie as they like. A network whose forward pass takes
+    channels first alone (by ``view``) lies so again, and so does one with weights of five axes
+    (Conv3d). Its evaluation mode is the caller's to set.
+    """
+    device = next(network.parameters()).device
+    try:
+        network.to(memory_format=torch.channels_last)
+        with torch.no_grad(), all_seeded(0, device):
+            answer(network, inputs)
+    except RuntimeError:  # torch's: one of another cause comes again, channels first, and is told
+        network.to(memory_format=torch.contiguous_format)
+        return False
+    return True
 
 
 def channels_last_weights(network: nn.Module, weights: State) -> State:
