@@ -49,7 +49,7 @@ def test_what_nobody_reads_is_written_all_the_same(
 @pytest.mark.parametrize(
     ("error", "status", "told"),
     [
-        (KeyboardInterrupt(), 130, "interrupted: nothing was written{}"),
+        (KeyboardInterrupt(), 130, "interrupted; nothing was written{}"),
         (RuntimeError("can't allocate memory: you tried to allocate 9 bytes"), 2,
          "out of memory: 9 bytes more were asked for; nothing was written{}: take smaller --batch"),
     ],

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -160,6 +164,36 @@ def test_the_command_chooses_a_weight_on_validation_and_writes_an_origin(
     assert found.keys() == network.keys()
     for name, value in module.state_dict().items():
         assert torch.equal(value, network[name])
+
+
+class Gone(io.StringIO):
+    """A stdout whose reader has seen enough."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+def to_file(runs: list[str], path: Path) -> list[str]:
+    return [*runs, "--head", "output", "--method", "sum", "--to", str(path)]
+
+
+def test_a_network_is_written_where_nobody_reads_what_is_printed(
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "merged.safetensors"
+    with mock.patch.object(sys, "stdout", Gone()), mock.patch("lth_runner.cli.stopping.hush"):
+        assert main(to_file(runs, path)) == 0
+    assert f"written  {path}" in capsys.readouterr().err
+    assert path.is_file()
+
+
+def test_an_interruption_tells_the_network_that_is_written(
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "merged.safetensors"
+    with mock.patch("lth_runner.cli.merge._keep", side_effect=KeyboardInterrupt):
+        assert main(to_file(runs, path)) == 130
+    assert f"interrupted; nothing was written besides {path}" in capsys.readouterr().err
 
 
 def test_running_statistics_stay_each_task_s_own_and_no_number_is_never_the_best(

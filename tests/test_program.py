@@ -8,11 +8,12 @@ import signal
 
 import pytest
 
-from lth_runner.cli import diff, merge, program, report, status
+from lth_runner.cli import diff, export, merge, program, report, status
 
 TOO_LONG = "x" * 300
 PROGRAMS = {
     "lth-diff": (diff.main, [TOO_LONG, TOO_LONG]),
+    "lth-export": (export.main, [TOO_LONG, "--report", "report.json"]),
     "lth-report": (report.main, [TOO_LONG]),
     "lth-status": (status.main, [TOO_LONG]),
     "lth-merge": (merge.main, [TOO_LONG, TOO_LONG]),

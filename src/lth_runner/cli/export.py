@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import logging
 import sys
 import warnings
@@ -11,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lth_runner.cli.ending import EXIT_INTERRUPTED, EXIT_USER
-from lth_runner.cli.stopping import interruption_told, say, terminated_as_interrupted
+from lth_runner.cli.program import exit_status
+from lth_runner.cli.stopping import say, terminated_as_interrupted
 from lth_runner.values.errors import UserError
 from lth_runner.values.export_forms import BATCHES, REPETITIONS, SUFFIXES
 from lth_runner.values.search_path import user_code_last
-from lth_runner.values.terminal import Arguments, show, show_traceback
+from lth_runner.values.terminal import Arguments, show
 
 if TYPE_CHECKING:
     from lth_runner.export import Exported, Taken
@@ -60,28 +59,15 @@ exit status: 0, 1 where a file does not answer as the ticket does, 2 for a mista
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `lth-export`; returns its exit status."""
-    sys.excepthook = show_traceback
     arguments = _arguments(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a console without '±' must not end the export
-        sys.stdout.reconfigure(errors="replace")
-    done: list[Path] = []
-    try:
-        with interruption_told(), terminated_as_interrupted():
-            return _run(arguments, done)
-    except UserError as error:
-        show(f"lth-export: {error}", sys.stderr)
-        return EXIT_USER
-    except KeyboardInterrupt:
-        show(f"lth-export: interrupted: {_left(done)}", sys.stderr)
-        return EXIT_INTERRUPTED
-    except Exception as error:
-        from lth_runner.values.memory import is_out_of_memory, out_of_memory
+    written: list[Path] = []
 
-        if not is_out_of_memory(error):
-            raise
-        less = "smaller --batches" if arguments.report is not None else "a machine with more"
-        show(f"lth-export: {out_of_memory(error)}; {_left(done)}: take {less}", sys.stderr)
-        return EXIT_USER
+    def run() -> int:
+        with terminated_as_interrupted():
+            return _run(arguments, written)
+
+    less = "a machine with more" if arguments.report is None else "smaller --batches"
+    return exit_status("lth-export", run, written=written, less=less)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -139,8 +125,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def _run(arguments: argparse.Namespace, done: list[Path]) -> int:
-    """Writes what was asked for; ``done`` gets the ticket's file once it is there."""
+def _run(arguments: argparse.Namespace, written: list[Path]) -> int:
+    """Writes what was asked for; ``written`` gets the ticket's file once it is there."""
     from lth_runner.cli.loading import uncollected
     from lth_runner.export.whole_file import check_target
 
@@ -179,7 +165,7 @@ def _run(arguments: argparse.Namespace, done: list[Path]) -> int:
         except export.Disagreement as error:
             show(f"lth-export: {error}", sys.stderr)
             return EXIT_DISAGREES
-        done.append(found.path)
+        written.append(found.path)
         say(_told(found))
     if report is not None:
         _report(ticket, report, arguments.batches or BATCHES, arguments.repetitions or REPETITIONS)
@@ -193,10 +179,6 @@ def _report(ticket: Taken, path: Path, batches: Sequence[int], repetitions: int)
     say(f"\n{text(report)}\n")
     written = write(report, path)
     say("written  " + "\n         ".join(map(str, written)))
-
-
-def _left(done: Sequence[Path]) -> str:
-    return f"nothing was written{''.join(f' besides {path}' for path in done)}"
 
 
 def _named(ticket: Taken) -> str:

@@ -6,11 +6,12 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from lth_runner.cli.program import exit_status
-from lth_runner.cli.stopping import terminated_as_interrupted
+from lth_runner.cli.stopping import say, terminated_as_interrupted
 from lth_runner.values.search_path import user_code_last
 from lth_runner.values.terminal import Arguments, show
 
@@ -51,13 +52,14 @@ example:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `lth-merge`; returns its exit status."""
     arguments = _arguments(argv)
+    written: list[Path] = []
 
     def run() -> int:
         user_code_last()  # model._target_=mine.Net finds mine.py in this folder
         with terminated_as_interrupted():
-            return _run(arguments)
+            return _run(arguments, written)
 
-    return exit_status("lth-merge", run)
+    return exit_status("lth-merge", run, written=written)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -107,7 +109,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace, written: list[Path]) -> int:
+    """Merges as asked; ``written`` gets the network's file once it is there."""
     from lth_runner.export.whole_file import check_target, finished
     from lth_runner.study.merged import Merge, Source, training_of, write_merged
 
@@ -117,8 +120,8 @@ def _run(arguments: argparse.Namespace) -> int:
     methods = {n: _method(n, arguments) for n in arguments.method or METHODS}
     chosen = {"round": arguments.round, "arm": arguments.arm, "seed": arguments.seed}
     merge = Merge(tuple(Source.of_run(run, arguments.head, **chosen) for run in arguments.runs))
-    show(f"head     {merge.told}")
-    show("\n".join(_told(merge)))
+    say(f"head     {merge.told}")
+    say("\n".join(_told(merge)))
     header = ["method", "weight", *(one.name for one in merge.sources)]
     alone = merge.alone()
     body, rows = [["alone", "", *_figures(merge, alone)]], list[dict[str, Any]]()
@@ -132,13 +135,14 @@ def _run(arguments: argparse.Namespace) -> int:
         sources = [training_of(one) | {"alone": own, "value": value} for one, own, value in triples]
         rows.append({**facts, "options": vars(method), "sources": sources})
         if target is not None:
-            written = {"method": name, "weight": weight, "runs": [s.name for s in merge.sources]}
+            told = {"method": name, "weight": weight, "runs": [s.name for s in merge.sources]}
             with finished(target) as scratch:
-                write_merged(scratch, merge.networks(method, weight)[0], written)
+                write_merged(scratch, merge.networks(method, weight)[0], told)
+            written.append(target)
     _table(header, body)
     _keep(merge, rows)
     if target is not None:
-        show(f"written  {target}, with the head of {merge.sources[0].name}")
+        say(f"written  {target}, with the head of {merge.sources[0].name}")
     return 0
 
 
@@ -153,7 +157,7 @@ def _keep(merge: Merge, rows: Sequence[Mapping[str, Any]]) -> None:
         show(f"lth-merge: not kept: {where} cannot be written to: {error.strerror}", sys.stderr)
         return
     folders = dict.fromkeys(str(one.folder.parent) for one in merge.sources)
-    show(f"kept     {file}; page: lth-report {' '.join(folders)}")
+    say(f"kept     {file}; page: lth-report {' '.join(folders)}")
 
 
 def _method(name: str, arguments: argparse.Namespace) -> Merging:
@@ -211,7 +215,7 @@ def _figures(merge: Merge, values: Sequence[float]) -> list[str]:
 def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> None:
     from lth_runner.runs.pages.tables import ruled
 
-    show("\n" + "\n".join(ruled((list(header), [list(line) for line in body]), left=0)) + "\n")
+    say("\n" + "\n".join(ruled((list(header), [list(line) for line in body]), left=0)) + "\n")
 
 
 if __name__ == "__main__":
