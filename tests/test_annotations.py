@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,6 +22,8 @@ def called(
     either: int | list[int] = 1,
     text: str | float = "a",
     many: list[int | str] = (),
+    named: Literal["auto"] | float = 1.0,
+    some: int | Sequence[int] | list = 1,
 ):
     """Takes one argument of each kind."""
 
@@ -57,6 +60,7 @@ FITS = [
     {"implicit": None}, {"choice": "b"}, {"number": 2}, {"none_too": None}, {"bare": [1, "a"]},
     {"mapping": None}, {"mapping": {"a": 1}}, {"either": 3}, {"either": [3]}, {"text": 0.5},
     {"many": [1, "a"]}, {"either": "???"},
+    {"named": "auto"}, {"named": 0.5}, {"some": ["a"]},
 ]  # fmt: skip
 
 
@@ -79,6 +83,8 @@ def test_a_value_that_fits_is_taken(keys):
         ({"either": [1.5]}, "part.either=[1.5] must be one of these: int, list[int]"),
         ({"text": [1]}, "part.text=[1] must be one of these: float, str"),
         ({"many": [[1]]}, "part.many[0]=[1] must be one of these: int, str"),
+        ({"named": "never"}, "part.named='never' must be one of these: auto, float"),
+        ({"some": 0.5}, "part.some=0.5 must be one of these: Sequence[int], int, list"),
         ({"implicit": "x"}, "part.implicit='x' must be a whole number"),
     ],
     ids=str,

@@ -109,9 +109,10 @@ def must_have_value(hint: Any) -> bool:
 
 
 def _are_plain(kinds: Collection[Any]) -> bool:
-    """Whether all are texts, numbers and lists or mappings of them, not all of them numbers."""
-    plain = all(kind in SCALARS or (get_origin(kind) or kind) in CONTAINERS for kind in kinds)
-    return plain and not {*kinds} <= {int, float, bool}
+    """Whether all are plain values, lists or mappings of them; not all numbers, nor all choices."""
+    origins = {get_origin(kind) or kind for kind in kinds}
+    plain = origins <= {*SCALARS, *CONTAINERS, Literal}
+    return plain and not origins <= {int, float, bool} and origins != {Literal}
 
 
 def _check_each(path: str, value: Any, kinds: Collection[Any]) -> None:
@@ -122,8 +123,16 @@ def _check_each(path: str, value: Any, kinds: Collection[Any]) -> None:
             return check_value(path, value, kind)
         except UserError:
             continue
-    names = sorted(kind.__name__ if kind in SCALARS else str(kind) for kind in kinds)
-    raise UserError(f"{path}={value!r} must be one of these: {', '.join(names)}")
+    raise UserError(
+        f"{path}={value!r} must be one of these: {', '.join(sorted(map(_name, kinds)))}"
+    )
+
+
+def _name(kind: Any) -> str:
+    """Calls an annotation as it is written, and a choice by its values."""
+    if get_origin(kind) is Literal:
+        return ", ".join(map(str, get_args(kind)))
+    return str(kind.__name__ if get_origin(kind) is None else kind).replace("collections.abc.", "")
 
 
 def _is_part(kind: Any) -> bool:

@@ -164,7 +164,7 @@ def _check(path: str, node: Mapping[str, Any], written: Any) -> None:
     for key in keys:
         own, source = f"{path}.{key}", _set_at(f"{path}.{key}", written)
         own_default = parameters[key].default if key in parameters else ""
-        if node[key] is None is own_default:
+        if node[key] is None and own_default is None:
             continue  # whatever the annotation is
         if node[key] is None and source != own and must_have_value(hints.get(key)):
             raise UserError(
