@@ -13,6 +13,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, NullLocator
 
 # Okabe and Ito's palette, told apart by colour-blind readers too; the first is the ticket's.
@@ -180,8 +182,19 @@ def title(axes: Axes, text: str, detail: str) -> None:
                       parse_math=False, annotation_clip=False)  # fmt: skip
 
 
+def _keep_dollars(figure: Figure) -> None:
+    """Has names in titles, legends and labels of axes no formulas between dollar signs."""
+    texts = [text for legend in figure.findobj(Legend) for text in legend.get_texts()]
+    for axes in figure.axes:
+        texts += [axes.xaxis.label, axes.yaxis.label]
+        texts += [text for text in axes.get_children() if isinstance(text, Text)]
+    for text in texts:
+        text.set_parse_math(False)
+
+
 def png(figure: Figure, dpi: int = DPI) -> bytes:
     """Writes a figure as the bytes of a PNG."""
+    _keep_dollars(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
@@ -189,6 +202,7 @@ def png(figure: Figure, dpi: int = DPI) -> bytes:
 
 def svg(figure: Figure, name: str) -> str:
     """Writes a figure as an <svg> element; `name` keeps its ids apart from other figures'."""
+    _keep_dollars(figure)
     buffer = io.StringIO()
     # The salt is only read from the global settings; without one the ids change from call to call.
     with matplotlib.rc_context({"svg.hashsalt": name}):
