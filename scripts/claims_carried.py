@@ -65,7 +65,7 @@ GREY_LARGER = (
 )
 STUDIES = (
     Study(TRANSFERRED, GREY, GREY_TARGETS, GREY_LARGER, replicates=5),
-    Study(CONV_TRANSFERRED, GREY, GREY_TARGETS, GREY_LARGER, "LeNet-5: "),
+    Study(CONV_TRANSFERRED, GREY, GREY_TARGETS, GREY_LARGER, "LeNet-5: ", replicates=5),
     Study(
         COLOUR_TRANSFERRED,
         ("cifar10_colour", "cifar10_colour_a"),

@@ -79,7 +79,7 @@ SECTIONS: tuple[Section | Matrix | OneShot, ...] = (
     Matrix(
         title="Tickets of a convolutional network carried to other data",
         name=CONV_TRANSFERRED,
-        commands=(f"lth-run +study={CONV_TRANSFERRED}",),
+        commands=(f"lth-run +study={CONV_TRANSFERRED} replicates=5",),
         note=f"The same of LeNet-5 with batch norm. {WORDS}",
     ),
     Matrix(
