@@ -72,6 +72,7 @@ STUDIES = (
         ("cifar10_colour_b",),
         (("cifar10_colour", "cifar10_colour_a", "cifar10_colour_b"),),
         "LeNet-5: ",
+        replicates=5,
     ),
 )
 

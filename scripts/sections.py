@@ -85,7 +85,7 @@ SECTIONS: tuple[Section | Matrix | OneShot, ...] = (
     Matrix(
         title="Tickets of a convolutional network carried to other classes",
         name=COLOUR_TRANSFERRED,
-        commands=(f"lth-run +study={COLOUR_TRANSFERRED}",),
+        commands=(f"lth-run +study={COLOUR_TRANSFERRED} replicates=5",),
         note="The same network on CIFAR-10 in colour: tickets of all classes and of the first five "
         f"(a) on the others (b). {WORDS}",
     ),
