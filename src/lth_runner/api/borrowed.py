@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from lth_runner.cli.hydra_config import looked_into
 from lth_runner.cli.log_lines import Lines
 from lth_runner.values.cublas import WORKSPACE, fix_workspace
 from lth_runner.values.search_path import user_code_last
@@ -55,15 +55,8 @@ def as_before() -> Iterator[None]:
 @contextmanager
 def known_to_hydra(whole: DictConfig | None) -> Iterator[None]:
     """Lets ``${hydra:...}`` in a config look into Hydra's own, which was composed with it."""
-    with COMPOSING:
-        known = HydraConfig.instance()
-        before = known.cfg
-        if whole is not None:
-            known.set_config(whole)
-        try:
-            yield
-        finally:
-            known.cfg = before
+    with COMPOSING, looked_into(whole):
+        yield
 
 
 @contextmanager

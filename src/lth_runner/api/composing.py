@@ -18,12 +18,13 @@ from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from hydra.version import VersionBase
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 
 from lth_runner.api.borrowed import COMPOSING, known_to_hydra
 from lth_runner.cli.arguments import OWN_FOLDER, refuse_misplaced, searched
 from lth_runner.cli.composed import Composed, composed
 from lth_runner.cli.conf_dir import conf_dir
+from lth_runner.cli.hydra_config import without_hydra
 from lth_runner.cli.messages import explain
 from lth_runner.values.errors import UserError
 
@@ -60,9 +61,7 @@ def _taken(whole: DictConfig, words: Sequence[str]) -> Composed:
         raise _several("a sweep", words)
     if "study" in whole:
         raise _several("a study", words)
-    config = whole.copy()
-    with read_write(config), open_dict(config):
-        del config["hydra"]
+    config = without_hydra(whole)
     with known_to_hydra(whole):
         one = composed(config, known)
     OmegaConf.set_readonly(config, True)  # noqa: FBT003 (OmegaConf's own signature)

@@ -12,12 +12,13 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 
 from lth_runner.cli.arguments import DRY_RUN, OWN_FOLDER, parted, searched
 from lth_runner.cli.choose import engine_name, threads_of
 from lth_runner.cli.composed import composed
 from lth_runner.cli.expected import Expected, expect, told_disk, told_time
+from lth_runner.cli.hydra_config import without_hydra
 from lth_runner.cli.launch import describe, prepared
 from lth_runner.cli.loading import untold
 from lth_runner.cli.study import master_of
@@ -130,10 +131,7 @@ def _asked(words: Sequence[str]) -> Asked:
 def _of_run(whole: DictConfig) -> tuple[Path, Expected | None]:
     """Says of one composed run where it stands: its folder, and None where it is done."""
     HydraConfig.instance().set_config(whole)
-    config = whole.copy()
-    with read_write(config), open_dict(config):
-        del config["hydra"]
-    one = composed(config, whole.hydra)
+    one = composed(without_hydra(whole), whole.hydra)
     parts = prepared(one.config)
     torch.set_num_threads(threads_of(parts))
     run = describe(parts, one.command, one.choices)

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict, read_write
 from tqdm import tqdm
 
+from lth_runner.cli.hydra_config import looked_into, without_hydra
 from lth_runner.values.errors import UserError
 from lth_runner.values.terminal import show
 
@@ -72,16 +72,9 @@ def _refusal(whole: DictConfig) -> str:
     from lth_runner.cli.check import check
     from lth_runner.cli.loading import untold
 
-    config, hydra = whole.copy(), HydraConfig.instance()
-    with read_write(config), open_dict(config):
-        del config["hydra"]
-    before = hydra.cfg
-    hydra.set_config(whole)
     try:
-        with untold(logging.ERROR):  # a point that runs tells its warnings itself
-            try_parts(check(config))
+        with looked_into(whole), untold(logging.ERROR):  # a point that runs tells its warnings
+            try_parts(check(without_hydra(whole)))
     except UserError as error:
         return str(error)
-    finally:
-        hydra.cfg = before
     return ""

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from lth_runner.cli.check import check
 from lth_runner.cli.foresee import foresee
+from lth_runner.cli.hydra_config import without_hydra
 from lth_runner.cli.messages import dotted
 from lth_runner.runs.awaited import AwaitedRun
 from lth_runner.study.plan import KEYS, Point, Study
@@ -132,7 +133,4 @@ def _try(
     point: Point, composed: DictConfig, awaited: Mapping[str, AwaitedRun | None]
 ) -> AwaitedRun | None:
     """Checks a point, and builds its parts but for those that name a run that is not there yet."""
-    config = composed.copy()
-    with read_write(config), open_dict(config):
-        del config["hydra"]
-    return foresee(check(config), point.label, awaited)
+    return foresee(check(without_hydra(composed)), point.label, awaited)
